@@ -1,0 +1,115 @@
+"""Send a request through the `anthropic` SDK and decode the bytes of its raw streaming response."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from streamcore.chunk import Chunk
+from streamcore.clients import environment, shared_client
+from streamcore.provider import Vendor
+from streamcore.request import Request
+from streamcore.transport import read_response, request_id, sdk_errors
+from streamcore.wire.decoder import StreamDecoder
+from streamcore_anthropic.request import messages_body
+from streamcore_anthropic.wire import AnthropicVocabulary
+
+if TYPE_CHECKING:
+    import anthropic
+    import httpx2
+
+VENDOR = Vendor(
+    name="anthropic", sdk="anthropic", install="anthropic", default_model="claude-haiku-4-5", needs_key=True
+)
+
+
+class AnthropicProvider:
+    """The provider `anthropic`; see `streamcore.get_provider` for its settings."""
+
+    vendor: ClassVar[Vendor] = VENDOR
+    name = VENDOR.name
+
+    def __init__(
+        self,
+        *,
+        model: str | None = None,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        http_client: httpx2.AsyncClient | None = None,
+        client: anthropic.AsyncAnthropic | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        VENDOR.require_sdk()
+        self._model = model
+        self._api_key = api_key
+        self._base_url = base_url
+        self._headers = dict(headers or {})
+        self._client: anthropic.AsyncAnthropic | None = None
+        if client is not None:
+            self._client = client.with_options(max_retries=0)
+        elif http_client is not None:
+            self._client = self._build(http_client)
+
+    async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
+        """Stream the answer; see `Provider.stream`."""
+        import anthropic
+
+        model = VENDOR.resolve_model(request, self._model)
+        body = messages_body(request, model, VENDOR)
+        client = self._client or await self._shared()
+        if client.api_key is None and client.auth_token is None and client.credentials is None and not (
+            {"authorization", "x-api-key"} & {name.lower() for name in client.default_headers}
+        ):
+            raise VENDOR.missing_key()
+        create = cast("Callable[..., Any]", client.messages.with_streaming_response.create)
+        with sdk_errors(
+            anthropic.APIStatusError,
+            anthropic.APIConnectionError,
+            provider=self.name,
+            model=model,
+            secrets=(client.api_key, client.auth_token),
+        ):
+            async with create(
+                **body, stream=True, extra_body=dict(request.extra) or None, extra_headers=self._headers
+            ) as raw:
+                response: httpx2.Response = raw.http_response
+                decoder = StreamDecoder(
+                    AnthropicVocabulary(request_id=request_id(response)), include_raw=request.include_raw
+                )
+                async with aclosing(read_response(response, decoder)) as reads:
+                    async for chunks in reads:
+                        yield chunks
+
+    async def aclose(self) -> None:
+        """Do nothing: clients are shared, and closed by the loop's end or by `aclose_providers()`."""
+
+    def _build(self, http_client: httpx2.AsyncClient | None = None) -> anthropic.AsyncAnthropic:
+        import anthropic
+
+        return anthropic.AsyncAnthropic(
+            api_key=self._api_key, base_url=self._base_url, http_client=http_client, max_retries=0
+        )
+
+    async def _shared(self) -> anthropic.AsyncAnthropic:
+        def make() -> tuple[anthropic.AsyncAnthropic, Callable[[], Awaitable[object]]]:
+            client = self._build()
+            return client, client.close
+
+        return await shared_client((self.name, self._api_key, self._base_url, environment("ANTHROPIC_")), make)
+
+
+def typed(chunk: Chunk) -> Any:
+    """Return the SDK's own event object for a chunk that has `raw`; several chunks may come from one event.
+
+    Raises:
+        ValueError: the chunk has no `raw`; ask for it with `include_raw=True`.
+    """
+    if chunk.raw is None:
+        raise ValueError("this chunk has no raw event; ask for it with include_raw=True")
+    from anthropic._models import construct_type
+    from anthropic.types import RawMessageStreamEvent
+
+    import msgspec
+
+    return construct_type(type_=RawMessageStreamEvent, value=msgspec.json.decode(chunk.raw))

@@ -1,0 +1,312 @@
+"""Decode the `anthropic-messages` wire: the events of a streamed Messages API response.
+
+Source: the Messages API reference, "Streaming messages", and recordings of the API.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, cast
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from streamcore.chunk import Chunk, FinishReason, Opaque, ToolCall, Usage, content
+from streamcore.errors import provider_error
+from streamcore.wire.decoder import parse_json
+
+WIRE = "anthropic-messages"
+
+FINISH_REASONS: Mapping[str, FinishReason] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "refusal",
+    "pause_turn": "pause",
+}
+
+
+class _Delta(Struct, gc=False):
+    type: str = ""
+    text: str | None = None
+    thinking: str | None = None
+    partial_json: str | None = None
+    signature: str | None = None
+    citation: dict[str, Any] | None = None
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+    stop_details: dict[str, Any] | None = None
+
+
+class _Block(Struct, gc=False):
+    type: str = ""
+    id: str | None = None
+    name: str | None = None
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    input: Raw | UnsetType = UNSET
+    citations: list[dict[str, Any]] | None = None
+
+
+class _Message(Struct, gc=False):
+    id: str | None = None
+    model: str | None = None
+    content: list[Raw] | None = None
+    usage: dict[str, Any] | None = None
+    stop_reason: str | None = None
+
+
+class _Event(Struct, gc=False):
+    type: str = ""
+    index: int = 0
+    delta: _Delta | None = None
+    content_block: Raw | UnsetType = UNSET
+    message: _Message | None = None
+    usage: dict[str, Any] | None = None
+
+
+_decode = msgspec.json.Decoder(_Event).decode
+_decode_block = msgspec.json.Decoder(_Block).decode
+
+_PLAIN = frozenset({"text", "tool_use"})  # the blocks that a message can express without opaque data
+
+
+class _OpenBlock:
+    """A content block between its start and its stop."""
+
+    __slots__ = ("call", "data", "input", "json", "pieces", "type")
+
+    def __init__(self, block: _Block, data: dict[str, Any]) -> None:
+        self.type = block.type
+        self.data = data
+        self.pieces: list[str] = []
+        self.json: list[str] = []
+        self.call: ToolCall | None = None
+        self.input = ""
+
+    def whole(self) -> dict[str, Any]:
+        """Return the block as a next request would send it back."""
+        block = dict(self.data)
+        if self.pieces:
+            key = "thinking" if self.type == "thinking" else "text"
+            block[key] = (block.get(key) or "") + "".join(self.pieces)
+        if self.json:
+            try:
+                block["input"] = msgspec.json.decode("".join(self.json) or "{}")
+            except (msgspec.DecodeError, ValueError):
+                block["input"] = {}  # a call that was cut cannot be sent back as it is
+        return block
+
+
+class AnthropicVocabulary:
+    """Read the events of one message; only `message_stop` marks and ends it."""
+
+    wire = WIRE
+
+    def __init__(self, *, request_id: str | None = None) -> None:
+        self.done = False
+        self._request_id = request_id
+        self._blocks: dict[int, _OpenBlock] = {}
+        self._calls = 0
+        self._plain = True
+        self._finished = False
+        self._stop_reason: str | None = None
+        self._usage: dict[str, Any] = {}
+
+    @property
+    def marked(self) -> bool:
+        """True after `message_stop`."""
+        return self.done
+
+    def event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
+        """Append the chunks of one event; see `Vocabulary.event`."""
+        try:
+            event = _decode(data)
+        except (msgspec.DecodeError, ValueError):
+            self._misfit(name, parse_json(data), data, out)
+            return
+        match event.type:
+            case "content_block_delta" if event.delta is not None:
+                self._delta(event.index, event.delta, data, out)
+            case "content_block_start" if event.content_block is not UNSET:
+                self._block_start(event.index, cast("Raw", event.content_block), data, out)
+            case "content_block_stop":
+                self._block_stop(event.index, out)
+            case "message_start" if event.message is not None:
+                self._message_start(event.message, data, out)
+            case "message_delta":
+                self._message_delta(event, out)
+            case "message_stop":
+                self.done = True
+                if not self._finished:
+                    self._finish(self._stop_reason, None, out)
+            case "ping":
+                out.append(Chunk("ping"))
+            case "error":
+                raise provider_error(parse_json(data), request_id=self._request_id)
+            case _:
+                out.append(_other(event.type or name.decode("utf-8", "replace"), event.index, data))
+
+    def _misfit(self, name: bytes, value: object, data: bytes, out: list[Chunk]) -> None:
+        """Take an event that is JSON but not of the expected shape: mended, an error, or passed on as it is."""
+        fields = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+        kind = str(fields.get("type") or name.decode("utf-8", "replace"))
+        if kind == "error":
+            raise provider_error(value, request_id=self._request_id)
+        mended = msgspec.json.encode(_mended(fields))
+        try:
+            _decode(mended)
+        except (msgspec.DecodeError, ValueError):
+            out.append(_other(kind, 0, data))
+            self.done = kind == "message_stop"
+        else:
+            self.event(name, mended, out)
+
+    def _message_start(self, message: _Message, data: bytes, out: list[Chunk]) -> None:
+        usage = None
+        if message.usage:
+            self._usage |= {key: value for key, value in message.usage.items() if value is not None}
+            usage = read_usage(self._usage)
+        out.append(
+            Chunk("start", id=message.id, model=message.model, request_id=self._request_id, usage=usage)
+        )
+        self._stop_reason = message.stop_reason
+        for index, block in enumerate(message.content or ()):
+            self._block_start(index, block, data, out)
+            self._block_stop(index, out)
+
+    def _block_start(self, index: int, raw: Raw, data: bytes, out: list[Chunk]) -> None:
+        block = _decode_block(raw)
+        open_block = self._blocks[index] = _OpenBlock(block, msgspec.json.decode(raw))
+        if block.type not in _PLAIN:
+            self._plain = False
+        match block.type:
+            case "text":
+                if block.text:
+                    out.append(content("text", block.text, index))
+                for citation in block.citations or ():
+                    out.append(Chunk("citation", index=index, data=citation))
+                    self._plain = False
+            case "thinking":
+                if block.thinking:
+                    out.append(content("reasoning", block.thinking, index))
+                if block.signature:
+                    out.append(_opaque(index, {"signature": block.signature}))
+            case "redacted_thinking":
+                out.append(_opaque(index, open_block.data))
+            case "tool_use":
+                call = open_block.call = ToolCall(block.id, block.name, "", self._calls)
+                self._calls += 1
+                given = "" if block.input is UNSET else bytes(cast("Raw", block.input)).decode()
+                open_block.input = "" if given.replace(" ", "") in ("{}", "null") else given
+                out.append(content("tool_call", "", index, 0, call))
+            case _:
+                out.append(_other(block.type, index, data))
+
+    def _delta(self, index: int, delta: _Delta, data: bytes, out: list[Chunk]) -> None:
+        block = self._blocks.get(index)
+        match delta.type:
+            case "text_delta" if delta.text is not None:
+                if delta.text:
+                    out.append(content("text", delta.text, index))
+                if block is not None:
+                    block.pieces.append(delta.text)
+            case "thinking_delta" if delta.thinking is not None:
+                if delta.thinking:
+                    out.append(content("reasoning", delta.thinking, index))
+                if block is not None:
+                    block.pieces.append(delta.thinking)
+            case "input_json_delta" if delta.partial_json is not None and block is not None:
+                block.json.append(delta.partial_json)
+                if block.call is None:
+                    out.append(_other(block.type, index, data))
+                elif delta.partial_json:
+                    call = block.call
+                    fragment = ToolCall(call.id, call.name, delta.partial_json, call.position)
+                    out.append(content("tool_call", "", index, 0, fragment))
+            case "signature_delta" if delta.signature is not None:
+                if block is not None:
+                    block.data["signature"] = (block.data.get("signature") or "") + delta.signature
+                out.append(_opaque(index, {"signature": delta.signature}))
+            case "citations_delta" if delta.citation is not None:
+                self._plain = False
+                if block is not None:
+                    block.data["citations"] = [*(block.data.get("citations") or ()), delta.citation]
+                out.append(Chunk("citation", index=index, data=delta.citation))
+            case _:
+                self._unknown_delta(block, data)
+                out.append(_other(delta.type, index, data))
+
+    def _unknown_delta(self, block: _OpenBlock | None, data: bytes) -> None:
+        """Keep what a delta of an unknown type sets, so that its block can be sent back."""
+        if block is not None and block.type not in _PLAIN:
+            delta = cast("dict[str, Any]", msgspec.json.decode(data)["delta"])
+            block.data |= {key: value for key, value in delta.items() if key != "type"}
+
+    def _block_stop(self, index: int, out: list[Chunk]) -> None:
+        block = self._blocks.get(index)
+        if block is None or block.call is None or not block.input:
+            return
+        if not block.json:  # the whole input came with the start of the block
+            call = block.call
+            out.append(
+                content("tool_call", "", index, 0, ToolCall(call.id, call.name, block.input, call.position))
+            )
+        block.input = ""
+
+    def _message_delta(self, event: _Event, out: list[Chunk]) -> None:
+        delta = event.delta
+        if delta is not None and delta.stop_reason is not None:
+            self._finish(delta.stop_reason, delta.stop_details or delta.stop_sequence, out)
+        if event.usage:
+            self._usage |= {key: value for key, value in event.usage.items() if value is not None}
+            out.append(Chunk("usage", usage=read_usage(self._usage)))
+
+    def _finish(self, reason: str | None, detail: str | dict[str, Any] | None, out: list[Chunk]) -> None:
+        self._finished = True
+        blocks = tuple(block.whole() for _, block in sorted(self._blocks.items()))
+        out.append(
+            Chunk(
+                "finish",
+                finish_reason=None if reason is None else FINISH_REASONS.get(reason, "other"),
+                raw_finish_reason=reason,
+                finish_detail=detail,
+                opaque=None if self._plain else Opaque(WIRE, blocks),
+            )
+        )
+
+
+def read_usage(usage: Mapping[str, Any]) -> Usage:
+    """Give a usage object of the Messages API its normal form."""
+    details = usage.get("output_tokens_details") or {}
+    return Usage(
+        input_tokens=usage.get("input_tokens"),
+        output_tokens=usage.get("output_tokens"),
+        cache_read_tokens=usage.get("cache_read_input_tokens"),
+        cache_write_tokens=usage.get("cache_creation_input_tokens"),
+        reasoning_tokens=details.get("thinking_tokens"),
+        raw=dict(usage),
+    )
+
+
+def _opaque(index: int, item: Mapping[str, Any]) -> Chunk:
+    return Chunk("reasoning", index=index, opaque=Opaque(WIRE, (item,)))
+
+
+def _other(event: str, index: int, data: bytes) -> Chunk:
+    return Chunk("other", event=event or None, index=index, raw=data)
+
+
+def _mended(value: Any) -> Any:
+    """Return the value with whole floats as integers, and numbers that JSON has no word for as null."""
+    if isinstance(value, dict):
+        return {key: _mended(item) for key, item in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [_mended(item) for item in cast("list[Any]", value)]
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else (value if math.isfinite(value) else None)
+    return value

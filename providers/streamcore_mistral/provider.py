@@ -1,0 +1,173 @@
+"""Send a request through the `mistralai` SDK and decode the bytes of its raw streaming response."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+from streamcore.chunk import Chunk
+from streamcore.clients import environment, shared_client
+from streamcore.errors import ConfigError, MalformedStream
+from streamcore.provider import Vendor
+from streamcore.request import Request
+from streamcore.transport import (
+    clean_cause,
+    map_transport_error,
+    read_response,
+    request_id,
+    response_error,
+)
+from streamcore.wire.chat import ChatVocabulary
+from streamcore.wire.decoder import StreamDecoder
+from streamcore_mistral.http import Sender, UnusedSyncClient, one_request
+from streamcore_mistral.request import WIRE, chat_body
+
+if TYPE_CHECKING:
+    import httpx2
+    from mistralai.client import Mistral
+    from mistralai.client.utils.eventstreaming import EventStreamAsync
+
+VENDOR = Vendor(
+    name="mistral", sdk="mistralai.client", install="mistralai", default_model="mistral-small-latest"
+)
+
+
+class MistralProvider:
+    """The provider `mistral`; see `streamcore.get_provider` for its settings.
+
+    Runs on asyncio only: the SDK hands its hooks to `asyncio.to_thread`.
+    """
+
+    vendor: ClassVar[Vendor] = VENDOR
+    name = VENDOR.name
+
+    def __init__(
+        self,
+        *,
+        model: str | None = None,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        http_client: httpx2.AsyncClient | None = None,
+        client: Mistral | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        VENDOR.require_sdk()
+        self._model = model
+        self._api_key = api_key
+        self._base_url = base_url
+        self._headers = dict(headers or {})
+        self._given = client
+        self._client: Mistral | None = client
+        if client is None and http_client is not None:
+            self._client = self._build(Sender(http_client))
+
+    async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
+        """Stream the answer; see `Provider.stream`."""
+        _require_asyncio()
+        model = VENDOR.resolve_model(request, self._model)
+        body = chat_body(request, model, VENDOR)
+        key = self._api_key or VENDOR.from_environment("API_KEY")
+        if key is None and self._given is None and VENDOR.from_environment("SA_TOKEN_PATH") is None:
+            raise VENDOR.missing_key()
+        client = self._client or await self._shared()
+        try:
+            events = await self._send(client, body, request.extra)
+        except Exception as error:
+            mapped = _map_error(error, model, (key,))
+            if mapped is None:
+                raise
+            raise mapped from clean_cause(error, (key,))
+        async with events:
+            response = events.response
+            vocabulary = ChatVocabulary(WIRE, request_id=request_id(response))
+            decoder = StreamDecoder(vocabulary, include_raw=request.include_raw)
+            async with aclosing(read_response(response, decoder)) as reads:
+                async for chunks in reads:
+                    yield chunks
+
+    async def aclose(self) -> None:
+        """Do nothing: clients are shared, and closed by the loop's end or by `aclose_providers()`."""
+
+    async def _send(
+        self, client: Mistral, body: dict[str, Any], extra: Mapping[str, Any]
+    ) -> EventStreamAsync[Any]:
+        """Send the body; through a client of ours, as the very bytes that are written here.
+
+        The SDK has no parameter for keys that it does not know, and validating each message through its models
+        costs more than everything else; so it is given the least that it accepts, and the body is put in its place.
+        """
+        if self._given is not None:
+            return await client.chat.stream_async(**body, **extra, retries=None, http_headers=self._headers)
+        with one_request(msgspec.json.encode({**body, "stream": True, **extra})) as opened:
+            try:
+                return await client.chat.stream_async(
+                    model=body["model"], messages=[], retries=None, http_headers=self._headers
+                )
+            except BaseException:
+                await opened.aclose()  # cancelled between the answer's headers and the SDK's return
+                raise
+
+    def _build(self, sender: Sender) -> Mistral:
+        from mistralai.client import Mistral
+
+        return Mistral(
+            api_key=self._api_key,
+            server_url=self._base_url or VENDOR.from_environment("BASE_URL"),
+            client=UnusedSyncClient(),
+            async_client=sender,
+        )
+
+    async def _shared(self) -> Mistral:
+        import httpx2
+
+        def make() -> tuple[Mistral, Callable[[], Awaitable[object]]]:
+            # The SDK's own client allows 100 connections; the limits here are those of the other two SDKs.
+            http = httpx2.AsyncClient(
+                limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100),
+                timeout=httpx2.Timeout(600, connect=5),
+                follow_redirects=True,
+            )
+            return self._build(Sender(http)), http.aclose
+
+        return await shared_client((self.name, self._api_key, self._base_url, environment("MISTRAL_")), make)
+
+
+def _require_asyncio() -> None:
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        raise ConfigError(
+            "provider 'mistral' needs asyncio: its SDK calls asyncio.to_thread. "
+            "Under trio use another provider, or reach Mistral as provider 'openai' with base_url="
+        )
+
+
+def _map_error(error: Exception, model: str, secrets: tuple[str | None, ...]) -> Exception | None:
+    """Return our error for one of the SDK's or of httpx2's, None for any other."""
+    from mistralai.client.errors import MistralError
+
+    if not isinstance(error, MistralError):
+        return map_transport_error(error, streaming=False, provider=VENDOR.name, model=model)
+    if error.status_code < 400:
+        return MalformedStream(f"the response is no event stream; it begins with {error.body[:200]!r}")
+    try:
+        body: object = msgspec.json.decode(error.body)
+    except (msgspec.DecodeError, ValueError):
+        body = error.body
+    return response_error(error.raw_response, body, provider=VENDOR.name, model=model, secrets=secrets)
+
+
+def typed(chunk: Chunk) -> Any:
+    """Return the SDK's own event object for a chunk that has `raw`; several chunks may come from one event.
+
+    Raises:
+        ValueError: the chunk has no `raw`; ask for it with `include_raw=True`.
+    """
+    if chunk.raw is None:
+        raise ValueError("this chunk has no raw event; ask for it with include_raw=True")
+    from mistralai.client.models import CompletionChunk
+
+    return CompletionChunk.model_validate_json(chunk.raw)

@@ -1,0 +1,136 @@
+"""Stream from Chat Completions: OpenAI's own, and every server that speaks the same dialect."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+from streamcore.chunk import Chunk
+from streamcore.provider import Vendor
+from streamcore.request import Request
+from streamcore.wire.chat import ChatVocabulary
+from streamcore.wire.chat_request import chat_messages, chat_response_format, chat_tool_choice, chat_tools
+from streamcore_openai.sdk import Connection
+
+if TYPE_CHECKING:
+    import httpx2
+    import openai
+
+VENDOR = Vendor(name="openai", sdk="openai", install="openai", default_model="gpt-5.4-mini")
+
+
+@dataclass(frozen=True, slots=True)
+class Quirks:
+    """Say where a server departs from OpenAI's own Chat Completions."""
+
+    max_tokens: str = "max_tokens"
+    """Its name for the limit; OpenAI's newer models know only `max_completion_tokens`."""
+    usage_option: bool = True
+    """It accepts `stream_options.include_usage`."""
+    reasoning: Literal["reasoning_effort", "reasoning.effort"] | None = "reasoning_effort"
+    """Where it takes the effort; None: nowhere."""
+    json_schema: bool = True
+    """It accepts `response_format.type: json_schema`."""
+    opaque: str | None = None
+    """The key under which an assistant message takes opaque reasoning back."""
+    cache_key: bool = False
+    """It accepts `prompt_cache_key`."""
+
+
+OPENAI = Quirks(max_tokens="max_completion_tokens", cache_key=True)
+
+
+class OpenAIProvider:
+    """The provider `openai`, and with another `vendor` and `quirks` each gateway; see `streamcore.get_provider`."""
+
+    vendor: ClassVar[Vendor] = VENDOR
+
+    def __init__(
+        self,
+        *,
+        model: str | None = None,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        http_client: httpx2.AsyncClient | None = None,
+        client: openai.AsyncOpenAI | None = None,
+        headers: Mapping[str, str] | None = None,
+        row: Vendor = VENDOR,
+        quirks: Quirks = OPENAI,
+    ) -> None:
+        self.name = row.name
+        self._row = row
+        self._quirks = quirks
+        self._model = model
+        self._connection = Connection(
+            row,
+            api_key=api_key,
+            base_url=base_url,
+            http_client=http_client,
+            client=client,
+            headers=headers,
+            gateway=row is not VENDOR,
+        )
+
+    def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
+        """Stream the answer; see `Provider.stream`."""
+        body = chat_body(request, self._row.resolve_model(request, self._model), self._row, self._quirks)
+        return self._connection.stream(
+            _create,
+            lambda request_id: ChatVocabulary(request_id=request_id),
+            body,
+            request.extra,
+            request.include_raw,
+        )
+
+    async def aclose(self) -> None:
+        """Do nothing: clients are shared, and closed by the loop's end or by `aclose_providers()`."""
+
+
+def _create(client: openai.AsyncOpenAI) -> Callable[..., Any]:
+    return cast("Callable[..., Any]", client.chat.completions.with_streaming_response.create)
+
+
+def chat_body(request: Request, model: str, vendor: Vendor, quirks: Quirks) -> dict[str, Any]:
+    """Return the keyword arguments of `chat.completions.create`, without `stream` and `extra`.
+
+    Raises:
+        ConfigError: the request has something that this server cannot say.
+    """
+    body: dict[str, Any] = {"model": model, "messages": chat_messages(request, quirks.opaque)}
+    if quirks.usage_option:
+        body["stream_options"] = {"include_usage": True}
+    if request.temperature is not None:
+        body["temperature"] = request.temperature
+    if request.max_tokens is not None:
+        body[quirks.max_tokens] = request.max_tokens
+    if request.stop:
+        body["stop"] = list(request.stop)
+    if request.tools:
+        body["tools"] = chat_tools(request.tools)
+    if request.tool_choice is not None:
+        body["tool_choice"] = chat_tool_choice(request.tool_choice)
+    if request.seed is not None:
+        body["seed"] = request.seed
+    if request.output_schema is not None:
+        if not quirks.json_schema:
+            raise vendor.unsupported("an output schema", "its API has no JSON-schema mode")
+        body["response_format"] = chat_response_format(request.output_schema)
+    if isinstance(request.cache, str):
+        if not quirks.cache_key:
+            raise vendor.unsupported("a cache key", "leave cache= out")
+        body["prompt_cache_key"] = request.cache
+    if request.reasoning is not None:
+        _reasoning(request.reasoning, body, vendor, quirks)
+    return body
+
+
+def _reasoning(effort: str | int, body: dict[str, Any], vendor: Vendor, quirks: Quirks) -> None:
+    if quirks.reasoning == "reasoning.effort":
+        # OpenRouter's unified form takes an effort or a budget; the SDK has no parameter of that name.
+        key = "max_tokens" if isinstance(effort, int) else "effort"
+        body["extra_body"] = {"reasoning": {key: effort}}
+    elif quirks.reasoning is None or isinstance(effort, int):
+        raise vendor.unsupported(f"reasoning={effort!r}", "give an effort such as 'low', or leave it out")
+    else:
+        body["reasoning_effort"] = effort

@@ -1,0 +1,138 @@
+"""Stream from OpenAI's Responses API."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from streamcore.chunk import Chunk
+from streamcore.provider import Vendor
+from streamcore.request import Image, Message, Request
+from streamcore.wire.chat_request import chat_response_format
+from streamcore_openai.responses_wire import WIRE, ResponsesVocabulary
+from streamcore_openai.sdk import Connection
+
+if TYPE_CHECKING:
+    import httpx2
+    import openai
+
+VENDOR = Vendor(
+    name="openai-responses", sdk="openai", install="openai", default_model="gpt-5.4-mini", settings="openai"
+)
+
+
+class OpenAIResponsesProvider:
+    """The provider `openai-responses`; see `streamcore.get_provider` for its settings."""
+
+    vendor: ClassVar[Vendor] = VENDOR
+    name = VENDOR.name
+
+    def __init__(
+        self,
+        *,
+        model: str | None = None,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        http_client: httpx2.AsyncClient | None = None,
+        client: openai.AsyncOpenAI | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self._model = model
+        self._connection = Connection(
+            VENDOR, api_key=api_key, base_url=base_url, http_client=http_client, client=client, headers=headers
+        )
+
+    def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
+        """Stream the answer; see `Provider.stream`."""
+        body = responses_body(request, VENDOR.resolve_model(request, self._model))
+        return self._connection.stream(
+            _create,
+            lambda request_id: ResponsesVocabulary(request_id=request_id),
+            body,
+            request.extra,
+            request.include_raw,
+        )
+
+    async def aclose(self) -> None:
+        """Do nothing: clients are shared, and closed by the loop's end or by `aclose_providers()`."""
+
+
+def _create(client: openai.AsyncOpenAI) -> Callable[..., Any]:
+    return cast("Callable[..., Any]", client.responses.with_streaming_response.create)
+
+
+def responses_body(request: Request, model: str) -> dict[str, Any]:
+    """Return the keyword arguments of `responses.create`, without `stream` and `extra`.
+
+    Raises:
+        ConfigError: the request has something that this API cannot say.
+    """
+    if request.seed is not None:
+        raise VENDOR.unsupported("a seed", "its API has none; leave seed= out, or use provider 'openai'")
+    if request.stop:
+        raise VENDOR.unsupported("stop texts", "its API has none; leave stop= out, or use provider 'openai'")
+    if isinstance(request.reasoning, int):
+        raise VENDOR.unsupported("a budget of reasoning tokens", "give an effort such as 'low'")
+    body: dict[str, Any] = {"model": model, "input": [item for m in request.messages for item in _items(m)]}
+    if request.temperature is not None:
+        body["temperature"] = request.temperature
+    if request.max_tokens is not None:
+        body["max_output_tokens"] = request.max_tokens
+    if request.tools:
+        body["tools"] = [
+            {
+                "type": "function",
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": dict(tool.parameters),
+                "strict": False,
+            }
+            for tool in request.tools
+        ]
+    if request.tool_choice is not None:
+        words = ("auto", "none", "required")
+        choice = request.tool_choice
+        body["tool_choice"] = choice if choice in words else {"type": "function", "name": choice}
+    if request.output_schema is not None:
+        schema = chat_response_format(request.output_schema)
+        body["text"] = {"format": {"type": schema["type"], **schema["json_schema"]}}
+    if request.reasoning is not None:
+        body["reasoning"] = {"effort": request.reasoning}
+    if isinstance(request.cache, str):
+        body["prompt_cache_key"] = request.cache
+    return body
+
+
+def _items(message: Message) -> list[dict[str, Any]]:
+    """Return the input items of one turn."""
+    if message.opaque is not None and message.opaque.wire == WIRE:
+        return [dict(item) for item in message.opaque.items]
+    if message.role == "tool":
+        return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": message.text}]
+    items: list[dict[str, Any]] = []
+    if message.role == "assistant":
+        if message.text:
+            items.append({"role": "assistant", "content": message.text})
+    else:
+        items.append({"role": message.role, "content": _content(message)})
+    items.extend(
+        {
+            "type": "function_call",
+            "call_id": call.id or f"call_{call.position}",
+            "name": call.name or "",
+            "arguments": call.arguments or "{}",
+        }
+        for call in message.tool_calls
+    )
+    return items
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    if not any(isinstance(part, Image) for part in message.parts):
+        return message.text
+    return [
+        {"type": "input_image", "image_url": part.as_url}
+        if isinstance(part, Image)
+        else {"type": "input_text", "text": part.text}
+        for part in message.parts
+    ]

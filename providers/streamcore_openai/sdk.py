@@ -1,0 +1,142 @@
+"""Hold what both OpenAI APIs and the gateways share: the SDK's client, its errors, its raw response."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, cast
+
+from streamcore.chunk import Chunk
+from streamcore.clients import environment, shared_client
+from streamcore.provider import Vendor
+from streamcore.transport import read_response, request_id, sdk_errors
+from streamcore.wire.decoder import StreamDecoder, Vocabulary
+
+if TYPE_CHECKING:
+    import httpx2
+    import openai
+
+PLACEHOLDER_KEY = "none"
+"""What servers that want no key are sent, because the SDK insists on one."""
+
+
+class Connection:
+    """Make, share and use `AsyncOpenAI` clients for one vendor row."""
+
+    def __init__(
+        self,
+        vendor: Vendor,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        http_client: httpx2.AsyncClient | None = None,
+        client: openai.AsyncOpenAI | None = None,
+        headers: Mapping[str, str] | None = None,
+        gateway: bool = False,
+    ) -> None:
+        vendor.require_sdk()
+        self._vendor = vendor
+        self._gateway = gateway
+        self._headers = dict(headers or {})
+        self._http_client = http_client
+        self._api_key = api_key
+        self._base_url = base_url
+        self._client: openai.AsyncOpenAI | None = None
+        if client is not None:
+            self._client = client.with_options(max_retries=0)
+
+    async def client(self) -> openai.AsyncOpenAI:
+        """Return the client to send through.
+
+        Raises:
+            MissingAPIKey: there is no key anywhere.
+        """
+        if self._client is not None:
+            return self._client
+        if self._http_client is not None:
+            self._client = self._build(self._http_client)
+            return self._client
+
+        def make() -> tuple[openai.AsyncOpenAI, Callable[[], Awaitable[object]]]:
+            client = self._build(None)
+            return client, client.close
+
+        prefix = self._vendor.variable("")
+        key = (prefix, self._gateway, self._api_key, self._base_url, environment(prefix))
+        return await shared_client(key, make)
+
+    def _build(self, http_client: httpx2.AsyncClient | None) -> openai.AsyncOpenAI:
+        import openai
+
+        if self._gateway:
+            key = self._api_key or self._vendor.from_environment("API_KEY")
+            if key is None and self._vendor.needs_key:
+                raise self._vendor.missing_key()
+            base = self._base_url or self._vendor.from_environment("BASE_URL") or self._vendor.base_url
+            client = openai.AsyncOpenAI(
+                api_key=key or PLACEHOLDER_KEY, base_url=base, http_client=http_client, max_retries=0
+            )
+            return _without_environment(client)
+        try:
+            return openai.AsyncOpenAI(
+                api_key=self._api_key, base_url=self._base_url, http_client=http_client, max_retries=0
+            )
+        except openai.OpenAIError as error:
+            raise self._vendor.missing_key() from error
+
+    async def stream(
+        self,
+        create: Callable[[openai.AsyncOpenAI], Callable[..., Any]],
+        vocabulary: Callable[[str | None], Vocabulary],
+        body: dict[str, Any],
+        extra: Mapping[str, Any],
+        include_raw: bool,
+    ) -> AsyncGenerator[list[Chunk]]:
+        """Send `body` through the SDK's `create` and yield the chunks of its raw response."""
+        import openai
+
+        client = await self.client()
+        extra_body = {**body.pop("extra_body", {}), **extra}
+        with sdk_errors(
+            openai.APIStatusError,
+            openai.APIConnectionError,
+            provider=self._vendor.name,
+            model=body["model"],
+            secrets=(client.api_key, client.admin_api_key),
+        ):
+            async with create(client)(
+                **body, stream=True, extra_body=extra_body or None, extra_headers=self._headers
+            ) as raw:
+                response: httpx2.Response = raw.http_response
+                decoder = StreamDecoder(vocabulary(request_id(response)), include_raw=include_raw)
+                async with aclosing(read_response(response, decoder)) as reads:
+                    async for chunks in reads:
+                        yield chunks
+
+
+def _without_environment(client: openai.AsyncOpenAI) -> openai.AsyncOpenAI:
+    """Take out what the SDK read from `OPENAI_*`: no organization, project, key or header of OpenAI's leaves here."""
+    client.organization = None
+    client.project = None
+    client.admin_api_key = None
+    client.webhook_secret = None
+    cast("Any", client)._custom_headers = {}
+    return client
+
+
+def typed(chunk: Chunk) -> Any:
+    """Return the SDK's own event object for a chunk that has `raw`; several chunks may come from one event.
+
+    Raises:
+        ValueError: the chunk has no `raw`; ask for it with `include_raw=True`.
+    """
+    if chunk.raw is None:
+        raise ValueError("this chunk has no raw event; ask for it with include_raw=True")
+    import msgspec
+    from openai._models import construct_type
+    from openai.types.chat import ChatCompletionChunk
+    from openai.types.responses import ResponseStreamEvent
+
+    value = msgspec.json.decode(chunk.raw)
+    kind: Any = ResponseStreamEvent if "type" in value and "choices" not in value else ChatCompletionChunk
+    return construct_type(type_=kind, value=value)

@@ -1,0 +1,178 @@
+"""Fold the chunks of a stream into a `Completion`, while they pass and at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamcore.chunk import Chunk, FinishReason, Opaque, ToolCall, Usage
+from streamcore.request import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Tell of one try to get an answer: who was asked, and the error that ended it (None: it held)."""
+
+    provider: str
+    model: str | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """Hold a whole answer, or as much of one as came.
+
+    `complete` is True only if the vendor marked the end: a cut stream never looks finished. Texts are those of
+    choice 0; where several answers were asked for, the others stand in `alternatives`.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    refusal: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    citations: tuple[Mapping[str, Any], ...] = ()
+    usage: Usage | None = None
+    finish_reason: FinishReason | None = None
+    raw_finish_reason: str | None = None
+    finish_detail: str | Mapping[str, Any] | None = None
+    model: str | None = None
+    id: str | None = None
+    request_id: str | None = None
+    parsed: Any = None
+    attempts: tuple[Attempt, ...] = ()
+    complete: bool = False
+    opaque: Opaque | None = field(default=None, repr=False)
+    alternatives: tuple[Completion, ...] = ()
+
+    def to_message(self) -> Message:
+        """Return the assistant's message for the next turn, opaque data included."""
+        return Message(
+            role="assistant",
+            content=self.text or self.refusal,
+            tool_calls=self.tool_calls,
+            opaque=self.opaque,
+        )
+
+
+class _Answer:
+    """Gather the pieces of one choice."""
+
+    __slots__ = ("calls", "citations", "finish", "opaque", "reasoning", "refusal", "text")
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.reasoning: list[str] = []
+        self.refusal: list[str] = []
+        self.calls: dict[int, list[ToolCall]] = {}
+        self.citations: list[Mapping[str, Any]] = []
+        self.finish: Chunk | None = None
+        self.opaque: Opaque | None = None
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in any chunk but `text`, which the fold itself appends."""
+        match chunk.kind:
+            case "reasoning":
+                self.reasoning.append(chunk.text)
+            case "refusal":
+                self.refusal.append(chunk.text)
+            case "tool_call" if chunk.tool_call is not None:
+                self.calls.setdefault(chunk.tool_call.position, []).append(chunk.tool_call)
+            case "citation" if chunk.data is not None:
+                self.citations.append(chunk.data)
+            case "finish":
+                # The last word counts; one that only says "the end" does not unsay an earlier reason.
+                if self.finish is None or chunk.raw_finish_reason is not None:
+                    self.finish = chunk
+                self.opaque = chunk.opaque or self.opaque
+            case _:
+                pass
+
+    def completion(self, **common: Any) -> Completion:
+        finish = self.finish
+        return Completion(
+            text="".join(self.text),
+            reasoning="".join(self.reasoning),
+            refusal="".join(self.refusal),
+            tool_calls=tuple(_merge(fragments) for _, fragments in sorted(self.calls.items())),
+            citations=tuple(self.citations),
+            finish_reason=finish.finish_reason if finish else None,
+            raw_finish_reason=finish.raw_finish_reason if finish else None,
+            finish_detail=finish.finish_detail if finish else None,
+            opaque=self.opaque,
+            **common,
+        )
+
+
+def _merge(fragments: list[ToolCall]) -> ToolCall:
+    last = fragments[-1]
+    return ToolCall(
+        id=last.id,
+        name=last.name,
+        arguments="".join(fragment.arguments for fragment in fragments),
+        position=last.position,
+        custom=last.custom,
+    )
+
+
+class Fold:
+    """Sum up chunks as they pass; `completion()` may be asked for at any time.
+
+    Rules (each is a test): the last non-null usage wins; a later finish reason wins; tool calls merge by
+    `position`; a `restart` voids everything before it.
+    """
+
+    __slots__ = ("_answers", "_first", "_start", "_usage", "finished")
+
+    def __init__(self) -> None:
+        self.finished = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._first = _Answer()
+        self._answers: dict[int, _Answer] = {0: self._first}
+        self._start: Chunk | None = None
+        self._usage: Usage | None = None
+        self.finished = False
+
+    def add(self, chunks: Iterable[Chunk]) -> None:
+        """Take in the chunks of one network read."""
+        append = self._first.text.append
+        for chunk in chunks:
+            if chunk.kind == "text" and chunk.choice == 0:
+                append(chunk.text)
+            else:
+                self._add(chunk)
+                append = self._first.text.append
+
+    def _add(self, chunk: Chunk) -> None:
+        if chunk.kind == "restart":
+            self._reset()
+            return
+        if chunk.kind == "finish":
+            self.finished = True
+        elif chunk.kind == "start" and self._start is None:
+            self._start = chunk
+        if chunk.usage is not None:
+            self._usage = chunk.usage
+        answer = self._answers.get(chunk.choice)
+        if answer is None:
+            answer = self._answers[chunk.choice] = _Answer()
+        if chunk.kind == "text":
+            answer.text.append(chunk.text)
+        else:
+            answer.add(chunk)
+
+    def completion(self, *, complete: bool, attempts: tuple[Attempt, ...] = ()) -> Completion:
+        """Return what has come so far; `complete` is the caller's word that the vendor marked the end."""
+        start = self._start
+        common: dict[str, Any] = {
+            "complete": complete,
+            "model": start.model if start else None,
+            "id": start.id if start else None,
+            "request_id": start.request_id if start else None,
+        }
+        others = tuple(
+            answer.completion(**common) for choice, answer in sorted(self._answers.items()) if choice != 0
+        )
+        return self._first.completion(usage=self._usage, alternatives=others, attempts=attempts, **common)

@@ -1,0 +1,273 @@
+"""Define the one tree of errors that streamcore raises, and the table that sorts vendors' errors into it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from streamcore.completion import Attempt, Completion
+
+
+class StreamcoreError(Exception):
+    """The root of every error of streamcore. `partial` is the answer as far as it came, None where none began."""
+
+    partial: Completion | None = None
+
+
+class ConfigError(StreamcoreError):
+    """Something that the caller wrote cannot work: an argument, a setting, a file."""
+
+
+class PromptNotFound(ConfigError):  # noqa: N818
+    """No prompt of that name; the message lists every path that was tried."""
+
+
+class PromptError(ConfigError):
+    """A prompt file, or the variables for it, are wrong; the message has file and line."""
+
+
+class GraphError(ConfigError):
+    """A graph file is wrong; the message has file and line."""
+
+
+class ProviderNotFound(ConfigError):  # noqa: N818
+    """No provider of that name is installed."""
+
+
+class ProviderNotInstalled(ConfigError):  # noqa: N818
+    """The provider is known but the vendor's SDK is not installed; the message says what to install."""
+
+
+class MissingAPIKey(ConfigError):  # noqa: N818
+    """Neither an argument nor the environment holds the provider's key."""
+
+
+class ProviderError(StreamcoreError):
+    """The vendor said no, or could not be reached.
+
+    Attributes:
+        provider, model: whom was asked for what, where known.
+        status: the HTTP status, or the one that an error event inside a 200 stream names; else None.
+        code: the vendor's word for the error.
+        request_id: the vendor's id of the request, for its support.
+        retryable: trying the same again may help.
+        retry_after: seconds that the vendor asks to wait, or None.
+        attempts: every try that was made.
+    """
+
+    default_retryable = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str | None = None,
+        model: str | None = None,
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+        retryable: bool | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.provider = provider
+        self.model = model
+        self.status = status
+        self.code = code
+        self.request_id = request_id
+        self.retryable = self.default_retryable if retryable is None else retryable
+        self.retry_after = retry_after
+        self.attempts: tuple[Attempt, ...] = ()
+
+    def __str__(self) -> str:
+        facts = [
+            f"{name} {value}"
+            for name, value in (
+                ("model", self.model),
+                ("status", self.status),
+                ("code", self.code),
+                ("request", self.request_id),
+                ("retry after", None if self.retry_after is None else f"{self.retry_after:g} s"),
+            )
+            if value is not None
+        ]
+        prefix = f"{self.provider}: " if self.provider else ""
+        return f"{prefix}{self.message}" + (f" ({', '.join(facts)})" if facts else "")
+
+
+class AuthenticationError(ProviderError):
+    """The vendor refused the key or its rights (401, 403)."""
+
+
+class NotFoundError(ProviderError):
+    """The vendor knows no such model or address (404)."""
+
+
+class RateLimitError(ProviderError):
+    """Too much was asked in too short a time (429)."""
+
+    default_retryable = True
+
+
+class OverloadedError(ProviderError):
+    """The vendor has no capacity right now (503, 529)."""
+
+    default_retryable = True
+
+
+class ServerError(ProviderError):
+    """The vendor failed (any other 5xx)."""
+
+    default_retryable = True
+
+
+class BadRequestError(ProviderError):
+    """The vendor does not accept the request (any other 4xx)."""
+
+
+class ConnectionFailed(ProviderError):  # noqa: N818
+    """No answer at all: refused, unresolved, reset before the headers, TLS."""
+
+    default_retryable = True
+
+
+class ContentRefused(ProviderError):  # noqa: N818
+    """The model refused, or a filter stopped it, before any text came."""
+
+
+class StreamError(StreamcoreError):
+    """A stream that had begun did not end properly."""
+
+
+class StreamInterrupted(StreamError):  # noqa: N818
+    """The bytes ended, or the connection broke, before the vendor's mark of the end."""
+
+
+class StreamTimeout(StreamError):  # noqa: N818
+    """A clock ran out; `clock` names it (`first_token`, `stall`, `silence`, `total`), `seconds` how long it was."""
+
+    def __init__(self, message: str, *, clock: str, seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.clock = clock
+        self.seconds = seconds
+
+
+class MalformedStream(StreamError):  # noqa: N818
+    """What came is no such stream: broken JSON, invalid UTF-8, an HTML page, an event beyond the limit."""
+
+
+class OutputValidationError(StreamcoreError):
+    """The answer is whole but does not fit its schema."""
+
+
+class NodeError(StreamcoreError):
+    """A node of a graph failed."""
+
+
+class ThreadConflict(StreamcoreError):  # noqa: N818
+    """Another worker has changed the thread meanwhile."""
+
+
+_BY_STATUS: dict[int, type[ProviderError]] = {
+    401: AuthenticationError,
+    403: AuthenticationError,
+    404: NotFoundError,
+    429: RateLimitError,
+    503: OverloadedError,
+    529: OverloadedError,
+}
+_RETRYABLE_STATUS = frozenset({408, 409, 429})
+
+# The words that vendors put in `type` and `code`, for error events inside a stream whose status was 200.
+_BY_WORD: dict[str, type[ProviderError]] = {
+    "api_error": ServerError,
+    "authentication_error": AuthenticationError,
+    "context_length_exceeded": BadRequestError,
+    "insufficient_quota": RateLimitError,
+    "internal_error": ServerError,
+    "internal_server_error": ServerError,
+    "invalid_api_key": AuthenticationError,
+    "invalid_prompt": BadRequestError,
+    "invalid_request_error": BadRequestError,
+    "model_not_found": NotFoundError,
+    "not_found_error": NotFoundError,
+    "overloaded": OverloadedError,
+    "overloaded_error": OverloadedError,
+    "permission_error": AuthenticationError,
+    "rate_limit_error": RateLimitError,
+    "rate_limit_exceeded": RateLimitError,
+    "server_error": ServerError,
+    "server_is_overloaded": OverloadedError,
+    "service_unavailable": OverloadedError,
+    "slow_down": OverloadedError,
+    "timeout_error": ServerError,
+    "tokens": RateLimitError,
+    "too_many_requests": RateLimitError,
+    "unavailable": OverloadedError,
+}
+_NEVER_RETRYABLE = frozenset({"insufficient_quota"})
+
+
+def class_for_status(status: int) -> type[ProviderError]:
+    """Return the class of an HTTP status of 400 or above."""
+    return _BY_STATUS.get(status, ServerError if status >= 500 else BadRequestError)
+
+
+def provider_error(
+    body: object,
+    *,
+    status: int | None = None,
+    fallback: str = "the provider reported an error",
+    **facts: Any,
+) -> ProviderError:
+    """Sort a vendor's error into the tree.
+
+    `body` is its JSON, decoded: the object under `error`, or one that has it. With a `status` of 400 or above, the
+    status decides the class; without one, the words under `type` and `code` do. `facts` are attributes of
+    `ProviderError`.
+    """
+    error = _error_object(body)
+    words = [str(error[key]) for key in ("code", "type", "status") if error.get(key) is not None]
+    if status is None:
+        # Gateways put the status that they got upstream into the event.
+        status = next((int(w) for w in words if re.fullmatch(r"[45]\d\d", w)), None)
+        if status is None and isinstance(error.get("status_code"), int):
+            status = error["status_code"]
+    by_word = next((_BY_WORD[word.lower()] for word in words if word.lower() in _BY_WORD), None)
+    kind = class_for_status(status) if status is not None and status >= 400 else by_word or ServerError
+    if status == 400 and by_word is NotFoundError:
+        kind = NotFoundError  # several gateways answer 400 to a model that they do not have
+    retryable = kind.default_retryable or status in _RETRYABLE_STATUS
+    if _NEVER_RETRYABLE.intersection(words):
+        retryable = False
+    message = error.get("message") or error.get("detail") or fallback
+    return kind(
+        message if isinstance(message, str) else str(message),
+        status=status,
+        code=words[0] if words else None,
+        retryable=retryable,
+        **facts,
+    )
+
+
+def _error_object(body: object) -> Mapping[str, Any]:
+    if isinstance(body, str):
+        return {"message": body} if body.strip() else {}
+    if not isinstance(body, Mapping):
+        return {}
+    inner: object = body.get("error")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    if isinstance(inner, Mapping):
+        return inner  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(inner, str):
+        return {**body, "message": body.get("message") or inner}  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return body  # pyright: ignore[reportUnknownVariableType]
+
+
+def scrub(text: str, secrets: Iterable[str | None]) -> str:
+    """Replace every secret in a text by `[secret]`; vendors and gateways echo keys in their answers."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "[secret]")
+    return text

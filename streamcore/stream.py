@@ -1,0 +1,217 @@
+"""Define `Stream`, what a caller holds: chunks or text as they come, the answer so far, and the way to close it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterator
+from types import TracebackType
+from typing import Self
+
+import anyio
+
+from streamcore.chunk import Chunk
+from streamcore.closing import CloseLater, close_later
+from streamcore.completion import Attempt, Completion, Fold
+from streamcore.errors import ContentRefused, StreamInterrupted
+from streamcore.pipeline.contract import contract
+from streamcore.provider import Provider
+from streamcore.request import Request
+
+CLOSE_SECONDS = 2.0
+"""How long closing the vendor's response may take when the caller is being cancelled."""
+
+Prepare = Callable[[], tuple[Provider, Request]]
+
+
+class Stream:
+    """Iterate over the chunks of one answer.
+
+    Nothing happens until the first iteration, `async with` or `collect()`; errors of configuration come there, too.
+    Guarantees: chunks come in order; iteration ends without an error only if the vendor marked the end; an error is
+    raised again by every later call; `partial` holds all that came.
+
+    Leaving `async with`, cancelling, or `aclose()` closes the vendor's response before the next statement; breaking
+    out of a bare `async for` does so within a turn of the loop after the last reference is gone.
+    """
+
+    def __init__(self, prepare: Prepare) -> None:
+        self._prepare = prepare
+        self._fold = Fold()
+        self._source: AsyncGenerator[list[Chunk]] | None = None
+        self._close_later: CloseLater | None = None
+        self._pending: Iterator[Chunk] = iter(())
+        self._attempts: tuple[Attempt, ...] = ()
+        self._complete = False
+        self._ended = False
+        self._error: Exception | None = None
+
+    @property
+    def partial(self) -> Completion:
+        """The answer as far as it has come; `complete` once the vendor has marked its end."""
+        return self._fold.completion(complete=self._complete, attempts=self._attempts)
+
+    def text(self) -> TextStream:
+        """Iterate over the text instead: non-empty `str`, a refusal's text included."""
+        return TextStream(self)
+
+    async def collect(self) -> Completion:
+        """Read to the end and return the whole answer.
+
+        Raises:
+            StreamcoreError: as iteration does; `.partial` has what came.
+        """
+        while await self.next_batch() is not None:
+            pass
+        return self.partial
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        for chunk in self._pending:
+            return chunk
+        while True:
+            batch = await self.next_batch()
+            if batch is None:
+                raise StopAsyncIteration
+            if batch:
+                self._pending = iter(batch)
+                return next(self._pending)
+
+    async def next_batch(self) -> list[Chunk] | None:
+        """Return the chunks of the next network read, perhaps none; None at the end of the stream."""
+        if self._error is not None:
+            raise self._error
+        if self._ended:
+            return None
+        try:
+            source = self._source or self._open()
+            return await anext(source)
+        except StopAsyncIteration:
+            self._complete = self._ended = True
+            return None
+        except Exception as error:
+            self._error = error
+            raise
+        except BaseException:
+            # Cancelled in the middle of a read: the source is gone, and must not look finished to a later call.
+            self._fail("reading was cancelled")
+            raise
+
+    def _fail(self, why: str) -> None:
+        error = StreamInterrupted(f"{why} before the end of the stream; what arrived is in .partial")
+        error.partial = self.partial
+        self._error = error
+
+    def _open(self) -> AsyncGenerator[list[Chunk]]:
+        provider, request = self._prepare()
+        self._attempts = (Attempt(provider.name, request.model),)
+        self._close_later = close_later()
+        # The stages, in the order in which a chunk passes them: provider, contract.
+        self._source = contract(provider, request, self._fold)
+        return self._source
+
+    async def aclose(self) -> None:
+        """Close the vendor's response; what has come stays in `partial`. Harmless when repeated."""
+        source, self._source = self._source, None
+        self._pending = iter(())
+        if not self._ended and self._error is None:
+            self._fail("the stream was closed by its reader")
+        if source is not None:
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                await source.aclose()
+
+    async def __aenter__(self) -> Self:
+        if self._source is None and not self._ended and self._error is None:
+            self._open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        # Reached by a bare `async for` that was broken off. A stream that ended or failed has closed itself.
+        if (
+            self._source is not None
+            and self._close_later is not None
+            and not self._ended
+            and self._error is None
+        ):
+            self._close_later(self._source)
+
+
+class TextStream:
+    """Iterate over the text of one answer: `str`, never empty, in order.
+
+    With `refusals_raise`, a stream that ends refused or filtered without a single character raises
+    `ContentRefused`, since its reader could not tell that from an empty answer.
+    """
+
+    def __init__(self, stream: Stream, *, refusals_raise: bool = False) -> None:
+        self._stream = stream
+        self._pending: Iterator[str] = iter(())
+        self._refusals_raise = refusals_raise
+        self._empty = True
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str:
+        for text in self._pending:
+            return text
+        while True:
+            batch = await self._stream.next_batch()
+            if batch is None:
+                self._check()
+                raise StopAsyncIteration
+            texts = [
+                chunk.text
+                for chunk in batch
+                if chunk.text and (chunk.kind == "text" or chunk.kind == "refusal") and chunk.choice == 0
+            ]
+            if texts:
+                self._empty = False
+                self._pending = iter(texts)
+                return next(self._pending)
+
+    def _check(self) -> None:
+        if not (self._refusals_raise and self._empty):
+            return
+        answer = self._stream.partial
+        if answer.finish_reason in ("refusal", "content_filter"):
+            error = ContentRefused(
+                "the model refused to answer"
+                if answer.finish_reason == "refusal"
+                else "a content filter stopped the answer",
+                provider=answer.attempts[-1].provider if answer.attempts else None,
+                model=answer.model,
+                code=answer.raw_finish_reason,
+                request_id=answer.request_id,
+            )
+            error.partial = answer
+            raise error
+
+    @property
+    def partial(self) -> Completion:
+        """The answer as far as it has come."""
+        return self._stream.partial
+
+    async def aclose(self) -> None:
+        """Close the vendor's response."""
+        await self._stream.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self._stream.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()

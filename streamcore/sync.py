@@ -1,0 +1,173 @@
+"""Offer the doors to code without an event loop: the same names, plain iteration and plain values.
+
+Each call runs an event loop of its own in the calling thread, for as long as the call or the stream lasts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from streamcore import execute
+from streamcore.chunk import Chunk
+from streamcore.completion import Completion
+from streamcore.errors import ConfigError
+from streamcore.provider import Provider
+from streamcore.request import Request
+
+T = TypeVar("T")
+
+
+class _Iteration(Generic[T]):
+    """Iterate over an async iterator, which it also closes."""
+
+    def __init__(self, source: Any) -> None:
+        _refuse_running_loop()
+        self._source: Any = source
+        self._runner: asyncio.Runner | None = asyncio.Runner()
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        if self._runner is None:
+            raise StopIteration
+        try:
+            item: T = self._runner.run(_next(self._source))
+        except StopAsyncIteration:
+            self.close()
+            raise StopIteration from None
+        except BaseException:
+            self.close()
+            raise
+        return item
+
+    def close(self) -> None:
+        """Close the vendor's response and the event loop. Harmless when repeated."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            try:
+                runner.run(self._source.aclose())
+            finally:
+                runner.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class SyncStream(_Iteration[Chunk]):
+    """A `Stream` for plain `for` and `with`."""
+
+    @property
+    def partial(self) -> Completion:
+        """The answer as far as it has come."""
+        partial: Completion = self._source.partial
+        return partial
+
+    def text(self) -> Iterator[str]:
+        """Iterate over the text: non-empty `str`."""
+        for chunk in self:
+            if chunk.text and chunk.kind in ("text", "refusal") and chunk.choice == 0:
+                yield chunk.text
+
+    def collect(self) -> Completion:
+        """Read to the end and return the whole answer."""
+        for _ in self:
+            pass
+        return self.partial
+
+
+async def _next(source: AsyncIterator[T]) -> T:
+    return await anext(source)
+
+
+def _refuse_running_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise ConfigError(
+        "streamcore.sync was called inside a running event loop, which it would block; "
+        "use the same function of streamcore with await or async for"
+    )
+
+
+def _run(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    _refuse_running_loop()
+    return asyncio.run(start())
+
+
+def stream_request(request: Request, *, provider: str | Provider, include_raw: bool = False) -> SyncStream:
+    """Return the stream of the answer to a request; see `streamcore.stream_request`."""
+    return SyncStream(execute.stream_request(request, provider=provider, include_raw=include_raw))
+
+
+def stream_prompt(
+    prompt_name: str,
+    variables: Mapping[str, Any] | None = None,
+    *,
+    provider: str | Provider | None = None,
+    model: str | None = None,
+    temperature: float | None = None,
+    prompts_dir: str | Path | None = None,
+    graph_path: str | Path | None = None,
+    state: Mapping[str, Any] | None = None,
+    include_raw: bool = False,
+) -> SyncStream:
+    """Return the stream of the answer to a prompt file; see `streamcore.stream_prompt`."""
+    return SyncStream(
+        execute.stream_prompt(
+            prompt_name,
+            variables,
+            provider=provider,
+            model=model,
+            temperature=temperature,
+            prompts_dir=prompts_dir,
+            graph_path=graph_path,
+            state=state,
+            include_raw=include_raw,
+        )
+    )
+
+
+def execute_prompt_streaming(
+    prompt_name: str,
+    variables: Mapping[str, Any] | None = None,
+    temperature: float | None = None,
+    provider: str | Provider | None = None,
+    **options: Any,
+) -> Iterator[str]:
+    """Stream the text of the answer; see `streamcore.execute_prompt_streaming`."""
+    return _Iteration[str](
+        execute.execute_prompt_streaming(prompt_name, variables, temperature, provider, **options)
+    )
+
+
+def execute_prompt_async(
+    prompt_name: str,
+    variables: Mapping[str, Any] | None = None,
+    temperature: float | None = None,
+    provider: str | Provider | None = None,
+    **options: Any,
+) -> str:
+    """Return the whole text of the answer; see `streamcore.execute_prompt_async`. It blocks, for all its name."""
+    return _run(lambda: execute.execute_prompt_async(prompt_name, variables, temperature, provider, **options))
+
+
+def execute_prompts_concurrent(prompts: Sequence[Mapping[str, Any]], *, limit: int = 10) -> list[str]:
+    """Run several prompts at once; see `streamcore.execute_prompts_concurrent`."""
+    return _run(lambda: execute.execute_prompts_concurrent(prompts, limit=limit))

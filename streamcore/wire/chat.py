@@ -1,0 +1,192 @@
+"""Decode the chat-completions dialect, shared by OpenAI, Mistral and every compatible server.
+
+Source: the vendors' API references for `chat.completion.chunk`, and what 27 servers were seen to send.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import msgspec
+from streamcore.chunk import Chunk, FinishReason, Opaque, Usage, content
+from streamcore.errors import provider_error
+from streamcore.wire.chat_lenient import lenient_event
+from streamcore.wire.chat_structs import ChatEvent, Choice
+from streamcore.wire.decoder import DONE, parse_json
+from streamcore.wire.reasoning_details import merge_details
+from streamcore.wire.tool_calls import ToolCalls
+
+FINISH_REASONS: Mapping[str, FinishReason] = {
+    "stop": "stop",
+    "eos": "stop",
+    "end_turn": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "refusal": "refusal",
+}
+
+_decode = msgspec.json.Decoder(ChatEvent).decode
+
+
+class ChatVocabulary:
+    """Read `chat.completion.chunk` events.
+
+    The end is marked by a finish reason on every choice that appeared, or by `[DONE]`; only `[DONE]` ends reading,
+    since usage and even content follow a finish reason.
+    """
+
+    def __init__(self, wire: str = "openai-chat", *, request_id: str | None = None) -> None:
+        self.wire = wire
+        self.done = False
+        self._request_id = request_id
+        self._started = False
+        self._open: set[int] = set()
+        self._finished: set[int] = set()
+        self._calls: dict[int, ToolCalls] = {}
+        self._details: list[Mapping[str, Any]] = []
+
+    @property
+    def marked(self) -> bool:
+        """True after `[DONE]`, or when every choice has its finish reason."""
+        return self.done or (bool(self._finished) and self._open <= self._finished)
+
+    def event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
+        """Append the chunks of one event; see `Vocabulary.event`."""
+        try:
+            event = _decode(data)
+        except (msgspec.DecodeError, ValueError):
+            if data.strip() == DONE:
+                self._end(out)
+                return
+            event, known = lenient_event(parse_json(data))
+            extra = not known
+        else:
+            extra = event.extras()
+        if not self._started and (event.id or event.model or event.choices):
+            self._start(event, out)
+        for choice in event.choices or ():
+            if self._choice(choice, out):
+                extra = True
+        usage = event.usage
+        if usage is None and event.x_groq is not None:
+            usage = event.x_groq.get("usage")
+        if usage:
+            out.append(Chunk("usage", usage=read_usage(usage)))
+        if event.error is not None or (name == b"error" and not event.choices):
+            raise provider_error(parse_json(data), request_id=self._request_id)
+        if extra:
+            out.append(Chunk("other", event=name.decode("utf-8", "replace") or None, raw=data))
+
+    def _start(self, event: ChatEvent, out: list[Chunk]) -> None:
+        self._started = True
+        out.append(Chunk("start", id=event.id or None, model=event.model or None, request_id=self._request_id))
+
+    def _choice(self, choice: Choice, out: list[Chunk]) -> bool:
+        """Append a choice's chunks; return True if it holds more than they say."""
+        number = choice.index or 0
+        self._open.add(number)
+        extra = choice.extras()
+        delta = choice.delta
+        if delta is not None:
+            reasoning, more = delta.reasoning_content, delta.reasoning
+            if reasoning:
+                out.append(content("reasoning", reasoning, 0, number))
+            if more and more != reasoning:
+                out.append(content("reasoning", more, 0, number))
+            if delta.reasoning_details:
+                extra |= self._reasoning_details(delta.reasoning_details, number, bool(reasoning or more), out)
+            text = delta.content
+            if text:
+                if isinstance(text, str):
+                    out.append(content("text", text, 0, number))
+                else:
+                    extra |= self._parts(text, number, out)
+            if delta.refusal:
+                out.append(content("refusal", delta.refusal, 0, number))
+            if delta.tool_calls:
+                calls = self._calls.setdefault(number, ToolCalls())
+                out.extend(content("tool_call", "", 0, number, calls.merge(call)) for call in delta.tool_calls)
+            for annotation in delta.annotations or ():
+                out.append(Chunk("citation", choice=number, data=annotation))
+            extra |= delta.extras()
+        if choice.finish_reason:
+            self._finish(choice.finish_reason, number, out)
+        return extra
+
+    def _finish(self, reason: str, number: int, out: list[Chunk]) -> None:
+        self._finished.add(number)
+        opaque = Opaque(self.wire, merge_details(self._details)) if self._details and number == 0 else None
+        out.append(
+            Chunk(
+                "finish",
+                choice=number,
+                finish_reason=FINISH_REASONS.get(reason, "other"),
+                raw_finish_reason=reason,
+                opaque=opaque,
+            )
+        )
+
+    def _end(self, out: list[Chunk]) -> None:
+        self.done = True
+        out.extend(Chunk("finish", choice=number) for number in sorted((self._open or {0}) - self._finished))
+
+    def _reasoning_details(self, details: list[Any], number: int, told: bool, out: list[Chunk]) -> bool:
+        """Keep what must be sent back. Its texts repeat `reasoning`; where that is missing, they stay opaque."""
+        items = [cast("dict[str, Any]", detail) for detail in details if isinstance(detail, dict)]
+        if number == 0:
+            self._details += items
+        opaque = tuple(item for item in items if not told or not isinstance(item.get("text") or item.get("summary"), str))
+        if opaque:
+            out.append(Chunk("reasoning", choice=number, opaque=Opaque(self.wire, opaque)))
+        return len(items) < len(details)
+
+    def _parts(self, parts: list[Any], number: int, out: list[Chunk]) -> bool:
+        """Read content that is a list of parts, as Mistral sends thinking and references."""
+        extra = False
+        for part in parts:
+            match part:
+                case str(text) | {"type": "text", "text": str(text)}:
+                    if text:
+                        out.append(content("text", text, 0, number))
+                case {"type": "thinking", "thinking": thinking}:
+                    if number == 0:
+                        self._details.append(part)
+                    extra |= self._thinking(thinking, number, out)
+                case {"type": "reference" | "tool_reference"}:
+                    out.append(Chunk("citation", choice=number, data=part))
+                case _:
+                    extra = True
+        return extra
+
+    def _thinking(self, thinking: object, number: int, out: list[Chunk]) -> bool:
+        extra = False
+        for piece in cast("list[Any]", thinking) if isinstance(thinking, list) else [thinking]:
+            match piece:
+                case str(text) | {"type": "text", "text": str(text)}:
+                    if text:
+                        out.append(content("reasoning", text, 0, number))
+                case {"type": "reference" | "tool_reference"}:
+                    out.append(Chunk("citation", choice=number, data=cast("dict[str, Any]", piece)))
+                case _:
+                    extra = True
+        return extra
+
+
+def read_usage(usage: Mapping[str, Any]) -> Usage:
+    """Give a usage object of the chat dialect its normal form."""
+    prompt = usage.get("prompt_tokens_details") or {}
+    output = usage.get("completion_tokens_details") or {}
+    cached = prompt.get("cached_tokens")
+    return Usage(
+        input_tokens=usage.get("prompt_tokens"),
+        output_tokens=usage.get("completion_tokens"),
+        cache_read_tokens=usage.get("prompt_cache_hit_tokens") if cached is None else cached,
+        cache_write_tokens=prompt.get("cache_write_tokens"),
+        reasoning_tokens=output.get("reasoning_tokens"),
+        raw=usage,
+    )

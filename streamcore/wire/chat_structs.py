@@ -1,0 +1,106 @@
+"""Describe the JSON of a `chat.completion.chunk` for msgspec, so that one call checks and decodes an event.
+
+Fields typed `Raw` are known and carry nothing of the answer (ids repeated on every event, timings, padding) or repeat
+what another field says; they are skipped unread. Fields that nobody declared here make msgspec refuse the event: the
+lenient reader then takes it and passes it on as `other` too, so that news from a vendor is never dropped.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+Known = Raw | UnsetType
+
+
+class Function(Struct, gc=False):
+    """The `function` of a tool call's fragment."""
+
+    name: str | None = None
+    arguments: str | None = None
+    description: Known = UNSET
+
+
+class CallDelta(Struct, gc=False, forbid_unknown_fields=True):
+    """One entry of `delta.tool_calls`."""
+
+    index: int | None = None
+    id: str | None = None
+    function: Function | None = None
+    type: str | None = None
+    extra_content: Any = None
+
+
+class Delta(Struct, gc=False, forbid_unknown_fields=True):
+    """The `delta` of a choice."""
+
+    content: str | list[Any] | None = None
+    role: Known = UNSET
+    tool_calls: list[CallDelta] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    reasoning_details: list[Any] | None = None
+    annotations: list[dict[str, Any]] | None = None
+    function_call: Any = None
+    audio: Any = None
+    images: Any = None
+    channel: Known = UNSET
+    token_id: Known = UNSET
+
+    def extras(self) -> bool:
+        """True if there is content here that has no normal form."""
+        return bool(self.function_call or self.audio or self.images)
+
+
+class Choice(Struct, gc=False, forbid_unknown_fields=True):
+    """One entry of `choices`."""
+
+    delta: Delta | None = None
+    index: int | None = 0
+    finish_reason: str | None = None
+    logprobs: Any = None
+    native_finish_reason: Known = UNSET
+    stop_reason: Known = UNSET
+    matched_stop: Known = UNSET
+    seed: Known = UNSET
+    text: Known = UNSET
+    message: Known = UNSET
+    token_ids: Known = UNSET
+    content_filter_results: Any = None
+    content_filter_offsets: Known = UNSET
+
+    def extras(self) -> bool:
+        """True if there is content here that has no normal form."""
+        logprobs = self.logprobs
+        if logprobs and (not isinstance(logprobs, dict) or any(logprobs.values())):
+            return True
+        return bool(self.content_filter_results)
+
+
+class ChatEvent(Struct, gc=False, forbid_unknown_fields=True):
+    """The whole event."""
+
+    choices: list[Choice] | None = None
+    id: str | None = None
+    model: str | None = None
+    usage: dict[str, Any] | None = None
+    object: Known = UNSET
+    created: Known = UNSET
+    system_fingerprint: Known = UNSET
+    service_tier: Known = UNSET
+    obfuscation: Known = UNSET
+    p: Known = UNSET
+    provider: Known = UNSET
+    type: Known = UNSET
+    stream_options: Known = UNSET
+    x_groq: dict[str, Any] | None = None
+    error: Any = None
+    citations: Any = None
+    search_results: Any = None
+    prompt_filter_results: Any = None
+
+    def extras(self) -> bool:
+        """True if there is content here that has no normal form."""
+        return bool(self.citations or self.search_results or self.prompt_filter_results)

@@ -1,0 +1,167 @@
+"""Run a vocabulary over an SSE byte stream and hold it to its terminal contract."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import replace
+from typing import Any, Protocol
+
+import msgspec
+
+from streamcore.chunk import Chunk
+from streamcore.errors import MalformedStream, StreamcoreError, StreamInterrupted
+from streamcore.wire.sse import SSEDecoder
+
+log = logging.getLogger("streamcore")
+
+MAX_EVENT_BYTES = 8 * 1024 * 1024
+DONE = b"[DONE]"
+
+
+class Vocabulary(Protocol):
+    """What one wire format's events mean: a small state machine, one for each stream."""
+
+    wire: str
+    """The format's name, as in `openai-chat`."""
+    done: bool
+    """True once an event ended reading; nothing after it belongs to the answer."""
+
+    @property
+    def marked(self) -> bool:
+        """True if the bytes may end here: the vendor has marked the end of the answer."""
+        ...
+
+    def event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
+        """Append the chunks of one event.
+
+        Raises:
+            ProviderError: the event reports an error; chunks appended before it stand.
+            MalformedStream: the data are no JSON.
+        """
+        ...
+
+
+class StreamDecoder:
+    """Turn the bytes of one response into chunks.
+
+    Call `feed` for every read, `flush` once when the bytes have ended or `done` is True, then `close`, which says
+    how the stream ended. Nothing raises before `close`: chunks that came before an error are handed out first.
+    """
+
+    def __init__(
+        self, vocabulary: Vocabulary, *, include_raw: bool = False, max_event_bytes: int = MAX_EVENT_BYTES
+    ) -> None:
+        self.vocabulary = vocabulary
+        self.done = False
+        self._include_raw = include_raw
+        self._max = max_event_bytes
+        self._sse = SSEDecoder()
+        self._events = 0
+        self._bytes = 0
+        self._head = b""
+        self._failure: StreamcoreError | None = None
+        self._cause: Exception | None = None
+
+    def feed(self, data: bytes) -> list[Chunk]:
+        """Return the chunks that these bytes completed, in order; often none, often one."""
+        out: list[Chunk] = []
+        if self.done:
+            if data.strip():
+                log.debug("ignored %d bytes after the end of a %s stream", len(data), self.vocabulary.wire)
+            return out
+        if not self._events:
+            self._head = (self._head + data)[:512]
+        self._bytes += len(data)
+        for event in self._sse.feed(data):
+            self._event(event.name, event.data, out)
+            if self.done:
+                return out
+        if self._sse.pending > self._max:
+            self._fail(MalformedStream(f"event {self._events + 1} is longer than {self._max} bytes"))
+        return out
+
+    def flush(self) -> list[Chunk]:
+        """Return the chunks of an event that lacks its last blank line, if its data are whole."""
+        out: list[Chunk] = []
+        event = None if self.done else self._sse.flush()
+        if event is not None and _is_whole(event.data):
+            self._event(event.name, event.data, out)
+        return out
+
+    def close(self) -> None:
+        """Return if the vendor marked the end of the answer; else say what went wrong.
+
+        Raises:
+            ProviderError: an event reported an error.
+            MalformedStream: the bytes were no such stream.
+            StreamInterrupted: they ended too early.
+        """
+        if self._failure is not None:
+            raise self._failure from self._cause
+        if self.vocabulary.marked:
+            return
+        if not self._events:
+            head = self._head.removeprefix(b"\xef\xbb\xbf").strip()
+            if head and not _could_be_sse(head):
+                shown = head[:200].decode("utf-8", "replace")
+                raise MalformedStream(f"the response is no event stream; it begins with {shown!r}")
+        raise StreamInterrupted(
+            f"the {self.vocabulary.wire} stream ended without its terminal mark "
+            f"after {self._events} events and {self._bytes} bytes; what arrived is in .partial"
+        )
+
+    def _event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
+        self._events += 1
+        before = len(out)
+        try:
+            if not data.isascii():
+                data.decode()
+            self.vocabulary.event(name, data, out)
+        except StreamcoreError as error:
+            self._fail(error, error.__cause__)
+        except UnicodeDecodeError as error:
+            self._fail(MalformedStream(f"event {self._events} is not valid UTF-8: {error}"), error)
+        else:
+            self.done = self.vocabulary.done
+        if self._include_raw:
+            out[before:] = [replace(chunk, raw=data) for chunk in out[before:]]
+
+    def _fail(self, failure: StreamcoreError, cause: BaseException | None = None) -> None:
+        if isinstance(failure, MalformedStream) and self._events:
+            failure = MalformedStream(f"event {self._events} of the {self.vocabulary.wire} stream: {failure}")
+        self._failure = failure
+        self._cause = cause if isinstance(cause, Exception) else None
+        self.done = True
+
+
+def parse_json(data: bytes) -> Any:
+    """Parse an event's JSON, also where msgspec would not: `NaN`, `1e400`, lone surrogates.
+
+    Raises:
+        MalformedStream: no parser takes it.
+    """
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, ValueError):
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError) as error:
+            shown = data[:80].decode("utf-8", "replace")
+            raise MalformedStream(f"the data are not JSON ({error}): {shown!r}") from error
+
+
+def _is_whole(data: bytes) -> bool:
+    if data.strip() == DONE:
+        return True
+    try:
+        json.loads(data)
+    except ValueError:
+        return False
+    return True
+
+
+def _could_be_sse(head: bytes) -> bool:
+    """Tell a stream that was cut early, or sent comments only, from a page or a JSON body."""
+    fields = (b":", b"data", b"event", b"id", b"retry")
+    return any(head.startswith(field) or field.startswith(head) for field in fields)

@@ -1,0 +1,46 @@
+"""Put the streamed fragments of opaque reasoning together, as the next request wants them back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+_TEXTS = ("text", "summary", "data", "signature")
+
+
+def merge_details(fragments: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """Concatenate neighbouring fragments of the same type and index; other fields keep their last value.
+
+    Reads OpenRouter's `reasoning_details` and Mistral's `thinking` parts.
+    """
+    merged: list[dict[str, Any]] = []
+    for fragment in fragments:
+        last = merged[-1] if merged else None
+        if last is None or any(last.get(key) != fragment.get(key) for key in ("type", "index")):
+            merged.append(_copy(fragment))
+            continue
+        for key, value in fragment.items():
+            if value is None or key in ("type", "index"):
+                continue
+            known = last.get(key)
+            if key in _TEXTS and isinstance(value, str) and isinstance(known, str):
+                last[key] = known + value
+            elif key == "thinking" and isinstance(value, list) and isinstance(known, list):
+                last[key] = _join_texts(cast("list[Any]", known), cast("list[Any]", value))
+            else:
+                last[key] = value
+    return tuple(merged)
+
+
+def _copy(fragment: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, list) else value for key, value in fragment.items()}  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _join_texts(known: list[Any], more: list[Any]) -> list[Any]:
+    for piece in more:
+        match known[-1:], piece:
+            case [{"type": "text", "text": str(before)}], {"type": "text", "text": str(text)}:
+                known[-1] = {"type": "text", "text": before + text}
+            case _:
+                known.append(piece)
+    return known

@@ -1,0 +1,73 @@
+"""Decide which tool call a fragment belongs to, when vendors disagree on how to say so."""
+
+from __future__ import annotations
+
+import json
+
+from streamcore.chunk import ToolCall
+from streamcore.wire.chat_structs import CallDelta, Function
+
+_NO_ID = frozenset({"", "null"})  # the Gemini gateway sends "", Mistral's own default is the word "null"
+_NO_FUNCTION = Function()
+
+
+class _Call:
+    __slots__ = ("arguments", "id", "index", "name", "position")
+
+    def __init__(self, position: int, index: int | None) -> None:
+        self.position = position
+        self.index = index
+        self.id: str | None = None
+        self.name: str | None = None
+        self.arguments: list[str] = []
+
+    def is_whole(self) -> bool:
+        """True if the arguments so far are a JSON value, so that more of them means another call."""
+        try:
+            json.loads("".join(self.arguments))
+        except ValueError:
+            return False
+        return True
+
+
+class ToolCalls:
+    """The tool calls of one answer: fragments merge by id, then by index, then by being the one in progress."""
+
+    def __init__(self) -> None:
+        self._calls: list[_Call] = []
+
+    def merge(self, delta: CallDelta) -> ToolCall:
+        """Return the fragment with the position, id and name of its call."""
+        function = delta.function or _NO_FUNCTION
+        identity = None if delta.id is None or delta.id in _NO_ID else delta.id
+        name = function.name or None
+        call = self._find(identity, delta.index, name)
+        if call is None:
+            call = _Call(len(self._calls), delta.index)
+            self._calls.append(call)
+        if identity is not None and call.id is None:
+            call.id = identity
+        if name is not None and name != call.name:
+            call.name = name if call.name is None else call.name + name
+        if function.arguments:
+            call.arguments.append(function.arguments)
+        return ToolCall(call.id, call.name, function.arguments or "", call.position)
+
+    def _find(self, identity: str | None, index: int | None, name: str | None) -> _Call | None:
+        """Return the call that a fragment goes on with, None if it opens another."""
+        if identity is not None:
+            for call in self._calls:
+                if call.id == identity:
+                    return call
+        if index is None:
+            call = self._calls[-1] if self._calls else None
+        else:
+            call = next((call for call in reversed(self._calls) if call.index == index), None)
+        if call is None:
+            return None
+        other_id = identity is not None and call.id is not None
+        if name is None:
+            return None if other_id and index is None else call
+        if other_id or (call.arguments and (identity is not None or name != call.name or call.is_whole())):
+            return None  # an index may be taken twice: another id, or a name after arguments, is another call
+        return None if index is None and name != call.name else call

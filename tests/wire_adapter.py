@@ -1,0 +1,77 @@
+"""Adapt recorded streams to a checker: each body goes through the real provider and its SDK, in odd-sized pieces."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx2
+
+from streamcore import Completion, Message, Request, StreamcoreError, get_provider, stream_request
+
+PROVIDERS = {
+    "anthropic-messages": "anthropic",
+    "openai-chat": "openai",
+    "openai-responses": "openai-responses",
+    "mistral-chat": "mistral",
+}
+
+
+def pieces(body: bytes, seed: int = 0) -> Iterator[bytes]:
+    """Cut a body as a network might."""
+    rng = random.Random(seed)
+    start = 0
+    while start < len(body):
+        size = rng.choice((1, 2, 3, 17, 61, 256, 997, 4096))
+        yield body[start : start + size]
+        start += size
+
+
+class _Pieces(httpx2.AsyncByteStream):
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in pieces(self._body):
+            yield piece
+
+
+def client_for(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> httpx2.AsyncClient:
+    """Return a client that answers every request with this body."""
+    shown = {"content-type": "text/event-stream; charset=utf-8", **(headers or {})}
+    return httpx2.AsyncClient(
+        transport=httpx2.MockTransport(
+            lambda request: httpx2.Response(status, headers=shown, stream=_Pieces(body))
+        )
+    )
+
+
+async def read(wire: str, body: bytes) -> dict[str, Any]:
+    """Stream a recorded body and return what the checker compares, with `partial` and `error` if it did not end."""
+    async with client_for(body) as client:
+        provider = get_provider(PROVIDERS[wire], http_client=client, api_key="test-key")
+        request = Request(messages=[Message("user", "Hello")], model="recorded")
+        stream = stream_request(request, provider=provider)
+        try:
+            return summary(await stream.collect())
+        except StreamcoreError as error:
+            partial = error.partial or stream.partial
+            return summary(partial) | {"error": f"{type(error).__name__}: {error}", "partial": summary(partial)}
+
+
+def summary(answer: Completion) -> dict[str, Any]:
+    """Return an answer in the checker's words."""
+    usage = answer.usage
+    return {
+        "text": answer.text,
+        "reasoning": answer.reasoning,
+        "tool_calls": [
+            {"id": call.id, "name": call.name, "arguments": call.arguments} for call in answer.tool_calls
+        ],
+        "finish_reason_raw": answer.raw_finish_reason,
+        "usage": None
+        if usage is None
+        else {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens},
+        "error": None,
+    }
