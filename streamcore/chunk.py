@@ -5,10 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 ChunkKind = Literal[
-    "start", "text", "reasoning", "refusal", "tool_call", "citation", "usage", "finish", "ping", "restart", "other"
+    "start",
+    "text",
+    "reasoning",
+    "refusal",
+    "tool_call",
+    "citation",
+    "usage",
+    "finish",
+    "ping",
+    "restart",
+    "other",
 ]
 """What a chunk is. `other` is anything that has no normal form: it is passed on with its JSON, never dropped."""
 
@@ -131,7 +141,9 @@ class _Draft:
 
     __slots__ = Chunk.__slots__
 
-    def __init__(self, kind: ChunkKind, text: str, index: int, choice: int, tool_call: ToolCall | None) -> None:
+    def __init__(
+        self, kind: ChunkKind, text: str, index: int = 0, choice: int = 0, tool_call: ToolCall | None = None
+    ) -> None:
         self.kind = kind
         self.text = text
         self.index = index
@@ -142,8 +154,11 @@ class _Draft:
         self.__class__ = Chunk  # type: ignore[assignment]
 
 
-def content(
-    kind: ChunkKind, text: str, index: int = 0, choice: int = 0, tool_call: ToolCall | None = None
-) -> Chunk:
-    """Build a chunk of content quickly; the decoders make one per token."""
-    return cast("Chunk", _Draft(kind, text, index, choice, tool_call))
+class _MakeContent(Protocol):
+    def __call__(
+        self, kind: ChunkKind, text: str, index: int = 0, choice: int = 0, tool_call: ToolCall | None = None
+    ) -> Chunk: ...
+
+
+content = cast("_MakeContent", _Draft)
+"""Build a chunk of content quickly; the decoders make one for every token."""

@@ -84,5 +84,5 @@ async def _close(held: _Clients) -> None:
     for client, close in clients.values():
         try:
             await close()
-        except Exception:  # noqa: BLE001  one client that cannot be closed must not keep the others open
+        except Exception:  # one client that cannot be closed must not keep the others open
             log.warning("closing %r failed", type(client).__name__, exc_info=True)

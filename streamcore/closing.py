@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from typing import Any
 
 log = logging.getLogger("streamcore")
@@ -27,10 +28,8 @@ def close_later() -> CloseLater:
         token = trio.lowlevel.current_trio_token()
 
         def on_trio(generator: AsyncGenerator[Any]) -> None:
-            try:
+            with suppress(trio.RunFinishedError):
                 token.run_sync_soon(trio.lowlevel.spawn_system_task, _aclose, generator)
-            except trio.RunFinishedError:
-                pass
 
         return on_trio
 
@@ -51,5 +50,5 @@ def close_later() -> CloseLater:
 async def _aclose(generator: AsyncGenerator[Any]) -> None:
     try:
         await generator.aclose()
-    except Exception:  # noqa: BLE001  nobody is left to be told
+    except Exception:  # nobody is left to be told
         log.warning("closing an abandoned stream failed", exc_info=True)

@@ -136,7 +136,9 @@ class Prompt:
             line = self._line(key, text, error)
             given = ", ".join(sorted(map(str, variables))) or "none"
             hint = f"; given were: {given}" if error.missing is not None else ""
-            raise PromptError(f"{self.source.path}:{line}: prompt {self.name!r}, {key}: {error}{hint}") from error
+            raise PromptError(
+                f"{self.source.path}:{line}: prompt {self.name!r}, {key}: {error}{hint}"
+            ) from error
 
     def _line(self, key: str, text: str, error: TemplateError) -> int:
         """Return the line of the file where the trouble is, as near as it can be told."""
@@ -220,10 +222,14 @@ def _load(name: str, path: Path, _modified: int, _size: int) -> Prompt:
     source = load_yaml(path, PromptError)
     data: Any = source.data
     if not isinstance(data, dict):
-        raise PromptError(f"{path}:1: a prompt file is a mapping with 'user' (or 'template') and perhaps 'system'")
+        raise PromptError(
+            f"{path}:1: a prompt file is a mapping with 'user' (or 'template') and perhaps 'system'"
+        )
     fields = cast("dict[str, Any]", data)
     for key in _NOT_YET.intersection(fields):
-        raise PromptError(f"{path}:{source.line((key,))}: {key!r} is not supported by this version; take it out")
+        raise PromptError(
+            f"{path}:{source.line((key,))}: {key!r} is not supported by this version; take it out"
+        )
     try:
         return Prompt(name, PromptFile.model_validate(fields), source)
     except ValidationError as error:

@@ -66,7 +66,9 @@ class Message:
         if self.role not in ("system", "user", "assistant", "tool"):
             raise ValueError(f"unknown role {self.role!r}: expected 'system', 'user', 'assistant' or 'tool'")
         if self.role == "tool" and self.tool_call_id is None:
-            raise ValueError("a message with role 'tool' needs tool_call_id=, the id of the call that it answers")
+            raise ValueError(
+                "a message with role 'tool' needs tool_call_id=, the id of the call that it answers"
+            )
         object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
 
     @property

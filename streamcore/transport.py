@@ -88,12 +88,16 @@ def map_transport_error(
     """Return our error for one of httpx2 (or of a client built like it), None for any other."""
     import httpx2
 
-    if not isinstance(error, httpx2.HTTPError | httpx2.StreamError | ssl.SSLError | asyncio.IncompleteReadError):
+    if not isinstance(
+        error, httpx2.HTTPError | httpx2.StreamError | ssl.SSLError | asyncio.IncompleteReadError
+    ):
         return None
     name = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if streaming:
         if isinstance(error, httpx2.ReadTimeout):
-            return StreamTimeout(f"no bytes came for as long as the HTTP client waits ({name})", clock="silence")
+            return StreamTimeout(
+                f"no bytes came for as long as the HTTP client waits ({name})", clock="silence"
+            )
         if isinstance(error, httpx2.DecodingError):
             return MalformedStream(f"the content encoding is broken ({name})")
         return StreamInterrupted(f"the connection broke while streaming ({name}); what arrived is in .partial")

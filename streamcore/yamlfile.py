@@ -48,7 +48,9 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 
 
 def load_yaml(path: Path, error: MakeError) -> YamlFile:
@@ -124,7 +126,9 @@ def _build(
             if not isinstance(key, str | int | float | bool) and key is not None:
                 raise error(f"{path}:{line}: a key must be a single word or text")
             if key in found:
-                raise error(f"{path}:{line}: the key {key!r} is there twice; the first is in line {lines[*where, key]}")
+                raise error(
+                    f"{path}:{line}: the key {key!r} is there twice; the first is in line {lines[*where, key]}"
+                )
             lines[*where, key] = line
             found[key] = _build(loader, value_node, (*where, key), lines, path, error)
         return found

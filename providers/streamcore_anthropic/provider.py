@@ -58,8 +58,11 @@ class AnthropicProvider:
         model = VENDOR.resolve_model(request, self._model)
         body = messages_body(request, model, VENDOR)
         client = self._client or await self._shared()
-        if client.api_key is None and client.auth_token is None and client.credentials is None and not (
-            {"authorization", "x-api-key"} & {name.lower() for name in client.default_headers}
+        if (
+            client.api_key is None
+            and client.auth_token is None
+            and client.credentials is None
+            and not ({"authorization", "x-api-key"} & {name.lower() for name in client.default_headers})
         ):
             raise VENDOR.missing_key()
         create = cast("Callable[..., Any]", client.messages.with_streaming_response.create)

@@ -63,7 +63,8 @@ def _reasoning(effort: str | int, body: dict[str, Any], output: dict[str, Any], 
         output["effort"] = effort
     else:
         raise vendor.unsupported(
-            f"reasoning={effort!r}", f"give one of 'none', {', '.join(map(repr, _EFFORTS))}, or a number of tokens"
+            f"reasoning={effort!r}",
+            f"give one of 'none', {', '.join(map(repr, _EFFORTS))}, or a number of tokens",
         )
 
 

@@ -171,9 +171,7 @@ class AnthropicVocabulary:
         if message.usage:
             self._usage |= {key: value for key, value in message.usage.items() if value is not None}
             usage = read_usage(self._usage)
-        out.append(
-            Chunk("start", id=message.id, model=message.model, request_id=self._request_id, usage=usage)
-        )
+        out.append(Chunk("start", id=message.id, model=message.model, request_id=self._request_id, usage=usage))
         self._stop_reason = message.stop_reason
         for index, block in enumerate(message.content or ()):
             self._block_start(index, block, data, out)

@@ -1,72 +1,114 @@
-"""Stand between the `mistralai` SDK and httpx2, where the SDK leaves no other way in.
+"""Send a request of ours through the `mistralai` SDK: its URLs, credentials and hooks, our bytes.
 
-The SDK hands each response to hooks in a thread before it returns it; a caller that is cancelled meanwhile would
-leave the response open for good. So every request notes here what it opened.
+`chat.stream_async` has no parameter for keys that it does not know, and builds seven pydantic models for every call,
+which costs more CPU than all the rest of a request. So the two methods below it are called, which every endpoint of
+the SDK goes through.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+import copy
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
 if TYPE_CHECKING:
     import httpx2
+    from mistralai.client import Mistral
+    from mistralai.client.chat import Chat
 
 CLOSE_SECONDS = 2.0
+TIMEOUT_MS = 600_000
+"""How long the HTTP client waits for the next bytes, as with the other SDKs."""
 
 
-class Opened:
-    """What one request has opened so far."""
+async def open_stream(client: Mistral, body: bytes, headers: Mapping[str, str]) -> httpx2.Response:
+    """Send `body` to the chat endpoint and return the response, to be read and closed by the caller.
 
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-        self.response: httpx2.Response | None = None
+    Raises:
+        MistralError: the SDK's hooks refused; a status of 400 or above is returned like any other.
+        httpx2.HTTPError: there was no answer.
+    """
+    from mistralai.client._hooks import HookContext
+    from mistralai.client.models import Security
+    from mistralai.client.utils import SerializedRequestBody, get_security_from_env
 
-    async def aclose(self) -> None:
-        """Close the response, if there is one, even while being cancelled."""
-        if self.response is not None:
-            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-                await self.response.aclose()
-
-
-_opened: ContextVar[Opened | None] = ContextVar("streamcore_mistral_opened", default=None)
-
-
-@contextmanager
-def one_request(content: bytes) -> Iterator[Opened]:
-    """Let the next request of this task have `content` as its body, and note its response."""
-    opened = Opened(content)
-    token = _opened.set(opened)
+    chat, sender = _one_request(client)
+    config = chat.sdk_configuration
+    request = cast("Any", chat)._build_request_async(
+        method="POST",
+        path="/v1/chat/completions#stream",
+        base_url=None,
+        url_variables=None,
+        request=None,
+        request_body_required=True,
+        request_has_path_params=False,
+        request_has_query_params=False,
+        user_agent_header="user-agent",
+        accept_header_value="text/event-stream",
+        http_headers=headers,
+        security=config.security,
+        get_serialized_body=lambda: SerializedRequestBody(media_type="application/json", content=body),
+        timeout_ms=config.timeout_ms or TIMEOUT_MS,
+    )
+    context = HookContext(
+        config=config,
+        base_url="",
+        operation_id="stream_chat",
+        oauth2_scopes=None,
+        security_source=get_security_from_env(config.security, Security),
+        tags=["chat"],
+        extensions=None,
+    )
     try:
-        yield opened
-    finally:
-        _opened.reset(token)
+        return await chat.do_request_async(
+            hook_ctx=context, request=request, is_error_status_code=_never, stream=True, retry_config=None
+        )
+    except BaseException:
+        await sender.close_response()
+        raise
+
+
+def _never(_status: int) -> bool:
+    return False
+
+
+def _one_request(client: Mistral) -> tuple[Chat, Sender]:
+    """Return the SDK's chat endpoint for one request, which notes its response."""
+    from mistralai.client.chat import Chat
+
+    config = copy.copy(client.sdk_configuration)
+    sender = Sender(cast("httpx2.AsyncClient", config.async_client))
+    config.async_client = cast("Any", sender)
+    return Chat(config, parent_ref=client), sender
 
 
 class Sender:
-    """The `async_client` of the SDK: an httpx2 client, seen through `one_request`."""
+    """Stand in for the SDK's `async_client` during one request, and remember the response.
+
+    The SDK hands each response to hooks in a thread before it returns it; a caller that is cancelled meanwhile
+    would otherwise leave the response open for good.
+    """
 
     def __init__(self, http: httpx2.AsyncClient) -> None:
         self._http = http
+        self._response: httpx2.Response | None = None
 
     def build_request(self, method: str, url: Any, **parts: Any) -> httpx2.Request:
-        """Build the SDK's request, with the body of `one_request`."""
-        opened = _opened.get()
-        if opened is not None:
-            parts["content"] = opened.content
+        """Build the request."""
         return self._http.build_request(method, url, **parts)
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """Send it and note the response."""
-        response = await self._http.send(request, **options)
-        opened = _opened.get()
-        if opened is not None:
-            opened.response = response
-        return response
+        """Send it and remember the response."""
+        self._response = await self._http.send(request, **options)
+        return self._response
+
+    async def close_response(self) -> None:
+        """Close the response, if there is one, even while being cancelled."""
+        if self._response is not None:
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                await self._response.aclose()
 
     async def aclose(self) -> None:
         """Do nothing: whoever made the httpx2 client closes it."""

@@ -11,25 +11,18 @@ import msgspec
 
 from streamcore.chunk import Chunk
 from streamcore.clients import environment, shared_client
-from streamcore.errors import ConfigError, MalformedStream
+from streamcore.errors import ConfigError, ProviderError
 from streamcore.provider import Vendor
 from streamcore.request import Request
-from streamcore.transport import (
-    clean_cause,
-    map_transport_error,
-    read_response,
-    request_id,
-    response_error,
-)
+from streamcore.transport import map_transport_error, read_response, request_id, response_error
 from streamcore.wire.chat import ChatVocabulary
 from streamcore.wire.decoder import StreamDecoder
-from streamcore_mistral.http import Sender, UnusedSyncClient, one_request
+from streamcore_mistral.http import UnusedSyncClient, open_stream
 from streamcore_mistral.request import WIRE, chat_body
 
 if TYPE_CHECKING:
     import httpx2
     from mistralai.client import Mistral
-    from mistralai.client.utils.eventstreaming import EventStreamAsync
 
 VENDOR = Vendor(
     name="mistral", sdk="mistralai.client", install="mistralai", default_model="mistral-small-latest"
@@ -63,7 +56,7 @@ class MistralProvider:
         self._given = client
         self._client: Mistral | None = client
         if client is None and http_client is not None:
-            self._client = self._build(Sender(http_client))
+            self._client = self._build(http_client)
 
     async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
         """Stream the answer; see `Provider.stream`."""
@@ -74,51 +67,38 @@ class MistralProvider:
         if key is None and self._given is None and VENDOR.from_environment("SA_TOKEN_PATH") is None:
             raise VENDOR.missing_key()
         client = self._client or await self._shared()
+        response: httpx2.Response | None = None
         try:
-            events = await self._send(client, body, request.extra)
-        except Exception as error:
-            mapped = _map_error(error, model, (key,))
-            if mapped is None:
-                raise
-            raise mapped from clean_cause(error, (key,))
-        async with events:
-            response = events.response
+            response = await open_stream(
+                client, msgspec.json.encode({**body, "stream": True, **request.extra}), self._headers
+            )
+            if response.status_code >= 400:
+                raise await _refusal(response, model, key)
             vocabulary = ChatVocabulary(WIRE, request_id=request_id(response))
             decoder = StreamDecoder(vocabulary, include_raw=request.include_raw)
             async with aclosing(read_response(response, decoder)) as reads:
                 async for chunks in reads:
                     yield chunks
+        except Exception as error:
+            mapped = map_transport_error(error, streaming=False, provider=self.name, model=model)
+            if mapped is None:
+                raise
+            raise mapped from error
+        finally:
+            if response is not None:
+                await response.aclose()
 
     async def aclose(self) -> None:
         """Do nothing: clients are shared, and closed by the loop's end or by `aclose_providers()`."""
 
-    async def _send(
-        self, client: Mistral, body: dict[str, Any], extra: Mapping[str, Any]
-    ) -> EventStreamAsync[Any]:
-        """Send the body; through a client of ours, as the very bytes that are written here.
-
-        The SDK has no parameter for keys that it does not know, and validating each message through its models
-        costs more than everything else; so it is given the least that it accepts, and the body is put in its place.
-        """
-        if self._given is not None:
-            return await client.chat.stream_async(**body, **extra, retries=None, http_headers=self._headers)
-        with one_request(msgspec.json.encode({**body, "stream": True, **extra})) as opened:
-            try:
-                return await client.chat.stream_async(
-                    model=body["model"], messages=[], retries=None, http_headers=self._headers
-                )
-            except BaseException:
-                await opened.aclose()  # cancelled between the answer's headers and the SDK's return
-                raise
-
-    def _build(self, sender: Sender) -> Mistral:
+    def _build(self, http_client: httpx2.AsyncClient) -> Mistral:
         from mistralai.client import Mistral
 
         return Mistral(
             api_key=self._api_key,
             server_url=self._base_url or VENDOR.from_environment("BASE_URL"),
             client=UnusedSyncClient(),
-            async_client=sender,
+            async_client=http_client,
         )
 
     async def _shared(self) -> Mistral:
@@ -131,7 +111,7 @@ class MistralProvider:
                 timeout=httpx2.Timeout(600, connect=5),
                 follow_redirects=True,
             )
-            return self._build(Sender(http)), http.aclose
+            return self._build(http), http.aclose
 
         return await shared_client((self.name, self._api_key, self._base_url, environment("MISTRAL_")), make)
 
@@ -145,19 +125,14 @@ def _require_asyncio() -> None:
         )
 
 
-def _map_error(error: Exception, model: str, secrets: tuple[str | None, ...]) -> Exception | None:
-    """Return our error for one of the SDK's or of httpx2's, None for any other."""
-    from mistralai.client.errors import MistralError
-
-    if not isinstance(error, MistralError):
-        return map_transport_error(error, streaming=False, provider=VENDOR.name, model=model)
-    if error.status_code < 400:
-        return MalformedStream(f"the response is no event stream; it begins with {error.body[:200]!r}")
+async def _refusal(response: httpx2.Response, model: str, key: str | None) -> ProviderError:
+    """Read the body of an answer with status 400 or above and return it as an error."""
+    text = (await response.aread()).decode("utf-8", "replace")
     try:
-        body: object = msgspec.json.decode(error.body)
+        body: object = msgspec.json.decode(text)
     except (msgspec.DecodeError, ValueError):
-        body = error.body
-    return response_error(error.raw_response, body, provider=VENDOR.name, model=model, secrets=secrets)
+        body = text
+    return response_error(response, body, provider=VENDOR.name, model=model, secrets=(key,))
 
 
 def typed(chunk: Chunk) -> Any:

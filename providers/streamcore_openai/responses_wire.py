@@ -89,6 +89,10 @@ class ResponsesVocabulary:
         self._told_items: set[tuple[str, int]] = set()  # the same, each item for itself
         self._positions: dict[str, int] = {}  # the items' ids, for servers that leave out `output_index`
         self._items: dict[int, dict[str, Any]] = {}
+        # The text that is being streamed, if it is plain text: its event, item and part.
+        self._flow = ""
+        self._flow_index = 0
+        self._flow_part: int | None = None
 
     @property
     def marked(self) -> bool:
@@ -105,8 +109,20 @@ class ResponsesVocabulary:
             event = _lenient(parse_json(data))
         kind = event.type or name.decode("utf-8", "replace")
         index = event.output_index or 0
+        if (
+            kind == self._flow
+            and index == self._flow_index
+            and event.content_index == self._flow_part
+            and isinstance(event.delta, str)
+            and event.delta
+            and not event.logprobs
+        ):  # the next token of the same text
+            out.append(content("text", event.delta, index))
+            return
         text_kind = _DELTAS.get(kind)
         if text_kind is not None and isinstance(event.delta, str):
+            if text_kind == "text" and event.delta:
+                self._flow, self._flow_index, self._flow_part = kind, index, event.content_index
             self._text(text_kind, (kind[:-6], index, _part(event)), event.delta, out)
             if event.logprobs:
                 out.append(_other(kind, index, data))
@@ -194,7 +210,9 @@ class ResponsesVocabulary:
     def _open_call(self, item: dict[str, Any], index: int, out: list[Chunk]) -> None:
         if index not in self._calls:
             custom = item.get("type") == "custom_tool_call"
-            call = ToolCall(item.get("call_id") or item.get("id"), item.get("name"), "", len(self._calls), custom)
+            call = ToolCall(
+                item.get("call_id") or item.get("id"), item.get("name"), "", len(self._calls), custom
+            )
             self._calls[index] = call
             out.append(content("tool_call", "", index, 0, call))
 

@@ -12,7 +12,7 @@ import msgspec
 from streamcore.chunk import Chunk, FinishReason, Opaque, Usage, content
 from streamcore.errors import provider_error
 from streamcore.wire.chat_lenient import lenient_event
-from streamcore.wire.chat_structs import ChatEvent, Choice
+from streamcore.wire.chat_structs import ChatEvent, Choice, TextEvent
 from streamcore.wire.decoder import DONE, parse_json
 from streamcore.wire.reasoning_details import merge_details
 from streamcore.wire.tool_calls import ToolCalls
@@ -31,6 +31,7 @@ FINISH_REASONS: Mapping[str, FinishReason] = {
 }
 
 _decode = msgspec.json.Decoder(ChatEvent).decode
+_decode_text = msgspec.json.Decoder(TextEvent).decode
 
 
 class ChatVocabulary:
@@ -45,6 +46,7 @@ class ChatVocabulary:
         self.done = False
         self._request_id = request_id
         self._started = False
+        self._texting = False
         self._open: set[int] = set()
         self._finished: set[int] = set()
         self._calls: dict[int, ToolCalls] = {}
@@ -57,6 +59,19 @@ class ChatVocabulary:
 
     def event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
         """Append the chunks of one event; see `Vocabulary.event`."""
+        if self._texting and not name:  # tokens follow tokens
+            try:
+                choice = _decode_text(data).choices[0]
+            except (msgspec.DecodeError, ValueError):
+                self._texting = False
+            else:
+                if choice.index == 0:
+                    if choice.delta.content:
+                        out.append(content("text", choice.delta.content))
+                    return
+        self._any_event(name, data, out)
+
+    def _any_event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
         try:
             event = _decode(data)
         except (msgspec.DecodeError, ValueError):
@@ -104,6 +119,7 @@ class ChatVocabulary:
             if text:
                 if isinstance(text, str):
                     out.append(content("text", text, 0, number))
+                    self._texting = number == 0
                 else:
                     extra |= self._parts(text, number, out)
             if delta.refusal:
@@ -140,7 +156,9 @@ class ChatVocabulary:
         items = [cast("dict[str, Any]", detail) for detail in details if isinstance(detail, dict)]
         if number == 0:
             self._details += items
-        opaque = tuple(item for item in items if not told or not isinstance(item.get("text") or item.get("summary"), str))
+        opaque = tuple(
+            item for item in items if not told or not isinstance(item.get("text") or item.get("summary"), str)
+        )
         if opaque:
             out.append(Chunk("reasoning", choice=number, opaque=Opaque(self.wire, opaque)))
         return len(items) < len(details)

@@ -14,6 +14,38 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 Known = Raw | UnsetType
 
 
+class TextDelta(Struct, gc=False, forbid_unknown_fields=True):
+    """A `delta` that is text and nothing else."""
+
+    content: str
+    role: Known = UNSET
+
+
+class TextChoice(Struct, gc=False, forbid_unknown_fields=True):
+    """A choice that goes on with text."""
+
+    delta: TextDelta
+    index: int
+    finish_reason: None = None
+    logprobs: None = None
+
+
+class TextEvent(Struct, gc=False, forbid_unknown_fields=True):
+    """The event that most are: a token of the one answer, tried first because it is decoded fastest."""
+
+    choices: tuple[TextChoice]
+    id: Known = UNSET
+    object: Known = UNSET
+    created: Known = UNSET
+    model: Known = UNSET
+    system_fingerprint: Known = UNSET
+    service_tier: Known = UNSET
+    obfuscation: Known = UNSET
+    p: Known = UNSET
+    provider: Known = UNSET
+    usage: None = None
+
+
 class Function(Struct, gc=False):
     """The `function` of a tool call's fragment."""
 

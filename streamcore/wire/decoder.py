@@ -11,7 +11,7 @@ import msgspec
 
 from streamcore.chunk import Chunk
 from streamcore.errors import MalformedStream, StreamcoreError, StreamInterrupted
-from streamcore.wire.sse import SSEDecoder
+from streamcore.wire.sse import Event, SSEDecoder
 
 log = logging.getLogger("streamcore")
 
@@ -73,20 +73,39 @@ class StreamDecoder:
         if not self._events:
             self._head = (self._head + data)[:512]
         self._bytes += len(data)
-        for event in self._sse.feed(data):
-            self._event(event.name, event.data, out)
-            if self.done:
-                return out
-        if self._sse.pending > self._max:
+        self._take(self._sse.feed(data), out)
+        if self._sse.pending > self._max and not self.done:
             self._fail(MalformedStream(f"event {self._events + 1} is longer than {self._max} bytes"))
         return out
+
+    def _take(self, events: list[Event], out: list[Chunk]) -> None:
+        vocabulary = self.vocabulary
+        try:
+            for event in events:
+                self._events += 1
+                data = event.data
+                if not data.isascii():
+                    data.decode()
+                before = len(out)
+                try:
+                    vocabulary.event(event.name, data, out)
+                finally:
+                    if self._include_raw:
+                        out[before:] = [replace(chunk, raw=data) for chunk in out[before:]]
+                if vocabulary.done:
+                    self.done = True
+                    return
+        except StreamcoreError as error:
+            self._fail(error, error.__cause__)
+        except UnicodeDecodeError as error:
+            self._fail(MalformedStream(f"the data are not valid UTF-8: {error}"), error)
 
     def flush(self) -> list[Chunk]:
         """Return the chunks of an event that lacks its last blank line, if its data are whole."""
         out: list[Chunk] = []
         event = None if self.done else self._sse.flush()
         if event is not None and _is_whole(event.data):
-            self._event(event.name, event.data, out)
+            self._take([event], out)
         return out
 
     def close(self) -> None:
@@ -110,22 +129,6 @@ class StreamDecoder:
             f"the {self.vocabulary.wire} stream ended without its terminal mark "
             f"after {self._events} events and {self._bytes} bytes; what arrived is in .partial"
         )
-
-    def _event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
-        self._events += 1
-        before = len(out)
-        try:
-            if not data.isascii():
-                data.decode()
-            self.vocabulary.event(name, data, out)
-        except StreamcoreError as error:
-            self._fail(error, error.__cause__)
-        except UnicodeDecodeError as error:
-            self._fail(MalformedStream(f"event {self._events} is not valid UTF-8: {error}"), error)
-        else:
-            self.done = self.vocabulary.done
-        if self._include_raw:
-            out[before:] = [replace(chunk, raw=data) for chunk in out[before:]]
 
     def _fail(self, failure: StreamcoreError, cause: BaseException | None = None) -> None:
         if isinstance(failure, MalformedStream) and self._events:

@@ -10,6 +10,10 @@ from __future__ import annotations
 import msgspec
 
 BOM = b"\xef\xbb\xbf"
+_RETRY_DIGITS = 15  # no server waits longer, and Python refuses to read a number of thousands of digits
+
+
+_CR, _LF = 13, 10
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -26,25 +30,31 @@ class SSEDecoder:
     bytes, also when they come one at a time.
     """
 
-    __slots__ = ("_after_cr", "_bom_done", "_parts", "_size", "last_event_id", "retry")
+    __slots__ = ("_after_cr", "_bom_done", "_parts", "last_event_id", "pending", "retry")
 
     def __init__(self) -> None:
         self.last_event_id = ""
         self.retry: int | None = None
         """The reconnection time that the stream asks for, in milliseconds."""
         self._parts: list[bytes] = []
-        self._size = 0
+        self.pending = 0
+        """How many bytes of an unfinished event are held."""
         self._after_cr = False
         self._bom_done = False
 
-    @property
-    def pending(self) -> int:
-        """How many bytes of an unfinished event are held."""
-        return self._size
-
     def feed(self, data: bytes) -> list[Event]:
         """Take in the bytes of one read and return the events that they completed."""
-        if self._after_cr or b"\r" in data:
+        events: list[Event] = []
+        if self._bom_done and not self._parts and not self._after_cr and _CR not in data:
+            start = _plain_events(data, events)
+            if start == len(data):
+                return events
+            data = data[start:]
+        return self._feed_any(data, events)
+
+    def _feed_any(self, data: bytes, events: list[Event]) -> list[Event]:
+        """Take in bytes of any shape: cut anywhere, any line ends, any fields."""
+        if self._after_cr or _CR in data:
             data = self._normalized(data)
         if not self._bom_done:
             data = self._without_bom(data)
@@ -53,8 +63,8 @@ class SSEDecoder:
             if b"\n\n" not in data and not (data[:1] == b"\n" and parts[-1][-1:] == b"\n"):
                 if data:
                     parts.append(data)
-                    self._size += len(data)
-                return []
+                    self.pending += len(data)
+                return events
             parts.append(data)
             data = b"".join(parts)
             parts.clear()
@@ -62,19 +72,8 @@ class SSEDecoder:
         tail = blocks.pop()
         if tail:
             parts.append(tail)
-        self._size = len(tail)
-        events: list[Event] = []
+        self.pending = len(tail)
         for block in blocks:
-            # The two shapes that nearly every event has; anything else goes line by line.
-            if block[:6] == b"data: ":
-                if b"\n" not in block:
-                    events.append(Event(block[6:]))
-                    continue
-            elif block[:7] == b"event: ":
-                end = block.find(b"\n")
-                if block[end + 1 : end + 7] == b"data: " and block.find(b"\n", end + 1) < 0:
-                    events.append(Event(block[end + 7 :], block[7:end]))
-                    continue
             event = self._parse(block)
             if event is not None:
                 events.append(event)
@@ -84,7 +83,7 @@ class SSEDecoder:
         """Return the event that is pending when the bytes have ended; WHATWG would discard it."""
         block = b"".join(self._parts)
         self._parts.clear()
-        self._size = 0
+        self.pending = 0
         return self._parse(block)
 
     def _normalized(self, data: bytes) -> bytes:
@@ -105,7 +104,7 @@ class SSEDecoder:
             return data
         self._bom_done = True
         self._parts.clear()
-        self._size = 0
+        self.pending = 0
         return head.removeprefix(BOM)
 
     def _parse(self, block: bytes) -> Event | None:
@@ -121,6 +120,31 @@ class SSEDecoder:
             elif field == b"id":
                 if b"\0" not in value:
                     self.last_event_id = value.decode("utf-8", "replace")
-            elif field == b"retry" and value.isdigit():
+            elif field == b"retry" and value.isdigit() and len(value) <= _RETRY_DIGITS:
                 self.retry = int(value)
         return Event(b"\n".join(data), name) if data else None
+
+
+def _plain_events(data: bytes, events: list[Event]) -> int:
+    """Append the events of the two shapes that nearly all have, and return where the first other one begins.
+
+    The shapes: one `data: ` line, or an `event: ` line and then one `data: ` line, each followed by a blank line.
+    """
+    start, length = 0, len(data)
+    while start < length:
+        name = b""
+        begin = start
+        if data.startswith(b"event: ", start):
+            end = data.find(_LF, start)
+            if end < 0:
+                break
+            name = data[start + 7 : end]
+            begin = end + 1
+        if not data.startswith(b"data: ", begin):
+            break
+        end = data.find(_LF, begin)
+        if end < 0 or end + 1 >= length or data[end + 1] != _LF:
+            break
+        events.append(Event(data[begin + 6 : end], name))
+        start = end + 2
+    return start

@@ -1,0 +1,199 @@
+"""Measure the CPU that a chunk costs through streamcore, next to the SDK's typed stream and to bare reading.
+
+Loopback TCP, the server in its own process, one HTTP chunk per event. Every figure is the process's own CPU time, in
+microseconds per token, the median of several rounds that take turns, so that the ratios hold on a noisy machine.
+
+    python benchmarks/decode.py [--tokens 2000] [--rounds 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, cast
+
+import anthropic
+import httpx2
+import msgspec
+import openai
+from mistralai.client import Mistral
+
+from streamcore import Message, Request, get_provider, stream_request
+from streamcore.stream import TextStream
+from streamcore.testing.simulator import BASE_PATHS
+
+PROVIDERS = ("anthropic", "openai", "openai-responses", "mistral")
+TARGETS = {"anthropic": 2.0, "openai": 6.0, "openai-responses": 6.0, "mistral": 25.0}
+BARE_TARGET = 1.5
+QUESTION = "Count."
+Run = Callable[[], Awaitable[int]]
+
+
+def base_url(root: str, provider: str) -> str:
+    """Return where the simulator serves a provider."""
+    return root + BASE_PATHS.get(provider, "/v1")
+
+
+def bare(client: httpx2.AsyncClient, root: str, provider: str) -> Run:
+    """Read the bytes of the response and do nothing with them."""
+    paths = {
+        "anthropic": "/v1/messages",
+        "openai": "/v1/chat/completions",
+        "openai-responses": "/v1/responses",
+        "mistral": "/mistral/v1/chat/completions",
+    }
+    body = msgspec.json.encode({"model": "m", "messages": [{"role": "user", "content": QUESTION}]})
+
+    async def run() -> int:
+        size = 0
+        async with client.stream("POST", root + paths[provider], content=body) as response:
+            async with aclosing(response.aiter_bytes()) as reads:
+                async for data in reads:
+                    size += len(data)
+        return size
+
+    return run
+
+
+def chunks(root: str, provider: str) -> Run:
+    """Go through `stream_request`, chunk by chunk."""
+    found = get_provider(provider, api_key="k", base_url=base_url(root, provider), model="m")
+    request = Request([Message("user", QUESTION)])
+
+    async def run() -> int:
+        count = 0
+        async with stream_request(request, provider=found) as stream:
+            async for chunk in stream:
+                count += chunk.kind == "text"
+        return count
+
+    return run
+
+
+def texts(root: str, provider: str) -> Run:
+    """Go through the text door."""
+    found = get_provider(provider, api_key="k", base_url=base_url(root, provider), model="m")
+    request = Request([Message("user", QUESTION)])
+
+    async def run() -> int:
+        count = 0
+        async for _ in TextStream(stream_request(request, provider=found)):
+            count += 1
+        return count
+
+    return run
+
+
+def typed(root: str, provider: str) -> tuple[Run, Callable[[], Awaitable[Any]]]:
+    """Go through the SDK's own typed stream; return also what closes its client."""
+    messages: Any = [{"role": "user", "content": QUESTION}]
+    url = base_url(root, provider)
+    if provider == "anthropic":
+        claude = anthropic.AsyncAnthropic(api_key="k", base_url=url)
+
+        async def run_anthropic() -> int:
+            count = 0
+            async with claude.messages.stream(model="m", max_tokens=9, messages=messages) as stream:
+                async for event in stream:
+                    count += event.type == "text"
+            return count
+
+        return run_anthropic, claude.close
+    if provider == "mistral":
+        mistral = Mistral(api_key="k", server_url=url)
+
+        async def run_mistral() -> int:
+            count = 0
+            async with await mistral.chat.stream_async(model="m", messages=messages) as stream:
+                async for event in stream:
+                    count += bool(event.data.choices and event.data.choices[0].delta.content)
+            return count
+
+        return run_mistral, lambda: mistral.__aexit__(None, None, None)
+    client = openai.AsyncOpenAI(api_key="k", base_url=url)
+
+    async def run_openai() -> int:
+        count = 0
+        async for event in await client.chat.completions.create(model="m", messages=messages, stream=True):
+            count += bool(event.choices and event.choices[0].delta.content)
+        return count
+
+    async def run_responses() -> int:
+        count = 0
+        async for event in await client.responses.create(model="m", input=messages, stream=True):
+            count += event.type == "response.output_text.delta"
+        return count
+
+    return (run_openai if provider == "openai" else run_responses), client.close
+
+
+async def cost(run: Run, tokens: int) -> float:
+    """Return microseconds of this process's CPU per token for one stream."""
+    gc.collect()
+    start = time.process_time()
+    await run()
+    return (time.process_time() - start) / tokens * 1e6
+
+
+async def measure(root: str, tokens: int, rounds: int) -> bool:
+    """Print the table; return whether every target is met."""
+    print(
+        f"CPU per token, microseconds: median of {rounds} (min-max), {tokens} tokens, {sys.version.split()[0]}"
+    )
+    print(f"{'':18}{'bare reading':>20}{'chunks':>20}{'text':>20}{'SDK typed':>22}{'/bare':>8}{'typed/':>8}")
+    good = True
+    async with httpx2.AsyncClient(timeout=60) as client:
+        for provider in PROVIDERS:
+            slow, close = typed(root, provider)
+            runs: list[Run] = [
+                bare(client, root, provider),
+                chunks(root, provider),
+                texts(root, provider),
+                slow,
+            ]
+            for run in runs:
+                await run()  # connections, caches
+            taken: list[list[float]] = [[] for _ in runs]
+            for _ in range(rounds):
+                for figures, run in zip(taken, runs, strict=True):
+                    figures.append(await cost(run, tokens))
+            await close()
+            medians = [statistics.median(figures) for figures in taken]
+            to_bare = medians[1] / medians[0]
+            to_typed = medians[3] / medians[1]
+            met = to_bare <= BARE_TARGET and to_typed >= TARGETS[provider]
+            good = good and met
+            cells = "".join(
+                f"{median:8.1f} ({min(figures):.1f}-{max(figures):.1f})".rjust(20 + 2 * (number == 3))
+                for number, (median, figures) in enumerate(zip(medians, taken, strict=True))
+            )
+            print(f"{provider:18}{cells}{to_bare:8.2f}{to_typed:8.1f}{'' if met else '  MISSED'}")
+    print(f"targets: chunks/bare at most {BARE_TARGET}; typed/chunks at least {TARGETS}")
+    return good
+
+
+def main() -> None:
+    """Start the server in its own process and measure against it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--tokens", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    command = [sys.executable, "-m", "streamcore.testing", "--tokens", str(options.tokens)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            root = cast("Any", server.stdout).readline().strip()
+            good = asyncio.run(measure(root, options.tokens, options.rounds))
+        finally:
+            server.terminate()
+    sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Read out of a vendor's request body what decides a made-up answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from streamcore.testing.answers import Asked
+
+_Json = Mapping[str, Any]
+
+
+def asked_on(wire: str, body: _Json) -> Asked:
+    """Return what a request body of this wire asks for; parts that are not understood count as absent."""
+    turns = cast("list[_Json]", body.get("input" if wire == "openai-responses" else "messages") or [])
+    last: _Json = turns[-1] if turns else {}
+    users = [turn for turn in turns if turn.get("role") == "user"]
+    return Asked(
+        text=_text(users[-1].get("content")) if users else "",
+        model=str(body.get("model") or "simulated"),
+        tools=[_tool(tool) for tool in body.get("tools") or ()],
+        schema=_schema(body),
+        answered=_result(last),
+    )
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    parts = cast("list[_Json]", content or [])
+    return "".join(str(part.get("text", "")) for part in parts)
+
+
+def _result(last: _Json) -> str | None:
+    if last.get("type") == "function_call_output":
+        return str(last.get("output", ""))
+    if last.get("role") == "tool":
+        return _text(last.get("content"))
+    content: Any = last.get("content")
+    if isinstance(content, list):
+        for part in cast("list[_Json]", content):
+            if part.get("type") == "tool_result":
+                return _text(part.get("content"))
+    return None
+
+
+def _tool(tool: _Json) -> tuple[str, _Json]:
+    function: _Json = tool.get("function", tool)
+    return str(function.get("name")), function.get("parameters") or function.get("input_schema") or {}
+
+
+def _schema(body: _Json) -> _Json | None:
+    response_format: _Json = body.get("response_format") or {}
+    text: _Json = (body.get("text") or {}).get("format") or {}
+    output: _Json = (body.get("output_config") or {}).get("format") or {}
+    found: _Json | None = (response_format.get("json_schema") or {}).get("schema")
+    return found or text.get("schema") or output.get("schema")

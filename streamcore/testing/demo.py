@@ -1,0 +1,63 @@
+"""Define the provider `demo`: no network and no key, made-up answers through the real chat decoder."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import ClassVar
+
+import anyio
+
+from streamcore.chunk import Chunk
+from streamcore.errors import ConfigError
+from streamcore.provider import Vendor
+from streamcore.request import Request
+from streamcore.testing.answers import Asked, plausible
+from streamcore.testing.encode import frames
+from streamcore.wire.chat import ChatVocabulary
+from streamcore.wire.decoder import StreamDecoder
+
+VENDOR = Vendor(name="demo", sdk=None, install=None, default_model="demo", needs_key=False)
+
+RATE = 60.0
+"""Tokens per second, about what a reader can follow."""
+
+
+class DemoProvider:
+    """Stream a plausible answer to anything: with a schema a fitting object, with tools a call.
+
+    Args:
+        model: the name that the answers bear.
+        rate: tokens per second; 0 sends them at once.
+    """
+
+    vendor: ClassVar[Vendor] = VENDOR
+    name = VENDOR.name
+
+    def __init__(self, *, model: str | None = None, rate: float = RATE) -> None:
+        if rate < 0:
+            raise ConfigError(f"rate is in tokens per second and cannot be {rate:g}")
+        self._model = model
+        self._pause = 1 / rate if rate else 0.0
+
+    async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
+        """Stream the answer; see `Provider.stream`."""
+        last = request.messages[-1] if request.messages else None
+        users = [message for message in request.messages if message.role == "user"]
+        asked = Asked(
+            text=users[-1].text if users else "",
+            model=VENDOR.resolve_model(request, self._model),
+            tools=[(tool.name, tool.parameters) for tool in request.tools if request.tool_choice != "none"],
+            schema=request.output_schema,
+            answered=last.text if last is not None and last.role == "tool" else None,
+        )
+        decoder = StreamDecoder(ChatVocabulary(), include_raw=request.include_raw)
+        due = anyio.current_time()
+        for data, paced in frames("openai-chat", plausible(asked)):
+            if paced and self._pause:
+                due += self._pause
+                await anyio.sleep_until(due)
+            yield decoder.feed(data)
+        decoder.close()
+
+    async def aclose(self) -> None:
+        """Do nothing: nothing is held."""

@@ -1,0 +1,28 @@
+"""Take values out of JSON whose shape a vendor may have got wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """Return the value if it is a JSON object, else an empty one."""
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+def items(value: object) -> list[Any]:
+    """Return the value if it is a JSON array, else an empty one."""
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
+def text(value: object) -> str | None:
+    """Return the value if it is a string."""
+    return value if isinstance(value, str) else None
+
+
+def count(value: object) -> int | None:
+    """Return the value if it is a whole number, also one written like `12.0`."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
