@@ -53,10 +53,12 @@ def bare(client: httpx2.AsyncClient, root: str, provider: str) -> Run:
 
     async def run() -> int:
         size = 0
-        async with client.stream("POST", root + paths[provider], content=body) as response:
-            async with aclosing(response.aiter_bytes()) as reads:
-                async for data in reads:
-                    size += len(data)
+        async with (
+            client.stream("POST", root + paths[provider], content=body) as response,
+            aclosing(response.aiter_bytes()) as reads,
+        ):
+            async for data in reads:
+                size += len(data)
         return size
 
     return run
@@ -107,7 +109,7 @@ def typed(root: str, provider: str) -> tuple[Run, Callable[[], Awaitable[Any]]]:
 
         return run_anthropic, claude.close
     if provider == "mistral":
-        mistral = Mistral(api_key="k", server_url=url)
+        mistral: Any = Mistral(api_key="k", server_url=url)
 
         async def run_mistral() -> int:
             count = 0
@@ -144,9 +146,7 @@ async def cost(run: Run, tokens: int) -> float:
 
 async def measure(root: str, tokens: int, rounds: int) -> bool:
     """Print the table; return whether every target is met."""
-    print(
-        f"CPU per token, microseconds: median of {rounds} (min-max), {tokens} tokens, {sys.version.split()[0]}"
-    )
+    print(f"CPU per token, microseconds: median of {rounds} (min-max), {tokens} tokens, {sys.version.split()[0]}")
     print(f"{'':18}{'bare reading':>20}{'chunks':>20}{'text':>20}{'SDK typed':>22}{'/bare':>8}{'typed/':>8}")
     good = True
     async with httpx2.AsyncClient(timeout=60) as client:

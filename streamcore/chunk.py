@@ -25,9 +25,7 @@ ChunkKind = Literal[
 FinishReason = Literal["stop", "length", "tool_calls", "refusal", "content_filter", "pause", "other"]
 """Why generation ended, the same words for every vendor."""
 
-CONTENT_KINDS: frozenset[ChunkKind] = frozenset(
-    {"text", "reasoning", "refusal", "tool_call", "citation", "other"}
-)
+CONTENT_KINDS: frozenset[ChunkKind] = frozenset({"text", "reasoning", "refusal", "tool_call", "citation", "other"})
 """The kinds that carry something the model made; the rest frame it."""
 
 

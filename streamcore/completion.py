@@ -172,7 +172,5 @@ class Fold:
             "id": start.id if start else None,
             "request_id": start.request_id if start else None,
         }
-        others = tuple(
-            answer.completion(**common) for choice, answer in sorted(self._answers.items()) if choice != 0
-        )
+        others = tuple(answer.completion(**common) for choice, answer in sorted(self._answers.items()) if choice != 0)
         return self._first.completion(usage=self._usage, alternatives=others, attempts=attempts, **common)

@@ -41,9 +41,7 @@ class SchemaField(_Model):
 
     def json_schema(self) -> dict[str, Any]:
         """Return the field's JSON Schema."""
-        return field_schema(
-            self.type, self.description, self.constraints, optional=self.optional, default=self.default
-        )
+        return field_schema(self.type, self.description, self.constraints, optional=self.optional, default=self.default)
 
 
 class SchemaBlock(_Model):
@@ -136,9 +134,7 @@ class Prompt:
             line = self._line(key, text, error)
             given = ", ".join(sorted(map(str, variables))) or "none"
             hint = f"; given were: {given}" if error.missing is not None else ""
-            raise PromptError(
-                f"{self.source.path}:{line}: prompt {self.name!r}, {key}: {error}{hint}"
-            ) from error
+            raise PromptError(f"{self.source.path}:{line}: prompt {self.name!r}, {key}: {error}{hint}") from error
 
     def _line(self, key: str, text: str, error: TemplateError) -> int:
         """Return the line of the file where the trouble is, as near as it can be told."""
@@ -154,9 +150,7 @@ class Prompt:
         return start
 
 
-def load_prompt(
-    name: str, *, prompts_dir: str | Path | None = None, graph_path: str | Path | None = None
-) -> Prompt:
+def load_prompt(name: str, *, prompts_dir: str | Path | None = None, graph_path: str | Path | None = None) -> Prompt:
     """Find and check the prompt `name` (folders with `/`, without `.yaml`).
 
     Looked for in this order: next to the graph, in `prompts_dir`, in `$STREAMCORE_PROMPTS_DIR` or `./prompts`, and
@@ -171,9 +165,7 @@ def load_prompt(
     return _load(name, path, stamp.st_mtime_ns, stamp.st_size)
 
 
-def find_prompt(
-    name: str, *, prompts_dir: str | Path | None = None, graph_path: str | Path | None = None
-) -> Path:
+def find_prompt(name: str, *, prompts_dir: str | Path | None = None, graph_path: str | Path | None = None) -> Path:
     """Return the path of a prompt's file; see `load_prompt`."""
     parts = name.split("/")
     if not name or any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts):
@@ -222,14 +214,10 @@ def _load(name: str, path: Path, _modified: int, _size: int) -> Prompt:
     source = load_yaml(path, PromptError)
     data: Any = source.data
     if not isinstance(data, dict):
-        raise PromptError(
-            f"{path}:1: a prompt file is a mapping with 'user' (or 'template') and perhaps 'system'"
-        )
+        raise PromptError(f"{path}:1: a prompt file is a mapping with 'user' (or 'template') and perhaps 'system'")
     fields = cast("dict[str, Any]", data)
     for key in _NOT_YET.intersection(fields):
-        raise PromptError(
-            f"{path}:{source.line((key,))}: {key!r} is not supported by this version; take it out"
-        )
+        raise PromptError(f"{path}:{source.line((key,))}: {key!r} is not supported by this version; take it out")
     try:
         return Prompt(name, PromptFile.model_validate(fields), source)
     except ValidationError as error:
@@ -282,14 +270,12 @@ def build_request(
         PromptError: a variable is missing.
     """
     file = prompt.file
-    if temperature is None:
-        temperature = file.temperature
-    if temperature is None and file.reasoning is None:
-        temperature = DEFAULT_TEMPERATURE
     return Request(
         messages=prompt.render(variables or {}, state or {}),
         model=model or file.model,
-        temperature=temperature,
+        temperature=file.temperature if temperature is None else temperature,
+        # Vendors refuse a temperature together with reasoning.
+        default_temperature=DEFAULT_TEMPERATURE if file.reasoning is None else None,
         max_tokens=file.max_tokens,
         stop=tuple([file.stop] if isinstance(file.stop, str) else file.stop or ()),
         tools=tuple(Tool(tool.name, tool.description, tool.parameters) for tool in file.tools),

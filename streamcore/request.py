@@ -66,9 +66,7 @@ class Message:
         if self.role not in ("system", "user", "assistant", "tool"):
             raise ValueError(f"unknown role {self.role!r}: expected 'system', 'user', 'assistant' or 'tool'")
         if self.role == "tool" and self.tool_call_id is None:
-            raise ValueError(
-                "a message with role 'tool' needs tool_call_id=, the id of the call that it answers"
-            )
+            raise ValueError("a message with role 'tool' needs tool_call_id=, the id of the call that it answers")
         object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
 
     @property
@@ -104,6 +102,8 @@ class Request:
     model: str | None = None
     """The vendor's name for the model; None takes the provider's."""
     temperature: float | None = None
+    default_temperature: float | None = None
+    """What to send if `temperature` is None; a model that refuses it is asked again without (see `pipeline`)."""
     max_tokens: int | None = None
     """The most tokens to generate. Anthropic requires a number: there None means 8192."""
     stop: Sequence[str] = ()

@@ -37,9 +37,7 @@ def type_schema(text: str) -> dict[str, Any]:
         return dict(_SCALARS[name])
     generic = _GENERIC.match(name)
     if generic is None:
-        raise ValueError(
-            f"unknown type {text!r}: expected str, int, float, bool, Any, list[...] or dict[str, ...]"
-        )
+        raise ValueError(f"unknown type {text!r}: expected str, int, float, bool, Any, list[...] or dict[str, ...]")
     kind, inside = generic.groups()
     if kind == "list":
         return {"type": "array", "items": type_schema(inside)}

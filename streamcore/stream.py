@@ -13,6 +13,7 @@ from streamcore.closing import CloseLater, close_later
 from streamcore.completion import Attempt, Completion, Fold
 from streamcore.errors import ContentRefused, StreamInterrupted
 from streamcore.pipeline.contract import contract
+from streamcore.pipeline.temperature import with_temperature
 from streamcore.provider import Provider
 from streamcore.request import Request
 
@@ -106,9 +107,11 @@ class Stream:
         provider, request = self._prepare()
         self._attempts = (Attempt(provider.name, request.model),)
         self._close_later = close_later()
-        # The stages, in the order in which a chunk passes them: provider, contract.
-        self._source = contract(provider, request, self._fold)
-        return self._source
+        # The stages, in the order in which a chunk passes them.
+        source = with_temperature(provider, request)
+        source = contract(source, self._fold, provider=provider.name, model=request.model)
+        self._source = source
+        return source
 
     async def aclose(self) -> None:
         """Close the vendor's response; what has come stays in `partial`. Harmless when repeated."""
@@ -135,12 +138,7 @@ class Stream:
 
     def __del__(self) -> None:
         # Reached by a bare `async for` that was broken off. A stream that ended or failed has closed itself.
-        if (
-            self._source is not None
-            and self._close_later is not None
-            and not self._ended
-            and self._error is None
-        ):
+        if self._source is not None and self._close_later is not None and not self._ended and self._error is None:
             self._close_later(self._source)
 
 

@@ -152,9 +152,7 @@ def execute_prompt_streaming(
     **options: Any,
 ) -> Iterator[str]:
     """Stream the text of the answer; see `streamcore.execute_prompt_streaming`."""
-    return _Iteration[str](
-        execute.execute_prompt_streaming(prompt_name, variables, temperature, provider, **options)
-    )
+    return _Iteration[str](execute.execute_prompt_streaming(prompt_name, variables, temperature, provider, **options))
 
 
 def execute_prompt_async(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +71,7 @@ async def _drain(reads: AsyncGenerator[bytes], decoder: StreamDecoder) -> None:
 @contextmanager
 def transport_errors(
     *, streaming: bool = False, provider: str | None = None, model: str | None = None
-) -> Iterator[None]:
+) -> Generator[None]:
     """Map httpx2's errors to ours: while `streaming`, to errors of the stream, before that to `ConnectionFailed`."""
     try:
         yield
@@ -88,16 +88,12 @@ def map_transport_error(
     """Return our error for one of httpx2 (or of a client built like it), None for any other."""
     import httpx2
 
-    if not isinstance(
-        error, httpx2.HTTPError | httpx2.StreamError | ssl.SSLError | asyncio.IncompleteReadError
-    ):
+    if not isinstance(error, httpx2.HTTPError | httpx2.StreamError | ssl.SSLError | asyncio.IncompleteReadError):
         return None
     name = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if streaming:
         if isinstance(error, httpx2.ReadTimeout):
-            return StreamTimeout(
-                f"no bytes came for as long as the HTTP client waits ({name})", clock="silence"
-            )
+            return StreamTimeout(f"no bytes came for as long as the HTTP client waits ({name})", clock="silence")
         if isinstance(error, httpx2.DecodingError):
             return MalformedStream(f"the content encoding is broken ({name})")
         return StreamInterrupted(f"the connection broke while streaming ({name}); what arrived is in .partial")
@@ -117,7 +113,7 @@ def sdk_errors(
     provider: str,
     model: str,
     secrets: tuple[str | None, ...] = (),
-) -> Iterator[None]:
+) -> Generator[None]:
     """Map the errors of an SDK whose status errors have `response` and `body`, and httpx2's own, to ours.
 
     Raises:

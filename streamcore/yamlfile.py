@@ -1,7 +1,8 @@
-"""Load a YAML file safely and remember the line of every key, so that errors can point at it.
+"""Load a YAML file safely and remember where everything stands, so that errors can point at it.
 
-Refused, with file and line: aliases and merges (a few lines of them grow without bound), duplicate keys, more than
-1 MiB, more than 64 levels. `yes`, `no`, `on` and `off` stay text, as in YAML 1.2.
+Refused, with file and line: aliases and merges (a few lines of them grow without bound), duplicate keys, tags, more
+than 1 MiB, more than 64 levels. Scalars are read as YAML 1.2 does: `yes`, `no`, `on`, `off`, dates and `12:30` are
+text, `1e3` is a number.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ Location = tuple[str | int, ...]
 """Where in the data: keys and list positions, from the top."""
 MakeError = Callable[[str], Exception]
 
+_HEADER = re.compile(r"(?:[!&]\S*\s+)*(?:[|>][^\n]*\n|['\"])?")
+_ESCAPE = re.compile(r"\\(?:x..|u.{4}|U.{8}|[^\n])")
+
 
 @dataclass(frozen=True, slots=True)
 class YamlFile:
@@ -30,6 +34,9 @@ class YamlFile:
     data: Any
     lines: dict[Location, int] = field(repr=False)
     """The line, from 1, of every key and list item."""
+    text: str = field(default="", repr=False)
+    spans: dict[Location, tuple[int, int]] = field(default_factory=dict[Location, tuple[int, int]], repr=False)
+    """Where in `text` the value of every key and list item begins and ends."""
 
     def line(self, location: Sequence[str | int]) -> int:
         """Return the line of a location, or of the nearest one above it that is in the file."""
@@ -39,61 +46,123 @@ class YamlFile:
                 return line
         return 1
 
+    def source(self, location: Sequence[str | int]) -> str:
+        """Return the value of a location as the file has it, quotes and block signs included."""
+        start, end = self.spans.get(tuple(location), (0, 0))
+        return self.text[start:end]
+
+    def text_line(self, location: Sequence[str | int], offset: int) -> int:
+        """Return the line of the character at `offset` of a text, whichever way the file writes that text.
+
+        Folding and indentation change only blanks, so the same non-blank characters are counted on both sides.
+        """
+        value: Any = self.data
+        for part in location:
+            value = value[part]
+        ahead = sum(not char.isspace() for char in str(value)[:offset])
+        source = self.source(location)
+        header = _HEADER.match(source)
+        head = header[0] if header else ""
+        body = source[len(head) :]
+        if head.endswith("'"):
+            body = body.replace("''", "'")
+        elif head.endswith('"'):
+            body = _ESCAPE.sub(lambda found: " " if found[0][1] in "ntr 0" else "x", body)
+        line = self.text.count("\n", 0, self.spans[tuple(location)][0]) + head.count("\n") + 1
+        for char in body:
+            if char == "\n":
+                line += 1
+            elif not char.isspace():
+                if ahead == 0:
+                    return line
+                ahead -= 1
+        return self.line(location)
+
 
 class _Loader(yaml.SafeLoader):
-    """Resolve booleans as YAML 1.2 does: `true` and `false` only."""
+    """Resolve scalars as YAML 1.2 does; what is not listed here is text."""
 
 
+_TAG = "tag:yaml.org,2002:"
+_FLOAT = r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+_SCALARS = (
+    ("null", r"~|null|Null|NULL|", ("~", "n", "N", "")),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F]+)", "-+0123456789"),
+    ("float", _FLOAT, "-+.0123456789"),
+)
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    first: [(_TAG + name, re.compile(f"^(?:{pattern})$")) for name, pattern, firsts in _SCALARS if first in firsts]
+    for first in ["", *"~nNtTfF-+.0123456789"]
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+
+_TAGS = frozenset(_TAG + name for name in ("str", "null", "bool", "int", "float", "seq", "map"))
+
+# What PyYAML says, and what usually helps.
+_HINTS = (
+    ("'\\t'", "indent with spaces, not with tabs"),
+    ("mapping values are not allowed", "a text that holds ': ' goes in quotes or in a block (key: |)"),
+    ("cannot start any token", "a text that begins with this character goes in quotes"),
+    ("expected alphabetic or numeric character", "a text that begins with * or & goes in quotes"),
+    ("could not find expected ':'", "a line at this level reads 'key: value'; long text goes in a block (key: |)"),
+    ("quoted scalar", "is the closing quote missing?"),
+    ("flow ", "is a closing bracket missing? a text that begins with a bracket goes in quotes"),
+    ("expected <block end>", "check the indentation, and whether text follows a closing quote"),
+    ("expected a single document", "a file holds one document: take out the line '---'"),
 )
 
 
 def load_yaml(path: Path, error: MakeError) -> YamlFile:
-    """Return the file's data with the lines of its keys; whatever is wrong is raised as `error(message)`."""
+    """Read a file and return its data with the lines of its keys; what is wrong is raised as `error(message)`."""
+    return parse_yaml(path, read_yaml(path, error), error)
+
+
+def read_yaml(path: Path, error: MakeError) -> bytes:
+    """Return the bytes of a file that is not too big."""
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
     except OSError as problem:
         raise error(f"{path}: cannot be read: {problem.strerror or problem}") from problem
     if len(raw) > MAX_BYTES:
-        raise error(f"{path}: the file has {len(raw)} bytes; the limit is {MAX_BYTES}")
+        raise error(f"{path}: the file has more than {MAX_BYTES} bytes, which is the limit")
+    return raw
+
+
+def parse_yaml(path: Path, raw: bytes, error: MakeError) -> YamlFile:
+    """Return the data of a file's bytes; see `load_yaml`."""
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
-        raise error(f"{path}: the file is not UTF-8: {problem}") from problem
-    return _parse(path, text, error)
-
-
-def _parse(path: Path, text: str, error: MakeError) -> YamlFile:
+        line = raw.count(b"\n", 0, problem.start) + 1
+        raise error(f"{path}:{line}: the file is not UTF-8: {problem.reason}") from problem
     try:
         _refuse_aliases(path, text, error)
-        loader = _Loader(text)
-        try:
-            node = loader.get_single_node()
-            lines: dict[Location, int] = {(): 1}
-            data = _build(loader, node, (), lines, path, error) if node is not None else None
-        finally:
-            loader.dispose()
+        return _Reader(path, text, error).read()
     except yaml.MarkedYAMLError as problem:
-        mark = problem.problem_mark or problem.context_mark
-        line = mark.line + 1 if mark else 1
-        column = mark.column + 1 if mark else 1
-        what = " ".join(part for part in (problem.context, problem.problem) if part)
+        raise error(_syntax(path, problem)) from problem
+    except yaml.reader.ReaderError as problem:
+        line = text.count("\n", 0, problem.position) + 1
+        column = problem.position - text.rfind("\n", 0, problem.position)
+        what = f"the character {chr(int(problem.character))!r} is not allowed in it"
         raise error(f"{path}:{line}:{column}: this is not valid YAML: {what}") from problem
-    except yaml.YAMLError as problem:
-        raise error(f"{path}: this is not valid YAML: {problem}") from problem
-    return YamlFile(path, data, lines)
+
+
+def _syntax(path: Path, problem: yaml.MarkedYAMLError) -> str:
+    """Say where and what; a quote or bracket that is never closed is shown where it opens."""
+    what = ", ".join(part for part in (problem.context, problem.problem) if part)
+    at_end = "end of stream" in what or "<stream end>" in what
+    mark = (problem.context_mark if at_end else None) or problem.problem_mark or problem.context_mark
+    where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+    hint = next((f" ({hint})" for sign, hint in _HINTS if sign in what), "")
+    return f"{where}: this is not valid YAML: {what}{hint}"
 
 
 def _refuse_aliases(path: Path, text: str, error: MakeError) -> None:
     """Walk the events first: they are flat, so that neither an alias bomb nor deep nesting can hurt here."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent):
             raise error(f"{path}:{line}: YAML aliases (*{event.anchor}) are not supported; write the value out")
         if isinstance(event, yaml.CollectionStartEvent):
@@ -104,35 +173,63 @@ def _refuse_aliases(path: Path, text: str, error: MakeError) -> None:
             depth -= 1
 
 
-def _build(
-    loader: _Loader,
-    node: yaml.Node,
-    where: Location,
-    lines: dict[Location, int],
-    path: Path,
-    error: MakeError,
-) -> Any:
-    if isinstance(node, yaml.SequenceNode):
-        items: list[Any] = []
-        for number, child in enumerate(node.value):
-            lines[*where, number] = child.start_mark.line + 1
-            items.append(_build(loader, child, (*where, number), lines, path, error))
-        return items
-    if isinstance(node, yaml.MappingNode):
+class _Reader:
+    """Turn the nodes of one file into data, noting where each stands."""
+
+    def __init__(self, path: Path, text: str, error: MakeError) -> None:
+        self._path = path
+        self._text = text
+        self._error = error
+        self._loader = _Loader(text)
+        self._lines: dict[Location, int] = {(): 1}
+        self._spans: dict[Location, tuple[int, int]] = {}
+
+    def read(self) -> YamlFile:
+        try:
+            node = self._loader.get_single_node()
+            data = self._value(node, ()) if node is not None else None
+        finally:
+            self._loader.dispose()
+        return YamlFile(self._path, data, self._lines, self._text, self._spans)
+
+    def _value(self, node: yaml.Node, where: Location) -> Any:
+        self._spans[where] = (node.start_mark.index, node.end_mark.index)
+        if node.tag not in _TAGS:
+            tag = node.tag.replace(_TAG, "!!")
+            raise self._wrong(node, f"the tag {tag} is not supported; write plain values")
+        if isinstance(node, yaml.SequenceNode):
+            items: list[Any] = []
+            for number, child in enumerate(node.value):
+                self._lines[*where, number] = child.start_mark.line + 1
+                items.append(self._value(child, (*where, number)))
+            return items
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, where)
+        return self._scalar(node)
+
+    def _mapping(self, node: yaml.MappingNode, where: Location) -> dict[Any, Any]:
         found: dict[Any, Any] = {}
         for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            key = loader.construct_object(key_node)  # type: ignore[no-untyped-call]
-            if not isinstance(key, str | int | float | bool) and key is not None:
-                raise error(f"{path}:{line}: a key must be a single word or text")
-            if key in found:
-                raise error(
-                    f"{path}:{line}: the key {key!r} is there twice; the first is in line {lines[*where, key]}"
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise self._wrong(
+                    key_node, "a key must be a word or text; a text that begins with { or [ goes in quotes"
                 )
-            lines[*where, key] = line
-            found[key] = _build(loader, value_node, (*where, key), lines, path, error)
+            if key_node.value == "<<" and not key_node.style:
+                raise self._wrong(key_node, "YAML merges (<<) are not supported; write the keys out")
+            key = self._scalar(key_node)
+            if key in found:
+                first = self._lines[*where, key]
+                raise self._wrong(key_node, f"the key {key!r} is there twice; the first is in line {first}")
+            self._lines[*where, key] = key_node.start_mark.line + 1
+            found[key] = self._value(value_node, (*where, key))
         return found
-    try:
-        return loader.construct_object(node)  # type: ignore[no-untyped-call]
-    except ValueError as problem:
-        raise error(f"{path}:{node.start_mark.line + 1}: {problem}") from problem
+
+    def _scalar(self, node: yaml.Node) -> Any:
+        try:
+            return self._loader.construct_object(node)
+        except (ValueError, LookupError) as problem:
+            kind = node.tag.rpartition(":")[2]
+            raise self._wrong(node, f"{str(node.value)[:40]!r} cannot be read as {kind}") from problem
+
+    def _wrong(self, node: yaml.Node, what: str) -> Exception:
+        return self._error(f"{self._path}:{node.start_mark.line + 1}: {what}")

@@ -57,6 +57,7 @@ class AnthropicProvider:
 
         model = VENDOR.resolve_model(request, self._model)
         body = messages_body(request, model, VENDOR)
+        extra_body = {**body.pop("extra_body", {}), **request.extra}
         client = self._client or await self._shared()
         if (
             client.api_key is None
@@ -74,7 +75,7 @@ class AnthropicProvider:
             secrets=(client.api_key, client.auth_token),
         ):
             async with create(
-                **body, stream=True, extra_body=dict(request.extra) or None, extra_headers=self._headers
+                **body, stream=True, extra_body=extra_body or None, extra_headers=self._headers
             ) as raw:
                 response: httpx2.Response = raw.http_response
                 decoder = StreamDecoder(
@@ -110,9 +111,8 @@ def typed(chunk: Chunk) -> Any:
     """
     if chunk.raw is None:
         raise ValueError("this chunk has no raw event; ask for it with include_raw=True")
+    import msgspec
     from anthropic._models import construct_type
     from anthropic.types import RawMessageStreamEvent
-
-    import msgspec
 
     return construct_type(type_=RawMessageStreamEvent, value=msgspec.json.decode(chunk.raw))

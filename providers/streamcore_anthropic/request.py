@@ -31,7 +31,8 @@ def messages_body(request: Request, model: str, vendor: Vendor) -> dict[str, Any
     if system:
         body["system"] = system
     if request.temperature is not None:
-        body["temperature"] = request.temperature
+        # The SDK has dropped the parameter, since newer models refuse it; the API still takes it for the others.
+        body["extra_body"] = {"temperature": request.temperature}
     if request.stop:
         body["stop_sequences"] = list(request.stop)
     if request.tools:
@@ -105,10 +106,7 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
         return message.content
     return [
         *(_part(part) for part in message.parts),
-        *(
-            {"type": "tool_use", "id": call.id, "name": call.name, "input": call.parse()}
-            for call in message.tool_calls
-        ),
+        *({"type": "tool_use", "id": call.id, "name": call.name, "input": call.parse()} for call in message.tool_calls),
     ]
 
 

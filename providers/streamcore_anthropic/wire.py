@@ -5,6 +5,7 @@ Source: the Messages API reference, "Streaming messages", and recordings of the 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any, cast
@@ -15,6 +16,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from streamcore.chunk import Chunk, FinishReason, Opaque, ToolCall, Usage, content
 from streamcore.errors import provider_error
 from streamcore.wire.decoder import parse_json
+from streamcore.wire.lenient import count, items, mapping
 
 WIRE = "anthropic-messages"
 
@@ -67,6 +69,7 @@ class _Event(Struct, gc=False):
     content_block: Raw | UnsetType = UNSET
     message: _Message | None = None
     usage: dict[str, Any] | None = None
+    error: Any = None
 
 
 _decode = msgspec.json.Decoder(_Event).decode
@@ -113,6 +116,7 @@ class AnthropicVocabulary:
         self._blocks: dict[int, _OpenBlock] = {}
         self._calls = 0
         self._plain = True
+        self._started = False
         self._finished = False
         self._stop_reason: str | None = None
         self._usage: dict[str, Any] = {}
@@ -127,9 +131,9 @@ class AnthropicVocabulary:
         try:
             event = _decode(data)
         except (msgspec.DecodeError, ValueError):
-            self._misfit(name, parse_json(data), data, out)
-            return
-        match event.type:
+            event = _lenient(parse_json(data))
+        kind = event.type or name.decode("utf-8", "replace")
+        match kind:
             case "content_block_delta" if event.delta is not None:
                 self._delta(event.index, event.delta, data, out)
             case "content_block_start" if event.content_block is not UNSET:
@@ -138,7 +142,7 @@ class AnthropicVocabulary:
                 self._block_stop(event.index, out)
             case "message_start" if event.message is not None:
                 self._message_start(event.message, data, out)
-            case "message_delta":
+            case "message_delta" if event.delta is not None or event.usage:
                 self._message_delta(event, out)
             case "message_stop":
                 self.done = True
@@ -146,31 +150,19 @@ class AnthropicVocabulary:
                     self._finish(self._stop_reason, None, out)
             case "ping":
                 out.append(Chunk("ping"))
-            case "error":
+            case "error" | "" if kind or event.error is not None:
                 raise provider_error(parse_json(data), request_id=self._request_id)
             case _:
-                out.append(_other(event.type or name.decode("utf-8", "replace"), event.index, data))
-
-    def _misfit(self, name: bytes, value: object, data: bytes, out: list[Chunk]) -> None:
-        """Take an event that is JSON but not of the expected shape: mended, an error, or passed on as it is."""
-        fields = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-        kind = str(fields.get("type") or name.decode("utf-8", "replace"))
-        if kind == "error":
-            raise provider_error(value, request_id=self._request_id)
-        mended = msgspec.json.encode(_mended(fields))
-        try:
-            _decode(mended)
-        except (msgspec.DecodeError, ValueError):
-            out.append(_other(kind, 0, data))
-            self.done = kind == "message_stop"
-        else:
-            self.event(name, mended, out)
+                out.append(_other(kind, event.index, data))
 
     def _message_start(self, message: _Message, data: bytes, out: list[Chunk]) -> None:
-        usage = None
-        if message.usage:
-            self._usage |= {key: value for key, value in message.usage.items() if value is not None}
-            usage = read_usage(self._usage)
+        usage = self._overlaid(message.usage) if message.usage else None
+        if self._started:  # some proxies send it twice; what it holds is not said twice
+            out.append(_other("message_start", 0, data))
+            if usage is not None:
+                out.append(Chunk("usage", usage=usage))
+            return
+        self._started = True
         out.append(Chunk("start", id=message.id, model=message.model, request_id=self._request_id, usage=usage))
         self._stop_reason = message.stop_reason
         for index, block in enumerate(message.content or ()):
@@ -178,8 +170,12 @@ class AnthropicVocabulary:
             self._block_stop(index, out)
 
     def _block_start(self, index: int, raw: Raw, data: bytes, out: list[Chunk]) -> None:
-        block = _decode_block(raw)
-        open_block = self._blocks[index] = _OpenBlock(block, msgspec.json.decode(raw))
+        try:
+            block, whole = _decode_block(raw), msgspec.json.decode(raw)
+        except (msgspec.DecodeError, ValueError):
+            out.append(_other("content_block_start", index, data))
+            return
+        open_block = self._blocks[index] = _OpenBlock(block, whole)
         if block.type not in _PLAIN:
             self._plain = False
         match block.type:
@@ -242,7 +238,7 @@ class AnthropicVocabulary:
     def _unknown_delta(self, block: _OpenBlock | None, data: bytes) -> None:
         """Keep what a delta of an unknown type sets, so that its block can be sent back."""
         if block is not None and block.type not in _PLAIN:
-            delta = cast("dict[str, Any]", msgspec.json.decode(data)["delta"])
+            delta = parse_json(data)["delta"]
             block.data |= {key: value for key, value in delta.items() if key != "type"}
 
     def _block_stop(self, index: int, out: list[Chunk]) -> None:
@@ -251,9 +247,7 @@ class AnthropicVocabulary:
             return
         if not block.json:  # the whole input came with the start of the block
             call = block.call
-            out.append(
-                content("tool_call", "", index, 0, ToolCall(call.id, call.name, block.input, call.position))
-            )
+            out.append(content("tool_call", "", index, 0, ToolCall(call.id, call.name, block.input, call.position)))
         block.input = ""
 
     def _message_delta(self, event: _Event, out: list[Chunk]) -> None:
@@ -261,11 +255,16 @@ class AnthropicVocabulary:
         if delta is not None and delta.stop_reason is not None:
             self._finish(delta.stop_reason, delta.stop_details or delta.stop_sequence, out)
         if event.usage:
-            self._usage |= {key: value for key, value in event.usage.items() if value is not None}
-            out.append(Chunk("usage", usage=read_usage(self._usage)))
+            out.append(Chunk("usage", usage=self._overlaid(event.usage)))
+
+    def _overlaid(self, usage: Mapping[str, Any]) -> Usage:
+        self._usage |= {key: value for key, value in usage.items() if value is not None}
+        return read_usage(self._usage)
 
     def _finish(self, reason: str | None, detail: str | dict[str, Any] | None, out: list[Chunk]) -> None:
         self._finished = True
+        for index in self._blocks:
+            self._block_stop(index, out)  # for servers that leave the stops out
         blocks = tuple(block.whole() for _, block in sorted(self._blocks.items()))
         out.append(
             Chunk(
@@ -280,13 +279,12 @@ class AnthropicVocabulary:
 
 def read_usage(usage: Mapping[str, Any]) -> Usage:
     """Give a usage object of the Messages API its normal form."""
-    details = usage.get("output_tokens_details") or {}
     return Usage(
-        input_tokens=usage.get("input_tokens"),
-        output_tokens=usage.get("output_tokens"),
-        cache_read_tokens=usage.get("cache_read_input_tokens"),
-        cache_write_tokens=usage.get("cache_creation_input_tokens"),
-        reasoning_tokens=details.get("thinking_tokens"),
+        input_tokens=count(usage.get("input_tokens")),
+        output_tokens=count(usage.get("output_tokens")),
+        cache_read_tokens=count(usage.get("cache_read_input_tokens")),
+        cache_write_tokens=count(usage.get("cache_creation_input_tokens")),
+        reasoning_tokens=count(mapping(usage.get("output_tokens_details")).get("thinking_tokens")),
         raw=dict(usage),
     )
 
@@ -297,6 +295,26 @@ def _opaque(index: int, item: Mapping[str, Any]) -> Chunk:
 
 def _other(event: str, index: int, data: bytes) -> Chunk:
     return Chunk("other", event=event or None, index=index, raw=data)
+
+
+def _lenient(value: object) -> _Event:
+    """Return an event that msgspec refused: mended, else with only its type, so that it passes on as it is."""
+    given = mapping(value)
+    kind = str(given.get("type") or "")
+    fields = dict(mapping(_mended(value)))
+    if "content_block" in given:
+        fields["content_block"] = _raw(given["content_block"])
+    if "message" in given:
+        blocks = items(mapping(given["message"]).get("content"))
+        fields["message"] = {**mapping(fields["message"]), "content": [_raw(block) for block in blocks]}
+    try:
+        return msgspec.convert(fields, _Event)
+    except msgspec.ValidationError:
+        return _Event(type=kind)
+
+
+def _raw(value: object) -> Raw:
+    return Raw(json.dumps(value).encode())
 
 
 def _mended(value: Any) -> Any:

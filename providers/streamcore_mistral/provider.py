@@ -11,7 +11,7 @@ import msgspec
 
 from streamcore.chunk import Chunk
 from streamcore.clients import environment, shared_client
-from streamcore.errors import ConfigError, ProviderError
+from streamcore.errors import ConfigError
 from streamcore.provider import Vendor
 from streamcore.request import Request
 from streamcore.transport import map_transport_error, read_response, request_id, response_error
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
     import httpx2
     from mistralai.client import Mistral
 
-VENDOR = Vendor(
-    name="mistral", sdk="mistralai.client", install="mistralai", default_model="mistral-small-latest"
-)
+VENDOR = Vendor(name="mistral", sdk="mistralai.client", install="mistralai", default_model="mistral-small-latest")
 
 
 class MistralProvider:
@@ -72,8 +70,7 @@ class MistralProvider:
             response = await open_stream(
                 client, msgspec.json.encode({**body, "stream": True, **request.extra}), self._headers
             )
-            if response.status_code >= 400:
-                raise await _refusal(response, model, key)
+            await _check(response, model, key)
             vocabulary = ChatVocabulary(WIRE, request_id=request_id(response))
             decoder = StreamDecoder(vocabulary, include_raw=request.include_raw)
             async with aclosing(read_response(response, decoder)) as reads:
@@ -125,14 +122,16 @@ def _require_asyncio() -> None:
         )
 
 
-async def _refusal(response: httpx2.Response, model: str, key: str | None) -> ProviderError:
-    """Read the body of an answer with status 400 or above and return it as an error."""
+async def _check(response: httpx2.Response, model: str, key: str | None) -> None:
+    """Raise the error that an answer with status 400 or above holds."""
+    if response.status_code < 400:
+        return
     text = (await response.aread()).decode("utf-8", "replace")
     try:
         body: object = msgspec.json.decode(text)
     except (msgspec.DecodeError, ValueError):
         body = text
-    return response_error(response, body, provider=VENDOR.name, model=model, secrets=(key,))
+    raise response_error(response, body, provider=VENDOR.name, model=model, secrets=(key,))
 
 
 def typed(chunk: Chunk) -> Any:

@@ -22,9 +22,7 @@ class Gateway:
 
 
 def _row(name: str, base_url: str, model: str | None, *, key: bool = True, **quirks: Any) -> Gateway:
-    vendor = Vendor(
-        name=name, sdk="openai", install="openai", default_model=model, base_url=base_url, needs_key=key
-    )
+    vendor = Vendor(name=name, sdk="openai", install="openai", default_model=model, base_url=base_url, needs_key=key)
     return Gateway(vendor, Quirks(**quirks))
 
 
@@ -36,9 +34,7 @@ openrouter = _row(
     reasoning="reasoning.effort",
     opaque="reasoning_details",
 )
-groq = _row(
-    "groq", "https://api.groq.com/openai/v1", "llama-3.3-70b-versatile", max_tokens="max_completion_tokens"
-)
+groq = _row("groq", "https://api.groq.com/openai/v1", "llama-3.3-70b-versatile", max_tokens="max_completion_tokens")
 deepseek = _row("deepseek", "https://api.deepseek.com/v1", "deepseek-chat", reasoning=None, json_schema=False)
 xai = _row("xai", "https://api.x.ai/v1", "grok-4")
 together = _row("together", "https://api.together.xyz/v1", None)

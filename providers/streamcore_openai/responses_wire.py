@@ -5,8 +5,9 @@ Source: the Responses API reference, "Streaming events", and recordings of the A
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -14,6 +15,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from streamcore.chunk import Chunk, ChunkKind, FinishReason, Opaque, ToolCall, Usage, content
 from streamcore.errors import provider_error
 from streamcore.wire.decoder import DONE, parse_json
+from streamcore.wire.lenient import count, items, mapping, text
 
 WIRE = "openai-responses"
 
@@ -21,6 +23,7 @@ WIRE = "openai-responses"
 class _Event(Struct, gc=False):
     type: str = ""
     delta: Any = None
+    item_id: str | None = None
     output_index: int | None = None
     content_index: int | None = None
     summary_index: int | None = None
@@ -32,6 +35,7 @@ class _Event(Struct, gc=False):
     logprobs: Any = None
     item: Raw | UnsetType = UNSET
     response: Raw | UnsetType = UNSET
+    error: Any = None
 
 
 _decode = msgspec.json.Decoder(_Event).decode
@@ -88,10 +92,11 @@ class ResponsesVocabulary:
         self._told: set[_Key] = set()  # the texts that have been passed on, each part for itself
         self._told_items: set[tuple[str, int]] = set()  # the same, each item for itself
         self._positions: dict[str, int] = {}  # the items' ids, for servers that leave out `output_index`
-        self._items: dict[int, dict[str, Any]] = {}
+        self._last = -1  # the last item's position
+        self._items: dict[int, Mapping[str, Any]] = {}
         # The text that is being streamed, if it is plain text: its event, item and part.
         self._flow = ""
-        self._flow_index = 0
+        self._flow_index: int = 0
         self._flow_part: int | None = None
 
     @property
@@ -108,7 +113,7 @@ class ResponsesVocabulary:
                 return  # some gateways close with it; the mark is another
             event = _lenient(parse_json(data))
         kind = event.type or name.decode("utf-8", "replace")
-        index = event.output_index or 0
+        index = self._missing_index(kind, event) if event.output_index is None else event.output_index
         if (
             kind == self._flow
             and index == self._flow_index
@@ -128,39 +133,28 @@ class ResponsesVocabulary:
                 out.append(_other(kind, index, data))
         elif kind in _CALL_DELTAS and isinstance(event.delta, str) and index in self._calls:
             self._arguments(index, event.delta, out)
-        elif kind in _DONES and event.output_index is not None:
+        elif kind in _DONES:
             whole = event.refusal if kind == "response.refusal.done" else event.text
             self._whole(_DONES[kind], (kind[:-5], index, _part(event)), whole, out)
         elif kind in _CALL_DONES and index in self._calls:
             whole = event.arguments if event.arguments is not None else event.input
             self._whole_arguments(index, whole, out)
         elif kind in ("response.output_item.added", "response.output_item.done") and event.item is not UNSET:
-            item = msgspec.json.decode(cast("Raw", event.item))
-            if event.output_index is None:
-                index = self._positions.get(str(item.get("id")), len(self._positions))
-            self._item(item, index, kind.endswith("done"), data, out)
+            self._item(_object(event.item), index, kind.endswith("done"), data, out)
         elif kind == "response.output_text.annotation.added" and event.annotation is not None:
-            out.append(Chunk("citation", index=index, data=event.annotation))
-        elif kind == "error":
+            self._citation(index, event.annotation, out)
+        elif kind == "error" or (not kind and event.error is not None):
             raise provider_error(parse_json(data), request_id=self._request_id)
         else:
             self._rare(kind, index, event, data, out)
 
     def _rare(self, kind: str, index: int, event: _Event, data: bytes, out: list[Chunk]) -> None:
         """Take the events that come once or seldom."""
-        response: dict[str, Any] = {}
-        if event.response is not UNSET:
-            response = msgspec.json.decode(cast("Raw", event.response)) or {}
-            if not self._started:
-                self._started = True
-                out.append(
-                    Chunk(
-                        "start",
-                        id=response.get("id"),
-                        model=response.get("model"),
-                        request_id=self._request_id,
-                    )
-                )
+        response = _object(event.response)
+        if response and not self._started:
+            self._started = True
+            response_id, model = text(response.get("id")), text(response.get("model"))
+            out.append(Chunk("start", id=response_id, model=model, request_id=self._request_id))
         if kind in _ENDS:
             self._end(kind, response, data, out)
         elif kind in _PINGS:
@@ -170,53 +164,67 @@ class ResponsesVocabulary:
         else:
             out.append(_other(kind, index, data))
 
-    def _text(self, kind: ChunkKind, key: _Key, text: str, out: list[Chunk]) -> None:
-        if text:
+    def _missing_index(self, kind: str, event: _Event) -> int:
+        """Return the position of an event's item for a server that leaves out `output_index`."""
+        item = _object(event.item)
+        key = event.item_id or item.get("id") or item.get("call_id")
+        if key:
+            return self._positions.setdefault(str(key), self._last + 1)
+        opens = bool(item) and (kind == "response.output_item.added" or self._last in self._items)
+        return self._last + 1 if opens else max(self._last, 0)
+
+    def _text(self, kind: ChunkKind, key: _Key, piece: str, out: list[Chunk]) -> None:
+        if piece:
             if key not in self._told:
                 self._told.add(key)
                 self._told_items.add(key[:2])
-            out.append(content(kind, text, key[1]))
+                self._last = max(self._last, key[1])
+            out.append(content(kind, piece, key[1]))
 
-    def _whole(self, kind: ChunkKind, key: _Key, text: object, out: list[Chunk]) -> None:
+    def _whole(self, kind: ChunkKind, key: _Key, whole: object, out: list[Chunk]) -> None:
         """Pass on a finished text that no delta brought."""
-        if isinstance(text, str) and key not in self._told:
-            self._text(kind, key, text, out)
+        if isinstance(whole, str) and key not in self._told:
+            self._text(kind, key, whole, out)
 
-    def _arguments(self, index: int, text: str, out: list[Chunk]) -> None:
-        if text:
+    def _arguments(self, index: int, piece: str, out: list[Chunk]) -> None:
+        if piece:
             call = self._calls[index]
             self._told_items.add(("call", index))
-            fragment = ToolCall(call.id, call.name, text, call.position, call.custom)
+            fragment = ToolCall(call.id, call.name, piece, call.position, call.custom)
             out.append(content("tool_call", "", index, 0, fragment))
 
-    def _whole_arguments(self, index: int, text: object, out: list[Chunk]) -> None:
-        if isinstance(text, str) and ("call", index) not in self._told_items:
-            self._arguments(index, text, out)
+    def _whole_arguments(self, index: int, whole: object, out: list[Chunk]) -> None:
+        if isinstance(whole, str) and ("call", index) not in self._told_items:
+            self._arguments(index, whole, out)
 
-    def _item(self, item: dict[str, Any], index: int, done: bool, data: bytes, out: list[Chunk]) -> None:
+    def _citation(self, index: int, citation: Mapping[str, Any], out: list[Chunk]) -> None:
+        self._told_items.add(("citation", index))
+        out.append(Chunk("citation", index=index, data=citation))
+
+    def _item(self, item: Mapping[str, Any], index: int, done: bool, data: bytes, out: list[Chunk]) -> None:
         """Open or close an output item."""
-        kind = item.get("type")
-        self._positions.setdefault(str(item.get("id")), index)
+        kind = text(item.get("type")) or ""
+        self._last = max(self._last, index)
+        self._positions.setdefault(str(item.get("id") or item.get("call_id")), index)
         if kind in _CALLS:
             self._open_call(item, index, out)
         elif kind not in _OWN_ITEMS:
-            out.append(_other(str(kind), index, data))
+            out.append(_other(kind, index, data))
         if done:
             self._items[index] = item
             self._catch_up(item, index, out)
             if item.get("encrypted_content") and kind == "reasoning":
                 out.append(Chunk("reasoning", index=index, opaque=Opaque(WIRE, (item,))))
 
-    def _open_call(self, item: dict[str, Any], index: int, out: list[Chunk]) -> None:
+    def _open_call(self, item: Mapping[str, Any], index: int, out: list[Chunk]) -> None:
         if index not in self._calls:
             custom = item.get("type") == "custom_tool_call"
-            call = ToolCall(
-                item.get("call_id") or item.get("id"), item.get("name"), "", len(self._calls), custom
-            )
+            call_id, name = text(item.get("call_id") or item.get("id")), text(item.get("name"))
+            call = ToolCall(call_id, name, "", len(self._calls), custom)
             self._calls[index] = call
             out.append(content("tool_call", "", index, 0, call))
 
-    def _catch_up(self, item: dict[str, Any], index: int, out: list[Chunk]) -> None:
+    def _catch_up(self, item: Mapping[str, Any], index: int, out: list[Chunk]) -> None:
         """Pass on what a finished item holds and nothing streamed."""
         texts: list[tuple[ChunkKind, str, str, str]] = []
         match item.get("type"):
@@ -236,16 +244,20 @@ class ResponsesVocabulary:
                 pass
         for kind, event, parts, field in texts:
             if (event, index) not in self._told_items:
-                for number, part in enumerate(item.get(parts) or ()):
-                    self._whole(kind, (event, index, number), part.get(field), out)
+                for number, part in enumerate(items(item.get(parts))):
+                    self._whole(kind, (event, index, number), mapping(part).get(field), out)
+        if item.get("type") == "message" and ("citation", index) not in self._told_items:
+            for part in items(item.get("content")):
+                for citation in items(mapping(part).get("annotations")):
+                    self._citation(index, mapping(citation), out)
 
-    def _end(self, kind: str, response: dict[str, Any], data: bytes, out: list[Chunk]) -> None:
+    def _end(self, kind: str, response: Mapping[str, Any], data: bytes, out: list[Chunk]) -> None:
         self.done = True
         if not self._items and not self._told_items:  # a server that streams nothing but the whole response
-            for index, item in enumerate(response.get("output") or ()):
-                self._item(item, index, True, data, out)
-        status = response.get("status") or kind.removeprefix("response.")
-        detail = (response.get("incomplete_details") or {}).get("reason")
+            for index, item in enumerate(items(response.get("output"))):
+                self._item(mapping(item), index, True, data, out)
+        status = text(response.get("status")) or kind.removeprefix("response.")
+        detail = text(mapping(response.get("incomplete_details")).get("reason"))
         if kind != "response.failed":
             out.append(
                 Chunk(
@@ -256,7 +268,7 @@ class ResponsesVocabulary:
                     opaque=self._opaque(),
                 )
             )
-        usage = response.get("usage")
+        usage = mapping(response.get("usage"))
         if usage:
             out.append(Chunk("usage", usage=read_usage(usage)))
         if kind == "response.failed":
@@ -271,21 +283,21 @@ class ResponsesVocabulary:
 
     def _opaque(self) -> Opaque | None:
         """Return the items for the next turn, unless plain messages and calls say it all."""
-        items = tuple(item for _, item in sorted(self._items.items()))
-        plain = all(item.get("type") in ("message", "function_call") for item in items)
-        return None if plain else Opaque(WIRE, items)
+        output = tuple(item for _, item in sorted(self._items.items()))
+        plain = all(item.get("type") in ("message", "function_call") for item in output)
+        return None if plain else Opaque(WIRE, output)
 
 
 def read_usage(usage: Mapping[str, Any]) -> Usage:
     """Give a usage object of the Responses API its normal form."""
-    given = usage.get("input_tokens_details") or {}
-    made = usage.get("output_tokens_details") or {}
+    given = mapping(usage.get("input_tokens_details"))
+    made = mapping(usage.get("output_tokens_details"))
     return Usage(
-        input_tokens=usage.get("input_tokens"),
-        output_tokens=usage.get("output_tokens"),
-        cache_read_tokens=given.get("cached_tokens"),
-        cache_write_tokens=given.get("cache_write_tokens"),
-        reasoning_tokens=made.get("reasoning_tokens"),
+        input_tokens=count(usage.get("input_tokens")),
+        output_tokens=count(usage.get("output_tokens")),
+        cache_read_tokens=count(given.get("cached_tokens")),
+        cache_write_tokens=count(given.get("cache_write_tokens")),
+        reasoning_tokens=count(made.get("reasoning_tokens")),
         raw=usage,
     )
 
@@ -300,18 +312,20 @@ def _other(event: str, index: int, data: bytes) -> Chunk:
 
 def _lenient(value: object) -> _Event:
     """Read the fields that have the expected types out of an event that does not fit as a whole."""
-    given = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-    event = _Event(delta=given.get("delta"), logprobs=given.get("logprobs"))
-    for name in ("type", "text", "arguments", "input", "refusal"):
+    given = mapping(value)
+    event = _Event(delta=given.get("delta"), logprobs=given.get("logprobs"), error=given.get("error"))
+    for name in ("type", "item_id", "text", "arguments", "input", "refusal"):
         if isinstance(given.get(name), str):
             setattr(event, name, given[name])
     for name in ("output_index", "content_index", "summary_index"):
-        number = given.get(name)
-        if isinstance(number, int | float) and number == number // 1:
-            setattr(event, name, int(number))
+        setattr(event, name, count(given.get(name)))
     if isinstance(given.get("annotation"), dict):
         event.annotation = given["annotation"]
     for name in ("item", "response"):
         if isinstance(given.get(name), dict):
-            setattr(event, name, Raw(msgspec.json.encode(given[name])))
+            setattr(event, name, Raw(json.dumps(given[name]).encode()))
     return event
+
+
+def _object(raw: Raw | UnsetType) -> Mapping[str, Any]:
+    return {} if isinstance(raw, UnsetType) else mapping(parse_json(bytes(raw)))

@@ -8,34 +8,34 @@ from contextlib import aclosing
 from streamcore.chunk import Chunk
 from streamcore.completion import Attempt, Fold
 from streamcore.errors import ProviderError, StreamcoreError, StreamInterrupted
-from streamcore.provider import Provider
-from streamcore.request import Request
 
 
-async def contract(provider: Provider, request: Request, fold: Fold) -> AsyncGenerator[list[Chunk]]:
-    """Pass the provider's chunks on, folding them as they go.
+async def contract(
+    source: AsyncGenerator[list[Chunk]], fold: Fold, *, provider: str, model: str | None
+) -> AsyncGenerator[list[Chunk]]:
+    """Pass the source's chunks on, folding them as they go; the names are for errors.
 
     Raises:
-        StreamInterrupted: the provider's stream ended without a `finish` chunk.
-        StreamcoreError: whatever the provider raised, with `partial` set, and whom it was that failed.
+        StreamInterrupted: the source ended without a `finish` chunk.
+        StreamcoreError: whatever the source raised, with `partial` set, and whom it was that failed.
     """
     try:
-        async with aclosing(provider.stream(request)) as source:
+        async with aclosing(source):
             async for chunks in source:
                 fold.add(chunks)
                 yield chunks
         if not fold.finished:
             raise StreamInterrupted(
-                f"the stream of provider {provider.name!r} ended without its terminal mark; "
+                f"the stream of provider {provider!r} ended without its terminal mark; "
                 "what arrived is in .partial"
             )
     except StreamcoreError as error:
-        model = fold.completion(complete=False).model or request.model
+        model = fold.completion(complete=False).model or model
         if isinstance(error, ProviderError):
-            error.provider = error.provider or provider.name
+            error.provider = error.provider or provider
             error.model = error.model or model
-            error.attempts = (Attempt(provider.name, model, str(error)),)
-        error.partial = fold.completion(
-            complete=False, attempts=(Attempt(provider.name, model, f"{type(error).__name__}: {error}"),)
-        )
+        attempts = (Attempt(provider, model, f"{type(error).__name__}: {error}"),)
+        if isinstance(error, ProviderError):
+            error.attempts = attempts
+        error.partial = fold.completion(complete=False, attempts=attempts)
         raise

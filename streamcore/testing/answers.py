@@ -91,8 +91,12 @@ def example(schema: Mapping[str, Any], name: str = "value") -> Any:
     for key in ("anyOf", "oneOf", "allOf"):
         if schema.get(key):
             return example(schema[key][0], name)
-    kind = schema.get("type", "object" if "properties" in schema else "string")
-    match kind[0] if isinstance(kind, list) else kind:
+    return _of_type(schema, name)
+
+
+def _of_type(schema: Mapping[str, Any], name: str) -> Any:
+    kind: Any = schema.get("type", "object" if "properties" in schema else "string")
+    match cast("list[str]", kind)[0] if isinstance(kind, list) else str(kind):
         case "object":
             properties = cast("Mapping[str, Mapping[str, Any]]", schema.get("properties", {}))
             return {key: example(inner, key) for key, inner in properties.items()}

@@ -50,8 +50,14 @@ def _tool(tool: _Json) -> tuple[str, _Json]:
 
 
 def _schema(body: _Json) -> _Json | None:
-    response_format: _Json = body.get("response_format") or {}
-    text: _Json = (body.get("text") or {}).get("format") or {}
-    output: _Json = (body.get("output_config") or {}).get("format") or {}
-    found: _Json | None = (response_format.get("json_schema") or {}).get("schema")
-    return found or text.get("schema") or output.get("schema")
+    for path in (
+        ("response_format", "json_schema", "schema"),
+        ("text", "format", "schema"),
+        ("output_config", "format", "schema"),
+    ):
+        found: Any = body
+        for key in path:
+            found = cast("_Json", found).get(key) if isinstance(found, Mapping) else None
+        if isinstance(found, Mapping):
+            return cast("_Json", found)
+    return None

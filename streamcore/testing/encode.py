@@ -91,7 +91,7 @@ def anthropic_messages(answer: Answer) -> Iterator[Frame]:
     def delta(index: int, **fields: Any) -> bytes:
         return event({"type": "content_block_delta", "index": index, "delta": fields})
 
-    message = {
+    message: dict[str, Any] = {
         "id": "msg_simulated",
         "type": "message",
         "role": "assistant",
@@ -112,11 +112,11 @@ def anthropic_messages(answer: Answer) -> Iterator[Frame]:
         texts = [{"type": "text_delta", "text": token} for token in answer.tokens]
         blocks.append(({"type": "text", "text": ""}, texts))
     for call in answer.calls:
-        block = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
+        block: dict[str, Any] = {"type": "tool_use", "id": call.id, "name": call.name, "input": {}}
         inputs = [{"type": "input_json_delta", "partial_json": part} for part in call.fragments]
         blocks.append((block, inputs))
-    for index, (block, deltas) in enumerate(blocks):
-        yield event({"type": "content_block_start", "index": index, "content_block": block}), False
+    for index, (opened, deltas) in enumerate(blocks):
+        yield event({"type": "content_block_start", "index": index, "content_block": opened}), False
         for fields in deltas:
             yield delta(index, **fields), True
         yield event({"type": "content_block_stop", "index": index}), False
@@ -140,7 +140,7 @@ def openai_responses(answer: Answer) -> Iterator[Frame]:
     def event(kind: str, **fields: Any) -> bytes:
         return _sse({"type": kind, "sequence_number": next(sequence), **fields}, kind)
 
-    response = {
+    response: dict[str, Any] = {
         "id": "resp_simulated",
         "object": "response",
         "created_at": 1767225600,

@@ -51,9 +51,7 @@ class Simulator:
         port: 0 takes a free one.
     """
 
-    def __init__(
-        self, answer: Answer | str | Decide = plausible, *, rate: float | None = None, port: int = 0
-    ) -> None:
+    def __init__(self, answer: Answer | str | Decide = plausible, *, rate: float | None = None, port: int = 0) -> None:
         text = Answer.of(answer) if isinstance(answer, str) else answer
         self.decide: Decide = text if callable(text) else lambda asked: _with_model(text, asked)
         self.rate = rate
@@ -109,9 +107,7 @@ class Simulator:
         """Bind the port on the running loop and return the URL."""
         self._loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
-        self._server = await self._loop.create_server(
-            lambda: _Connection(self), "127.0.0.1", self.port, backlog=4096
-        )
+        self._server = await self._loop.create_server(lambda: _Connection(self), "127.0.0.1", self.port, backlog=4096)
         self.port = self._server.sockets[0].getsockname()[1]
         return self.url
 

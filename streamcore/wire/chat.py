@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import msgspec
+
 from streamcore.chunk import Chunk, FinishReason, Opaque, Usage, content
 from streamcore.errors import provider_error
 from streamcore.wire.chat_lenient import lenient_event
 from streamcore.wire.chat_structs import ChatEvent, Choice, TextEvent
 from streamcore.wire.decoder import DONE, parse_json
+from streamcore.wire.lenient import count, mapping
 from streamcore.wire.reasoning_details import merge_details
 from streamcore.wire.tool_calls import ToolCalls
 
@@ -78,8 +80,11 @@ class ChatVocabulary:
             if data.strip() == DONE:
                 self._end(out)
                 return
-            event, known = lenient_event(parse_json(data))
-            extra = not known
+            value = parse_json(data)
+            if mapping(value).get("object") == "error":  # vLLM's form, with no `error` in it
+                raise provider_error(value, request_id=self._request_id) from None
+            event, known = lenient_event(value)
+            extra = not known or event.extras()
         else:
             extra = event.extras()
         if not self._started and (event.id or event.model or event.choices):
@@ -91,7 +96,7 @@ class ChatVocabulary:
         if usage is None and event.x_groq is not None:
             usage = event.x_groq.get("usage")
         if usage:
-            out.append(Chunk("usage", usage=read_usage(usage)))
+            out.append(Chunk("usage", usage=read_usage(mapping(usage))))
         if event.error is not None or (name == b"error" and not event.choices):
             raise provider_error(parse_json(data), request_id=self._request_id)
         if extra:
@@ -136,20 +141,23 @@ class ChatVocabulary:
 
     def _finish(self, reason: str, number: int, out: list[Chunk]) -> None:
         self._finished.add(number)
-        opaque = Opaque(self.wire, merge_details(self._details)) if self._details and number == 0 else None
         out.append(
             Chunk(
                 "finish",
                 choice=number,
                 finish_reason=FINISH_REASONS.get(reason, "other"),
                 raw_finish_reason=reason,
-                opaque=opaque,
+                opaque=self._opaque(number),
             )
         )
 
     def _end(self, out: list[Chunk]) -> None:
         self.done = True
-        out.extend(Chunk("finish", choice=number) for number in sorted((self._open or {0}) - self._finished))
+        for number in sorted((self._open or {0}) - self._finished):
+            out.append(Chunk("finish", choice=number, opaque=self._opaque(number)))
+
+    def _opaque(self, number: int) -> Opaque | None:
+        return Opaque(self.wire, merge_details(self._details)) if self._details and number == 0 else None
 
     def _reasoning_details(self, details: list[Any], number: int, told: bool, out: list[Chunk]) -> bool:
         """Keep what must be sent back. Its texts repeat `reasoning`; where that is missing, they stay opaque."""
@@ -197,14 +205,14 @@ class ChatVocabulary:
 
 def read_usage(usage: Mapping[str, Any]) -> Usage:
     """Give a usage object of the chat dialect its normal form."""
-    prompt = usage.get("prompt_tokens_details") or {}
-    output = usage.get("completion_tokens_details") or {}
+    prompt = mapping(usage.get("prompt_tokens_details"))
+    output = mapping(usage.get("completion_tokens_details"))
     cached = prompt.get("cached_tokens")
     return Usage(
-        input_tokens=usage.get("prompt_tokens"),
-        output_tokens=usage.get("completion_tokens"),
-        cache_read_tokens=usage.get("prompt_cache_hit_tokens") if cached is None else cached,
-        cache_write_tokens=prompt.get("cache_write_tokens"),
-        reasoning_tokens=output.get("reasoning_tokens"),
+        input_tokens=count(usage.get("prompt_tokens")),
+        output_tokens=count(usage.get("completion_tokens")),
+        cache_read_tokens=count(usage.get("prompt_cache_hit_tokens") if cached is None else cached),
+        cache_write_tokens=count(prompt.get("cache_write_tokens")),
+        reasoning_tokens=count(output.get("reasoning_tokens")),
         raw=usage,
     )

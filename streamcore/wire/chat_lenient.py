@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
+from msgspec import UNSET
+
 from streamcore.wire.chat_structs import CallDelta, ChatEvent, Choice, Delta, Function
 
 
@@ -36,7 +38,7 @@ class _Reader:
             return value
         if isinstance(value, float) and value.is_integer():
             return int(value)
-        if isinstance(value, str) and value.isdigit():
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
             return int(value)
         self.known = False
         return None
@@ -74,6 +76,8 @@ class _Reader:
             index=self.number(given.get("index")),
             finish_reason=self.text(given.get("finish_reason")),
             logprobs=given.get("logprobs"),
+            message=given.get("message", UNSET),
+            text=given.get("text", UNSET),
             content_filter_results=given.get("content_filter_results"),
         )
 
@@ -103,7 +107,6 @@ class _Reader:
             index=self.number(given.get("index")),
             id=self.text(given.get("id")),
             function=Function(name=self.text(function.get("name")), arguments=self.text(arguments)),
-            extra_content=given.get("extra_content"),
         )
 
 

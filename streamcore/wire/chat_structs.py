@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 Known = Raw | UnsetType
+_X_GROQ = frozenset({"id", "seed", "usage", "usage_breakdown"})
 
 
 class TextDelta(Struct, gc=False, forbid_unknown_fields=True):
@@ -46,7 +47,7 @@ class TextEvent(Struct, gc=False, forbid_unknown_fields=True):
     usage: None = None
 
 
-class Function(Struct, gc=False):
+class Function(Struct, gc=False, forbid_unknown_fields=True):
     """The `function` of a tool call's fragment."""
 
     name: str | None = None
@@ -61,7 +62,6 @@ class CallDelta(Struct, gc=False, forbid_unknown_fields=True):
     id: str | None = None
     function: Function | None = None
     type: str | None = None
-    extra_content: Any = None
 
 
 class Delta(Struct, gc=False, forbid_unknown_fields=True):
@@ -108,6 +108,8 @@ class Choice(Struct, gc=False, forbid_unknown_fields=True):
         logprobs = self.logprobs
         if logprobs and (not isinstance(logprobs, dict) or any(logprobs.values())):
             return True
+        if self.delta is None and not (self.message is UNSET and self.text is UNSET):
+            return True  # they repeat the delta, but here there is none
         return bool(self.content_filter_results)
 
 
@@ -135,4 +137,6 @@ class ChatEvent(Struct, gc=False, forbid_unknown_fields=True):
 
     def extras(self) -> bool:
         """True if there is content here that has no normal form."""
+        if self.x_groq is not None and not self.x_groq.keys() <= _X_GROQ:
+            return True
         return bool(self.citations or self.search_results or self.prompt_filter_results)

@@ -17,6 +17,8 @@ log = logging.getLogger("streamcore")
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 DONE = b"[DONE]"
+_SHOWN = 200  # characters of a body that is no event stream
+_HEAD_BYTES = 4 * _SHOWN
 
 
 class Vocabulary(Protocol):
@@ -71,11 +73,18 @@ class StreamDecoder:
                 log.debug("ignored %d bytes after the end of a %s stream", len(data), self.vocabulary.wire)
             return out
         if not self._events:
-            self._head = (self._head + data)[:512]
+            self._head = (self._head + data)[:_HEAD_BYTES]
         self._bytes += len(data)
-        self._take(self._sse.feed(data), out)
-        if self._sse.pending > self._max and not self.done:
-            self._fail(MalformedStream(f"event {self._events + 1} is longer than {self._max} bytes"))
+        events = self._sse.feed(data)
+        before = self._events
+        self._take(events, out)
+        pending = self._sse.pending
+        if self.done:
+            if pending or self._events - before < len(events):
+                log.debug("ignored what followed the end of a %s stream in the same read", self.vocabulary.wire)
+        elif pending > self._max:
+            self._events += 1
+            self._fail(self._too_long())
         return out
 
     def _take(self, events: list[Event], out: list[Chunk]) -> None:
@@ -84,11 +93,17 @@ class StreamDecoder:
             for event in events:
                 self._events += 1
                 data = event.data
+                if len(data) > self._max:
+                    raise self._too_long()
                 if not data.isascii():
                     data.decode()
                 before = len(out)
                 try:
                     vocabulary.event(event.name, data, out)
+                except (AttributeError, LookupError, TypeError, ValueError):
+                    # JSON of a shape that nobody foresaw is a vendor's news: it must not cost the other events.
+                    log.debug("event %d of a %s stream has an unknown shape", self._events, vocabulary.wire)
+                    out.append(Chunk("other", event=event.name.decode("utf-8", "replace") or None, raw=data))
                 finally:
                     if self._include_raw:
                         out[before:] = [replace(chunk, raw=data) for chunk in out[before:]]
@@ -99,6 +114,8 @@ class StreamDecoder:
             self._fail(error, error.__cause__)
         except UnicodeDecodeError as error:
             self._fail(MalformedStream(f"the data are not valid UTF-8: {error}"), error)
+        except RecursionError as error:
+            self._fail(MalformedStream("the JSON is nested too deeply"), error)
 
     def flush(self) -> list[Chunk]:
         """Return the chunks of an event that lacks its last blank line, if its data are whole."""
@@ -123,7 +140,7 @@ class StreamDecoder:
         if not self._events:
             head = self._head.removeprefix(b"\xef\xbb\xbf").strip()
             if head and not _could_be_sse(head):
-                shown = head[:200].decode("utf-8", "replace")
+                shown = head.decode("utf-8", "replace")[:_SHOWN]
                 raise MalformedStream(f"the response is no event stream; it begins with {shown!r}")
         raise StreamInterrupted(
             f"the {self.vocabulary.wire} stream ended without its terminal mark "
@@ -137,6 +154,9 @@ class StreamDecoder:
         self._cause = cause if isinstance(cause, Exception) else None
         self.done = True
 
+    def _too_long(self) -> MalformedStream:
+        return MalformedStream(f"it is longer than {self._max} bytes")
+
 
 def parse_json(data: bytes) -> Any:
     """Parse an event's JSON, also where msgspec would not: `NaN`, `1e400`, lone surrogates.
@@ -149,7 +169,7 @@ def parse_json(data: bytes) -> Any:
     except (msgspec.DecodeError, ValueError):
         try:
             return json.loads(data)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             shown = data[:80].decode("utf-8", "replace")
             raise MalformedStream(f"the data are not JSON ({error}): {shown!r}") from error
 
@@ -159,12 +179,14 @@ def _is_whole(data: bytes) -> bool:
         return True
     try:
         json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
 
 
 def _could_be_sse(head: bytes) -> bool:
     """Tell a stream that was cut early, or sent comments only, from a page or a JSON body."""
-    fields = (b":", b"data", b"event", b"id", b"retry")
-    return any(head.startswith(field) or field.startswith(head) for field in fields)
+    line = head.replace(b"\r", b"\n").partition(b"\n")[0]
+    field, colon, _ = line.partition(b":")
+    fields = (b"", b"data", b"event", b"id", b"retry")
+    return field in fields or (not colon and any(known.startswith(field) for known in fields))

@@ -11,8 +11,6 @@ import msgspec
 
 BOM = b"\xef\xbb\xbf"
 _RETRY_DIGITS = 15  # no server waits longer, and Python refuses to read a number of thousands of digits
-
-
 _CR, _LF = 13, 10
 
 

@@ -1,0 +1,5 @@
+"""Run the command as `python -m streamcore.cli`."""
+
+from streamcore.cli import main
+
+main()
