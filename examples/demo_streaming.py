@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from streamcore import StreamcoreError, StreamInterrupted, get_provider, stream_prompt
-from streamcore.cli.output import Stopwatch
 from streamcore.provider import provider_names, vendor
-from streamcore.testing import Answer, Simulator
+from streamcore.testing import Answer, Simulator, Stopwatch
 
 PROMPTS = Path(__file__).resolve().parent.parent / "prompts"
 PROVIDERS = ("anthropic", "openai", "openai-responses", "mistral")

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable
+from collections.abc import AsyncGenerator, Callable, Hashable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
-from anyio.lowlevel import RunVar
-
-log = logging.getLogger("streamcore")
+from streamcore.closing import Close, held_here, held_open
 
 T = TypeVar("T")
-Close = Callable[[], Awaitable[object]]
-
-
-@dataclass(slots=True)
-class _Clients:
-    """The clients of one loop in one process."""
-
-    pid: int
-    clients: dict[Hashable, tuple[Any, Close]] = field(default_factory=dict[Hashable, tuple[Any, Close]])
-    guard: AsyncGenerator[None] | None = None
-
-
-_current: RunVar[_Clients] = RunVar("streamcore_clients")
 
 
 async def shared_client(key: Hashable, make: Callable[[], tuple[T, Close]]) -> T:
@@ -34,18 +17,10 @@ async def shared_client(key: Hashable, make: Callable[[], tuple[T, Close]]) -> T
 
     A process that was forked gets its own, since two processes must not write to one socket.
     """
-    held = _current.get(None)
-    if held is None or held.pid != os.getpid():
-        held = _Clients(os.getpid())
-        _current.set(held)
-    if held.guard is None:
-        # An async generator that has begun is closed by the loop when it ends (`asyncio.run`, `trio.run`); this one
-        # waits for that moment. No task and no scope stay open.
-        held.guard = _guard(held)
-        await anext(held.guard)
-    if key not in held.clients:
-        held.clients[key] = make()
-    return cast("T", held.clients[key][0])
+    clients = (await held_open()).clients
+    if key not in clients:
+        clients[key] = make()
+    return cast("T", clients[key][0])
 
 
 def environment(*prefixes: str) -> tuple[tuple[str, str], ...]:
@@ -58,9 +33,9 @@ async def aclose_providers() -> None:
 
     Services that live as long as their loop need not call it: `asyncio.run` and `trio.run` do the same at their end.
     """
-    held = _current.get(None)
-    if held is not None and held.pid == os.getpid():
-        await _close(held)
+    held = held_here()
+    if held is not None:
+        await held.close_clients()
 
 
 @asynccontextmanager
@@ -70,19 +45,3 @@ async def lifespan(app: object = None) -> AsyncGenerator[None]:
         yield
     finally:
         await aclose_providers()
-
-
-async def _guard(held: _Clients) -> AsyncGenerator[None]:
-    try:
-        yield
-    finally:
-        await _close(held)
-
-
-async def _close(held: _Clients) -> None:
-    clients, held.clients = held.clients, {}
-    for client, close in clients.values():
-        try:
-            await close()
-        except Exception:  # one client that cannot be closed must not keep the others open
-            log.warning("closing %r failed", type(client).__name__, exc_info=True)

@@ -1,54 +1,161 @@
-"""Close an async generator whose owner was dropped, on asyncio and on trio."""
+"""Close what was left open: a stream whose reader is gone, and everything at the end of the event loop.
+
+A stream is a chain of async generators. A loop that ends closes all the generators that it knows at the same time,
+the inner ones while the outer ones do it too, which fails loudly. So the chain stays unknown to the loop, and one more
+generator, the guard, which the loop knows, closes each chain from its outer end, and after them the clients.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Hashable
 from contextlib import suppress
-from typing import Any
+from types import coroutine
+from typing import Any, TypeVar
+
+import anyio
+from anyio.lowlevel import RunVar
 
 log = logging.getLogger("streamcore")
 
-CloseLater = Callable[[AsyncGenerator[Any]], None]
+CLOSE_SECONDS = 2.0
+"""How long closing a vendor's response may take when its reader is being cancelled, or the loop ends."""
 
-_closing: set[asyncio.Task[None]] = set()
+T = TypeVar("T")
+Close = Callable[[], Awaitable[object]]
 
 
-def close_later() -> CloseLater:
-    """Return a function that closes a generator on the loop that is running now, in its next turn.
+class Held:
+    """What is open on one event loop in one process."""
 
-    The function may be called from a finalizer and from any thread. It holds the generator until it is closed, so
-    that the loop's own hook never sees it abandoned, which trio warns about. After the loop has ended there is
-    nothing to do: loops close the generators they know.
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.streams: set[AsyncGenerator[Any]] = set()
+        self.clients: dict[Hashable, tuple[Any, Close]] = {}
+        self.guard = self._guard()
+        self._start_later = _start_later()
+
+    async def close(self, stream: AsyncGenerator[Any]) -> None:
+        """Close a stream, also while being cancelled, unless somebody else has begun to."""
+        if stream in self.streams:
+            self.streams.discard(stream)
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                await stream.aclose()
+
+    def close_later(self, stream: AsyncGenerator[Any]) -> None:
+        """Close a stream in the loop's next turn; may be called from a finalizer and from any thread."""
+        self._start_later(self._close_abandoned, stream)
+
+    async def close_clients(self) -> None:
+        """Close the shared clients."""
+        clients, self.clients = self.clients, {}
+        for client, close in clients.values():
+            try:
+                await close()
+            except Exception:  # one client that cannot be closed must not keep the others open
+                log.warning("closing %r failed", type(client).__name__, exc_info=True)
+
+    async def _close_abandoned(self, stream: AsyncGenerator[Any]) -> None:
+        try:
+            await self.close(stream)
+        except Exception:  # nobody is left to be told
+            log.warning("closing an abandoned stream failed", exc_info=True)
+
+    async def _guard(self) -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            if self.pid == os.getpid():  # sockets that a fork inherited are its parent's to close
+                for stream in list(self.streams):
+                    await self._close_abandoned(stream)
+                with anyio.CancelScope(shield=True):
+                    await self.close_clients()
+
+
+_current: RunVar[Held] = RunVar("streamcore_held")
+
+
+async def held_open() -> Held:
+    """Return what is open on the running loop; its end (`asyncio.run`, `trio.run`) will close that.
+
+    A process that was forked gets its own, since two processes must not write to one socket.
+    """
+    held = held_here()
+    if held is None:
+        held = Held()
+        _current.set(held)
+        # An async generator that has begun is closed by the loop when it ends. No task and no scope stay open.
+        await anext(held.guard)
+    return held
+
+
+def held_here() -> Held | None:
+    """Return what is open on the running loop, None if nothing ever was."""
+    held = _current.get(None)
+    return held if held is not None and held.pid == os.getpid() else None
+
+
+@coroutine
+def unregistered(start: Callable[[], Awaitable[T]], *, finalizer: bool = True) -> Generator[Any, Any, T]:
+    """Await `start()` while the async generators that begin in it stay unknown to the event loop.
+
+    Whoever calls this closes them. With `finalizer` the loop still closes one that is dropped all the same; without
+    it such a one must end without waiting for anything, and nobody warns about it.
+    """
+    steps: Any = None
+    value: Any = None
+    thrown: BaseException | None = None
+    while True:
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(None, hooks.finalizer if finalizer else None)
+        try:
+            if steps is None:
+                steps = start().__await__()
+            waiting = steps.send(value) if thrown is None else steps.throw(thrown)
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
+            thrown = None  # a traceback that holds its own frame would keep streams alive
+        try:
+            value = yield waiting
+        except BaseException as error:  # noqa: BLE001  raised where it belongs, in the next step
+            thrown = error
+
+
+def _start_later() -> Callable[..., None]:
+    """Return a function that starts an async function, with its arguments, on the loop that is running now.
+
+    After the loop has ended there is nothing to do.
     """
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_task():
         token = trio.lowlevel.current_trio_token()
 
-        def on_trio(generator: AsyncGenerator[Any]) -> None:
+        def spawn(*call: Any) -> None:
+            with suppress(RuntimeError):  # the run is ending, and the guard's turn comes
+                trio.lowlevel.spawn_system_task(*call)
+
+        def on_trio(*call: Any) -> None:
             with suppress(trio.RunFinishedError):
-                token.run_sync_soon(trio.lowlevel.spawn_system_task, _aclose, generator)
+                token.run_sync_soon(spawn, *call)
 
         return on_trio
 
     loop = asyncio.get_running_loop()
+    tasks: set[asyncio.Task[None]] = set()
 
-    def start(generator: AsyncGenerator[Any]) -> None:
-        task = loop.create_task(_aclose(generator))
-        _closing.add(task)
-        task.add_done_callback(_closing.discard)
+    def create(function: Callable[..., Any], *arguments: Any) -> None:
+        task = loop.create_task(function(*arguments))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
-    def on_asyncio(generator: AsyncGenerator[Any]) -> None:
+    def on_asyncio(*call: Any) -> None:
         if not loop.is_closed():
-            loop.call_soon_threadsafe(start, generator)
+            loop.call_soon_threadsafe(create, *call)
 
     return on_asyncio
-
-
-async def _aclose(generator: AsyncGenerator[Any]) -> None:
-    try:
-        await generator.aclose()
-    except Exception:  # nobody is left to be told
-        log.warning("closing an abandoned stream failed", exc_info=True)

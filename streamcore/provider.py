@@ -74,7 +74,12 @@ class Vendor:
     @property
     def installed(self) -> bool:
         """True if the SDK can be imported."""
-        return self.sdk is None or find_spec(self.sdk) is not None
+        if self.sdk is None:
+            return True
+        try:
+            return find_spec(self.sdk) is not None
+        except ImportError:  # what the module is in is not there
+            return False
 
     def require_sdk(self) -> None:
         """Raise unless the SDK can be imported.

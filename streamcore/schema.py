@@ -6,6 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import Field, field_validator, model_validator
+
+from streamcore.yamlmodel import FileModel, did_you_mean, wrong
+
+MAX_DEPTH = 32
+
 _SCALARS: Mapping[str, dict[str, Any]] = {
     "str": {"type": "string"},
     "int": {"type": "integer"},
@@ -16,14 +22,41 @@ _SCALARS: Mapping[str, dict[str, Any]] = {
     "list": {"type": "array"},
     "dict": {"type": "object"},
 }
-_CONSTRAINTS: Mapping[str, str] = {
-    "ge": "minimum",
-    "le": "maximum",
-    "gt": "exclusiveMinimum",
-    "lt": "exclusiveMaximum",
-    "pattern": "pattern",
+_ELSEWHERE: Mapping[str, str] = {
+    "string": "str",
+    "text": "str",
+    "integer": "int",
+    "number": "float",
+    "double": "float",
+    "boolean": "bool",
+    "array": "list[...]",
+    "List": "list[...]",
+    "tuple": "list[...]",
+    "set": "list[...]",
+    "object": "dict[str, ...]",
+    "Dict": "dict[str, ...]",
+    "Optional": "the type alone and 'optional: true'",
 }
-_GENERIC = re.compile(r"^\s*(list|dict)\s*\[(.*)\]\s*$", re.DOTALL)
+_GENERIC = re.compile(r"\s*(list|dict)\s*\[(.*)\]\s*", re.DOTALL)
+
+# For each constraint, its name in JSON Schema by the JSON type that it goes with.
+_CONSTRAINTS: Mapping[str, Mapping[str, str]] = {
+    "ge": {"integer": "minimum", "number": "minimum"},
+    "le": {"integer": "maximum", "number": "maximum"},
+    "gt": {"integer": "exclusiveMinimum", "number": "exclusiveMinimum"},
+    "lt": {"integer": "exclusiveMaximum", "number": "exclusiveMaximum"},
+    "min_length": {"string": "minLength", "array": "minItems", "object": "minProperties"},
+    "max_length": {"string": "maxLength", "array": "maxItems", "object": "maxProperties"},
+    "pattern": {"string": "pattern"},
+}
+_PYTHON: Mapping[str, type] = {
+    "string": str,
+    "integer": int,
+    "number": float,
+    "boolean": bool,
+    "array": list,
+    "object": dict,
+}
 
 
 def type_schema(text: str) -> dict[str, Any]:
@@ -32,51 +65,128 @@ def type_schema(text: str) -> dict[str, Any]:
     Raises:
         ValueError: the text is none of the known types.
     """
+    return _type_schema(text, text, 0)
+
+
+def _type_schema(text: str, whole: str, depth: int) -> dict[str, Any]:
     name = text.strip()
     if name in _SCALARS:
         return dict(_SCALARS[name])
-    generic = _GENERIC.match(name)
+    generic = _GENERIC.fullmatch(name)
     if generic is None:
-        raise ValueError(f"unknown type {text!r}: expected str, int, float, bool, Any, list[...] or dict[str, ...]")
+        raise ValueError(_unknown_type(name, whole))
+    if depth == MAX_DEPTH:
+        raise ValueError(f"the type is nested more than {MAX_DEPTH} levels deep")
     kind, inside = generic.groups()
     if kind == "list":
-        return {"type": "array", "items": type_schema(inside)}
+        return {"type": "array", "items": _type_schema(inside, whole, depth + 1)}
     key, comma, value = inside.partition(",")
     if not comma or key.strip() != "str":
-        raise ValueError(f"unknown type {text!r}: the keys of a dict are text, as in dict[str, int]")
-    return {"type": "object", "additionalProperties": type_schema(value)}
+        raise ValueError(f"unknown type {name!r}{_within(name, whole)}: a dict has text as keys, as in dict[str, int]")
+    return {"type": "object", "additionalProperties": _type_schema(value, whole, depth + 1)}
 
 
-def field_schema(
-    type_name: str, description: str | None, constraints: Mapping[str, Any], *, optional: bool, default: Any
-) -> dict[str, Any]:
-    """Return the JSON Schema of one field.
-
-    Raises:
-        ValueError: the type or a constraint is unknown.
-    """
-    schema = type_schema(type_name)
-    lengths = ("minItems", "maxItems") if schema.get("type") == "array" else ("minLength", "maxLength")
-    names = {**_CONSTRAINTS, "min_length": lengths[0], "max_length": lengths[1]}
-    for name, value in constraints.items():
-        if name not in names:
-            raise ValueError(f"unknown constraint {name!r}: expected one of {', '.join(sorted(names))}")
-        schema[names[name]] = value
-    if optional and schema:
-        schema = {"anyOf": [schema, {"type": "null"}]}
-    if description:
-        schema["description"] = description
-    if default is not None:
-        schema["default"] = default
-    return schema
+def _unknown_type(name: str, whole: str) -> str:
+    stem = re.split(r"\W", name, maxsplit=1)[0]
+    if "|" in name or stem == "Union":
+        hint = "; a value that may be null is 'optional: true', anything else that varies is Any"
+    elif stem in _ELSEWHERE:
+        hint = f"; here it is {_ELSEWHERE[stem]}"
+    else:
+        hint = did_you_mean(name, [*_SCALARS])
+    expected = "expected str, int, float, bool, Any, list, dict, list[...] or dict[str, ...]"
+    return f"unknown type {name!r}{_within(name, whole)}{hint or ': ' + expected}"
 
 
-def object_schema(name: str, fields: Mapping[str, tuple[dict[str, Any], bool]]) -> dict[str, Any]:
-    """Return the JSON Schema of the whole object; each field comes with whether it is required."""
-    return {
-        "title": name,
-        "type": "object",
-        "properties": {key: schema for key, (schema, _) in fields.items()},
-        "required": [key for key, (_, required) in fields.items() if required],
-        "additionalProperties": False,
-    }
+def _within(name: str, whole: str) -> str:
+    return "" if name == whole.strip() else f" in {whole.strip()!r}"
+
+
+class Constraints(FileModel):
+    """`constraints:` of a field. Only what the file sets is read, so the defaults mean nothing."""
+
+    ge: int | float = 0
+    le: int | float = 0
+    gt: int | float = 0
+    lt: int | float = 0
+    min_length: int = Field(default=0, ge=0)
+    max_length: int = Field(default=0, ge=0)
+    pattern: str = ""
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is not a valid pattern: {error}") from error
+        return pattern
+
+
+class SchemaField(FileModel):
+    """One field of `schema.fields`."""
+
+    type: str
+    description: str | None = None
+    default: Any = None
+    optional: bool = False
+    constraints: Constraints = Field(default_factory=Constraints)
+
+    @field_validator("type")
+    @classmethod
+    def _known(cls, text: str) -> str:
+        type_schema(text)
+        return text
+
+    @model_validator(mode="after")
+    def _fitting(self) -> SchemaField:
+        kind = type_schema(self.type).get("type", "")
+        for name in self.constraints.model_fields_set:
+            if kind not in _CONSTRAINTS[name]:
+                fits = ", ".join(_PYTHON[one].__name__ for one in _CONSTRAINTS[name])
+                raise wrong(f"this does not go with the type {self.type}, only with {fits}", "constraints", name)
+        if self.default is not None and kind and not _is(self.default, kind):
+            raise wrong(f"{self.default!r} is not of the type {self.type}", "default")
+        return self
+
+    @property
+    def required(self) -> bool:
+        """True if the answer must have the field."""
+        return not self.optional and self.default is None
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return the field's JSON Schema."""
+        schema: dict[str, Any] = type_schema(self.type)
+        kind: str = schema.get("type", "")
+        for name, value in self.constraints.model_dump(exclude_unset=True).items():
+            schema[_CONSTRAINTS[name][kind]] = value
+        if self.optional and schema:
+            schema = dict[str, Any](anyOf=[schema, {"type": "null"}])
+        if self.description:
+            schema["description"] = self.description
+        if self.default is not None:
+            schema["default"] = self.default
+        return schema
+
+
+def _is(value: object, kind: str) -> bool:
+    if kind == "number":
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is _PYTHON[kind]
+
+
+class SchemaBlock(FileModel):
+    """`schema:`, the short way to say what the answer must look like."""
+
+    name: str
+    fields: dict[str, SchemaField]
+
+    def json_schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of the answer."""
+        return {
+            "title": self.name,
+            "type": "object",
+            "properties": {name: field.json_schema() for name, field in self.fields.items()},
+            "required": [name for name, field in self.fields.items() if field.required],
+            "additionalProperties": False,
+        }

@@ -6,19 +6,14 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from types import TracebackType
 from typing import Self
 
-import anyio
-
 from streamcore.chunk import Chunk
-from streamcore.closing import CloseLater, close_later
+from streamcore.closing import Held, held_open, unregistered
 from streamcore.completion import Attempt, Completion, Fold
 from streamcore.errors import ContentRefused, StreamInterrupted
 from streamcore.pipeline.contract import contract
 from streamcore.pipeline.temperature import with_temperature
 from streamcore.provider import Provider
 from streamcore.request import Request
-
-CLOSE_SECONDS = 2.0
-"""How long closing the vendor's response may take when the caller is being cancelled."""
 
 Prepare = Callable[[], tuple[Provider, Request]]
 
@@ -38,7 +33,8 @@ class Stream:
         self._prepare = prepare
         self._fold = Fold()
         self._source: AsyncGenerator[list[Chunk]] | None = None
-        self._close_later: CloseLater | None = None
+        self._held: Held | None = None
+        self._begun = False
         self._pending: Iterator[Chunk] = iter(())
         self._attempts: tuple[Attempt, ...] = ()
         self._complete = False
@@ -85,33 +81,45 @@ class Stream:
         if self._ended:
             return None
         try:
-            source = self._source or self._open()
-            return await anext(source)
+            source = self._source or await self._open()
+            batch = await (anext(source) if self._begun else unregistered(source.__anext__))
         except StopAsyncIteration:
             self._complete = self._ended = True
+            self._let_go()
             return None
         except Exception as error:
             self._error = error
+            self._let_go()
             raise
         except BaseException:
             # Cancelled in the middle of a read: the source is gone, and must not look finished to a later call.
             self._fail("reading was cancelled")
+            self._let_go()
             raise
+        self._begun = True
+        return batch
 
     def _fail(self, why: str) -> None:
         error = StreamInterrupted(f"{why} before the end of the stream; what arrived is in .partial")
         error.partial = self.partial
         self._error = error
 
-    def _open(self) -> AsyncGenerator[list[Chunk]]:
+    async def _open(self) -> AsyncGenerator[list[Chunk]]:
         provider, request = self._prepare()
         self._attempts = (Attempt(provider.name, request.model),)
-        self._close_later = close_later()
+        self._held = await held_open()
         # The stages, in the order in which a chunk passes them.
         source = with_temperature(provider, request)
         source = contract(source, self._fold, provider=provider.name, model=request.model)
         self._source = source
+        self._held.streams.add(source)
         return source
+
+    def _let_go(self) -> None:
+        """Forget the source, which has ended and closed itself."""
+        if self._held is not None and self._source is not None:
+            self._held.streams.discard(self._source)
+        self._source = None
 
     async def aclose(self) -> None:
         """Close the vendor's response; what has come stays in `partial`. Harmless when repeated."""
@@ -119,13 +127,12 @@ class Stream:
         self._pending = iter(())
         if not self._ended and self._error is None:
             self._fail("the stream was closed by its reader")
-        if source is not None:
-            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-                await source.aclose()
+        if source is not None and self._held is not None:
+            await self._held.close(source)
 
     async def __aenter__(self) -> Self:
         if self._source is None and not self._ended and self._error is None:
-            self._open()
+            await self._open()
         return self
 
     async def __aexit__(
@@ -138,8 +145,8 @@ class Stream:
 
     def __del__(self) -> None:
         # Reached by a bare `async for` that was broken off. A stream that ended or failed has closed itself.
-        if self._source is not None and self._close_later is not None and not self._ended and self._error is None:
-            self._close_later(self._source)
+        if self._source is not None and self._held is not None:
+            self._held.close_later(self._source)
 
 
 class TextStream:

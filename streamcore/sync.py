@@ -25,16 +25,17 @@ class _Iteration(Generic[T]):
     """Iterate over an async iterator, which it also closes."""
 
     def __init__(self, source: Any) -> None:
-        _refuse_running_loop()
         self._source: Any = source
-        self._runner: asyncio.Runner | None = asyncio.Runner()
+        self._runner: asyncio.Runner | None = None
+        _refuse_running_loop()
 
     def __iter__(self) -> Iterator[T]:
         return self
 
     def __next__(self) -> T:
-        if self._runner is None:
-            raise StopIteration
+        _refuse_running_loop()
+        if self._runner is None:  # the beginning; or the end, when the source answers at once
+            self._runner = asyncio.Runner()
         try:
             item: T = self._runner.run(_next(self._source))
         except StopAsyncIteration:
@@ -47,12 +48,12 @@ class _Iteration(Generic[T]):
 
     def close(self) -> None:
         """Close the vendor's response and the event loop. Harmless when repeated."""
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            try:
-                runner.run(self._source.aclose())
-            finally:
-                runner.close()
+        _refuse_running_loop()
+        runner, self._runner = self._runner or asyncio.Runner(), None
+        try:
+            runner.run(self._source.aclose())
+        finally:
+            runner.close()
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +67,8 @@ class _Iteration(Generic[T]):
         self.close()
 
     def __del__(self) -> None:
-        self.close()
+        if self._runner is not None:
+            self.close()
 
 
 class SyncStream(_Iteration[Chunk]):

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import re
 import ssl
 from collections.abc import AsyncGenerator, Generator
-from contextlib import aclosing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from streamcore.chunk import Chunk
+from streamcore.closing import unregistered
 from streamcore.errors import (
+    ConfigError,
     ConnectionFailed,
     MalformedStream,
     ProviderError,
+    StreamcoreError,
     StreamInterrupted,
     StreamTimeout,
     provider_error,
@@ -31,6 +36,10 @@ log = logging.getLogger("streamcore")
 DRAIN_SECONDS = 0.1
 """How long the rest of a response may take after the mark of its end, so that the connection can be used again."""
 
+_SHOWN = 2000  # characters of an error's body
+_SECRET_HEADER = re.compile("auth|key|token|secret|cookie")
+_SHORTEST_SECRET = 8  # what is shorter is a placeholder, and a word that messages use
+
 
 async def read_response(response: httpx2.Response, decoder: StreamDecoder) -> AsyncGenerator[list[Chunk]]:
     """Yield the chunks of every network read (often none), then end as the decoder's contract says.
@@ -43,17 +52,39 @@ async def read_response(response: httpx2.Response, decoder: StreamDecoder) -> As
         MalformedStream, ProviderError: as `StreamDecoder.close` says.
     """
     plain = "content-encoding" not in response.headers and not response.is_stream_consumed
+    reads = response.aiter_raw() if plain else response.aiter_bytes()
     with transport_errors(streaming=True):
-        async with aclosing(response.aiter_raw() if plain else response.aiter_bytes()) as reads:
-            async for data in reads:
-                yield decoder.feed(data)
-                if decoder.done:
-                    await _drain(reads, decoder)
-                    break
+        try:
+            first = await _first(reads)
+            if first:
+                yield decoder.feed(first)
+            if not decoder.done:
+                async for data in reads:
+                    yield decoder.feed(data)
+                    if decoder.done:
+                        break
+            if decoder.done:
+                await _drain(reads, decoder)
+        finally:
+            # In this order: the generators below `reads`, which httpx2 drops, then end without waiting for anything.
+            await response.aclose()
+            await reads.aclose()
     rest = decoder.flush()
     if rest:
         yield rest
-    decoder.close()
+    try:
+        decoder.close()
+    except StreamcoreError as error:
+        _scrub_error(error, credentials(response.request))
+        raise
+
+
+async def _first(reads: AsyncGenerator[bytes]) -> bytes:
+    """Return the bytes of the first read, none if the body is empty; with it all of httpx2's generators begin."""
+    try:
+        return await unregistered(reads.__anext__, finalizer=False)
+    except StopAsyncIteration:
+        return b""
 
 
 async def _drain(reads: AsyncGenerator[bytes], decoder: StreamDecoder) -> None:
@@ -79,7 +110,7 @@ def transport_errors(
         mapped = map_transport_error(error, streaming=streaming, provider=provider, model=model)
         if mapped is None:
             raise
-        raise mapped from error
+        raise mapped from _cause(error, mapped)
 
 
 def map_transport_error(
@@ -88,6 +119,8 @@ def map_transport_error(
     """Return our error for one of httpx2 (or of a client built like it), None for any other."""
     import httpx2
 
+    if isinstance(error, httpx2.InvalidURL | httpx2.UnsupportedProtocol):
+        return ConfigError(f"provider {provider!r} was given a base URL that is none ({type(error).__name__}: {error})")
     if not isinstance(error, httpx2.HTTPError | httpx2.StreamError | ssl.SSLError | asyncio.IncompleteReadError):
         return None
     name = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -97,6 +130,11 @@ def map_transport_error(
         if isinstance(error, httpx2.DecodingError):
             return MalformedStream(f"the content encoding is broken ({name})")
         return StreamInterrupted(f"the connection broke while streaming ({name}); what arrived is in .partial")
+    if isinstance(error, httpx2.LocalProtocolError):  # its text is the header that was refused, so it is not shown
+        return ConfigError(
+            f"provider {provider!r} was given something that cannot be sent over HTTP; look for a line end or other "
+            "control characters in its API key and in headers="
+        )
     return ConnectionFailed(
         f"could not connect ({name}); check the base URL, the network and any proxy",
         provider=provider,
@@ -105,46 +143,60 @@ def map_transport_error(
     )
 
 
+def _cause(error: Exception, mapped: Exception) -> Exception | None:
+    """Return the error to chain: not the one whose text may be an API key."""
+    return None if isinstance(mapped, ConfigError) else error
+
+
 @contextmanager
 def sdk_errors(
-    status_error: type[Exception],
-    connection_error: type[Exception],
-    *,
-    provider: str,
-    model: str,
-    secrets: tuple[str | None, ...] = (),
+    status_error: type[Exception], connection_error: type[Exception], *, provider: str, model: str
 ) -> Generator[None]:
     """Map the errors of an SDK whose status errors have `response` and `body`, and httpx2's own, to ours.
 
     Raises:
         ProviderError: by the status that the vendor answered.
         ConnectionFailed: there was no answer.
+        ConfigError: the request cannot be sent.
     """
-    try:
-        yield
-    except status_error as error:
-        response, body = vars(error)["response"], vars(error).get("body")
-        mapped = response_error(response, body, provider=provider, model=model, secrets=secrets)
-        raise mapped from clean_cause(error, secrets)
-    except connection_error as error:
-        cause = error.__cause__ or error
-        raise ConnectionFailed(
-            f"could not connect ({type(cause).__name__}: {scrub(str(cause), secrets)}); "
-            "check the base URL, the network and any proxy",
-            provider=provider,
-            model=model,
-            retryable=not _is_tls(error),
-        ) from clean_cause(error, secrets)
-    except Exception as error:
-        transport = map_transport_error(error, streaming=False, provider=provider, model=model)
-        if transport is None:
-            raise
-        raise transport from error
+    with transport_errors(provider=provider, model=model):
+        try:
+            yield
+        except status_error as error:
+            response, body = vars(error)["response"], vars(error).get("body")
+            mapped = response_error(response, body, provider=provider, model=model)
+            raise mapped from _without_secrets(error, credentials(response.request))
+        except connection_error as error:
+            cause = error.__cause__ or error
+            failed = map_transport_error(cause, streaming=False, provider=provider, model=model) or ConnectionFailed(
+                f"could not connect ({type(cause).__name__}: {cause})", provider=provider, model=model
+            )
+            raise failed from _cause(error, failed)
 
 
-def clean_cause(error: Exception, secrets: tuple[str | None, ...]) -> Exception | None:
-    """Return the error to chain, or None if it would print a secret in the traceback."""
-    return error if scrub(str(error), secrets) == str(error) else None
+def credentials(request: httpx2.Request) -> list[str]:
+    """Return what a request carried as keys and tokens, whoever put them there, the longest first."""
+    values = [value for name, value in request.headers.items() if _SECRET_HEADER.search(name)]
+    parts = {part for value in values for part in (value, value.rpartition(" ")[2])}
+    return sorted((part for part in parts if len(part) >= _SHORTEST_SECRET), key=len, reverse=True)
+
+
+def _without_secrets(error: Exception, secrets: list[str]) -> Exception | None:
+    """Return the error to chain, None if the traceback would print a secret."""
+    link: BaseException | None = error
+    while link is not None:
+        if scrub(str(link), secrets) != str(link):
+            return None
+        link = link.__cause__ or link.__context__
+    return error
+
+
+def _scrub_error(error: StreamcoreError, secrets: list[str]) -> None:
+    """Take secrets out of an error: vendors and gateways echo keys in their answers."""
+    if isinstance(error, ProviderError):
+        error.message = scrub(error.message, secrets)
+        error.code = error.code and scrub(error.code, secrets)
+    error.args = tuple(scrub(part, secrets) if isinstance(part, str) else part for part in error.args)
 
 
 def _is_tls(error: BaseException | None) -> bool:
@@ -156,12 +208,10 @@ def _is_tls(error: BaseException | None) -> bool:
     return False
 
 
-def response_error(
-    response: httpx2.Response, body: Any, *, provider: str, model: str | None, secrets: tuple[str | None, ...]
-) -> ProviderError:
+def response_error(response: httpx2.Response, body: Any, *, provider: str, model: str | None) -> ProviderError:
     """Build the error for a response with status 400 or above; `body` is its JSON or text."""
     error = provider_error(
-        body,
+        body[0] if isinstance(body, list) and body else body,  # some gateways wrap it in a list
         status=response.status_code,
         fallback=f"the server answered {response.status_code} {response.reason_phrase}".rstrip(),
         provider=provider,
@@ -169,17 +219,18 @@ def response_error(
         request_id=request_id(response),
         retry_after=retry_after(response),
     )
-    error.message = scrub(error.message, secrets)[:2000]
+    _scrub_error(error, credentials(response.request))
+    error.message = error.message[:_SHOWN]
     error.args = (error.message,)
     return error
 
 
 def request_id(response: httpx2.Response) -> str | None:
-    """Return the vendor's id of the request, from the header that it uses."""
-    for name in ("request-id", "x-request-id", "mistral-correlation-id", "x-correlation-id"):
-        value = response.headers.get(name)
-        if value:
-            return str(value)
+    """Return the vendor's id of the request, from whichever header it uses."""
+    for ending in ("request-id", "correlation-id"):
+        for name, value in response.headers.items():
+            if name.endswith(ending) and value:
+                return str(value)
     return None
 
 
@@ -190,18 +241,15 @@ def retry_after(response: httpx2.Response) -> float | None:
         if value is None:
             continue
         try:
-            return max(0.0, float(value) * scale)
+            seconds = float(value) * scale
         except ValueError:
             return _seconds_until(value, response.headers.get("date"))
+        return max(0.0, seconds) if math.isfinite(seconds) else None
     return None
 
 
 def _seconds_until(value: str, now: str | None) -> float | None:
-    from email.utils import parsedate_to_datetime
+    from email.utils import mktime_tz, parsedate_tz
 
-    try:
-        then = parsedate_to_datetime(value)
-        start = parsedate_to_datetime(now) if now else None
-    except ValueError:
-        return None
-    return None if start is None else max(0.0, (then - start).total_seconds())
+    then, start = parsedate_tz(value), parsedate_tz(now or "")
+    return None if then is None or start is None else max(0.0, float(mktime_tz(then) - mktime_tz(start)))

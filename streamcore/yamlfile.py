@@ -23,7 +23,7 @@ Location = tuple[str | int, ...]
 MakeError = Callable[[str], Exception]
 
 _HEADER = re.compile(r"(?:[!&]\S*\s+)*(?:[|>][^\n]*\n|['\"])?")
-_ESCAPE = re.compile(r"\\(?:x..|u.{4}|U.{8}|[^\n])")
+_ESCAPE = re.compile(r"\\(?:x..|u.{4}|U.{8}|[^\n]|(?=\n))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class YamlFile:
         if head.endswith("'"):
             body = body.replace("''", "'")
         elif head.endswith('"'):
-            body = _ESCAPE.sub(lambda found: " " if found[0][1] in "ntr 0" else "x", body)
+            body = _ESCAPE.sub(lambda found: " " if found[0][1:2] in "ntr " else "x", body)
         line = self.text.count("\n", 0, self.spans[tuple(location)][0]) + head.count("\n") + 1
         for char in body:
             if char == "\n":
@@ -105,6 +105,7 @@ _HINTS = (
     ("cannot start any token", "a text that begins with this character goes in quotes"),
     ("expected alphabetic or numeric character", "a text that begins with * or & goes in quotes"),
     ("could not find expected ':'", "a line at this level reads 'key: value'; long text goes in a block (key: |)"),
+    ("unknown escape", "in double quotes a backslash is written twice; single quotes keep it as it is"),
     ("quoted scalar", "is the closing quote missing?"),
     ("flow ", "is a closing bracket missing? a text that begins with a bracket goes in quotes"),
     ("expected <block end>", "check the indentation, and whether text follows a closing quote"),
@@ -226,7 +227,7 @@ class _Reader:
 
     def _scalar(self, node: yaml.Node) -> Any:
         try:
-            return self._loader.construct_object(node)
+            return self._loader.construct_object(node)  # pyright: ignore[reportUnknownMemberType]
         except (ValueError, LookupError) as problem:
             kind = node.tag.rpartition(":")[2]
             raise self._wrong(node, f"{str(node.value)[:40]!r} cannot be read as {kind}") from problem

@@ -41,9 +41,7 @@ def client_for(body: bytes, status: int = 200, headers: dict[str, str] | None = 
     """Return a client that answers every request with this body."""
     shown = {"content-type": "text/event-stream; charset=utf-8", **(headers or {})}
     return httpx2.AsyncClient(
-        transport=httpx2.MockTransport(
-            lambda request: httpx2.Response(status, headers=shown, stream=_Pieces(body))
-        )
+        transport=httpx2.MockTransport(lambda request: httpx2.Response(status, headers=shown, stream=_Pieces(body)))
     )
 
 
@@ -66,12 +64,8 @@ def summary(answer: Completion) -> dict[str, Any]:
     return {
         "text": answer.text,
         "reasoning": answer.reasoning,
-        "tool_calls": [
-            {"id": call.id, "name": call.name, "arguments": call.arguments} for call in answer.tool_calls
-        ],
+        "tool_calls": [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in answer.tool_calls],
         "finish_reason_raw": answer.raw_finish_reason,
-        "usage": None
-        if usage is None
-        else {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens},
+        "usage": None if usage is None else {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens},
         "error": None,
     }

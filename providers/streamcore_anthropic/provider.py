@@ -72,11 +72,8 @@ class AnthropicProvider:
             anthropic.APIConnectionError,
             provider=self.name,
             model=model,
-            secrets=(client.api_key, client.auth_token),
         ):
-            async with create(
-                **body, stream=True, extra_body=extra_body or None, extra_headers=self._headers
-            ) as raw:
+            async with create(**body, stream=True, extra_body=extra_body or None, extra_headers=self._headers) as raw:
                 response: httpx2.Response = raw.http_response
                 decoder = StreamDecoder(
                     AnthropicVocabulary(request_id=request_id(response)), include_raw=request.include_raw

@@ -14,7 +14,7 @@ from streamcore.clients import environment, shared_client
 from streamcore.errors import ConfigError
 from streamcore.provider import Vendor
 from streamcore.request import Request
-from streamcore.transport import map_transport_error, read_response, request_id, response_error
+from streamcore.transport import read_response, request_id, response_error, transport_errors
 from streamcore.wire.chat import ChatVocabulary
 from streamcore.wire.decoder import StreamDecoder
 from streamcore_mistral.http import UnusedSyncClient, open_stream
@@ -67,20 +67,16 @@ class MistralProvider:
         client = self._client or await self._shared()
         response: httpx2.Response | None = None
         try:
-            response = await open_stream(
-                client, msgspec.json.encode({**body, "stream": True, **request.extra}), self._headers
-            )
-            await _check(response, model, key)
-            vocabulary = ChatVocabulary(WIRE, request_id=request_id(response))
-            decoder = StreamDecoder(vocabulary, include_raw=request.include_raw)
-            async with aclosing(read_response(response, decoder)) as reads:
-                async for chunks in reads:
-                    yield chunks
-        except Exception as error:
-            mapped = map_transport_error(error, streaming=False, provider=self.name, model=model)
-            if mapped is None:
-                raise
-            raise mapped from error
+            with transport_errors(provider=self.name, model=model):
+                response = await open_stream(
+                    client, msgspec.json.encode({**body, "stream": True, **request.extra}), self._headers
+                )
+                await _check(response, model)
+                vocabulary = ChatVocabulary(WIRE, request_id=request_id(response))
+                decoder = StreamDecoder(vocabulary, include_raw=request.include_raw)
+                async with aclosing(read_response(response, decoder)) as reads:
+                    async for chunks in reads:
+                        yield chunks
         finally:
             if response is not None:
                 await response.aclose()
@@ -122,7 +118,7 @@ def _require_asyncio() -> None:
         )
 
 
-async def _check(response: httpx2.Response, model: str, key: str | None) -> None:
+async def _check(response: httpx2.Response, model: str) -> None:
     """Raise the error that an answer with status 400 or above holds."""
     if response.status_code < 400:
         return
@@ -131,7 +127,7 @@ async def _check(response: httpx2.Response, model: str, key: str | None) -> None
         body: object = msgspec.json.decode(text)
     except (msgspec.DecodeError, ValueError):
         body = text
-    raise response_error(response, body, provider=VENDOR.name, model=model, secrets=(key,))
+    raise response_error(response, body, provider=VENDOR.name, model=model)
 
 
 def typed(chunk: Chunk) -> Any:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamcore.provider import Vendor
 from streamcore_openai.chat import OpenAIProvider, Quirks
+
+if TYPE_CHECKING:
+    import httpx2
+    import openai
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +21,27 @@ class Gateway:
     vendor: Vendor
     quirks: Quirks = field(default_factory=Quirks)
 
-    def __call__(self, **settings: Any) -> OpenAIProvider:
-        """Make the provider; the settings are those of `streamcore.get_provider`."""
-        return OpenAIProvider(row=self.vendor, quirks=self.quirks, **settings)
+    def __call__(
+        self,
+        *,
+        model: str | None = None,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        http_client: httpx2.AsyncClient | None = None,
+        client: openai.AsyncOpenAI | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> OpenAIProvider:
+        """Make the provider; see `streamcore.get_provider` for its settings."""
+        return OpenAIProvider(
+            model=model,
+            api_key=api_key,
+            base_url=base_url,
+            http_client=http_client,
+            client=client,
+            headers=headers,
+            row=self.vendor,
+            quirks=self.quirks,
+        )
 
 
 def _row(name: str, base_url: str, model: str | None, *, key: bool = True, **quirks: Any) -> Gateway:

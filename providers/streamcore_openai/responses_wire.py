@@ -170,7 +170,9 @@ class ResponsesVocabulary:
         key = event.item_id or item.get("id") or item.get("call_id")
         if key:
             return self._positions.setdefault(str(key), self._last + 1)
-        opens = bool(item) and (kind == "response.output_item.added" or self._last in self._items)
+        opens = kind == "response.output_item.added"
+        if self._last in self._items:  # the last item is finished
+            opens = opens or bool(item) or kind in _DELTAS
         return self._last + 1 if opens else max(self._last, 0)
 
     def _text(self, kind: ChunkKind, key: _Key, piece: str, out: list[Chunk]) -> None:

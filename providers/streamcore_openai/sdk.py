@@ -102,7 +102,6 @@ class Connection:
             openai.APIConnectionError,
             provider=self._vendor.name,
             model=body["model"],
-            secrets=(client.api_key, client.admin_api_key),
         ):
             async with create(client)(
                 **body, stream=True, extra_body=extra_body or None, extra_headers=self._headers

@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-import time
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import typer
 
-from streamcore.chunk import Chunk
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, StreamcoreError
 
@@ -36,50 +34,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
     return value
-
-
-class Stopwatch:
-    """Time a stream: to its first text, and as a whole."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-        self._first: float | None = None
-        self._last = self._start
-        self.pieces = 0
-
-    def see(self, chunk: Chunk) -> None:
-        """Note that a chunk came."""
-        if chunk.text:
-            self._last = time.perf_counter()
-            self._first = self._first or self._last
-            self.pieces += 1
-
-    @property
-    def first_token(self) -> float | None:
-        """Seconds until the first text."""
-        return None if self._first is None else self._first - self._start
-
-    @property
-    def rate(self) -> float | None:
-        """Pieces of text per second, after the first."""
-        if self._first is None or self.pieces < 2 or self._last == self._first:
-            return None
-        return (self.pieces - 1) / (self._last - self._first)
-
-    def describe(self, answer: Completion) -> str:
-        """Return the figures as one line for people."""
-        parts: list[str] = []
-        if answer.attempts:
-            parts.append(f"{answer.attempts[-1].provider} {answer.model or ''}".strip())
-        if self.first_token is not None:
-            parts.append(f"first token after {self.first_token * 1000:.0f} ms")
-        if self.rate is not None:
-            parts.append(f"{self.rate:.0f} tokens/s")
-        if answer.usage is not None:
-            parts.append(f"{answer.usage.input_tokens} tokens in, {answer.usage.output_tokens} out")
-        if answer.raw_finish_reason:
-            parts.append(f"ended with {answer.raw_finish_reason}")
-        return " · ".join(parts)
 
 
 def note(message: str) -> None:

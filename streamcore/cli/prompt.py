@@ -10,10 +10,11 @@ from typing import Annotated, TextIO
 
 import typer
 
-from streamcore.cli.output import BAD_INPUT, INTERRUPTED, Stopwatch, came, fail, json_line, note
+from streamcore.cli.output import BAD_INPUT, INTERRUPTED, came, fail, json_line, note
 from streamcore.errors import StreamcoreError
 from streamcore.execute import stream_prompt
 from streamcore.stream import Stream
+from streamcore.testing.stopwatch import Stopwatch
 
 
 def prompt(

@@ -2,5 +2,6 @@
 
 from streamcore.testing.answers import Answer, PlannedCall, tokens
 from streamcore.testing.simulator import Simulator
+from streamcore.testing.stopwatch import Stopwatch
 
-__all__ = ["Answer", "PlannedCall", "Simulator", "tokens"]
+__all__ = ["Answer", "PlannedCall", "Simulator", "Stopwatch", "tokens"]

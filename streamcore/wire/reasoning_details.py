@@ -16,7 +16,7 @@ def merge_details(fragments: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, 
     merged: list[dict[str, Any]] = []
     for fragment in fragments:
         last = merged[-1] if merged else None
-        if last is None or any(last.get(key) != fragment.get(key) for key in ("type", "index")):
+        if last is None or not _continues(last, fragment):
             merged.append(_copy(fragment))
             continue
         for key, value in fragment.items():
@@ -30,6 +30,12 @@ def merge_details(fragments: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, 
             else:
                 last[key] = value
     return tuple(merged)
+
+
+def _continues(last: Mapping[str, Any], fragment: Mapping[str, Any]) -> bool:
+    if last.get("type") != fragment.get("type") or last.get("index") != fragment.get("index"):
+        return False
+    return last.get("id") is None or fragment.get("id") in (None, last["id"])
 
 
 def _copy(fragment: Mapping[str, Any]) -> dict[str, Any]:

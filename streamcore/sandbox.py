@@ -1,0 +1,297 @@
+"""Run the Jinja2 of a prompt or graph file: it reads plain data, changes nothing, and cannot grow without bound.
+
+Jinja2's immutable sandbox keeps a template from the attributes of Python and from changing what it was given. It does
+not keep it from asking for `'a' * 10**9`. So here every value that a template makes is weighed as it is made (by
+operators, calls, filters, literals, texts put together); what could make much out of little in one go (padding,
+`replace`, `join`, formats, products) is estimated first; and every turn of a loop or macro counts.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping, Sequence, ValuesView
+from contextvars import ContextVar
+from typing import Any
+
+from jinja2 import StrictUndefined, Template, Undefined, nodes, pass_context
+from jinja2.exceptions import SecurityError, TemplateAssertionError
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedFormatter
+from jinja2.utils import Namespace
+from jinja2.visitor import NodeTransformer
+
+MAX_TEXT = 4 * 1024 * 1024
+"""The most characters, about, of any value that a template makes."""
+MAX_WIDTH = 1000
+"""The widest padding or indentation."""
+MAX_BITS = 4096
+"""The biggest whole number that `*` and `**` make."""
+MAX_WORK = 8 * MAX_TEXT
+"""The most characters made in one run; a turn of a loop counts as 64, and as one more for each node in its body."""
+
+_work: ContextVar[list[int]] = ContextVar("streamcore_sandbox_work")
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """A Jinja2 environment for templates that nobody has read.
+
+    Beyond its base: undefined names are errors; `x.items` without a call reads the key `items` of a mapping first; only
+    data can be written out, so that no `<built-in method ...>` gets into a prompt.
+    """
+
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
+
+    def __init__(self) -> None:
+        super().__init__(undefined=StrictUndefined, keep_trailing_newline=True, finalize=_writable)
+        self.globals["namespace"] = _Namespace
+        del self.globals["lipsum"]
+        for name in ("urlize", "wordwrap", "xmlattr"):
+            del self.filters[name]
+        self.filters["format"] = _format
+        self.filters = {name: _guarded(name, function) for name, function in self.filters.items()}
+        self.filters |= {" kept": _kept, " turn": _turn}  # the blank keeps templates from naming them
+        self.compiled: Callable[[str], Template] = functools.lru_cache(maxsize=256)(self.from_string)
+
+    def render(self, text: str, names: Mapping[str, Any]) -> str:
+        """Return the text filled in; `names` must hold plain data (texts, numbers, lists, dicts) only."""
+        template = self.compiled(text)
+        token = _work.set([0])
+        try:
+            return template.render(names)
+        finally:
+            _work.reset(token)
+
+    def concat(self, parts: Iterable[str]) -> str:
+        """Put together the pieces of the whole text, of a macro, or of a block."""
+        kept: list[str] = []
+        size = 0
+        for part in parts:
+            size = _within(size + len(part))
+            kept.append(part)
+        _spend(size)
+        return "".join(kept)
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
+        owner = getattr(__obj, "__self__", None)
+        name = getattr(__obj, "__name__", "")
+        if isinstance(owner, str) and name == "join":
+            return __self.filters["join"](__context.eval_ctx, *args, owner)
+        if isinstance(owner, str | bytes | int):
+            _estimate(name, owner, [*args, *kwargs.values()])
+        return _kept(super().call(__context, __obj, *args, **kwargs))
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        whole = isinstance(left, int) and isinstance(right, int)
+        if operator == "*" and whole:
+            _within(left.bit_length() + right.bit_length(), MAX_BITS, "bits in a number")
+        elif operator == "**" and whole:
+            _within(left.bit_length() * right, MAX_BITS, "bits in a number")
+        elif operator == "*" and isinstance(left, int):
+            _within(left * _weigh(right))
+        elif operator == "*" and isinstance(right, int):
+            _within(right * _weigh(left))
+        elif operator == "%" and isinstance(left, str):
+            _estimate_format(left, right)
+        return _kept(super().call_binop(context, operator, left, right))
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        owner = getattr(value, "__self__", None)
+        name = getattr(value, "__name__", "")
+        if not isinstance(owner, str) or name not in ("format", "format_map"):
+            return None
+        if name == "format_map":
+            raise SecurityError("the method 'format_map' is not available in a template")
+        return lambda *args, **kwargs: _Formatter(self).vformat(str(owner), args, kwargs)
+
+    def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
+        return super()._generate(_Fence().fence(source, self), *args, **kwargs)
+
+
+class _Fence(NodeTransformer):
+    """Put guards into a parsed template where the environment has no hook."""
+
+    def fence(self, template: nodes.Template, environment: Sandbox) -> nodes.Template:
+        self.generic_visit(template)
+        return template.set_environment(environment)  # type: ignore[return-value]
+
+    def visit_Getattr(self, node: nodes.Getattr) -> nodes.Node:  # noqa: N802
+        """Let `x.items` be the key `items`."""
+        self.generic_visit(node)
+        return nodes.Getitem(node.node, nodes.Const(node.attr), node.ctx, lineno=node.lineno)
+
+    def visit_Call(self, node: nodes.Call) -> nodes.Node:  # noqa: N802
+        """Let `x.items()` be the method `items`."""
+        called = node.node
+        if isinstance(called, nodes.Getattr):
+            self.generic_visit(called)
+            node.node = nodes.Const(None)
+        self.generic_visit(node)
+        if isinstance(called, nodes.Getattr):
+            node.node = called
+        return node
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:  # noqa: N802
+        """Let `a ~ b` be `[a, b] | join`, which is guarded."""
+        self.generic_visit(node)
+        return _filter("join", nodes.List(node.nodes, lineno=node.lineno))
+
+    def visit_List(self, node: nodes.List | nodes.Dict | nodes.Tuple) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        return node if getattr(node, "ctx", "") == "store" else _filter(" kept", node)
+
+    visit_Dict = visit_Tuple = visit_List  # noqa: N815
+
+    def visit_For(self, node: nodes.For | nodes.Macro) -> nodes.Node:  # noqa: N802
+        self.generic_visit(node)
+        price = nodes.Const(64 + sum(1 for _ in node.find_all(nodes.Node)), lineno=node.lineno)
+        node.body.insert(0, nodes.ExprStmt(_filter(" turn", price), lineno=node.lineno))
+        return node
+
+    visit_Macro = visit_For  # noqa: N815
+
+    def visit_Include(self, node: nodes.Stmt) -> nodes.Node:  # noqa: N802
+        raise TemplateAssertionError("a text stands alone: include, import and extends are not available", node.lineno)
+
+    visit_Import = visit_FromImport = visit_Extends = visit_Include  # noqa: N815
+
+
+def _filter(name: str, value: nodes.Expr) -> nodes.Filter:
+    return nodes.Filter(value, name, [], [], None, None, lineno=value.lineno)
+
+
+class _Namespace(Namespace):
+    """`namespace()`, whose text does not unfold what it holds."""
+
+    def __repr__(self) -> str:
+        return "<namespace>"
+
+
+class _Formatter(SandboxedFormatter):
+    """`str.format` with narrow fields and a bounded sum."""
+
+    _size = 0
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        for digits in re.findall(r"\d+", format_spec):
+            _within(len(digits), 3, "digits in a width")
+        text: str = super().format_field(value, format_spec)
+        self._size = _within(self._size + len(text))
+        return text
+
+
+def _within(size: int, limit: int = MAX_TEXT, what: str = "characters in a text or list") -> int:
+    if size > limit:
+        raise SecurityError(f"this makes too much: the limit is {limit} {what}")
+    return size
+
+
+def _spend(work: int) -> None:
+    """Count work against the limit of this run; constants that Jinja2 folds while it compiles belong to no run."""
+    done = _work.get(None)
+    if done is not None:
+        done[0] += work
+        if done[0] > MAX_WORK:
+            raise SecurityError("this takes too much work: too many turns of loops, or too much text on the way")
+
+
+@pass_context  # else Jinja2 would fold it
+def _turn(_context: Context, price: int) -> None:
+    _spend(price)
+
+
+def _kept(value: Any) -> Any:
+    """Return a value that a template made if it is not too big."""
+    _spend(_within(_weigh(value)))
+    return value
+
+
+_CONTAINERS = (list, tuple, set, frozenset, KeysView, ValuesView, ItemsView)
+
+
+def _weigh(value: Any) -> int:
+    """Return about how many characters a value has when it is written out, and 8 for each item in it.
+
+    The count stops above `MAX_TEXT`.
+    """
+    if isinstance(value, str | bytes):
+        return len(value)
+    total = 0
+    waiting: list[Any] = [value]
+    while waiting and total <= MAX_TEXT:
+        item = waiting.pop()
+        total += 8 + (len(item) if isinstance(item, str | bytes) else 0)
+        if isinstance(item, dict):
+            waiting.extend(item)  # pyright: ignore[reportUnknownArgumentType]
+            waiting.extend(item.values())  # pyright: ignore[reportUnknownArgumentType]
+        elif isinstance(item, _CONTAINERS):
+            waiting.extend(item)  # pyright: ignore[reportUnknownArgumentType]
+    return total
+
+
+_PADDING = frozenset({"ljust", "rjust", "center", "zfill", "to_bytes", "batch", "slice", "round"})
+_INDENTING = frozenset({"expandtabs", "indent", "tojson"})
+
+
+def _estimate(name: str, value: Any, rest: Sequence[Any]) -> None:
+    """Refuse a method or filter of a value if it would make too much; `rest` are its other arguments."""
+    if name in _PADDING or name in _INDENTING:
+        widths = [abs(one) if isinstance(one, int) else len(one) for one in rest if isinstance(one, int | str)]
+        width = _within(max(widths, default=0), MAX_WIDTH, "for a width or count")
+        if name in _INDENTING:
+            places = value.count("\n") + value.count("\t") + 1 if isinstance(value, str) else _weigh(value)
+            _within(width * places)
+    elif name == "replace":
+        # Keywords may come in any order, so either may be the old text and either the new.
+        text = str(value)
+        for old, new in ((rest[0], rest[1]), (rest[1], rest[0])) if len(rest) > 1 else ():
+            _within(text.count(str(old)) * len(str(new)))
+    elif name == "join":
+        _within(_weigh(value) + len(value) * max((len(str(part)) for part in rest), default=0))
+    elif name == "translate":
+        raise SecurityError("the method 'translate' is not available in a template")
+
+
+_FIELD = re.compile(r"%(?:\([^()]*\))?[-+ #0]*\d{0,3}(?:\.\d{0,3})?[hlL]?[a-zA-Z%]")
+
+
+def _estimate_format(text: str, values: Any) -> None:
+    """Refuse `text % values` if a field is wide, or its width is not written in it, or the sum would be too big."""
+    fields = len(_FIELD.findall(text))
+    if "%" in _FIELD.sub("", text):
+        raise SecurityError("the text before '%' or '| format' is no format with fields like %s or %5.2f")
+    uses = fields if isinstance(values, Mapping) else 1  # every field may read all of a mapping
+    _within(len(text) + fields * MAX_WIDTH + uses * _weigh(values))
+
+
+def _format(value: Any, *args: Any, **kwargs: Any) -> str:
+    """Stand in for the filter `format`."""
+    _estimate_format(str(value), kwargs or args)
+    return str(value) % (kwargs or args)
+
+
+def _guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a filter so that it is estimated before, and its result weighed after."""
+    first = 1 if hasattr(function, "jinja_pass_arg") else 0  # such a filter gets a context before the value
+
+    @functools.wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        values = list(args)
+        if len(values) > first:
+            if name == "join" and not isinstance(values[first], str | Undefined):
+                values[first] = list(values[first])
+            _estimate(name, values[first], [*values[first + 1 :], *kwargs.values()])
+        return _kept(function(*values, **kwargs))
+
+    return guarded
+
+
+def _writable(value: Any) -> Any:
+    """Return what `{{ ... }}` is to write, if it is data."""
+    if value is None or isinstance(value, (str, bytes, int, float, dict, Undefined, *_CONTAINERS)):
+        return value  # pyright: ignore[reportUnknownVariableType]
+    if hasattr(value, "__next__"):
+        raise SecurityError("this is no value yet but a sequence to be made; end it with | join(', ') or | list")
+    if callable(value):
+        raise SecurityError(f"{getattr(value, '__name__', 'this')!r} is a function, not a value; call it with ()")
+    raise SecurityError(f"a {type(value).__name__} cannot be written into a text")

@@ -1,0 +1,67 @@
+"""Set up every test: both async backends, a simulated vendor, no keys from the environment, no network beyond here."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from streamcore import provider_names
+from streamcore.testing import Simulator
+from tests.support import BACKENDS, require
+
+__all__ = ["require"]
+
+PREFIXES = tuple(
+    f"{name.upper().replace('-', '_')}_" for name in [*provider_names(), "streamcore"] if name != "openai-responses"
+)
+LOOPBACK = ("127.", "::1", "localhost")
+
+
+@pytest.fixture(params=BACKENDS)
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    """Run each async test on asyncio and on trio."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    """Serve all four wires on loopback."""
+    with Simulator() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take out what would send a test to a real vendor, or make it depend on who runs it."""
+    for name in list(os.environ):
+        if name == "PROVIDER" or (name.startswith(PREFIXES) and name != "STREAMCORE_REQUIRE_ALL"):
+            monkeypatch.delenv(name)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing through but loopback: names are not resolved, other addresses are not connected to."""
+    resolve = socket.getaddrinfo
+    connect = socket.socket.connect
+
+    def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        if name is not None and not name.startswith(LOOPBACK):
+            raise socket.gaierror(socket.EAI_NONAME, f"tests may not reach {name!r}")
+        return resolve(host, *arguments, **options)
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not str(address[0]).startswith(LOOPBACK):
+            raise OSError(f"tests may not reach {address!r}")
+        connect(self, address)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket.socket, "connect", guarded)

@@ -1,0 +1,188 @@
+"""Share what tests of providers need: requests, mocked vendors, a raw TCP server, and ways to wait for a fact."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import httpx2
+import pytest
+
+from streamcore import Message, Provider, Request, get_provider, provider_names
+from streamcore.testing import Answer, Simulator
+from streamcore.testing.encode import frames
+
+KEY = "sk-test-0123456789abcdef"
+VENDORS = ("anthropic", "openai", "openai-responses", "mistral")
+GATEWAYS = tuple(name for name in provider_names() if name not in (*VENDORS, "demo", "replay"))
+BACKENDS = ("asyncio", "trio")
+WIRES = {
+    "anthropic": "anthropic-messages",
+    "openai-responses": "openai-responses",
+    "mistral": "mistral-chat",
+}
+DEADLINE = 10.0
+
+# Each vendor on each backend; Mistral's SDK knows asyncio only.
+RUNS = [(backend, name) for name in VENDORS for backend in BACKENDS if (backend, name) != ("trio", "mistral")]
+
+
+def require(condition: object, why: str) -> None:
+    """Skip the test if a part outside Python is missing; fail instead under STREAMCORE_REQUIRE_ALL=1."""
+    if condition:
+        return
+    if os.environ.get("STREAMCORE_REQUIRE_ALL") == "1":
+        pytest.fail(f"STREAMCORE_REQUIRE_ALL=1, but {why}", pytrace=False)
+    pytest.skip(why)
+
+
+def wire_of(name: str) -> str:
+    """Return the wire that a provider speaks."""
+    return WIRES.get(name, "openai-chat")
+
+
+def ask(text: str = "Hello", **more: Any) -> Request:
+    """Return a request that says one thing."""
+    return Request(messages=[Message("user", text)], **more)
+
+
+def provider_at(simulator: Simulator, name: str, **settings: Any) -> Provider:
+    """Return a provider that talks to the simulator."""
+    return get_provider(name, **{"api_key": KEY, "model": "m", "base_url": simulator.base_url(name), **settings})
+
+
+def wait_until(condition: Callable[[], object], what: str) -> None:
+    """Block, event loop and all, until another thread has made the condition true."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, f"never happened: {what}"
+        time.sleep(0.001)
+
+
+async def eventually(condition: Callable[[], object], what: str) -> None:
+    """Let other tasks run until the condition is true."""
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, f"never happened: {what}"
+        await anyio.sleep(0.001)
+
+
+def body_of(wire: str, answer: Answer) -> bytes:
+    """Return the whole body of an answer on a wire."""
+    return b"".join(data for data, _ in frames(wire, answer))
+
+
+class Pieces(httpx2.AsyncByteStream):
+    """A body that comes in pieces; an exception among them is raised in its turn."""
+
+    def __init__(self, *pieces: bytes | Exception) -> None:
+        self.pieces = pieces
+        self.closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self.pieces:
+            await anyio.lowlevel.checkpoint()
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+class Vendor(httpx2.MockTransport):
+    """A vendor without a network: answers every request in the same way, and remembers them."""
+
+    def __init__(
+        self,
+        *pieces: bytes | Exception,
+        status: int = 200,
+        headers: Sequence[tuple[str, str]] = (("content-type", "text/event-stream; charset=utf-8"),),
+    ) -> None:
+        self.requests: list[httpx2.Request] = []
+        self.bodies: list[Pieces] = []
+        self._answer = (status, list(headers), pieces)
+        super().__init__(self._handle)
+
+    def _handle(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append(request)
+        status, headers, pieces = self._answer
+        self.bodies.append(Pieces(*pieces))
+        return httpx2.Response(status, headers=headers, stream=self.bodies[-1])
+
+    def client(self) -> httpx2.AsyncClient:
+        """Return a client that reaches this vendor, whatever it asks for."""
+        return httpx2.AsyncClient(transport=self)
+
+    def provider(self, name: str, **settings: Any) -> Provider:
+        """Return a provider whose every request comes here."""
+        return get_provider(name, **{"api_key": KEY, "model": "m", "http_client": self.client(), **settings})
+
+
+class RawServer:
+    """A TCP server that reads each request and answers with exactly these bytes, then closes or resets."""
+
+    def __init__(self, answer: bytes = b"", *, reset: bool = False) -> None:
+        self._answer = answer
+        self._reset = reset
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self.port: int = self._socket.getsockname()[1]
+        self.requests = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._thread.join()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:
+                return
+            with connection:
+                connection.settimeout(DEADLINE)
+                self._answer_one(connection)
+
+    def _answer_one(self, connection: socket.socket) -> None:
+        received = b""
+        while b"\r\n\r\n" not in received:
+            more = connection.recv(65536)
+            if not more:
+                return
+            received += more
+            if not received[:1].isalpha():
+                break  # no HTTP: a TLS handshake
+        self.requests += 1
+        connection.sendall(self._answer)
+        if self._reset:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+async def run_and_cancel(work: Callable[[], Awaitable[object]], ready: Callable[[], object], what: str) -> None:
+    """Start `work` in a task, cancel it as soon as `ready` says so, and return when it is gone."""
+    async with anyio.create_task_group() as tasks:
+
+        async def start() -> None:
+            await work()
+
+        tasks.start_soon(start)
+        await eventually(ready, what)
+        tasks.cancel_scope.cancel()
