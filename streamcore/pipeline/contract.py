@@ -33,7 +33,7 @@ async def contract(
         model = fold.completion(complete=False).model or model
         if isinstance(error, ProviderError):
             error.provider = error.provider or provider
-            error.model = error.model or model
+            model = error.model = error.model or model
         attempts = (Attempt(provider, model, f"{type(error).__name__}: {error}"),)
         if isinstance(error, ProviderError):
             error.attempts = attempts
