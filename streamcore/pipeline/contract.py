@@ -26,8 +26,7 @@ async def contract(
                 yield chunks
         if not fold.finished:
             raise StreamInterrupted(
-                f"the stream of provider {provider!r} ended without its terminal mark; "
-                "what arrived is in .partial"
+                f"the stream of provider {provider!r} ended without its terminal mark; what arrived is in .partial"
             )
     except StreamcoreError as error:
         model = fold.completion(complete=False).model or model
