@@ -14,7 +14,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from streamcore.wire.lenient import is_object
 
 Known = Raw | UnsetType
-_X_GROQ = frozenset({"id", "seed", "usage", "usage_breakdown"})
+_X_GROQ = frozenset({"id", "seed", "usage"})
 
 
 class TextDelta(Struct, gc=False, forbid_unknown_fields=True):

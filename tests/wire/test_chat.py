@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -477,6 +478,44 @@ CALLS: list[Any] = [
         id="the id comes late",
     ),
     pytest.param(
+        [[call("{", "add", index=None)], [call("}", id="a", index=None)]],
+        [("a", "add", "{}")],
+        id="the id comes late, no index",
+    ),
+    pytest.param(
+        [[call("", "add")], [call("{}", "add", "a")]],
+        [("a", "add", "{}")],
+        id="the id comes late, with the name again",
+    ),
+    pytest.param(
+        [[call("", "now", "a", 0), call("", "now", "b", 0)]],
+        [("a", "now", ""), ("b", "now", "")],
+        id="one index and one name for two calls without arguments",
+    ),
+    pytest.param(
+        [[call("", "now", "a", None)], [call("", "now", "b", None)]],
+        [("a", "now", ""), ("b", "now", "")],
+        id="no index and one name for two calls without arguments",
+    ),
+    pytest.param(
+        [[call('{"x', "add")], [call("{}", "mul")]],
+        [(None, "add", '{"x'), (None, "mul", "{}")],
+        id="another name after unfinished arguments",
+    ),
+    pytest.param(
+        [[call("", "add", index=None)], [call("{", "add", index=None)], [call("}", "add", index=None)]],
+        [(None, "add", "{}")],
+        id="nothing but the name on every fragment",
+    ),
+    pytest.param(
+        [
+            [{**call("{", "add", "a"), "index": "0"}, {**call("[", "mul", "b"), "index": "1"}],
+            [{**call("}"), "index": "0"}, {**call("]"), "index": 1.0}],
+        ],
+        [("a", "add", "{}"), ("b", "mul", "[]")],
+        id="indexes of other types",
+    ),
+    pytest.param(
         [[call("", "get_", "a")], [call("", "weather")], [call("{}")]],
         [("a", "get_weather", "{}")],
         id="the name comes in pieces",
@@ -500,7 +539,9 @@ CALLS: list[Any] = [
 
 @pytest.mark.parametrize(("events", "expected"), CALLS)
 def test_tool_calls(events: list[list[Fields]], expected: list[Call]) -> None:
-    answer = fold(*(chunk({"tool_calls": calls}) for calls in events), chunk(finish="tool_calls"), DONE)
+    stream: list[Fields | str] = [*(chunk({"tool_calls": calls}) for calls in events), chunk(finish="tool_calls"), DONE]
+    assert others(read(*stream)) == []
+    answer = fold(*stream)
     assert [(call.id, call.name, call.arguments) for call in answer.tool_calls] == expected
     assert [call.position for call in answer.tool_calls] == list(range(len(expected)))
     assert answer.finish_reason == "tool_calls"
@@ -511,6 +552,7 @@ def test_arguments_sent_as_an_object_are_read() -> None:
     chunks = read(chunk({"tool_calls": [call(arguments, "add", "a")]}), STOP)
     (fragment,) = [chunk.tool_call for chunk in chunks if chunk.tool_call]
     assert (fragment.id, fragment.name, fragment.parse()) == ("a", "add", arguments)
+    assert '"é": "ü"' in fragment.arguments
     assert others(chunks) == []
 
 
@@ -615,7 +657,7 @@ def test_usage_may_come_anywhere_and_the_last_that_says_something_counts(events:
             id="null details",
         ),
         pytest.param(
-            {"prompt_tokens": "3", "completion_tokens": None, "prompt_tokens_details": [1]},
+            {"prompt_tokens": "3", "completion_tokens": True, "prompt_tokens_details": [1]},
             (None, None, None, None, None),
             id="no numbers",
         ),
@@ -844,6 +886,7 @@ UNKNOWN = [
         {"choices": [choice({"content": "Hello"}, logprobs={"content": [{"token": "Hello", "logprob": -0.1}]})]},
         id="logprobs",
     ),
+    pytest.param({"choices": [choice({"content": "Hello"}, logprobs=[-0.1])]}, id="logprobs of another shape"),
     pytest.param(
         {"choices": [choice({"content": "Hello"}, content_filter_results={"hate": {"filtered": False}})]},
         id="content filter results",
@@ -905,17 +948,67 @@ def test_an_event_of_another_shape_passes_as_other(event: Any) -> None:
             {"content": "Hello"}, object="chat.completion.chunk", created=1, system_fingerprint="fp", service_tier="x"
         ),
         chunk({"content": "Hello"}, obfuscation="abc", usage=None, error=None, citations=None, x_groq=None),
-        chunk({"content": "Hello"}, x_groq={"id": "r"}),
+        chunk({"content": "Hello"}, x_groq={"id": "r", "seed": 1, "usage": None}),
         chunk({"content": "Hello"}, news=None),
         {"choices": [choice({"content": "Hello", "news": None}, news=None)]},
         {"choices": [choice({"content": "Hello"}, logprobs=None, content_filter_results={})]},
         {"choices": [choice({"content": "Hello"}, logprobs={"content": None, "refusal": []})]},
         {"choices": [choice({"content": "Hello"}, message={"content": "Hello"}, text="Hello")]},
+        {"choices": [choice({"content": "Hello"}), {"index": 0}, {"index": 0, "delta": None}]},
         chunk({"content": "Hello"}, created=1.5),
     ],
 )
 def test_frames_repetitions_and_nulls_are_no_news(event: Fields) -> None:
     assert kinds(read(event)) == ["start", "text"]
+
+
+# Events that do not fit, where the decoder takes a longer way
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"model": "m2", "id": "r2"},
+        {"usage": counts(1, 2)},
+        {"x_groq": {"usage": counts(1, 2)}},
+        {"citations": ["u"]},
+        {"search_results": [{"title": "T"}]},
+        {"prompt_filter_results": [{"prompt_index": 0}]},
+    ],
+)
+@pytest.mark.parametrize(
+    "made",
+    [
+        choice({"content": "a"}),
+        choice({"content": ["a", {"type": "thinking", "thinking": "b"}, {"type": "reference"}]}),
+        choice({"role": "assistant", "content": None}, finish="stop"),
+        choice({"reasoning_content": "a", "reasoning": "b", "refusal": "c"}),
+        choice({"reasoning": "a", "reasoning_details": [{"type": "e", "data": "x"}]}, finish="stop"),
+        choice({"annotations": [{"type": "url_citation"}]}),
+        choice({"tool_calls": [call("{", "add", "a", 0), call("[", "mul", "b", 1), call("}", index=0)]}),
+        choice({"tool_calls": [{"index": 0, "id": "a", "type": "function", "function": None}]}),
+        choice({"function_call": {"name": "f"}}),
+        choice({"audio": {"data": "x"}}),
+        choice({"images": [{}]}),
+        choice(logprobs={"content": [{"token": "a"}]}),
+        choice(content_filter_results={"hate": {"filtered": True}}),
+        {"delta": None, "message": {"content": "a"}},
+        {"delta": None, "text": "a"},
+        {"delta": None, "finish_reason": "length", "native_finish_reason": "MAX"},
+        choice({"content": "a"}, index=1),
+    ],
+)
+def test_an_event_that_does_not_fit_says_the_same(made: Fields, more: Fields) -> None:
+    event = {"id": "r1", "model": "m1", "choices": [made], **more}
+    misfit = {**event, "choices": [{**made, "index": float(made.get("index", 0))}]}
+    fitting = [replace(chunk, raw=None) for chunk in read(event)]
+    assert [replace(chunk, raw=None) for chunk in read(misfit)] == fitting
+
+
+def test_an_error_that_does_not_fit_is_one() -> None:
+    misfit = {"choices": [{"index": 0.0, "delta": {"content": "a"}}], "error": {"code": 503, "message": "m"}}
+    assert isinstance(failure(sse(misfit)), OverloadedError)
 
 
 # Token after token, where the decoder takes a shorter way
