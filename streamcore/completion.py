@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamcore.chunk import Chunk, FinishReason, Opaque, ToolCall, Usage
+from streamcore.chunk import CONTENT_KINDS, Chunk, FinishReason, Opaque, ToolCall, Usage
 from streamcore.request import Message
 
 
@@ -122,13 +122,14 @@ class Fold:
     `position`; a `restart` voids everything before it.
     """
 
-    __slots__ = ("_answers", "_first", "_start", "_usage", "finished")
+    __slots__ = ("_answers", "_content", "_first", "_start", "_usage", "finished")
 
     def __init__(self) -> None:
-        self.finished = False
-        self._reset()
+        self.reset()
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Forget everything: the answer begins anew."""
+        self._content = False
         self._first = _Answer()
         self._answers: dict[int, _Answer] = {0: self._first}
         self._start: Chunk | None = None
@@ -147,8 +148,10 @@ class Fold:
 
     def _add(self, chunk: Chunk) -> None:
         if chunk.kind == "restart":
-            self._reset()
+            self.reset()
             return
+        if chunk.kind in CONTENT_KINDS:
+            self._content = True
         if chunk.kind == "finish":
             self.finished = True
         elif chunk.kind == "start" and self._start is None:
@@ -162,6 +165,16 @@ class Fold:
             answer.text.append(chunk.text)
         else:
             answer.add(chunk)
+
+    @property
+    def has_content(self) -> bool:
+        """True once anything of the answer itself has come."""
+        return self._content or bool(self._first.text)
+
+    @property
+    def begun(self) -> bool:
+        """True once anything at all has come."""
+        return self.has_content or self._start is not None or self._usage is not None
 
     def completion(self, *, complete: bool, attempts: tuple[Attempt, ...] = ()) -> Completion:
         """Return what has come so far; `complete` is the caller's word that the vendor marked the end."""

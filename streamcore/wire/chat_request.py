@@ -88,9 +88,7 @@ def is_strict(schema: Any) -> bool:
         return True
     if schema.get("type") == "object" or "properties" in schema:  # pyright: ignore[reportUnknownMemberType]
         properties: Any = schema.get("properties", {})  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        if schema.get("additionalProperties") is not False or set(schema.get("required", ())) != set(
-            properties
-        ):  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+        if schema.get("additionalProperties") is not False or set(schema.get("required", ())) != set(properties):  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
             return False
     return all(is_strict(value) for value in schema.values())  # pyright: ignore[reportUnknownVariableType]
 
