@@ -40,14 +40,15 @@ class StreamOptions:
     """Give every gathered chunk `data`: how many pieces it was made of, and for how long the first was held."""
 
     def __post_init__(self) -> None:
-        _check(
-            "buffer_size", self.buffer_size, isinstance(self.buffer_size, int) and self.buffer_size >= 0, "0 or more"
-        )
-        good = isinstance(self.emit_interval, int | float) and 0 <= self.emit_interval < math.inf
-        _check("emit_interval", self.emit_interval, good, "milliseconds, 0 or more")
+        size: object = self.buffer_size
+        interval: object = self.emit_interval
+        metadata: object = self.include_metadata
+        _check("buffer_size", size, type(size) is int and size >= 0, "characters, 0 or more")
+        timed = type(interval) in (int, float) and 0 <= self.emit_interval < math.inf
+        _check("emit_interval", interval, timed, "milliseconds, 0 or more")
         _check("boundary", self.boundary, self.boundary in ("none", "word", "line"), "'none', 'word' or 'line'")
         _check("first", self.first, self.first in ("immediate", "buffered"), "'immediate' or 'buffered'")
-        _check("include_metadata", self.include_metadata, isinstance(self.include_metadata, bool), "true or false")
+        _check("include_metadata", metadata, isinstance(metadata, bool), "true or false")
 
     @classmethod
     def of(cls, value: StreamOptions | Mapping[str, Any]) -> StreamOptions:
@@ -71,7 +72,7 @@ class StreamOptions:
 
 
 def _check(name: str, value: object, good: bool, expected: str) -> None:
-    if not good or (name in ("buffer_size", "emit_interval") and isinstance(value, bool)):
+    if not good:
         raise ConfigError(f"stream_options: {name} is {expected}, not {value!r}")
 
 

@@ -36,11 +36,12 @@ async def _try_default(provider: Provider, request: Request, warmer: Request) ->
             async for chunks in source:
                 begun = True
                 yield chunks
-        return
     except BadRequestError as error:
         if begun or "temperature" not in str(error).lower():
             raise
         log.info("%s refuses a temperature; asking again without", error.model or provider.name)
+    else:
+        return
     _refusing.add((provider.name, request.model))
     async with aclosing(provider.stream(request)) as source:
         async for chunks in source:
