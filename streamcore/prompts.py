@@ -166,7 +166,7 @@ def find_prompt(name: str, *, prompts_dir: str | Path | None = None, graph_path:
             why = f" ({error.strerror})"
         tried.append(f"{path}{why}")
     hint = _similar(name, [root for root, _ in candidates if graph_path is None or root != Path(graph_path).parent])
-    raise PromptNotFound(f"there is no prompt {name!r}{hint}; tried: {', '.join(dict.fromkeys(tried))}")
+    raise PromptNotFound(f"there is no prompt {name!r}{hint or ';'} tried: {', '.join(dict.fromkeys(tried))}")
 
 
 def _candidates(
@@ -192,14 +192,14 @@ def _leads_into(path: Path, root: Path) -> bool:
     """True if a path is in a folder when all links are followed."""
     try:
         return path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError):  # a loop of links
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a name that no file system takes
         return False
 
 
 def _similar(name: str, roots: Iterable[Path]) -> str:
     """Return a suggestion from the names that are there, of some hundred files at most."""
     if name.endswith((".yaml", ".yml")):
-        return "; did you mean it without the ending? '.yaml' is added"
+        return "; leave out the ending, '.yaml' is added;"
     known = {
         path.relative_to(root).with_suffix("").as_posix()
         for root in roots

@@ -43,7 +43,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def __init__(self) -> None:
-        super().__init__(undefined=StrictUndefined, keep_trailing_newline=True, finalize=_writable)
+        super().__init__(undefined=_Undefined, keep_trailing_newline=True, finalize=_writable)
         self.globals["namespace"] = _Namespace
         del self.globals["lipsum"]
         for name in ("urlize", "wordwrap", "xmlattr"):
@@ -158,6 +158,12 @@ class _Fence(NodeTransformer):
 
 def _filter(name: str, value: nodes.Expr) -> nodes.Filter:
     return nodes.Filter(value, name, [], [], None, None, lineno=value.lineno)
+
+
+class _Undefined(StrictUndefined):
+    """A missing name, which is an error also inside a list that is written out."""
+
+    __repr__ = StrictUndefined.__str__
 
 
 class _Namespace(Namespace):

@@ -6,7 +6,9 @@ Each call runs an event loop of its own in the calling thread, for as long as th
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
@@ -98,14 +100,16 @@ async def _next(source: AsyncIterator[T]) -> T:
 
 
 def _refuse_running_loop() -> None:
-    try:
+    trio = sys.modules.get("trio")
+    running = trio is not None and trio.lowlevel.in_trio_run()
+    with suppress(RuntimeError):
         asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise ConfigError(
-        "streamcore.sync was called inside a running event loop, which it would block; "
-        "use the same function of streamcore with await or async for"
-    )
+        running = True
+    if running:
+        raise ConfigError(
+            "streamcore.sync was called inside a running event loop, which it would block; "
+            "use the same function of streamcore with await or async for"
+        )
 
 
 def _run(start: Callable[[], Coroutine[Any, Any, T]]) -> T:

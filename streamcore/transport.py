@@ -123,7 +123,7 @@ def map_transport_error(
         return ConfigError(f"provider {provider!r} was given a base URL that is none ({type(error).__name__}: {error})")
     if not isinstance(error, httpx2.HTTPError | httpx2.StreamError | ssl.SSLError | asyncio.IncompleteReadError):
         return None
-    name = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    name = _describe(error)
     if streaming:
         if isinstance(error, httpx2.ReadTimeout):
             return StreamTimeout(f"no bytes came for as long as the HTTP client waits ({name})", clock="silence")
@@ -141,6 +141,14 @@ def map_transport_error(
         model=model,
         retryable=not _is_tls(error),
     )
+
+
+def _describe(error: BaseException) -> str:
+    """Name an error, with the first text that it or its causes have."""
+    link: BaseException | None = error
+    while link is not None and not str(link):
+        link = link.__cause__ or link.__context__
+    return type(error).__name__ if link is None else f"{type(error).__name__}: {link}"
 
 
 def _cause(error: Exception, mapped: Exception) -> Exception | None:
@@ -169,7 +177,7 @@ def sdk_errors(
         except connection_error as error:
             cause = error.__cause__ or error
             failed = map_transport_error(cause, streaming=False, provider=provider, model=model) or ConnectionFailed(
-                f"could not connect ({type(cause).__name__}: {cause})", provider=provider, model=model
+                f"could not connect ({_describe(cause)})", provider=provider, model=model
             )
             raise failed from _cause(error, failed)
 

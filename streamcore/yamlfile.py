@@ -34,8 +34,8 @@ class YamlFile:
     data: Any
     lines: dict[Location, int] = field(repr=False)
     """The line, from 1, of every key and list item."""
-    text: str = field(default="", repr=False)
-    spans: dict[Location, tuple[int, int]] = field(default_factory=dict[Location, tuple[int, int]], repr=False)
+    text: str = field(repr=False)
+    spans: dict[Location, tuple[int, int]] = field(repr=False)
     """Where in `text` the value of every key and list item begins and ends."""
 
     def line(self, location: Sequence[str | int]) -> int:
@@ -108,7 +108,10 @@ _HINTS = (
     ("unknown escape", "in double quotes a backslash is written twice; single quotes keep it as it is"),
     ("quoted scalar", "is the closing quote missing?"),
     ("flow ", "is a closing bracket missing? a text that begins with a bracket goes in quotes"),
-    ("expected <block end>", "check the indentation, and whether text follows a closing quote"),
+    (
+        "expected <block end>",
+        "check the indentation; a text that begins with a quote or a bracket goes in quotes as a whole",
+    ),
     ("expected a single document", "a file holds one document: take out the line '---'"),
 )
 

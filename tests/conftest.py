@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 
 from streamcore import provider_names
@@ -35,9 +37,19 @@ def simulator() -> Iterator[Simulator]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def one_authority(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a file with one certificate: reading all of them takes longer than most tests do."""
+    end = "-----END CERTIFICATE-----\n"
+    path = tmp_path_factory.mktemp("certificates") / "one.pem"
+    path.write_text(Path(certifi.where()).read_text("utf-8").partition(end)[0] + end, "utf-8")
+    return str(path)
+
+
 @pytest.fixture(autouse=True)
-def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_environment(monkeypatch: pytest.MonkeyPatch, one_authority: str) -> None:
     """Take out what would send a test to a real vendor, or make it depend on who runs it."""
+    monkeypatch.setenv("SSL_CERT_FILE", one_authority)
     for name in list(os.environ):
         if name == "PROVIDER" or (name.startswith(PREFIXES) and name != "STREAMCORE_REQUIRE_ALL"):
             monkeypatch.delenv(name)

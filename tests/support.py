@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import struct
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -129,9 +131,13 @@ class Vendor(httpx2.MockTransport):
 class RawServer:
     """A TCP server that reads each request and answers with exactly these bytes, then closes or resets."""
 
-    def __init__(self, answer: bytes = b"", *, reset: bool = False) -> None:
+    def __init__(self, answer: bytes = b"", *, reset: bool = False, tls: ssl.SSLContext | None = None) -> None:
         self._answer = answer
         self._reset = reset
+        self._tls = tls
+        self.may_end = threading.Event()
+        """Set: the connection ends as soon as the answer is sent. Clear it to hold the connection open."""
+        self.may_end.set()
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self.port: int = self._socket.getsockname()[1]
@@ -157,9 +163,9 @@ class RawServer:
                 connection, _ = self._socket.accept()
             except OSError:
                 return
-            with connection:
+            with connection, suppress(OSError):  # the client may hang up first
                 connection.settimeout(DEADLINE)
-                self._answer_one(connection)
+                self._answer_one(self._tls.wrap_socket(connection, server_side=True) if self._tls else connection)
 
     def _answer_one(self, connection: socket.socket) -> None:
         received = b""
@@ -172,17 +178,6 @@ class RawServer:
                 break  # no HTTP: a TLS handshake
         self.requests += 1
         connection.sendall(self._answer)
+        self.may_end.wait(DEADLINE)
         if self._reset:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-async def run_and_cancel(work: Callable[[], Awaitable[object]], ready: Callable[[], object], what: str) -> None:
-    """Start `work` in a task, cancel it as soon as `ready` says so, and return when it is gone."""
-    async with anyio.create_task_group() as tasks:
-
-        async def start() -> None:
-            await work()
-
-        tasks.start_soon(start)
-        await eventually(ready, what)
-        tasks.cancel_scope.cancel()

@@ -8,8 +8,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import anyio
 import anthropic
+import anyio
 import httpx2
 import openai
 import pytest
@@ -36,7 +36,8 @@ from tests.support import BACKENDS, GATEWAYS, KEY, RUNS, ask, eventually, provid
 
 pytestmark = pytest.mark.anyio
 
-EVERYWHERE = [*RUNS, *((backend, name) for name in GATEWAYS for backend in BACKENDS)]
+# The gateways are rows of one table, so one of them is enough on the second backend.
+EVERYWHERE = [*RUNS, *(("asyncio", name) for name in GATEWAYS), ("trio", GATEWAYS[0])]
 every_provider = pytest.mark.parametrize(("anyio_backend", "name"), EVERYWHERE)
 
 TOKENS = ["Héllo", ", wörld", " — ", "你好", " 👋🏽", "\n\n", "  data: x", "\r\n", "end"]
@@ -183,9 +184,7 @@ async def test_what_only_the_vendor_understands_goes_back_with_the_next_turn(nam
 async def test_raw_events_come_on_request_and_turn_into_the_sdks_own(name: str, simulator: Simulator) -> None:
     say(simulator, Answer(["Hi", " there"]))
     typed, text_of = _typed(name)
-    chunks = [
-        chunk async for chunk in stream_request(ask(), provider=provider_at(simulator, name), include_raw=True)
-    ]
+    chunks = [chunk async for chunk in stream_request(ask(), provider=provider_at(simulator, name), include_raw=True)]
     assert all(chunk.raw is not None for chunk in chunks)
     events = [typed(chunk) for chunk in chunks if chunk.kind == "text"]
     assert [text_of(event) for event in events] == ["Hi", " there"]
@@ -219,11 +218,10 @@ def _typed(name: str) -> tuple[Callable[[Chunk], Any], Callable[[Any], str]]:
 async def test_a_cut_stream_raises_and_keeps_what_came(name: str, cut: int, simulator: Simulator) -> None:
     say(simulator, Answer(TOKENS, cut=cut))
     stream = stream_request(ask(), provider=provider_at(simulator, name))
-    read: list[str] = []
+    texts = stream.text()
+    assert [await anext(texts) for _ in range(cut)] == TOKENS[:cut]
     with pytest.raises(StreamInterrupted) as caught:
-        async for text in stream.text():
-            read.append(text)
-    assert read == TOKENS[:cut]
+        await anext(texts)
     partial = caught.value.partial
     assert partial is not None
     assert (partial.text, partial.complete, partial.finish_reason) == ("".join(TOKENS[:cut]), False, None)
@@ -284,10 +282,14 @@ async def test_leaving_async_with_closes_before_the_next_statement(name: str, si
 @every_provider
 async def test_an_error_in_the_loop_closes_before_it_is_handled(name: str, simulator: Simulator) -> None:
     say(simulator, SLOW, rate=500)
-    with pytest.raises(ZeroDivisionError):
+
+    async def fail_in_the_loop() -> None:
         async with stream_request(ask(), provider=provider_at(simulator, name)).text() as texts:
-            async for text in texts:
-                len(text) / 0
+            async for _ in texts:
+                raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail_in_the_loop()
     wait_until(lambda: simulator.abandoned == 1, "the server saw the connection close")
 
 
@@ -297,11 +299,9 @@ async def test_breaking_a_bare_loop_closes_in_the_next_turns(name: str, simulato
     async for chunk in stream_request(ask(), provider=provider_at(simulator, name)):
         if chunk.kind == "text":
             break
-    gc.collect()
     for _ in range(10):  # turns of the loop, not time
         await anyio.lowlevel.checkpoint()
     wait_until(lambda: simulator.abandoned == 1, "the server saw the connection close")
-    gc.collect()
 
 
 @every_provider
@@ -312,7 +312,6 @@ async def test_dropping_a_stream_closes_it_too(name: str, simulator: Simulator) 
     del texts
     gc.collect()
     await eventually(lambda: simulator.abandoned == 1, "the server saw the connection close")
-    gc.collect()
 
 
 @every_provider
@@ -396,7 +395,7 @@ async def test_cancelling_while_the_vendor_says_nothing_leaves_the_request(name:
     await _looks_unfinished(stream, "")
 
 
-@every_provider
+@pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
 async def test_a_deadline_of_the_caller_cuts_a_silent_stream(name: str, simulator: Simulator) -> None:
     say(simulator, SLOW, rate=0.01)
     with anyio.move_on_after(0.2) as scope:

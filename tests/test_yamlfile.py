@@ -15,12 +15,12 @@ from streamcore.yamlfile import MAX_BYTES, MAX_DEPTH, YamlFile, load_yaml, parse
 FILE = Path("some.yaml")
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """What the caller of the loader wants raised."""
 
 
 def parse(text: str | bytes) -> YamlFile:
-    return parse_yaml(FILE, text.encode() if isinstance(text, str) else text, Refused)
+    return parse_yaml(FILE, text.encode() if isinstance(text, str) else text, RefusedError)
 
 
 @pytest.mark.parametrize(
@@ -98,14 +98,14 @@ def test_an_empty_file_is_nothing() -> None:
         ("a: 1\nb: [1, 2\n", "2:4", "is a closing bracket missing?"),
         ("a: @x", "1:4", "goes in quotes"),
         ("a: *b* c", "1:6", "begins with * or & goes in quotes"),
-        ('a: "x" y', "1:8", "text follows a closing quote"),
+        ('a: "x" y', "1:8", "goes in quotes as a whole"),
         ('a: "\\q"', "1:6", "a backslash is written twice"),
         ("a: 1\n---\nb: 2", "2:1", "a file holds one document"),
         ("a: 1\nb: \x01", "2:4", "the character '\\x01' is not allowed"),
     ],
 )
 def test_refuses_and_says_where(text: str | bytes, where: str, said: str) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RefusedError) as caught:
         parse(text)
     assert str(caught.value).startswith(f"{FILE}:{where}: ")
     assert said in str(caught.value)
@@ -118,25 +118,32 @@ def test_as_deep_as_the_limit_is_read() -> None:
     assert found == []
 
 
+def test_depth_is_counted_up_and_down() -> None:
+    siblings = "[], {}, " * 100
+    assert len(parse(f"[{siblings}]").data) == 200
+    with pytest.raises(RefusedError, match="nested more than"):
+        parse(f"[{siblings}" + "[" * MAX_DEPTH + "]" * MAX_DEPTH + "]")
+
+
 def test_refuses_an_alias_bomb_before_it_unfolds() -> None:
     levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     levels += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
-    with pytest.raises(Refused, match=r"some\.yaml:2: YAML aliases"):
+    with pytest.raises(RefusedError, match=r"some\.yaml:2: YAML aliases"):
         parse("\n".join(levels))
 
 
 def test_refuses_a_big_file(tmp_path: Path) -> None:
     file = tmp_path / "big.yaml"
     file.write_bytes(b"#" * MAX_BYTES)
-    assert load_yaml(file, Refused).data is None
+    assert load_yaml(file, RefusedError).data is None
     file.write_bytes(b"#" * (MAX_BYTES + 1))
-    with pytest.raises(Refused, match="the limit"):
-        load_yaml(file, Refused)
+    with pytest.raises(RefusedError, match="the limit"):
+        load_yaml(file, RefusedError)
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"none\.yaml: cannot be read: No such file"):
-        load_yaml(tmp_path / "none.yaml", Refused)
+    with pytest.raises(RefusedError, match=r"none\.yaml: cannot be read: No such file"):
+        load_yaml(tmp_path / "none.yaml", RefusedError)
 
 
 def test_lines_of_keys_and_items() -> None:
@@ -163,6 +170,7 @@ def test_lines_of_keys_and_items() -> None:
         ("user: one\n  two\n  HERE\n", 3),
         ("user: 'it''s\n\n  HERE'\n", 3),
         ('user: "one\\n\\\n  two \\u00e9\\"\n  HERE"\n', 3),
+        ('user: "a\\n\\n\\n\\t \\x41\n  HERE"\n', 2),
         ("user: !!str |\n  one\n  HERE\n", 3),
         ("user:\n  |\n  one\n  HERE\n", 4),
         ("user: |\r\n  one\r\n  HERE\r\n", 3),
@@ -192,10 +200,12 @@ def test_line_inside_any_block(lines: list[str], style: str, before: int, data: 
 
 @given(st.binary(max_size=60) | st.text(st.sampled_from(" \n\t:-?[]{}&*!|>'\"%@`#,ab1.<=~\x00é\ufeff"), max_size=40))
 def test_any_bytes_give_data_or_the_callers_error(text: str | bytes) -> None:
+    said = f"{FILE}:"
     try:
         parse(text)
-    except Refused as error:
-        assert str(error).startswith(f"{FILE}:")
+    except RefusedError as error:
+        said = str(error)
+    assert said.startswith(f"{FILE}:")
 
 
 PLAIN = st.recursive(

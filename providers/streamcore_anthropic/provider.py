@@ -45,11 +45,10 @@ class AnthropicProvider:
         self._api_key = api_key
         self._base_url = base_url
         self._headers = dict(headers or {})
+        self._http_client = http_client
         self._client: anthropic.AsyncAnthropic | None = None
         if client is not None:
             self._client = client.with_options(max_retries=0)
-        elif http_client is not None:
-            self._client = self._build(http_client)
 
     async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
         """Stream the answer; see `Provider.stream`."""
@@ -58,21 +57,9 @@ class AnthropicProvider:
         model = VENDOR.resolve_model(request, self._model)
         body = messages_body(request, model, VENDOR)
         extra_body = {**body.pop("extra_body", {}), **request.extra}
-        client = self._client or await self._shared()
-        if (
-            client.api_key is None
-            and client.auth_token is None
-            and client.credentials is None
-            and not ({"authorization", "x-api-key"} & {name.lower() for name in client.default_headers})
-        ):
-            raise VENDOR.missing_key()
-        create = cast("Callable[..., Any]", client.messages.with_streaming_response.create)
-        with sdk_errors(
-            anthropic.APIStatusError,
-            anthropic.APIConnectionError,
-            provider=self.name,
-            model=model,
-        ):
+        with sdk_errors(anthropic.APIStatusError, anthropic.APIConnectionError, provider=self.name, model=model):
+            client = await self._connect()
+            create = cast("Callable[..., Any]", client.messages.with_streaming_response.create)
             async with create(**body, stream=True, extra_body=extra_body or None, extra_headers=self._headers) as raw:
                 response: httpx2.Response = raw.http_response
                 decoder = StreamDecoder(
@@ -84,6 +71,24 @@ class AnthropicProvider:
 
     async def aclose(self) -> None:
         """Do nothing: clients are shared, and closed by the loop's end or by `aclose_providers()`."""
+
+    async def _connect(self) -> anthropic.AsyncAnthropic:
+        """Return the client to send through.
+
+        Raises:
+            MissingAPIKey: there is no credential anywhere.
+        """
+        if self._client is None and self._http_client is not None:
+            self._client = self._build(self._http_client)
+        client = self._client or await self._shared()
+        if (
+            client.api_key is None
+            and client.auth_token is None
+            and client.credentials is None
+            and not ({"authorization", "x-api-key"} & {name.lower() for name in client.default_headers})
+        ):
+            raise VENDOR.missing_key()
+        return client
 
     def _build(self, http_client: httpx2.AsyncClient | None = None) -> anthropic.AsyncAnthropic:
         import anthropic

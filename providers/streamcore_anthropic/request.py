@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from streamcore.chunk import ToolCall
 from streamcore.provider import Vendor
 from streamcore.request import Image, Message, Part, Request
 from streamcore_anthropic.wire import WIRE
@@ -25,9 +26,12 @@ def messages_body(request: Request, model: str, vendor: Vendor) -> dict[str, Any
     body: dict[str, Any] = {
         "model": model,
         "max_tokens": request.max_tokens or DEFAULT_MAX_TOKENS,
-        "messages": _messages(request),
+        "messages": _messages(request, vendor),
     }
-    system = "\n\n".join(m.text for m in request.messages if m.role == "system" and m.text)
+    instructions = [message for message in request.messages if message.role == "system"]
+    if any(isinstance(part, Image) for message in instructions for part in message.parts):
+        raise vendor.unsupported("an image in a system message", "put it into a user message")
+    system = "\n\n".join(message.text for message in instructions if message.text)
     if system:
         body["system"] = system
     if request.temperature is not None:
@@ -75,7 +79,7 @@ def _tool_choice(choice: str) -> dict[str, Any]:
     return {"type": "any"} if choice == "required" else {"type": "tool", "name": choice}
 
 
-def _messages(request: Request) -> list[dict[str, Any]]:
+def _messages(request: Request, vendor: Vendor) -> list[dict[str, Any]]:
     """Return the turns; answers to several calls of one turn belong into one message."""
     written: list[dict[str, Any]] = []
     answering = False
@@ -87,7 +91,7 @@ def _messages(request: Request) -> list[dict[str, Any]]:
                 written.append({"role": "user", "content": []})
             written[-1]["content"].append(_tool_result(message))
         else:
-            written.append({"role": message.role, "content": _content(message)})
+            written.append({"role": message.role, "content": _content(message, vendor)})
         answering = message.role == "tool"
     return written
 
@@ -99,15 +103,23 @@ def _tool_result(message: Message) -> dict[str, Any]:
     return {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": result}
 
 
-def _content(message: Message) -> str | list[dict[str, Any]]:
+def _content(message: Message, vendor: Vendor) -> str | list[dict[str, Any]]:
     if message.opaque is not None and message.opaque.wire == WIRE:
         return [dict(item) for item in message.opaque.items]
     if isinstance(message.content, str) and not message.tool_calls:
         return message.content
     return [
         *(_part(part) for part in message.parts),
-        *({"type": "tool_use", "id": call.id, "name": call.name, "input": call.parse()} for call in message.tool_calls),
+        *(_tool_use(call, vendor) for call in message.tool_calls),
     ]
+
+
+def _tool_use(call: ToolCall, vendor: Vendor) -> dict[str, Any]:
+    try:
+        given = call.parse()
+    except ValueError as error:
+        raise vendor.unsupported(f"tool call {call.name!r}", f"leave it out: {error}") from error
+    return {"type": "tool_use", "id": call.id, "name": call.name, "input": given}
 
 
 def _part(part: Part) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def _items(message: Message) -> list[dict[str, Any]]:
     if message.opaque is not None and message.opaque.wire == WIRE:
         return [dict(item) for item in message.opaque.items]
     if message.role == "tool":
-        return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": message.text}]
+        return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": _content(message)}]
     items: list[dict[str, Any]] = []
     if message.role == "assistant":
         if message.text:

@@ -95,14 +95,10 @@ class Connection:
         """Send `body` through the SDK's `create` and yield the chunks of its raw response."""
         import openai
 
-        client = await self.client()
         extra_body = {**body.pop("extra_body", {}), **extra}
-        with sdk_errors(
-            openai.APIStatusError,
-            openai.APIConnectionError,
-            provider=self._vendor.name,
-            model=body["model"],
-        ):
+        name, model = self._vendor.name, body["model"]
+        with sdk_errors(openai.APIStatusError, openai.APIConnectionError, provider=name, model=model):
+            client = await self.client()
             async with create(client)(
                 **body, stream=True, extra_body=extra_body or None, extra_headers=self._headers
             ) as raw:

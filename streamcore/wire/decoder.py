@@ -11,7 +11,7 @@ import msgspec
 
 from streamcore.chunk import Chunk
 from streamcore.errors import MalformedStream, StreamcoreError, StreamInterrupted
-from streamcore.wire.sse import Event, SSEDecoder
+from streamcore.wire.sse import BOM, Event, SSEDecoder
 
 log = logging.getLogger("streamcore")
 
@@ -138,8 +138,8 @@ class StreamDecoder:
         if self.vocabulary.marked:
             return
         if not self._events:
-            head = self._head.removeprefix(b"\xef\xbb\xbf").strip()
-            if head and not _could_be_sse(head):
+            head = self._head.removeprefix(BOM).strip()
+            if not BOM.startswith(head) and not _could_be_sse(head):
                 shown = head.decode("utf-8", "replace")[:_SHOWN]
                 raise MalformedStream(f"the response is no event stream; it begins with {shown!r}")
         raise StreamInterrupted(
@@ -148,7 +148,7 @@ class StreamDecoder:
         )
 
     def _fail(self, failure: StreamcoreError, cause: BaseException | None = None) -> None:
-        if isinstance(failure, MalformedStream) and self._events:
+        if isinstance(failure, MalformedStream):
             failure = MalformedStream(f"event {self._events} of the {self.vocabulary.wire} stream: {failure}")
         self._failure = failure
         self._cause = cause if isinstance(cause, Exception) else None

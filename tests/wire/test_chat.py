@@ -105,8 +105,25 @@ def test_an_azure_prompt_filter_event_does_not_start_the_answer() -> None:
     assert (chunks[0].raw, chunks[1].id, chunks[1].model) == (data(filtered), "r1", "m1")
 
 
-def test_a_server_without_ids_starts_too() -> None:
-    assert read({"choices": [choice({"content": "a"})]})[0] == Chunk("start")
+@pytest.mark.parametrize(
+    ("event", "start"),
+    [
+        ({"choices": [choice()]}, Chunk("start")),
+        (bare(id="r1"), Chunk("start", id="r1")),
+        (bare(model="m1"), Chunk("start", model="m1")),
+        ({"id": "", "model": "", "choices": [choice()]}, Chunk("start")),
+    ],
+)
+def test_whatever_belongs_to_the_answer_starts_it(event: Fields, start: Chunk) -> None:
+    assert read(event) == [start]
+
+
+def test_there_are_no_content_blocks_to_count() -> None:
+    parts = ["a", {"type": "thinking", "thinking": ["b"]}]
+    delta = {"reasoning_content": "a", "reasoning": "b", "refusal": "c", "tool_calls": [call("{}", "f", "a")]}
+    chunks = read(chunk({"content": "a", **delta}), chunk({"content": parts}), said("b", 1))
+    assert len(chunks) == 9
+    assert {chunk.index for chunk in chunks} == {0}
 
 
 # Text
@@ -168,11 +185,10 @@ def test_a_part_without_a_normal_form_passes_as_other(part: object) -> None:
 
 
 def test_references_are_citations() -> None:
-    reference = {"type": "reference", "reference_ids": [1, 2]}
-    inside = {"type": "tool_reference", "tool": "web_search", "title": "T"}
-    event = chunk({"content": ["a", reference, {"type": "thinking", "thinking": [inside]}]})
-    chunks = read(event)
-    assert [chunk.data for chunk in chunks if chunk.kind == "citation"] == [reference, inside]
+    one = {"type": "reference", "reference_ids": [1, 2]}
+    two = {"type": "tool_reference", "tool": "web_search", "title": "T"}
+    chunks = read(chunk({"content": ["a", one, two, {"type": "thinking", "thinking": [one, two]}]}))
+    assert [chunk.data for chunk in chunks if chunk.kind == "citation"] == [one, two, one, two]
     assert others(chunks) == []
 
 
@@ -325,6 +341,9 @@ def test_only_the_first_answer_is_sent_back() -> None:
     detail = {"type": "t", "text": "a"}
     answer = fold(chunk({"reasoning_details": [detail]}, index=1), chunk(finish="stop", index=1), said("a"), STOP, DONE)
     assert answer.opaque is None
+    chunks = read(chunk({"reasoning_details": [detail]}), chunk(finish="stop", index=1), STOP)
+    finishes = [(chunk.choice, chunk.opaque) for chunk in chunks if chunk.kind == "finish"]
+    assert finishes == [(1, None), (0, Opaque("openai-chat", (detail,)))]
 
 
 # Tool calls
@@ -627,11 +646,14 @@ def test_a_stream_without_usage_has_none() -> None:
     [
         ("stop", "stop"),
         ("eos", "stop"),
+        ("end_turn", "stop"),
         ("length", "length"),
+        ("max_tokens", "length"),
         ("model_length", "length"),
         ("tool_calls", "tool_calls"),
         ("function_call", "tool_calls"),
         ("content_filter", "content_filter"),
+        ("refusal", "refusal"),
         ("error", "other"),
         ("insufficient_system_resource", "other"),
         ("Stop", "other"),
@@ -689,6 +711,7 @@ def test_only_a_mark_makes_the_end_honest(events: list[Fields | str], whole: boo
 def test_done_without_a_finish_reason_is_complete_without_one() -> None:
     chunks = read(said("a"), DONE)
     assert chunks[-1] == Chunk("finish")
+    assert read(DONE) == [Chunk("finish")]
     answer = fold(said("a"), DONE)
     assert (answer.complete, answer.finish_reason, answer.raw_finish_reason) == (True, None, None)
 
@@ -778,6 +801,13 @@ def test_an_error_object_needs_no_error_key(code: int, kind: type[ProviderError]
     assert (type(found), str(found).split(" (")[0]) == (kind, "m")
 
 
+def test_an_error_event_with_choices_is_read_like_any_other() -> None:
+    decoder = StreamDecoder(ChatVocabulary())
+    chunks = decoder.feed(sse(said("a")) + sse(said("b"), name="error") + sse(STOP))
+    decoder.close()
+    assert "".join(chunk.text for chunk in chunks) == "ab"
+
+
 def test_an_error_beside_content_comes_after_it() -> None:
     event = chunk({"content": "b"}, finish="error", error={"code": 502, "message": "upstream"})
     decoder = StreamDecoder(ChatVocabulary())
@@ -821,7 +851,10 @@ UNKNOWN = [
     pytest.param(chunk({"content": "Hello"}, prompt_filter_results=[{"prompt_index": 0}]), id="prompt filter results"),
     pytest.param(chunk({"content": "Hello"}, citations=["https://example.org"]), id="citations of the event"),
     pytest.param(chunk({"content": "Hello"}, search_results=[{"title": "T"}]), id="search results"),
-    pytest.param(chunk({"content": "Hello"}, citations=["u"], id=12.5), id="citations in an event that does not fit"),
+    pytest.param(
+        {"choices": [choice({"content": "Hello"}, index=0.0)], "citations": ["u"]}, id="citations of a misfit"
+    ),  # type: ignore[arg-type]
+    pytest.param(chunk({"content": "Hello"}, id=12.5), id="an id that is no string"),
     pytest.param(chunk({"content": "Hello", "function_call": {"name": "f", "arguments": "{}"}}), id="a function call"),
     pytest.param(chunk({"content": "Hello", "audio": {"data": "UklG"}}), id="audio"),
     pytest.param(chunk({"content": "Hello", "images": [{"image_url": {"url": "data:"}}]}), id="images"),
@@ -948,3 +981,4 @@ def test_an_unknown_event_keeps_its_name() -> None:
     decoder = StreamDecoder(ChatVocabulary())
     (found,) = decoder.feed(sse({"a": 1}, name="moderation"))
     assert (found.kind, found.event, found.raw) == ("other", "moderation", b'{"a": 1}')
+    assert read({"a": 1}) == [Chunk("other", raw=b'{"a": 1}')]

@@ -205,6 +205,19 @@ def test_an_event_that_never_ends_is_given_up_at_the_limit() -> None:
     assert decoder._sse.pending < 1200  # pyright: ignore[reportPrivateUsage]
 
 
+@pytest.mark.parametrize("size", [1, 50, 1000])
+def test_an_event_at_the_limit_is_read(size: int) -> None:
+    event = text("x" * 400).removesuffix(b"\n\n")
+    body = event + b"\n\n" + DONE
+    decoder = StreamDecoder(ChatVocabulary(), max_event_bytes=len(event) + 1)  # the end of its line is held too
+    chunks = [chunk for at in range(0, len(body), size) for chunk in decoder.feed(body[at : at + size])]
+    decoder.close()
+    assert words(chunks) == "x" * 400
+    _, chunks = decoder_for(body, max_event_bytes=len(event) - len(b"data: "))
+    assert words(chunks) == "x" * 400
+    assert isinstance(failure(body, max_event_bytes=len(event) - len(b"data: ") - 1), MalformedStream)
+
+
 def test_the_limit_counts_one_event_not_the_stream() -> None:
     decoder, chunks = decoder_for(text("word ") * 100 + DONE, max_event_bytes=200)
     assert words(chunks) == "word " * 100
@@ -272,6 +285,7 @@ def test_blank_lines_after_the_end_are_no_news(more: bytes, caplog: pytest.LogCa
         pytest.param(b"upstream connect error", id="plain text"),
         pytest.param(b"database is locked", id="plain text that begins like a field"),
         pytest.param(b"identity: none\n\n", id="plain text that begins like a field with a colon"),
+        pytest.param(b"re: your request", id="plain text that begins like half a field"),
         pytest.param(b"\x1f\x8b\x08\x00compressed", id="bytes"),
         pytest.param(b"\xff\xfed\x00a\x00t\x00a\x00", id="UTF-16"),
     ],
@@ -299,6 +313,7 @@ def test_the_first_200_characters_of_it_are_shown(letter: str) -> None:
         pytest.param(b"", id="empty"),
         pytest.param(b"\n\r\n\n", id="blank lines"),
         pytest.param(b"\xef\xbb\xbf", id="a BOM"),
+        pytest.param(b"\xef\xbb", id="half a BOM"),
         pytest.param(b": ping\n\n: ping\n\n", id="comments"),
         pytest.param(b":\n\n:\n", id="bare colons"),
         pytest.param(b": OPENROUTER PROCESSING", id="an unended comment"),
@@ -308,6 +323,8 @@ def test_the_first_200_characters_of_it_are_shown(letter: str) -> None:
         pytest.param(b"event: message_start\n", id="a name only"),
         pytest.param(b"event", id="half a name"),
         pytest.param(b"id: 1\r\n", id="an id only"),
+        pytest.param(b"id\rdata: {", id="an empty id, CR"),
+        pytest.param(b"event\ndata: {", id="an empty name, LF"),
         pytest.param(b"retry: 3000\n\n", id="a retry only"),
         pytest.param(b"\xef\xbb\xbfdata: {", id="half an event after a BOM"),
     ],
@@ -441,9 +458,16 @@ class Puzzled:
 
 
 @pytest.mark.parametrize("include_raw", [True, False])
-def test_an_event_that_a_vocabulary_cannot_take_passes_as_other(include_raw: bool) -> None:
+def test_an_event_that_a_vocabulary_cannot_take_passes_as_other(
+    include_raw: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     decoder = StreamDecoder(Puzzled(), include_raw=include_raw)
-    chunks = decoder.feed(b"data: 1\n\nevent: news\ndata: 2\n\ndata: 3\n\n")
-    assert [chunk.kind for chunk in chunks] == ["text", "text", "other", "text"]
-    assert (chunks[2].event, chunks[2].raw) == ("news", b"2")
+    with caplog.at_level(logging.DEBUG, logger="streamcore"):
+        chunks = decoder.feed(b"data: 1\n\nevent: news\ndata: 2\n\ndata: 3\n\ndata: 2\n\n")
+    assert [chunk.kind for chunk in chunks] == ["text", "text", "other", "text", "text", "other"]
+    assert [(chunk.event, chunk.raw) for chunk in chunks if chunk.kind == "other"] == [("news", b"2"), (None, b"2")]
+    assert [record.message for record in caplog.records] == [
+        "event 2 of a puzzled stream has an unknown shape",
+        "event 4 of a puzzled stream has an unknown shape",
+    ]
     decoder.close()

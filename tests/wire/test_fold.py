@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,6 +17,7 @@ from streamcore.errors import StreamcoreError, StreamInterrupted
 from streamcore.request import Message
 from streamcore.wire.chat import ChatVocabulary
 from streamcore.wire.decoder import StreamDecoder, Vocabulary
+from streamcore.wire.lenient import items, mapping
 from streamcore_anthropic.wire import AnthropicVocabulary
 from streamcore_openai.responses_wire import ResponsesVocabulary
 
@@ -317,12 +318,18 @@ def tool(index: int, arguments: str, **more: Any) -> Fields:
     return {"tool_calls": [{"index": index, "function": {**name, "arguments": arguments}, **more}]}
 
 
+def detail(**more: Any) -> Fields:
+    return {"type": "reasoning.text", "index": 0, **more}
+
+
+def thinking(words: str, **more: Any) -> Fields:
+    return {"type": "thinking", "thinking": [{"type": "text", "text": words}], **more}
+
+
 CHAT: list[Fields] = [
     choices((0, {"role": "assistant", "content": ""}, None), (1, {"role": "assistant", "content": None}, None)),
-    choices(
-        (0, {"reasoning": "Sea", "reasoning_details": [{"type": "reasoning.text", "text": "Sea", "index": 0}]}, None)
-    ),
-    choices((0, {"reasoning_details": [{"type": "reasoning.text", "signature": "sig", "index": 0}]}, None)),
+    choices((0, {"reasoning": "Sea", "reasoning_details": [detail(text="Sea")]}, None)),
+    choices((0, {"reasoning_details": [detail(signature="sig")]}, None)),
     choices((0, {"content": "Wellen 🌊 "}, None), (1, {"content": "Höhe\u2028"}, None)),
     choices((0, {"content": "\r\n\tund 海", "annotations": [{"type": "url_citation", "url": "u"}]}, None)),
     choices((0, {"content": " more"}, None), news={"a": 1.5}),
@@ -333,22 +340,13 @@ CHAT: list[Fields] = [
     choices((0, {"refusal": None}, "tool_calls")),
     choices(usage={"prompt_tokens": 9, "completion_tokens": 20, "prompt_tokens_details": {"cached_tokens": 4}}),
 ]
+ZONE = {"zone": "Europe/Paris"}
 MISTRAL: list[Fields] = [
-    choices(
-        (
-            0,
-            {"role": "assistant", "content": [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}]}]},
-            None,
-        )
-    ),
-    choices(
-        (0, {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "…"}], "closed": True}]}, None)
-    ),
+    choices((0, {"role": "assistant", "content": [thinking("Hm")]}, None)),
+    choices((0, {"content": [thinking("…", closed=True)]}, None)),
     choices((0, {"content": [{"type": "text", "text": "Ça"}, {"type": "reference", "reference_ids": [0]}]}, None)),
     choices((0, {"content": " va"}, None)),
-    choices(
-        (0, {"tool_calls": [{"id": "null", "function": {"name": "now", "arguments": {"zone": "Europe/Paris"}}}]}, None)
-    ),
+    choices((0, {"tool_calls": [{"id": "null", "function": {"name": "now", "arguments": ZONE}}]}, None)),
     choices((0, {"content": ""}, "tool_calls"), usage={"prompt_tokens": 9, "completion_tokens": 20}),
 ]
 
@@ -497,19 +495,16 @@ def test_what_the_chat_bodies_say(name: str) -> None:
     assert answer.alternatives[0].text == "Höhe\u2028"
     assert answer.usage == Usage(9, 20, 4, raw=CHAT[-1]["usage"])
     assert answer.citations == ({"type": "url_citation", "url": "u"},)
-    detail = {"type": "reasoning.text", "text": "Sea", "index": 0, "signature": "sig"}
-    assert answer.opaque == Opaque("openai-chat", (detail,))
+    assert answer.opaque == Opaque("openai-chat", (detail(text="Sea", signature="sig"),))
 
 
 def test_what_the_mistral_body_says() -> None:
     make, body = BODIES["mistral"]
     _, answer = decode(make, [body])
     assert (answer.reasoning, answer.text) == ("Hm…", "Ça va")
-    assert [(call.id, call.name, call.parse()) for call in answer.tool_calls] == [
-        (None, "now", {"zone": "Europe/Paris"})
-    ]
-    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm…"}], "closed": True}
-    assert answer.opaque == Opaque("mistral-chat", (thinking,))
+    (call,) = answer.tool_calls
+    assert (call.id, call.name, call.parse()) == (None, "now", ZONE)
+    assert answer.opaque == Opaque("mistral-chat", (thinking("Hm…", closed=True),))
 
 
 @pytest.mark.parametrize("name", [name for name in BODIES if name.startswith("anthropic")])
@@ -566,9 +561,9 @@ def test_a_body_that_ends_anywhere_gives_the_beginning_of_the_answer(name: str, 
     try:
         decoder.close()
     except StreamInterrupted:
-        assert len(chunks) < len(whole)
-    else:
-        assert partial.finish_reason is not None
+        return
+    assert (partial.text, partial.tool_calls) == (answer.text, answer.tool_calls)
+    assert partial.raw_finish_reason == answer.raw_finish_reason is not None
 
 
 # Values of the wrong type
@@ -590,12 +585,10 @@ def paths(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str
     """Yield the place of every value inside a JSON value."""
     if path:
         yield path
-    if isinstance(value, dict):
-        for key, inner in cast("Fields", value).items():
-            yield from paths(inner, (*path, key))
-    elif isinstance(value, list):
-        for index, inner in enumerate(cast("list[Any]", value)):
-            yield from paths(inner, (*path, index))
+    for key, inner in mapping(value).items():
+        yield from paths(inner, (*path, key))
+    for index, inner in enumerate(items(value)):
+        yield from paths(inner, (*path, index))
 
 
 PLACES = [
@@ -635,7 +628,7 @@ def test_a_value_of_the_wrong_type_costs_at_most_its_event(odd: int) -> None:
         during = decoder.feed(b"data: " + data + b"\n\n")
         after = decoder.feed(unnamed(events[number + 1 :]) + DONE) + decoder.flush()
         assert all(chunk.raw == data for chunk in during if chunk.kind == "other"), (event, during)
-        assert len([chunk for chunk in during if chunk.kind == "other"]) <= 1 + len(event.get("choices") or ()), event
+        assert len([chunk for chunk in during if chunk.kind == "other"]) <= 1, (event, during)
         try:
             decoder.close()
         except StreamcoreError:

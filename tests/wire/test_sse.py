@@ -53,6 +53,9 @@ EVENTS = [
     pytest.param(b"data: 1\r\n\rdata: 2\n\r\n", [(b"", b"1"), (b"", b"2")], id="mixed line ends"),
     pytest.param(b"data: 1\r\ndata: 2\rdata: 3\ndata: 4\r\n\n", [(b"", b"1\n2\n3\n4")], id="mixed in one event"),
     pytest.param(b"data: 1\n\r\ndata: 2\n\n", [(b"", b"1"), (b"", b"2")], id="LF then CRLF is a blank line"),
+    pytest.param(b"data: 1\r\n\ndata: 2\n\n", [(b"", b"1"), (b"", b"2")], id="CRLF then LF is a blank line"),
+    pytest.param(b"data: 1\rdata: 2\n\n", [(b"", b"1\n2")], id="CR in an event that LF ends"),
+    pytest.param(b"event: e\rdata: 1\n\n", [(b"e", b"1")], id="CR after a name"),
     pytest.param(b"\r\n\r\n\n\rdata: 1\n\n", [(b"", b"1")], id="blank lines before the first event"),
     pytest.param(b"data: 1\n\n\n\n\r\n\r\ndata: 2\n\n", [(b"", b"1"), (b"", b"2")], id="extra blank lines"),
     pytest.param(
@@ -102,6 +105,8 @@ EVENTS = [
     pytest.param(b"data: 1\n\ndata: 2", [(b"", b"1")], id="an unended line is not dispatched"),
     pytest.param(b"data: 1\n\ndata: 2\n", [(b"", b"1")], id="nor an event without a blank line"),
     pytest.param(b"data: 1\n\nevent: a\ndata: 2\r", [(b"", b"1")], id="nor after a CR"),
+    pytest.param(b"event: a", [], id="an unended name"),
+    pytest.param(b"event: a\n", [], id="a name and nothing more"),
 ]
 
 
@@ -118,6 +123,27 @@ def test_events_that_follow_others(body: bytes, expected: list[tuple[bytes, byte
     decoder.feed(b"data: 0\n\n")
     events = decoder.feed(b"data: 0\n\nevent: e\ndata: 0\n\n" + body)
     assert [(event.name, event.data) for event in events] == [(b"", b"0"), (b"e", b"0"), *expected]
+
+
+@pytest.mark.parametrize(
+    ("reads", "expected"),
+    [
+        ([b"data: 1\n", b"data: 2\n\n"], [b"1\n2"]),
+        ([b"data: 1\n", b"event: e\ndata: 2\n\n"], [b"1\n2"]),
+        ([b"data: 1", b"data: 2\n\n"], [b"1data: 2"]),
+        ([b":", b"data: 2\n\ndata: 3\n\n"], [b"3"]),
+        ([b"data: 1\r", b"data: 2\n\n"], [b"1\n2"]),
+        ([b"data: 1\r", b"\ndata: 2\n\n"], [b"1\n2"]),
+        ([b"data: 1\r\r", b"\n", b"data: 2\n\n"], [b"1", b"2"]),
+        ([b"data: 1\n", b"\ndata: 2\n\n"], [b"1", b"2"]),
+        ([b"data: 1\n\ndata: 2\n", b"\n"], [b"1", b"2"]),
+        ([b"", b"data: 1\n\n", b""], [b"1"]),
+    ],
+)
+def test_a_read_goes_on_where_the_last_one_ended(reads: list[bytes], expected: list[bytes]) -> None:
+    decoder = SSEDecoder()
+    decoder.feed(b":\n\n")
+    assert [event.data for data in reads for event in decoder.feed(data)] == expected
 
 
 def test_a_blank_line_that_came_alone_ends_the_event_at_once() -> None:
@@ -205,6 +231,7 @@ def test_flush_hands_out_what_is_pending(body: bytes, expected: Event | None, si
 
 def test_pending_counts_the_bytes_of_the_unfinished_event() -> None:
     decoder = SSEDecoder()
+    assert decoder.pending == 0
     decoder.feed(b"data: 1\n\ndata: ")
     assert decoder.pending == len(b"data: ")
     decoder.feed(b"23")

@@ -1,0 +1,567 @@
+"""Go through every door, async and sync: what it yields, what it raises, and that nothing happens at the call."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import threading
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+import streamcore
+from streamcore import (
+    Chunk,
+    ConfigError,
+    ContentRefused,
+    FinishReason,
+    PromptNotFound,
+    ProviderNotFound,
+    RateLimitError,
+    Request,
+    StreamcoreError,
+    StreamInterrupted,
+    ToolCall,
+    execute_prompt_async,
+    execute_prompt_streaming,
+    execute_prompts_concurrent,
+    executor_async,
+    stream_prompt,
+    stream_request,
+    sync,
+)
+from streamcore.testing import Answer, Simulator
+from tests.support import ask, eventually, provider_at, wait_until
+
+Batches = list[list[Chunk]]
+
+
+def text(*pieces: str) -> list[Chunk]:
+    return [Chunk("text", piece) for piece in pieces]
+
+
+def finish(reason: FinishReason | None = "stop", word: str | None = "stop") -> list[Chunk]:
+    return [Chunk("finish", finish_reason=reason, raw_finish_reason=word)]
+
+
+class Scripted:
+    """A provider that streams these batches, and counts its streams; an exception among them is raised."""
+
+    name = "scripted"
+
+    def __init__(self, *batches: list[Chunk] | Exception) -> None:
+        self.batches = batches
+        self.requests: list[Request] = []
+        self.open = 0
+
+    async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
+        self.requests.append(request)
+        self.open += 1
+        try:
+            for batch in self.batches:
+                await anyio.lowlevel.checkpoint()
+                if isinstance(batch, Exception):
+                    raise batch
+                yield batch
+        finally:
+            self.open -= 1
+
+    async def aclose(self) -> None:
+        """Hold nothing."""
+
+
+HELLO = ([Chunk("start", id="1", model="m")], text("Hel", "lo"), [], text(" World"), finish())
+
+
+@pytest.fixture(autouse=True)
+def prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let the doors find a prompt without being told where."""
+    (tmp_path / "greet.yaml").write_text("system: Be {mood}.\nuser: Greet {name}.", "utf-8")
+    monkeypatch.setenv("STREAMCORE_PROMPTS_DIR", str(tmp_path))
+    return tmp_path
+
+
+WORLD = {"name": "World", "mood": "kind"}
+
+
+# stream_prompt and stream_request
+
+
+@pytest.mark.anyio
+async def test_stream_prompt_fills_the_prompt_in_and_yields_chunks() -> None:
+    provider = Scripted(*HELLO)
+    stream = stream_prompt("greet", WORLD, provider=provider, model="m", temperature=0.3)
+    chunks = [chunk async for chunk in stream]
+    assert chunks == [chunk for batch in HELLO for chunk in batch]
+    (request,) = provider.requests
+    assert [(message.role, message.text) for message in request.messages] == [
+        ("system", "Be kind."),
+        ("user", "Greet World."),
+    ]
+    assert (request.model, request.temperature, request.include_raw) == ("m", 0.3, False)
+
+
+@pytest.mark.anyio
+async def test_the_request_arrives_as_it_was_written() -> None:
+    provider = Scripted(*HELLO)
+    request = ask("Hi", temperature=0.0, stop=["END"], seed=3)
+    assert (await stream_request(request, provider=provider).collect()).text == "Hello World"
+    assert provider.requests == [request]
+    await stream_request(request, provider=provider, include_raw=True).collect()
+    assert provider.requests[1].include_raw
+
+
+@pytest.mark.anyio
+async def test_a_stream_takes_its_state_and_its_graphs_folder(tmp_path: Path) -> None:
+    (tmp_path / "graphs" / "prompts").mkdir(parents=True)
+    (tmp_path / "graphs" / "prompts" / "near.yaml").write_text("user: 'Topic: {state.topic}'", "utf-8")
+    provider = Scripted(*HELLO)
+    graph = tmp_path / "graphs" / "graph.yaml"
+    await stream_prompt("near", provider=provider, graph_path=graph, state={"topic": "rain"}).collect()
+    assert provider.requests[0].messages[0].text == "Topic: rain"
+
+
+WRONG: list[tuple[Callable[[], Any], type[StreamcoreError]]] = [
+    (lambda: stream_prompt("missing", provider="demo"), PromptNotFound),
+    (lambda: stream_prompt("greet", WORLD, provider="missing"), ProviderNotFound),
+    (lambda: stream_prompt("greet", WORLD), ConfigError),
+    (lambda: stream_request(ask(), provider="missing"), ProviderNotFound),
+    (lambda: stream_request(ask(seed=1), provider="anthropic"), ConfigError),
+    (lambda: execute_prompt_streaming("missing", provider="demo"), PromptNotFound),
+]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("call", "kind"), WRONG)
+async def test_errors_of_configuration_come_with_the_first_use(
+    call: Callable[[], Any], kind: type[StreamcoreError]
+) -> None:
+    with pytest.raises(kind):
+        await anext(aiter(call()))
+    if not isinstance(call(), streamcore.TextStream):
+        with pytest.raises(kind):
+            await call().collect()
+    opened = call()
+    with pytest.raises(kind):
+        async with opened as stream:
+            await anext(aiter(stream))
+    with pytest.raises(kind):
+        await anext(aiter(opened))
+
+
+@pytest.mark.anyio
+async def test_nothing_happens_at_the_call(simulator: Simulator) -> None:
+    provider = provider_at(simulator, "openai")
+    unused = [
+        stream_request(ask(), provider=provider),
+        stream_request(ask(), provider=provider).text(),
+        stream_prompt("greet", WORLD, provider=provider),
+        execute_prompt_streaming("greet", WORLD, provider=provider),
+    ]
+    await unused[0].aclose()
+    unused.clear()
+    gc.collect()
+    assert (simulator.connections, simulator.requests) == (0, [])
+
+
+@pytest.mark.anyio
+async def test_text_yields_what_the_model_says_and_nothing_else() -> None:
+    provider = Scripted(
+        [Chunk("start"), Chunk("ping"), Chunk("reasoning", "Hm.")],
+        [Chunk("text", ""), *text("a"), Chunk("text", "of another answer", choice=1), *text("b")],
+        [],
+        [Chunk("tool_call", tool_call=ToolCall("1", "f", "{}")), Chunk("other", raw=b"{}"), Chunk("refusal", "No.")],
+        finish(),
+    )
+    assert [piece async for piece in stream_request(ask(), provider=provider).text()] == ["a", "b", "No."]
+
+
+@pytest.mark.anyio
+async def test_partial_grows_while_the_answer_comes() -> None:
+    stream = stream_request(ask(), provider=Scripted(*HELLO))
+    assert (stream.partial.text, stream.partial.complete) == ("", False)
+    seen = [(stream.partial.text, stream.partial.complete) async for _ in stream.text()]
+    assert seen == [("Hello", False), ("Hello", False), ("Hello World", False)]
+    assert (stream.partial.text, stream.partial.complete) == ("Hello World", True)
+    assert await stream.collect() == stream.partial
+
+
+@pytest.mark.anyio
+async def test_a_provider_that_forgets_the_end_was_interrupted() -> None:
+    stream = stream_request(ask(), provider=Scripted(text("Hello")))
+    with pytest.raises(StreamInterrupted, match="scripted") as caught:
+        await stream.collect()
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "Hello"
+
+
+@pytest.mark.anyio
+async def test_a_providers_error_is_raised_as_itself_with_what_came() -> None:
+    error = RateLimitError("slow down", code="busy", retry_after=2)
+    provider = Scripted(text("Hel"), error)
+    with pytest.raises(RateLimitError) as caught:
+        await stream_request(ask(model="m"), provider=provider).collect()
+    assert caught.value is error
+    assert (error.provider, error.model, error.partial and error.partial.text) == ("scripted", "m", "Hel")
+    assert provider.open == 0
+
+
+# execute_prompt_streaming
+
+
+@pytest.mark.anyio
+async def test_a_bare_loop_yields_text() -> None:
+    provider = Scripted(*HELLO)
+    pieces = [piece async for piece in execute_prompt_streaming("greet", WORLD, 0.9, provider, model="m")]
+    assert pieces == ["Hel", "lo", " World"]
+    assert (provider.requests[0].temperature, provider.requests[0].model) == (0.9, "m")
+
+
+@pytest.mark.anyio
+async def test_a_refusals_text_is_yielded_like_text() -> None:
+    provider = Scripted([Chunk("refusal", "I cannot"), Chunk("refusal", " help.")], finish("refusal", "refusal"))
+    pieces = [piece async for piece in execute_prompt_streaming("greet", WORLD, provider=provider)]
+    assert pieces == ["I cannot", " help."]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("reason", "word"), [("refusal", "refusal"), ("content_filter", "content_filter"), ("content_filter", "blocked")]
+)
+async def test_a_refusal_without_a_word_is_an_error(reason: FinishReason, word: str) -> None:
+    provider = Scripted([Chunk("start", id="1", model="m", request_id="req_1")], finish(reason, word))
+    texts = execute_prompt_streaming("greet", WORLD, provider=provider)
+    with pytest.raises(ContentRefused) as caught:
+        await anext(texts)
+    error = caught.value
+    assert (error.provider, error.model, error.code, error.request_id) == ("scripted", "m", word, "req_1")
+    assert not error.retryable
+    assert error.partial is not None
+    assert (error.partial.finish_reason, error.partial.complete) == (reason, True)
+    with pytest.raises(ContentRefused):
+        await anext(texts)
+    with pytest.raises(ContentRefused):
+        await execute_prompt_async("greet", WORLD, provider=provider)
+
+
+@pytest.mark.anyio
+async def test_a_filter_that_comes_after_text_is_no_error() -> None:
+    provider = Scripted(text("Hello"), finish("content_filter"))
+    assert await execute_prompt_async("greet", WORLD, provider=provider) == "Hello"
+
+
+@pytest.mark.anyio
+async def test_one_floor_down_a_refusal_is_an_answer_like_another() -> None:
+    provider = Scripted(finish("refusal"))
+    assert [piece async for piece in stream_prompt("greet", WORLD, provider=provider).text()] == []
+    assert (await stream_prompt("greet", WORLD, provider=provider).collect()).finish_reason == "refusal"
+
+
+@pytest.mark.anyio
+async def test_an_empty_answer_is_no_refusal() -> None:
+    provider = Scripted(finish())
+    assert [piece async for piece in execute_prompt_streaming("greet", WORLD, provider=provider)] == []
+    assert await execute_prompt_async("greet", WORLD, provider=provider) == ""
+
+
+# execute_prompt_async and execute_prompts_concurrent
+
+
+@pytest.mark.anyio
+async def test_the_whole_text_at_once() -> None:
+    assert await execute_prompt_async("greet", WORLD, provider=Scripted(*HELLO)) == "Hello World"
+
+
+@pytest.mark.anyio
+async def test_cancelling_the_whole_text_closes_the_response(simulator: Simulator) -> None:
+    simulator.decide = lambda asked: Answer.of("word " * 500)
+    simulator.rate = 500
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: execute_prompt_async("greet", WORLD, provider=provider_at(simulator, "openai")))
+        await eventually(lambda: simulator.open == 1, "the answer is being streamed")
+        tasks.cancel_scope.cancel()
+    wait_until(lambda: simulator.abandoned == 1, "the server saw the connection close")
+
+
+class Gated:
+    """A provider that answers with what it was asked, each when it may."""
+
+    name = "gated"
+
+    def __init__(self) -> None:
+        self.running: list[str] = []
+        self.most = 0
+        self.closed: list[str] = []
+        self.gates: dict[str, anyio.Event] = {}
+        self.failing: set[str] = set()
+
+    async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
+        asked = request.messages[-1].text.removeprefix("Greet ").removesuffix(".")
+        self.running.append(asked)
+        self.most = max(self.most, len(self.running))
+        try:
+            yield text(f"Hello {asked}")
+            await self.gates.setdefault(asked, anyio.Event()).wait()
+            if asked in self.failing:
+                raise RateLimitError("too many")
+            yield finish()
+        finally:
+            self.running.remove(asked)
+            self.closed.append(asked)
+
+    async def aclose(self) -> None:
+        """Hold nothing."""
+
+    def open(self, name: str) -> None:
+        self.gates.setdefault(name, anyio.Event()).set()
+
+
+def greetings(provider: Gated, *names: str) -> list[dict[str, Any]]:
+    return [
+        {"prompt_name": "greet", "variables": {"name": name, "mood": "kind"}, "provider": provider} for name in names
+    ]
+
+
+@pytest.mark.anyio
+async def test_results_come_in_the_order_of_the_prompts_whatever_the_order_of_the_answers() -> None:
+    provider = Gated()
+    results: list[str] = []
+
+    async def run() -> None:
+        results.extend(await execute_prompts_concurrent(greetings(provider, "Ann", "Bob", "Cleo")))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        for name in ("Cleo", "Ann", "Bob"):
+            await eventually(lambda: len(provider.running) == 3 - len(provider.closed), "all run")
+            provider.open(name)
+            await eventually(lambda name=name: name in provider.closed, "one ended")
+    assert provider.closed == ["Cleo", "Ann", "Bob"]
+    assert results == ["Hello Ann", "Hello Bob", "Hello Cleo"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("limit", [1, 2, 5])
+async def test_no_more_than_the_limit_run_at_once(limit: int) -> None:
+    provider = Gated()
+    names = [str(number) for number in range(7)]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: execute_prompts_concurrent(greetings(provider, *names), limit=limit))
+        for done in range(len(names)):
+            await eventually(lambda done=done: len(provider.closed) == done, "the one before has ended")
+            expected = min(limit, len(names) - done)
+            await eventually(lambda expected=expected: len(provider.running) == expected, "as many as may run")
+            await anyio.wait_all_tasks_blocked()
+            assert len(provider.running) == expected
+            provider.open(provider.running[0])
+    assert provider.most == limit
+
+
+@pytest.mark.anyio
+async def test_the_first_failure_is_raised_as_itself_and_the_others_are_closed() -> None:
+    provider = Gated()
+
+    async def fail() -> None:
+        await eventually(lambda: len(provider.running) == 2, "two run")
+        provider.failing.add(provider.running[1])
+        provider.open(provider.running[1])
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(fail)
+        with pytest.raises(RateLimitError, match="too many"):
+            await execute_prompts_concurrent(greetings(provider, "Ann", "Bob", "Cleo"), limit=2)
+        assert provider.running == []
+    assert len(provider.closed) == 2, "the third must not have begun"
+
+
+@pytest.mark.anyio
+async def test_cancelling_all_of_them_closes_all_of_them() -> None:
+    provider = Gated()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: execute_prompts_concurrent(greetings(provider, "Ann", "Bob")))
+        await eventually(lambda: len(provider.running) == 2, "both run")
+        tasks.cancel_scope.cancel()
+    assert sorted(provider.closed) == ["Ann", "Bob"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("prompts", "limit", "words"),
+    [
+        ([{"prompt_name": "greet"}, {"prompt_name": "greet", "vars": {}}], 10, ["prompts[1]", "'vars'", "variables"]),
+        ([{"variables": {}}], 10, ["prompts[0]", "prompt_name"]),
+        ([], 0, ["limit", "0"]),
+    ],
+)
+async def test_wrong_prompts_are_refused_before_any_runs(
+    prompts: list[dict[str, Any]], limit: int, words: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        await execute_prompts_concurrent(prompts, limit=limit)
+    assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.anyio
+async def test_no_prompts_give_no_results() -> None:
+    assert await execute_prompts_concurrent([]) == []
+
+
+@pytest.mark.anyio
+async def test_every_key_of_one_prompt_is_known_to_many() -> None:
+    provider = Scripted(*HELLO)
+    keys = inspect.signature(execute_prompt_async).parameters
+    given: dict[str, Any] = {"prompt_name": "greet", "variables": WORLD, "provider": provider, "temperature": 0.4}
+    assert await execute_prompts_concurrent([{**dict.fromkeys(keys), **given}]) == ["Hello World"]
+    assert provider.requests[0].temperature == 0.4
+
+
+def test_the_seeds_import_path_has_the_same_doors() -> None:
+    for name in ("execute_prompt_streaming", "execute_prompt_async", "execute_prompts_concurrent"):
+        assert getattr(executor_async, name) is getattr(streamcore, name)
+
+
+# The same without an event loop
+
+
+def test_the_sync_doors_have_the_same_names() -> None:
+    doors = {name for name, value in vars(streamcore.execute).items() if inspect.isfunction(value) and name[0] != "_"}
+    mine = {name for name in doors if getattr(streamcore.execute, name).__module__ == "streamcore.execute"}
+    assert mine == {
+        "stream_prompt",
+        "stream_request",
+        "execute_prompt_streaming",
+        "execute_prompt_async",
+        "execute_prompts_concurrent",
+    }
+    for name in mine:
+        wide = inspect.signature(getattr(streamcore, name)).parameters
+        narrow = inspect.signature(getattr(sync, name)).parameters
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in narrow.values()):
+            assert list(narrow) == list(wide), name
+
+
+def test_sync_streams_yield_chunks_or_text() -> None:
+    provider = Scripted(*HELLO)
+    stream = sync.stream_prompt("greet", WORLD, provider=provider)
+    assert provider.requests == []
+    assert [chunk.kind for chunk in stream] == ["start", "text", "text", "text", "finish"]
+    assert (stream.partial.text, stream.partial.complete) == ("Hello World", True)
+    assert list(sync.stream_request(ask(), provider=provider).text()) == ["Hel", "lo", " World"]
+    assert sync.stream_request(ask(), provider=provider, include_raw=True).collect().text == "Hello World"
+    assert provider.requests[-1].include_raw
+
+
+def test_sync_doors_give_text() -> None:
+    provider = Scripted(*HELLO)
+    assert list(sync.execute_prompt_streaming("greet", WORLD, 0.2, provider, model="m")) == ["Hel", "lo", " World"]
+    assert (provider.requests[0].temperature, provider.requests[0].model) == (0.2, "m")
+    assert sync.execute_prompt_async("greet", WORLD, provider=provider, model="m") == "Hello World"
+    prompts = [{"prompt_name": "greet", "variables": WORLD, "provider": provider}] * 3
+    assert sync.execute_prompts_concurrent(prompts, limit=2) == ["Hello World"] * 3
+    refused = Scripted(finish("refusal"))
+    with pytest.raises(ContentRefused):
+        list(sync.execute_prompt_streaming("greet", WORLD, provider=refused))
+
+
+def test_sync_errors_come_with_the_first_use_and_again_with_every_later_one() -> None:
+    missing = sync.stream_prompt("missing", provider="demo")
+    for _ in range(2):
+        with pytest.raises(PromptNotFound):
+            next(missing)
+    cut = sync.stream_request(ask(), provider=Scripted(text("Hello")))
+    for call in (cut.collect, cut.collect, lambda: next(cut), lambda: list(cut.text())):
+        with pytest.raises(StreamInterrupted) as caught:
+            call()
+        assert caught.value.partial is not None
+        assert caught.value.partial.text == "Hello"
+    assert not cut.partial.complete
+
+
+def test_a_finished_sync_stream_stays_finished() -> None:
+    provider = Scripted(*HELLO)
+    stream = sync.stream_request(ask(), provider=provider)
+    assert stream.collect() == stream.collect()
+    assert list(stream) == []
+    stream.close()
+    assert stream.partial.complete
+    assert len(provider.requests) == 1
+
+
+@pytest.mark.parametrize("name", ["openai", "mistral"])
+def test_leaving_a_sync_stream_closes_it(name: str, simulator: Simulator) -> None:
+    simulator.decide = lambda asked: Answer.of("word " * 500)
+    simulator.rate = 500
+    provider = provider_at(simulator, name)
+    for chunk in sync.stream_request(ask(), provider=provider):
+        if chunk.kind == "text":
+            break
+    wait_until(lambda: simulator.abandoned == 1, "the server saw the connection close")
+    for _ in sync.stream_request(ask(), provider=provider).text():
+        break
+    wait_until(lambda: simulator.abandoned == 2, "the server saw the connection close")
+    for _ in sync.execute_prompt_streaming("greet", WORLD, provider=provider):
+        break
+    wait_until(lambda: simulator.abandoned == 3, "the server saw the connection close")
+    with sync.stream_request(ask(), provider=provider) as stream:
+        next(stream)
+    wait_until(lambda: simulator.abandoned == 4, "the server saw the connection close")
+    with pytest.raises(StreamInterrupted):
+        stream.collect()
+    stream.close()
+    assert not simulator.clients
+
+
+def test_a_sync_stream_that_was_never_read_asks_nobody() -> None:
+    provider = Scripted(*HELLO)
+    sync.stream_request(ask(), provider=provider)
+    with sync.stream_request(ask(), provider=provider) as stream:
+        pass
+    with pytest.raises(StreamInterrupted):
+        stream.collect()
+    assert provider.requests == []
+
+
+@pytest.mark.anyio
+async def test_sync_doors_inside_a_running_loop_say_so() -> None:
+    provider = Scripted(*HELLO)
+    calls: list[Callable[[], object]] = [
+        lambda: sync.stream_prompt("greet", WORLD, provider=provider),
+        lambda: sync.stream_request(ask(), provider=provider),
+        lambda: sync.execute_prompt_streaming("greet", WORLD, provider=provider),
+        lambda: sync.execute_prompt_async("greet", WORLD, provider=provider),
+        lambda: sync.execute_prompts_concurrent([]),
+    ]
+    for call in calls:
+        with pytest.raises(ConfigError, match="running event loop"):
+            call()
+    gc.collect()
+    assert provider.requests == []
+
+
+@pytest.mark.anyio
+async def test_a_sync_stream_made_outside_and_read_inside_a_loop_says_so_too() -> None:
+    made: list[sync.SyncStream] = []
+    thread = threading.Thread(target=lambda: made.append(sync.stream_request(ask(), provider=Scripted(*HELLO))))
+    thread.start()
+    thread.join()
+    with pytest.raises(ConfigError, match="running event loop"):
+        next(made[0])
+    made.clear()
+    gc.collect()
+
+
+def test_sync_doors_work_in_threads() -> None:
+    provider = Scripted(*HELLO)
+    texts: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: texts.append(sync.execute_prompt_async("greet", WORLD, provider=provider)))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert texts == ["Hello World"] * 4
