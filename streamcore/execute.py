@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -17,6 +17,9 @@ from streamcore.pipeline.smoother import StreamOptions
 from streamcore.provider import Provider, get_provider
 from streamcore.request import Request
 from streamcore.stream import Plan, Stream, TextStream
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
 
 TimeoutsLike = Timeouts | Mapping[str, Any]
 OptionsLike = StreamOptions | Mapping[str, Any]
@@ -115,17 +118,23 @@ def stream_prompt(
                 f"{prompt.source.path}, or set STREAMCORE_PROVIDER. Without a key or network, take 'demo'"
             )
         found = get_provider(chosen) if isinstance(chosen, str) else chosen
-        options = prompt.file.stream_options if stream_options is None else stream_options
+        file = prompt.file
+        options = stream_options if stream_options is not None else _given(file.stream_options)
         return Plan(
             Target(found, replace(request, include_raw=True) if include_raw else request),
-            timeouts=Timeouts.of(prompt.file.timeouts if timeouts is None else timeouts),
+            timeouts=Timeouts.of(timeouts if timeouts is not None else _given(file.timeouts)),
             options=None if options is None else StreamOptions.of(options),
             max_retries=max_retries,
-            fallback=tuple(prompt.file.fallback if fallback is None else fallback),
+            fallback=tuple(file.fallbacks() if fallback is None else fallback),
             on_interrupt=on_interrupt,
         )
 
     return Stream(prepare)
+
+
+def _given(block: BaseModel | None) -> dict[str, Any] | None:
+    """Return the keys of a block that its file has."""
+    return None if block is None else block.model_dump(exclude_unset=True)
 
 
 def _environment_provider() -> str | None:
