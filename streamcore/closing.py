@@ -120,7 +120,7 @@ def unregistered(start: Callable[[], Awaitable[T]], *, finalizer: bool = True) -
             return result
         finally:
             sys.set_asyncgen_hooks(*hooks)
-            thrown = None  # a traceback that holds its own frame would keep streams alive
+            value = thrown = None  # a traceback that holds its own frame would keep streams alive
         try:
             value = yield waiting
         except BaseException as error:  # noqa: BLE001  raised where it belongs, in the next step

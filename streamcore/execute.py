@@ -184,9 +184,9 @@ def execute_prompt_streaming(
 async def execute_prompt_async(
     prompt_name: str,
     variables: Mapping[str, Any] | None = None,
+    *,
     temperature: float | None = None,
     provider: str | Provider | None = None,
-    *,
     model: str | None = None,
     prompts_dir: str | Path | None = None,
     graph_path: str | Path | None = None,

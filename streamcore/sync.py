@@ -161,15 +161,9 @@ def execute_prompt_streaming(
     return _Iteration[str](execute.execute_prompt_streaming(prompt_name, variables, temperature, provider, **options))
 
 
-def execute_prompt_async(
-    prompt_name: str,
-    variables: Mapping[str, Any] | None = None,
-    temperature: float | None = None,
-    provider: str | Provider | None = None,
-    **options: Any,
-) -> str:
+def execute_prompt_async(prompt_name: str, variables: Mapping[str, Any] | None = None, **options: Any) -> str:
     """Return the whole text of the answer; see `streamcore.execute_prompt_async`. It blocks, for all its name."""
-    return _run(lambda: execute.execute_prompt_async(prompt_name, variables, temperature, provider, **options))
+    return _run(lambda: execute.execute_prompt_async(prompt_name, variables, **options))
 
 
 def execute_prompts_concurrent(prompts: Sequence[Mapping[str, Any]], *, limit: int = 10) -> list[str]:

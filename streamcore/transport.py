@@ -9,7 +9,7 @@ import re
 import ssl
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import anyio
 
@@ -216,10 +216,13 @@ def _is_tls(error: BaseException | None) -> bool:
     return False
 
 
-def response_error(response: httpx2.Response, body: Any, *, provider: str, model: str | None) -> ProviderError:
+def response_error(response: httpx2.Response, body: object, *, provider: str, model: str | None) -> ProviderError:
     """Build the error for a response with status 400 or above; `body` is its JSON or text."""
+    if isinstance(body, list):  # some gateways wrap it in one
+        wrapped = cast("list[object]", body)
+        body = wrapped[0] if wrapped else None
     error = provider_error(
-        body[0] if isinstance(body, list) and body else body,  # some gateways wrap it in a list
+        body,
         status=response.status_code,
         fallback=f"the server answered {response.status_code} {response.reason_phrase}".rstrip(),
         provider=provider,

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import subprocess
 import sys
+import weakref
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -99,6 +100,29 @@ async def test_errors_and_cancellation_pass_through_unregistered() -> None:
     assert sys.get_asyncgen_hooks() == hooks
 
 
+@pytest.mark.anyio
+async def test_an_error_that_passed_through_unregistered_keeps_nothing_alive() -> None:
+    class Thing:
+        pass
+
+    dropped: list[weakref.ref[Thing]] = []
+
+    async def hold() -> None:
+        thing = Thing()
+        dropped.append(weakref.ref(thing))
+        await anyio.sleep_forever()
+
+    gc.collect()
+    gc.disable()  # so that only reference counts can free it
+    try:
+        with anyio.move_on_after(0.01):
+            await unregistered(hold)
+        await anyio.lowlevel.checkpoint()
+        assert dropped[0]() is None
+    finally:
+        gc.enable()
+
+
 class Endless:
     """A provider that never ends and counts what is open."""
 
@@ -142,6 +166,27 @@ async def test_nothing_is_kept_of_streams_that_ended_failed_or_were_dropped() ->
     held = held_here()
     assert held is not None
     assert held.streams == set()
+
+
+@pytest.mark.anyio
+async def test_a_reader_that_is_cancelled_between_two_reads_still_closes_to_the_end() -> None:
+    class Slow(Endless):
+        async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
+            self.open += 1
+            try:
+                yield [Chunk("start")]
+                await anyio.sleep_forever()
+            finally:
+                await anyio.lowlevel.checkpoint()  # as closing a socket takes a turn or two
+                self.open -= 1
+
+    provider = Slow()
+    with anyio.move_on_after(0.01) as scope:
+        async with stream_request(ask(), provider=provider) as stream:
+            await anext(stream)
+            await anyio.sleep_forever()  # the caller's own work
+    assert scope.cancelled_caught
+    assert provider.open == 0
 
 
 @pytest.mark.anyio

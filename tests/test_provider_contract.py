@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +33,19 @@ from streamcore import (
 )
 from streamcore.testing import Answer, PlannedCall, Simulator
 from streamcore.testing.encode import PROMPT_TOKENS
-from tests.support import BACKENDS, GATEWAYS, KEY, RUNS, ask, eventually, provider_at, wait_until, wire_of
+from tests.support import (
+    BACKENDS,
+    GATEWAYS,
+    KEY,
+    RUNS,
+    Vendor,
+    ask,
+    body_of,
+    eventually,
+    provider_at,
+    wait_until,
+    wire_of,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -123,6 +136,10 @@ async def test_the_demo_provider_calls_a_tool(anyio_backend: str) -> None:
     answer = await stream_request(ask(tools=TOOLS), provider=get_provider("demo", rate=0)).collect()
     assert [(call.name, call.parse()) for call in answer.tool_calls] == [("weather", {})]
     assert answer.finish_reason == "tool_calls"
+    answer = await stream_request(ask(tools=TOOLS, tool_choice="clock"), provider="demo").collect()
+    assert [call.name for call in answer.tool_calls] == ["clock"]
+    answer = await stream_request(ask(tools=TOOLS, tool_choice="none"), provider=get_provider("demo", rate=0)).collect()
+    assert (answer.tool_calls, answer.finish_reason) == ((), "stop")
 
 
 @every_provider
@@ -392,6 +409,30 @@ async def test_cancelling_while_the_vendor_says_nothing_leaves_the_request(name:
             await waiting.wait()
             tasks.cancel_scope.cancel()
     assert left == ["POST"]
+    await _looks_unfinished(stream, "")
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_cancelling_while_mistrals_hooks_run_closes_the_response(anyio_backend: str) -> None:
+    """Its SDK gives each response to hooks in a thread before anybody else can close it."""
+    vendor = Vendor(body_of("mistral-chat", SLOW))
+    in_hook, go_on = threading.Event(), threading.Event()
+
+    class Hook:
+        def after_success(self, context: Any, response: Any) -> Any:
+            in_hook.set()
+            go_on.wait(10)
+            return response
+
+    client = Mistral(api_key=KEY, async_client=vendor.client())
+    client.sdk_configuration.__dict__["_hooks"].register_after_success_hook(Hook())
+    stream = stream_request(ask(), provider=get_provider("mistral", model="m", client=client))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stream.collect)
+        await eventually(in_hook.is_set, "the hook was called")
+        tasks.cancel_scope.cancel()
+    go_on.set()
+    assert vendor.bodies[0].closed
     await _looks_unfinished(stream, "")
 
 

@@ -18,6 +18,7 @@ import httpx2
 import openai
 import pytest
 from mistralai.client import Mistral
+from mistralai.client.utils import BackoffStrategy, RetryConfig
 
 from streamcore import (
     AuthenticationError,
@@ -40,7 +41,7 @@ from streamcore import (
 )
 from streamcore.testing import Answer
 from streamcore.testing.encode import frames
-from tests.support import KEY, RUNS, RawServer, Vendor, ask, body_of, require, wire_of
+from tests.support import GATEWAYS, KEY, RUNS, VENDORS, RawServer, Vendor, ask, body_of, require, wire_of
 
 pytestmark = pytest.mark.anyio
 every_provider = pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
@@ -125,6 +126,26 @@ async def test_a_status_becomes_its_class(name: str, status: int, kind: type[Pro
     assert [(attempt.provider, attempt.model) for attempt in error.attempts] == [(name, "m")]
     assert len(vendor.requests) == 1, "the SDK has retried"
     assert vendor.bodies[0].closed
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("name", [*VENDORS, *GATEWAYS])
+@pytest.mark.parametrize("ready", [False, True])
+async def test_no_sdk_retries_whoever_made_its_client(name: str, ready: bool) -> None:
+    vendor = Vendor(b"{}", status=503, headers=[("retry-after", "0")])
+    http = vendor.client()
+    clients: dict[str, Any] = {
+        "anthropic": lambda: anthropic.AsyncAnthropic(api_key=KEY, http_client=http, max_retries=5),
+        "mistral": lambda: Mistral(api_key=KEY, async_client=http, retry_config=eager()),
+    }
+    client = clients.get(name, lambda: openai.AsyncOpenAI(api_key=KEY, http_client=http, max_retries=5))
+    settings = {"client": client()} if ready else {"http_client": http, "api_key": KEY}
+    await failure(get_provider(name, model="m", **settings), OverloadedError)
+    assert len(vendor.requests) == 1
+
+
+def eager() -> RetryConfig:
+    return RetryConfig("backoff", BackoffStrategy(1, 2, 1.0, 1000), retry_connection_errors=True)
 
 
 @every_provider

@@ -92,7 +92,7 @@ BOMBS = [
     "{{ big.translate({120: big}) }}",
     "{{ range(9999) | join(big) }}",
     "{{ big.join(words * 9999) }}",
-    "{{ big.join(range(9999) | map('string')) }}",
+    "{{ ('-' * 5000).join(range(9999) | map('string')) }}",
     "{{ words | map('replace', '', big) | join }}",
     # Formats.
     "{{ '%1000000000d' % 1 }}",

@@ -208,8 +208,9 @@ def test_any_bytes_give_data_or_the_callers_error(text: str | bytes) -> None:
     assert said.startswith(f"{FILE}:")
 
 
+TEXT = st.characters(codec="utf-8", exclude_characters="\x85\u2028\u2029")  # line breaks that PyYAML does not quote
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec="utf-8")),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(TEXT),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abcyn", min_size=1), inner, max_size=3),
     max_leaves=10,
 )

@@ -16,7 +16,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from streamcore.chunk import Chunk, FinishReason, Opaque, ToolCall, Usage, content
 from streamcore.errors import provider_error
 from streamcore.wire.decoder import parse_json
-from streamcore.wire.lenient import count, items, mapping
+from streamcore.wire.lenient import count, is_array, items, mapping
 
 WIRE = "anthropic-messages"
 
@@ -137,7 +137,7 @@ class AnthropicVocabulary:
             case "content_block_delta" if event.delta is not None:
                 self._delta(event.index, event.delta, data, out)
             case "content_block_start" if event.content_block is not UNSET:
-                self._block_start(event.index, cast("Raw", event.content_block), data, out)
+                self._block_start(event.index, event.content_block, data, out)
             case "content_block_stop":
                 self._block_stop(event.index, out)
             case "message_start" if event.message is not None:
@@ -195,7 +195,7 @@ class AnthropicVocabulary:
             case "tool_use":
                 call = open_block.call = ToolCall(block.id, block.name, "", self._calls)
                 self._calls += 1
-                given = "" if block.input is UNSET else bytes(cast("Raw", block.input)).decode()
+                given = "" if block.input is UNSET else bytes(block.input).decode()
                 open_block.input = "" if given.replace(" ", "") in ("{}", "null") else given
                 out.append(content("tool_call", "", index, 0, call))
             case _:
@@ -321,8 +321,8 @@ def _mended(value: Any) -> Any:
     """Return the value with whole floats as integers, and numbers that JSON has no word for as null."""
     if isinstance(value, dict):
         return {key: _mended(item) for key, item in cast("dict[str, Any]", value).items()}
-    if isinstance(value, list):
-        return [_mended(item) for item in cast("list[Any]", value)]
+    if is_array(value):
+        return [_mended(item) for item in value]
     if isinstance(value, float):
         return int(value) if value.is_integer() else (value if math.isfinite(value) else None)
     return value

@@ -46,7 +46,11 @@ class DemoProvider:
         asked = Asked(
             text=users[-1].text if users else "",
             model=VENDOR.resolve_model(request, self._model),
-            tools=[(tool.name, tool.parameters) for tool in request.tools if request.tool_choice != "none"],
+            tools=[
+                (tool.name, tool.parameters)
+                for tool in request.tools
+                if request.tool_choice in (None, "auto", "required", tool.name)
+            ],
             schema=request.output_schema,
             answered=last.text if last is not None and last.role == "tool" else None,
         )

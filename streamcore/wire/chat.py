@@ -15,7 +15,7 @@ from streamcore.errors import provider_error
 from streamcore.wire.chat_lenient import lenient_event
 from streamcore.wire.chat_structs import ChatEvent, Choice, TextEvent
 from streamcore.wire.decoder import DONE, parse_json
-from streamcore.wire.lenient import count, mapping
+from streamcore.wire.lenient import count, is_array, mapping
 from streamcore.wire.reasoning_details import merge_details
 from streamcore.wire.tool_calls import ToolCalls
 
@@ -191,7 +191,7 @@ class ChatVocabulary:
 
     def _thinking(self, thinking: object, number: int, out: list[Chunk]) -> bool:
         extra = False
-        for piece in cast("list[Any]", thinking) if isinstance(thinking, list) else [thinking]:
+        for piece in thinking if is_array(thinking) else [thinking]:
             match piece:
                 case str(text) | {"type": "text", "text": str(text)}:
                     if text:

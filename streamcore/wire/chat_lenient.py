@@ -9,6 +9,7 @@ from typing import Any, cast
 from msgspec import UNSET
 
 from streamcore.wire.chat_structs import CallDelta, ChatEvent, Choice, Delta, Function
+from streamcore.wire.lenient import is_array, items
 
 
 class _Reader:
@@ -50,10 +51,8 @@ class _Reader:
         return None
 
     def items(self, value: object) -> list[Any]:
-        if isinstance(value, list):
-            return cast("list[Any]", value)
-        self.known = self.known and value is None
-        return []
+        self.known = self.known and (value is None or is_array(value))
+        return items(value)
 
     def event(self, value: object) -> ChatEvent:
         given = self.fields(ChatEvent, value)
@@ -85,7 +84,7 @@ class _Reader:
         given = self.fields(Delta, value)
         body = given.get("content")
         return Delta(
-            content=cast("list[Any]", body) if isinstance(body, list) else self.text(body),
+            content=body if is_array(body) else self.text(body),
             tool_calls=[self.call(item) for item in self.items(given.get("tool_calls"))],
             reasoning_content=self.text(given.get("reasoning_content")),
             reasoning=self.text(given.get("reasoning")),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamcore.request import Image, Message, Request, Text, Tool
+from streamcore.wire.lenient import is_array, is_object, items, mapping
 
 WIRE = "openai-chat"
 
@@ -82,15 +83,16 @@ def chat_response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_strict(schema: Any) -> bool:
     """True if every object in the schema closes itself and requires all it lists, as OpenAI's strict mode demands."""
-    if isinstance(schema, list):
-        return all(is_strict(item) for item in schema)  # pyright: ignore[reportUnknownVariableType]
-    if not isinstance(schema, dict):
+    if is_array(schema):
+        return all(map(is_strict, schema))
+    if not is_object(schema):
         return True
-    if schema.get("type") == "object" or "properties" in schema:  # pyright: ignore[reportUnknownMemberType]
-        properties: Any = schema.get("properties", {})  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        if schema.get("additionalProperties") is not False or set(schema.get("required", ())) != set(properties):  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+    fields = schema
+    if fields.get("type") == "object" or "properties" in fields:
+        closed = fields.get("additionalProperties") is False
+        if not closed or set(items(fields.get("required"))) != set(mapping(fields.get("properties"))):
             return False
-    return all(is_strict(value) for value in schema.values())  # pyright: ignore[reportUnknownVariableType]
+    return all(map(is_strict, fields.values()))
 
 
 def _identifier(name: str) -> str:

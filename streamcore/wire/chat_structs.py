@@ -11,6 +11,8 @@ from typing import Any
 
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from streamcore.wire.lenient import is_object
+
 Known = Raw | UnsetType
 _X_GROQ = frozenset({"id", "seed", "usage", "usage_breakdown"})
 
@@ -106,7 +108,7 @@ class Choice(Struct, gc=False, forbid_unknown_fields=True):
     def extras(self) -> bool:
         """True if there is content here that has no normal form."""
         logprobs = self.logprobs
-        if logprobs and (not isinstance(logprobs, dict) or any(logprobs.values())):
+        if logprobs and (not is_object(logprobs) or any(logprobs.values())):
             return True
         if self.delta is None and not (self.message is UNSET and self.text is UNSET):
             return True  # they repeat the delta, but here there is none

@@ -6,22 +6,24 @@ from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 
-def _is_object(value: object) -> TypeGuard[dict[str, Any]]:
+def is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    """True for a JSON object."""
     return isinstance(value, dict)
 
 
-def _is_array(value: object) -> TypeGuard[list[Any]]:
+def is_array(value: object) -> TypeGuard[list[Any]]:
+    """True for a JSON array."""
     return isinstance(value, list)
 
 
 def mapping(value: object) -> Mapping[str, Any]:
     """Return the value if it is a JSON object, else an empty one."""
-    return value if _is_object(value) else {}
+    return value if is_object(value) else {}
 
 
 def items(value: object) -> list[Any]:
     """Return the value if it is a JSON array, else an empty one."""
-    return value if _is_array(value) else []
+    return value if is_array(value) else []
 
 
 def text(value: object) -> str | None:

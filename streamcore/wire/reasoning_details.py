@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
+
+from streamcore.wire.lenient import is_array
 
 _TEXTS = ("text", "summary", "data", "signature")
 
@@ -25,8 +27,8 @@ def merge_details(fragments: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, 
             known = last.get(key)
             if key in _TEXTS and isinstance(value, str) and isinstance(known, str):
                 last[key] = known + value
-            elif key == "thinking" and isinstance(value, list) and isinstance(known, list):
-                last[key] = _join_texts(cast("list[Any]", known), cast("list[Any]", value))
+            elif key == "thinking" and is_array(value) and is_array(known):
+                last[key] = _join_texts(known, value)
             else:
                 last[key] = value
     return tuple(merged)

@@ -56,13 +56,13 @@ class ToolCalls:
     def _find(self, identity: str | None, index: int | None, name: str | None) -> _Call | None:
         """Return the call that a fragment goes on with, None if it opens another."""
         if identity is not None:
-            for call in self._calls:
-                if call.id == identity:
-                    return call
+            for known in self._calls:
+                if known.id == identity:
+                    return known
         if index is None:
             call = self._calls[-1] if self._calls else None
         else:
-            call = next((call for call in reversed(self._calls) if call.index == index), None)
+            call = next((one for one in reversed(self._calls) if one.index == index), None)
         if call is None:
             return None
         other_id = identity is not None and call.id is not None

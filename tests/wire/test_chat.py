@@ -851,10 +851,7 @@ UNKNOWN = [
     pytest.param(chunk({"content": "Hello"}, prompt_filter_results=[{"prompt_index": 0}]), id="prompt filter results"),
     pytest.param(chunk({"content": "Hello"}, citations=["https://example.org"]), id="citations of the event"),
     pytest.param(chunk({"content": "Hello"}, search_results=[{"title": "T"}]), id="search results"),
-    pytest.param(
-        {"choices": [choice({"content": "Hello"}, index=0.0)], "citations": ["u"]}, id="citations of a misfit"
-    ),  # type: ignore[arg-type]
-    pytest.param(chunk({"content": "Hello"}, id=12.5), id="an id that is no string"),
+    pytest.param({"choices": [{**choice({"content": "Hello"}), "index": 0.0}], "citations": ["u"]}, id="of a misfit"),
     pytest.param(chunk({"content": "Hello", "function_call": {"name": "f", "arguments": "{}"}}), id="a function call"),
     pytest.param(chunk({"content": "Hello", "audio": {"data": "UklG"}}), id="audio"),
     pytest.param(chunk({"content": "Hello", "images": [{"image_url": {"url": "data:"}}]}), id="images"),
@@ -864,7 +861,7 @@ UNKNOWN = [
     pytest.param(chunk({"content": "Hello", "tool_calls": "f"}), id="tool calls that are no list"),
     pytest.param({**chunk({"content": "Hello"}), "usage": 5}, id="usage that is no object"),
     pytest.param({"choices": [choice({"content": "Hello"}), "x"]}, id="a choice that is no object"),
-    pytest.param({"choices": [choice({"content": "Hello"}, index="first")]}, id="an index that is no number"),  # type: ignore[arg-type]
+    pytest.param({"choices": [{**choice({"content": "Hello"}), "index": "first"}]}, id="an index that is no number"),
     pytest.param({"choices": [{**choice({"content": "Hello"}), "finish_reason": 1}]}, id="a finish reason likewise"),
 ]
 
