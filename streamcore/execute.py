@@ -64,7 +64,7 @@ def stream_request(
             on_interrupt=on_interrupt,
         )
 
-    return Stream(prepare)
+    return Stream(prepare, restarts=on_interrupt == "restart")
 
 
 def stream_prompt(
@@ -129,7 +129,7 @@ def stream_prompt(
             on_interrupt=on_interrupt,
         )
 
-    return Stream(prepare)
+    return Stream(prepare, restarts=on_interrupt == "restart")
 
 
 def _given(block: BaseModel | None) -> dict[str, Any] | None:

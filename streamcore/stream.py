@@ -10,7 +10,7 @@ from typing import Self
 from streamcore.chunk import Chunk
 from streamcore.closing import Held, held_open, unregistered
 from streamcore.completion import Completion
-from streamcore.errors import ContentRefused, StreamInterrupted
+from streamcore.errors import ConfigError, ContentRefused, StreamInterrupted
 from streamcore.pipeline.clocks import Clocks, Timeouts
 from streamcore.pipeline.retry import Fallback, OnInterrupt, Retries, Target
 from streamcore.pipeline.run import Run
@@ -44,8 +44,9 @@ class Stream:
     out of a bare `async for` does so within a turn of the loop after the last reference is gone.
     """
 
-    def __init__(self, prepare: Prepare) -> None:
+    def __init__(self, prepare: Prepare, *, restarts: bool = False) -> None:
         self._prepare = prepare
+        self._restarts = restarts
         self._run: Run | None = None
         self._source: AsyncGenerator[list[Chunk]] | None = None
         self._held: Held | None = None
@@ -63,7 +64,15 @@ class Stream:
         return self._run.fold.completion(complete=self._complete, attempts=self._run.attempts)
 
     def text(self) -> TextStream:
-        """Iterate over the text instead: non-empty `str`, a refusal's text included."""
+        """Iterate over the text instead: non-empty `str`, a refusal's text included.
+
+        Raises:
+            ConfigError: the stream was opened with `on_interrupt="restart"`, which text alone cannot tell.
+        """
+        if self._restarts:
+            raise ConfigError(
+                "on_interrupt='restart' needs a reader of chunks: text alone cannot say that what came before is void"
+            )
         return TextStream(self)
 
     async def collect(self) -> Completion:

@@ -9,7 +9,6 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -117,37 +116,14 @@ def _run(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return asyncio.run(start())
 
 
-def stream_request(request: Request, *, provider: str | Provider, include_raw: bool = False) -> SyncStream:
+def stream_request(request: Request, *, provider: str | Provider, **options: Any) -> SyncStream:
     """Return the stream of the answer to a request; see `streamcore.stream_request`."""
-    return SyncStream(execute.stream_request(request, provider=provider, include_raw=include_raw))
+    return SyncStream(execute.stream_request(request, provider=provider, **options))
 
 
-def stream_prompt(
-    prompt_name: str,
-    variables: Mapping[str, Any] | None = None,
-    *,
-    provider: str | Provider | None = None,
-    model: str | None = None,
-    temperature: float | None = None,
-    prompts_dir: str | Path | None = None,
-    graph_path: str | Path | None = None,
-    state: Mapping[str, Any] | None = None,
-    include_raw: bool = False,
-) -> SyncStream:
+def stream_prompt(prompt_name: str, variables: Mapping[str, Any] | None = None, **options: Any) -> SyncStream:
     """Return the stream of the answer to a prompt file; see `streamcore.stream_prompt`."""
-    return SyncStream(
-        execute.stream_prompt(
-            prompt_name,
-            variables,
-            provider=provider,
-            model=model,
-            temperature=temperature,
-            prompts_dir=prompts_dir,
-            graph_path=graph_path,
-            state=state,
-            include_raw=include_raw,
-        )
-    )
+    return SyncStream(execute.stream_prompt(prompt_name, variables, **options))
 
 
 def execute_prompt_streaming(

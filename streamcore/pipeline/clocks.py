@@ -80,7 +80,9 @@ class Clocks:
         "_spent",
         "_stall",
         "_total",
+        "flow",
         "interrupt",
+        "limit",
         "stopped",
     )
 
@@ -93,19 +95,17 @@ class Clocks:
         self._stall = timeouts.stall or math.inf
         self._silence = timeouts.silence or math.inf
         self._total = timeouts.total or math.inf
+        self.flow = min(self._stall, self._silence) if timeouts.total is None else -1.0
+        """The limit of every read while content flows and nothing counts the whole: then a read changes nothing."""
         self._spent = 0.0
-        self._since_content = 0.0
-        self._begun = False
+        self.restart()
 
     def restart(self) -> None:
         """Begin anew with another attempt; only `total` goes on."""
         self._since_content = 0.0
         self._begun = False
-
-    @property
-    def left(self) -> float:
-        """Seconds until `total` runs out."""
-        return self._total - self._spent
+        self.limit = self._limit()
+        """How many seconds the next read may take."""
 
     def stop(self) -> None:
         """End the stream where it is, the read that is under way included."""
@@ -113,26 +113,28 @@ class Clocks:
         if self.interrupt is not None:
             self.interrupt()
 
-    def limit(self) -> float:
-        """Return how many seconds the next read may take."""
-        content = (self._stall if self._begun else self._first) - self._since_content
-        limit = content if content < self._silence else self._silence  # noqa: FURB136  half the price of min()
-        left = self._total - self._spent
-        return limit if limit < left else left  # noqa: FURB136
+    @property
+    def left(self) -> float:
+        """Seconds until `total` runs out."""
+        return self._total - self._spent
 
     def read(self, chunks: Iterable[Chunk], seconds: float) -> None:
         """Note that a read took so long and brought these chunks."""
         self._spent += seconds
-        for chunk in chunks:
-            if chunk.kind in CONTENT_KINDS:
-                self._begun = True
-                self._since_content = 0.0
-                return
-        self._since_content += seconds
+        if any(chunk.kind in CONTENT_KINDS for chunk in chunks):
+            self._begun = True
+            self._since_content = 0.0
+        else:
+            self._since_content += seconds
+        self.limit = self._limit()
 
     def spend(self, seconds: float) -> None:
         """Count a pause between attempts."""
         self._spent += seconds
+
+    def _limit(self) -> float:
+        content = (self._stall if self._begun else self._first) - self._since_content
+        return min(content, self._silence, self._total - self._spent)
 
     def ran_out(self, came: str) -> StreamTimeout:
         """Return the error for a read that took longer than `limit()`; `came` says what had arrived."""
@@ -153,43 +155,39 @@ class Clocks:
 class Alarm:
     """Cancel the task that waits, when its time is over: one timer for a whole stream, moved only when it fires.
 
-    For asyncio. A timeout armed and disarmed around every read costs more than reading; here each read stores a
-    deadline, and the timer looks at it when it fires. `Task.uncancel` keeps this apart from a real cancellation, as
-    in `asyncio.timeout`.
+    For asyncio. A timeout armed and disarmed around every read costs more than reading. Here each read only notes who
+    reads and since when; the timer looks at that when it fires, and goes off again when the time could be over at the
+    earliest. `Task.uncancel` keeps this apart from a real cancellation, as in `asyncio.timeout`.
     """
 
-    __slots__ = ("_cancelling", "_deadline", "_handle", "_loop", "_rang", "_task", "now")
+    __slots__ = ("_cancelling", "_clocks", "_handle", "_rang", "loop", "now", "start", "task")
 
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.now: Callable[[], float] = self._loop.time
-        self._deadline = math.inf
-        self._task: asyncio.Task[Any] | None = None
+    def __init__(self, clocks: Clocks) -> None:
+        self._clocks = clocks
+        self.loop = asyncio.get_running_loop()
+        self.now: Callable[[], float] = self.loop.time
+        self.start = 0.0
+        """When the read that is under way began."""
+        self.task: asyncio.Task[Any] | None = None
+        """Who reads; None between two reads."""
         self._handle: asyncio.TimerHandle | None = None
         self._rang = False
         self._cancelling = 0
 
-    def set(self, deadline: float) -> None:
-        """Watch the current task until `clear`."""
-        self._deadline = deadline
-        self._task = asyncio.current_task()
-        if self._handle is None or self._handle.when() > deadline:
-            self._start()
-
-    def clear(self) -> None:
-        """Watch nobody; the timer may fire and will do nothing."""
-        self._task = None
+    def limit_changed(self) -> None:
+        """Look at the clocks again: the next read may take less time than the one before."""
+        self.stop()
+        self._look_at(self.now() + self._clocks.limit)
 
     def ring(self) -> None:
         """Cancel the watched task now."""
-        if self._task is not None and not self._rang:
+        if self.task is not None and not self._rang:
             self._rang = True
-            self._cancelling = self._task.cancelling()
-            self._task.cancel()
+            self._cancelling = self.task.cancelling()
+            self.task.cancel()
 
     def stop(self) -> None:
         """Take the timer back."""
-        self._task = None
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
@@ -202,72 +200,42 @@ class Alarm:
         task = asyncio.current_task()
         return task is not None and task.uncancel() <= self._cancelling
 
-    def _start(self) -> None:
-        if self._handle is not None:
-            self._handle.cancel()
-        self._handle = None if self._deadline == math.inf else self._loop.call_at(self._deadline, self._fire)
+    def _look_at(self, time: float) -> None:
+        if time != math.inf:
+            self._handle = self.loop.call_at(time, self._look)
 
-    def _fire(self) -> None:
-        self._handle = None
-        if self._task is None:
-            return
-        if self._loop.time() < self._deadline:
-            self._start()
+    def _look(self) -> None:
+        now = self.now()
+        # A reader who is busy elsewhere has all the time of the next read.
+        over = (now if self.task is None else self.start) + self._clocks.limit
+        if over > now:
+            self._look_at(over)
         else:
+            self._handle = None
             self.ring()
 
 
-def timed(source: AsyncGenerator[list[Chunk]], clocks: Clocks, came: Callable[[], str]) -> AsyncGenerator[list[Chunk]]:
-    """Return the source with each of its reads under the clocks; `came` is asked when one runs out.
+def alarm(clocks: Clocks) -> Alarm | None:
+    """Return an alarm for the running loop, None under trio, where `timed` does its work."""
+    trio = sys.modules.get("trio")
+    return None if trio is not None and trio.lowlevel.in_trio_task() else Alarm(clocks)
+
+
+async def timed(
+    source: AsyncGenerator[list[Chunk]], clocks: Clocks, came: Callable[[], str]
+) -> AsyncGenerator[list[Chunk]]:
+    """Yield from the source with each of its reads in a cancel scope of its own: for trio.
 
     A stream that is stopped ends here as if it had no more to read.
 
     Raises:
-        StreamTimeout: a clock ran out; the source is closed.
+        StreamTimeout: a clock ran out; `came` says what had arrived.
     """
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_task():
-        return _timed_by_scope(source, clocks, came)
-    return _timed_by_alarm(source, clocks, came)
-
-
-async def _timed_by_alarm(
-    source: AsyncGenerator[list[Chunk]], clocks: Clocks, came: Callable[[], str]
-) -> AsyncGenerator[list[Chunk]]:
-    alarm = Alarm()
-    clocks.interrupt = alarm.ring
-    now = alarm.now
-    try:
-        async with aclosing(source):
-            while not clocks.stopped:
-                start = now()
-                alarm.set(start + clocks.limit())
-                try:
-                    chunks = await anext(source)
-                except StopAsyncIteration:
-                    return
-                except asyncio.CancelledError:
-                    if not alarm.rang():
-                        raise
-                    if clocks.stopped:
-                        return
-                    raise clocks.ran_out(came()) from None
-                finally:
-                    alarm.clear()
-                clocks.read(chunks, now() - start)
-                yield chunks
-    finally:
-        alarm.stop()
-
-
-async def _timed_by_scope(
-    source: AsyncGenerator[list[Chunk]], clocks: Clocks, came: Callable[[], str]
-) -> AsyncGenerator[list[Chunk]]:
     async with aclosing(source):
         while not clocks.stopped:
             start = anyio.current_time()
             chunks: list[Chunk] | None = None
-            with anyio.CancelScope(deadline=start + clocks.limit()) as scope:
+            with anyio.CancelScope(deadline=start + clocks.limit) as scope:
                 clocks.interrupt = scope.cancel
                 chunks = await anext(source, _NO_MORE)
             if chunks is None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+from asyncio import CancelledError, current_task
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 
 import anyio
 
-from streamcore.chunk import Chunk
+from streamcore.chunk import CONTENT_KINDS, Chunk
+from streamcore.closing import unregistered
 from streamcore.completion import Attempt, Fold
 from streamcore.errors import ProviderError, StreamcoreError, StreamInterrupted
-from streamcore.pipeline.clocks import Clocks, timed
+from streamcore.pipeline.clocks import Clocks, alarm, timed
 from streamcore.pipeline.retry import Retries, Target
 from streamcore.pipeline.temperature import with_temperature
 
@@ -42,39 +44,79 @@ class Run:
 
     async def chunks(self) -> AsyncGenerator[list[Chunk]]:
         """Yield the chunks of every read, of as many attempts as it takes."""
-        while True:
-            target = self._retries.target
-            try:
-                async with aclosing(self._reads(target)) as source:
-                    async for chunks in source:
-                        self.fold.add(chunks)
-                        yield chunks
-                if not self.fold.finished and not self._clocks.stopped:
-                    raise StreamInterrupted(
-                        f"the stream of provider {target.provider.name!r} ended without its terminal mark; "
-                        "what arrived is in .partial"
-                    )
-            except StreamcoreError as error:
-                self._note(target, error)
-                pause = self._retries.next_pause(error, content=self.fold.has_content, left=self._clocks.left)
-                if pause is None:
-                    self._finish(error)
-                    raise
-                log.info("trying again in %.1f s after %s", pause, error)
-            else:
-                self._note(target, None)
-                return
-            await anyio.sleep(pause)
-            self._clocks.spend(pause)
-            self._clocks.restart()
-            if self.fold.begun:  # the reader has seen something of the attempt that failed
-                restart = [Chunk("restart")]
-                self.fold.add(restart)
-                yield restart
+        clocks, bell = self._clocks, alarm(self._clocks)
+        if bell is not None:
+            clocks.interrupt = bell.ring
+        try:
+            while True:
+                target = self._retries.target
+                source = with_temperature(target.provider, target.request)
+                reads = timed(source, clocks, self._came) if bell is None else source
+                try:
+                    async with aclosing(reads):
+                        reading: Awaitable[list[Chunk]] = unregistered(reads.__anext__)
+                        if bell is not None:
+                            bell.limit_changed()
+                        while True:
+                            # Every token passes here, so the alarm is worked by hand: a generator around the reads,
+                            # or a method for each of these lines, would cost as much as all of it does.
+                            if bell is not None:
+                                bell.start = bell.now()
+                                bell.task = current_task(bell.loop)
+                            try:
+                                chunks = await reading
+                            except StopAsyncIteration:
+                                break
+                            except CancelledError:
+                                if bell is None or not bell.rang():
+                                    raise
+                                if clocks.stopped:
+                                    break
+                                raise clocks.ran_out(self._came()) from None
+                            if bell is not None:
+                                bell.task = None
+                                if clocks.limit != clocks.flow or not chunks or chunks[0].kind not in CONTENT_KINDS:
+                                    clocks.read(chunks, bell.now() - bell.start)
+                                    bell.limit_changed()
+                            self.fold.add(chunks)
+                            yield chunks
+                            if clocks.stopped:
+                                break
+                            reading = anext(reads)
+                    self._check(target)
+                except StreamcoreError as error:
+                    pause = self._next_pause(target, error)
+                else:
+                    return
+                await anyio.sleep(pause)
+                clocks.spend(pause)
+                clocks.restart()
+                if self.fold.begun:  # the reader has seen something of the attempt that failed
+                    restart = [Chunk("restart")]
+                    self.fold.add(restart)
+                    yield restart
+        finally:
+            if bell is not None:
+                bell.stop()
 
-    def _reads(self, target: Target) -> AsyncGenerator[list[Chunk]]:
-        source = with_temperature(target.provider, target.request)
-        return timed(source, self._clocks, self._came)
+    def _check(self, target: Target) -> None:
+        """Let a stream end only if the vendor marked its end, or the reader wanted it."""
+        if not self.fold.finished and not self._clocks.stopped:
+            raise StreamInterrupted(
+                f"the stream of provider {target.provider.name!r} ended without its terminal mark; "
+                "what arrived is in .partial"
+            )
+        self._note(target, None)
+
+    def _next_pause(self, target: Target, error: StreamcoreError) -> float:
+        """Return how long to wait before the next attempt, or raise the error, which is then the last."""
+        self._note(target, error)
+        pause = self._retries.next_pause(error, content=self.fold.has_content, left=self._clocks.left)
+        if pause is None:
+            self._finish(error)
+            raise error
+        log.info("trying again in %.1f s after %s", pause, error)
+        return pause
 
     def _came(self) -> str:
         """Say what there is so far, for the message of a clock."""

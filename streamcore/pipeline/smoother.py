@@ -149,7 +149,10 @@ class Smoother:
     def _emit_if_due(self, now: float, out: list[Chunk]) -> None:
         if self._length >= self._size and now >= self._emitted + self._interval:
             end = self._length if self._length >= LONGEST else self._last_boundary()
-            if end:
+            # What stays behind must be able to wait for the interval again before the source counts as quiet; if
+            # it cannot, all of it waits for that moment.
+            early = end < self._length and self._arrived + self._quiet < now + self._interval
+            if end and not early:
                 self._emit(end, now, out)
             else:
                 self._stuck = self._length
