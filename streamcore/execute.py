@@ -14,7 +14,7 @@ from streamcore.errors import ConfigError
 from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.retry import Fallback, OnInterrupt, Target
 from streamcore.pipeline.smoother import StreamOptions
-from streamcore.provider import Provider, get_provider
+from streamcore.provider import Provider, get_provider, provider_names, vendor
 from streamcore.request import Request
 from streamcore.stream import Plan, Stream, TextStream
 
@@ -90,7 +90,8 @@ def stream_prompt(
         prompt_name: the file's name without `.yaml`, folders with `/`.
         variables: what its placeholders stand for.
         provider, model, temperature: go before what the file says; then come the environment (`STREAMCORE_PROVIDER`
-            or `PROVIDER`, `<NAME>_MODEL`), the provider's default model, and 0.7.
+            or `PROVIDER`, `<NAME>_MODEL`), the provider's default model, and 0.7. A provider of another vendor
+            than the file's takes nothing from the file's `model`.
         prompts_dir: where to look first; else `$STREAMCORE_PROMPTS_DIR`, else `./prompts`.
         graph_path: a graph file beside which to look.
         state: what `state.x` in the prompt reads.
@@ -112,6 +113,8 @@ def stream_prompt(
         prompt = load_prompt(prompt_name, prompts_dir=prompts_dir, graph_path=graph_path)
         request = build_request(prompt, variables, state=state, model=model, temperature=temperature)
         chosen = provider or prompt.file.provider or _environment_provider()
+        if model is None and prompt.file.provider and chosen and _family(chosen) != _family(prompt.file.provider):
+            request = replace(request, model=None)  # the file's model is a name of the file's vendor
         if chosen is None:
             raise ConfigError(
                 f"no provider for prompt {prompt_name!r}; give provider= in the call, `provider:` in "
@@ -130,6 +133,13 @@ def stream_prompt(
         )
 
     return Stream(prepare, restarts=on_interrupt == "restart")
+
+
+def _family(provider: str | Provider) -> str:
+    """Return the name under which a vendor's providers share keys and models, as both APIs of one vendor do."""
+    name = provider if isinstance(provider, str) else provider.name
+    known = vendor(name) if name in provider_names() else None
+    return name if known is None else known.settings or name
 
 
 def _given(block: BaseModel | None) -> dict[str, Any] | None:

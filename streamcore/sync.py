@@ -67,19 +67,24 @@ class _Iteration(Generic[T]):
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if self._runner is not None:
-            self.close()
-
-
-class SyncStream(_Iteration[Chunk]):
-    """A `Stream` for plain `for` and `with`."""
-
     @property
     def partial(self) -> Completion:
         """The answer as far as it has come."""
         partial: Completion = self._source.partial
         return partial
+
+    def __del__(self) -> None:
+        # At the interpreter's end the sockets close with the process; there is no loop to close them properly.
+        if self._runner is not None and not sys.is_finalizing():
+            self.close()
+
+
+class SyncTextStream(_Iteration[str]):
+    """A `TextStream` for plain `for` and `with`."""
+
+
+class SyncStream(_Iteration[Chunk]):
+    """A `Stream` for plain `for` and `with`."""
 
     def text(self) -> Iterator[str]:
         """Iterate over the text: non-empty `str`."""
@@ -132,9 +137,9 @@ def execute_prompt_streaming(
     temperature: float | None = None,
     provider: str | Provider | None = None,
     **options: Any,
-) -> Iterator[str]:
+) -> SyncTextStream:
     """Stream the text of the answer; see `streamcore.execute_prompt_streaming`."""
-    return _Iteration[str](execute.execute_prompt_streaming(prompt_name, variables, temperature, provider, **options))
+    return SyncTextStream(execute.execute_prompt_streaming(prompt_name, variables, temperature, provider, **options))
 
 
 def execute_prompt_async(prompt_name: str, variables: Mapping[str, Any] | None = None, **options: Any) -> str:

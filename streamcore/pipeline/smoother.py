@@ -48,7 +48,7 @@ class StreamOptions:
         _check("emit_interval", interval, timed, "milliseconds, 0 or more")
         _check("boundary", self.boundary, self.boundary in ("none", "word", "line"), "'none', 'word' or 'line'")
         _check("first", self.first, self.first in ("immediate", "buffered"), "'immediate' or 'buffered'")
-        _check("include_metadata", metadata, isinstance(metadata, bool), "true or false")
+        _check("include_metadata", metadata, type(metadata) is bool, "true or false")
 
     @classmethod
     def of(cls, value: StreamOptions | Mapping[str, Any]) -> StreamOptions:
