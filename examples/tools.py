@@ -9,7 +9,7 @@ import asyncio
 import json
 import sys
 
-from streamcore import Message, Request, Tool, stream_request
+from streamcore import Message, Request, StreamcoreError, Tool, stream_request
 
 WEATHER = Tool(
     name="weather",
@@ -55,4 +55,7 @@ async def main(provider: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "demo"))
+    try:
+        asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "demo"))
+    except StreamcoreError as error:
+        sys.exit(f"{type(error).__name__}: {error}")

@@ -36,6 +36,8 @@ from streamcore.execute import (
     stream_prompt,
     stream_request,
 )
+from streamcore.pipeline.clocks import Timeouts
+from streamcore.pipeline.smoother import StreamOptions
 from streamcore.provider import Provider, get_provider, provider_names
 from streamcore.request import Image, Message, Request, Text, Tool
 from streamcore.stream import Stream, TextStream
@@ -75,11 +77,13 @@ __all__ = [
     "Stream",
     "StreamError",
     "StreamInterrupted",
+    "StreamOptions",
     "StreamTimeout",
     "StreamcoreError",
     "Text",
     "TextStream",
     "ThreadConflict",
+    "Timeouts",
     "Tool",
     "ToolCall",
     "Usage",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamcore.chunk import Chunk, FinishReason, Opaque, ToolCall, Usage
+from streamcore.chunk import CONTENT_KINDS, Chunk, FinishReason, Opaque, ToolCall, Usage
 from streamcore.request import Message
 
 
@@ -115,6 +115,9 @@ def _merge(fragments: list[ToolCall]) -> ToolCall:
     )
 
 
+_AT_ONCE = 64
+
+
 class Fold:
     """Sum up chunks as they pass; `completion()` may be asked for at any time.
 
@@ -122,35 +125,45 @@ class Fold:
     `position`; a `restart` voids everything before it.
     """
 
-    __slots__ = ("_answers", "_first", "_start", "_usage", "finished")
+    __slots__ = ("_answers", "_content", "_finished", "_first", "_new", "_start", "_usage")
 
     def __init__(self) -> None:
-        self.finished = False
-        self._reset()
+        self._new: list[Sequence[Chunk]] = []
+        self.reset()
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Forget everything: the answer begins anew."""
+        self._new.clear()
+        self._content = False
+        self._finished = False
         self._first = _Answer()
         self._answers: dict[int, _Answer] = {0: self._first}
         self._start: Chunk | None = None
         self._usage: Usage | None = None
-        self.finished = False
 
-    def add(self, chunks: Iterable[Chunk]) -> None:
+    def add(self, chunks: Sequence[Chunk]) -> None:
         """Take in the chunks of one network read."""
-        append = self._first.text.append
-        for chunk in chunks:
-            if chunk.kind == "text" and chunk.choice == 0:
-                append(chunk.text)
-            else:
-                self._add(chunk)
-                append = self._first.text.append
+        self._new.append(chunks)  # summing up many at once is cheaper, and mostly nobody asks in between
+        if len(self._new) >= _AT_ONCE:
+            self._sum_up()
+
+    def _sum_up(self) -> None:
+        new, self._new = self._new, []
+        for chunks in new:
+            for chunk in chunks:
+                if chunk.kind == "text" and chunk.choice == 0:
+                    self._first.text.append(chunk.text)
+                else:
+                    self._add(chunk)
 
     def _add(self, chunk: Chunk) -> None:
         if chunk.kind == "restart":
-            self._reset()
+            self.reset()
             return
+        if chunk.kind in CONTENT_KINDS:
+            self._content = True
         if chunk.kind == "finish":
-            self.finished = True
+            self._finished = True
         elif chunk.kind == "start" and self._start is None:
             self._start = chunk
         if chunk.usage is not None:
@@ -163,8 +176,26 @@ class Fold:
         else:
             answer.add(chunk)
 
+    @property
+    def finished(self) -> bool:
+        """True once a `finish` chunk has come."""
+        self._sum_up()
+        return self._finished
+
+    @property
+    def has_content(self) -> bool:
+        """True once anything of the answer itself has come."""
+        self._sum_up()
+        return self._content or bool(self._first.text)
+
+    @property
+    def begun(self) -> bool:
+        """True once anything at all has come."""
+        return self.has_content or self._start is not None or self._usage is not None
+
     def completion(self, *, complete: bool, attempts: tuple[Attempt, ...] = ()) -> Completion:
         """Return what has come so far; `complete` is the caller's word that the vendor marked the end."""
+        self._sum_up()
         start = self._start
         common: dict[str, Any] = {
             "complete": complete,

@@ -6,32 +6,65 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from streamcore.errors import ConfigError
-from streamcore.provider import Provider, get_provider
+from streamcore.pipeline.clocks import Timeouts
+from streamcore.pipeline.retry import Fallback, OnInterrupt, Target
+from streamcore.pipeline.smoother import StreamOptions
+from streamcore.provider import Provider, get_provider, provider_names, vendor
 from streamcore.request import Request
-from streamcore.stream import Stream, TextStream
+from streamcore.stream import Plan, Stream, TextStream
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+TimeoutsLike = Timeouts | Mapping[str, Any]
+OptionsLike = StreamOptions | Mapping[str, Any]
 
 
-def stream_request(request: Request, *, provider: str | Provider, include_raw: bool = False) -> Stream:
+def stream_request(
+    request: Request,
+    *,
+    provider: str | Provider,
+    timeouts: TimeoutsLike | None = None,
+    stream_options: OptionsLike | None = None,
+    max_retries: int = 2,
+    fallback: Sequence[Fallback] | None = None,
+    on_interrupt: OnInterrupt = "raise",
+    include_raw: bool = False,
+) -> Stream:
     """Return the stream of the answer to a request.
 
     Args:
         request: what to ask.
         provider: a name, as in `get_provider`, or a ready provider.
+        timeouts: four clocks in seconds, see `Timeouts`; keys that are left out keep their defaults.
+        stream_options: how text is gathered before it comes out, see `StreamOptions`; without, not at all.
+        max_retries: how often to try again before the first content, after errors that may pass: 408, 409, 429,
+            5xx, a lost connection, a late first token. With a pause that doubles, or the vendor's Retry-After.
+        fallback: whom to ask then, in turn: `"mistral"`, `"openai/gpt-x"`, `{"provider": ..., "model": ...}`.
+        on_interrupt: `restart` begins the answer again when it breaks after content has come, behind a chunk
+            `restart` that voids what came before it.
         include_raw: give every chunk its event's JSON in `raw`.
 
     Nothing happens until the stream is used; see `Stream` for what is raised then.
     """
 
-    def prepare() -> tuple[Provider, Request]:
+    def prepare() -> Plan:
         found = get_provider(provider) if isinstance(provider, str) else provider
-        return found, replace(request, include_raw=True) if include_raw else request
+        return Plan(
+            Target(found, replace(request, include_raw=True) if include_raw else request),
+            timeouts=Timeouts.of(timeouts),
+            options=None if stream_options is None else StreamOptions.of(stream_options),
+            max_retries=max_retries,
+            fallback=tuple(fallback or ()),
+            on_interrupt=on_interrupt,
+        )
 
-    return Stream(prepare)
+    return Stream(prepare, restarts=on_interrupt == "restart")
 
 
 def stream_prompt(
@@ -44,6 +77,11 @@ def stream_prompt(
     prompts_dir: str | Path | None = None,
     graph_path: str | Path | None = None,
     state: Mapping[str, Any] | None = None,
+    timeouts: TimeoutsLike | None = None,
+    stream_options: OptionsLike | None = None,
+    max_retries: int = 2,
+    fallback: Sequence[Fallback] | None = None,
+    on_interrupt: OnInterrupt = "raise",
     include_raw: bool = False,
 ) -> Stream:
     """Return the stream of the answer to a prompt file.
@@ -52,10 +90,13 @@ def stream_prompt(
         prompt_name: the file's name without `.yaml`, folders with `/`.
         variables: what its placeholders stand for.
         provider, model, temperature: go before what the file says; then come the environment (`STREAMCORE_PROVIDER`
-            or `PROVIDER`, `<NAME>_MODEL`), the provider's default model, and 0.7.
+            or `PROVIDER`, `<NAME>_MODEL`), the provider's default model, and 0.7. A provider of another vendor
+            than the file's takes nothing from the file's `model`.
         prompts_dir: where to look first; else `$STREAMCORE_PROMPTS_DIR`, else `./prompts`.
         graph_path: a graph file beside which to look.
         state: what `state.x` in the prompt reads.
+        timeouts, stream_options, fallback: go before the prompt's own keys of these names; see `stream_request`, also
+            for `max_retries` and `on_interrupt`.
         include_raw: give every chunk its event's JSON in `raw`.
 
     Nothing happens until the stream is used; then, besides what `Stream` raises:
@@ -66,21 +107,44 @@ def stream_prompt(
         ConfigError: no provider or model is named anywhere.
     """
 
-    def prepare() -> tuple[Provider, Request]:
+    def prepare() -> Plan:
         from streamcore.prompts import build_request, load_prompt
 
         prompt = load_prompt(prompt_name, prompts_dir=prompts_dir, graph_path=graph_path)
         request = build_request(prompt, variables, state=state, model=model, temperature=temperature)
         chosen = provider or prompt.file.provider or _environment_provider()
+        if model is None and prompt.file.provider and chosen and _family(chosen) != _family(prompt.file.provider):
+            request = replace(request, model=None)  # the file's model is a name of the file's vendor
         if chosen is None:
             raise ConfigError(
                 f"no provider for prompt {prompt_name!r}; give provider= in the call, `provider:` in "
                 f"{prompt.source.path}, or set STREAMCORE_PROVIDER. Without a key or network, take 'demo'"
             )
         found = get_provider(chosen) if isinstance(chosen, str) else chosen
-        return found, replace(request, include_raw=True) if include_raw else request
+        file = prompt.file
+        options = stream_options if stream_options is not None else _given(file.stream_options)
+        return Plan(
+            Target(found, replace(request, include_raw=True) if include_raw else request),
+            timeouts=Timeouts.of(timeouts if timeouts is not None else _given(file.timeouts)),
+            options=None if options is None else StreamOptions.of(options),
+            max_retries=max_retries,
+            fallback=tuple(file.fallbacks() if fallback is None else fallback),
+            on_interrupt=on_interrupt,
+        )
 
-    return Stream(prepare)
+    return Stream(prepare, restarts=on_interrupt == "restart")
+
+
+def _family(provider: str | Provider) -> str:
+    """Return the name under which a vendor's providers share keys and models, as both APIs of one vendor do."""
+    name = provider if isinstance(provider, str) else provider.name
+    known = vendor(name) if name in provider_names() else None
+    return name if known is None else known.settings or name
+
+
+def _given(block: BaseModel | None) -> dict[str, Any] | None:
+    """Return the keys of a block that its file has."""
+    return None if block is None else block.model_dump(exclude_unset=True)
 
 
 def _environment_provider() -> str | None:
@@ -97,6 +161,10 @@ def execute_prompt_streaming(
     prompts_dir: str | Path | None = None,
     graph_path: str | Path | None = None,
     state: Mapping[str, Any] | None = None,
+    timeouts: TimeoutsLike | None = None,
+    stream_options: OptionsLike | None = None,
+    max_retries: int = 2,
+    fallback: Sequence[Fallback] | None = None,
 ) -> TextStream:
     """Stream the text of the answer, for a bare `async for token in ...`.
 
@@ -115,6 +183,10 @@ def execute_prompt_streaming(
         prompts_dir=prompts_dir,
         graph_path=graph_path,
         state=state,
+        timeouts=timeouts,
+        stream_options=stream_options,
+        max_retries=max_retries,
+        fallback=fallback,
     )
     return TextStream(stream, refusals_raise=True)
 
@@ -129,6 +201,9 @@ async def execute_prompt_async(
     prompts_dir: str | Path | None = None,
     graph_path: str | Path | None = None,
     state: Mapping[str, Any] | None = None,
+    timeouts: TimeoutsLike | None = None,
+    max_retries: int = 2,
+    fallback: Sequence[Fallback] | None = None,
 ) -> str:
     """Return the whole text of the answer; arguments and errors are those of `execute_prompt_streaming`."""
     stream = execute_prompt_streaming(
@@ -140,6 +215,9 @@ async def execute_prompt_async(
         prompts_dir=prompts_dir,
         graph_path=graph_path,
         state=state,
+        timeouts=timeouts,
+        max_retries=max_retries,
+        fallback=fallback,
     )
     async with stream:
         return "".join([text async for text in stream])
@@ -191,6 +269,9 @@ _KEYS = frozenset(
         "prompts_dir",
         "graph_path",
         "state",
+        "timeouts",
+        "max_retries",
+        "fallback",
     }
 )
 

@@ -30,8 +30,30 @@ class ToolBlock(FileModel):
     parameters: dict[str, Any] = Field(default_factory=lambda: {"type": "object", "properties": {}})
 
 
-# Keys of the dialect that this version does not act upon; silently ignoring them would be worse than an error.
-_NOT_YET = ("timeouts", "fallback")
+class TimeoutsBlock(FileModel):
+    """`timeouts:`, in seconds; null is for ever. What is left out keeps its default (`streamcore.Timeouts`)."""
+
+    first_token: float | None = Field(default=None, gt=0)
+    stall: float | None = Field(default=None, gt=0)
+    silence: float | None = Field(default=None, gt=0)
+    total: float | None = Field(default=None, gt=0)
+
+
+class StreamOptionsBlock(FileModel):
+    """`stream_options:`, how text is gathered before it comes out (`streamcore.StreamOptions`)."""
+
+    buffer_size: int = Field(default=0, ge=0)
+    emit_interval: float = Field(default=0, ge=0)
+    boundary: Literal["none", "word", "line"] = "none"
+    first: Literal["immediate", "buffered"] = "immediate"
+    include_metadata: bool = False
+
+
+class FallbackBlock(FileModel):
+    """One entry of `fallback:` that is a mapping."""
+
+    provider: str
+    model: str | None = None
 
 
 class PromptFile(FileModel):
@@ -52,14 +74,9 @@ class PromptFile(FileModel):
     stop: str | list[str] | None = None
     tools: list[ToolBlock] = Field(default_factory=list[ToolBlock])
     reasoning: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | int | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _supported(cls, data: object) -> object:
-        for key in _NOT_YET:
-            if isinstance(data, dict) and key in data:
-                raise wrong("this version does not support this key; take it out", key)
-        return data  # pyright: ignore[reportUnknownVariableType]
+    timeouts: TimeoutsBlock | None = None
+    stream_options: StreamOptionsBlock | None = None
+    fallback: list[str | FallbackBlock] = Field(default_factory=list[str | FallbackBlock])
 
     @model_validator(mode="after")
     def _one_user_text(self) -> PromptFile:
@@ -75,6 +92,10 @@ class PromptFile(FileModel):
         if self.schema_ is not None and self.output_schema is not None:
             raise wrong("a prompt has either 'schema' or 'output_schema', not both", "output_schema")
         return self
+
+    def fallbacks(self) -> list[str | Mapping[str, Any]]:
+        """Return `fallback` as the doors take it."""
+        return [one if isinstance(one, str) else one.model_dump(exclude_none=True) for one in self.fallback]
 
     def texts(self) -> Iterator[tuple[str, Role, str]]:
         """Yield the key, the role and the text of each message."""

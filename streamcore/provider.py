@@ -170,12 +170,21 @@ def get_provider(
     if not callable(factory):
         if given:
             raise ConfigError(f"{name!r} is a ready provider and takes no settings; got {', '.join(given)}")
-        return cast("Provider", factory)
+        return _checked(name, factory)
     try:
         inspect.signature(factory).bind(**given)
     except TypeError as error:
         raise ConfigError(f"provider {name!r} does not take these settings: {error}") from error
-    return factory(**given)
+    return _checked(name, factory(**given))
+
+
+def _checked(name: str, found: object) -> Provider:
+    if isinstance(found, Provider) and isinstance(getattr(found, "name", None), str):
+        return found
+    raise ConfigError(
+        f"{name!r} gives a {type(found).__name__}, which is no provider: it needs `name`, `stream` and `aclose`; "
+        "see docs/providers.md"
+    )
 
 
 def provider_names() -> list[str]:

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 from streamcore.chunk import Chunk
 from streamcore.closing import Held, held_open, unregistered
-from streamcore.completion import Attempt, Completion, Fold
-from streamcore.errors import ContentRefused, StreamInterrupted
-from streamcore.pipeline.contract import contract
-from streamcore.pipeline.temperature import with_temperature
-from streamcore.provider import Provider
-from streamcore.request import Request
+from streamcore.completion import Completion
+from streamcore.errors import ConfigError, ContentRefused, StreamInterrupted
+from streamcore.pipeline.clocks import Clocks, Timeouts
+from streamcore.pipeline.retry import Fallback, OnInterrupt, Retries, Target
+from streamcore.pipeline.run import Run
+from streamcore.pipeline.smooth import smoothed
+from streamcore.pipeline.smoother import StreamOptions
 
-Prepare = Callable[[], tuple[Provider, Request]]
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that was decided before the first request: whom to ask what, and how to treat the answer."""
+
+    target: Target
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    options: StreamOptions | None = None
+    max_retries: int = 2
+    fallback: Sequence[Fallback] = ()
+    on_interrupt: OnInterrupt = "raise"
+
+
+Prepare = Callable[[], Plan]
 
 
 class Stream:
@@ -29,14 +44,14 @@ class Stream:
     out of a bare `async for` does so within a turn of the loop after the last reference is gone.
     """
 
-    def __init__(self, prepare: Prepare) -> None:
+    def __init__(self, prepare: Prepare, *, restarts: bool = False) -> None:
         self._prepare = prepare
-        self._fold = Fold()
+        self._restarts = restarts
+        self._run: Run | None = None
         self._source: AsyncGenerator[list[Chunk]] | None = None
         self._held: Held | None = None
         self._begun = False
         self._pending: Iterator[Chunk] = iter(())
-        self._attempts: tuple[Attempt, ...] = ()
         self._complete = False
         self._ended = False
         self._error: Exception | None = None
@@ -44,10 +59,20 @@ class Stream:
     @property
     def partial(self) -> Completion:
         """The answer as far as it has come; `complete` once the vendor has marked its end."""
-        return self._fold.completion(complete=self._complete, attempts=self._attempts)
+        if self._run is None:
+            return Completion()
+        return self._run.fold.completion(complete=self._complete, attempts=self._run.attempts)
 
     def text(self) -> TextStream:
-        """Iterate over the text instead: non-empty `str`, a refusal's text included."""
+        """Iterate over the text instead: non-empty `str`, a refusal's text included.
+
+        Raises:
+            ConfigError: the stream was opened with `on_interrupt="restart"`, which text alone cannot tell.
+        """
+        if self._restarts:
+            raise ConfigError(
+                "on_interrupt='restart' needs a reader of chunks: text alone cannot say that what came before is void"
+            )
         return TextStream(self)
 
     async def collect(self) -> Completion:
@@ -84,7 +109,8 @@ class Stream:
             source = self._source or await self._open()
             batch = await (anext(source) if self._begun else unregistered(source.__anext__))
         except StopAsyncIteration:
-            self._complete = self._ended = True
+            self._complete = self._run is not None and not self._run.stopped
+            self._ended = True
             self._let_go()
             return None
         except Exception as error:
@@ -105,12 +131,14 @@ class Stream:
         self._error = error
 
     async def _open(self) -> AsyncGenerator[list[Chunk]]:
-        provider, request = self._prepare()
-        self._attempts = (Attempt(provider.name, request.model),)
+        plan = self._prepare()
+        retries = Retries(plan.target, plan.fallback, plan.max_retries, plan.on_interrupt)
+        self._run = Run(retries, Clocks(plan.timeouts))
         self._held = await held_open()
         # The stages, in the order in which a chunk passes them.
-        source = with_temperature(provider, request)
-        source = contract(source, self._fold, provider=provider.name, model=request.model)
+        source = self._run.chunks()
+        if plan.options is not None:
+            source = smoothed(source, plan.options)
         self._source = source
         self._held.streams.add(source)
         return source
@@ -120,6 +148,17 @@ class Stream:
         if self._held is not None and self._source is not None:
             self._held.streams.discard(self._source)
         self._source = None
+
+    def stop(self) -> None:
+        """End the stream well where it is; may be called from another task.
+
+        Whoever reads it sees its end, after what has come; the vendor's response is closed. `partial.complete` stays
+        False. Cancelling a reader is another thing: that is its own task's end.
+        """
+        if self._run is None:
+            self._ended = True
+        else:
+            self._run.stop()
 
     async def aclose(self) -> None:
         """Close the vendor's response; what has come stays in `partial`. Harmless when repeated."""

@@ -9,7 +9,6 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -68,19 +67,24 @@ class _Iteration(Generic[T]):
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if self._runner is not None:
-            self.close()
-
-
-class SyncStream(_Iteration[Chunk]):
-    """A `Stream` for plain `for` and `with`."""
-
     @property
     def partial(self) -> Completion:
         """The answer as far as it has come."""
         partial: Completion = self._source.partial
         return partial
+
+    def __del__(self) -> None:
+        # At the interpreter's end the sockets close with the process; there is no loop to close them properly.
+        if self._runner is not None and not sys.is_finalizing():
+            self.close()
+
+
+class SyncTextStream(_Iteration[str]):
+    """A `TextStream` for plain `for` and `with`."""
+
+
+class SyncStream(_Iteration[Chunk]):
+    """A `Stream` for plain `for` and `with`."""
 
     def text(self) -> Iterator[str]:
         """Iterate over the text: non-empty `str`."""
@@ -117,37 +121,14 @@ def _run(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return asyncio.run(start())
 
 
-def stream_request(request: Request, *, provider: str | Provider, include_raw: bool = False) -> SyncStream:
+def stream_request(request: Request, *, provider: str | Provider, **options: Any) -> SyncStream:
     """Return the stream of the answer to a request; see `streamcore.stream_request`."""
-    return SyncStream(execute.stream_request(request, provider=provider, include_raw=include_raw))
+    return SyncStream(execute.stream_request(request, provider=provider, **options))
 
 
-def stream_prompt(
-    prompt_name: str,
-    variables: Mapping[str, Any] | None = None,
-    *,
-    provider: str | Provider | None = None,
-    model: str | None = None,
-    temperature: float | None = None,
-    prompts_dir: str | Path | None = None,
-    graph_path: str | Path | None = None,
-    state: Mapping[str, Any] | None = None,
-    include_raw: bool = False,
-) -> SyncStream:
+def stream_prompt(prompt_name: str, variables: Mapping[str, Any] | None = None, **options: Any) -> SyncStream:
     """Return the stream of the answer to a prompt file; see `streamcore.stream_prompt`."""
-    return SyncStream(
-        execute.stream_prompt(
-            prompt_name,
-            variables,
-            provider=provider,
-            model=model,
-            temperature=temperature,
-            prompts_dir=prompts_dir,
-            graph_path=graph_path,
-            state=state,
-            include_raw=include_raw,
-        )
-    )
+    return SyncStream(execute.stream_prompt(prompt_name, variables, **options))
 
 
 def execute_prompt_streaming(
@@ -156,9 +137,9 @@ def execute_prompt_streaming(
     temperature: float | None = None,
     provider: str | Provider | None = None,
     **options: Any,
-) -> Iterator[str]:
+) -> SyncTextStream:
     """Stream the text of the answer; see `streamcore.execute_prompt_streaming`."""
-    return _Iteration[str](execute.execute_prompt_streaming(prompt_name, variables, temperature, provider, **options))
+    return SyncTextStream(execute.execute_prompt_streaming(prompt_name, variables, temperature, provider, **options))
 
 
 def execute_prompt_async(prompt_name: str, variables: Mapping[str, Any] | None = None, **options: Any) -> str:

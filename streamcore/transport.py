@@ -7,7 +7,7 @@ import logging
 import math
 import re
 import ssl
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, AsyncIterable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
 
@@ -52,7 +52,12 @@ async def read_response(response: httpx2.Response, decoder: StreamDecoder) -> As
         MalformedStream, ProviderError: as `StreamDecoder.close` says.
     """
     plain = "content-encoding" not in response.headers and not response.is_stream_consumed
-    reads = response.aiter_raw() if plain else response.aiter_bytes()
+    # httpx2's `aiter_raw` does no more than pass `stream` on, a generator and a list later.
+    reads = (
+        cast("AsyncGenerator[bytes]", aiter(cast("AsyncIterable[bytes]", response.stream)))
+        if plain
+        else response.aiter_bytes()
+    )
     with transport_errors(streaming=True):
         try:
             first = await _first(reads)

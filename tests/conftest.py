@@ -37,6 +37,12 @@ def simulator() -> Iterator[Simulator]:
         yield running
 
 
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Try again at once, except where a vendor asks to wait."""
+    monkeypatch.setattr("streamcore.pipeline.retry.FIRST_PAUSE", 0.0)
+
+
 @pytest.fixture(scope="session")
 def one_authority(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return a file with one certificate: reading all of them takes longer than most tests do."""

@@ -53,7 +53,7 @@ TEXT = "".join(TOKENS)
 async def failure(provider: Provider, kind: type[StreamcoreError] = StreamcoreError) -> Any:
     """Return the error that reading an answer raises."""
     with pytest.raises(kind) as caught:
-        await stream_request(ask(), provider=provider).collect()
+        await stream_request(ask(), provider=provider, max_retries=0).collect()
     assert type(caught.value) is kind or kind is StreamcoreError
     return caught.value
 
@@ -281,7 +281,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_not_worth_a_retry(
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://127.0.0.1", "http://127.0.0.1:port"])
 async def test_a_base_url_that_is_none_is_the_callers_error(name: str, url: str) -> None:
     with pytest.raises(ConfigError, match=name):
-        await stream_request(ask(), provider=at(name, url)).collect()
+        await stream_request(ask(), provider=at(name, url), max_retries=0).collect()
 
 
 # A stream that breaks
@@ -306,7 +306,7 @@ async def test_a_socket_that_goes_away_in_the_middle(name: str, reset: bool) -> 
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
     with RawServer(head + b"%x\r\n%b\r\n" % (len(body), body), reset=reset) as server:
         server.may_end.clear()
-        stream = stream_request(ask(), provider=at(name, f"http://127.0.0.1:{server.port}"))
+        stream = stream_request(ask(), provider=at(name, f"http://127.0.0.1:{server.port}"), max_retries=0)
         texts = stream.text()
         assert [await anext(texts), await anext(texts)] == TOKENS[:2]
         server.may_end.set()
@@ -370,7 +370,7 @@ GZIP = [("content-type", "text/event-stream"), ("content-encoding", "gzip")]
 async def test_a_compressed_stream_is_read(name: str) -> None:
     packed = gzip.compress(body_of(wire_of(name), Answer(TOKENS)))
     vendor = Vendor(*[packed[start : start + 7] for start in range(0, len(packed), 7)], headers=GZIP)
-    answer = await stream_request(ask(), provider=vendor.provider(name)).collect()
+    answer = await stream_request(ask(), provider=vendor.provider(name), max_retries=0).collect()
     assert (answer.text, answer.complete) == (TEXT, True)
     assert vendor.bodies[0].closed
 
@@ -513,7 +513,7 @@ async def test_what_follows_the_terminal_mark_is_not_part_of_the_answer(
     more = body_of(wire_of(name), Answer(["MORE"]))
     vendor = Vendor(body + more) if together else Vendor(body, more, httpx2.ReadError("and then it broke"))
     with caplog.at_level(logging.DEBUG, "streamcore"):
-        answer = await stream_request(ask(), provider=vendor.provider(name)).collect()
+        answer = await stream_request(ask(), provider=vendor.provider(name), max_retries=0).collect()
     assert (answer.text, answer.complete, answer.finish_reason) == (TEXT, True, "stop")
     assert "ignored" in caplog.text
     assert vendor.bodies[0].closed

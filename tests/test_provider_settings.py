@@ -274,6 +274,8 @@ async def test_a_prompts_model_and_temperature_go_before_the_environment_and_arg
     ready = get_provider("groq", model="from-the-provider")
     assert await run("plain", provider=ready) == (chat, "from-the-provider", 0.7)
     assert await run("thinker") == (chat, "from-the-environment", None)
+    # The file's model is a name of the file's vendor: another vendor is not asked for it.
+    assert await run("full", provider="groq") == (chat, vendor("groq").default_model, 0.1)  # type: ignore[union-attr]
 
 
 @pytest.mark.anyio

@@ -54,7 +54,7 @@ class AnthropicProvider:
         """Stream the answer; see `Provider.stream`."""
         import anthropic
 
-        model = VENDOR.resolve_model(request, self._model)
+        model = self.model_for(request)
         body = messages_body(request, model, VENDOR)
         extra_body = {**body.pop("extra_body", {}), **request.extra}
         with sdk_errors(anthropic.APIStatusError, anthropic.APIConnectionError, provider=self.name, model=model):
@@ -68,6 +68,10 @@ class AnthropicProvider:
                 async with aclosing(read_response(response, decoder)) as reads:
                     async for chunks in reads:
                         yield chunks
+
+    def model_for(self, request: Request) -> str:
+        """Return the model that a request goes to."""
+        return VENDOR.resolve_model(request, self._model)
 
     async def aclose(self) -> None:
         """Do nothing: clients are shared, and closed by the loop's end or by `aclose_providers()`."""

@@ -59,7 +59,7 @@ class MistralProvider:
     async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
         """Stream the answer; see `Provider.stream`."""
         _require_asyncio()
-        model = VENDOR.resolve_model(request, self._model)
+        model = self.model_for(request)
         body = chat_body(request, model, VENDOR)
         key = self._api_key or VENDOR.from_environment("API_KEY")
         if key is None and self._given is None and VENDOR.from_environment("SA_TOKEN_PATH") is None:
@@ -80,6 +80,10 @@ class MistralProvider:
         finally:
             if response is not None:
                 await response.aclose()
+
+    def model_for(self, request: Request) -> str:
+        """Return the model that a request goes to."""
+        return VENDOR.resolve_model(request, self._model)
 
     async def aclose(self) -> None:
         """Do nothing: clients are shared, and closed by the loop's end or by `aclose_providers()`."""

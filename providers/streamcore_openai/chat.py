@@ -74,7 +74,7 @@ class OpenAIProvider:
 
     def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
         """Stream the answer; see `Provider.stream`."""
-        body = chat_body(request, self._row.resolve_model(request, self._model), self._row, self._quirks)
+        body = chat_body(request, self.model_for(request), self._row, self._quirks)
         return self._connection.stream(
             _create,
             lambda request_id: ChatVocabulary(request_id=request_id),
@@ -82,6 +82,10 @@ class OpenAIProvider:
             request.extra,
             request.include_raw,
         )
+
+    def model_for(self, request: Request) -> str:
+        """Return the model that a request goes to."""
+        return self._row.resolve_model(request, self._model)
 
     async def aclose(self) -> None:
         """Do nothing: clients are shared, and closed by the loop's end or by `aclose_providers()`."""

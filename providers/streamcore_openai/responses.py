@@ -44,7 +44,7 @@ class OpenAIResponsesProvider:
 
     def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
         """Stream the answer; see `Provider.stream`."""
-        body = responses_body(request, VENDOR.resolve_model(request, self._model))
+        body = responses_body(request, self.model_for(request))
         return self._connection.stream(
             _create,
             lambda request_id: ResponsesVocabulary(request_id=request_id),
@@ -52,6 +52,10 @@ class OpenAIResponsesProvider:
             request.extra,
             request.include_raw,
         )
+
+    def model_for(self, request: Request) -> str:
+        """Return the model that a request goes to."""
+        return VENDOR.resolve_model(request, self._model)
 
     async def aclose(self) -> None:
         """Do nothing: clients are shared, and closed by the loop's end or by `aclose_providers()`."""

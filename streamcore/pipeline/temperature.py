@@ -24,7 +24,7 @@ def with_temperature(provider: Provider, request: Request) -> AsyncGenerator[lis
     A temperature that somebody set is sent as it is, and refused as it may be.
     """
     default = request.default_temperature
-    if request.temperature is not None or default is None or (provider.name, request.model) in _refusing:
+    if request.temperature is not None or default is None or _key(provider, request) in _refusing:
         return provider.stream(request)
     return _try_default(provider, request, replace(request, temperature=default))
 
@@ -42,7 +42,13 @@ async def _try_default(provider: Provider, request: Request, warmer: Request) ->
         log.info("%s refuses a temperature; asking again without", error.model or provider.name)
     else:
         return
-    _refusing.add((provider.name, request.model))
+    _refusing.add(_key(provider, request))
     async with aclosing(provider.stream(request)) as source:
         async for chunks in source:
             yield chunks
+
+
+def _key(provider: Provider, request: Request) -> tuple[str, str | None]:
+    """Name the model that answers: the request's, or what the provider says it would take."""
+    model_for = getattr(provider, "model_for", None)
+    return provider.name, request.model if model_for is None else model_for(request)

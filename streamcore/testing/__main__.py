@@ -28,6 +28,8 @@ def main() -> None:
 
     async def serve() -> None:
         print(await simulator.listen(), flush=True)  # noqa: T201  the caller reads it
+        for provider in ("anthropic", "openai", "mistral"):
+            print(f"export {provider.upper()}_BASE_URL={simulator.base_url(provider)}", flush=True)  # noqa: T201
         await simulator.serve()
 
     with suppress(KeyboardInterrupt):

@@ -1,0 +1,101 @@
+"""Decide whether a failed attempt is made again, with whom, and after how long."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from streamcore.errors import ConfigError, MalformedStream, ProviderError, StreamcoreError, StreamError
+from streamcore.provider import Provider, get_provider
+from streamcore.request import Request
+
+Fallback = str | Provider | Mapping[str, Any]
+OnInterrupt = Literal["raise", "restart"]
+
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 8.0
+LONGEST_RETRY_AFTER = 60.0
+"""Seconds beyond which a vendor's Retry-After is reported rather than slept through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom to ask, and what."""
+
+    provider: Provider
+    request: Request
+
+
+def fallback_target(fallback: Fallback, request: Request) -> Target:
+    """Return the target of one entry of `fallback`: a name, `name/model`, a mapping, or a provider.
+
+    The model of the first choice means nothing to another vendor: without one of its own, the default counts.
+
+    Raises:
+        ConfigError: the entry names nothing.
+    """
+    if isinstance(fallback, str):
+        name, _, model = fallback.partition("/")
+        return Target(get_provider(name), replace(request, model=model or None))
+    if isinstance(fallback, Mapping):
+        settings = dict(fallback)
+        name = settings.pop("provider", None)
+        if not isinstance(name, str):
+            raise ConfigError(f"an entry of fallback needs 'provider'; got {sorted(fallback)}")
+        model = settings.pop("model", None)
+        return Target(get_provider(name, **settings), replace(request, model=model))
+    return Target(fallback, replace(request, model=None))
+
+
+class Retries:
+    """Count the tries; before the first content only, unless the caller wants interrupted answers begun again."""
+
+    def __init__(
+        self, first: Target, fallback: Sequence[Fallback], max_retries: int, on_interrupt: OnInterrupt
+    ) -> None:
+        if isinstance(max_retries, bool) or max_retries < 0:
+            raise ConfigError(f"max_retries is how often to try again, 0 or more; not {max_retries!r}")
+        if on_interrupt not in ("raise", "restart"):
+            raise ConfigError(f"on_interrupt is 'raise' or 'restart', not {on_interrupt!r}")
+        self.target = first
+        self._fallback = [fallback_target(entry, first.request) for entry in fallback]
+        self._max = max_retries
+        self._left = max_retries
+        self._on_interrupt = on_interrupt
+
+    def next_pause(self, error: StreamcoreError, *, content: bool, left: float) -> float | None:
+        """Return the seconds to wait before `target` is asked (perhaps another now), None to give up.
+
+        `content` says that some of the answer has been handed out; `left` is how many seconds `total` still has.
+        """
+        if left <= 0 or (content and self._on_interrupt != "restart"):
+            return None
+        pause = self._pause(error) if _retryable(error, content) else None
+        if self._left > 0 and pause is not None and pause < left:
+            self._left -= 1
+            return pause
+        if self._fallback and isinstance(error, ProviderError | StreamError):
+            self.target = self._fallback.pop(0)
+            self._left = self._max
+            return 0.0
+        return None
+
+    def _pause(self, error: StreamcoreError) -> float | None:
+        """Return the vendor's own wish, or a doubling pause with jitter, so that many clients do not come at once."""
+        wish = error.retry_after if isinstance(error, ProviderError) else None
+        if wish is not None:
+            return wish if wish <= LONGEST_RETRY_AFTER else None
+        ceiling = min(LONGEST_PAUSE, FIRST_PAUSE * math.pow(2, self._max - self._left))
+        return ceiling * random.uniform(0.5, 1.0)  # noqa: S311  spreads load, guards nothing
+
+
+def _retryable(error: StreamcoreError, content: bool) -> bool:
+    """True if the same request may fare better: the vendor says so, or the connection or a clock ended it."""
+    if isinstance(error, ProviderError):
+        return error.retryable
+    if isinstance(error, MalformedStream):
+        return content  # a page instead of a stream comes again; a stream that was garbled on its way may not
+    return isinstance(error, StreamError)

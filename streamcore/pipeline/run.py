@@ -1,0 +1,145 @@
+"""Drive one answer from the first request to its one ending: reads under clocks, retries, the contract."""
+
+from __future__ import annotations
+
+import logging
+from asyncio import CancelledError, current_task
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
+
+import anyio
+
+from streamcore.chunk import CONTENT_KINDS, Chunk
+from streamcore.closing import unregistered
+from streamcore.completion import Attempt, Fold
+from streamcore.errors import ProviderError, StreamcoreError, StreamInterrupted
+from streamcore.pipeline.clocks import Clocks, alarm, timed
+from streamcore.pipeline.retry import Retries, Target
+from streamcore.pipeline.temperature import with_temperature
+
+log = logging.getLogger("streamcore")
+
+
+class Run:
+    """One answer: its attempts, what has come of it, and how it ended.
+
+    `chunks()` is the source of a `Stream`. Guarantees: it ends without an error only after a `finish` chunk; every
+    error has `partial` and, where it is the vendor's, whom it came from and all attempts.
+    """
+
+    def __init__(self, retries: Retries, clocks: Clocks) -> None:
+        self.fold = Fold()
+        self.attempts: tuple[Attempt, ...] = ()
+        self._retries = retries
+        self._clocks = clocks
+
+    @property
+    def stopped(self) -> bool:
+        """True if the reader asked for the end before the vendor came to it."""
+        return self._clocks.stopped and not self.fold.finished
+
+    def stop(self) -> None:
+        """End the stream where it is; it is then neither complete nor broken."""
+        self._clocks.stop()
+
+    async def chunks(self) -> AsyncGenerator[list[Chunk]]:
+        """Yield the chunks of every read, of as many attempts as it takes."""
+        clocks, bell = self._clocks, alarm(self._clocks)
+        if bell is not None:
+            clocks.interrupt = bell.ring
+        try:
+            while True:
+                target = self._retries.target
+                source = with_temperature(target.provider, target.request)
+                reads = timed(source, clocks, self._came) if bell is None else source
+                try:
+                    async with aclosing(reads):
+                        reading: Awaitable[list[Chunk]] = unregistered(reads.__anext__)
+                        if bell is not None:
+                            bell.limit_changed()
+                        while True:
+                            # Every token passes here, so the alarm is worked by hand: a generator around the reads,
+                            # or a method for each of these lines, would cost as much as all of it does.
+                            if bell is not None:
+                                bell.start = bell.now()
+                                bell.task = current_task(bell.loop)
+                            try:
+                                chunks = await reading
+                            except StopAsyncIteration:
+                                break
+                            except CancelledError:
+                                if bell is None or not bell.rang():
+                                    raise
+                                if clocks.stopped:
+                                    break
+                                raise clocks.ran_out(self._came()) from None
+                            if bell is not None:
+                                bell.task = None
+                                if clocks.limit != clocks.flow or not chunks or chunks[0].kind not in CONTENT_KINDS:
+                                    clocks.read(chunks, bell.now() - bell.start)
+                                    bell.limit_changed()
+                            self.fold.add(chunks)
+                            yield chunks
+                            if clocks.stopped:
+                                break
+                            reading = anext(reads)
+                    self._check(target)
+                except StreamcoreError as error:
+                    pause = self._next_pause(target, error)
+                else:
+                    return
+                await anyio.sleep(pause)
+                clocks.spend(pause)
+                clocks.restart()
+                if self.fold.begun:  # the reader has seen something of the attempt that failed
+                    restart = [Chunk("restart")]
+                    self.fold.add(restart)
+                    yield restart
+        finally:
+            if bell is not None:
+                bell.stop()
+
+    def _check(self, target: Target) -> None:
+        """Let a stream end only if the vendor marked its end, or the reader wanted it."""
+        if not self.fold.finished and not self._clocks.stopped:
+            raise StreamInterrupted(
+                f"the stream of provider {target.provider.name!r} ended without its terminal mark; "
+                "what arrived is in .partial"
+            )
+        self._note(target, None)
+
+    def _next_pause(self, target: Target, error: StreamcoreError) -> float:
+        """Return how long to wait before the next attempt, or raise the error, which is then the last."""
+        self._note(target, error)
+        pause = self._retries.next_pause(error, content=self.fold.has_content, left=self._clocks.left)
+        if pause is None:
+            self._finish(error)
+            raise error
+        log.info("trying again in %.1f s after %s", pause, error)
+        return pause
+
+    def _came(self) -> str:
+        """Say what there is so far, for the message of a clock."""
+        answer = self.fold.completion(complete=False)
+        counts = [
+            f"{len(text)} characters of {kind}"
+            for kind, text in (("text", answer.text), ("reasoning", answer.reasoning), ("refusal", answer.refusal))
+            if text
+        ]
+        counts += [f"{len(answer.tool_calls)} tool calls"] if answer.tool_calls else []
+        return f"{', '.join(counts) or 'nothing'} had come"
+
+    def _note(self, target: Target, error: StreamcoreError | None) -> None:
+        """Write an attempt down."""
+        model = self.fold.completion(complete=False).model or target.request.model
+        if isinstance(error, ProviderError):
+            error.provider = error.provider or target.provider.name
+            error.model = error.model or model
+            model = model or error.model
+        said = None if error is None else f"{type(error).__name__}: {error}"
+        self.attempts = (*self.attempts, Attempt(target.provider.name, model, said))
+
+    def _finish(self, error: StreamcoreError) -> None:
+        if isinstance(error, ProviderError):
+            error.attempts = self.attempts
+        error.partial = self.fold.completion(complete=False, attempts=self.attempts)

@@ -1,0 +1,233 @@
+"""Smooth a source with a timer that fires while nothing arrives: one task reads, the reader's side waits.
+
+The task is started outside of any task group, so that a reader who just stops leaves no scope open: it reads *and*
+closes the source, its own scope stands around both, and closing it is bounded in time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextvars import copy_context
+from typing import Protocol
+
+import anyio
+
+from streamcore.chunk import Chunk
+from streamcore.closing import CLOSE_SECONDS
+from streamcore.errors import StreamInterrupted
+from streamcore.pipeline.smoother import Smoother, StreamOptions
+
+MOST_READY = 256
+"""Chunks that may wait for a slow reader; beyond that the source is not read, and TCP slows the vendor down."""
+
+
+async def smoothed(source: AsyncGenerator[list[Chunk]], options: StreamOptions) -> AsyncGenerator[list[Chunk]]:
+    """Yield the source's chunks with their text gathered as the options say.
+
+    An error of the source comes after everything that came before it.
+    """
+    pump = _Pump(source, Smoother(options))
+    pump.start()
+    try:
+        while True:
+            ready = await pump.next()
+            if ready is None:
+                return
+            yield ready
+    finally:
+        await pump.aclose()
+
+
+class _Gate(Protocol):
+    """Let one side wait for the other, with an alarm clock."""
+
+    now: Callable[[], float]
+
+    async def wait(self) -> None: ...
+
+    def open(self) -> None: ...
+
+    def alarm(self, deadline: float) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+class _Pump:
+    """Read a source in a task of its own."""
+
+    def __init__(self, source: AsyncGenerator[list[Chunk]], smoother: Smoother) -> None:
+        self._source = source
+        self._smoother = smoother
+        self._ready: list[Chunk] = []
+        self._error: BaseException | None = None
+        self._ended = False
+        self._space: anyio.Event | None = None
+        self._life = anyio.CancelScope()
+        self._done = anyio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._gate: _Gate
+
+    def start(self) -> None:
+        """Start the task on the running loop."""
+        trio = sys.modules.get("trio")
+        if trio is not None and trio.lowlevel.in_trio_task():
+            self._gate = _ScopeGate(self._tick)
+            trio.lowlevel.spawn_system_task(self._run, context=copy_context())
+        else:
+            self._gate = _FutureGate(self._tick)
+            self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def next(self) -> list[Chunk] | None:
+        """Return what is ready, waiting for it; None at the end."""
+        while not self._ready:
+            if self._ended:
+                if self._error is not None:
+                    error, self._error = self._error, None
+                    raise error
+                return None
+            await self._gate.wait()
+        ready, self._ready = self._ready, []
+        if self._space is not None:
+            self._space.set()
+        return ready
+
+    async def aclose(self) -> None:
+        """End the task and wait until it has closed the source."""
+        self._gate.stop()
+        if not self._done.is_set():
+            self._life.cancel()
+            with anyio.move_on_after(2 * CLOSE_SECONDS, shield=True):
+                await self._done.wait()
+
+    async def _run(self) -> None:
+        try:
+            with self._life:
+                try:
+                    await self._read()
+                finally:
+                    with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+                        await self._source.aclose()
+        except Exception as error:  # noqa: BLE001  raised on the reader's side
+            self._error = error
+        except BaseException:
+            # Cancelled from outside, as by a loop that ends: to a reader this must not look like the end.
+            self._error = StreamInterrupted("reading was cancelled before the end of the stream")
+            raise
+        finally:
+            self._ready += self._smoother.flush(self._gate.now())
+            self._ended = True
+            self._done.set()
+            self._gate.open()
+
+    async def _read(self) -> None:
+        gate, smoother = self._gate, self._smoother
+        async for chunks in self._source:
+            if not chunks:
+                continue
+            out = smoother.feed(chunks, gate.now())
+            if out:
+                self._ready += out
+                gate.open()
+            gate.alarm(smoother.deadline)
+            if len(self._ready) >= MOST_READY:
+                self._space = anyio.Event()
+                await self._space.wait()
+                self._space = None
+
+    def _tick(self) -> None:
+        out = self._smoother.tick(self._gate.now())
+        if out:
+            self._ready += out
+            self._gate.open()
+        self._gate.alarm(self._smoother.deadline)
+
+
+class _FutureGate:
+    """For asyncio: a bare future for the reader, and one timer that is moved only when it fires."""
+
+    def __init__(self, tick: Callable[[], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.now: Callable[[], float] = self._loop.time
+        self._tick = tick
+        self._waiter: asyncio.Future[None] | None = None
+        self._handle: asyncio.TimerHandle | None = None
+        self._deadline = math.inf
+
+    async def wait(self) -> None:
+        """Wait until the gate is opened."""
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def open(self) -> None:
+        """Let the reader go on."""
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def alarm(self, deadline: float) -> None:
+        """Call `tick` at a time, infinity for never."""
+        self._deadline = deadline
+        handle = self._handle
+        if deadline != math.inf and (handle is None or handle.when() > deadline):
+            if handle is not None:
+                handle.cancel()
+            self._handle = self._loop.call_at(deadline, self._fire)
+
+    def stop(self) -> None:
+        """Take the timer back."""
+        self._deadline = math.inf
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _fire(self) -> None:
+        self._handle = None
+        if self._deadline == math.inf:
+            return
+        if self._loop.time() < self._deadline:
+            self.alarm(self._deadline)
+        else:
+            self._tick()
+
+
+class _ScopeGate:
+    """For trio: an event for the reader; the deadline is that of the scope in which it waits."""
+
+    def __init__(self, tick: Callable[[], None]) -> None:
+        self.now: Callable[[], float] = anyio.current_time
+        self._tick = tick
+        self._event: anyio.Event | None = None
+        self._scope: anyio.CancelScope | None = None
+        self._deadline = math.inf
+
+    async def wait(self) -> None:
+        """Wait until the gate is opened, or until the alarm has made something ready."""
+        self._event = anyio.Event()
+        try:
+            with anyio.CancelScope(deadline=self._deadline) as self._scope:
+                await self._event.wait()
+            if self._scope.cancelled_caught:
+                self._tick()
+        finally:
+            self._event = self._scope = None
+
+    def open(self) -> None:
+        """Let the reader go on."""
+        if self._event is not None:
+            self._event.set()
+
+    def alarm(self, deadline: float) -> None:
+        """End the reader's waiting at a time, infinity for never."""
+        self._deadline = deadline
+        if self._scope is not None:
+            self._scope.deadline = deadline
+
+    def stop(self) -> None:
+        """Forget the alarm."""
+        self._deadline = math.inf

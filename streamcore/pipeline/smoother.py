@@ -1,0 +1,242 @@
+"""Gather text into emissions that are pleasant to watch: a pure state machine with the time as an argument.
+
+Guarantees: the texts that go out concatenate to those that came in; order is kept; text of one kind, index and choice
+is never merged with another's; nothing waits longer than `max(emit_interval, 100 ms)` once the source is quiet.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from typing import Any, Literal
+
+from streamcore.chunk import Chunk, content
+from streamcore.errors import ConfigError
+
+QUIET_SECONDS = 0.1
+"""The shortest time after which a source counts as quiet."""
+LONGEST = 4096
+"""Characters that are never held for the sake of a boundary."""
+_TAIL = 64  # characters in which the last boundary is looked for before the whole text is
+
+_GATHERED = frozenset({"text", "reasoning", "refusal"})
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """Say how text is to come out; what is left out is off. A mapping with the same keys does as well."""
+
+    buffer_size: int = 0
+    """Characters to gather before they are emitted."""
+    emit_interval: float = 0.0
+    """The least time between two emissions, in milliseconds."""
+    boundary: Literal["none", "word", "line"] = "none"
+    """Where an emission may end. Words are those of Unicode (UAX 29), so that Chinese and Japanese stream, too."""
+    first: Literal["immediate", "buffered"] = "immediate"
+    """Whether the first text goes at once or waits like the rest."""
+    include_metadata: bool = False
+    """Give every gathered chunk `data`: how many pieces it was made of, and for how long the first was held."""
+
+    def __post_init__(self) -> None:
+        size: object = self.buffer_size
+        interval: object = self.emit_interval
+        metadata: object = self.include_metadata
+        _check("buffer_size", size, type(size) is int and size >= 0, "characters, 0 or more")
+        timed = type(interval) in (int, float) and 0 <= self.emit_interval < math.inf
+        _check("emit_interval", interval, timed, "milliseconds, 0 or more")
+        _check("boundary", self.boundary, self.boundary in ("none", "word", "line"), "'none', 'word' or 'line'")
+        _check("first", self.first, self.first in ("immediate", "buffered"), "'immediate' or 'buffered'")
+        _check("include_metadata", metadata, type(metadata) is bool, "true or false")
+
+    @classmethod
+    def of(cls, value: StreamOptions | Mapping[str, Any]) -> StreamOptions:
+        """Return options from what a caller or a file gave.
+
+        Raises:
+            ConfigError: a key is unknown or a value does not fit.
+        """
+        if isinstance(value, StreamOptions):
+            return value
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(set(value) - set(known))
+        if unknown:
+            raise ConfigError(f"stream_options: unknown {', '.join(map(repr, unknown))}; known are {', '.join(known)}")
+        return cls(**value)
+
+    @property
+    def quiet(self) -> float:
+        """Seconds without new text after which all that is held goes."""
+        return max(self.emit_interval / 1000, QUIET_SECONDS)
+
+
+def _check(name: str, value: object, good: bool, expected: str) -> None:
+    if not good:
+        raise ConfigError(f"stream_options: {name} is {expected}, not {value!r}")
+
+
+class Smoother:
+    """Hold text back until it may go; everything else passes at once, after what was held."""
+
+    def __init__(self, options: StreamOptions) -> None:
+        self._options = options
+        self._interval = options.emit_interval / 1000
+        self._size = max(1, options.buffer_size)
+        self._quiet = options.quiet
+        self._held: list[str] = []
+        self._length = 0
+        self._like: Chunk | None = None  # a chunk whose kind, index and choice the held text has
+        self._pieces = 0
+        self._since = 0.0  # when the first held piece came
+        self._arrived = 0.0  # when the last one came
+        self._emitted = -math.inf
+        self._at_once = options.first == "immediate"
+        self._stuck = 0  # the length at which no boundary was found
+
+    @property
+    def deadline(self) -> float:
+        """When `tick` must be called if nothing is fed before; infinity if nothing is held."""
+        if not self._length:
+            return math.inf
+        quiet = self._arrived + self._quiet
+        if self._length >= self._size and self._length != self._stuck:
+            return min(quiet, max(self._emitted + self._interval, self._arrived))
+        return quiet
+
+    def feed(self, chunks: Iterable[Chunk], now: float) -> list[Chunk]:
+        """Take in what was read at `now`; return what goes out at once."""
+        out: list[Chunk] = []
+        for chunk in chunks:
+            if chunk.text and chunk.kind in _GATHERED:
+                like = self._like
+                if like is not None and (
+                    chunk.kind != like.kind or chunk.index != like.index or chunk.choice != like.choice
+                ):
+                    self._emit(self._length, now, out)
+                if not self._length:
+                    self._like = chunk
+                    self._since = now
+                self._held.append(chunk.text)
+                self._length += len(chunk.text)
+                self._pieces += 1
+                self._arrived = now
+                if self._at_once:
+                    self._at_once = False
+                    self._emit(self._length, now, out)
+            else:
+                self._emit(self._length, now, out)
+                out.append(chunk)
+        if self._length >= self._size:
+            self._emit_if_due(now, out)
+        return out
+
+    def tick(self, now: float) -> list[Chunk]:
+        """Return what goes out because time has passed."""
+        out: list[Chunk] = []
+        if self._length and now >= self._arrived + self._quiet:
+            self._emit(self._length, now, out)
+        else:
+            self._emit_if_due(now, out)
+        return out
+
+    def flush(self, now: float) -> list[Chunk]:
+        """Return all that is held: the source has ended, or failed."""
+        out: list[Chunk] = []
+        self._emit(self._length, now, out)
+        return out
+
+    def _emit_if_due(self, now: float, out: list[Chunk]) -> None:
+        if self._length >= self._size and now >= self._emitted + self._interval:
+            end = self._length if self._length >= LONGEST else self._last_boundary()
+            # What stays behind must be able to wait for the interval again before the source counts as quiet; if
+            # it cannot, all of it waits for that moment.
+            early = end < self._length and self._arrived + self._quiet < now + self._interval
+            if end and not early:
+                self._emit(end, now, out)
+            else:
+                self._stuck = self._length
+
+    def _last_boundary(self) -> int:
+        """Return how many characters may go: up to the last boundary, and no cluster cut in the middle."""
+        if len(self._held) > 1:
+            self._held = ["".join(self._held)]
+        text = self._held[0]
+        match self._options.boundary:
+            case "line":
+                return text.rfind("\n") + 1
+            case "word":
+                return _last_word_boundary(text)
+            case _:
+                return _without_unfinished(text)
+
+    def _emit(self, end: int, now: float, out: list[Chunk]) -> None:
+        like = self._like
+        if not end or like is None:
+            return
+        text = "".join(self._held)
+        chunk = content(like.kind, text[:end], like.index, like.choice)
+        if self._options.include_metadata:
+            held_ms = round((now - self._since) * 1000, 3)
+            chunk = replace(chunk, data={"pieces": self._pieces, "held_ms": held_ms})
+        out.append(chunk)
+        rest = text[end:]
+        self._held = [rest] if rest else []
+        self._length = len(rest)
+        self._pieces = 1 if rest else 0
+        self._since = now
+        self._stuck = 0
+        self._emitted = now
+        if not rest:
+            self._like = None
+
+
+_JOINERS = "\u200d"  # zero width joiner: the cluster goes on
+_REGIONAL = range(0x1F1E6, 0x1F200)
+
+
+def _without_unfinished(text: str) -> int:
+    """Return the length without a last cluster that is plainly unfinished: after a joiner, or half a flag."""
+    flags = 0
+    while flags < len(text) and ord(text[-1 - flags]) in _REGIONAL:
+        flags += 1
+    half_flag = flags % 2 == 1
+    if not half_flag and text[-1] not in _JOINERS:
+        return len(text)
+    return _last_cluster_start(text)
+
+
+def _last_cluster_start(text: str) -> int:
+    start = 0
+    for match in _cluster().finditer(text, max(0, len(text) - _TAIL)):
+        start = match.start()
+    return start
+
+
+def _last_word_boundary(text: str) -> int:
+    """Return where the last word begins; it may go on with the next token."""
+    for begin in (max(0, len(text) - _TAIL), 0):
+        last = 0
+        for match in _word_boundary().finditer(text, begin):
+            if begin < match.start() < len(text):
+                last = match.start()
+        if last:
+            # Blanks after a word end it.
+            return len(text) if text[last:].isspace() else last
+        if not begin:
+            break
+    return 0
+
+
+@cache
+def _cluster() -> Any:
+    import regex
+
+    return regex.compile(r"\X", regex.V1)
+
+
+@cache
+def _word_boundary() -> Any:
+    import regex
+
+    return regex.compile(r"\b", regex.V1 | regex.WORD)

@@ -1,0 +1,349 @@
+"""Test clocks, retries, fallback, restart, stop and smoothing on whole streams, on asyncio and on trio."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+import anyio
+import pytest
+
+from streamcore import (
+    AuthenticationError,
+    Chunk,
+    Completion,
+    ConfigError,
+    MalformedStream,
+    Message,
+    OverloadedError,
+    RateLimitError,
+    Request,
+    StreamcoreError,
+    StreamInterrupted,
+    StreamTimeout,
+    Timeouts,
+    stream_prompt,
+    stream_request,
+)
+from streamcore.pipeline.clocks import Clocks
+from tests.support import eventually
+
+pytestmark = pytest.mark.anyio
+
+ASK = Request([Message("user", "Hello")])
+FINISH = Chunk("finish", finish_reason="stop", raw_finish_reason="stop")
+PING = Chunk("ping")
+FOREVER = 3600.0
+Step = str | float | Chunk | Exception
+
+
+class Scripted:
+    """Play one script for each attempt: text, chunks, pauses in seconds, errors."""
+
+    name = "scripted"
+
+    def __init__(self, *scripts: Sequence[Step]) -> None:
+        self._scripts = scripts
+        self.requests: list[Request] = []
+        self.open = 0
+
+    async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
+        script = self._scripts[min(len(self.requests), len(self._scripts) - 1)]
+        self.requests.append(request)
+        self.open += 1
+        try:
+            for step in script:
+                if isinstance(step, float):
+                    await anyio.sleep(step)
+                elif isinstance(step, Exception):
+                    raise step
+                else:
+                    yield [Chunk("text", step)] if isinstance(step, str) else [step]
+        finally:
+            self.open -= 1
+
+    async def aclose(self) -> None: ...
+
+
+async def failure(provider: Scripted, **options: Any) -> StreamcoreError:
+    with pytest.raises(StreamcoreError) as caught:
+        await stream_request(ASK, provider=provider, **options).collect()
+    assert provider.open == 0
+    return caught.value
+
+
+def text_of(error: StreamcoreError) -> str:
+    assert isinstance(error.partial, Completion)
+    assert not error.partial.complete
+    return error.partial.text
+
+
+# Clocks
+
+
+@pytest.mark.parametrize(
+    ("script", "timeouts", "clock"),
+    [
+        ([FOREVER], {"first_token": 0.02}, "first_token"),
+        ([PING, FOREVER], {"first_token": 0.02}, "first_token"),
+        (["Hel", "lo", FOREVER], {"stall": 0.02}, "stall"),
+        (["Hel", "lo", *[PING, 0.01] * 100], {"stall": 0.05}, "stall"),  # keep-alives do not defeat it
+        (["Hel", "lo", FOREVER], {"silence": 0.02}, "silence"),
+        (["Hel", "lo", *[".", 0.01] * 100], {"total": 0.05}, "total"),
+    ],
+)
+async def test_the_error_names_the_clock(script: list[Step], timeouts: dict[str, float], clock: str) -> None:
+    error = await failure(Scripted(script), timeouts=timeouts, max_retries=0)
+    assert isinstance(error, StreamTimeout)
+    assert (error.clock, error.seconds) == (clock, timeouts[clock])
+    assert f"{timeouts[clock]:g} s (clock {clock!r})" in str(error)
+    assert text_of(error).startswith("Hello" if "Hel" in script else "")
+    came = f"{len(text_of(error))} characters of text had come" if text_of(error) else "nothing had come"
+    assert came in str(error)
+
+
+async def test_pings_reset_silence_but_a_longer_stall_lets_a_model_think() -> None:
+    provider = Scripted(["Hm", *[PING, 0.02] * 5, "!", FINISH])
+    answer = await stream_request(ASK, provider=provider, timeouts={"stall": 30, "silence": 5}).collect()
+    assert (answer.text, answer.complete) == ("Hm!", True)
+
+
+async def test_the_readers_own_time_counts_for_no_clock() -> None:
+    provider = Scripted(["a", "b", "c", FINISH])
+    stream = stream_request(ASK, provider=provider, timeouts={"stall": 0.05, "silence": 0.05, "total": 0.1})
+    async for _ in stream:
+        await anyio.sleep(0.06)
+    assert stream.partial.complete
+
+
+async def test_a_real_cancellation_is_not_taken_for_a_clock() -> None:
+    provider = Scripted(["a", FOREVER])
+    stream = stream_request(ASK, provider=provider, timeouts={"stall": 30})
+    with anyio.move_on_after(0.02) as scope:
+        await stream.collect()
+    assert scope.cancelled_caught
+    assert provider.open == 0
+    with pytest.raises(StreamInterrupted):
+        await stream.collect()
+
+
+def test_clocks_by_arithmetic() -> None:
+    clocks = Clocks(Timeouts(first_token=10, stall=4, silence=6, total=20))
+    assert clocks.limit == 6
+    clocks.read([PING], 5)
+    assert clocks.limit == 5  # of first_token, 5 are left
+    clocks.read([Chunk("text", "a")], 4)
+    assert clocks.limit == 4
+    clocks.read([PING], 3)
+    assert clocks.limit == 1
+    clocks.read([Chunk("text", "a")], 1)
+    clocks.spend(5)
+    clocks.restart()
+    assert clocks.limit == 2  # of total, 2 are left
+
+
+@pytest.mark.parametrize("timeouts", [{"stal": 1}, {"stall": 0}, {"stall": -1}, {"stall": "1"}, {"total": True}])
+async def test_bad_timeouts_are_told(timeouts: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="timeouts: "):
+        await stream_request(ASK, provider=Scripted([FINISH]), timeouts=timeouts).collect()
+
+
+# Retry and fallback
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OverloadedError("busy"), RateLimitError("slow down", retry_after=0.001), StreamInterrupted("reset"), None],
+    ids=["overloaded", "rate limit", "cut before content", "late first token"],
+)
+async def test_what_may_pass_is_tried_again(error: Exception | None) -> None:
+    provider = Scripted([FOREVER if error is None else error], ["Hello", FINISH])
+    answer = await stream_request(ASK, provider=provider, timeouts={"first_token": 0.05}).collect()
+    assert (answer.text, answer.complete) == ("Hello", True)
+    first, second = answer.attempts
+    assert first.error is not None
+    assert second.error is None
+
+
+async def test_no_more_often_than_asked_for() -> None:
+    provider = Scripted([OverloadedError("busy")])
+    error = await failure(provider, max_retries=3)
+    assert isinstance(error, OverloadedError)
+    assert len(provider.requests) == len(error.attempts) == 4
+
+
+@pytest.mark.parametrize("error", [AuthenticationError("no"), MalformedStream("a page"), ConfigError("wrong")])
+async def test_what_will_not_pass_is_not(error: StreamcoreError) -> None:
+    provider = Scripted([error])
+    assert await failure(provider) is error
+    assert len(provider.requests) == 1
+
+
+async def test_after_content_nothing_is_repeated() -> None:
+    provider = Scripted(["Hel", OverloadedError("busy")], ["again", FINISH])
+    error = await failure(provider, fallback=[Scripted(["other", FINISH])])
+    assert (type(error), text_of(error), len(provider.requests)) == (OverloadedError, "Hel", 1)
+
+
+async def test_a_pause_never_goes_beyond_total_nor_beyond_a_minute() -> None:
+    for wish, timeouts in ((5.0, {"total": 2}), (3600.0, {})):
+        provider = Scripted([RateLimitError("wait", retry_after=wish)], ["Hello", FINISH])
+        error = await failure(provider, timeouts=timeouts)
+        assert isinstance(error, RateLimitError)
+        assert (error.retry_after, len(provider.requests)) == (wish, 1)
+
+
+async def test_fallback_is_asked_in_turn() -> None:
+    first, second, third = (
+        Scripted([AuthenticationError("no")]),
+        Scripted([OverloadedError("x")]),
+        Scripted(["Hi", FINISH]),
+    )
+    request = Request(ASK.messages, model="only-the-first-knows-it")
+    answer = await stream_request(request, provider=first, fallback=[second, third], max_retries=1).collect()
+    assert answer.text == "Hi"
+    assert [len(provider.requests) for provider in (first, second, third)] == [1, 2, 1]
+    assert third.requests[0].model is None
+    assert len(answer.attempts) == 4
+
+
+async def test_fallback_by_name_model_and_mapping() -> None:
+    failing = Scripted([AuthenticationError("no")])
+    for entry, model in (("demo", "demo"), ("demo/m-1", "m-1"), ({"provider": "demo", "model": "m-2"}, "m-2")):
+        answer = await stream_request(ASK, provider=failing, fallback=[entry]).collect()
+        assert (answer.complete, answer.model) == (True, model)
+
+
+@pytest.mark.parametrize("entry", ["nobody", {"model": "m"}, {"provider": "demo", "colour": 1}])
+async def test_a_bad_fallback_is_told_before_anything_is_sent(entry: Any) -> None:
+    provider = Scripted(["Hello", FINISH])
+    with pytest.raises(ConfigError):
+        await stream_request(ASK, provider=provider, fallback=[entry]).collect()
+    assert provider.requests == []
+
+
+async def test_a_prompt_may_say_it_all(tmp_path: Any) -> None:
+    (tmp_path / "p.yaml").write_text(
+        "user: x\ntimeouts: {first_token: 0.02, stall: null}\nfallback: [demo/m-9]\nstream_options: {buffer_size: 5}\n"
+    )
+    provider = Scripted([FOREVER])
+    answer = await stream_prompt("p", prompts_dir=tmp_path, provider=provider, max_retries=0).collect()
+    assert answer.model == "m-9"
+    assert "first_token" in str(answer.attempts[0].error)
+
+
+# Restart and stop
+
+
+async def test_restart_voids_what_came() -> None:
+    provider = Scripted(["Hel", StreamInterrupted("cut")], ["Good", " day", FINISH])
+    stream = stream_request(ASK, provider=provider, on_interrupt="restart")
+    assert [(chunk.kind, chunk.text) async for chunk in stream] == [
+        ("text", "Hel"),
+        ("restart", ""),
+        ("text", "Good"),
+        ("text", " day"),
+        ("finish", ""),
+    ]
+    assert (stream.partial.text, stream.partial.complete, len(stream.partial.attempts)) == ("Good day", True, 2)
+
+
+async def test_text_cannot_tell_a_restart() -> None:
+    with pytest.raises(ConfigError, match="restart"):
+        stream_request(ASK, provider=Scripted([FINISH]), on_interrupt="restart").text()
+
+
+@pytest.mark.parametrize("options", [None, {"buffer_size": 100}])
+async def test_stop_ends_well_with_what_came(options: dict[str, Any] | None) -> None:
+    provider = Scripted(["Hello", " you", FOREVER])
+    stream = stream_request(ASK, provider=provider, stream_options=options)
+    seen: list[str] = []
+    async with anyio.create_task_group() as tasks:
+
+        async def stop() -> None:
+            await eventually(lambda: stream.partial.text == "Hello you", "the text came")
+            stream.stop()
+
+        tasks.start_soon(stop)
+        seen += [chunk.text async for chunk in stream]
+    assert "".join(seen) == stream.partial.text == "Hello you"
+    assert not stream.partial.complete
+    assert provider.open == 0
+    assert (await stream.collect()).text == "Hello you"
+
+
+async def test_a_stream_that_was_stopped_before_it_began_sends_nothing() -> None:
+    provider = Scripted(["Hello", FINISH])
+    stream = stream_request(ASK, provider=provider)
+    stream.stop()
+    assert not (await stream.collect()).complete
+    assert provider.requests == []
+
+
+# Smoothing, with its task
+
+SMOOTH = {"buffer_size": 4, "emit_interval": 5}
+
+
+async def test_smoothing_changes_pieces_and_nothing_else() -> None:
+    provider = Scripted([*"Hello you", 0.01, *"there", Chunk("reasoning", "hm"), FINISH])
+    stream = stream_request(ASK, provider=provider, stream_options=SMOOTH)
+    chunks = [chunk async for chunk in stream]
+    assert "".join(chunk.text for chunk in chunks if chunk.kind == "text") == "Hello youthere"
+    assert [chunk.kind for chunk in chunks][-2:] == ["reasoning", "finish"]
+    assert len(chunks) < 10
+    assert (stream.partial.complete, provider.open) == (True, 0)
+
+
+async def test_an_error_comes_behind_what_was_held() -> None:
+    provider = Scripted(["H", "ell", "o", StreamInterrupted("cut")])
+    seen: list[str] = []
+    with pytest.raises(StreamInterrupted) as caught:
+        async for chunk in stream_request(ASK, provider=provider, stream_options={"buffer_size": 50}):
+            seen.append(chunk.text)
+    assert seen == ["H", "ello"]
+    assert text_of(caught.value) == "Hello"
+
+
+async def test_a_slow_reader_slows_the_source_down() -> None:
+    made = 0
+
+    class Endless(Scripted):
+        async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
+            nonlocal made
+            while True:
+                made += 1
+                yield [Chunk("text", "x"), PING]
+                await anyio.lowlevel.checkpoint()
+
+    async with stream_request(ASK, provider=Endless([]), stream_options=SMOOTH) as stream:
+        await anext(stream)
+        await anyio.wait_all_tasks_blocked()
+        assert made < 1000
+
+
+@pytest.mark.parametrize("options", [None, SMOOTH])
+@pytest.mark.parametrize("script", [[FOREVER], ["a", FOREVER], ["a", *["b"] * 500, FOREVER]])
+async def test_leaving_closes_before_the_next_statement(script: list[Step], options: dict[str, int] | None) -> None:
+    provider = Scripted(script)
+    with anyio.move_on_after(0.02):
+        async with stream_request(ASK, provider=provider, stream_options=options) as stream:
+            async for _ in stream:
+                pass
+    assert provider.open == 0
+    provider = Scripted(["a", FOREVER])
+    with pytest.raises(ZeroDivisionError):
+        async with stream_request(ASK, provider=provider, stream_options=options) as stream:
+            async for _ in stream:
+                raise ZeroDivisionError
+    assert provider.open == 0
+
+
+@pytest.mark.parametrize("options", [None, SMOOTH])
+async def test_a_bare_loop_that_is_broken_off_closes_soon(options: dict[str, int] | None) -> None:
+    provider = Scripted(["a", FOREVER])
+    async for _ in stream_request(ASK, provider=provider, stream_options=options):
+        break
+    gc.collect()
+    await eventually(lambda: provider.open == 0, "the source was closed")
