@@ -95,6 +95,8 @@ class Stream:
             batch = await self.next_batch()
             if batch is None:
                 raise StopAsyncIteration
+            if len(batch) == 1:  # a read mostly brings one token, which needs no iterator
+                return batch[0]
             if batch:
                 self._pending = iter(batch)
                 return next(self._pending)
@@ -212,6 +214,9 @@ class TextStream:
             if batch is None:
                 self._check()
                 raise StopAsyncIteration
+            if len(batch) == 1 and batch[0].kind == "text" and batch[0].text and batch[0].choice == 0:
+                self._empty = False
+                return batch[0].text
             texts = [
                 chunk.text
                 for chunk in batch

@@ -41,6 +41,26 @@ def test_readme_python(newcomer: Simulator, capsys: pytest.CaptureFixture[str]) 
     assert "Hello, World!" in capsys.readouterr().out
 
 
+def test_streaming_page_python(newcomer: Simulator) -> None:
+    snippets = list(blocks(ROOT / "docs" / "streaming.md", "python"))
+    assert len(snippets) >= 3
+    for code in snippets:
+        asyncio.run(run(code))
+
+
+def test_streaming_page_tells_the_real_defaults() -> None:
+    from streamcore import StreamOptions, Timeouts
+
+    text = (ROOT / "docs" / "streaming.md").read_text("utf-8")
+    for name in ("first_token", "stall", "silence"):
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
+        assert row.endswith(f"| {getattr(Timeouts(), name):g} s |")
+    for name in ("buffer_size", "emit_interval", "boundary", "first", "include_metadata"):
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{name}` | "))
+        default = getattr(StreamOptions(), name)
+        assert row.rstrip("| ").strip("`").lower().endswith(str(default).lower().removesuffix(".0"))
+
+
 def test_readme_prompt_is_a_prompt(newcomer: Simulator) -> None:
     from streamcore.prompts import load_prompt
 

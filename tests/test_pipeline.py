@@ -111,9 +111,9 @@ async def test_pings_reset_silence_but_a_longer_stall_lets_a_model_think() -> No
 
 async def test_the_readers_own_time_counts_for_no_clock() -> None:
     provider = Scripted(["a", "b", "c", FINISH])
-    stream = stream_request(ASK, provider=provider, timeouts={"stall": 0.05, "silence": 0.05, "total": 0.1})
+    stream = stream_request(ASK, provider=provider, timeouts={"stall": 0.2, "silence": 0.2, "total": 0.4})
     async for _ in stream:
-        await anyio.sleep(0.06)
+        await anyio.sleep(0.25)
     assert stream.partial.complete
 
 
@@ -159,7 +159,7 @@ async def test_bad_timeouts_are_told(timeouts: dict[str, Any]) -> None:
 )
 async def test_what_may_pass_is_tried_again(error: Exception | None) -> None:
     provider = Scripted([FOREVER if error is None else error], ["Hello", FINISH])
-    answer = await stream_request(ASK, provider=provider, timeouts={"first_token": 0.05}).collect()
+    answer = await stream_request(ASK, provider=provider, timeouts={"first_token": 0.3}).collect()
     assert (answer.text, answer.complete) == ("Hello", True)
     first, second = answer.attempts
     assert first.error is not None
@@ -225,7 +225,7 @@ async def test_a_bad_fallback_is_told_before_anything_is_sent(entry: Any) -> Non
 
 async def test_a_prompt_may_say_it_all(tmp_path: Any) -> None:
     (tmp_path / "p.yaml").write_text(
-        "user: x\ntimeouts: {first_token: 0.02, stall: null}\nfallback: [demo/m-9]\nstream_options: {buffer_size: 5}\n"
+        "user: x\ntimeouts: {first_token: 0.5, stall: null}\nfallback: [demo/m-9]\nstream_options: {buffer_size: 5}\n"
     )
     provider = Scripted([FOREVER])
     answer = await stream_prompt("p", prompts_dir=tmp_path, provider=provider, max_retries=0).collect()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
+from datetime import date
 from enum import Enum
 from typing import Any
 
@@ -115,7 +116,11 @@ def test_a_variable_named_state_goes_before_the_state() -> None:
         ("{name}\n{{ nme }}", "the variable 'nme' is missing; did you mean 'name'?", "nme }}"),
         ("nme\n\n{% if nme %}x{% endif %}", "the variable 'nme' is missing", "nme %}"),
         ("{{ user.nme }}", "the variable 'user.nme' is missing: there is no 'nme' in it", "user.nme"),
-        ("{% for x in list %}\n{{ x.foo }}{% endfor %}", "the variable 'x.foo' is missing", "x.foo"),
+        (
+            "{% for x in list %}\n{{ x.foo }}{% endfor %}",
+            "the variable 'x.foo' is missing: 'str object' has no attribute 'foo'",
+            "x.foo",
+        ),
         ("{{ list[9] }}", "a variable is missing: list object has no element 9", "{{ list"),
         ("{{ order.total() }}", "the variable 'order.total' is missing", "order.total"),
         ("{{ guest._secret }}", "the variable 'guest._secret' is missing", "guest._secret"),
@@ -137,6 +142,42 @@ def test_what_is_wrong_and_where(text: str, said: str, at: str) -> None:
         fill(text, VARIABLES, STATE)
     assert said in str(caught.value)
     assert text[caught.value.offset :].startswith(at)
+
+
+def test_the_whole_message() -> None:
+    with pytest.raises(TemplateError) as caught:
+        fill("Hi {nme}", {"name": 1}, {})
+    assert str(caught.value) == "the variable 'nme' is missing; did you mean 'name'? given were 'name'"
+    assert caught.value.offset == 3
+
+
+def test_values_of_other_types_become_plain_ones() -> None:
+    class Number(int):
+        def secret(self) -> str:
+            return "secret"
+
+    class Word(str):
+        def secret(self) -> str:
+            return "secret"
+
+    class Share(float):
+        pass
+
+    values = {"n": Number(7), "w": Word("word"), "s": Share(0.5), "day": date(2026, 1, 31), "set": {1}}
+    assert (
+        fill("{{ n + 1 }} {{ w.upper() }} {{ s * 2 }} {{ day }} {{ set }}", values, {}) == "8 WORD 1.0 2026-01-31 [1]"
+    )
+    assert fill("{n} {w} {s} {day}", values, {}) == "7 word 0.5 2026-01-31"
+    for name in ("n", "w"):
+        with pytest.raises(TemplateError, match="secret"):
+            fill(f"{{{{ {name}.secret() }}}}", values, {})
+
+
+def test_a_deep_value_is_no_loop() -> None:
+    value: Any = "bottom"
+    for _ in range(60):
+        value = [value]
+    assert fill("{{ v }}", {"v": value}, {}) == "[" * 60 + "'bottom'" + "]" * 60
 
 
 def test_a_missing_variable_says_what_was_given_but_no_values() -> None:

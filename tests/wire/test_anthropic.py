@@ -168,6 +168,10 @@ def test_blocks_go_on_after_the_content_of_message_start() -> None:
     assert answer.tool_calls == (ToolCall("t1", "add", "", 0), ToolCall("t2", "mul", "{}", 1))
 
 
+def test_message_start_may_hold_null() -> None:
+    assert kinds(read(begin(content=None, usage=None), TEXT, said("a"))) == ["start", "text"]
+
+
 @pytest.mark.parametrize(
     ("events", "raw"),
     [
@@ -214,6 +218,16 @@ def test_citations_come_with_blocks_and_deltas() -> None:
     assert answer.to_message().opaque == Opaque(WIRE, ({"type": "text", "text": "ab", "citations": [one, two]},))
 
 
+@pytest.mark.parametrize("given", [{}, {"citations": None}, {"citations": []}])
+def test_a_cited_text_goes_back_with_its_citations(given: Fields) -> None:
+    one = {"type": "char_location", "cited_text": "a"}
+    by_delta = [block(0, type="text", text="", **given), said("a"), delta(0, "citations_delta", citation=one)]
+    at_once = [block(0, type="text", text="a", citations=[one])]
+    for events in (by_delta, at_once):
+        answer = fold(begin(), *events, stop(), ending(), END)
+        assert answer.opaque == Opaque(WIRE, ({"type": "text", "text": "a", "citations": [one]},))
+
+
 def test_thinking_is_reasoning_and_its_signature_opaque() -> None:
     events = [
         begin(),
@@ -243,6 +257,10 @@ def test_thinking_is_reasoning_and_its_signature_opaque() -> None:
 
 def test_a_thinking_block_may_come_whole() -> None:
     whole = {"type": "thinking", "thinking": "hm", "signature": "sig"}
+    assert read(begin(), block(0, **whole))[1:] == [
+        Chunk("reasoning", text="hm"),
+        Chunk("reasoning", opaque=Opaque(WIRE, ({"signature": "sig"},))),
+    ]
     answer = fold(begin(), block(0, **whole), stop(), ending(), END)
     assert (answer.reasoning, answer.opaque) == ("hm", Opaque(WIRE, (whole,)))
 
@@ -282,7 +300,7 @@ def test_the_next_turn_gets_every_block_back_in_order() -> None:
 
 def test_a_call_that_was_cut_is_sent_back_without_arguments() -> None:
     redacted = {"type": "redacted_thinking", "data": "x"}
-    tool = block(1, type="tool_use", id="t1", name="add", input={})
+    tool = block(1, type="tool_use", id="t1", name="add")
     answer = fold(begin(), block(0, **redacted), tool, arguments('{"x":', 1), ending("max_tokens"), END)
     assert answer.opaque is not None
     assert answer.opaque.items[1]["input"] == {}
@@ -406,6 +424,8 @@ def test_a_compaction_is_kept_for_the_next_turn() -> None:
         pytest.param(delta(3, "text_delta"), id="a text delta without text"),
         pytest.param(delta(3, "text_delta", text=None), id="a text delta with null"),
         pytest.param(delta(3, "thinking_delta"), id="a thinking delta without thinking"),
+        pytest.param(delta(3, "signature_delta"), id="a signature delta without signature"),
+        pytest.param(delta(3, "citations_delta"), id="a citations delta without citation"),
         pytest.param(delta(3, "input_json_delta", partial_json="{}"), id="arguments for no call"),
         pytest.param({"type": "content_block_delta", "index": 3}, id="a delta event without delta"),
         pytest.param({"type": "content_block_start", "index": 3}, id="a block event without block"),
@@ -418,6 +438,8 @@ def test_events_without_a_normal_form_pass_as_exactly_one_other(event: Fields) -
     chunks = read(begin(), TEXT, event, said("a"))
     assert kinds(chunks) == ["start", "other", "text"]
     assert (chunks[1].index, chunks[1].raw) == (3, data(event))
+    assert chunks[1].event is not None
+    assert data(chunks[1].event) in data(event)
 
 
 @pytest.mark.parametrize(
@@ -448,6 +470,11 @@ def test_json_that_is_no_object_passes_as_other(value: object) -> None:
     assert (chunk.kind, chunk.event, chunk.raw) == ("other", "news", data(value))
 
 
+def test_an_event_without_name_and_type_has_none() -> None:
+    decoder = StreamDecoder(AnthropicVocabulary())
+    assert decoder.feed(b'data: {"a": 1}\n\n') == [Chunk("other", raw=b'{"a": 1}')]
+
+
 def test_a_misfit_message_stop_ends_the_message_all_the_same() -> None:
     answer = fold(begin(), TEXT, said("a"), ending(), {"type": "message_stop", "index": "x"})
     assert (answer.text, answer.finish_reason) == ("a", "stop")
@@ -460,11 +487,11 @@ def test_a_message_start_that_does_not_fit_passes_as_other() -> None:
 
 def test_whole_floats_fit_everywhere() -> None:
     tool = {**block(1, type="tool_use", id="t1", input={}), "index": 1.0}
-    held = begin(content=[{"type": "text", "text": "a"}], usage={"input_tokens": 3.0, "x": float("inf")})
+    held = begin(content=[{"type": "text", "text": "a"}], usage={"input_tokens": 3.0, "cost": 1.5, "x": float("inf")})
     answer = fold(held, tool, arguments("{}", 1), {**stop(), "index": 1.0}, ending(), END)
     assert (answer.text, answer.tool_calls) == ("a", (ToolCall("t1", None, "{}"),))
     assert answer.usage is not None
-    assert answer.usage.input_tokens == 3
+    assert (answer.usage.input_tokens, answer.usage.raw) == (3, {"input_tokens": 3, "cost": 1.5})
 
 
 def test_a_delta_needs_no_block() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -393,7 +394,12 @@ def test_the_id_that_the_answer_needs_is_the_call_id() -> None:
 )
 def test_custom_tools_take_free_text(stream: list[Fields]) -> None:
     item = {"type": "custom_tool_call", "call_id": "c1", "name": "sql"}
-    answer = fold(added(0, **item, input=""), *stream, done(0, **item, input="SELECT 1"), END)
+    events = [added(0, **item, input=""), *stream, done(0, **item, input="SELECT 1"), END]
+    pieces = [value.get("delta") or value["input"] for value in stream] or ["SELECT 1"]
+    chunks = read(*events)
+    assert kinds(chunks) == [*["tool_call"] * (1 + len(pieces)), "start", "finish"]
+    assert [chunk.tool_call.arguments for chunk in chunks if chunk.tool_call] == ["", *pieces]
+    answer = fold(*events)
     assert answer.tool_calls == (ToolCall("c1", "sql", "SELECT 1", custom=True),)
     assert answer.finish_reason == "tool_calls"
     assert answer.to_message().opaque == Opaque(WIRE, ({**item, "input": "SELECT 1"},))
@@ -444,6 +450,24 @@ def test_items_without_output_index_stay_apart(ids: bool, announced: bool) -> No
     answer = fold(CREATED, *stream, END)
     assert [(call.id, call.arguments) for call in answer.tool_calls] == [("c1", "{}"), ("c2", "[]")]
     assert others(chunks) == []
+
+
+def test_only_some_events_may_have_an_output_index() -> None:
+    item = message("Hello", id="m")
+    events = [
+        added(2, type="message", id="m"),
+        piece(TEXT, "Hel", None, item_id="m"),
+        piece(TEXT, "lo", 2, item_id="m"),
+        whole(TEXT, "Hello", None, item_id="m"),
+        done(2, **item),
+        piece(TEXT, "!", None, item_id="n"),
+    ]
+    assert texts(read(*events)) == [("text", 2, "Hel"), ("text", 2, "lo"), ("text", 3, "!")]
+
+
+def test_a_text_may_leave_its_part_out() -> None:
+    chunks = read(event(TEXT + ".delta", 0, delta="a"), whole(TEXT, "a", 0, 0), event(TEXT + ".done", 0, text="a"))
+    assert texts(chunks) == [("text", 0, "a")]
 
 
 def test_interleaved_calls_without_output_index_stay_apart() -> None:
@@ -578,6 +602,47 @@ def test_fields_of_odd_types_cost_no_text() -> None:
     chunks = read({**piece(TEXT, "a", 2), **odd})
     assert texts(chunks) == [("text", 2, "a")]
     assert others(chunks) == []
+
+
+EVERY_EVENT = [
+    CREATED,
+    added(0, type="message", id="m"),
+    piece(TEXT, "a"),
+    piece(SUMMARY, "a", 1, 1),
+    piece(THOUGHT, "a", 2),
+    piece(REFUSAL, "a", 3),
+    piece(TEXT, "a", None, item_id="m"),
+    piece(TEXT, "a", logprobs=[{"token": "a"}]),
+    whole(TEXT, "a", 4),
+    whole(REFUSAL, "a", 5),
+    event(ANNOTATION, 0, annotation=CITATION),
+    added(6, **function(id="f")),
+    *streamed("{", index=6),
+    event(ARGUMENTS + ".done", 6, arguments="{}"),
+    done(7, **function("{}", call_id="c2")),
+    added(8, type="custom_tool_call", call_id="c3"),
+    event(INPUT + ".done", 8, input="x"),
+    done(9, type="reasoning", encrypted_content="x"),
+    event("response.web_search_call.searching", 3),
+    event("keepalive"),
+    event("response.in_progress", response={"id": "r"}),
+    ended(usage={"input_tokens": 1}, output=[]),
+]
+
+
+@pytest.mark.parametrize("number", range(len(EVERY_EVENT)))
+def test_an_event_that_does_not_fit_says_the_same(number: int) -> None:
+    value = EVERY_EVENT[number]
+    unread = next(name for name in ("arguments", "refusal") if name not in value)
+    misfit = {**value, unread: 5, "x": float("nan")}
+    before, after = EVERY_EVENT[:number], EVERY_EVENT[number + 1 :]
+    fitting = [replace(chunk, raw=None) for chunk in read(*before, value, *after)]
+    assert [replace(chunk, raw=None) for chunk in read(*before, misfit, *after)] == fitting
+
+
+def test_lone_surrogates_are_read_in_items_too() -> None:
+    assert texts(read(done(0, **message("a\ud83d b")))) == [("text", 0, "a\ud83d b")]
+    assert texts(read(ended(output=[message("a\ud83d b")]))) == [("text", 0, "a\ud83d b")]
 
 
 # Usage
