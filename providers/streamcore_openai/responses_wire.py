@@ -95,7 +95,7 @@ class ResponsesVocabulary:
         self._last = -1  # the last item's position
         self._items: dict[int, Mapping[str, Any]] = {}
         # The text that is being streamed, if it is plain text: its event, item and part.
-        self._flow = ""
+        self._flow: str | None = None
         self._flow_index: int = 0
         self._flow_part: int | None = None
 
@@ -112,18 +112,18 @@ class ResponsesVocabulary:
             if data.strip() == DONE:
                 return  # some gateways close with it; the mark is another
             event = _lenient(parse_json(data))
-        kind = event.type or name.decode("utf-8", "replace")
-        index = self._missing_index(kind, event) if event.output_index is None else event.output_index
         if (
-            kind == self._flow
-            and index == self._flow_index
+            event.type == self._flow
+            and event.output_index == self._flow_index
             and event.content_index == self._flow_part
-            and isinstance(event.delta, str)
+            and event.delta.__class__ is str
             and event.delta
             and not event.logprobs
         ):  # the next token of the same text
-            out.append(content("text", event.delta, index))
+            out.append(content("text", event.delta, self._flow_index))
             return
+        kind = event.type or name.decode("utf-8", "replace")
+        index = self._missing_index(kind, event) if event.output_index is None else event.output_index
         text_kind = _DELTAS.get(kind)
         if text_kind is not None and isinstance(event.delta, str):
             if text_kind == "text" and event.delta:
