@@ -360,6 +360,20 @@ def test_arguments_for_no_call_are_other_until_the_item_says_whose() -> None:
     assert [chunk.tool_call for chunk in chunks[1:]] == [ToolCall("c1", "add", ""), ToolCall("c1", "add", "{}")]
 
 
+@pytest.mark.parametrize(
+    "stray",
+    [
+        event("response.news.delta", 0, delta="x"),
+        event(ARGUMENTS + ".delta", 0, delta={"x": 1}),
+        event(ARGUMENTS + ".delta", 0, delta=None),
+    ],
+)
+def test_what_are_no_arguments_pass_as_other(stray: Fields) -> None:
+    chunks = read(added(0, **function()), stray, done(0, **function("{}")))
+    assert others(chunks) == [(stray["type"], data(stray))]
+    assert [chunk.tool_call.arguments for chunk in chunks if chunk.tool_call] == ["", "{}"]
+
+
 def test_parallel_calls_count_from_0_whatever_their_items() -> None:
     chunks = read(
         added(1, **function(call_id="a")),
@@ -566,12 +580,14 @@ def test_events_without_a_normal_form_pass_as_exactly_one_other(value: Fields) -
     "item",
     [
         {"type": "web_search_call", "id": "w", "status": "completed", "action": {"query": "x"}},
+        {"type": "compaction", "id": "w", "encrypted_content": "gAAAA"},
         {"type": "mcp_call", "id": "w", "name": "echo", "arguments": "{}", "output": "x"},
         {"type": "news_of_2030", "id": "w", "content": [{"text": "a"}]},
     ],
 )
 def test_items_without_a_normal_form_pass_as_other_and_go_back(item: Fields) -> None:
     events = [added(0, type=item["type"], id="w"), done(0, **item), done(1, **message("a")), END]
+    assert kinds(read(*events)) == ["other", "other", "text", "start", "finish"]
     assert others(read(*events)) == [(item["type"], data(events[0])), (item["type"], data(events[1]))]
     answer = fold(*events)
     assert (answer.text, answer.tool_calls, answer.finish_reason) == ("a", (), "stop")
@@ -595,6 +611,10 @@ def test_misfits_pass_as_exactly_one_other_as_they_were(text: str) -> None:
     chunks = read(piece(TEXT, "a"), text, piece(TEXT, "b"))
     assert kinds(chunks) == ["text", "other", "text"]
     assert chunks[1].raw == text.encode()
+
+
+def test_an_event_without_name_and_type_has_none() -> None:
+    assert read('{"a": 1}') == [Chunk("other", raw=b'{"a": 1}')]
 
 
 def test_fields_of_odd_types_cost_no_text() -> None:
