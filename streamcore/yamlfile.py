@@ -46,6 +46,16 @@ class YamlFile:
                 return line
         return 1
 
+    def at(self, location: Location) -> YamlFile:
+        """Return the part of the file at a location, as if it were a file; lines stay those of the whole."""
+        size = len(location)
+        data: Any = self.data
+        for part in location:
+            data = data[part]
+        lines = {where[size:]: line for where, line in self.lines.items() if where[:size] == location}
+        spans = {where[size:]: span for where, span in self.spans.items() if where[:size] == location}
+        return YamlFile(self.path, data, lines, self.text, spans)
+
     def source(self, location: Sequence[str | int]) -> str:
         """Return the value of a location as the file has it, quotes and block signs included."""
         start, end = self.spans.get(tuple(location), (0, 0))
