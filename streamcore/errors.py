@@ -163,7 +163,17 @@ class OutputValidationError(StreamcoreError):
 
 
 class NodeError(StreamcoreError):
-    """A node of a graph failed."""
+    """A node of a graph failed; `graph` and `node` are their names, `cause` is the error itself."""
+
+    def __init__(self, message: str, *, graph: str = "", node: str = "") -> None:
+        super().__init__(message)
+        self.graph = graph
+        self.node = node
+
+    @property
+    def cause(self) -> BaseException | None:
+        """What went wrong in the node."""
+        return self.__cause__
 
 
 class ThreadConflict(StreamcoreError):  # noqa: N818

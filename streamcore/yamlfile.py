@@ -8,7 +8,7 @@ text, `1e3` is a number.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,18 @@ class YamlFile:
                     return line
                 ahead -= 1
         return self.line(location)
+
+
+def in_memory(path: Path, data: Any) -> YamlFile:
+    """Return data that no file holds as if one did; all of it stands in line 1."""
+
+    def places(value: Any, at: Location) -> Iterator[Location]:
+        yield at
+        inside: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        for key, inner in inside:
+            yield from places(inner, (*at, key))
+
+    return YamlFile(path, data, dict.fromkeys(places(data, ()), 1), "", {})
 
 
 class _Loader(yaml.SafeLoader):

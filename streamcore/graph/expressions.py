@@ -30,7 +30,7 @@ class _Missing(ChainableUndefined):
     def __ne__(self, other: object) -> bool:
         return not self == other
 
-    __lt__ = __le__ = __gt__ = __ge__ = _no
+    __lt__ = __le__ = __gt__ = __ge__ = _no  # type: ignore[assignment]
     __hash__ = None  # type: ignore[assignment]
 
 
@@ -89,9 +89,9 @@ def holds(text: str, state: State) -> bool:
 
 
 def resolve(value: Any, state: State) -> Any:
-    """Return a value with its expressions evaluated.
+    """Return a value with its expressions evaluated; `state` holds plain data.
 
-    `state` holds plain data. A text that is one `{...}` keeps the expression's type; in any other text each `{path}` is put in as text. A path
+    A text that is one `{...}` keeps the expression's type; in any other text each `{path}` is put in as text. A path
     that does not exist is null, and null as text is nothing.
 
     Raises:

@@ -63,11 +63,16 @@ def load_graph(path: str | Path) -> Graph:
 
 @lru_cache(maxsize=64)
 def _load(path: Path, raw: bytes) -> Graph:
-    from streamcore.graph.schema import GraphFile
     from streamcore.yamlfile import parse_yaml
+
+    return build_graph(parse_yaml(path, raw, GraphError))
+
+
+def build_graph(source: YamlFile) -> Graph:
+    """Return the graph that a file's data describe; see `load_graph`."""
+    from streamcore.graph.schema import GraphFile
     from streamcore.yamlmodel import validate
 
-    source = parse_yaml(path, raw, GraphError)
     problems: list[str] = []
     try:
         file = validate(GraphFile, source, GraphError)
@@ -81,7 +86,7 @@ def _load(path: Path, raw: bytes) -> Graph:
         raise GraphError("\n".join(sorted(problems, key=_line)))
     edges = {name: tuple(edge for edge in file.edges if edge.from_ == name) for name in (START, *nodes)}
     reach = _reach({name: set(_targets(name, nodes, edges, file)) for name in edges})
-    return Graph(file.name or path.stem, path, file, source, nodes, items, edges, reach)
+    return Graph(file.name or source.path.stem, source.path, file, source, nodes, items, edges, reach)
 
 
 def _line(problem: str) -> int:
@@ -164,17 +169,16 @@ def _references(
     for key, node in nodes.items():
         if isinstance(node, RouterNode):
             for value, name in node.routes.items():
-                at = ("nodes", key, "routes", value)
-                yield name, targets, at, f"node {key!r} leads to {name!r}, but there is no such node"
+                what = f"node {key!r} leads to {name!r}, but there is no such node"
+                yield name, targets, ("nodes", key, "routes", value), what
             if node.default_route is not None:
-                at = ("nodes", key, "default_route")
-                yield node.default_route, targets, at, f"default_route: there is no node {node.default_route!r}"
-    for at, node in [(("nodes", key), node) for key, node in nodes.items()] + [
-        (("nodes", key, "node"), node) for key, node in items.items()
-    ]:
-        if isinstance(node, PythonNode):
-            what = f"node {at[1]!r} calls the tool {node.tool!r}, which is not under 'tools'"
-            yield node.tool, file.tools, (*at, "tool"), what
+                what = f"default_route: there is no node {node.default_route!r}"
+                yield node.default_route, targets, ("nodes", key, "default_route"), what
+    for within, some in (((), nodes), (("node",), items)):
+        for key, node in some.items():
+            if isinstance(node, PythonNode):
+                what = f"node {key!r} calls the tool {node.tool!r}, which is not under 'tools'"
+                yield node.tool, file.tools, ("nodes", key, *within, "tool"), what
 
 
 def _targets(
