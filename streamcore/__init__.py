@@ -6,6 +6,7 @@ from streamcore.completion import Attempt, Completion
 from streamcore.errors import (
     AuthenticationError,
     BadRequestError,
+    CheckpointError,
     ConfigError,
     ConnectionFailed,
     ContentRefused,
@@ -48,6 +49,7 @@ __all__ = [
     "Attempt",
     "AuthenticationError",
     "BadRequestError",
+    "CheckpointError",
     "Chunk",
     "ChunkKind",
     "Completion",
