@@ -6,6 +6,7 @@ from streamcore.completion import Attempt, Completion
 from streamcore.errors import (
     AuthenticationError,
     BadRequestError,
+    CheckpointError,
     ConfigError,
     ConnectionFailed,
     ContentRefused,
@@ -50,6 +51,7 @@ __all__ = [
     "Attempt",
     "AuthenticationError",
     "BadRequestError",
+    "CheckpointError",
     "Chunk",
     "ChunkKind",
     "Completion",

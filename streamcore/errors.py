@@ -176,8 +176,18 @@ class NodeError(StreamcoreError):
         return self.__cause__
 
 
+class CheckpointError(StreamcoreError):
+    """A thread could not be saved or loaded: not plain JSON, damaged, a full disk, a server that is gone."""
+
+
 class ThreadConflict(StreamcoreError):  # noqa: N818
-    """Another worker has changed the thread meanwhile."""
+    """Another worker has changed the thread meanwhile: it stands at version `found`, not at `expected` (0: none)."""
+
+    def __init__(self, message: str, *, thread: str, expected: int, found: int) -> None:
+        super().__init__(message)
+        self.thread = thread
+        self.expected = expected
+        self.found = found
 
 
 _BY_STATUS: dict[int, type[ProviderError]] = {

@@ -25,7 +25,7 @@ LAYERS = [
     {"pipeline"},
     {"stream"},
     {"yamlfile", "yamlmodel", "schema", "sandbox"},
-    {"template"},
+    {"template", "checkpoints"},
     {"prompts"},
     {"execute"},
     {"sync", "executor_async"},
