@@ -50,7 +50,7 @@ def check(text: str) -> None:
 def fill(text: str, variables: Mapping[str, Any], state: Mapping[str, Any]) -> str:
     """Return the text with its variables filled in.
 
-    A name is looked for in the variables, then in the state; `state` is the state itself. Placeholders are identifiers
+    A name is looked for in the variables, then among the values of the state; `state` is the state itself. Placeholders are identifiers
     and dotted paths; any other brace, as in JSON, stays.
 
     Raises:
@@ -60,7 +60,8 @@ def fill(text: str, variables: Mapping[str, Any], state: Mapping[str, Any]) -> s
         return _placeholders(text, variables, state)
     try:
         plain_state = _plain(state)
-        return _sandbox().render(text, {**plain_state, "state": plain_state, **_plain(variables)})
+        named = {name: value for name, value in plain_state.items() if value is not None}
+        return _sandbox().render(text, {**named, "state": plain_state, **_plain(variables)})
     except Exception as error:
         raise _jinja_error(text, error, variables, state) from error
 
@@ -91,7 +92,7 @@ def _look_up(path: str, variables: Mapping[str, Any], state: Mapping[str, Any]) 
         found = variables[first]
     elif first == "state":
         found = state
-    elif first in state:
+    elif state.get(first) is not None:
         found = state[first]
     else:
         raise TemplateError(f"the variable {first!r} is missing{_hint(first, 'given were', [*variables, *state])}")

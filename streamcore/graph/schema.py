@@ -64,7 +64,7 @@ class LlmNode(NodeBlock):
         for name, value in (self.variables or {}).items():
             checked(value, "variables", name)
         if self.on_error == "fallback" and not self.fallback:
-            raise wrong("'fallback' needs the key 'fallback', as in fallback: {provider: mistral}", "on_error")
+            raise wrong("'fallback' needs the key 'fallback', as in fallback: {provider: demo}", "on_error")
         return self
 
     def fallbacks(self) -> list[str | Mapping[str, Any]] | None:

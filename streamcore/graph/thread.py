@@ -91,11 +91,19 @@ class Thread:
         """
         if config.thread_id is None:
             return cls(graph)
-        given = config.checkpointer if config.checkpointer is not None else graph.file.checkpointer
+        own = graph.file.checkpointer
+        given = config.checkpointer if config.checkpointer is not None else own
         # Many graphs of one name may live in a process; a database is shared by checkouts that stand elsewhere.
-        owner = graph.name if given is not None else str(graph.path.resolve())
-        thread = cls(graph, config.thread_id, open_checkpointer(given), f"{owner}/{config.thread_id}")
-        saved = await thread.store.load(thread.key) if thread.store else None
+        in_process = given is None or (isinstance(given, Mapping) and given.get("type") == "memory")
+        owner = str(graph.path.resolve()) if in_process else graph.name
+        try:
+            store = open_checkpointer(given)
+        except ConfigError as error:
+            if given is not own:
+                raise
+            raise ConfigError(f"{graph.path}:{graph.source.line(('checkpointer',))}: {error}") from error
+        thread = cls(graph, config.thread_id, store, f"{owner}/{config.thread_id}")
+        saved = await store.load(thread.key)
         if saved is not None:
             thread._take(saved.version, saved.data)
         return thread
