@@ -47,11 +47,27 @@ def check(text: str) -> None:
             raise _jinja_error(text, error, {}, {}) from error
 
 
+def needed(text: str) -> list[str]:
+    """Return the names without which a text that is valid cannot be filled, those with a default left out."""
+    if not is_jinja(text):
+        return list(dict.fromkeys(found[1].split(".")[0] for found in _PLACEHOLDER.finditer(text)))
+    from jinja2 import meta, nodes
+
+    tree = _sandbox().parse(text)
+    optional = {
+        inner.name
+        for node in tree.find_all((nodes.Filter, nodes.Test))
+        if node.name in ("default", "d", "defined", "undefined")
+        for inner in (node.node.find_all(nodes.Name) if not isinstance(node.node, nodes.Name) else [node.node])
+    }
+    return sorted(meta.find_undeclared_variables(tree) - optional - {"state"} - _sandbox().globals.keys())
+
+
 def fill(text: str, variables: Mapping[str, Any], state: Mapping[str, Any]) -> str:
     """Return the text with its variables filled in.
 
-    A name is looked for in the variables, then among the values of the state; `state` is the state itself. Placeholders are identifiers
-    and dotted paths; any other brace, as in JSON, stays.
+    A name is looked for in the variables, then among the values of the state, where null counts as missing; `state` is
+    the state itself. Placeholders are identifiers and dotted paths; any other brace, as in JSON, stays.
 
     Raises:
         TemplateError: a variable is missing, the Jinja2 text is wrong, or the result is too long.

@@ -119,7 +119,7 @@ def names_in(text: str, *, condition: bool = False) -> Iterator[str]:
             parsed = _sandbox().parse("{{" + one + "}}")
         except TemplateSyntaxError:
             continue
-        yield from meta.find_undeclared_variables(parsed) - {"state", "null"}
+        yield from meta.find_undeclared_variables(parsed) - {"state", *_sandbox().globals}
         for node in parsed.find_all(nodes.Getattr):
             if isinstance(node.node, nodes.Name) and node.node.name == "state":
                 yield node.attr
