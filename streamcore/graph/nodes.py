@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
@@ -15,8 +16,7 @@ import anyio
 import anyio.to_thread
 
 from streamcore.closing import unregistered
-from streamcore.completion import Completion
-from streamcore.errors import ConfigError, NodeError, StreamcoreError, ThreadConflict
+from streamcore.errors import ConfigError, NodeError, OutputValidationError, StreamcoreError, ThreadConflict
 from streamcore.execute import stream_prompt
 from streamcore.graph.events import Metadata, NodeEvent
 from streamcore.graph.expressions import resolve
@@ -24,6 +24,8 @@ from streamcore.graph.load import Graph
 from streamcore.graph.merge import merged
 from streamcore.graph.schema import InterruptNode, LlmNode, MapNode, Node, PassthroughNode, PythonNode
 from streamcore.graph.thread import Config
+from streamcore.pipeline.json_text import documents
+from streamcore.prompts import load_prompt
 from streamcore.stream import Stream, refused
 
 log = logging.getLogger("streamcore")
@@ -110,11 +112,12 @@ async def _llm(name: str, node: LlmNode, state: State, context: Context) -> Asyn
     error = refused(answer)
     if error is not None:
         raise error
-    del context.streams[name]
     key = node.state_key or name
     tried = answer.attempts[-1]
     facts: Metadata = {"provider": tried.provider, "model": answer.model or tried.model, "usage": answer.usage}
-    yield {"type": "node_complete", "node": name, "output": {key: _value(node, answer)}, "metadata": facts}
+    output = {key: _value(node, stream)}
+    del context.streams[name]
+    yield {"type": "node_complete", "node": name, "output": output, "metadata": facts}
 
 
 def open_stream(node: LlmNode, state: State, context: Context) -> Stream:
@@ -152,11 +155,32 @@ def open_stream(node: LlmNode, state: State, context: Context) -> Stream:
         max_retries=node.max_retries,
         fallback=node.fallbacks(),
         on_interrupt=node.on_interrupt or ("restart" if again and context.restarts else "raise"),
+        retries=_retries(node, context),
     )
 
 
-def _value(node: LlmNode, answer: Completion) -> Any:
-    return answer.text + answer.refusal
+def _retries(node: LlmNode, context: Context) -> int:
+    """Return how often to ask again for an answer that fits its schema."""
+    if node.retries is None and node.on_error == "retry" and context.restarts:
+        prompt = load_prompt(node.prompt, prompts_dir=context.graph.prompts_dir, graph_path=context.graph.beside)
+        return node.max_retries if prompt.output() is not None else 0
+    return node.retries or 0
+
+
+def _value(node: LlmNode, stream: Stream) -> Any:
+    """Return a node's output: the validated object, what its JSON says, or its text."""
+    answer = stream.partial
+    text = answer.text + answer.refusal
+    if stream.structured:
+        return answer.parsed
+    if not node.parse_json:
+        return text
+    found = next(documents(text), None)
+    if found is None:
+        error = OutputValidationError(f"parse_json: there is no JSON in the answer, which begins with {text[:80]!r}")
+        error.partial = answer
+        raise error
+    return json.loads(found)
 
 
 async def _python(name: str, node: PythonNode, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
