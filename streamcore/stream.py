@@ -322,9 +322,7 @@ def refused(answer: Completion) -> ContentRefused | None:
     if answer.text or answer.refusal or answer.finish_reason not in ("refusal", "content_filter"):
         return None
     error = ContentRefused(
-        "the model refused to answer"
-        if answer.finish_reason == "refusal"
-        else "a content filter stopped the answer",
+        "the model refused to answer" if answer.finish_reason == "refusal" else "a content filter stopped the answer",
         provider=answer.attempts[-1].provider if answer.attempts else None,
         model=answer.model,
         code=answer.raw_finish_reason,
