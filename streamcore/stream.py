@@ -132,6 +132,10 @@ class Stream:
         """Note how reading ended, and forget the source, which has closed itself."""
         if self._ended or self._error is not None:
             return
+        if getattr(self._source, "ag_running", False):
+            raise ConfigError(
+                "another task is reading this stream; a stream has one reader, so give each task a stream of its own"
+            ) from error
         if isinstance(error, StopAsyncIteration):
             self._complete = self._run is not None and not self._run.stopped
             self._ended = True
