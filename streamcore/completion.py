@@ -17,6 +17,8 @@ class Attempt:
     provider: str
     model: str | None
     error: str | None = None
+    usage: Usage | None = None
+    """What this try was counted as. A `Completion` has the count of its own answer only, which is the last try's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Completion:
     id: str | None = None
     request_id: str | None = None
     parsed: Any = None
+    """The value that the text gives, where a schema was asked for."""
     attempts: tuple[Attempt, ...] = ()
     complete: bool = False
     opaque: Opaque | None = field(default=None, repr=False)
@@ -181,7 +184,7 @@ class Fold:
         """True once anything at all has come."""
         return self.has_content or self._start is not None or self._usage is not None
 
-    def completion(self, *, complete: bool, attempts: tuple[Attempt, ...] = ()) -> Completion:
+    def completion(self, *, complete: bool, attempts: tuple[Attempt, ...] = (), parsed: Any = None) -> Completion:
         """Return what has come so far; `complete` is the caller's word that the vendor marked the end."""
         start = self._start
         common: dict[str, Any] = {
@@ -191,4 +194,6 @@ class Fold:
             "request_id": start.request_id if start else None,
         }
         others = tuple(answer.completion(**common) for choice, answer in sorted(self._answers.items()) if choice != 0)
-        return self._first.completion(usage=self._usage, alternatives=others, attempts=attempts, **common)
+        return self._first.completion(
+            usage=self._usage, alternatives=others, attempts=attempts, parsed=parsed, **common
+        )

@@ -159,7 +159,15 @@ class MalformedStream(StreamError):  # noqa: N818
 
 
 class OutputValidationError(StreamcoreError):
-    """The answer is whole but does not fit its schema."""
+    """The answer is whole but does not fit its schema.
+
+    `errors` says why, as pydantic's `ValidationError.errors()` does: mappings with `type`, `loc`, `msg` and `input`.
+    It is empty where there was nothing to check: the model refused, a filter or the token limit cut the answer.
+    """
+
+    def __init__(self, message: str, *, errors: Iterable[Mapping[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.errors = tuple(errors)
 
 
 class NodeError(StreamcoreError):

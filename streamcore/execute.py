@@ -6,14 +6,15 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import anyio
 
-from streamcore.errors import ConfigError
+from streamcore.errors import ConfigError, OutputValidationError
 from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.retry import Fallback, OnInterrupt, Target
 from streamcore.pipeline.smoother import StreamOptions
+from streamcore.pipeline.structured import UNFINISHED, Output
 from streamcore.provider import Provider, get_provider, provider_names, vendor
 from streamcore.request import Request
 from streamcore.stream import Plan, Stream, TextStream
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 TimeoutsLike = Timeouts | Mapping[str, Any]
 OptionsLike = StreamOptions | Mapping[str, Any]
+T = TypeVar("T")
 
 
 def stream_request(
@@ -34,6 +36,8 @@ def stream_request(
     max_retries: int = 2,
     fallback: Sequence[Fallback] | None = None,
     on_interrupt: OnInterrupt = "raise",
+    output_model: Any = None,
+    retries: int = 0,
     include_raw: bool = False,
 ) -> Stream:
     """Return the stream of the answer to a request.
@@ -48,6 +52,9 @@ def stream_request(
         fallback: whom to ask then, in turn: `"mistral"`, `"openai/gpt-x"`, `{"provider": ..., "model": ...}`.
         on_interrupt: `restart` begins the answer again when it breaks after content has come, behind a chunk
             `restart` that voids what came before it.
+        output_model: what the answer must be: a pydantic model, any other type that pydantic takes, or a JSON Schema.
+            It is checked at its end and becomes `Completion.parsed`; goes before the request's `output_schema`.
+        retries: how often to ask again, behind a chunk `restart`, with what was wrong with an answer that does not fit.
         include_raw: give every chunk its event's JSON in `raw`.
 
     Nothing happens until the stream is used; see `Stream` for what is raised then.
@@ -62,9 +69,23 @@ def stream_request(
             max_retries=max_retries,
             fallback=tuple(fallback or ()),
             on_interrupt=on_interrupt,
+            output=_output(output_model, None, retries),
+            retries=retries,
         )
 
-    return Stream(prepare, restarts=on_interrupt == "restart")
+    return Stream(prepare, restarts=on_interrupt == "restart" or retries > 0)
+
+
+def _output(wanted: Any, file: Output | None, retries: int) -> Output | None:
+    """Return what the answer must be: the call's word goes before the file's.
+
+    Raises:
+        ConfigError: nothing is wanted, but retries.
+    """
+    output = file if wanted is None else Output.of(wanted)
+    if output is None and retries:
+        raise ConfigError("retries asks again for an answer that fits; give output_model=, or a schema in the prompt")
+    return output
 
 
 def stream_prompt(
@@ -82,6 +103,8 @@ def stream_prompt(
     max_retries: int = 2,
     fallback: Sequence[Fallback] | None = None,
     on_interrupt: OnInterrupt = "raise",
+    output_model: Any = None,
+    retries: int = 0,
     include_raw: bool = False,
 ) -> Stream:
     """Return the stream of the answer to a prompt file.
@@ -96,7 +119,8 @@ def stream_prompt(
         graph_path: a graph file beside which to look.
         state: what `state.x` in the prompt reads.
         timeouts, stream_options, fallback: go before the prompt's own keys of these names; see `stream_request`, also
-            for `max_retries` and `on_interrupt`.
+            for `max_retries`, `on_interrupt` and `retries`.
+        output_model: goes before the prompt's `schema` and `output_schema`, see `stream_request`.
         include_raw: give every chunk its event's JSON in `raw`.
 
     Nothing happens until the stream is used; then, besides what `Stream` raises:
@@ -130,9 +154,11 @@ def stream_prompt(
             max_retries=max_retries,
             fallback=tuple(file.fallbacks() if fallback is None else fallback),
             on_interrupt=on_interrupt,
+            output=_output(output_model, prompt.output(), retries),
+            retries=retries,
         )
 
-    return Stream(prepare, restarts=on_interrupt == "restart")
+    return Stream(prepare, restarts=on_interrupt == "restart" or retries > 0)
 
 
 def _family(provider: str | Provider) -> str:
@@ -188,15 +214,50 @@ def execute_prompt_streaming(
         max_retries=max_retries,
         fallback=fallback,
     )
-    return TextStream(stream, refusals_raise=True)
+    return TextStream(stream.unchecked(), refusals_raise=True)
+
+
+@overload
+async def execute_prompt_async(
+    prompt_name: str,
+    variables: Mapping[str, Any] | None,
+    output_model: type[T],
+    temperature: float | None = None,
+    provider: str | Provider | None = None,
+    **options: Any,
+) -> T: ...
+
+
+@overload
+async def execute_prompt_async(
+    prompt_name: str,
+    variables: Mapping[str, Any] | None = None,
+    *,
+    output_model: type[T],
+    temperature: float | None = None,
+    provider: str | Provider | None = None,
+    **options: Any,
+) -> T: ...
+
+
+@overload
+async def execute_prompt_async(
+    prompt_name: str,
+    variables: Mapping[str, Any] | None = None,
+    output_model: None = None,
+    temperature: float | None = None,
+    provider: str | Provider | None = None,
+    **options: Any,
+) -> str | Any: ...
 
 
 async def execute_prompt_async(
     prompt_name: str,
     variables: Mapping[str, Any] | None = None,
-    *,
+    output_model: Any = None,
     temperature: float | None = None,
     provider: str | Provider | None = None,
+    *,
     model: str | None = None,
     prompts_dir: str | Path | None = None,
     graph_path: str | Path | None = None,
@@ -204,27 +265,49 @@ async def execute_prompt_async(
     timeouts: TimeoutsLike | None = None,
     max_retries: int = 2,
     fallback: Sequence[Fallback] | None = None,
-) -> str:
-    """Return the whole text of the answer; arguments and errors are those of `execute_prompt_streaming`."""
-    stream = execute_prompt_streaming(
+    retries: int = 0,
+) -> Any:
+    """Return the whole answer: its text, or with a schema its value.
+
+    A schema is `output_model`, or the prompt's `schema` or `output_schema`. The arguments are those of
+    `stream_prompt`.
+
+    Raises:
+        OutputValidationError: the answer does not fit the schema, or is no answer but a refusal or a tool call.
+        ContentRefused: without a schema: the answer ended refused or filtered, without any text.
+        StreamcoreError: as `stream_prompt` says; `.partial` has what came.
+    """
+    stream = stream_prompt(
         prompt_name,
         variables,
-        temperature,
-        provider,
+        provider=provider,
         model=model,
+        temperature=temperature,
         prompts_dir=prompts_dir,
         graph_path=graph_path,
         state=state,
         timeouts=timeouts,
         max_retries=max_retries,
         fallback=fallback,
+        output_model=output_model,
+        retries=retries,
     )
     async with stream:
-        return "".join([text async for text in stream])
+        if not stream.structured:
+            return "".join([text async for text in TextStream(stream, refusals_raise=True)])
+        answer = await stream.collect()
+    if answer.finish_reason in UNFINISHED:
+        error = OutputValidationError(
+            f"the model ended with {answer.raw_finish_reason!r} and gave no answer to check; to work on with its tool "
+            "calls, take stream_prompt(...).collect()"
+        )
+        error.partial = answer
+        raise error
+    return answer.parsed
 
 
-async def execute_prompts_concurrent(prompts: Sequence[Mapping[str, Any]], *, limit: int = 10) -> list[str]:
-    """Run several prompts at once and return their texts in the order given.
+async def execute_prompts_concurrent(prompts: Sequence[Mapping[str, Any]], *, limit: int = 10) -> list[Any]:
+    """Run several prompts at once and return their answers, texts or values, in the order given.
 
     Args:
         prompts: mappings whose keys are the parameters of `execute_prompt_async`.
@@ -238,7 +321,7 @@ async def execute_prompts_concurrent(prompts: Sequence[Mapping[str, Any]], *, li
         raise ConfigError(f"limit must be at least 1, not {limit}")
     for number, prompt in enumerate(prompts):
         _check_keys(number, prompt)
-    results = [""] * len(prompts)
+    results: list[Any] = [""] * len(prompts)
     failures: list[Exception] = []
     limiter = anyio.CapacityLimiter(limit)
 
@@ -263,6 +346,7 @@ _KEYS = frozenset(
     {
         "prompt_name",
         "variables",
+        "output_model",
         "temperature",
         "provider",
         "model",
@@ -272,6 +356,7 @@ _KEYS = frozenset(
         "timeouts",
         "max_retries",
         "fallback",
+        "retries",
     }
 )
 

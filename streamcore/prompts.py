@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from streamcore.errors import PromptError, PromptNotFound
+from streamcore.pipeline.structured import Output
 from streamcore.request import Message, Request, Role, Tool
 from streamcore.schema import SchemaBlock
 from streamcore.template import TemplateError, check, fill
@@ -118,6 +119,12 @@ class Prompt:
     name: str
     file: PromptFile
     source: YamlFile
+
+    def output(self) -> Output | None:
+        """Return what the answer must be, None where the file does not say."""
+        if self.file.schema_ is not None:
+            return self.file.schema_.output
+        return None if self.file.output_schema is None else Output.of(self.file.output_schema)
 
     def render(self, variables: Mapping[str, Any], state: Mapping[str, Any]) -> list[Message]:
         """Return the messages with their variables filled in.

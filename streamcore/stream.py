@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from streamcore.chunk import Chunk
 from streamcore.closing import Held, held_open, unregistered
 from streamcore.completion import Completion
-from streamcore.errors import ConfigError, ContentRefused, StreamInterrupted
+from streamcore.errors import ConfigError, ContentRefused, OutputValidationError, StreamInterrupted
 from streamcore.pipeline.clocks import Clocks, Timeouts
+from streamcore.pipeline.json_text import NOTHING, GrowingJson
 from streamcore.pipeline.retry import Fallback, OnInterrupt, Retries, Target
 from streamcore.pipeline.run import Run
 from streamcore.pipeline.smooth import smoothed
 from streamcore.pipeline.smoother import StreamOptions
+from streamcore.pipeline.structured import Output
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Plan:
     max_retries: int = 2
     fallback: Sequence[Fallback] = ()
     on_interrupt: OnInterrupt = "raise"
+    output: Output | None = None
+    retries: int = 0
 
 
 Prepare = Callable[[], Plan]
@@ -47,6 +51,7 @@ class Stream:
     def __init__(self, prepare: Prepare, *, restarts: bool = False) -> None:
         self._prepare = prepare
         self._restarts = restarts
+        self._checked = True
         self._run: Run | None = None
         self._source: AsyncGenerator[list[Chunk]] | None = None
         self._held: Held | None = None
@@ -62,19 +67,38 @@ class Stream:
         """The answer as far as it has come; `complete` once the vendor has marked its end."""
         if self._run is None:
             return Completion()
-        return self._run.fold.completion(complete=self._complete, attempts=self._run.attempts)
+        return self._run.completion(complete=self._complete)
+
+    @property
+    def structured(self) -> bool:
+        """True if the answer is checked against a schema; known once the stream is open."""
+        return self._run is not None and self._run.output is not None and self._run.output.load is not None
 
     def text(self) -> TextStream:
         """Iterate over the text instead: non-empty `str`, a refusal's text included.
 
         Raises:
-            ConfigError: the stream was opened with `on_interrupt="restart"`, which text alone cannot tell.
+            ConfigError: the stream was opened with `on_interrupt="restart"` or `retries`: text cannot tell a restart.
         """
         if self._restarts:
             raise ConfigError(
-                "on_interrupt='restart' needs a reader of chunks: text alone cannot say that what came before is void"
+                "on_interrupt='restart' and retries need a reader of chunks: text alone cannot say that what came "
+                "before is void"
             )
         return TextStream(self)
+
+    def partial_objects(self) -> AsyncIterator[Any]:
+        """Iterate over the object that the answer's JSON gives, as it grows: plain data, each time that it changes.
+
+        The last is the whole of it, before validation made `partial.parsed` of it. After a restart it begins anew.
+        Raises what iteration raises.
+        """
+        return _ObjectStream(self, lambda: "" if self._run is None else self._run.document)
+
+    def unchecked(self) -> Self:
+        """Ask for what the schema says, but do not check the answer; to be called before the stream is used."""
+        self._checked = False
+        return self
 
     async def collect(self) -> Completion:
         """Read to the end and return the whole answer.
@@ -141,6 +165,7 @@ class Stream:
             self._ended = True
         elif isinstance(error, Exception):
             self._error = error
+            self._complete = isinstance(error, OutputValidationError)  # the vendor came to its end
         else:  # cancelled in the middle of a read: the source is gone, and must not look finished to a later call
             self._fail("reading was cancelled")
         self._next = None
@@ -155,8 +180,11 @@ class Stream:
 
     async def _open(self) -> AsyncGenerator[list[Chunk]]:
         plan = self._prepare()
-        retries = Retries(plan.target, plan.fallback, plan.max_retries, plan.on_interrupt)
-        self._run = Run(retries, Clocks(plan.timeouts))
+        retries = Retries(plan.target, plan.fallback, plan.max_retries, plan.on_interrupt, plan.retries)
+        output = plan.output
+        if output is not None and not self._checked:
+            output = replace(output, load=None)
+        self._run = Run(retries, Clocks(plan.timeouts), output)
         self._held = await held_open()
         # The stages, in the order in which a chunk passes them.
         source = self._run.chunks()
@@ -285,3 +313,38 @@ class TextStream:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+class _ObjectStream:
+    """Iterate over the object in a stream's text as it grows."""
+
+    def __init__(self, stream: Stream, document: Callable[[], str]) -> None:
+        self._stream = stream
+        self._document = document  # the JSON that was found to fit, at the end
+        self._growing = GrowingJson()
+        self._ended = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        while not self._ended:
+            batch = await self._stream.next_batch()
+            if batch is None:
+                self._ended = True
+                found = self._growing.end(self._document())
+            else:
+                found = self._add(batch)
+            if found is not NOTHING:
+                return found
+        raise StopAsyncIteration
+
+    def _add(self, batch: list[Chunk]) -> Any:
+        new: list[str] = []
+        for chunk in batch:
+            if chunk.kind == "restart":
+                self._growing, new = GrowingJson(), []
+            elif chunk.kind == "text" and chunk.choice == 0:
+                new.append(chunk.text)
+        text = "".join(new)
+        return self._growing.add(text) if text else NOTHING

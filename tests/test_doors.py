@@ -414,7 +414,7 @@ async def test_every_key_of_one_prompt_is_known_to_many() -> None:
     provider = Scripted(*HELLO)
     keys = inspect.signature(execute_prompt_async).parameters
     given: dict[str, Any] = {"prompt_name": "greet", "variables": WORLD, "provider": provider, "temperature": 0.4}
-    given["max_retries"] = 0
+    given |= {"max_retries": 0, "retries": 0}
     assert await execute_prompts_concurrent([{**dict.fromkeys(keys), **given}]) == ["Hello World"]
     assert provider.requests[0].temperature == 0.4
 

@@ -22,7 +22,7 @@ SCHEMA = {
     "required": ["sky"],
     "additionalProperties": False,
 }
-LOOSE = {"type": "object", "properties": {"sky": {"type": "string"}}}
+LOOSE = {"type": "object", "additionalProperties": {"type": "string"}}
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
 WEATHER = Tool("weather", "Tell the weather.", PARAMETERS)
 

@@ -355,7 +355,7 @@ def picky(monkeypatch: pytest.MonkeyPatch) -> tuple[Provider, list[float | None]
             return httpx2.Response(400, json={"error": {"message": message, "code": "unsupported_value"}})
         return httpx2.Response(200, content=body_of("openai-chat", Answer.of("ok")))
 
-    monkeypatch.setattr("streamcore.pipeline.temperature._refusing", set())
+    monkeypatch.setattr("streamcore.pipeline.adapt._refusing", set())
     http = httpx2.AsyncClient(transport=httpx2.MockTransport(handle))
     return get_provider("openai", api_key=KEY, http_client=http), asked
 
