@@ -85,7 +85,7 @@ async def order(source: Source, folder: Path) -> bool:
     state = {"items": list(range(ITEMS))}
     done = [event async for event in stream_graph_with_tokens(path, state, {"provider": source})][-1]
     assert done["type"] == "graph_complete"
-    results = done["state"]["each"]
+    results: list[object] = done["state"]["each"]
     return results == [{"said": f"item {number}", "_map_index": number} for number in range(ITEMS)]
 
 

@@ -58,7 +58,8 @@ def needed(text: str) -> list[str]:
         inner.name
         for node in tree.find_all((nodes.Filter, nodes.Test))
         if node.name in ("default", "d", "defined", "undefined")
-        for inner in (node.node.find_all(nodes.Name) if not isinstance(node.node, nodes.Name) else [node.node])
+        for inner in [node.node, *(node.node.find_all(nodes.Name) if node.node is not None else ())]
+        if isinstance(inner, nodes.Name)
     }
     return sorted(meta.find_undeclared_variables(tree) - optional - {"state"} - _sandbox().globals.keys())
 

@@ -8,10 +8,10 @@ text, `1e3` is a number.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 
@@ -89,12 +89,22 @@ class YamlFile:
         return self.line(location)
 
 
+def is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
+    """True for the mappings of a file."""
+    return isinstance(value, Mapping)
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """True for the lists of a file."""
+    return isinstance(value, list)
+
+
 def in_memory(path: Path, data: Any) -> YamlFile:
     """Return data that no file holds as if one did; all of it stands in line 1."""
 
     def places(value: Any, at: Location) -> Iterator[Location]:
         yield at
-        inside: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        inside: Any = value.items() if is_mapping(value) else enumerate(value) if is_list(value) else ()
         for key, inner in inside:
             yield from places(inner, (*at, key))
 

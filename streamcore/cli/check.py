@@ -43,10 +43,10 @@ def check(
 def _problems(file: Path) -> list[str]:
     from streamcore.graph.check import check_graph
     from streamcore.prompts import load_prompt
-    from streamcore.yamlfile import load_yaml
+    from streamcore.yamlfile import is_mapping, load_yaml
 
     data = load_yaml(file, GraphError).data
-    if isinstance(data, dict) and "nodes" not in data and data.keys() & {"user", "template", "system"}:
+    if is_mapping(data) and "nodes" not in data and data.keys() & {"user", "template", "system"}:
         load_prompt(file.stem, prompts_dir=file.parent)
         return []
     return check_graph(file)

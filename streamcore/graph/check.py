@@ -13,6 +13,7 @@ from streamcore.graph.load import START, Graph, load_graph
 from streamcore.graph.schema import LlmNode, MapNode, Node, PassthroughNode
 from streamcore.prompts import Prompt, load_prompt
 from streamcore.template import needed
+from streamcore.yamlfile import is_list, is_mapping
 from streamcore.yamlmodel import did_you_mean
 
 _ALWAYS = ("_loop_counts", "_partial")
@@ -122,8 +123,8 @@ def _known(graph: Graph) -> list[str] | None:
 
 def _unknown(graph: Graph, what: str, value: Any, item: tuple[str, ...], at: tuple[str | int, ...]) -> Iterator[str]:
     """Say which keys an expression reads that nothing sets; only a graph that declares its state can be held to it."""
-    if isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:  # pyright: ignore[reportUnknownVariableType]
+    if is_mapping(value) or is_list(value):
+        for inner in value.values() if is_mapping(value) else value:
             yield from _unknown(graph, what, inner, item, at)
     known = _known(graph)
     if isinstance(value, str) and known is not None and graph.file.state:

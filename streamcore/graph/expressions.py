@@ -12,6 +12,7 @@ from jinja2 import TemplateError as JinjaError
 
 from streamcore.sandbox import Sandbox
 from streamcore.template import TemplateError
+from streamcore.yamlfile import is_list, is_mapping
 
 _PART = re.compile(r"\{([^\W\d][^{}]*)\}")
 
@@ -34,16 +35,21 @@ class _Missing(ChainableUndefined):
     __hash__ = None  # type: ignore[assignment]
 
 
+def _is_none(value: Any) -> bool:
+    return value is None or isinstance(value, _Missing)
+
+
 class _Expressions(Sandbox):
     def __init__(self) -> None:
         super().__init__()
         self.undefined = _Missing
-        self.globals["null"] = None
-        self.tests["none"] = lambda value: value is None or isinstance(value, _Missing)
+        names: dict[str, Any] = self.globals
+        names["null"] = None
+        self.tests["none"] = _is_none
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """Read a key of a mapping, never one of its methods."""
-        if isinstance(obj, dict) and isinstance(argument, str):
+        if is_mapping(obj) and isinstance(argument, str):
             return obj[argument] if argument in obj else self.undefined(obj=obj, name=argument)
         return super().getitem(obj, argument)
 
@@ -69,8 +75,8 @@ def check_value(value: Any) -> None:
     if isinstance(value, str):
         if _is_expression(value):
             _whole(value)
-    elif isinstance(value, Mapping | list):
-        for inner in value.values() if isinstance(value, Mapping) else value:
+    elif is_mapping(value) or is_list(value):
+        for inner in value.values() if is_mapping(value) else value:
             check_value(inner)
 
 
@@ -101,9 +107,9 @@ def resolve(value: Any, state: State) -> Any:
         if _is_expression(value):
             return _run(_whole(value), value, state)
         return _PART.sub(lambda part: _written(part, state), value)
-    if isinstance(value, Mapping):
+    if is_mapping(value):
         return {key: resolve(inner, state) for key, inner in value.items()}
-    if isinstance(value, list):
+    if is_list(value):
         return [resolve(inner, state) for inner in value]
     return value
 
@@ -159,7 +165,7 @@ def _written(part: re.Match[str], state: State) -> str:
         if isinstance(error.__cause__, TemplateSyntaxError):
             return part[0]  # braces that hold no expression stay
         raise
-    return "" if found is None else ", ".join(map(str, found)) if isinstance(found, list) else str(found)
+    return "" if found is None else ", ".join(map(str, found)) if is_list(found) else str(found)
 
 
 def _run(expression: Callable[[State], Any], text: str, state: State, *, unfit: Any = None) -> Any:
@@ -180,10 +186,10 @@ def _cleared(value: Any) -> Any:
     """Return a result with null for every missing path inside it."""
     if isinstance(value, _Missing):
         return None
-    if isinstance(value, dict):
+    if is_mapping(value):
         return {str(key): _cleared(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_cleared(inner) for inner in value]
+    if is_list(value) or isinstance(value, tuple):
+        return [_cleared(inner) for inner in value]  # pyright: ignore[reportUnknownVariableType]
     if hasattr(value, "__next__"):
         raise TemplateError("this is no value yet but a sequence to be made; end it with | list")
     if isinstance(value, str | int | float | None):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from streamcore.errors import GraphError
 
@@ -97,13 +97,14 @@ def _line(problem: str) -> int:
 def _load_nodes(source: YamlFile, problems: list[str]) -> tuple[dict[str, Node], dict[str, Node]]:
     """Check each node by the model of its type, and in a map also the node for an item."""
     from streamcore.graph.schema import IN_A_MAP, NODES, MapNode
+    from streamcore.yamlfile import is_mapping
 
     nodes: dict[str, Node] = {}
     items: dict[str, Node] = {}
-    found: Any = source.data.get("nodes") if isinstance(source.data, dict) else None
-    for name, data in found.items() if isinstance(found, dict) else ():
+    found = source.data.get("nodes") if is_mapping(source.data) else None
+    for name, data in found.items() if is_mapping(found) else ():
         at: Location = ("nodes", name)
-        node = check_node(source, at, f"node {name!r}", tuple(NODES), problems) if isinstance(data, dict) else None
+        node = check_node(source, at, f"node {name!r}", tuple(NODES), problems) if is_mapping(data) else None
         if name in (START, END):
             problems.append(f"{source.path}:{source.line(at)}: {name!r} is where a graph begins or ends, and no node")
         if node is not None:

@@ -27,6 +27,7 @@ from streamcore.graph.thread import Config
 from streamcore.pipeline.json_text import documents
 from streamcore.prompts import load_prompt
 from streamcore.stream import Stream, refused
+from streamcore.yamlfile import is_list, is_mapping
 
 log = logging.getLogger("streamcore")
 
@@ -196,7 +197,7 @@ async def _python(name: str, node: PythonNode, state: State, context: Context) -
             log.info("calling the tool %r again after %s", node.tool, error)
         else:
             break
-    output = result if isinstance(result, Mapping) else {} if result is None else {node.state_key or name: result}
+    output = result if is_mapping(result) else {} if result is None else {node.state_key or name: result}
     yield {"type": "node_complete", "node": name, "output": dict(output)}
 
 
@@ -226,7 +227,7 @@ async def _passthrough(name: str, node: PassthroughNode, state: State, context: 
 
 async def _map(name: str, node: MapNode, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
     items = resolve(node.over, state)
-    if not isinstance(items, list):
+    if not is_list(items):
         raise TypeError(
             f"'over' is to give a list, and {node.over} is {'null' if items is None else type(items).__name__}"
         )

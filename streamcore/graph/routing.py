@@ -9,6 +9,7 @@ from streamcore.errors import NodeError
 from streamcore.graph.expressions import holds
 from streamcore.graph.load import END, START, Graph
 from streamcore.graph.schema import RouterNode
+from streamcore.yamlfile import is_mapping
 
 State = Mapping[str, Any]
 
@@ -76,7 +77,7 @@ def _picked(graph: Graph, name: str, node: RouterNode, state: State) -> str:
 
 def _candidates(node: RouterNode, value: Any) -> Iterable[object]:
     """Return what may name the route, in the order in which it counts."""
-    if not isinstance(value, Mapping):
+    if not is_mapping(value):
         return [value]
     if node.route_field is not None:
         return [value.get(node.route_field)]

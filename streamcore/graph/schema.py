@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from streamcore.graph.expressions import check_condition, check_value
 from streamcore.prompts import FallbackBlock, StreamOptionsBlock, TimeoutsBlock
 from streamcore.template import TemplateError
+from streamcore.yamlfile import is_mapping
 from streamcore.yamlmodel import FileModel, did_you_mean, wrong
 
 START = "START"
@@ -28,7 +29,6 @@ def checked(value: Any, *at: str | int) -> None:
 class NodeBlock(FileModel):
     """What every node may have."""
 
-    type: str
     description: str | None = None
     state_key: str | None = None
     requires: list[str] = Field(default_factory=list[str])
@@ -187,10 +187,10 @@ class ToolBlock(FileModel):
     @model_validator(mode="before")
     @classmethod
     def _python(cls, data: Any) -> Any:
-        kind: object = data.get("type", "python") if isinstance(data, dict) else "python"  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        kind = data.get("type", "python") if is_mapping(data) else "python"
         if kind != "python":
             raise wrong(f"tools of the type {kind!r} are not supported, only 'python': a module and a function", "type")
-        return data  # pyright: ignore[reportUnknownVariableType]
+        return data
 
 
 class EdgeBlock(FileModel):

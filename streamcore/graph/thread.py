@@ -48,9 +48,8 @@ class Config:
         Raises:
             ConfigError: a key is unknown.
         """
-        flat = dict(given or {})
-        inner = flat.pop("configurable", None)
-        flat = {**{key: value for key, value in flat.items() if key not in _IGNORED}, **(inner or {})}
+        flat: dict[str, Any] = {key: value for key, value in (given or {}).items() if key not in _IGNORED}
+        flat.update(flat.pop("configurable", None) or {})
         for key in ("checkpoint_ns", "checkpoint_id"):
             flat.pop(key, None)
         known = list(cls.__dataclass_fields__)
