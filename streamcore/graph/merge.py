@@ -79,6 +79,8 @@ class _Pump(Generic[T]):
     async def aclose(self) -> None:
         """End the tasks and wait until they have closed their sources."""
         self._life.cancel()
-        with anyio.move_on_after(2 * CLOSE_SECONDS, shield=True):
-            await self._done.wait()
-        self.ready.close()
+        try:
+            with anyio.move_on_after(2 * CLOSE_SECONDS, shield=True):
+                await self._done.wait()
+        finally:
+            self.ready.close()

@@ -233,7 +233,14 @@ def plain(values: Mapping[str, Any], what: str) -> dict[str, Any]:
         ConfigError: something in them has no such form.
     """
     try:
-        found: dict[str, Any] = to_jsonable_python(dict(values))
+        found: dict[str, Any] = to_jsonable_python(dict(values), fallback=_left_out)
     except (PydanticSerializationError, ValueError) as error:
         raise ConfigError(f"{what} must be plain data, as JSON has it: {error}") from error
     return found
+
+
+def _left_out(value: object) -> str:
+    """Let `...` be text: documents write it for data that they leave out."""
+    if value is ...:
+        return "..."
+    raise ValueError(f"a {type(value).__name__} is none")
