@@ -42,10 +42,10 @@ def open_checkpointer(config: Mapping[str, Any] | Checkpointer | None) -> Checkp
             f"and aclose; got a {type(config).__name__}"
         )
     given = {key: _expanded(key, value) for key, value in config.items()}
-    kind = given.get("type")
+    kind = str(given.get("type"))
     if kind not in _KEYS:
         raise ConfigError(
-            f"checkpointer: `type` must be one of {', '.join(_KEYS)}, not {kind!r}{_did_you_mean(str(kind), _KEYS)}"
+            f"checkpointer: `type` must be one of {', '.join(_KEYS)}, not {kind!r}{_did_you_mean(kind, _KEYS)}"
         )
     for key in given:
         if key not in _KEYS[kind]:
