@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ def written(data: Any, indent: int | None, ascii_only: bool) -> str:
 
 def pieces(text: str, cuts: list[int]) -> list[str]:
     edges = [0, *sorted(cut % (len(text) + 1) for cut in cuts), len(text)]
-    return [text[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [text[start:end] for start, end in pairwise(edges)]
 
 
 def growth(parts: list[str]) -> list[Any]:
@@ -159,7 +160,7 @@ def test_objects_only_grow_and_end_as_the_whole(
     text = f"{before}\n```json\n{written(data, indent, ascii_only)}\n```\n{after}"
     seen = growth(pieces(text, cuts))
     assert seen[-1] == data
-    for earlier, later in zip(seen, seen[1:], strict=False):
+    for earlier, later in pairwise(seen):
         assert is_part(earlier, later)
         assert earlier != later
 

@@ -157,14 +157,19 @@ def _of_type(wanted: Any) -> Output:
 
 @lru_cache(maxsize=256)
 def _of_schema(text: str) -> Output:
+    from referencing.exceptions import Unresolvable
+
     schema: dict[str, Any] = json.loads(text)
     validator = schema_validator(schema)
 
     def load(text: str) -> Any:
-        value: Any = json.loads(text)
+        try:
+            found: list[Any] = list(validator.iter_errors(value := json.loads(text)))
+        except Unresolvable as error:
+            raise ConfigError(f"the output schema refers to something outside of it: {error}") from error
         errors = [
             {"type": str(error.validator), "loc": tuple(error.absolute_path), "msg": error.message, "input": None}
-            for error in validator.iter_errors(value)
+            for error in found
         ]
         if errors:
             raise MisfitError(errors)

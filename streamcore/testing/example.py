@@ -132,6 +132,8 @@ def _text(schema: Schema, name: str) -> str:
     if "pattern" in schema:
         for more in (1, 0, *range(2, 64)):
             made = _matching(schema["pattern"], more)
+            if not schema["pattern"].endswith("$"):
+                made = made.ljust(least, "a")
             if least <= len(made) <= most and re.search(schema["pattern"], made):
                 return made
     if schema.get("format") in _FORMATS:
