@@ -91,14 +91,12 @@ def _no_answer(answer: Completion, name: str) -> str | None:
         return f"the model refused to answer, so there is no {name!r}"
     if answer.finish_reason == "length":
         return f"the answer was cut at its token limit, so {name!r} is not whole; give more max_tokens"
-    if not answer.text.strip():
-        return f"the answer is empty, so there is no {name!r}"
     return None
 
 
 def _beginning(text: str) -> str:
     if not text.strip():
-        return ""
+        return "; it is empty"
     return f"; it begins with {text[:_EXCERPT]!r}" if len(text) > _EXCERPT else f"; it is {text!r}"
 
 
@@ -159,14 +157,19 @@ def _of_type(wanted: Any) -> Output:
 
 @lru_cache(maxsize=256)
 def _of_schema(text: str) -> Output:
+    from referencing.exceptions import Unresolvable
+
     schema: dict[str, Any] = json.loads(text)
     validator = schema_validator(schema)
 
     def load(text: str) -> Any:
-        value: Any = json.loads(text)
+        try:
+            found: list[Any] = list(validator.iter_errors(value := json.loads(text)))
+        except Unresolvable as error:
+            raise ConfigError(f"the output schema refers to something outside of it: {error}") from error
         errors = [
             {"type": str(error.validator), "loc": tuple(error.absolute_path), "msg": error.message, "input": None}
-            for error in validator.iter_errors(value)
+            for error in found
         ]
         if errors:
             raise MisfitError(errors)
@@ -193,7 +196,7 @@ def schema_validator(schema: Mapping[str, Any]) -> Any:
         raise ConfigError(
             f"the output schema is no JSON Schema: {f'{where}: ' if where else ''}{error.message}"
         ) from error
-    return kind(schema, registry=Registry())
+    return kind(schema, registry=Registry())  # pyright: ignore[reportUnknownArgumentType]  empty: fetches nothing
 
 
 def instructed(request: Request, schema: Mapping[str, Any]) -> Request:
@@ -208,5 +211,6 @@ def instructed(request: Request, schema: Mapping[str, Any]) -> Request:
 
 def corrected(request: Request, answer: Completion, errors: Errors) -> Request:
     """Return the request that asks again: the answer and what is wrong with it are the next turns."""
+    said = [answer.to_message()] if answer.text else []
     told = f"That does not fit the schema: {explain(errors)}. Answer again: the whole JSON, and nothing else."
-    return replace(request, messages=[*request.messages, answer.to_message(), Message("user", told)])
+    return replace(request, messages=[*request.messages, *said, Message("user", told)])
