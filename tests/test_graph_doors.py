@@ -134,6 +134,23 @@ async def test_a_finished_stream_stays_finished(tmp_path: Path, vendor: Simulato
     assert await collect(stream) == []
 
 
+async def test_a_run_has_one_reader(tmp_path: Path, vendor: Simulator) -> None:
+    stream = stream_graph_with_tokens(write_graph(tmp_path, f"    {SHAPES['one']}\n", p="p"))
+    vendor.decide = lambda asked: Answer.of("word " * 20)
+    vendor.rate = 400
+    events: list[Any] = []
+
+    async def read() -> None:
+        events.extend(await collect(stream))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read)
+        await eventually(lambda: vendor.open, "the first reader waits")
+        with pytest.raises(ConfigError, match="a run has one reader"):
+            await collect(stream)
+    assert ran(events) == ["a"]
+
+
 ENDINGS = """
 import asyncio, sys
 from functools import partial
