@@ -29,6 +29,7 @@ LAYERS = [
     {"prompts"},
     {"execute"},
     {"sync", "executor_async"},
+    {"sse"},
     {"testing"},
     {"cli"},
 ]
