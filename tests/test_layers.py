@@ -31,7 +31,9 @@ LAYERS = [
     {"sync"},
     {"graph"},
     {"executor_async", "node_factory"},
+    {"sse"},
     {"testing"},
+    {"web"},
     {"cli"},
 ]
 RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
