@@ -16,7 +16,7 @@ from streamcore.pipeline.retry import Fallback, OnInterrupt, Target
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.pipeline.structured import UNFINISHED, Output
 from streamcore.provider import Provider, get_provider, provider_names, vendor
-from streamcore.request import Request
+from streamcore.request import Message, Request
 from streamcore.stream import Plan, Stream, TextStream
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ def stream_prompt(
     output_model: Any = None,
     retries: int = 0,
     include_raw: bool = False,
+    history: Sequence[Message] = (),
 ) -> Stream:
     """Return the stream of the answer to a prompt file.
 
@@ -146,6 +147,7 @@ def stream_prompt(
             for `max_retries`, `on_interrupt` and `retries`.
         output_model: goes before the prompt's `schema` and `output_schema`, see `stream_request`.
         include_raw: give every chunk its event's JSON in `raw`.
+        history: the turns of a conversation so far; they stand between the prompt's system text and its user's.
 
     Nothing happens until the stream is used; then, besides what `Stream` raises:
 
@@ -160,6 +162,9 @@ def stream_prompt(
 
         prompt = load_prompt(prompt_name, prompts_dir=prompts_dir, graph_path=graph_path)
         request = build_request(prompt, variables, state=state, model=model, temperature=temperature)
+        if history:
+            *before, last = request.messages
+            request = replace(request, messages=[*before, *history, last])
         chosen = provider or prompt.file.provider or _environment_provider()
         if model is None and prompt.file.provider and chosen and _family(chosen) != _family(prompt.file.provider):
             request = replace(request, model=None)  # the file's model is a name of the file's vendor

@@ -40,7 +40,7 @@ def prompt(
     """
     stream = stream_prompt(
         name,
-        _variables(var or []),
+        variables_of(var or []),
         provider=provider,
         model=model,
         temperature=temperature,
@@ -81,7 +81,8 @@ async def _show(stream: Stream, watch: Stopwatch, as_json: bool) -> None:
             note(f"the model asks to call {call.name} with {call.arguments}")
 
 
-def _variables(given: list[str]) -> dict[str, str]:
+def variables_of(given: list[str]) -> dict[str, str]:
+    """Return what `--var` options say; anything but KEY=VALUE ends the command."""
     variables: dict[str, str] = {}
     for item in given:
         key, equals, value = item.partition("=")

@@ -1,0 +1,89 @@
+"""Serve a prompt or a graph with a chat page: `streamcore serve GRAPH_OR_PROMPT`."""
+
+from __future__ import annotations
+
+import socket
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streamcore.cli.output import BAD_INPUT, FAILED, fail, note
+from streamcore.cli.prompt import variables_of
+from streamcore.errors import StreamcoreError
+
+if TYPE_CHECKING:
+    import uvicorn
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def serve(
+    target: Annotated[str, typer.Argument(metavar="GRAPH_OR_PROMPT", help="A graph's file, or a prompt's file or name.")],
+    provider: Annotated[
+        str | None, typer.Option("--provider", "-p", help="Whom to ask; `demo` needs no key and no network.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", "-m", help="The vendor's name of the model.")] = None,
+    host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 is everywhere.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
+    var: Annotated[
+        list[str] | None,
+        typer.Option("--var", metavar="KEY=VALUE", help="A variable of the prompt, a value of the state. Repeatable."),
+    ] = None,
+    message_as: Annotated[
+        str | None, typer.Option("--input", metavar="KEY", help="The variable that a message becomes.")
+    ] = None,
+    prompts_dir: Annotated[Path | None, typer.Option(help="Where the prompts are. Default: ./prompts.")] = None,
+    max_streams: Annotated[int, typer.Option(help="How many streams may be open at once.", min=1)] = 100,
+) -> None:
+    """Serve a prompt or a graph: a chat page at /, streams at /stream.
+
+    Example: streamcore serve graphs/interview.yaml --provider demo
+
+    Ctrl-C and SIGTERM end open streams with a last event, then the server.
+    """
+    missing = [name for name in ("fastapi", "sse_starlette", "uvicorn") if find_spec(name) is None]
+    if missing:
+        note(f"serve needs {missing[0]}, which is not installed; run: pip install fastapi sse-starlette uvicorn")
+        raise typer.Exit(BAD_INPUT)
+    from streamcore.web import create_app
+
+    local = host in LOOPBACK
+    try:
+        app = create_app(
+            target,
+            provider=provider,
+            model=model,
+            variables=variables_of(var or []),
+            message_as=message_as,
+            prompts_dir=prompts_dir,
+            max_streams=max_streams,
+            allowed_hosts=LOOPBACK if local else ("*",),
+            describe=str if local else None,  # whoever is on this machine may read of its files
+        )
+    except StreamcoreError as error:
+        fail(error)
+    listening = _listen(host, port)
+    shown = f"[{host}]" if ":" in host else host
+    note(f"serving {target} on http://{shown}:{listening.getsockname()[1]}/  (Ctrl-C stops)")
+    if not local:
+        note("anyone who reaches this address can use it; for `auth`, see create_app in docs/serve.md")
+    _server(app).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        note(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another with --port, 0 takes a free one")
+        raise typer.Exit(FAILED) from error
+
+
+def _server(app: object) -> uvicorn.Server:
+    import uvicorn
+
+    # No access log: its lines would hold prompts. Open streams end by themselves within their grace time.
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)  # type: ignore[arg-type]
+    return uvicorn.Server(config)

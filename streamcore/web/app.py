@@ -1,0 +1,64 @@
+"""Build the FastAPI app that serves one prompt or graph."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from streamcore import __version__
+from streamcore.clients import lifespan
+from streamcore.graph.load import Graph
+from streamcore.provider import Provider
+from streamcore.web.router import router
+
+
+def create_app(
+    target: str | Path | Graph,
+    *,
+    provider: str | Provider | None = None,
+    cors: Collection[str] = (),
+    allowed_hosts: Collection[str] = ("*",),
+    **options: Any,
+) -> FastAPI:
+    """Return an app that streams a prompt or a graph, with a chat page at `/`.
+
+    Args:
+        target: a graph, the path of a graph's or a prompt's file, or a prompt's name.
+        provider, model, temperature: go before what the files say.
+        cors: the origins whose pages may ask, as `https://example.org`; all others are turned away.
+        allowed_hosts: the names under which the service is asked; a service on loopback that says its names cannot be
+            reached through another site's DNS.
+        variables: values for the prompt's other variables, or for the graph's state.
+        message_as: the variable, or key of the state, that a message becomes; found by itself where it is clear.
+        prompts_dir: where a prompt is looked for.
+        checkpointer: what keeps conversations, see `streamcore.checkpoints`; goes before a graph's own. Without one,
+            the memory of the process, for the last 10,000.
+        auth: a FastAPI dependency for everything but the page and `/health`. It raises `HTTPException`, or returns who
+            asks, a `str`: people see their own conversations only.
+        max_input: characters in a message (413 above).
+        max_streams: streams open at once (429 above).
+        describe: what an error says to the client, see `streamcore.sse.public_message`.
+        page: False leaves the page out.
+
+    Raises:
+        ConfigError: there is no such target or provider, or it is wrong.
+    """
+    routes = router(target, provider=provider, cors=cors, **options)
+    app = FastAPI(title="streamcore", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.include_router(routes)
+    if "*" not in allowed_hosts:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_hosts))
+    if cors:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(cors),
+            allow_methods=["GET", "POST"],
+            allow_headers=["Content-Type", "Last-Event-ID", "Authorization"],
+            expose_headers=["X-Session-Id"],
+        )
+    return app

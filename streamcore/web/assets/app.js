@@ -1,0 +1,246 @@
+// Run the page: keep the conversation, send, show what comes, and let the keyboard do all of it.
+import { about, leave, listen, state, stop } from "./chat.js";
+import { Answer, button, element, userMessage } from "./messages.js";
+
+const $ = (id) => document.getElementById(id);
+const [log, input, banner] = [$("log"), $("input"), $("banner")];
+const PLACE = `streamcore:${location.pathname}`;
+
+let target = { name: "streamcore", begins: false };
+let kept = { session: null, question: false, turns: [] };
+let run = null; // what is streaming: { abort, answers, session }
+
+// Appearance
+
+const theme = localStorage.getItem("streamcore:theme");
+if (theme) document.documentElement.dataset.theme = theme;
+$("theme").addEventListener("click", () => {
+  const dark = document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  document.documentElement.dataset.theme = dark === "dark" ? "light" : "dark";
+  localStorage.setItem("streamcore:theme", document.documentElement.dataset.theme);
+});
+
+let follow = true;
+const atEnd = () => log.scrollHeight - log.scrollTop - log.clientHeight < 60;
+const toEnd = () => { log.scrollTop = log.scrollHeight; };
+const grown = () => {
+  if (follow) toEnd();
+  $("latest").hidden = follow || atEnd();
+};
+log.addEventListener("scroll", () => { follow = atEnd(); $("latest").hidden = follow; });
+$("latest").addEventListener("click", () => { follow = true; toEnd(); });
+new ResizeObserver(grown).observe(log);
+
+// What is kept over a reload
+
+function keep() {
+  try {
+    sessionStorage.setItem(PLACE, JSON.stringify(kept));
+  } catch { /* full, or not allowed: the conversation lives as long as the page */ }
+}
+
+function restore() {
+  try {
+    kept = JSON.parse(sessionStorage.getItem(PLACE)) ?? kept;
+  } catch { /* not ours */ }
+  for (const turn of kept.turns) {
+    if (turn.role === "user") log.append(userMessage(turn.text));
+    else {
+      if (!turn.over) Object.assign(turn, { over: true, note: "The page was left before the end." });
+      log.append(new Answer(turn, grown).element);
+    }
+  }
+}
+
+// Messages
+
+function answer(record) {
+  const made = new Answer(record, grown);
+  kept.turns.push(record);
+  log.append(made.element);
+  grown();
+  return made;
+}
+
+/** Take one message of the stream in. */
+function take({ name, data }) {
+  if (name === "stream-error") run.trouble = data.message;
+  else if (name === "done") run.done = data;
+  else if (data.kind) takeChunk(data);
+  else takeEvent(data);
+}
+
+function takeChunk(chunk) {
+  if (chunk.choice) return;
+  const current = openFor("");
+  if (chunk.kind === "text" || chunk.kind === "refusal") current.add(chunk.text);
+  else if (chunk.kind === "reasoning") current.reason(chunk.text ?? "");
+  else if (chunk.kind === "tool_call") current.call(chunk.tool_call);
+  else if (chunk.kind === "restart") current.restart();
+}
+
+function takeEvent(event) {
+  const node = event.node ?? "";
+  if (event.type === "token") openFor(node).add(event.content);
+  else if (event.type === "restart") openFor(node).restart();
+  else if (event.type === "node_complete") {
+    const known = run.answers.get(node);
+    const values = Object.values(event.output ?? {});
+    const output = values.length === 1 ? values[0] : event.output;
+    const plain = typeof output !== "object" || output === null;
+    if (!known && (values.length === 0 || run.answered === node)) return; // a question's own answer
+    const shown = known ?? openFor(node);
+    if (plain && !shown.record.text) shown.add(String(output ?? ""));
+    if (!plain) shown.record.output = output;
+    shown.finish();
+    run.answers.delete(node);
+  } else if (event.type === "interrupt") {
+    const { message } = event;
+    const text = typeof message === "string" ? message : JSON.stringify(message, null, 2);
+    run.answers.get(node)?.element.remove(); // the question was streamed while the model wrote it
+    kept.turns = kept.turns.filter((turn) => turn !== run.answers.get(node)?.record);
+    run.answers.delete(node);
+    kept.question = node;
+    answer({ role: "answer", text, question: true, over: true });
+  }
+}
+
+function openFor(node) {
+  let found = run.answers.get(node);
+  if (!found) {
+    run.pending?.remove();
+    found = answer({ role: "answer", node, text: "" });
+    run.answers.set(node, found);
+  }
+  return found;
+}
+
+// One run, from what was said to its end
+
+async function say(said, again = false) {
+  if (run) return;
+  const question = kept.question;
+  if (!again && (said || question)) {
+    kept.turns.push({ role: "user", text: said });
+    log.append(userMessage(said));
+  }
+  log.querySelector(".empty")?.remove();
+  run = { abort: new AbortController(), answers: new Map(), answered: question, trouble: "" };
+  run.pending = log.appendChild(element("div", "waiting"));
+  follow = true;
+  busy(true);
+  try {
+    kept.session = await leave(kept.session, question ? { answer: said } : { prompt: said });
+    kept.question = false;
+    for await (const message of listen(kept.session, run.abort.signal, lost)) take(message);
+  } catch (error) {
+    if (!(error instanceof Error) || !error.status) console.warn(error);
+    run.trouble = error.message;
+    if (question && !kept.question) kept.question = [400, 404, 409].includes(error.status) ? false : question;
+  }
+  lost(false);
+  ended(said);
+}
+
+function ended(said) {
+  run.pending.remove();
+  const stopped = run.stopped && !run.trouble;
+  const short = { length: "It was cut at its greatest length.", content_filter: "A content filter stopped it." };
+  const note = stopped ? "Stopped." : short[run.done?.finish_reason];
+  const trouble = run.trouble && `${run.trouble}${run.answers.size ? " What had come is above." : ""}`;
+  const retry = () => { if (!run) say(said, true); };
+  const open = [...run.answers.values()];
+  const last = open.pop();
+  for (const one of open) one.finish(note);
+  if (last) last.finish(note, trouble, retry);
+  else if (trouble) answer({ role: "answer", text: "" }).finish(note, trouble, retry);
+  else if (stopped) answer({ role: "answer", text: "" }).finish(note);
+  run = null;
+  busy(false);
+  keep();
+}
+
+function busy(is) {
+  $("send").hidden = is;
+  $("stop").hidden = !is;
+  $("stop").disabled = false;
+  log.setAttribute("aria-busy", String(is));
+  input.placeholder = kept.question ? "Your answer" : "Message";
+  keep();
+  if (!is && matchMedia("(pointer: fine)").matches) input.focus();
+}
+
+function lost(is) {
+  banner.hidden = !is;
+  banner.textContent = is ? "The connection was lost. Trying to get back…" : "";
+}
+
+async function halt() {
+  if (!run || run.stopped) return;
+  const halted = run;
+  halted.stopped = true;
+  $("stop").disabled = true;
+  // The stream then tells its own end; a connection that cannot is closed, which ends the run on the server as well.
+  const timer = setTimeout(() => halted.abort.abort(), 3000);
+  try {
+    if (kept.session) await stop(kept.session);
+  } catch {
+    halted.abort.abort();
+  }
+  while (run === halted && !halted.abort.signal.aborted) await new Promise((go) => setTimeout(go, 50));
+  clearTimeout(timer);
+}
+
+// Controls
+
+$("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const said = input.value;
+  if (run || (!said.trim() && !(target.begins && !kept.question))) return;
+  input.value = "";
+  say(said.trim() ? said : "");
+});
+input.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) {
+    event.preventDefault();
+    $("ask").requestSubmit();
+  }
+});
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !event.isComposing) halt();
+});
+$("stop").addEventListener("click", halt);
+$("fresh").addEventListener("click", async () => {
+  await halt();
+  kept = { session: null, question: false, turns: [] };
+  log.replaceChildren();
+  greet();
+  busy(false);
+});
+addEventListener("pagehide", keep);
+
+function greet() {
+  if (log.childElementCount) return;
+  const box = element("div", "empty", target.begins ? "" : "Say something.");
+  if (target.begins) box.append(button("Begin", () => say("")));
+  log.append(box);
+}
+
+async function begin() {
+  restore();
+  try {
+    target = await about();
+    document.title = target.name;
+    $("title").textContent = target.name;
+    $("about").textContent = $("about").title = target.description;
+    if (kept.session) kept.question = (await state(kept.session)).question?.node ?? false;
+  } catch (error) {
+    if (error.status === 404) kept.session = null; // the server has forgotten it
+    else log.append(element("div", "trouble", error.message));
+  }
+  greet();
+  busy(false);
+  grown();
+}
+
+begin();

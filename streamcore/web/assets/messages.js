@@ -1,0 +1,172 @@
+// Show messages: what a user said, what a node answered, what went wrong; text goes in as text, never as HTML.
+import { Markdown } from "./markdown.js";
+
+export function element(tag, className, text) {
+  const made = document.createElement(tag);
+  if (className) made.className = className;
+  if (text !== undefined) made.textContent = text;
+  return made;
+}
+
+export function button(label, act, title = "") {
+  const made = element("button", "", label);
+  made.type = "button";
+  made.title = title;
+  made.addEventListener("click", act);
+  return made;
+}
+
+/** Return JSON data as nested lists of names and values. */
+export function tree(value) {
+  if (value === null || typeof value !== "object") return element("span", "", value === null ? "–" : String(value));
+  const list = element("dl", "tree");
+  for (const [name, inner] of Object.entries(value)) {
+    const term = element("dt", "", Array.isArray(value) ? `${Number(name) + 1}.` : name);
+    const definition = element("dd");
+    definition.append(tree(inner));
+    list.append(term, definition);
+  }
+  return list;
+}
+
+/** Return the object or list that a text is, undefined if it is neither. */
+function data(text) {
+  try {
+    const found = JSON.parse(text.replace(/^\s*```(?:json)?\s*|\s*```\s*$/g, ""));
+    return found !== null && typeof found === "object" ? found : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+const looksLikeData = (text) => /^\s*(?:```json\s*)?[{[]/.test(text);
+
+export function userMessage(text) {
+  const message = element("article", "user");
+  message.append(element("div", "body", text));
+  return message;
+}
+
+/** One answer, or one node's, while it grows and afterwards. `record` is what of it is kept over a reload. */
+export class Answer {
+  constructor(record, shown) {
+    this.record = record;
+    this.shown = shown; // called after each change on the screen
+    this.element = element("article", record.question ? "answer question" : "answer");
+    this.body = element("div", "body waiting");
+    this.tools = element("div", "tools");
+    if (record.node) this.element.append(element("div", "node", record.node.replaceAll("_", " ")));
+    this.element.append(this.body);
+    this.cost = 0;
+    this.due = 0;
+    if (record.over) this.finish();
+    else this.show();
+  }
+
+  add(text) {
+    this.record.text += text;
+    this.later();
+  }
+
+  reason(text) {
+    this.record.reasoning = (this.record.reasoning ?? "") + text;
+    this.later();
+  }
+
+  call(call) {
+    const calls = (this.record.calls ??= []);
+    const known = (calls[call.position ?? 0] ??= { name: "", arguments: "" });
+    known.name ||= call.name ?? "";
+    known.arguments += call.arguments ?? "";
+    this.later();
+  }
+
+  restart() {
+    Object.assign(this.record, { text: "", reasoning: undefined, calls: undefined });
+    this.later();
+  }
+
+  /** Draw soon, but spend at most a quarter of the time on it, however long the text is. */
+  later() {
+    this.due ||= setTimeout(() => {
+      const start = performance.now();
+      this.show();
+      this.cost = performance.now() - start;
+    }, Math.max(16, this.cost * 3));
+  }
+
+  show() {
+    clearTimeout(this.due);
+    this.due = 0;
+    const { text, reasoning, calls, over } = this.record;
+    if (reasoning) this.fold("reasoning", over || text ? "Reasoning" : "Reasoning…", reasoning);
+    else this.folded?.remove();
+    const object = over && !this.raw ? this.record.output ?? data(text) : undefined;
+    if (this.raw) this.replace("raw", () => element("pre", "raw")).textContent = text;
+    else if (object !== undefined) this.replace("tree", () => tree(object));
+    else if (looksLikeData(text)) this.replace("growing", () => element("pre", "growing")).textContent = text;
+    else {
+      this.replace("markdown", () => {
+        const box = element("div");
+        this.markdown = new Markdown(box);
+        return box;
+      });
+      this.markdown.show(text);
+    }
+    calls?.forEach((call, position) => { if (call) this.showCall(call, position); });
+    this.shown();
+  }
+
+  replace(mode, make) {
+    if (this.mode !== mode) {
+      this.mode = mode;
+      this.body.replaceChildren(make());
+    }
+    return this.body.firstChild;
+  }
+
+  fold(kind, title, text) {
+    if (!this.folded) {
+      this.folded = element("details", kind);
+      this.folded.append(element("summary"), element("div"));
+    }
+    if (!this.folded.isConnected) this.element.insertBefore(this.folded, this.body);
+    this.folded.firstChild.textContent = title;
+    this.folded.lastChild.textContent = text;
+  }
+
+  showCall(call, position) {
+    const found = [...this.element.querySelectorAll("details.call")].find((one) => one.dataset.position === `${position}`);
+    const fold = found ?? element("details", "call");
+    if (!found) {
+      fold.dataset.position = position;
+      fold.append(element("summary"), element("div"));
+      this.element.append(fold);
+    }
+    fold.firstChild.textContent = `Asks to call ${call.name}`;
+    fold.lastChild.textContent = call.arguments;
+  }
+
+  finish(note = this.record.note, trouble = this.record.trouble, retry = undefined) {
+    Object.assign(this.record, { over: true, note, trouble });
+    this.show();
+    this.body.classList.remove("waiting");
+    this.tools.replaceChildren();
+    if (this.record.text) {
+      this.tools.append(
+        button("Copy", () => navigator.clipboard?.writeText(this.record.text), "Copy the text as it came"),
+        button("Plain", () => { this.raw = !this.raw; this.show(); }, "Show the text exactly as it came"),
+      );
+    }
+    if (note) this.tools.append(element("span", "note", note));
+    this.element.append(this.tools);
+    this.element.querySelector(".trouble")?.remove();
+    if (trouble) {
+      const box = element("div", "trouble", trouble);
+      box.setAttribute("role", "alert");
+      if (retry) box.append(button("Try again", retry));
+      this.element.append(box);
+    }
+    this.shown();
+  }
+}

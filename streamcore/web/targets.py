@@ -1,0 +1,262 @@
+"""Know what is served: a prompt, which remembers its turns, or a graph, whose threads remember themselves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from streamcore.checkpoints import Checkpointer, MemoryCheckpointer, open_checkpointer
+from streamcore.completion import Completion
+from streamcore.errors import ConfigError, PromptError
+from streamcore.execute import stream_prompt
+from streamcore.graph.doors import stream_graph_with_tokens
+from streamcore.graph.load import Graph, load_graph
+from streamcore.graph.thread import Config, Thread
+from streamcore.prompts import Prompt, load_prompt
+from streamcore.provider import Provider, get_provider
+from streamcore.request import Message
+from streamcore.template import needed
+from streamcore.web.models import About, Question, SessionState, Turn
+from streamcore.yamlfile import is_mapping, load_yaml
+
+INPUTS = ("message", "query", "question", "input", "prompt", "text", "topic")
+"""What a variable or a key of the state that takes a user's message is mostly called; the first that is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a client wants of the next run."""
+
+    prompt: str | None = None
+    variables: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    resume: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What goes before the file's own words."""
+
+    provider: str | Provider | None = None
+    model: str | None = None
+    temperature: float | None = None
+
+    def check(self) -> None:
+        """Find out now whether the provider can be had.
+
+        Raises:
+            ConfigError: there is no such provider, or its SDK or key is missing.
+        """
+        if isinstance(self.provider, str):
+            get_provider(self.provider, model=self.model)
+
+
+class Source(Protocol):
+    """What a run gives: chunks, or a graph's events."""
+
+    def __aiter__(self) -> AsyncIterator[Any]: ...
+    async def __anext__(self) -> Any: ...
+    async def aclose(self) -> None: ...
+
+
+class Target(Protocol):
+    """What is served. `key` is a conversation's name in the store."""
+
+    @property
+    def about(self) -> About: ...
+
+    def refuse(self, ask: Ask) -> str | None:
+        """Say why nothing can be made of this, None if something can."""
+        ...
+
+    async def open(self, key: str, ask: Ask) -> Source: ...
+
+    async def ended(self, key: str, ask: Ask, answer: Completion | None) -> None:
+        """Remember a run that came to its end, or was stopped."""
+        ...
+
+    async def state(self, key: str) -> SessionState | None: ...
+
+    async def forget(self, key: str) -> None:
+        """Drop a conversation that is kept in memory only."""
+        ...
+
+
+def target_of(
+    wanted: str | Path | Graph,
+    settings: Settings,
+    *,
+    given: Mapping[str, Any],
+    message_as: str | None,
+    prompts_dir: str | Path | None,
+    checkpointer: Checkpointer | Mapping[str, Any] | None,
+) -> Target:
+    """Return what to serve: a graph, a graph's or prompt's file, or a prompt's name.
+
+    Raises:
+        ConfigError: there is no such thing, or it is wrong.
+    """
+    settings.check()
+    if not isinstance(wanted, Graph) and str(wanted).endswith((".yaml", ".yml")):
+        path = Path(wanted)
+        data = load_yaml(path, PromptError).data
+        if is_mapping(data) and "nodes" in data:
+            wanted = load_graph(path)
+        else:
+            prompts_dir, wanted = path.parent, path.stem
+    if isinstance(wanted, Graph):
+        return GraphTarget(wanted, settings, given, message_as, checkpointer)
+    prompt = load_prompt(str(wanted), prompts_dir=prompts_dir)
+    store = MemoryCheckpointer() if checkpointer is None else open_checkpointer(checkpointer)
+    return PromptTarget(prompt, settings, given, _input_of(prompt, given, message_as), store, prompts_dir)
+
+
+def _input_of(prompt: Prompt, given: Mapping[str, Any], message_as: str | None) -> str:
+    wanted = [name for _, _, text in prompt.file.texts() for name in needed(text) if name not in given]
+    if message_as is not None:
+        wanted = [message_as, *(name for name in wanted if name != message_as)]
+    named = [name for name in INPUTS if name in wanted]
+    found = message_as or (named[0] if named else wanted[0] if len(wanted) == 1 else None)
+    if found is None:
+        what = f"needs {', '.join(wanted)}" if wanted else "needs no variable"
+        raise ConfigError(
+            f"prompt {prompt.name!r} {what}: say which one a user's message becomes (message_as=, --input), and give "
+            "the others (variables=, --var)"
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTarget:
+    """A prompt as a conversation: the turns before stand between its system text and the new message."""
+
+    prompt: Prompt
+    settings: Settings
+    given: Mapping[str, Any]
+    input: str
+    store: Checkpointer
+    prompts_dir: str | Path | None
+
+    @property
+    def about(self) -> About:
+        """Say what is served."""
+        what = self.prompt.file.description or ""
+        return About(name=self.prompt.name, kind="prompt", description=what, input=self.input, begins=False)
+
+    def refuse(self, ask: Ask) -> str | None:
+        """Say why there is nothing to ask."""
+        if ask.resume is not None:
+            return "a prompt asks no questions; send a message"
+        return None if ask.prompt else "there is nothing to stream: give ?prompt=, or POST start first"
+
+    async def open(self, key: str, ask: Ask) -> Source:
+        """Return the answer's stream."""
+        history: list[Message] = []
+        for turn in (await self._load(key))[1]:
+            history += [Message("user", turn["user"]), Message("assistant", turn["assistant"])]
+        return stream_prompt(
+            self.prompt.name,
+            {**self.given, **ask.variables, self.input: ask.prompt},
+            provider=self.settings.provider,
+            model=self.settings.model,
+            temperature=self.settings.temperature,
+            prompts_dir=self.prompts_dir,
+            history=history,
+        )
+
+    async def ended(self, key: str, ask: Ask, answer: Completion | None) -> None:
+        """Add the turn, if there was an answer."""
+        said = answer.text or answer.refusal if answer is not None else ""
+        if said:
+            version, turns = await self._load(key)
+            await self.store.save(key, {"turns": [*turns, {"user": ask.prompt, "assistant": said}]}, version)
+
+    async def state(self, key: str) -> SessionState | None:
+        """Return the conversation's turns."""
+        version, turns = await self._load(key)
+        return SessionState(session_id="", status="idle", turns=[Turn(**one) for one in turns]) if version else None
+
+    async def forget(self, key: str) -> None:
+        """Drop the turns, where nothing but memory keeps them."""
+        if isinstance(self.store, MemoryCheckpointer):
+            await self.store.delete(key)
+
+    async def _load(self, key: str) -> tuple[int, list[dict[str, str]]]:
+        saved = await self.store.load(key)
+        return (0, []) if saved is None else (saved.version, list(saved.data["turns"]))
+
+
+@dataclass(frozen=True, slots=True)
+class GraphTarget:
+    """A graph: a message becomes a value of its state, an interrupt a question."""
+
+    graph: Graph
+    settings: Settings
+    given: Mapping[str, Any]
+    message_as: str | None
+    checkpointer: Checkpointer | Mapping[str, Any] | None
+    memory: MemoryCheckpointer = field(default_factory=MemoryCheckpointer)
+
+    @property
+    def input(self) -> str | None:
+        """The key of the state that a message becomes."""
+        declared = [name for name in self.graph.file.state if name not in self.given]
+        named = [name for name in INPUTS if name in declared]
+        return self.message_as or (named[0] if named else declared[0] if len(declared) == 1 else None)
+
+    @property
+    def about(self) -> About:
+        """Say what is served."""
+        asks_first = not any(self.graph.nodes[name].type != "interrupt" for name in self._first())
+        begins = self.input is None or asks_first
+        what = self.graph.file.description or ""
+        return About(name=self.graph.name, kind="graph", description=what, input=self.input, begins=begins)
+
+    def _first(self) -> list[str]:
+        return [name for edge in self.graph.edges["START"] for name in edge.targets() if name in self.graph.nodes]
+
+    def refuse(self, ask: Ask) -> str | None:
+        """Say why the message has no place."""
+        if ask.prompt and self.input is None:
+            return f"graph {self.graph.name!r} takes no message; serve it with --input KEY, or give variables"
+        return None
+
+    async def open(self, key: str, ask: Ask) -> Source:
+        """Return the run's events."""
+        state = {**self.given, **ask.variables}
+        if ask.prompt and self.input is not None:
+            state[self.input] = ask.prompt
+        config = replace(self._config(key), resume=ask.resume)
+        return stream_graph_with_tokens(self.graph, state, {name: getattr(config, name) for name in _CONFIG})
+
+    async def ended(self, key: str, ask: Ask, answer: Completion | None) -> None:
+        """Do nothing: the thread has been saved after each node."""
+
+    async def state(self, key: str) -> SessionState | None:
+        """Return the thread as it was last saved."""
+        thread = await Thread.open(self.graph, self._config(key))
+        if not thread.version:
+            return None
+        asked = Question(**thread.asked) if thread.asked else None
+        status: Literal["waiting", "idle"] = "waiting" if asked else "idle"
+        return SessionState(session_id="", status=status, question=asked, state=thread.state)
+
+    async def forget(self, key: str) -> None:
+        """Drop the thread, where nothing but memory keeps it."""
+        await self.memory.delete(f"{self.graph.name}/{key}")
+
+    def _config(self, key: str) -> Config:
+        own = self.graph.file.checkpointer
+        kept = self.checkpointer is not None or (own is not None and own.get("type") != "memory")
+        store = self.checkpointer if kept else self.memory
+        return Config(
+            thread_id=key,
+            checkpointer=store,
+            provider=self.settings.provider,
+            model=self.settings.model,
+            temperature=self.settings.temperature,
+        )
+
+
+_CONFIG = ("thread_id", "checkpointer", "resume", "provider", "model", "temperature")
