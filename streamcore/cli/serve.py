@@ -20,7 +20,9 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(
-    target: Annotated[str, typer.Argument(metavar="GRAPH_OR_PROMPT", help="A graph's file, or a prompt's file or name.")],
+    target: Annotated[
+        str, typer.Argument(metavar="GRAPH_OR_PROMPT", help="A graph's file, or a prompt's file or name.")
+    ],
     provider: Annotated[
         str | None, typer.Option("--provider", "-p", help="Whom to ask; `demo` needs no key and no network.")
     ] = None,
@@ -77,7 +79,9 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        note(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another with --port, 0 takes a free one")
+        note(
+            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another with --port, 0 takes a free one"
+        )
         raise typer.Exit(FAILED) from error
 
 

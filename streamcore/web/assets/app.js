@@ -27,7 +27,13 @@ const grown = () => {
   if (follow) toEnd();
   $("latest").hidden = follow || atEnd();
 };
-log.addEventListener("scroll", () => { follow = atEnd(); $("latest").hidden = follow; });
+let scrolled = 0;
+log.addEventListener("scroll", () => {
+  // Only a reader scrolls up; the page itself may be overtaken by text on its way down.
+  follow = atEnd() || (follow && log.scrollTop >= scrolled);
+  scrolled = log.scrollTop;
+  $("latest").hidden = follow;
+});
 $("latest").addEventListener("click", () => { follow = true; toEnd(); });
 new ResizeObserver(grown).observe(log);
 
@@ -131,7 +137,9 @@ async function say(said, again = false) {
   busy(true);
   try {
     kept.session = await leave(kept.session, question ? { answer: said } : { prompt: said });
+    if (question) said = ""; // it has been taken: to try again is to go on
     kept.question = false;
+    input.placeholder = "Message";
     for await (const message of listen(kept.session, run.abort.signal, lost)) take(message);
   } catch (error) {
     if (!(error instanceof Error) || !error.status) console.warn(error);

@@ -107,7 +107,7 @@ export class Answer {
     else if (looksLikeData(text)) this.replace("growing", () => element("pre", "growing")).textContent = text;
     else {
       this.replace("markdown", () => {
-        const box = element("div");
+        const box = element("div", "markdown");
         this.markdown = new Markdown(box);
         return box;
       });
@@ -152,7 +152,7 @@ export class Answer {
     this.show();
     this.body.classList.remove("waiting");
     this.tools.replaceChildren();
-    if (this.record.text) {
+    if (this.record.text && !this.record.question) {
       this.tools.append(
         button("Copy", () => navigator.clipboard?.writeText(this.record.text), "Copy the text as it came"),
         button("Plain", () => { this.raw = !this.raw; this.show(); }, "Show the text exactly as it came"),

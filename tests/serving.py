@@ -1,0 +1,72 @@
+"""Run an ASGI app under uvicorn on a free port of loopback, in a thread, and read the streams that it sends."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import uvicorn
+
+from tests.support import wait_until
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """Serve the app while the block runs, and give its URL."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level="error", access_log=False, ws="none", timeout_graceful_shutdown=3)
+    )
+    thread = threading.Thread(target=lambda: server.run(sockets=[listening]), daemon=True)
+    thread.start()
+    wait_until(lambda: server.started, "the server started")
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listening.close()
+        assert not thread.is_alive()
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One message of an event stream."""
+
+    name: str
+    data: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.data)
+
+
+def told(body: bytes) -> list[Told]:
+    """Return the messages of a whole body, read as a browser reads them."""
+    found: list[Told] = []
+    for block in body.decode().split("\n\n"):
+        fields = [line.partition(":")[::2] for line in block.split("\n")]
+        data = [value.removeprefix(" ") for name, value in fields if name == "data"]
+        if data:
+            event = next((value.removeprefix(" ") for name, value in fields if name == "event"), "message")
+            found.append(Told(event, "\n".join(data)))
+    return found
+
+
+def listen(url: str, path: str, **options: Any) -> list[Told]:
+    """Ask for a stream and return all its messages."""
+    response = httpx2.get(f"{url}{path}", timeout=20, **options)
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"].startswith("text/event-stream")
+    return told(response.content)
+
+
+def text_of(messages: Iterable[Told]) -> str:
+    """Return the text of a stream of format json."""
+    return "".join(one.json.get("text", "") for one in messages if one.name == "message" and one.json["kind"] == "text")
