@@ -29,11 +29,12 @@ HOSTILE = [
     "[DONE]",
     "data: [DONE]\n\n",
     f"<script>{HACK}</script>\n",
-    f"\n<img src=x onerror={HACK}> inline <img src=x onerror={HACK}> and <b>bold</b>\n",
-    f'\n<svg onload={HACK}><a href="javascript:{HACK}">x</a>\n\n<details open ontoggle={HACK}>\n\n',
+    f"\n<img src=x onerror='{HACK}'> inline <img src=x onerror='{HACK}'> and <b>bold</b> <img src=x onerror={HACK}>\n",
+    f"\n<svg onload='{HACK}'><a href='javascript:{HACK}'>x</a>\n\n<details open ontoggle='{HACK}'>\n\n",
+    f"<iframe srcdoc='<script>parent.{HACK}</script>'></iframe>\n\n<style>*{{display:none}}</style>\n\n",
     f"[a](javascript:{HACK}) [b]( JaVaScRiPt:{HACK}) [c](&#106;avascript:{HACK}) ![d](javascript:{HACK})\n",
-    f"[e](data:text/html,<script>{HACK}</script>) [f][r] <javascript:{HACK}> [g](java\tscript:{HACK})\n",
-    f'[h](https://e.org/"onmouseover={HACK}//) ![i](https://outside.example/i.png "t")\n\n',
+    f"[e](<data:text/html,<script>{HACK}</script>>) [f][r] <javascript:{HACK}> [g](java\tscript:{HACK})\n",
+    f"[h](https://e.org/\"onmouseover='{HACK}') ![i](https://outside.example/i.png 't') [j](//outside.example)\n\n",
     f"[r]: javascript:{HACK}\n\n```html\n<script>{HACK}</script>\n```\n\n| a | b |\n|---|---|\n| <u>x</u> | `y` |\n\n",
     *"漢字かな 한글 👩‍👩‍👧‍👦 é ÿ \u2028 \u0085 \ufeff\u200b",
     "&lt;i&gt; &amp; \0 \x01\n",
@@ -84,11 +85,19 @@ def plain(page: Page) -> str:
 
 def test_hostile_text_arrives_to_the_last_character_and_runs_nothing(page: Page) -> None:
     with Simulator(Answer(HOSTILE)) as simulator, chat(page, simulator):
-        say(page, f"<img src=x onerror={HACK}>")
+        say(page, f"<img src=x onerror='{HACK}'>")
         over(page)
         body = page.locator(".answer .body")
-        for shown in (f"<script>{HACK}</script>", f"<img src=x onerror={HACK}>", "<svg onload", "[a](javascript:"):
+        page.locator("code.language-html").evaluate("fenced => fenced.remove()")  # where it may stand as text anyway
+        for shown in (
+            f"<script>{HACK}</script>",
+            f"<img src=x onerror='{HACK}'> inline <img",
+            "<svg onload=",
+            "<style>",
+        ):
             expect(body).to_contain_text(shown)
+        for name in "abcdfg":
+            expect(body).to_contain_text(f"[{name}]")
         assert page.locator("main :is(script, img, svg, iframe, style, form)").count() == 0
         links = body.locator("a").evaluate_all("found => found.map((one) => one.href)")
         assert links
@@ -97,7 +106,7 @@ def test_hostile_text_arrives_to_the_last_character_and_runs_nothing(page: Page)
             "found => found.flatMap((one) => one.getAttributeNames()).filter((name) => name.startsWith('on'))"
         )
         assert listeners == []
-        expect(page.locator(".user .body")).to_have_text(f"<img src=x onerror={HACK}>")
+        expect(page.locator(".user .body")).to_have_text(f"<img src=x onerror='{HACK}'>")
         assert plain(page) == "".join(HOSTILE)
 
 

@@ -1,0 +1,96 @@
+"""Take the pictures of the chat page, docs/img/chat*.png, in a real Chromium: `python -m docs.make_chat_images`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from streamcore import get_provider
+from streamcore.testing import Answer, Simulator
+from streamcore.testing.answers import tokens
+from streamcore.web import create_app
+from tests.browser.conftest import CHROMIUM, FLAGS
+from tests.serving import serving
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = ROOT / "docs" / "img"
+ANSWER = """Yes: `execute_prompt_streaming` yields **text**, and `stream_prompt` yields *chunks*.
+
+```python
+async with stream_prompt("greet", {"name": "Ada"}) as stream:
+    async for chunk in stream:
+        print(chunk.kind, chunk.text)
+```
+
+| door | yields | knows how it ended |
+|---|---|---|
+| `execute_prompt_streaming` | `str` | by its error |
+| `stream_prompt` | `Chunk` | `stream.partial` |
+
+1. Leave `async with`, and the vendor's response is closed.
+2. What had come stays in `stream.partial`: 全部、最後の一文字まで 🙂
+"""
+REASONING = "The reader asks about doors. There are two that matter here; a table will do."
+
+
+def say(page: Page, text: str) -> None:
+    """Send a message."""
+    page.get_by_label("Message").fill(text)
+    page.keyboard.press("Enter")
+
+
+def over(page: Page) -> None:
+    """Wait for the end of an answer."""
+    page.locator("#send").wait_for()
+
+
+def interview(browser: Browser) -> None:
+    """Answer the questions of graphs/interview.yaml, and take its picture while it still streams."""
+    app = create_app(ROOT / "graphs" / "interview.yaml", provider="demo")
+    page = browser.new_page(viewport={"width": 860, "height": 820}, device_scale_factor=1.5)
+    with serving(app) as url:
+        page.goto(url)
+        page.get_by_role("button", name="Begin").click()
+        for number, answer in enumerate(("Ada Lovelace", "Write the first program.")):
+            page.locator(".question").nth(number).wait_for()
+            over(page)
+            say(page, answer)
+        page.get_by_text("generate response").wait_for()
+        page.locator(".answer").last.get_by_text("No model was called").wait_for()
+        page.screenshot(path=IMAGES / "chat-interview.png")
+        over(page)
+        page.close()
+
+
+def markdown(browser: Browser) -> None:
+    """Ask a question whose answer has everything, by daylight and, on a phone, by night."""
+    with Simulator(Answer(tokens(ANSWER), tokens(REASONING))) as simulator:
+        provider = get_provider("openai", api_key="none", model="m", base_url=simulator.base_url("openai"))
+        with serving(create_app("chat", provider=provider, prompts_dir=ROOT / "prompts")) as url:
+            page = browser.new_page(viewport={"width": 860, "height": 720}, device_scale_factor=1.5)
+            page.goto(url)
+            say(page, "Can I have text and chunks?")
+            over(page)
+            page.locator("summary").click()
+            page.screenshot(path=IMAGES / "chat.png")
+            page.set_viewport_size({"width": 390, "height": 760})
+            page.emulate_media(color_scheme="dark")
+            page.reload()
+            over(page)
+            page.screenshot(path=IMAGES / "chat-phone-dark.png")
+            page.close()
+
+
+def main() -> None:
+    """Take all pictures."""
+    IMAGES.mkdir(exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        interview(browser)
+        markdown(browser)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
