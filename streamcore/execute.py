@@ -165,7 +165,7 @@ def stream_prompt(
         if history:
             *before, last = request.messages
             request = replace(request, messages=[*before, *history, last])
-        chosen = provider or prompt.file.provider or _environment_provider()
+        chosen = provider or prompt.file.provider or environment_provider()
         if model is None and prompt.file.provider and chosen and _family(chosen) != _family(prompt.file.provider):
             request = replace(request, model=None)  # the file's model is a name of the file's vendor
         if chosen is None:
@@ -202,7 +202,8 @@ def _given(block: BaseModel | None) -> dict[str, Any] | None:
     return None if block is None else block.model_dump(exclude_unset=True)
 
 
-def _environment_provider() -> str | None:
+def environment_provider() -> str | None:
+    """Return the provider that the environment names."""
     return os.environ.get("STREAMCORE_PROVIDER") or os.environ.get("PROVIDER") or None
 
 

@@ -12,6 +12,7 @@ import typer
 from streamcore.cli.output import BAD_INPUT, FAILED, fail, note
 from streamcore.cli.prompt import variables_of
 from streamcore.errors import StreamcoreError
+from streamcore.provider import provider_names, vendor
 
 if TYPE_CHECKING:
     import uvicorn
@@ -71,6 +72,11 @@ def serve(
     note(f"serving {target} on http://{shown}:{listening.getsockname()[1]}/  (Ctrl-C stops)")
     if not local:
         note("anyone who reaches this address can use it; for `auth`, see create_app in docs/serve.md")
+    known = vendor(provider) if provider is not None and provider in provider_names() else None
+    if known is not None and known.needs_key and known.from_environment("API_KEY") is None:
+        note(
+            f"{known.variable('API_KEY')} is not set: unless {provider}'s SDK finds credentials elsewhere, answers fail"
+        )
     _server(app).run(sockets=[listening])
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 from streamcore.checkpoints import Checkpointer, MemoryCheckpointer, open_checkpointer
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, PromptError
-from streamcore.execute import stream_prompt
+from streamcore.execute import environment_provider, stream_prompt
 from streamcore.graph.doors import stream_graph_with_tokens
 from streamcore.graph.load import Graph, load_graph
 from streamcore.graph.thread import Config, Thread
@@ -108,6 +108,11 @@ def target_of(
     if isinstance(wanted, Graph):
         return GraphTarget(wanted, settings, given, message_as, checkpointer)
     prompt = load_prompt(str(wanted), prompts_dir=prompts_dir)
+    if not (settings.provider or prompt.file.provider or environment_provider()):
+        raise ConfigError(
+            f"no provider for prompt {prompt.name!r}; give one (provider=, --provider), or set STREAMCORE_PROVIDER. "
+            "Without a key or network, take 'demo'"
+        )
     store = MemoryCheckpointer() if checkpointer is None else open_checkpointer(checkpointer)
     return PromptTarget(prompt, settings, given, _input_of(prompt, given, message_as), store, prompts_dir)
 
