@@ -52,8 +52,9 @@ class SSEResponse(EventSourceResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, then close the source."""
-        if not self._resumes and any(name == b"last-event-id" for name, _ in scope["headers"]):
-            self._events.refuse()
+        last_id = dict(scope["headers"]).get(b"last-event-id")
+        if last_id is not None and not self._resumes:
+            self._events.give_end(last_id)
         try:
             await super().__call__(scope, receive, self._late(send) if self._wait else send)
         except SendTimeoutError:
