@@ -81,9 +81,9 @@ def wait_for_port(port: int) -> None:
 
 
 @contextmanager
-def process(script: str, simulator: Simulator, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def process(script: str, simulator: Simulator, *, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Run a script that serves on `--port`, asking the simulator; yield the process and the port."""
-    port = free_port()
+    port = port or free_port()
     variables = {
         "STREAMCORE_PROVIDER": "openai",
         "OPENAI_BASE_URL": simulator.base_url("openai"),
@@ -91,7 +91,7 @@ def process(script: str, simulator: Simulator, *arguments: str) -> Iterator[tupl
         "OPENAI_MODEL": "m",
     }
     running = subprocess.Popen(
-        [sys.executable, str(ROOT / script), "--port", str(port), *arguments],
+        [sys.executable, str(ROOT / script), "--port", str(port)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -131,14 +131,21 @@ def service(app: Any, **options: Any) -> Iterator[int]:
         assert not thread.is_alive()
 
 
-def ask(port: int, path: str, headers: Mapping[str, str] | None = None, *, receive_buffer: int = 0) -> socket.socket:
-    """Send a GET request, and return the socket on which its answer comes."""
+def ask(
+    port: int,
+    path: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    method: str = "GET",
+    receive_buffer: int = 0,
+) -> socket.socket:
+    """Send a request, and return the socket on which its answer comes."""
     client = socket.socket()
     if receive_buffer:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     client.settimeout(DEADLINE)
     client.connect(("127.0.0.1", port))
-    lines: Sequence[str] = [f"GET {path} HTTP/1.1", "Host: x", *(f"{k}: {v}" for k, v in (headers or {}).items())]
+    lines: Sequence[str] = [f"{method} {path} HTTP/1.1", "Host: x", *(f"{k}: {v}" for k, v in (headers or {}).items())]
     client.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
     return client
 

@@ -236,9 +236,12 @@ def test_a_source_that_resumes_is_asked() -> None:
 def test_head_asks_nobody(simulator: Simulator) -> None:
     app = FastAPI()
     app.head("/")(lambda: sse_response(answer_of(simulator)))
-    with service(app) as port, ask(port, "/") as client:
-        receive_rest(client)
-        assert not simulator.requests
+    with service(app) as port, ask(port, "/", {"Connection": "close"}, method="HEAD") as client:
+        head, _, body = receive_rest(client).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert b"text/event-stream" in head
+    assert not body
+    assert not simulator.requests
 
 
 def test_a_source_that_may_restart_needs_json(simulator: Simulator) -> None:
