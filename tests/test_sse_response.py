@@ -323,7 +323,10 @@ def test_a_client_that_goes_under_backpressure(reset: bool) -> None:
 
 def test_a_client_that_takes_nothing_counts_as_gone() -> None:
     with Simulator(Answer(["x" * 32768] * 2000)) as simulator:
-        with service(app_for(simulator, send_timeout=0.2)) as port, ask(port, "/stream", receive_buffer=4096) as client:
+        with (
+            service(app_for(simulator, send_timeout=0.2, heartbeat=0.1)) as port,
+            ask(port, "/stream", receive_buffer=4096) as client,
+        ):
             receive_until(client, b"data: ")
             wait_until(lambda: simulator.abandoned, "the upstream is closed")
 
