@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,9 +118,6 @@ def _merge(fragments: list[ToolCall]) -> ToolCall:
     )
 
 
-_AT_ONCE = 64
-
-
 class Fold:
     """Sum up chunks as they pass; `completion()` may be asked for at any time.
 
@@ -128,36 +125,29 @@ class Fold:
     `position`; a `restart` voids everything before it.
     """
 
-    __slots__ = ("_answers", "_content", "_finished", "_first", "_new", "_start", "_usage")
+    __slots__ = ("_answers", "_content", "_finished", "_first", "_start", "_usage", "texts")
 
     def __init__(self) -> None:
-        self._new: list[Sequence[Chunk]] = []
         self.reset()
 
     def reset(self) -> None:
         """Forget everything: the answer begins anew."""
-        self._new.clear()
         self._content = False
         self._finished = False
         self._first = _Answer()
         self._answers: dict[int, _Answer] = {0: self._first}
         self._start: Chunk | None = None
         self._usage: Usage | None = None
+        self.texts = self._first.text
+        """The texts of choice 0, until the next `reset`; a reader of many tokens may append to it himself."""
 
-    def add(self, chunks: Sequence[Chunk]) -> None:
+    def add(self, chunks: Iterable[Chunk]) -> None:
         """Take in the chunks of one network read."""
-        self._new.append(chunks)  # summing up many at once is cheaper, and mostly nobody asks in between
-        if len(self._new) >= _AT_ONCE:
-            self._sum_up()
-
-    def _sum_up(self) -> None:
-        new, self._new = self._new, []
-        for chunks in new:
-            for chunk in chunks:
-                if chunk.kind == "text" and chunk.choice == 0:
-                    self._first.text.append(chunk.text)
-                else:
-                    self._add(chunk)
+        for chunk in chunks:
+            if chunk.kind == "text" and chunk.choice == 0:
+                self.texts.append(chunk.text)
+            else:
+                self._add(chunk)
 
     def _add(self, chunk: Chunk) -> None:
         if chunk.kind == "restart":
@@ -182,13 +172,11 @@ class Fold:
     @property
     def finished(self) -> bool:
         """True once a `finish` chunk has come."""
-        self._sum_up()
         return self._finished
 
     @property
     def has_content(self) -> bool:
         """True once anything of the answer itself has come."""
-        self._sum_up()
         return self._content or bool(self._first.text)
 
     @property
@@ -198,7 +186,6 @@ class Fold:
 
     def completion(self, *, complete: bool, attempts: tuple[Attempt, ...] = (), parsed: Any = None) -> Completion:
         """Return what has come so far; `complete` is the caller's word that the vendor marked the end."""
-        self._sum_up()
         start = self._start
         common: dict[str, Any] = {
             "complete": complete,

@@ -199,6 +199,7 @@ _BY_WORD: dict[str, type[ProviderError]] = {
     "internal_server_error": ServerError,
     "invalid_api_key": AuthenticationError,
     "invalid_argument": BadRequestError,
+    "invalid_model": NotFoundError,
     "invalid_prompt": BadRequestError,
     "invalid_request_error": BadRequestError,
     "model_not_found": NotFoundError,

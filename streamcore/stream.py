@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
@@ -55,8 +55,9 @@ class Stream:
         self._run: Run | None = None
         self._source: AsyncGenerator[list[Chunk]] | None = None
         self._held: Held | None = None
-        self._begun = False
-        self._pending: Iterator[Chunk] = iter(())
+        self._next: Callable[[], Awaitable[list[Chunk]]] | None = None
+        """The source's own method, between the first read and the end."""
+        self._pending: list[Chunk] = []  # of the last read, the next one last
         self._complete = False
         self._ended = False
         self._error: Exception | None = None
@@ -116,44 +117,64 @@ class Stream:
         return self
 
     async def __anext__(self) -> Chunk:
-        for chunk in self._pending:
-            return chunk
+        if self._pending:
+            return self._pending.pop()
         while True:
-            batch = await self.next_batch()
-            if batch is None:
-                raise StopAsyncIteration
-            if len(batch) == 1:  # a read mostly brings one token, which needs no iterator
+            reads_on = self._next
+            try:
+                batch = await (self._first() if reads_on is None else reads_on())
+            except BaseException as error:
+                self._end(error)
+                raise
+            if len(batch) == 1:  # as a read mostly has
                 return batch[0]
             if batch:
-                self._pending = iter(batch)
-                return next(self._pending)
+                self._pending = batch[::-1]
+                return self._pending.pop()
 
     async def next_batch(self) -> list[Chunk] | None:
         """Return the chunks of the next network read, perhaps none; None at the end of the stream."""
+        reads_on = self._next
+        try:
+            return await (self._first() if reads_on is None else reads_on())
+        except StopAsyncIteration as error:
+            self._end(error)
+            return None
+        except BaseException as error:
+            self._end(error)
+            raise
+
+    async def _first(self) -> list[Chunk]:
+        """Read for the first time; or after the end, and say again how that was."""
         if self._error is not None:
             raise self._error
         if self._ended:
-            return None
-        try:
-            source = self._source or await self._open()
-            batch = await (anext(source) if self._begun else unregistered(source.__anext__))
-        except StopAsyncIteration:
+            raise StopAsyncIteration
+        source = self._source or await self._open()
+        batch = await unregistered(source.__anext__)
+        self._next = source.__anext__
+        return batch
+
+    def _end(self, error: BaseException) -> None:
+        """Note how reading ended, and forget the source, which has closed itself."""
+        if self._ended or self._error is not None:
+            return
+        if getattr(self._source, "ag_running", False):
+            raise ConfigError(
+                "another task is reading this stream; a stream has one reader, so give each task a stream of its own"
+            ) from error
+        if isinstance(error, StopAsyncIteration):
             self._complete = self._run is not None and not self._run.stopped
             self._ended = True
-            self._let_go()
-            return None
-        except Exception as error:
+        elif isinstance(error, Exception):
             self._error = error
             self._complete = isinstance(error, OutputValidationError)  # the vendor came to its end
-            self._let_go()
-            raise
-        except BaseException:
-            # Cancelled in the middle of a read: the source is gone, and must not look finished to a later call.
+        else:  # cancelled in the middle of a read: the source is gone, and must not look finished to a later call
             self._fail("reading was cancelled")
-            self._let_go()
-            raise
-        self._begun = True
-        return batch
+        self._next = None
+        if self._held is not None and self._source is not None:
+            self._held.streams.discard(self._source)
+        self._source = None
 
     def _fail(self, why: str) -> None:
         error = StreamInterrupted(f"{why} before the end of the stream; what arrived is in .partial")
@@ -176,12 +197,6 @@ class Stream:
         self._held.streams.add(source)
         return source
 
-    def _let_go(self) -> None:
-        """Forget the source, which has ended and closed itself."""
-        if self._held is not None and self._source is not None:
-            self._held.streams.discard(self._source)
-        self._source = None
-
     def stop(self) -> None:
         """End the stream well where it is; may be called from another task.
 
@@ -196,9 +211,10 @@ class Stream:
     async def aclose(self) -> None:
         """Close the vendor's response; what has come stays in `partial`. Harmless when repeated."""
         source, self._source = self._source, None
-        self._pending = iter(())
+        self._pending.clear()
         if not self._ended and self._error is None:
             self._fail("the stream was closed by its reader")
+            self._next = None
         if source is not None and self._held is not None:
             await self._held.close(source)
 
@@ -226,7 +242,7 @@ class TextStream:
 
     def __init__(self, stream: Stream, *, refusals_raise: bool = False) -> None:
         self._stream = stream
-        self._pending: Iterator[str] = iter(())
+        self._pending: list[str] = []  # of the last read, the next one last
         self._refusals_raise = refusals_raise
         self._empty = True
 
@@ -234,13 +250,18 @@ class TextStream:
         return self
 
     async def __anext__(self) -> str:
-        for text in self._pending:
-            return text
+        if self._pending:
+            return self._pending.pop()
+        stream = self._stream
         while True:
-            batch = await self._stream.next_batch()
-            if batch is None:
-                self._check()
-                raise StopAsyncIteration
+            reads_on = stream._next  # pyright: ignore[reportPrivateUsage]  the way around one more coroutine
+            try:
+                batch = await (stream._first() if reads_on is None else reads_on())  # pyright: ignore[reportPrivateUsage]
+            except BaseException as error:
+                stream._end(error)  # pyright: ignore[reportPrivateUsage]
+                if isinstance(error, StopAsyncIteration):
+                    self._check()
+                raise
             if len(batch) == 1 and batch[0].kind == "text" and batch[0].text and batch[0].choice == 0:
                 self._empty = False
                 return batch[0].text
@@ -251,8 +272,8 @@ class TextStream:
             ]
             if texts:
                 self._empty = False
-                self._pending = iter(texts)
-                return next(self._pending)
+                self._pending = texts[::-1]
+                return self._pending.pop()
 
     def _check(self) -> None:
         if not (self._refusals_raise and self._empty):

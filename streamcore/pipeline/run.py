@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from asyncio import CancelledError, current_task
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
@@ -50,7 +51,8 @@ class Run:
 
     async def chunks(self) -> AsyncGenerator[list[Chunk]]:
         """Yield the chunks of every read, of as many attempts as it takes."""
-        clocks, bell = self._clocks, alarm(self._clocks)
+        clocks, bell, fold = self._clocks, alarm(self._clocks), self.fold
+        now, loop = time.monotonic, None if bell is None else bell.loop
         if bell is not None:
             clocks.interrupt = bell.ring
         try:
@@ -64,12 +66,13 @@ class Run:
                         reading: Awaitable[list[Chunk]] = unregistered(reads.__anext__)
                         if bell is not None:
                             bell.limit_changed()
+                        keep_text, flowing = fold.texts.append, False
                         while True:
-                            # Every token passes here, so the alarm is worked by hand: a generator around the reads,
-                            # or a method for each of these lines, would cost as much as all of it does.
+                            # Every token passes here, so alarm and fold are worked by hand: a generator around the
+                            # reads, or a method for each of these lines, would cost as much as all of it does.
                             if bell is not None:
-                                bell.start = bell.now()
-                                bell.task = current_task(bell.loop)
+                                bell.start = now()
+                                bell.task = current_task(loop)
                             try:
                                 chunks = await reading
                             except StopAsyncIteration:
@@ -82,10 +85,15 @@ class Run:
                                 raise clocks.ran_out(self._came()) from None
                             if bell is not None:
                                 bell.task = None
-                                if clocks.limit != clocks.flow or not chunks or chunks[0].kind not in CONTENT_KINDS:
-                                    clocks.read(chunks, bell.now() - bell.start)
+                            if flowing and len(chunks) == 1 and chunks[0].kind == "text" and not chunks[0].choice:
+                                keep_text(chunks[0].text)
+                            else:
+                                fold.add(chunks)
+                                keep_text = fold.texts.append
+                                if bell is not None and not (flowing and chunks and chunks[0].kind in CONTENT_KINDS):
+                                    clocks.read(chunks, now() - bell.start)
                                     bell.limit_changed()
-                            self.fold.add(chunks)
+                                    flowing = clocks.limit == clocks.flow
                             yield chunks
                             if clocks.stopped:
                                 break
