@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, OutputValidationError
@@ -55,7 +55,7 @@ class Output:
             return wanted
         if isinstance(wanted, Mapping):
             try:
-                return _of_schema(json.dumps(dict(wanted)))
+                return _of_schema(json.dumps(dict(cast("Mapping[str, Any]", wanted))))
             except TypeError as error:
                 raise ConfigError(f"the output schema is no JSON: {error}") from error
         try:
