@@ -16,7 +16,7 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from typing import Any, ClassVar
@@ -269,11 +269,15 @@ class ProviderSuite:
 
     async def test_an_error_of_the_reader_closes(self) -> None:
         """So does an error in the loop's body, which comes out unchanged."""
+
+        async def fail_in_the_loop(provider: Provider) -> None:
+            async with _open(provider) as stream:
+                async for _ in stream:
+                    raise ZeroDivisionError
+
         async with self._serving(self._endless()) as (server, provider):
             with pytest.raises(ZeroDivisionError):
-                async with _open(provider) as stream:
-                    async for _ in stream:
-                        raise ZeroDivisionError
+                await fail_in_the_loop(provider)
             _closed(server)
 
     async def test_breaking_a_bare_loop_closes(self) -> None:
@@ -297,11 +301,11 @@ class ProviderSuite:
 
     async def test_cancelling_before_the_first_byte_closes(self) -> None:
         """A reader who is cancelled while the vendor is silent lets go of the request."""
-        async with self._serving([Hold()]) as (server, provider):
+        async with self._serving((Hold(),)) as (server, provider):
             stream = _open(provider)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(stream.collect)
-                await _until(server, lambda: server.requests)
+                await _until(lambda: server.requests)
                 tasks.cancel_scope.cancel()
             _closed(server)
             await _unfinished(stream)
@@ -312,7 +316,7 @@ class ProviderSuite:
             reading = Reading(_open(provider))
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(reading.to_the_end)
-                await _until(server, lambda: len(reading.chunks) > 5)
+                await _until(lambda: len(reading.chunks) > 5)
                 tasks.cancel_scope.cancel()
             _closed(server)
             await _unfinished(reading.stream)
@@ -324,7 +328,7 @@ class ProviderSuite:
             reading = Reading(_open(provider))
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(reading.to_the_end)
-                await _until(server, lambda: len(reading.chunks) > 5)
+                await _until(lambda: len(reading.chunks) > 5)
                 reading.stream.stop()
             _closed(server)
             equal(reading.error, None, "the error of a stream that was stopped")
@@ -338,7 +342,7 @@ class ProviderSuite:
         async with self._serving(flood) as (server, provider):
             async with _open(provider) as stream:
                 await anext(stream)
-                await _until(server, lambda: server.blocked or server.sent >= _FLOOD * len(piece))
+                await _until(lambda: server.blocked or server.sent >= _FLOOD * len(piece))
                 need(server.sent < _FLOOD * len(piece) // 2, f"{server.sent} bytes were read for one chunk")
             _closed(server)
 
@@ -364,7 +368,7 @@ def _closed(server: FaultServer) -> None:
     server.wait_until(lambda server: server.open == 0, "the connection was closed")
 
 
-async def _until(server: FaultServer, condition: Any) -> None:
+async def _until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
         need(time.monotonic() < deadline, "it took too long")

@@ -59,10 +59,9 @@ class FaultServer:
         self.lines: dict[_Connection, Line] = {}
         """The connections that are open now."""
         self.port = 0
-        self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = asyncio.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(self._bind())), daemon=True)
         self._ready = threading.Event()
 
     @property
@@ -93,8 +92,6 @@ class FaultServer:
         return sum(line.sent for line in list(self.lines.values()))
 
     def __enter__(self) -> Self:
-        self._socket = _unheard() if self._refuses else socket.create_server(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
         self._thread.start()
         self._ready.wait()
         return self
@@ -109,21 +106,24 @@ class FaultServer:
             self._loop.call_soon_threadsafe(self._stopped.set)
         self._thread.join()
 
-    async def _serve(self) -> None:
+    def _bind(self) -> socket.socket:
+        listening = _unheard() if self._refuses else socket.create_server(("127.0.0.1", 0))
+        self.port = listening.getsockname()[1]
+        return listening
+
+    async def _serve(self, listening: socket.socket) -> None:
         self._loop = asyncio.get_running_loop()
-        if self._refuses:
-            self._ready.set()
-            await self._stopped.wait()
-        else:
-            server = await self._loop.create_server(lambda: _Connection(self), sock=self._socket, ssl=self._tls)
-            self._ready.set()
-            await self._stopped.wait()
+        server = None
+        if not self._refuses:
+            server = await self._loop.create_server(lambda: _Connection(self), sock=listening, ssl=self._tls)
+        self._ready.set()
+        await self._stopped.wait()
+        for connection in list(self.lines):
+            connection.drop()
+        if server is not None:
             server.close()
-            for connection in list(self.lines):
-                connection.drop()
             await server.wait_closed()
-        if self._socket is not None:
-            self._socket.close()
+        listening.close()
 
     def next_steps(self) -> Sequence[Step]:
         """Return what is played for the next request."""
@@ -211,7 +211,7 @@ def _request(received: bytes) -> Recorded | None:
     if len(body) < int(headers.get("content-length", "0")):
         return None
     try:
-        value: Any = json.loads(body or b"{}")
+        value: dict[str, Any] = json.loads(body or b"{}")
     except ValueError:
         value = {}
-    return Recorded(first.split(" ")[1], headers, value if isinstance(value, dict) else {})
+    return Recorded(first.split(" ")[1], headers, value)

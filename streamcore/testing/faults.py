@@ -357,6 +357,7 @@ _ROWS = (
         spoiled.then_event(b'data: {"broken": \n\n'),
         MalformedStream,
         spoiled.KEPT,
+        shows="event ",
     ),
     Fault(
         "invalid-utf8",
@@ -364,6 +365,7 @@ _ROWS = (
         spoiled.then_event(b'data: {"x": "\xff"}\n\n'),
         MalformedStream,
         spoiled.KEPT,
+        shows="event ",
     ),
     Fault(
         "deep-json",
@@ -371,6 +373,7 @@ _ROWS = (
         spoiled.then_event(b"data: " + b"[" * 100_000 + b"]" * 100_000 + b"\n\n"),
         MalformedStream,
         spoiled.KEPT,
+        shows="event ",
     ),
     Fault(
         "huge-event",

@@ -25,8 +25,11 @@ PING_EVERY = 0.02
 
 
 def head(status: str = "200 OK", content_type: str = SSE, **headers: str) -> bytes:
-    """Return the head of a response; `_` in a header's name stands for `-`."""
-    fields = {"content-type": content_type, "x-request-id": "req_fault"} | headers
+    """Return the head of a response; `_` in a header's name stands for `-`.
+
+    The server closes the connection after its steps, and says so: else the client's next request could meet that.
+    """
+    fields = {"content-type": content_type, "x-request-id": "req_fault", "connection": "close"} | headers
     lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items()]
     return f"HTTP/1.1 {status}\r\n{''.join(lines)}\r\n".encode()
 
@@ -87,7 +90,8 @@ def ping(wire: str) -> bytes:
         case "openai-responses":
             return event({"type": "keepalive", "sequence_number": 0}, "keepalive")
         case _:
-            return event({"id": "ping", "choices": [{"index": 0, "delta": {}, "finish_reason": None}]})
+            nothing: dict[str, object] = {"index": 0, "delta": {}, "finish_reason": None}
+            return event({"id": "ping", "choices": [nothing]})
 
 
 def event(data: Mapping[str, object], name: str = "") -> bytes:
@@ -193,7 +197,7 @@ def length_too_short(wire: str, answer: Answer) -> list[Step]:
 
 def until_closed(of_whole: bool) -> Steps:
     def steps(wire: str, answer: Answer) -> list[Step]:
-        return [Send(head(connection="close") + b"".join(whole(wire, answer) if of_whole else begun(wire, answer)))]
+        return [Send(head() + b"".join(whole(wire, answer) if of_whole else begun(wire, answer)))]
 
     return steps
 

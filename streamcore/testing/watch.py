@@ -18,7 +18,7 @@ import anyio.lowlevel
 _TURNS = 10  # of the loop, in which what was dropped may still close itself
 
 
-class LeftBehind(AssertionError):
+class LeftBehind(AssertionError):  # noqa: N818
     """Something was left open, or complained where nobody reads it; the message lists what."""
 
 
