@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from streamcore import Provider
 from streamcore.testing.conformance import ProviderSuite
@@ -46,7 +50,6 @@ DEVIATIONS = {
     "retried-error-event-first": EVENTS,
     "secrets": "the example shows the vendor's words as they are",
     "reasoning": "the example passes text, tool calls, usage and the end",
-    "tool-calls": "the example passes the fragments' names as the SDK gives them, which are None after the first",
 }
 
 
@@ -59,3 +62,50 @@ class TestTypedProvider(ProviderSuite):
 
     def provider(self, url: str) -> Provider:
         return TypedProvider(base_url=url + "/v1", api_key="docs-key-0123456789")
+
+
+# What the suite must find, and where; `Honest` shows that the row itself is not what fails.
+FOUND = {
+    "Swallows": "test_fault[asyncio-end-without-mark]",
+    "Hoards": "test_a_slow_reader_slows_the_vendor_down[asyncio]",
+    "Merges": "test_text_comes_token_by_token[asyncio]",
+    "Loses": "test_fault[asyncio-none]",
+    "KeepsOpen": "test_leaving_async_with_closes[asyncio]",
+    "LeavesATask": "test_fault[asyncio-none]",
+    "Mutters": "test_fault[asyncio-none]",
+    "Leaks": "test_fault[asyncio-wrong-key]",
+    "ShowsTheKey": "test_secrets[asyncio]",
+    "IsBetterThanItSays": "test_fault[asyncio-none]",
+}
+
+
+def pytest_in_process_of_its_own(*arguments: str | Path) -> str:
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-rA", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=100, check=False).stdout
+
+
+@pytest.mark.timeout(150)
+def test_the_suite_finds_every_broken_promise() -> None:
+    module = "tests/broken_providers.py"
+    honest = [f"{module}::TestHonest::{row}" for row in sorted(set(FOUND.values()))]
+    broken = [f"{module}::Test{name}::{row}" for name, row in FOUND.items()]
+    told = pytest_in_process_of_its_own(*honest, *broken)
+    for row in honest:
+        assert f"PASSED {row}" in told
+    for row in broken:
+        assert f"FAILED {row}" in told or f"ERROR {row}" in told, row
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("deviations = {'stal': 'x'}", "TestMine.deviations: no row is called stal"),
+        ("wire = 'smoke-signals'", "TestMine.wire is one of anthropic-messages, openai-chat"),
+    ],
+)
+def test_a_mistake_in_the_suites_settings_is_told(tmp_path: Path, body: str, said: str) -> None:
+    path = tmp_path / "test_mine.py"
+    text = "from streamcore.testing.conformance import ProviderSuite\n\nclass TestMine(ProviderSuite):\n    "
+    (tmp_path / "pytest.ini").write_text("[pytest]\n", "utf-8")
+    path.write_text(text + body + "\n", "utf-8")
+    assert said in pytest_in_process_of_its_own(path, "-c", tmp_path / "pytest.ini")
