@@ -537,6 +537,19 @@ async def test_a_config_that_cannot_be(tmp_path: Path, config: dict[str, Any], s
         await collect(stream_graph_with_tokens(write_graph(tmp_path, LOOP), None, config))
 
 
+async def test_what_else_langgraph_configs_hold_is_no_matter(tmp_path: Path) -> None:
+    config = {"configurable": {"thread_id": "t", "user": "x", "checkpoint_ns": ""}, "recursion_limit": 5, "tags": []}
+    assert ran(await collect(stream_graph_with_tokens(write_graph(tmp_path, LOOP), None, config)))
+
+
+async def test_whoever_is_told_may_change_what_they_are_told(tmp_path: Path) -> None:
+    async for event in stream_graph_with_tokens(write_graph(tmp_path, LOOP)):
+        if event["type"] == "node_complete":
+            event["output"]["seen"].append("mine")
+    assert event["type"] == "graph_complete"
+    assert event["state"]["seen"] == [0, 1, 2]
+
+
 async def test_a_state_that_is_no_data(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="initial_state must be plain data, as JSON has it"):
         await collect(stream_graph_with_tokens(write_graph(tmp_path, LOOP), {"x": object()}))

@@ -43,7 +43,11 @@ class Context:
     restarts: bool = True
     """The reader can be told that what came before is void."""
     streams: dict[str, Stream] = field(default_factory=dict[str, Stream])
-    """The answers that are being read, by node: what they hold is kept if the run is cut."""
+    """The answers that are being read, by node."""
+
+    def said(self) -> dict[str, str]:
+        """Return what nodes have said whose answers are not whole."""
+        return {name: text for name, stream in self.streams.items() if (text := stream.partial.text)}
 
 
 async def run_node(name: str, node: Node, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
