@@ -166,32 +166,30 @@ async def main(path):
             break
     print("left")
 
-backend, path = sys.argv[1:]
-if backend == "asyncio":
-    asyncio.run(main(path))
-    asyncio.run(main(path))
-else:
-    import trio
-    trio.run(main, path)
-    trio.run(main, path)
+backend, *paths = sys.argv[1:]
+for path in [*paths, paths[0]]:
+    if backend == "asyncio":
+        asyncio.run(main(path))
+    else:
+        import trio
+        trio.run(main, path)
 """
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("shape", SHAPES)
-def test_a_loop_that_ends_closes_a_run_in_silence(tmp_path: Path, vendor: Simulator, backend: str, shape: str) -> None:
-    path = write_graph(tmp_path, f"    {SHAPES[shape]}\n", p="p")
+def test_a_loop_that_ends_closes_a_run_in_silence(tmp_path: Path, vendor: Simulator, backend: str) -> None:
+    paths = [write_graph(tmp_path / name, f"    {shape}\n", p="p") for name, shape in SHAPES.items()]
     vendor.decide = lambda asked: Answer.of("word " * 5000)
     vendor.rate = 1000
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", ENDINGS, backend, str(path)],
+        [sys.executable, "-W", "error", "-c", ENDINGS, backend, *map(str, paths)],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert done.stderr == ""
-    assert done.stdout == "left\nleft\n"
+    assert done.stdout == "left\n" * 6
     wait_until(lambda: vendor.open == 0, "every response was closed")
 
 
