@@ -415,3 +415,8 @@ def test_two_loops_in_one_process(tmp_path: Path, vendor: Simulator) -> None:
     for _ in range(2):
         events = asyncio.run(collect(stream_graph_with_tokens(path)))
         assert sorted(ran(events)) == ["a", "b"]
+
+
+async def test_what_is_no_graph() -> None:
+    with pytest.raises(ConfigError, match=r"what load_graph\(\) returns; got a dict"):
+        await collect(stream_graph_with_tokens({}))  # type: ignore[arg-type]

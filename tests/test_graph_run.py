@@ -291,6 +291,8 @@ async def test_a_map_keeps_the_order_of_its_items(tmp_path: Path, vendor: Simula
     events = await collect(stream_graph_with_tokens(path, {"words": list(range(20))}, {"include_metadata": True}))
     assert output(events, "each") == {"all": [{"said": "x " * (20 - n) + str(n), "_map_index": n} for n in range(20)]}
     assert ran(events) == ["each"]
+    done = next(event for event in events if event["type"] == "node_complete")["metadata"]
+    assert done["usage"].output_tokens >= sum(20 - n for n in range(20))
     said: dict[int, str] = {}
     for event in events:
         if event["type"] == "token":

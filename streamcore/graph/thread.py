@@ -114,10 +114,9 @@ class Thread:
         own = graph.file.checkpointer
         given = config.checkpointer if config.checkpointer is not None else own
         # Many graphs of one name may live in a process; a database is shared by checkouts that stand elsewhere.
-        in_process = given is None or (isinstance(given, Mapping) and given.get("type") == "memory")
-        owner = str(graph.path.resolve()) if in_process else graph.name
+        owner = str(graph.path.resolve()) if _in_process(given) else graph.name
         try:
-            store = open_checkpointer(given)
+            store = open_store(given)
         except ConfigError as error:
             if given is not own:
                 raise
@@ -181,6 +180,15 @@ class Thread:
 
     def __str__(self) -> str:
         return f"thread {self.thread_id!r}" if self.thread_id is not None else "this run, which has no thread_id"
+
+
+def open_store(given: Checkpointer | Mapping[str, Any] | None) -> Checkpointer:
+    """Return the checkpointer that is meant; SQLite in memory is the memory of the process, which nothing outlives."""
+    return open_checkpointer(None if given == {"type": "sqlite", "path": ":memory:"} else given)
+
+
+def _in_process(given: Checkpointer | Mapping[str, Any] | None) -> bool:
+    return given is None or given in ({"type": "memory"}, {"type": "sqlite", "path": ":memory:"})
 
 
 def plain(values: Mapping[str, Any], what: str) -> dict[str, Any]:
