@@ -259,7 +259,9 @@ async def _map(name: str, node: MapNode, state: State, context: Context) -> Asyn
 def _sum(usages: Sequence[Usage]) -> Usage:
     """Return what several answers used together; None where none of them says."""
     counts = [field.name for field in fields(Usage) if field.name != "raw"]
-    told = {name: [count for usage in usages if (count := getattr(usage, name)) is not None] for name in counts}
+    told: dict[str, Any] = {
+        name: [count for usage in usages if (count := getattr(usage, name)) is not None] for name in counts
+    }
     return Usage(**{name: sum(found) for name, found in told.items() if found})
 
 
