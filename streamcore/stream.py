@@ -276,20 +276,8 @@ class TextStream:
                 return self._pending.pop()
 
     def _check(self) -> None:
-        if not (self._refusals_raise and self._empty):
-            return
-        answer = self._stream.partial
-        if answer.finish_reason in ("refusal", "content_filter"):
-            error = ContentRefused(
-                "the model refused to answer"
-                if answer.finish_reason == "refusal"
-                else "a content filter stopped the answer",
-                provider=answer.attempts[-1].provider if answer.attempts else None,
-                model=answer.model,
-                code=answer.raw_finish_reason,
-                request_id=answer.request_id,
-            )
-            error.partial = answer
+        error = refused(self._stream.partial) if self._refusals_raise and self._empty else None
+        if error is not None:
             raise error
 
     @property
@@ -347,3 +335,18 @@ class _ObjectStream:
                 new.append(chunk.text)
         text = "".join(new)
         return self._growing.add(text) if text else NOTHING
+
+
+def refused(answer: Completion) -> ContentRefused | None:
+    """Return the error for an answer that ended refused or filtered without any text, None for any other."""
+    if answer.text or answer.refusal or answer.finish_reason not in ("refusal", "content_filter"):
+        return None
+    error = ContentRefused(
+        "the model refused to answer" if answer.finish_reason == "refusal" else "a content filter stopped the answer",
+        provider=answer.attempts[-1].provider if answer.attempts else None,
+        model=answer.model,
+        code=answer.raw_finish_reason,
+        request_id=answer.request_id,
+    )
+    error.partial = answer
+    return error
