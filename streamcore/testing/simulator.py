@@ -1,4 +1,4 @@
-"""Serve all four wires over real HTTP on loopback, from made-up answers, at a given pace.
+"""Serve all four wires over real HTTP on loopback, from made-up answers or recordings, at a given pace.
 
 `python -m streamcore.testing` runs it in a process of its own.
 """
@@ -8,16 +8,19 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import h11
 
 from streamcore.testing.answers import Answer, Asked, plausible
 from streamcore.testing.asked import asked_on
 from streamcore.testing.encode import Frame, frames
+from streamcore.testing.matching import Player, UnrecordedRequest
+from streamcore.testing.recording import Exchange, Recording
 
 Decide = Callable[[Asked], Answer]
 
@@ -29,6 +32,9 @@ ROUTES: Mapping[str, str] = {
     "/mistral/v1/chat/completions": "mistral-chat",
 }
 BASE_PATHS: Mapping[str, str] = {"anthropic": "", "mistral": "/mistral"}
+
+_STREAM = (("content-type", "text/event-stream; charset=utf-8"), ("x-request-id", "req_simulated"))
+_FRAMING = ("connection", "content-length", "keep-alive", "transfer-encoding")  # of the recorded connection, not ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +53,28 @@ class Simulator:
 
     Args:
         answer: what to say: an `Answer`, a text, or a function of what was asked. By default something plausible.
-        rate: tokens per second and stream; None sends as fast as the reader reads.
+        rate: tokens (of a recording: reads) per second and stream; None sends as fast as the reader reads;
+            `recorded` plays recordings as they came.
         port: 0 takes a free one.
+        recordings: recordings, or their files, to answer what they hold. What they do not hold gets `answer` if it
+            is given, else status 404 and a message that tells the difference.
     """
 
-    def __init__(self, answer: Answer | str | Decide = plausible, *, rate: float | None = None, port: int = 0) -> None:
-        text = Answer.of(answer) if isinstance(answer, str) else answer
+    def __init__(
+        self,
+        answer: Answer | str | Decide | None = None,
+        *,
+        rate: float | Literal["recorded"] | None = None,
+        port: int = 0,
+        recordings: Iterable[Recording | str | Path] = (),
+    ) -> None:
+        loaded = [one if isinstance(one, Recording) else Recording.load(one) for one in recordings]
+        together = Recording(tuple(exchange for one in loaded for exchange in one.exchanges))
+        self.player = Player(together.at_pace(rate or 0)) if loaded else None
+        text = Answer.of(answer) if isinstance(answer, str) else answer or plausible
         self.decide: Decide = text if callable(text) else lambda asked: _with_model(text, asked)
-        self.rate = rate
+        self.rate = None if rate == "recorded" else rate
+        self._only_recorded = self.player is not None and answer is None
         self.port = port
         self.requests: list[Recorded] = []
         self.connections = 0
@@ -130,6 +150,21 @@ class Simulator:
         """End `serve`; may be called from any thread."""
         if self._loop is not None and self._stopped is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stopped.set)
+
+    def recorded(self, method: str, url: str, body: bytes) -> Exchange | None:
+        """Return the recorded exchange that answers a request; None if an answer is to be made up.
+
+        Raises:
+            UnrecordedRequest: there are recordings and no answer, and none of them matches.
+        """
+        if self.player is None:
+            return None
+        try:
+            return self.player.find(method, url, body)
+        except UnrecordedRequest:
+            if self._only_recorded:
+                raise
+            return None
 
     def start(self, task: asyncio.Task[None]) -> None:
         """Keep a task alive until it is done."""
@@ -209,10 +244,17 @@ class _Connection(asyncio.Protocol):
         if wire is None or request.method != b"POST":
             self._send_error(404, f"no such address: {request.method.decode()} {path}")
             return
-        answer = self._simulator.decide(asked_on(wire, body))
+        try:
+            exchange = self._simulator.recorded("POST", path, self._body)
+        except UnrecordedRequest as error:
+            self._send_error(404, str(error))
+            return
         self._simulator.open += 1
         try:
-            await self._stream(list(frames(wire, answer)))
+            if exchange is not None:
+                await self._play(exchange)
+            else:
+                await self._stream(list(frames(wire, self._simulator.decide(asked_on(wire, body)))))
         except asyncio.CancelledError:
             self._simulator.abandoned += 1
             raise
@@ -221,18 +263,7 @@ class _Connection(asyncio.Protocol):
 
     async def _stream(self, planned: list[Frame]) -> None:
         loop = asyncio.get_running_loop()
-        self._write(
-            self._http.send(
-                h11.Response(
-                    status_code=200,
-                    headers=[
-                        ("content-type", "text/event-stream; charset=utf-8"),
-                        ("x-request-id", "req_simulated"),
-                        ("transfer-encoding", "chunked"),
-                    ],
-                )
-            )
-        )
+        self._begin(200, _STREAM)
         due = loop.time()
         for number, (data, paced) in enumerate(planned):
             if paced and self._simulator.rate:
@@ -246,6 +277,26 @@ class _Connection(asyncio.Protocol):
                 await self._writable.wait()
         self._write(self._http.send(h11.EndOfMessage()))
         self._next_request()
+
+    async def _play(self, exchange: Exchange) -> None:
+        """Send a recorded response; a recorded break breaks the connection."""
+        loop = asyncio.get_running_loop()
+        self._begin(exchange.status, [item for item in exchange.headers if item[0] not in _FRAMING])
+        start = loop.time()
+        for read in exchange.reads:
+            await asyncio.sleep(start + read.at - loop.time())
+            if read.data:  # an empty chunk would end the body
+                self._write(b"%x\r\n%b\r\n" % (len(read.data), read.data))
+            await self._writable.wait()
+        if exchange.end == "whole":
+            self._write(self._http.send(h11.EndOfMessage()))
+            self._next_request()
+        elif self._transport is not None:
+            self._transport.close()  # without the last chunk, which the reader takes for a broken connection
+
+    def _begin(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
+        fields = [*headers, ("transfer-encoding", "chunked")]
+        self._write(self._http.send(h11.Response(status_code=status, headers=fields)))
 
     def _send_error(self, status: int, message: str) -> None:
         body = json.dumps({"error": {"message": message, "type": "not_found_error"}}).encode()
