@@ -103,30 +103,51 @@ class ReplayProvider:
         model: str | None = None,
         speaks: str | None = None,
     ) -> None:
-        if recording is None:
-            path = path or os.environ.get(VARIABLE)
-            if not path:
-                raise ConfigError(
-                    f"provider 'replay' has no recording; give path= to get_provider('replay', ...) or set {VARIABLE}"
-                )
-            recording = Recording.load(path)
-        self._speaks = speaks or recording.provider
-        self._model = model or _recorded_model(recording)
-        self._base_url = _base_url(recording, self._speaks)
-        self._transport = ReplayTransport(recording, pace)
+        self._path = path
+        self._recording = recording
+        self._pace: Pace = pace
+        self._model = model
+        self._speaks = speaks
+        self._transport: ReplayTransport | None = None
 
     async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
-        """Stream the recorded answer; see `Provider.stream`."""
+        """Stream the recorded answer; see `Provider.stream`.
+
+        Raises:
+            ConfigError: there is no recording, it cannot be read, or it does not hold this request.
+        """
+        recording = self._loaded()
+        if self._transport is None:
+            self._transport = ReplayTransport(recording, self._pace)
         async with (
             httpx2.AsyncClient(transport=self._transport, trust_env=False) as http,
-            aclosing(self._provider(http).stream(request)) as chunks,
+            aclosing(self._provider(recording, http).stream(request)) as chunks,
         ):
             async for read in chunks:
                 yield read
 
-    def _provider(self, http: httpx2.AsyncClient) -> Provider:
+    def model_for(self, request: Request) -> str | None:
+        """Return the model that a request goes to."""
+        return request.model or self._model or _recorded_model(self._loaded())
+
+    def _loaded(self) -> Recording:
+        if self._recording is None:
+            path = self._path or os.environ.get(VARIABLE)
+            if not path:
+                raise ConfigError(
+                    f"provider 'replay' has no recording; give path= to get_provider('replay', ...) or set {VARIABLE}"
+                )
+            self._recording = Recording.load(path)
+        return self._recording
+
+    def _provider(self, recording: Recording, http: httpx2.AsyncClient) -> Provider:
+        speaks = self._speaks or recording.provider
         return get_provider(
-            self._speaks, model=self._model, api_key=_PLACEHOLDER_KEY, base_url=self._base_url, http_client=http
+            speaks,
+            model=self._model or _recorded_model(recording),
+            api_key=_PLACEHOLDER_KEY,
+            base_url=_base_url(recording, speaks),
+            http_client=http,
         )
 
     async def aclose(self) -> None:
