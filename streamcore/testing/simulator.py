@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -18,8 +20,10 @@ import h11
 
 from streamcore.testing.answers import Answer, Asked, plausible
 from streamcore.testing.asked import asked_on
-from streamcore.testing.encode import Frame, frames
+from streamcore.testing.encode import frames
 from streamcore.testing.matching import Player, UnrecordedRequest
+from streamcore.testing.pacer import Pacer, Schedule
+from streamcore.testing.page import Figures, page
 from streamcore.testing.recording import Exchange, Recording
 
 Decide = Callable[[Asked], Answer]
@@ -33,6 +37,8 @@ ROUTES: Mapping[str, str] = {
 }
 BASE_PATHS: Mapping[str, str] = {"anthropic": "", "mistral": "/mistral"}
 
+_KEPT = 10_000  # requests
+_RENDERED = 64  # answers
 _STREAM = (("content-type", "text/event-stream; charset=utf-8"), ("x-request-id", "req_simulated"))
 _FRAMING = ("connection", "content-length", "keep-alive", "transfer-encoding")  # of the recorded connection, not ours
 
@@ -42,8 +48,10 @@ class Recorded:
     """One request that the simulator got."""
 
     path: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     body: Mapping[str, Any] = field(repr=False)
+    at: float = 0.0
+    """When it came, as `time.time()`."""
 
 
 class Simulator:
@@ -77,13 +85,19 @@ class Simulator:
         self._only_recorded = self.player is not None and answer is None
         self.port = port
         self.requests: list[Recorded] = []
+        """What was asked; of very many, the latest."""
         self.connections = 0
         """How many TCP connections were accepted."""
         self.open = 0
         """How many answers are being streamed now."""
         self.abandoned = 0
         """How many answers the client did not stay to the end of."""
+        self.served = 0
+        """How many answers were sent to their end."""
+        self.pacer = Pacer()
         self.clients: set[_Connection] = set()
+        self._most_open = 0
+        self._rendered: dict[tuple[str, str], list[tuple[bytes, bool]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready = threading.Event()
         self._thread: threading.Thread | None = None
@@ -99,6 +113,27 @@ class Simulator:
     def base_url(self, provider: str) -> str:
         """Return what `base_url=` must be for a provider: with `/v1`, except Anthropic and Mistral."""
         return self.url + BASE_PATHS.get(provider, "/v1")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that aim a service at the simulator."""
+        found: dict[str, str] = {}
+        for provider in ("anthropic", "openai", "mistral"):
+            found[f"{provider.upper()}_BASE_URL"] = self.base_url(provider)
+            found[f"{provider.upper()}_API_KEY"] = "simulated"
+        return found
+
+    @property
+    def figures(self) -> Figures:
+        """What was done so far, and how late it was."""
+        lag = self.pacer.lag
+        p50, p99 = lag.quantile(0.5) * 1000, lag.quantile(0.99) * 1000
+        streams = (self.open, self._most_open, self.served, self.abandoned)
+        return Figures(*streams, lag.count, p50, p99, lag.longest * 1000)
+
+    def page(self) -> str:
+        """Return the page at `/`."""
+        return page(self.environment, ROUTES, self.requests, self.figures)
 
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
@@ -166,6 +201,38 @@ class Simulator:
                 raise
             return None
 
+    def note(self, asked: Recorded) -> None:
+        """Remember a request."""
+        self.requests.append(asked)
+        if len(self.requests) > _KEPT:
+            del self.requests[: _KEPT // 2]
+
+    @contextmanager
+    def streaming(self) -> Iterator[None]:
+        """Count an answer that is being sent."""
+        self.open += 1
+        self._most_open = max(self._most_open, self.open)
+        try:
+            yield
+            self.served += 1
+        except asyncio.CancelledError:
+            self.abandoned += 1
+            raise
+        finally:
+            self.open -= 1
+
+    def rendered(self, wire: str, answer: Answer) -> list[tuple[bytes, bool]]:
+        """Return an answer's frames as HTTP chunks; the same answer is not encoded for every client again."""
+        key = (wire, repr(answer))
+        found = self._rendered.get(key)
+        if found is None:
+            # The framing is written here: h11 would copy every piece to do the same.
+            found = [(b"%x\r\n%b\r\n" % (len(data), data), paced) for data, paced in frames(wire, answer)]
+            if len(self._rendered) >= _RENDERED:
+                self._rendered.clear()
+            self._rendered[key] = found
+        return found
+
     def start(self, task: asyncio.Task[None]) -> None:
         """Keep a task alive until it is done."""
         self._tasks.add(task)
@@ -176,14 +243,28 @@ def _with_model(answer: Answer, asked: Asked) -> Answer:
     return Answer(answer.tokens, answer.reasoning, answer.calls, asked.model, answer.cut)
 
 
+def _paced(planned: list[tuple[bytes, bool]], every: float) -> Schedule:
+    """Return the times of an answer's frames; one without content goes with what was sent before it."""
+    schedule: list[tuple[float, bytes]] = []
+    number = 0
+    for data, paced in planned:
+        if paced or not schedule:
+            number += paced
+            schedule.append((number * every, data))
+        else:
+            at, before = schedule[-1]
+            schedule[-1] = (at, before + data)
+    return schedule
+
+
 class _Connection(asyncio.Protocol):
     """One client: h11 reads its requests; answers are written as they are, one HTTP chunk for each event."""
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
         self._http = h11.Connection(h11.SERVER)
-        self._writable = asyncio.Event()
-        self._writable.set()
+        self.writable = asyncio.Event()
+        self.writable.set()
         self._transport: asyncio.Transport | None = None
         self._answering: asyncio.Task[None] | None = None
         self._request: h11.Request | None = None
@@ -207,10 +288,10 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
     def pause_writing(self) -> None:
-        self._writable.clear()
+        self.writable.clear()
 
     def resume_writing(self) -> None:
-        self._writable.set()
+        self.writable.set()
 
     def data_received(self, data: bytes) -> None:
         self._http.receive_data(data)
@@ -240,7 +321,10 @@ class _Connection(asyncio.Protocol):
         except ValueError:
             wire = None
             body = {}
-        self._simulator.requests.append(Recorded(path, headers, body))
+        if request.method == b"GET" and path in ("/", "/statistics"):
+            self._send_page(path)
+            return
+        self._simulator.note(Recorded(path, headers, body, time.time()))
         if wire is None or request.method != b"POST":
             self._send_error(404, f"no such address: {request.method.decode()} {path}")
             return
@@ -249,64 +333,61 @@ class _Connection(asyncio.Protocol):
         except UnrecordedRequest as error:
             self._send_error(404, str(error))
             return
-        self._simulator.open += 1
-        try:
+        with self._simulator.streaming():
             if exchange is not None:
                 await self._play(exchange)
             else:
-                await self._stream(list(frames(wire, self._simulator.decide(asked_on(wire, body)))))
-        except asyncio.CancelledError:
-            self._simulator.abandoned += 1
-            raise
-        finally:
-            self._simulator.open -= 1
+                await self._stream(self._simulator.rendered(wire, self._simulator.decide(asked_on(wire, body))))
 
-    async def _stream(self, planned: list[Frame]) -> None:
-        loop = asyncio.get_running_loop()
+    async def _stream(self, planned: list[tuple[bytes, bool]]) -> None:
         self._begin(200, _STREAM)
-        due = loop.time()
-        for number, (data, paced) in enumerate(planned):
-            if paced and self._simulator.rate:
-                due += 1 / self._simulator.rate
-                await asyncio.sleep(due - loop.time())
-            elif number % 64 == 63:
-                await asyncio.sleep(0)
-            # The framing is written here: h11 would copy every piece to do the same.
-            self._write(b"%x\r\n%b\r\n" % (len(data), data))
-            if not self._writable.is_set():
-                await self._writable.wait()
-        self._write(self._http.send(h11.EndOfMessage()))
+        if self._simulator.rate:
+            await self._simulator.pacer.play(_paced(planned, 1 / self._simulator.rate), self)
+        else:
+            for number, (data, _) in enumerate(planned):
+                if number % 64 == 63:
+                    await asyncio.sleep(0)
+                self.write(data)
+                if not self.writable.is_set():
+                    await self.writable.wait()
+        self.write(self._http.send(h11.EndOfMessage()))
         self._next_request()
 
     async def _play(self, exchange: Exchange) -> None:
         """Send a recorded response; a recorded break breaks the connection."""
-        loop = asyncio.get_running_loop()
         self._begin(exchange.status, [item for item in exchange.headers if item[0] not in _FRAMING])
-        start = loop.time()
-        for read in exchange.reads:
-            await asyncio.sleep(start + read.at - loop.time())
-            if read.data:  # an empty chunk would end the body
-                self._write(b"%x\r\n%b\r\n" % (len(read.data), read.data))
-            await self._writable.wait()
+        # An empty chunk would end the body.
+        reads = [(one.at, b"%x\r\n%b\r\n" % (len(one.data), one.data)) for one in exchange.reads if one.data]
+        await self._simulator.pacer.play(reads, self)
         if exchange.end == "whole":
-            self._write(self._http.send(h11.EndOfMessage()))
+            self.write(self._http.send(h11.EndOfMessage()))
             self._next_request()
         elif self._transport is not None:
             self._transport.close()  # without the last chunk, which the reader takes for a broken connection
 
     def _begin(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
         fields = [*headers, ("transfer-encoding", "chunked")]
-        self._write(self._http.send(h11.Response(status_code=status, headers=fields)))
+        self.write(self._http.send(h11.Response(status_code=status, headers=fields)))
 
     def _send_error(self, status: int, message: str) -> None:
-        body = json.dumps({"error": {"message": message, "type": "not_found_error"}}).encode()
-        headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
-        self._write(self._http.send(h11.Response(status_code=status, headers=headers)))
-        self._write(self._http.send(h11.Data(data=body)))
-        self._write(self._http.send(h11.EndOfMessage()))
+        self._send(status, json.dumps({"error": {"message": message, "type": "not_found_error"}}))
+
+    def _send_page(self, path: str) -> None:
+        if path == "/":
+            self._send(200, self._simulator.page(), "text/html; charset=utf-8")
+        else:
+            self._send(200, self._simulator.figures.json())
+
+    def _send(self, status: int, text: str, kind: str = "application/json") -> None:
+        body = text.encode()
+        headers = [("content-type", kind), ("content-length", str(len(body)))]
+        self.write(self._http.send(h11.Response(status_code=status, headers=headers)))
+        self.write(self._http.send(h11.Data(data=body)))
+        self.write(self._http.send(h11.EndOfMessage()))
         self._next_request()
 
-    def _write(self, data: bytes | None) -> None:
+    def write(self, data: bytes | None) -> None:
+        """Hand bytes to the operating system, unless the client is gone."""
         if self._transport is not None and data:
             self._transport.write(data)
 
