@@ -20,7 +20,7 @@ import h11
 
 from streamcore.testing.answers import Answer, Asked, plausible
 from streamcore.testing.asked import asked_on
-from streamcore.testing.encode import frames
+from streamcore.testing.encode import Frame, frames
 from streamcore.testing.matching import Player, UnrecordedRequest
 from streamcore.testing.pacer import Pacer, Schedule
 from streamcore.testing.page import Figures, page
@@ -97,7 +97,7 @@ class Simulator:
         self.pacer = Pacer()
         self.clients: set[_Connection] = set()
         self._most_open = 0
-        self._rendered: dict[tuple[str, str], list[tuple[bytes, bool]]] = {}
+        self._rendered: dict[tuple[str, str, float | None], Schedule] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready = threading.Event()
         self._thread: threading.Thread | None = None
@@ -221,13 +221,12 @@ class Simulator:
         finally:
             self.open -= 1
 
-    def rendered(self, wire: str, answer: Answer) -> list[tuple[bytes, bool]]:
-        """Return an answer's frames as HTTP chunks; the same answer is not encoded for every client again."""
-        key = (wire, repr(answer))
+    def rendered(self, wire: str, answer: Answer) -> Schedule:
+        """Return what to send for an answer, and when; all clients that get the same answer share it."""
+        key = (wire, repr(answer), self.rate)
         found = self._rendered.get(key)
         if found is None:
-            # The framing is written here: h11 would copy every piece to do the same.
-            found = [(b"%x\r\n%b\r\n" % (len(data), data), paced) for data, paced in frames(wire, answer)]
+            found = _scheduled(frames(wire, answer), self.rate)
             if len(self._rendered) >= _RENDERED:
                 self._rendered.clear()
             self._rendered[key] = found
@@ -243,17 +242,19 @@ def _with_model(answer: Answer, asked: Asked) -> Answer:
     return Answer(answer.tokens, answer.reasoning, answer.calls, asked.model, answer.cut)
 
 
-def _paced(planned: list[tuple[bytes, bool]], every: float) -> Schedule:
-    """Return the times of an answer's frames; one without content goes with what was sent before it."""
+def _scheduled(planned: Iterable[Frame], rate: float | None) -> Schedule:
+    """Return frames as HTTP chunks at their times; one without content goes with what was sent before it."""
     schedule: list[tuple[float, bytes]] = []
     number = 0
     for data, paced in planned:
-        if paced or not schedule:
-            number += paced
-            schedule.append((number * every, data))
-        else:
+        # The framing is written here: h11 would copy every piece to do the same.
+        chunk = b"%x\r\n%b\r\n" % (len(data), data)
+        number += paced
+        if rate and schedule and not paced:
             at, before = schedule[-1]
-            schedule[-1] = (at, before + data)
+            schedule[-1] = (at, before + chunk)
+        else:
+            schedule.append((number / rate if rate else 0.0, chunk))
     return schedule
 
 
@@ -339,12 +340,12 @@ class _Connection(asyncio.Protocol):
             else:
                 await self._stream(self._simulator.rendered(wire, self._simulator.decide(asked_on(wire, body))))
 
-    async def _stream(self, planned: list[tuple[bytes, bool]]) -> None:
+    async def _stream(self, schedule: Schedule) -> None:
         self._begin(200, _STREAM)
         if self._simulator.rate:
-            await self._simulator.pacer.play(_paced(planned, 1 / self._simulator.rate), self)
+            await self._simulator.pacer.play(schedule, self)
         else:
-            for number, (data, _) in enumerate(planned):
+            for number, (_, data) in enumerate(schedule):
                 if number % 64 == 63:
                     await asyncio.sleep(0)
                 self.write(data)
