@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-CODE := streamcore providers examples benchmarks tests docs
+CODE := streamcore pytest_streamcore providers examples benchmarks tests docs
 
 .PHONY: demo test check format bench clean
 

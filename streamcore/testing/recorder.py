@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import cast
 
@@ -37,10 +37,16 @@ class Recorder(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request on; its answer is remembered while it is read."""
+        return await self.send(request, self._transport.handle_async_request)
+
+    async def send(
+        self, request: httpx2.Request, send: Callable[[httpx2.Request], Awaitable[httpx2.Response]]
+    ) -> httpx2.Response:
+        """Send a request on by another way than the transport below, and remember it too."""
         body = await request.aread()
         self._secrets |= secrets_of(request)
         request.headers["accept-encoding"] = "identity"
-        response = await self._transport.handle_async_request(request)
+        response = await send(request)
         take = _Take(request, body, response, anyio.current_time())
         self._takes.append(take)
         return httpx2.Response(

@@ -25,7 +25,8 @@ VARIABLE = "STREAMCORE_REPLAY"
 """The environment variable with the path of the recording that `provider: replay` plays."""
 
 _ENDPOINTS = {"anthropic": "/v1/messages", "mistral": "/v1/chat/completions", "openai-responses": "/responses"}
-_PLACEHOLDER_KEY = "replayed-no-key"
+PLACEHOLDER_KEY = "replayed-no-key"
+"""What an SDK is given that insists on a key."""
 
 
 class ReplayTransport(httpx2.AsyncBaseTransport):
@@ -145,7 +146,7 @@ class ReplayProvider:
         return get_provider(
             speaks,
             model=self._model or _recorded_model(recording),
-            api_key=_PLACEHOLDER_KEY,
+            api_key=PLACEHOLDER_KEY,
             base_url=_base_url(recording, speaks),
             http_client=http,
         )
