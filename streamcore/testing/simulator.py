@@ -21,10 +21,12 @@ import h11
 from streamcore.testing.answers import Answer, Asked, plausible
 from streamcore.testing.asked import asked_on
 from streamcore.testing.encode import Frame, frames
+from streamcore.testing.faults import Fault, find_fault
 from streamcore.testing.matching import Player, UnrecordedRequest
 from streamcore.testing.pacer import Pacer, Schedule
 from streamcore.testing.page import Figures, page
 from streamcore.testing.recording import Exchange, Recording
+from streamcore.testing.steps import Line, play
 
 Decide = Callable[[Asked], Answer]
 
@@ -66,6 +68,10 @@ class Simulator:
         port: 0 takes a free one.
         recordings: recordings, or their files, to answer what they hold. What they do not hold gets `answer` if it
             is given, else status 404 and a message that tells the difference.
+        fault: what goes wrong with every answer, by its name in `FAULTS`.
+
+    Raises:
+        ValueError: there is no such fault, or it lies in an address rather than in what a server says.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class Simulator:
         rate: float | Literal["recorded"] | None = None,
         port: int = 0,
         recordings: Iterable[Recording | str | Path] = (),
+        fault: Fault | str | None = None,
     ) -> None:
         loaded = [one if isinstance(one, Recording) else Recording.load(one) for one in recordings]
         together = Recording(tuple(exchange for one in loaded for exchange in one.exchanges))
@@ -84,6 +91,9 @@ class Simulator:
         self.rate = None if rate == "recorded" else rate
         self._only_recorded = self.player is not None and answer is None
         self.port = port
+        self.fault = find_fault(fault) if isinstance(fault, str) else fault
+        if self.fault is not None and self.fault.place != "server":
+            raise ValueError(f"fault {self.fault.name!r} lies in the address; only a FaultServer can play it")
         self.requests: list[Recorded] = []
         """What was asked; of very many, the latest."""
         self.connections = 0
@@ -334,11 +344,16 @@ class _Connection(asyncio.Protocol):
         except UnrecordedRequest as error:
             self._send_error(404, str(error))
             return
+        fault, transport = self._simulator.fault, self._transport
         with self._simulator.streaming():
-            if exchange is not None:
+            if exchange is not None and fault is None:
                 await self._play(exchange)
+                return
+            answer = self._simulator.decide(asked_on(wire, body))
+            if fault is not None and transport is not None:
+                await play(fault.steps(wire, answer), Line(transport, self.writable))
             else:
-                await self._stream(self._simulator.rendered(wire, self._simulator.decide(asked_on(wire, body))))
+                await self._stream(self._simulator.rendered(wire, answer))
 
     async def _stream(self, schedule: Schedule) -> None:
         self._begin(200, _STREAM)
