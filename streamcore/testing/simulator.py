@@ -9,7 +9,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,7 +130,7 @@ class Simulator:
         found: dict[str, str] = {}
         for provider in ("anthropic", "openai", "mistral"):
             found[f"{provider.upper()}_BASE_URL"] = self.base_url(provider)
-            found[f"{provider.upper()}_API_KEY"] = "simulated"
+            found[f"{provider.upper()}_API_KEY"] = "simulator-key"
         return found
 
     @property
@@ -218,7 +218,7 @@ class Simulator:
             del self.requests[: _KEPT // 2]
 
     @contextmanager
-    def streaming(self) -> Iterator[None]:
+    def streaming(self) -> Generator[None]:
         """Count an answer that is being sent."""
         self.open += 1
         self._most_open = max(self._most_open, self.open)
