@@ -85,7 +85,7 @@ async def read_response(response: httpx2.Response, decoder: StreamDecoder) -> As
 
 
 async def _decoded(response: httpx2.Response, raw: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    """Undo the content encoding, as `aiter_bytes` does; that drops the generators below it where the data are broken."""
+    """Undo the content encoding, as `aiter_bytes` does, which drops the generators below it when that fails."""
     decoder = cast("Any", response)._get_content_decoder()
     async for data in raw:
         for decoded in decoder.decode(data):

@@ -338,7 +338,8 @@ class ProviderSuite:
     async def test_a_slow_reader_slows_the_vendor_down(self) -> None:
         """What a reader has not asked for is not hoarded: the vendor's writes come to a halt."""
         piece = spoiled.framed(spoiled.token(self.wire, "x" * 65536))
-        flood = [Send(spoiled.chunked(*spoiled.begun(self.wire, ANSWER))), Repeat(piece, times=_FLOOD), Hold()]
+        begin = Send(spoiled.chunked(*spoiled.begun(self.wire, ANSWER)))
+        flood: list[Step] = [begin, Repeat(piece, times=_FLOOD), Hold()]
         async with self._serving(flood) as (server, provider):
             async with _open(provider) as stream:
                 await anext(stream)

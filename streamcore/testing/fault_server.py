@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +23,7 @@ Play = Fault | str | Sequence[Step]
 ANSWER = Answer(["Héllo", ", wörld", " — ", "你好", " 👋🏽", "\n\n", "  data: x", "\r\n", "end"])
 """What is answered where nothing else is said: tokens that are easily cut, joined or stripped wrongly."""
 
+_TURNS = 10
 PATIENCE = 10.0
 """Seconds after which `wait_until` gives up."""
 
@@ -59,10 +61,9 @@ class FaultServer:
         self.lines: dict[_Connection, Line] = {}
         """The connections that are open now."""
         self.port = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopped = asyncio.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(self._bind())), daemon=True)
-        self._ready = threading.Event()
+        self._listening: socket.socket | None = None
+        self._stopping = False
+        self._thread: threading.Thread | None = None
 
     @property
     def _refuses(self) -> bool:
@@ -92,8 +93,14 @@ class FaultServer:
         return sum(line.sent for line in list(self.lines.values()))
 
     def __enter__(self) -> Self:
-        self._thread.start()
-        self._ready.wait()
+        listening = self._listening = socket.socket()
+        listening.bind(("127.0.0.1", 0))
+        self.port = listening.getsockname()[1]
+        if not self._refuses:  # else the port is taken and nobody listens
+            listening.listen(128)
+            listening.setblocking(False)
+            self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(listening)), daemon=True)
+            self._thread.start()
         return self
 
     def __exit__(
@@ -102,28 +109,35 @@ class FaultServer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._stopped.set)
-        self._thread.join()
-
-    def _bind(self) -> socket.socket:
-        listening = _unheard() if self._refuses else socket.create_server(("127.0.0.1", 0))
-        self.port = listening.getsockname()[1]
-        return listening
+        if self._thread is not None:
+            self._stopping = True
+            socket.create_connection(("127.0.0.1", self.port)).close()  # wakes the thread
+            self._thread.join()
+        if self._listening is not None:
+            self._listening.close()
 
     async def _serve(self, listening: socket.socket) -> None:
-        self._loop = asyncio.get_running_loop()
-        server = None
-        if not self._refuses:
-            server = await self._loop.create_server(lambda: _Connection(self), sock=listening, ssl=self._tls)
-        self._ready.set()
-        await self._stopped.wait()
-        for connection in list(self.lines):
-            connection.drop()
-        if server is not None:
-            server.close()
-            await server.wait_closed()
-        listening.close()
+        loop = asyncio.get_running_loop()
+        beginning: set[asyncio.Task[None]] = set()
+        while True:
+            connection, _ = await loop.sock_accept(listening)
+            if self._stopping:
+                connection.close()
+                break
+            task = loop.create_task(self._begin(connection))
+            beginning.add(task)
+            task.add_done_callback(beginning.discard)
+        for _ in range(_TURNS):  # of the loop: what was accepted begins, what is dropped ends
+            await asyncio.sleep(0)
+            for task in list(beginning):
+                task.cancel()
+            for begun in list(self.lines):
+                begun.drop()
+
+    async def _begin(self, connection: socket.socket) -> None:
+        with suppress(OSError):  # as a TLS handshake that failed
+            loop = asyncio.get_running_loop()
+            await loop.connect_accepted_socket(lambda: _Connection(self), connection, ssl=self._tls)
 
     def next_steps(self) -> Sequence[Step]:
         """Return what is played for the next request."""
@@ -141,13 +155,6 @@ class FaultServer:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the fault server never saw that {what}")
             time.sleep(0.001)
-
-
-def _unheard() -> socket.socket:
-    """Return a socket whose port is taken and refuses connections, because nobody listens."""
-    unheard = socket.socket()
-    unheard.bind(("127.0.0.1", 0))
-    return unheard
 
 
 class _Connection(asyncio.Protocol):
