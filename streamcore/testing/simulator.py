@@ -183,6 +183,8 @@ class Simulator:
         try:
             await self._stopped.wait()
         finally:
+            # asyncio loses the socket of a connection that is accepted but not yet made when its server is closed.
+            await asyncio.sleep(0)
             self._server.close()
             for task in list(self._tasks):
                 task.cancel()
