@@ -50,7 +50,7 @@ def test_a_thousand_streams() -> None:
     assert bodies.pop().rstrip().endswith(b"0")
     assert min(seconds for _, seconds in answers) >= TOKENS / RATE  # never too early
     print(said.splitlines()[-1])
-    assert f"{STREAMS} streams served, 0 abandoned, 0 open" in said
+    assert f"streams: {STREAMS} served, 0 abandoned, 0 open" in said
     assert "own lag p50 " in said
 
 

@@ -49,6 +49,6 @@ for command in COMMANDS:
 def run() -> None:
     """Run the command that the arguments name."""
     try:
-        app()
+        app(prog_name="streamcore")  # also as `python -m streamcore.cli`
     except OutputGone as error:
         output_gone(str(error))

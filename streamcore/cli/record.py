@@ -15,7 +15,6 @@ from streamcore.cli.terminal import show
 from streamcore.cli.variables import Var, VarFile, VarsFile, gather
 from streamcore.errors import ConfigError, StreamcoreError
 from streamcore.execute import stream_prompt
-from streamcore.prompts import load_prompt
 from streamcore.provider import get_provider
 from streamcore.testing import Recorder
 
@@ -80,6 +79,8 @@ def record(
 
 
 def _provider(name: str, given: str | None, prompts_dir: Path | None) -> str:
+    from streamcore.prompts import load_prompt  # heavy, and not needed for the help of other commands
+
     chosen = given or load_prompt(name, prompts_dir=prompts_dir).file.provider
     chosen = chosen or os.environ.get("STREAMCORE_PROVIDER") or os.environ.get("PROVIDER")
     if chosen is None:

@@ -31,7 +31,7 @@ class Figures:
 
     def describe(self) -> str:
         """Return the figures as one line for people."""
-        said = f"{self.served} streams served, {self.abandoned} abandoned, {self.open} open, {self.most_open} at most"
+        said = f"streams: {self.served} served, {self.abandoned} abandoned, {self.open} open, {self.most_open} at most"
         if not self.paced:
             return said
         lag = f"p50 {self.lag_p50:.1f} ms, p99 {self.lag_p99:.1f} ms, max {self.lag_max:.1f} ms"
