@@ -221,3 +221,33 @@ def test_help_and_markers_tell(project: pytest.Pytester) -> None:
     assert re.search(r"--record +make or refresh the recordings", run(project, "--help").stdout.str())
     run(project, "--markers").stdout.fnmatch_lines(["@pytest.mark.recording(path, pace=0): answer every request*"])
     run(project, "--fixtures").stdout.fnmatch_lines(["recording -- *", "simulator -- *", "fault_server -- *"])
+
+
+def test_fault_servers_end_with_the_test(project: pytest.Pytester) -> None:
+    pytest.importorskip("streamcore.testing.fault_server")
+    project.makepyfile(
+        """
+        import pytest
+        from streamcore import Message, Request, StreamInterrupted, get_provider, stream_request
+
+        servers = []
+
+        @pytest.mark.anyio
+        @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+        async def test_fault(fault_server, anyio_backend):
+            for fault in ("reset-mid-stream", "end-without-mark"):
+                servers.append(fault_server(fault))
+                provider = get_provider("openai", api_key="k", base_url=servers[-1].base_url("openai"))
+                with pytest.raises(StreamInterrupted) as caught:
+                    await stream_request(Request([Message("user", "Hi")]), provider=provider, max_retries=0).collect()
+                assert caught.value.partial.text
+
+        def test_after():
+            import socket
+            assert len(servers) == 4
+            for server in servers:
+                with pytest.raises(OSError):
+                    socket.create_connection(("127.0.0.1", server.port), timeout=5)
+        """
+    )
+    run(project).assert_outcomes(passed=3)
