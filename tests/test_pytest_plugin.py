@@ -237,7 +237,7 @@ def test_fault_servers_end_with_the_test(project: pytest.Pytester) -> None:
         async def test_fault(fault_server, anyio_backend):
             for fault in ("reset-mid-stream", "end-without-mark"):
                 servers.append(fault_server(fault))
-                provider = get_provider("openai", api_key="k", base_url=servers[-1].base_url("openai"))
+                provider = get_provider("openai", api_key="k", base_url=servers[-1].url + "/v1")
                 with pytest.raises(StreamInterrupted) as caught:
                     await stream_request(Request([Message("user", "Hi")]), provider=provider, max_retries=0).collect()
                 assert caught.value.partial.text
