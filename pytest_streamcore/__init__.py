@@ -94,7 +94,7 @@ def simulator(_streamcore_network: None) -> Iterator[Simulator]:
 
 @pytest.fixture
 def fault_server(_streamcore_network: None) -> Iterator[StartFault]:
-    """Start servers that misbehave: `fault_server("reset-mid-stream").base_url("openai")`; they stop with the test."""
+    """Start servers that misbehave, `fault_server("reset-mid-stream", wire="openai-chat").url`, until the test ends."""
     from streamcore.testing.plugin import fault_servers
 
     with fault_servers() as start:

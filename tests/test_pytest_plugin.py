@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
+import httpx2
 import pytest
 
-from streamcore.testing import Recording, Simulator
+from streamcore import execute_prompt_async, get_provider
+from streamcore.testing import Recording, Simulator, record
 from tests.support import KEY
 
 pytest_plugins = ["pytester"]
@@ -77,12 +80,21 @@ def test_record_then_replay_without_a_key(
     result.stdout.no_fnmatch_line("*recordings made*")
 
 
-def recorded(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, answer: str = "Good morning, Ada.") -> Path:
+def recorded(project: pytest.Pytester, answer: str = "Good morning, Ada.") -> Path:
+    """Put the test and its recording into the project."""
     project.makepyfile(test_greet=TEST.replace("MARKS", ASYNCIO))
-    with monkeypatch.context() as patch, Simulator(answer) as simulator:
-        aim(patch, simulator)
-        run(project, "--record")
-    return project.path / "recorded" / "greet.yaml"
+    path = project.path / "recorded" / "greet.yaml"
+
+    async def ask(base_url: str) -> None:
+        recorder = record(httpx2.AsyncHTTPTransport(), provider="openai")
+        async with httpx2.AsyncClient(transport=recorder) as http:
+            provider = get_provider("openai", api_key=KEY, base_url=base_url, http_client=http)
+            await execute_prompt_async("greet", {"name": "Ada"}, provider=provider, prompts_dir="prompts")
+        recorder.recording.save(path)
+
+    with Simulator(answer) as simulator:
+        asyncio.run(ask(simulator.base_url("openai")))
+    return path
 
 
 def test_without_a_recording_it_says_how_to_make_one(project: pytest.Pytester) -> None:
@@ -97,8 +109,8 @@ def test_without_a_recording_it_says_how_to_make_one(project: pytest.Pytester) -
     assert "pytest --record 'test_greet.py::test_greets'" in result.stdout.str()
 
 
-def test_a_changed_prompt_tells_the_difference(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    recorded(project, monkeypatch)
+def test_a_changed_prompt_tells_the_difference(project: pytest.Pytester) -> None:
+    recorded(project)
     (project.path / "prompts" / "greet.yaml").write_text("user: Greet {name}.", "utf-8")
     result = run(project)
     result.assert_outcomes(failed=1)
@@ -106,19 +118,16 @@ def test_a_changed_prompt_tells_the_difference(project: pytest.Pytester, monkeyp
 
 
 def test_a_test_that_fails_keeps_the_old_recording(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = recorded(project, monkeypatch)
+    path = recorded(project)
     before = path.read_bytes()
     with monkeypatch.context() as patch, Simulator("Something worse.") as simulator:
         aim(patch, simulator)
         run(project, "--record").assert_outcomes(failed=1)
     assert path.read_bytes() == before
-    path.unlink()
-    recorded(project, monkeypatch, "Something worse.")
-    assert not path.exists()
 
 
-def test_the_fixture_tells_what_is_played(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    recorded(project, monkeypatch)
+def test_the_fixture_tells_what_is_played(project: pytest.Pytester) -> None:
+    recorded(project)
     project.makepyfile(
         test_more="""
         import asyncio, os, socket, pytest
@@ -212,3 +221,33 @@ def test_help_and_markers_tell(project: pytest.Pytester) -> None:
     assert re.search(r"--record +make or refresh the recordings", run(project, "--help").stdout.str())
     run(project, "--markers").stdout.fnmatch_lines(["@pytest.mark.recording(path, pace=0): answer every request*"])
     run(project, "--fixtures").stdout.fnmatch_lines(["recording -- *", "simulator -- *", "fault_server -- *"])
+
+
+def test_fault_servers_end_with_the_test(project: pytest.Pytester) -> None:
+    pytest.importorskip("streamcore.testing.fault_server")
+    project.makepyfile(
+        """
+        import pytest
+        from streamcore import Message, Request, StreamInterrupted, get_provider, stream_request
+
+        servers = []
+
+        @pytest.mark.anyio
+        @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+        async def test_fault(fault_server, anyio_backend):
+            for fault in ("reset-mid-stream", "end-without-mark"):
+                servers.append(fault_server(fault))
+                provider = get_provider("openai", api_key="k", base_url=servers[-1].url + "/v1")
+                with pytest.raises(StreamInterrupted) as caught:
+                    await stream_request(Request([Message("user", "Hi")]), provider=provider, max_retries=0).collect()
+                assert caught.value.partial.text
+
+        def test_after():
+            import socket
+            assert len(servers) == 4
+            for server in servers:
+                with pytest.raises(OSError):
+                    socket.create_connection(("127.0.0.1", server.port), timeout=5)
+        """
+    )
+    run(project).assert_outcomes(passed=3)

@@ -155,6 +155,20 @@ exchanges:
         Recording.load(path)
 
 
+def test_a_header_may_come_twice(tmp_path: Path) -> None:
+    headers = (("link", "<a>"), ("link", "<b>"), ("via", "x"))
+    Recording((Exchange(RecordedRequest("GET", "http://x/"), headers=headers),)).save(tmp_path / "a.yaml")
+    assert Recording.load(tmp_path / "a.yaml").exchanges[0].headers == headers
+
+
+def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    for body in (b"one", b"two", b"three"):
+        Recording((exchange(body),)).save(path)
+        assert Recording.load(path).exchanges[0].body == body
+        assert Recording.load(path) is Recording.load(path)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=r"nowhere.yaml: cannot be read: No such file"):
         Recording.load(tmp_path / "nowhere.yaml")

@@ -133,8 +133,9 @@ def _is_loopback(host: str) -> bool:
 class RunningFault(Protocol):
     """A server that misbehaves."""
 
-    def base_url(self, provider: str) -> str:
-        """Return what `base_url=` must be for a provider."""
+    @property
+    def url(self) -> str:
+        """Its root; `base_url=` adds `/v1` to it, except for Anthropic and Mistral."""
         ...
 
 

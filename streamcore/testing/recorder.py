@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
 from typing import cast
 
 import anyio
@@ -86,16 +85,19 @@ class _Take(httpx2.AsyncByteStream):
         self._stream = cast("httpx2.AsyncByteStream", response.stream)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        reads = aiter(self._stream)
         try:
-            async with aclosing(cast("AsyncGenerator[bytes]", aiter(self._stream))) as reads:
-                async for data in reads:
-                    if data:
-                        self.reads.append(Read(round(anyio.current_time() - self._start, 4), data))
-                        yield data
+            async for data in reads:
+                if data:
+                    self.reads.append(Read(round(anyio.current_time() - self._start, 4), data))
+                    yield data
+            self.end = "whole"
         except httpx2.TransportError:
             self.end = "broken"
             raise
-        self.end = "whole"
+        finally:
+            if isinstance(reads, AsyncGenerator):
+                await reads.aclose()
 
     async def aclose(self) -> None:
         await self._stream.aclose()

@@ -10,6 +10,7 @@ import base64
 import json
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -114,6 +115,17 @@ def _decoded(text: str, key: str) -> bytes:
 
 def load(path: Path) -> Recording:
     """Return the recording in a file; see `Recording.load`."""
+    try:
+        known = path.stat()
+    except OSError:
+        return _load(path, 0, 0)  # which says what is wrong
+    return _load(path.absolute(), known.st_mtime_ns, known.st_size)
+
+
+@lru_cache(
+    maxsize=32
+)  # reading takes a millisecond for each read, and every call of the provider `replay` would pay it
+def _load(path: Path, _changed: int, _size: int) -> Recording:
     source = parse_yaml(path, read_yaml(path, RecordingError, MAX_BYTES), RecordingError)
     return Recording(tuple(_exchange(one) for one in validate(_File, source, RecordingError).exchanges))
 
