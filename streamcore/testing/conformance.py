@@ -339,7 +339,7 @@ class ProviderSuite:
         """What a reader has not asked for is not hoarded: the vendor's writes come to a halt."""
         piece = spoiled.framed(spoiled.token(self.wire, "x" * 65536))
         begin = Send(spoiled.chunked(*spoiled.begun(self.wire, ANSWER)))
-        flood: list[Step] = [begin, Repeat(piece, times=_FLOOD), Hold()]
+        flood: list[Step] = [begin, Repeat(piece, times=_FLOOD)]
         async with self._serving(flood) as (server, provider):
             async with _open(provider) as stream:
                 await anext(stream)

@@ -24,7 +24,7 @@ ANSWER = Answer(["Héllo", ", wörld", " — ", "你好", " 👋🏽", "\n\n", "
 """What is answered where nothing else is said: tokens that are easily cut, joined or stripped wrongly."""
 
 _TURNS = 10
-PATIENCE = 10.0
+PATIENCE = 5.0
 """Seconds after which `wait_until` gives up."""
 
 
@@ -148,7 +148,7 @@ class FaultServer:
         """Block, event loop and all, until a condition of this server is true: nothing else can have made it so.
 
         Raises:
-            TimeoutError: it has not become true in 10 seconds.
+            TimeoutError: it has not become true in 5 seconds.
         """
         deadline = time.monotonic() + PATIENCE
         while not condition(self):

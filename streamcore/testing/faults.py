@@ -386,7 +386,7 @@ _ROWS = (
     Fault(
         "endless-event",
         "an event that never ends",
-        spoiled.then(Repeat(b"10000\r\n" + b"data: " + b"x" * (65536 - 6) + b"\r\n", times=1024), Hold()),
+        spoiled.then(Repeat(b"10000\r\n" + b"data: " + b"x" * (65536 - 6) + b"\r\n", times=1024)),
         MalformedStream,
         spoiled.KEPT,
         shows=str(8 * spoiled.MIB),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from streamcore.testing.answers import Answer
 from streamcore.testing.encode import frames
-from streamcore.testing.steps import Hold, Repeat, Send, Step
+from streamcore.testing.steps import Pause, Repeat, Send, Step
 
 Steps = Callable[[str, Answer], Sequence[Step]]
 """What is done for a wire, as `openai-chat`, and the answer that is disturbed."""
@@ -120,11 +120,11 @@ def then(*steps: Step) -> Steps:
 
 
 def then_event(event: bytes | Callable[[str], bytes]) -> Steps:
-    """Begin the answer, send an event that spoils it, and never come to an end."""
+    """Begin the answer, send an event that spoils it, and end politely a second later, for who has not noticed."""
 
     def steps(wire: str, answer: Answer) -> list[Step]:
         spoiling = event if isinstance(event, bytes) else event(wire)
-        return [Send(chunked(*begun(wire, answer), spoiling)), Hold()]
+        return [Send(chunked(*begun(wire, answer), spoiling)), Pause(1), Send(END)]
 
     return steps
 
@@ -234,7 +234,7 @@ def error(kind: str, message: str) -> Callable[[str], bytes]:
 
 
 def at_once(wire: str, answer: Answer) -> list[Step]:
-    return [Send(chunked(error_event(wire, "overloaded_error", "Too busy"))), Hold()]
+    return [Send(chunked(error_event(wire, "overloaded_error", "Too busy"))), Pause(1), Send(END)]
 
 
 def more_after_mark(wire: str, answer: Answer) -> list[Step]:
