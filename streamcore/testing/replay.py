@@ -20,7 +20,7 @@ from streamcore.request import Request
 from streamcore.testing.matching import Player
 from streamcore.testing.recording import Exchange, Pace, Recording, is_object
 
-VENDOR = Vendor(name="replay", sdk=None, install=None, needs_key=False, settings="streamcore-replay")
+VENDOR = Vendor(name="replay", sdk=None, install=None, default_model="as recorded", needs_key=False)
 VARIABLE = "STREAMCORE_REPLAY"
 """The environment variable with the path of the recording that `provider: replay` plays."""
 
