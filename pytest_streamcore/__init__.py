@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from streamcore.testing import Simulator
+    from pathlib import Path
+
+    from streamcore.testing import Recording, Simulator
     from streamcore.testing.plugin import StartFault, Tape
 
 _MARKER = "recording"
-_MADE = pytest.StashKey[list[str]]()
+_MADE: pytest.StashKey[dict[Path, Recording]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "recording(path, pace=0): answer every request over httpx2 from this recording (a path beside the test's "
         "file); --record makes it. pace: 0 at once, 'recorded', or reads per second",
     )
-    config.stash[_MADE] = []
+    config.stash[_MADE] = {}
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -50,37 +52,37 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     made = config.stash[_MADE]
     if made:
         terminalreporter.section("recordings made")
-        for line in made:
-            terminalreporter.line(line)
+        for path in made:
+            terminalreporter.line(str(path))
 
 
 @pytest.fixture
-def recording(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tape]:
+def recording(request: pytest.FixtureRequest) -> Iterator[Tape]:
     """Answer every request over httpx2 from the recording that the marker names, or make it under `--record`."""
-    from streamcore.testing.plugin import block_network, make, play, tape_of
+    from streamcore.testing.plugin import block_network, keep, make, play, tape_of
 
     tape = tape_of(request.node, making=bool(request.config.getoption("record")))
-    if not tape.making:
-        block_network(monkeypatch)
-        play(tape, monkeypatch)
-        yield tape
-        return
     failed = request.session.testsfailed
-    make(tape, monkeypatch)
-    yield tape
-    monkeypatch.undo()
-    if request.session.testsfailed == failed and tape.recording.exchanges:
-        tape.recording.save(tape.path)
-        request.config.stash[_MADE].append(str(tape.path))
+    with pytest.MonkeyPatch.context() as patch:  # not the test's own, which the test may undo
+        if tape.making:
+            make(tape, patch)
+        else:
+            block_network(patch)
+            play(tape, patch)
+        yield tape
+    if tape.making and request.session.testsfailed == failed and tape.recording.exchanges:
+        keep(tape, request.config.stash[_MADE])
 
 
 @pytest.fixture
-def _streamcore_network(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def _streamcore_network(request: pytest.FixtureRequest) -> Iterator[None]:
     """Block the network, unless this test records."""
     from streamcore.testing.plugin import block_network
 
-    if not (_MARKER in request.fixturenames and request.config.getoption("record")):
-        block_network(monkeypatch)
+    with pytest.MonkeyPatch.context() as patch:
+        if not (_MARKER in request.fixturenames and request.config.getoption("record")):
+            block_network(patch)
+        yield
 
 
 @pytest.fixture

@@ -126,6 +126,21 @@ def test_a_test_that_fails_keeps_the_old_recording(project: pytest.Pytester, mon
     assert path.read_bytes() == before
 
 
+def test_tests_that_share_a_file_add_to_it(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    greets = TEST.replace("MARKS", ANYIO)
+    more = (
+        greets[greets.index("@pytest.mark.recording") :].replace("test_greets", "test_more").replace('"Ada"}', '"Bob"}')
+    )
+    project.makepyfile(test_greet=greets + more)
+    with monkeypatch.context() as patch, Simulator("Good morning, Ada.") as simulator:
+        aim(patch, simulator)
+        run(project, "--record").assert_outcomes(passed=4)
+    exchanges = Recording.load(project.path / "recorded" / "greet.yaml").exchanges
+    asked = [exchange.request.body["messages"][-1]["content"] for exchange in exchanges]
+    assert asked == ["Say hello to Ada.", "Say hello to Bob."]
+    run(project).assert_outcomes(passed=4)
+
+
 def test_the_fixture_tells_what_is_played(project: pytest.Pytester) -> None:
     recorded(project)
     project.makepyfile(

@@ -87,7 +87,8 @@ async def test_a_vendor_that_says_no(httpx2_mock: respx.Router, monkeypatch: pyt
     )
 
 
-@pytest.mark.recording("recordings/greet.yaml")
-async def test_a_question_that_is_not_recorded() -> None:
+async def test_a_question_that_is_not_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMCORE_PROVIDER", "replay")
+    monkeypatch.setenv("STREAMCORE_REPLAY", str(FILE))
     with pytest.raises(UnrecordedRequest, match=r"content is 'Greet Bob\.', recorded is 'Greet Ada\.'"):
         await ask("Bob")

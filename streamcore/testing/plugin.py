@@ -97,6 +97,15 @@ def make(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", send)
 
 
+def keep(tape: Tape, made: dict[Path, Recording]) -> None:
+    """Save what a test has recorded; tests of one run that share a file add what others have not asked."""
+    before = made.get(tape.path, Recording()).exchanges
+    asked = [exchange.request for exchange in before]
+    new = [exchange for exchange in tape.recording.exchanges if exchange.request not in asked]
+    made[tape.path] = Recording((*before, *new))
+    made[tape.path].save(tape.path)
+
+
 def block_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing through but loopback: no name is resolved, no other address connected to."""
     resolve, connect, connect_ex = socket.getaddrinfo, socket.socket.connect, socket.socket.connect_ex
