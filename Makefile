@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 CODE := streamcore providers examples benchmarks tests docs
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format stress bench clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo_streaming.py --verify
@@ -22,6 +22,9 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
+
+stress: $(READY)
+	$(BIN)/python -W error tests/stress.py
 
 bench: $(READY)
 	$(BIN)/python benchmarks/decode.py

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,8 @@ class Attempt:
     provider: str
     model: str | None
     error: str | None = None
+    usage: Usage | None = None
+    """What this try was counted as. A `Completion` has the count of its own answer only, which is the last try's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class Completion:
     id: str | None = None
     request_id: str | None = None
     parsed: Any = None
+    """The value that the text gives, where a schema was asked for."""
     attempts: tuple[Attempt, ...] = ()
     complete: bool = False
     opaque: Opaque | None = field(default=None, repr=False)
@@ -115,9 +118,6 @@ def _merge(fragments: list[ToolCall]) -> ToolCall:
     )
 
 
-_AT_ONCE = 64
-
-
 class Fold:
     """Sum up chunks as they pass; `completion()` may be asked for at any time.
 
@@ -125,36 +125,29 @@ class Fold:
     `position`; a `restart` voids everything before it.
     """
 
-    __slots__ = ("_answers", "_content", "_finished", "_first", "_new", "_start", "_usage")
+    __slots__ = ("_answers", "_content", "_finished", "_first", "_start", "_usage", "texts")
 
     def __init__(self) -> None:
-        self._new: list[Sequence[Chunk]] = []
         self.reset()
 
     def reset(self) -> None:
         """Forget everything: the answer begins anew."""
-        self._new.clear()
         self._content = False
         self._finished = False
         self._first = _Answer()
         self._answers: dict[int, _Answer] = {0: self._first}
         self._start: Chunk | None = None
         self._usage: Usage | None = None
+        self.texts = self._first.text
+        """The texts of choice 0, until the next `reset`; a reader of many tokens may append to it himself."""
 
-    def add(self, chunks: Sequence[Chunk]) -> None:
+    def add(self, chunks: Iterable[Chunk]) -> None:
         """Take in the chunks of one network read."""
-        self._new.append(chunks)  # summing up many at once is cheaper, and mostly nobody asks in between
-        if len(self._new) >= _AT_ONCE:
-            self._sum_up()
-
-    def _sum_up(self) -> None:
-        new, self._new = self._new, []
-        for chunks in new:
-            for chunk in chunks:
-                if chunk.kind == "text" and chunk.choice == 0:
-                    self._first.text.append(chunk.text)
-                else:
-                    self._add(chunk)
+        for chunk in chunks:
+            if chunk.kind == "text" and chunk.choice == 0:
+                self.texts.append(chunk.text)
+            else:
+                self._add(chunk)
 
     def _add(self, chunk: Chunk) -> None:
         if chunk.kind == "restart":
@@ -179,13 +172,11 @@ class Fold:
     @property
     def finished(self) -> bool:
         """True once a `finish` chunk has come."""
-        self._sum_up()
         return self._finished
 
     @property
     def has_content(self) -> bool:
         """True once anything of the answer itself has come."""
-        self._sum_up()
         return self._content or bool(self._first.text)
 
     @property
@@ -193,9 +184,8 @@ class Fold:
         """True once anything at all has come."""
         return self.has_content or self._start is not None or self._usage is not None
 
-    def completion(self, *, complete: bool, attempts: tuple[Attempt, ...] = ()) -> Completion:
+    def completion(self, *, complete: bool, attempts: tuple[Attempt, ...] = (), parsed: Any = None) -> Completion:
         """Return what has come so far; `complete` is the caller's word that the vendor marked the end."""
-        self._sum_up()
         start = self._start
         common: dict[str, Any] = {
             "complete": complete,
@@ -204,4 +194,6 @@ class Fold:
             "request_id": start.request_id if start else None,
         }
         others = tuple(answer.completion(**common) for choice, answer in sorted(self._answers.items()) if choice != 0)
-        return self._first.completion(usage=self._usage, alternatives=others, attempts=attempts, **common)
+        return self._first.completion(
+            usage=self._usage, alternatives=others, attempts=attempts, parsed=parsed, **common
+        )

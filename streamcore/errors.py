@@ -159,11 +159,29 @@ class MalformedStream(StreamError):  # noqa: N818
 
 
 class OutputValidationError(StreamcoreError):
-    """The answer is whole but does not fit its schema."""
+    """The answer is whole but does not fit its schema.
+
+    `errors` says why, as pydantic's `ValidationError.errors()` does: mappings with `type`, `loc`, `msg` and `input`.
+    It is empty where there was nothing to check: the model refused, a filter or the token limit cut the answer.
+    """
+
+    def __init__(self, message: str, *, errors: Iterable[Mapping[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.errors = tuple(errors)
 
 
 class NodeError(StreamcoreError):
-    """A node of a graph failed."""
+    """A node of a graph failed; `graph` and `node` are their names, `cause` is the error itself."""
+
+    def __init__(self, message: str, *, graph: str = "", node: str = "") -> None:
+        super().__init__(message)
+        self.graph = graph
+        self.node = node
+
+    @property
+    def cause(self) -> BaseException | None:
+        """What went wrong in the node."""
+        return self.__cause__
 
 
 class CheckpointError(StreamcoreError):
@@ -201,6 +219,7 @@ _BY_WORD: dict[str, type[ProviderError]] = {
     "internal_server_error": ServerError,
     "invalid_api_key": AuthenticationError,
     "invalid_argument": BadRequestError,
+    "invalid_model": NotFoundError,
     "invalid_prompt": BadRequestError,
     "invalid_request_error": BadRequestError,
     "model_not_found": NotFoundError,

@@ -6,14 +6,15 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 import anyio
 
-from streamcore.errors import ConfigError
+from streamcore.errors import ConfigError, OutputValidationError
 from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.retry import Fallback, OnInterrupt, Target
 from streamcore.pipeline.smoother import StreamOptions
+from streamcore.pipeline.structured import UNFINISHED, Output
 from streamcore.provider import Provider, get_provider, provider_names, vendor
 from streamcore.request import Request
 from streamcore.stream import Plan, Stream, TextStream
@@ -23,6 +24,31 @@ if TYPE_CHECKING:
 
 TimeoutsLike = Timeouts | Mapping[str, Any]
 OptionsLike = StreamOptions | Mapping[str, Any]
+T = TypeVar("T")
+
+
+class PromptOptions(TypedDict, total=False):
+    """The arguments that all doors from a prompt have; `stream_prompt` says what they mean."""
+
+    model: str | None
+    prompts_dir: str | Path | None
+    graph_path: str | Path | None
+    state: Mapping[str, Any] | None
+    timeouts: TimeoutsLike | None
+    max_retries: int
+    fallback: Sequence[Fallback] | None
+
+
+class TextOptions(PromptOptions, total=False):
+    """The arguments of `execute_prompt_streaming`, beside those that it names itself."""
+
+    stream_options: OptionsLike | None
+
+
+class AnswerOptions(PromptOptions, total=False):
+    """The arguments of `execute_prompt_async`, beside those that it names itself."""
+
+    retries: int
 
 
 def stream_request(
@@ -34,6 +60,8 @@ def stream_request(
     max_retries: int = 2,
     fallback: Sequence[Fallback] | None = None,
     on_interrupt: OnInterrupt = "raise",
+    output_model: Any = None,
+    retries: int = 0,
     include_raw: bool = False,
 ) -> Stream:
     """Return the stream of the answer to a request.
@@ -48,6 +76,9 @@ def stream_request(
         fallback: whom to ask then, in turn: `"mistral"`, `"openai/gpt-x"`, `{"provider": ..., "model": ...}`.
         on_interrupt: `restart` begins the answer again when it breaks after content has come, behind a chunk
             `restart` that voids what came before it.
+        output_model: what the answer must be: a pydantic model, any other type that pydantic takes, or a JSON Schema.
+            It is checked at its end and becomes `Completion.parsed`; goes before the request's `output_schema`.
+        retries: how often to ask again, behind a chunk `restart`, with what was wrong with an answer that does not fit.
         include_raw: give every chunk its event's JSON in `raw`.
 
     Nothing happens until the stream is used; see `Stream` for what is raised then.
@@ -62,9 +93,23 @@ def stream_request(
             max_retries=max_retries,
             fallback=tuple(fallback or ()),
             on_interrupt=on_interrupt,
+            output=_output(output_model, None, retries),
+            retries=retries,
         )
 
-    return Stream(prepare, restarts=on_interrupt == "restart")
+    return Stream(prepare, restarts=on_interrupt == "restart" or retries > 0)
+
+
+def _output(wanted: Any, file: Output | None, retries: int) -> Output | None:
+    """Return what the answer must be: the call's word goes before the file's.
+
+    Raises:
+        ConfigError: nothing is wanted, but retries.
+    """
+    output = file if wanted is None else Output.of(wanted)
+    if output is None and retries:
+        raise ConfigError("retries asks again for an answer that fits; give output_model=, or a schema in the prompt")
+    return output
 
 
 def stream_prompt(
@@ -82,6 +127,8 @@ def stream_prompt(
     max_retries: int = 2,
     fallback: Sequence[Fallback] | None = None,
     on_interrupt: OnInterrupt = "raise",
+    output_model: Any = None,
+    retries: int = 0,
     include_raw: bool = False,
 ) -> Stream:
     """Return the stream of the answer to a prompt file.
@@ -96,7 +143,8 @@ def stream_prompt(
         graph_path: a graph file beside which to look.
         state: what `state.x` in the prompt reads.
         timeouts, stream_options, fallback: go before the prompt's own keys of these names; see `stream_request`, also
-            for `max_retries` and `on_interrupt`.
+            for `max_retries`, `on_interrupt` and `retries`.
+        output_model: goes before the prompt's `schema` and `output_schema`, see `stream_request`.
         include_raw: give every chunk its event's JSON in `raw`.
 
     Nothing happens until the stream is used; then, besides what `Stream` raises:
@@ -130,9 +178,11 @@ def stream_prompt(
             max_retries=max_retries,
             fallback=tuple(file.fallbacks() if fallback is None else fallback),
             on_interrupt=on_interrupt,
+            output=_output(output_model, prompt.output(), retries),
+            retries=retries,
         )
 
-    return Stream(prepare, restarts=on_interrupt == "restart")
+    return Stream(prepare, restarts=on_interrupt == "restart" or retries > 0)
 
 
 def _family(provider: str | Provider) -> str:
@@ -156,75 +206,91 @@ def execute_prompt_streaming(
     variables: Mapping[str, Any] | None = None,
     temperature: float | None = None,
     provider: str | Provider | None = None,
-    *,
-    model: str | None = None,
-    prompts_dir: str | Path | None = None,
-    graph_path: str | Path | None = None,
-    state: Mapping[str, Any] | None = None,
-    timeouts: TimeoutsLike | None = None,
-    stream_options: OptionsLike | None = None,
-    max_retries: int = 2,
-    fallback: Sequence[Fallback] | None = None,
+    **options: Unpack[TextOptions],
 ) -> TextStream:
     """Stream the text of the answer, for a bare `async for token in ...`.
 
     Yields `str`, never empty, in order; a refusal's text comes like text. The arguments are those of `stream_prompt`.
+    A schema of the prompt is asked for, but the answer is not checked.
 
     Raises (at the first iteration or later):
         ContentRefused: the answer ended refused or filtered, without any text.
         StreamcoreError: as `stream_prompt` says; `.partial` has what came.
     """
-    stream = stream_prompt(
-        prompt_name,
-        variables,
-        provider=provider,
-        model=model,
-        temperature=temperature,
-        prompts_dir=prompts_dir,
-        graph_path=graph_path,
-        state=state,
-        timeouts=timeouts,
-        stream_options=stream_options,
-        max_retries=max_retries,
-        fallback=fallback,
-    )
-    return TextStream(stream, refusals_raise=True)
+    stream = stream_prompt(prompt_name, variables, temperature=temperature, provider=provider, **options)
+    return stream.unchecked().text(refusals_raise=True)
+
+
+@overload
+async def execute_prompt_async(
+    prompt_name: str,
+    variables: Mapping[str, Any] | None = None,
+    output_model: None = None,
+    temperature: float | None = None,
+    provider: str | Provider | None = None,
+    **options: Unpack[AnswerOptions],
+) -> str | Any: ...
+
+
+@overload
+async def execute_prompt_async(
+    prompt_name: str,
+    variables: Mapping[str, Any] | None = None,
+    output_model: type[T] = ...,  # pyright: ignore[reportInvalidTypeVarUse]  the first overload has it left out
+    temperature: float | None = None,
+    provider: str | Provider | None = None,
+    **options: Unpack[AnswerOptions],
+) -> T: ...
+
+
+@overload
+async def execute_prompt_async(
+    prompt_name: str,
+    variables: Mapping[str, Any] | None = None,
+    output_model: Any = None,
+    temperature: float | None = None,
+    provider: str | Provider | None = None,
+    **options: Unpack[AnswerOptions],
+) -> Any: ...
 
 
 async def execute_prompt_async(
     prompt_name: str,
     variables: Mapping[str, Any] | None = None,
-    *,
+    output_model: Any = None,
     temperature: float | None = None,
     provider: str | Provider | None = None,
-    model: str | None = None,
-    prompts_dir: str | Path | None = None,
-    graph_path: str | Path | None = None,
-    state: Mapping[str, Any] | None = None,
-    timeouts: TimeoutsLike | None = None,
-    max_retries: int = 2,
-    fallback: Sequence[Fallback] | None = None,
-) -> str:
-    """Return the whole text of the answer; arguments and errors are those of `execute_prompt_streaming`."""
-    stream = execute_prompt_streaming(
-        prompt_name,
-        variables,
-        temperature,
-        provider,
-        model=model,
-        prompts_dir=prompts_dir,
-        graph_path=graph_path,
-        state=state,
-        timeouts=timeouts,
-        max_retries=max_retries,
-        fallback=fallback,
+    **options: Unpack[AnswerOptions],
+) -> Any:
+    """Return the whole answer: its text, or with a schema its value.
+
+    A schema is `output_model`, or the prompt's `schema` or `output_schema`. The arguments are those of
+    `stream_prompt`.
+
+    Raises:
+        OutputValidationError: the answer does not fit the schema, or is no answer but a refusal or a tool call.
+        ContentRefused: without a schema: the answer ended refused or filtered, without any text.
+        StreamcoreError: as `stream_prompt` says; `.partial` has what came.
+    """
+    stream = stream_prompt(
+        prompt_name, variables, output_model=output_model, temperature=temperature, provider=provider, **options
     )
     async with stream:
-        return "".join([text async for text in stream])
+        if not stream.structured:
+            return "".join([text async for text in stream.text(refusals_raise=True)])
+        answer = await stream.collect()
+    if answer.finish_reason in UNFINISHED:
+        error = OutputValidationError(
+            f"the model ended with {answer.raw_finish_reason!r} and gave no answer to check; to work on with its tool "
+            "calls, take stream_prompt(...).collect()"
+        )
+        error.partial = answer
+        raise error
+    return answer.parsed
 
 
-async def execute_prompts_concurrent(prompts: Sequence[Mapping[str, Any]], *, limit: int = 10) -> list[str]:
-    """Run several prompts at once and return their texts in the order given.
+async def execute_prompts_concurrent(prompts: Sequence[Mapping[str, Any]], *, limit: int = 10) -> list[Any]:
+    """Run several prompts at once and return their answers, texts or values, in the order given.
 
     Args:
         prompts: mappings whose keys are the parameters of `execute_prompt_async`.
@@ -238,7 +304,7 @@ async def execute_prompts_concurrent(prompts: Sequence[Mapping[str, Any]], *, li
         raise ConfigError(f"limit must be at least 1, not {limit}")
     for number, prompt in enumerate(prompts):
         _check_keys(number, prompt)
-    results = [""] * len(prompts)
+    results: list[Any] = [""] * len(prompts)
     failures: list[Exception] = []
     limiter = anyio.CapacityLimiter(limit)
 
@@ -260,19 +326,7 @@ async def execute_prompts_concurrent(prompts: Sequence[Mapping[str, Any]], *, li
 
 
 _KEYS = frozenset(
-    {
-        "prompt_name",
-        "variables",
-        "temperature",
-        "provider",
-        "model",
-        "prompts_dir",
-        "graph_path",
-        "state",
-        "timeouts",
-        "max_retries",
-        "fallback",
-    }
+    {"prompt_name", "variables", "output_model", "temperature", "provider", *AnswerOptions.__optional_keys__}
 )
 
 

@@ -124,5 +124,8 @@ class Request:
     """Give every chunk its event's JSON in `raw`."""
 
     def __post_init__(self) -> None:
+        given: Any = self.messages
+        if isinstance(given, str | Message) or not all(isinstance(one, Message) for one in given):
+            raise TypeError("messages is a sequence of Message, as in Request([Message('user', 'Hello')])")
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from functools import cached_property
+from types import GenericAlias
+from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
+from streamcore.pipeline.structured import Output
 from streamcore.yamlmodel import FileModel, did_you_mean, wrong
 
 MAX_DEPTH = 32
@@ -168,6 +173,28 @@ class SchemaField(FileModel):
             schema["default"] = self.default
         return schema
 
+    def python(self) -> tuple[Any, Any]:
+        """Return the field's type and default, as `pydantic.create_model` takes them."""
+        kind: Any = _python(type_schema(self.type))
+        constraints = self.constraints.model_dump(exclude_unset=True)
+        if constraints:
+            kind = Annotated[kind, Field(**constraints)]
+        if self.optional:
+            kind = kind | None
+        return kind, Field(... if self.required else self.default, description=self.description)
+
+
+def _python(schema: Mapping[str, Any]) -> Any:
+    """Return the Python type of what `type_schema` gives."""
+    kind = schema.get("type")
+    if kind is None:
+        return Any
+    if kind == "array" and "items" in schema:
+        return GenericAlias(list, (_python(schema["items"]),))
+    if kind == "object":
+        return GenericAlias(dict, (str, _python(schema.get("additionalProperties", {}))))
+    return _PYTHON[kind]
+
 
 def _is(value: object, kind: str) -> bool:
     if kind == "number":
@@ -181,6 +208,14 @@ class SchemaBlock(FileModel):
     name: str
     fields: dict[str, SchemaField]
 
+    @field_validator("fields")
+    @classmethod
+    def _usable(cls, fields: dict[str, SchemaField]) -> dict[str, SchemaField]:
+        for name in fields:
+            if name.startswith("_") or (name.startswith("model_") and hasattr(BaseModel, name)):
+                raise wrong("no field may have this name, which the object needs for itself", name)
+        return fields
+
     def json_schema(self) -> dict[str, Any]:
         """Return the JSON Schema of the answer."""
         return {
@@ -190,3 +225,18 @@ class SchemaBlock(FileModel):
             "required": [name for name, field in self.fields.items() if field.required],
             "additionalProperties": False,
         }
+
+    @cached_property
+    def model(self) -> type[BaseModel]:
+        """The class whose instances hold an answer; keys that the block does not name are passed over."""
+        with warnings.catch_warnings():
+            # A field may be called `copy` or `json`, and hides the method of that name.
+            warnings.filterwarnings("ignore", "Field name .* shadows an attribute", UserWarning)
+            fields: dict[str, Any] = {name: field.python() for name, field in self.fields.items()}
+            config = ConfigDict(regex_engine="python-re", protected_namespaces=(), allow_inf_nan=False)
+            return create_model(self.name, __config__=config, **fields)
+
+    @cached_property
+    def output(self) -> Output:
+        """What the answer must be, for the pipeline."""
+        return replace(Output.of(self.model), name=self.name, schema=self.json_schema())

@@ -229,7 +229,7 @@ def response_error(response: httpx2.Response, body: object, *, provider: str, mo
     error = provider_error(
         body,
         status=response.status_code,
-        fallback=f"the server answered {response.status_code} {response.reason_phrase}".rstrip(),
+        fallback=_answered(response),
         provider=provider,
         model=model,
         request_id=request_id(response),
@@ -239,6 +239,16 @@ def response_error(response: httpx2.Response, body: object, *, provider: str, mo
     error.message = error.message[:_SHOWN]
     error.args = (error.message,)
     return error
+
+
+def _answered(response: httpx2.Response) -> str:
+    """Say what an answer without words of its own was, and for a wrong address, which one was asked."""
+    said = f"the server answered {response.status_code} {response.reason_phrase}".rstrip()
+    if response.status_code not in (404, 405):
+        return said
+    url = response.request.url
+    asked = f"{url.scheme}://{url.netloc.decode('ascii').rpartition('@')[2]}{url.path}"
+    return f"{said} to {asked}; is the base URL right, with or without /v1 as this provider wants it?"
 
 
 def request_id(response: httpx2.Response) -> str | None:

@@ -41,8 +41,9 @@ def test_readme_python(newcomer: Simulator, capsys: pytest.CaptureFixture[str]) 
     assert "Hello, World!" in capsys.readouterr().out
 
 
-def test_streaming_page_python(newcomer: Simulator) -> None:
-    snippets = list(blocks(ROOT / "docs" / "streaming.md", "python"))
+@pytest.mark.parametrize("page", ["streaming.md", "structured.md"])
+def test_pages_python(page: str, newcomer: Simulator) -> None:
+    snippets = list(blocks(ROOT / "docs" / page, "python"))
     assert len(snippets) >= 3
     for code in snippets:
         asyncio.run(run(code))
@@ -59,6 +60,23 @@ def test_streaming_page_tells_the_real_defaults() -> None:
         row = next(line for line in text.splitlines() if line.startswith(f"| `{name}` | "))
         default = getattr(StreamOptions(), name)
         assert row.rstrip("| ").strip("`").lower().endswith(str(default).lower().removesuffix(".0"))
+
+
+def test_structured_page_shows_what_is_printed(newcomer: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    page = ROOT / "docs" / "structured.md"
+    for code in blocks(page, "python"):
+        asyncio.run(run(code))
+    printed = capsys.readouterr().out
+    shown = [
+        comment.strip()
+        for code in blocks(page, "python")
+        for _, _, comment in (line.partition("  # ") for line in code.splitlines() if "print(" in line)
+    ]
+    told = [comment for comment in shown if comment.startswith(("city=", "the answer does not fit"))]
+    assert len(told) == 2
+    for comment in told:
+        assert comment in printed
+    assert "{'city': 'a'}\n{'city': 'a city'}\n" in printed
 
 
 def test_readme_prompt_is_a_prompt(newcomer: Simulator) -> None:

@@ -33,6 +33,7 @@ from streamcore import (
     stream_request,
     sync,
 )
+from streamcore.execute import AnswerOptions
 from streamcore.testing import Answer, Simulator
 from tests.support import ask, eventually, provider_at, wait_until
 
@@ -412,9 +413,9 @@ async def test_no_prompts_give_no_results() -> None:
 @pytest.mark.anyio
 async def test_every_key_of_one_prompt_is_known_to_many() -> None:
     provider = Scripted(*HELLO)
-    keys = inspect.signature(execute_prompt_async).parameters
+    keys = {*inspect.signature(execute_prompt_async).parameters, *AnswerOptions.__optional_keys__} - {"options"}
     given: dict[str, Any] = {"prompt_name": "greet", "variables": WORLD, "provider": provider, "temperature": 0.4}
-    given["max_retries"] = 0
+    given |= {"max_retries": 0, "retries": 0}
     assert await execute_prompts_concurrent([{**dict.fromkeys(keys), **given}]) == ["Hello World"]
     assert provider.requests[0].temperature == 0.4
 

@@ -28,7 +28,9 @@ LAYERS = [
     {"template", "checkpoints"},
     {"prompts"},
     {"execute"},
-    {"sync", "executor_async"},
+    {"sync"},
+    {"graph"},
+    {"executor_async", "node_factory"},
     {"testing"},
     {"cli"},
 ]

@@ -281,6 +281,25 @@ async def test_a_stream_that_was_stopped_before_it_began_sends_nothing() -> None
     assert provider.requests == []
 
 
+@pytest.mark.parametrize("options", [None, {"buffer_size": 100}])
+async def test_a_second_reader_is_told_and_the_first_reads_on(options: dict[str, Any] | None) -> None:
+    provider = Scripted(["Hello", 0.05, " you", FINISH])
+    stream = stream_request(ASK, provider=provider, stream_options=options)
+    seen: list[str] = []
+
+    async def read() -> None:
+        seen.extend([chunk.text async for chunk in stream])
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read)
+        await eventually(lambda: seen or stream.partial.text, "the first reader reads")
+        for call in (stream.collect, stream.__anext__, stream.text().__anext__):
+            with pytest.raises(ConfigError, match="another task"):
+                await call()
+    assert "".join(seen) == "Hello you"
+    assert stream.partial.complete
+
+
 # Smoothing, with its task
 
 SMOOTH = {"buffer_size": 4, "emit_interval": 5}

@@ -22,7 +22,7 @@ SCHEMA = {
     "required": ["sky"],
     "additionalProperties": False,
 }
-LOOSE = {"type": "object", "properties": {"sky": {"type": "string"}}}
+LOOSE = {"type": "object", "additionalProperties": {"type": "string"}}
 PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}}
 WEATHER = Tool("weather", "Tell the weather.", PARAMETERS)
 
@@ -398,3 +398,9 @@ def test_opaque_data_goes_back_to_its_own_wire(name: str, wire: str, expected: S
     request = Request([Message("user", "Hi"), Message("assistant", "Yes", opaque=Opaque(wire, DETAILS))])
     body = sent(name, request)
     assert (body.get("messages") or body["input"])[1:] == [expected]
+
+
+@pytest.mark.parametrize("messages", ["Hello", Message("user", "Hello"), ["Hello"], [{"role": "user"}]])
+def test_messages_that_are_none_are_told_at_once(messages: Any) -> None:
+    with pytest.raises(TypeError, match="a sequence of Message"):
+        Request(messages)

@@ -20,6 +20,7 @@ from streamcore import (
     BadRequestError,
     ConfigError,
     MissingAPIKey,
+    NotFoundError,
     ProviderNotFound,
     aclose_providers,
     get_provider,
@@ -36,6 +37,7 @@ from tests.support import (
     KEY,
     RUNS,
     VENDORS,
+    Vendor,
     ask,
     body_of,
     eventually,
@@ -353,7 +355,7 @@ def picky(monkeypatch: pytest.MonkeyPatch) -> tuple[Provider, list[float | None]
             return httpx2.Response(400, json={"error": {"message": message, "code": "unsupported_value"}})
         return httpx2.Response(200, content=body_of("openai-chat", Answer.of("ok")))
 
-    monkeypatch.setattr("streamcore.pipeline.temperature._refusing", set())
+    monkeypatch.setattr("streamcore.pipeline.adapt._refusing", set())
     http = httpx2.AsyncClient(transport=httpx2.MockTransport(handle))
     return get_provider("openai", api_key=KEY, http_client=http), asked
 
@@ -577,3 +579,14 @@ async def test_mistral_under_trio_says_what_to_do(simulator: Simulator, anyio_ba
         await stream_request(ask(), provider=provider_at(simulator, "mistral")).collect()
     assert "provider 'openai' with base_url=" in str(caught.value)
     assert simulator.requests == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
+async def test_a_wrong_address_is_named_without_what_is_secret_in_it(name: str) -> None:
+    provider = Vendor(status=404).provider(name, base_url="http://me:hidden@somewhere.test/api")
+    with pytest.raises(
+        NotFoundError, match=r"404 Not Found to http://somewhere\.test/api/.+; is the base URL"
+    ) as caught:
+        await stream_request(ask(), provider=provider).collect()
+    assert "hidden" not in str(caught.value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import pytest
@@ -80,13 +80,17 @@ def test_nothing_is_lost_merged_or_reordered(options: StreamOptions, reads: list
 @given(OPTIONS, READS)
 def test_nothing_waits_once_the_source_is_quiet(options: StreamOptions, reads: list[tuple[float, list[Chunk]]]) -> None:
     cap = max(options.emit_interval / 1000, 0.1)
-    now, arrived = 0.0, 0.0
+    emitted = play(options, reads, end=False)
+    now, given = 0.0, 0
+    arrivals: list[tuple[float, int]] = []
     for pause, chunks in reads:
         now += pause
+        given += sum(len(chunk.text) for chunk in chunks)
         if any(chunk.text for chunk in chunks):
-            arrived = now
-    times = [time for time, _ in play(options, reads, end=False)]
-    assert all(time <= arrived + cap + 1e-9 or time <= now for time in times)
+            arrivals.append((now, given))
+    for (arrived, characters), (following, _) in pairwise([*arrivals, (math.inf, 0)]):
+        if following > arrived + cap + 1e-9:  # the source was quiet for as long as text may be held
+            assert sum(len(chunk.text) for time, chunk in emitted if time <= arrived + cap + 1e-9) >= characters
 
 
 @given(OPTIONS, st.lists(st.tuples(st.sampled_from([0.0, 0.02, 0.15]), TEXT), min_size=1, max_size=12))
@@ -94,6 +98,16 @@ def test_nothing_goes_out_too_early(options: StreamOptions, reads: list[tuple[fl
     emitted = play(options, [(pause, [Chunk("text", text)]) for pause, text in reads], end=False)
     for (before, _), (after, _) in pairwise(emitted):
         assert after - before >= options.emit_interval / 1000 - 1e-9
+    cap = max(options.emit_interval / 1000, 0.1)
+    arrivals = list(accumulate(pause for pause, _ in reads))
+    at_once = options.first == "immediate"
+    out = 0
+    for number, (time, chunk) in enumerate(emitted):
+        came = sum(len(text) for arrived, (_, text) in zip(arrivals, reads, strict=True) if arrived <= time + 1e-9)
+        quiet = not any(time - cap + 1e-9 < arrived <= time + 1e-9 for arrived in arrivals)
+        # What goes is the first text, or was enough, or waited until the source was quiet.
+        assert (number == 0 and at_once) or came - out >= options.buffer_size or quiet
+        out += len(chunk.text)
 
 
 @given(OPTIONS, TEXT)

@@ -11,8 +11,9 @@ from streamcore.clients import environment, shared_client
 from streamcore.provider import Vendor
 from streamcore.request import Request
 from streamcore.transport import read_response, request_id, sdk_errors
+from streamcore.wire.closed_schema import closed_schema
 from streamcore.wire.decoder import StreamDecoder
-from streamcore_anthropic.request import messages_body
+from streamcore_anthropic.request import SCHEMAS, messages_body
 from streamcore_anthropic.wire import AnthropicVocabulary
 
 if TYPE_CHECKING:
@@ -72,6 +73,10 @@ class AnthropicProvider:
     def model_for(self, request: Request) -> str:
         """Return the model that a request goes to."""
         return VENDOR.resolve_model(request, self._model)
+
+    def takes_schema(self, schema: Mapping[str, Any]) -> bool:
+        """True if the vendor holds answers to this schema."""
+        return closed_schema(schema, SCHEMAS) is not None
 
     async def aclose(self) -> None:
         """Do nothing: clients are shared, and closed by the loop's end or by `aclose_providers()`."""

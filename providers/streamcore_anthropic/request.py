@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from streamcore.chunk import ToolCall
 from streamcore.provider import Vendor
 from streamcore.request import Image, Message, Part, Request
+from streamcore.wire.closed_schema import FORMATS, SchemaDialect, closed_schema
 from streamcore_anthropic.wire import WIRE
 
 DEFAULT_MAX_TOKENS = 8192
+# As the SDK's own `transform_schema` has it.
+SCHEMAS = SchemaDialect(require_all=False, keywords=frozenset(), formats=FORMATS | {"uri"})
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
 
@@ -50,12 +54,17 @@ def messages_body(request: Request, model: str, vendor: Vendor) -> dict[str, Any
         body["cache_control"] = {"type": "ephemeral"}
     output: dict[str, Any] = {}
     if request.output_schema is not None:
-        output["format"] = {"type": "json_schema", "schema": dict(request.output_schema)}
+        output["format"] = {"type": "json_schema", "schema": output_schema(request.output_schema)}
     if request.reasoning is not None:
         _reasoning(request.reasoning, body, output, vendor)
     if output:
         body["output_config"] = output
     return body
+
+
+def output_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the form of a schema that this API takes; one that has none goes as it is, to be refused aloud."""
+    return closed_schema(schema, SCHEMAS) or dict(schema)
 
 
 def _reasoning(effort: str | int, body: dict[str, Any], output: dict[str, Any], vendor: Vendor) -> None:

@@ -16,6 +16,7 @@ from streamcore.provider import Vendor
 from streamcore.request import Request
 from streamcore.transport import read_response, request_id, response_error, transport_errors
 from streamcore.wire.chat import ChatVocabulary
+from streamcore.wire.closed_schema import closed_schema
 from streamcore.wire.decoder import StreamDecoder
 from streamcore_mistral.http import UnusedSyncClient, open_stream
 from streamcore_mistral.request import WIRE, chat_body
@@ -84,6 +85,10 @@ class MistralProvider:
     def model_for(self, request: Request) -> str:
         """Return the model that a request goes to."""
         return VENDOR.resolve_model(request, self._model)
+
+    def takes_schema(self, schema: Mapping[str, Any]) -> bool:
+        """True if the vendor holds answers to this schema."""
+        return closed_schema(schema) is not None
 
     async def aclose(self) -> None:
         """Do nothing: clients are shared, and closed by the loop's end or by `aclose_providers()`."""

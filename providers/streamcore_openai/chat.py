@@ -11,6 +11,7 @@ from streamcore.provider import Vendor
 from streamcore.request import Request
 from streamcore.wire.chat import ChatVocabulary
 from streamcore.wire.chat_request import chat_messages, chat_response_format, chat_tool_choice, chat_tools
+from streamcore.wire.closed_schema import closed_schema
 from streamcore_openai.sdk import Connection
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Quirks:
     """Where it takes the effort; None: nowhere."""
     json_schema: bool = True
     """It accepts `response_format.type: json_schema`."""
+    holds_schema: bool = True
+    """It holds answers to a schema, or refuses it with 400; False: that depends on the model, so it is told, too."""
     opaque: str | None = None
     """The key under which an assistant message takes opaque reasoning back."""
     cache_key: bool = False
@@ -86,6 +89,10 @@ class OpenAIProvider:
     def model_for(self, request: Request) -> str:
         """Return the model that a request goes to."""
         return self._row.resolve_model(request, self._model)
+
+    def takes_schema(self, schema: Mapping[str, Any]) -> bool:
+        """True if the vendor holds answers to this schema."""
+        return self._quirks.holds_schema and closed_schema(schema) is not None
 
     async def aclose(self) -> None:
         """Do nothing: clients are shared, and closed by the loop's end or by `aclose_providers()`."""

@@ -56,11 +56,14 @@ openrouter = _row(
     "openrouter/auto",
     reasoning="reasoning.effort",
     opaque="reasoning_details",
+    holds_schema=False,
 )
 groq = _row("groq", "https://api.groq.com/openai/v1", "llama-3.3-70b-versatile", max_tokens="max_completion_tokens")
-deepseek = _row("deepseek", "https://api.deepseek.com/v1", "deepseek-chat", reasoning=None, json_schema=False)
+deepseek = _row(
+    "deepseek", "https://api.deepseek.com/v1", "deepseek-chat", reasoning=None, json_schema=False, holds_schema=False
+)
 xai = _row("xai", "https://api.x.ai/v1", "grok-4")
-together = _row("together", "https://api.together.xyz/v1", None)
+together = _row("together", "https://api.together.xyz/v1", None, holds_schema=False)
 gemini = _row("gemini", "https://generativelanguage.googleapis.com/v1beta/openai", "gemini-2.5-flash")
 vllm = _row("vllm", "http://localhost:8000/v1", None, key=False)
 lmstudio = _row("lmstudio", "http://localhost:1234/v1", None, key=False)

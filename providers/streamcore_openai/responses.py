@@ -9,6 +9,7 @@ from streamcore.chunk import Chunk
 from streamcore.provider import Vendor
 from streamcore.request import Image, Message, Request
 from streamcore.wire.chat_request import chat_response_format
+from streamcore.wire.closed_schema import closed_schema
 from streamcore_openai.responses_wire import WIRE, ResponsesVocabulary
 from streamcore_openai.sdk import Connection
 
@@ -56,6 +57,10 @@ class OpenAIResponsesProvider:
     def model_for(self, request: Request) -> str:
         """Return the model that a request goes to."""
         return VENDOR.resolve_model(request, self._model)
+
+    def takes_schema(self, schema: Mapping[str, Any]) -> bool:
+        """True if the vendor holds answers to this schema."""
+        return closed_schema(schema) is not None
 
     async def aclose(self) -> None:
         """Do nothing: clients are shared, and closed by the loop's end or by `aclose_providers()`."""

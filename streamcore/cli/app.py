@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from streamcore import __version__
+from streamcore.cli.check import check
 from streamcore.cli.prompt import prompt
 from streamcore.cli.providers import providers
 
@@ -30,5 +31,6 @@ def options(
     """Stream LLM output token by token, from any vendor, with nothing lost."""
 
 
+app.command()(check)
 app.command()(prompt)
 app.command()(providers)

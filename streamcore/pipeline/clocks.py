@@ -161,14 +161,13 @@ class Alarm:
     earliest. `Task.uncancel` keeps this apart from a real cancellation, as in `asyncio.timeout`.
     """
 
-    __slots__ = ("_cancelling", "_clocks", "_handle", "_rang", "loop", "now", "start", "task")
+    __slots__ = ("_cancelling", "_clocks", "_handle", "_rang", "loop", "start", "task")
 
     def __init__(self, clocks: Clocks) -> None:
         self._clocks = clocks
         self.loop = asyncio.get_running_loop()
-        self.now: Callable[[], float] = time.monotonic  # half the price of the loop's own method
         self.start = 0.0
-        """When the read that is under way began."""
+        """When the read that is under way began, by `time.monotonic`: half the price of the loop's own method."""
         self.task: asyncio.Task[Any] | None = None
         """Who reads; None between two reads."""
         self._handle: asyncio.TimerHandle | None = None
@@ -206,7 +205,7 @@ class Alarm:
             self._handle = self.loop.call_later(seconds, self._look)
 
     def _look(self) -> None:
-        now = self.now()
+        now = time.monotonic()
         # A reader who is busy elsewhere has all the time of the next read.
         over = (now if self.task is None else self.start) + self._clocks.limit
         if over > now:

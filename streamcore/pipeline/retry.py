@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from streamcore.completion import Completion
 from streamcore.errors import ConfigError, MalformedStream, ProviderError, StreamcoreError, StreamError
+from streamcore.pipeline.structured import corrected
 from streamcore.provider import Provider, get_provider
 from streamcore.request import Request
 
@@ -54,10 +56,17 @@ class Retries:
     """Count the tries; before the first content only, unless the caller wants interrupted answers begun again."""
 
     def __init__(
-        self, first: Target, fallback: Sequence[Fallback], max_retries: int, on_interrupt: OnInterrupt
+        self,
+        first: Target,
+        fallback: Sequence[Fallback],
+        max_retries: int,
+        on_interrupt: OnInterrupt,
+        retries: int = 0,
     ) -> None:
         if isinstance(max_retries, bool) or max_retries < 0:
             raise ConfigError(f"max_retries is how often to try again, 0 or more; not {max_retries!r}")
+        if isinstance(retries, bool) or retries < 0:
+            raise ConfigError(f"retries is how often to ask for an answer that fits, 0 or more; not {retries!r}")
         if on_interrupt not in ("raise", "restart"):
             raise ConfigError(f"on_interrupt is 'raise' or 'restart', not {on_interrupt!r}")
         self.target = first
@@ -65,6 +74,19 @@ class Retries:
         self._max = max_retries
         self._left = max_retries
         self._on_interrupt = on_interrupt
+        self._answers_left = retries
+
+    def next_answer(self, answer: Completion, errors: Sequence[Mapping[str, Any]], left: float) -> float | None:
+        """Return the seconds to wait before `target` is asked to mend its answer, None to give up.
+
+        Without `errors` there is nothing to mend: the model refused, or the answer was cut.
+        """
+        if not errors or self._answers_left <= 0 or left <= 0:
+            return None
+        self._answers_left -= 1
+        self._left = self._max
+        self.target = replace(self.target, request=corrected(self.target.request, answer, errors))
+        return 0.0
 
     def next_pause(self, error: StreamcoreError, *, content: bool, left: float) -> float | None:
         """Return the seconds to wait before `target` is asked (perhaps another now), None to give up.

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import time
 from asyncio import CancelledError, current_task
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
+from typing import Any
 
 import anyio
 
 from streamcore.chunk import CONTENT_KINDS, Chunk
 from streamcore.closing import unregistered
-from streamcore.completion import Attempt, Fold
-from streamcore.errors import ProviderError, StreamcoreError, StreamInterrupted
+from streamcore.completion import Attempt, Completion, Fold
+from streamcore.errors import OutputValidationError, ProviderError, StreamcoreError, StreamInterrupted
+from streamcore.pipeline.adapt import adapted
 from streamcore.pipeline.clocks import Clocks, alarm, timed
 from streamcore.pipeline.retry import Retries, Target
-from streamcore.pipeline.temperature import with_temperature
+from streamcore.pipeline.structured import UNFINISHED, Output
 
 log = logging.getLogger("streamcore")
 
@@ -27,8 +30,12 @@ class Run:
     error has `partial` and, where it is the vendor's, whom it came from and all attempts.
     """
 
-    def __init__(self, retries: Retries, clocks: Clocks) -> None:
+    def __init__(self, retries: Retries, clocks: Clocks, output: Output | None = None) -> None:
         self.fold = Fold()
+        self.output = output
+        self.document = ""
+        """The JSON of the answer, once it was found to fit."""
+        self.parsed: Any = None
         self.attempts: tuple[Attempt, ...] = ()
         self._retries = retries
         self._clocks = clocks
@@ -44,25 +51,28 @@ class Run:
 
     async def chunks(self) -> AsyncGenerator[list[Chunk]]:
         """Yield the chunks of every read, of as many attempts as it takes."""
-        clocks, bell = self._clocks, alarm(self._clocks)
+        clocks, bell, fold = self._clocks, alarm(self._clocks), self.fold
+        now, loop = time.monotonic, None if bell is None else bell.loop
         if bell is not None:
             clocks.interrupt = bell.ring
         try:
+            schema = None if self.output is None else self.output.schema
             while True:
                 target = self._retries.target
-                source = with_temperature(target.provider, target.request)
+                source = adapted(target.provider, target.request, schema)
                 reads = timed(source, clocks, self._came) if bell is None else source
                 try:
                     async with aclosing(reads):
                         reading: Awaitable[list[Chunk]] = unregistered(reads.__anext__)
                         if bell is not None:
                             bell.limit_changed()
+                        keep_text, flowing = fold.texts.append, False
                         while True:
-                            # Every token passes here, so the alarm is worked by hand: a generator around the reads,
-                            # or a method for each of these lines, would cost as much as all of it does.
+                            # Every token passes here, so alarm and fold are worked by hand: a generator around the
+                            # reads, or a method for each of these lines, would cost as much as all of it does.
                             if bell is not None:
-                                bell.start = bell.now()
-                                bell.task = current_task(bell.loop)
+                                bell.start = now()
+                                bell.task = current_task(loop)
                             try:
                                 chunks = await reading
                             except StopAsyncIteration:
@@ -75,10 +85,15 @@ class Run:
                                 raise clocks.ran_out(self._came()) from None
                             if bell is not None:
                                 bell.task = None
-                                if clocks.limit != clocks.flow or not chunks or chunks[0].kind not in CONTENT_KINDS:
-                                    clocks.read(chunks, bell.now() - bell.start)
+                            if flowing and len(chunks) == 1 and chunks[0].kind == "text" and not chunks[0].choice:
+                                keep_text(chunks[0].text)
+                            else:
+                                fold.add(chunks)
+                                keep_text = fold.texts.append
+                                if bell is not None and not (flowing and chunks and chunks[0].kind in CONTENT_KINDS):
+                                    clocks.read(chunks, now() - bell.start)
                                     bell.limit_changed()
-                            self.fold.add(chunks)
+                                    flowing = clocks.limit == clocks.flow
                             yield chunks
                             if clocks.stopped:
                                 break
@@ -106,16 +121,28 @@ class Run:
                 f"the stream of provider {target.provider.name!r} ended without its terminal mark; "
                 "what arrived is in .partial"
             )
+        if self.output is not None and self.output.load is not None and not self._clocks.stopped:
+            answer = self.fold.completion(complete=True)
+            if answer.finish_reason not in UNFINISHED:
+                self.document, self.parsed = self.output.find(answer)
         self._note(target, None)
 
     def _next_pause(self, target: Target, error: StreamcoreError) -> float:
         """Return how long to wait before the next attempt, or raise the error, which is then the last."""
         self._note(target, error)
-        pause = self._retries.next_pause(error, content=self.fold.has_content, left=self._clocks.left)
+        if isinstance(error, OutputValidationError):
+            pause = self._retries.next_answer(self.fold.completion(complete=True), error.errors, self._clocks.left)
+        else:
+            pause = self._retries.next_pause(error, content=self.fold.has_content, left=self._clocks.left)
         if pause is None:
             self._finish(error)
             raise error
-        log.info("trying again in %.1f s after %s", pause, error)
+        # What does not fit its schema is told by the error's text, and answers are not for logs.
+        log.info(
+            "trying again in %.1f s after %s",
+            pause,
+            type(error).__name__ if isinstance(error, OutputValidationError) else error,
+        )
         return pause
 
     def _came(self) -> str:
@@ -131,15 +158,20 @@ class Run:
 
     def _note(self, target: Target, error: StreamcoreError | None) -> None:
         """Write an attempt down."""
-        model = self.fold.completion(complete=False).model or target.request.model
+        answer = self.fold.completion(complete=False)
+        model = answer.model or target.request.model
         if isinstance(error, ProviderError):
             error.provider = error.provider or target.provider.name
             error.model = error.model or model
             model = model or error.model
         said = None if error is None else f"{type(error).__name__}: {error}"
-        self.attempts = (*self.attempts, Attempt(target.provider.name, model, said))
+        self.attempts = (*self.attempts, Attempt(target.provider.name, model, said, answer.usage))
 
     def _finish(self, error: StreamcoreError) -> None:
         if isinstance(error, ProviderError):
             error.attempts = self.attempts
-        error.partial = self.fold.completion(complete=False, attempts=self.attempts)
+        error.partial = self.completion(complete=isinstance(error, OutputValidationError))
+
+    def completion(self, *, complete: bool) -> Completion:
+        """Return what has come so far, with the attempts and, at the end, the value."""
+        return self.fold.completion(complete=complete, attempts=self.attempts, parsed=self.parsed)

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from streamcore.testing.example import example
+
 _TOKEN = re.compile(r"\s*\w{1,5}|\s*[^\w\s]|\s+")
 
 
@@ -78,50 +80,3 @@ def plausible(asked: Asked) -> Answer:
         "same decoder as a vendor's, so what you see is how a real one arrives: word by word, with nothing lost.",
         model=asked.model,
     )
-
-
-def example(schema: Mapping[str, Any], name: str = "value") -> Any:
-    """Return a value that fits a JSON Schema, as far as `type`, `enum`, limits and nesting go."""
-    for key in ("const", "default"):
-        if key in schema:
-            return schema[key]
-    for key in ("enum", "examples"):
-        if schema.get(key):
-            return schema[key][0]
-    for key in ("anyOf", "oneOf", "allOf"):
-        if schema.get(key):
-            return example(schema[key][0], name)
-    return _of_type(schema, name)
-
-
-def _of_type(schema: Mapping[str, Any], name: str) -> Any:
-    kind: Any = schema.get("type", "object" if "properties" in schema else "string")
-    match cast("list[str]", kind)[0] if isinstance(kind, list) else str(kind):
-        case "object":
-            properties = cast("Mapping[str, Mapping[str, Any]]", schema.get("properties", {}))
-            return {key: example(inner, key) for key, inner in properties.items()}
-        case "array":
-            return [example(schema.get("items", {}), name)] * max(1, int(schema.get("minItems", 1)))
-        case "integer":
-            return int(_within(schema, 1))
-        case "number":
-            return _within(schema, 0.5)
-        case "boolean":
-            return True
-        case "null":
-            return None
-        case _:
-            text = f"a {name.replace('_', ' ')}"
-            return text.ljust(int(schema.get("minLength", 0)), ".")[: int(schema.get("maxLength", 1000))]
-
-
-def _within(schema: Mapping[str, Any], wanted: float) -> float:
-    low = schema.get("minimum", schema.get("exclusiveMinimum"))
-    high = schema.get("maximum", schema.get("exclusiveMaximum"))
-    if "exclusiveMinimum" in schema and "minimum" not in schema:
-        low = schema["exclusiveMinimum"] + (1 if schema.get("type") == "integer" else 0.001)
-    if low is not None and wanted < low:
-        return float(low)
-    if high is not None and wanted > high:
-        return float(high)
-    return wanted

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from typing import ClassVar
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, ClassVar
 
 import anyio
 
@@ -62,6 +62,10 @@ class DemoProvider:
                 await anyio.sleep_until(due)
             yield decoder.feed(data)
         decoder.close()
+
+    def takes_schema(self, schema: Mapping[str, Any]) -> bool:
+        """True: answers are made to fit."""
+        return True
 
     async def aclose(self) -> None:
         """Do nothing: nothing is held."""

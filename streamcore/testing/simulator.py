@@ -256,7 +256,7 @@ class _Connection(asyncio.Protocol):
         self._next_request()
 
     def _write(self, data: bytes | None) -> None:
-        if self._transport is not None and data:
+        if self._transport is not None and data and not self._transport.is_closing():
             self._transport.write(data)
 
     def _next_request(self) -> None:

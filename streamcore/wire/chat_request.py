@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamcore.request import Image, Message, Request, Text, Tool
-from streamcore.wire.lenient import is_array, is_object, items, mapping
+from streamcore.wire.closed_schema import closed_schema
 
 WIRE = "openai-chat"
 
@@ -73,26 +73,13 @@ def chat_tool_choice(choice: str, required: str = "required") -> str | dict[str,
 
 
 def chat_response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `response_format` for an answer that must fit a JSON Schema."""
+    """Return `response_format` for an answer that must fit a JSON Schema; strict where the schema has a closed form."""
     name = str(schema.get("title") or "answer")
+    closed = closed_schema(schema)
     return {
         "type": "json_schema",
-        "json_schema": {"name": _identifier(name), "schema": dict(schema), "strict": is_strict(schema)},
+        "json_schema": {"name": _identifier(name), "schema": closed or dict(schema), "strict": closed is not None},
     }
-
-
-def is_strict(schema: Any) -> bool:
-    """True if every object in the schema closes itself and requires all it lists, as OpenAI's strict mode demands."""
-    if is_array(schema):
-        return all(map(is_strict, schema))
-    if not is_object(schema):
-        return True
-    fields = schema
-    if fields.get("type") == "object" or "properties" in fields:
-        closed = fields.get("additionalProperties") is False
-        if not closed or set(items(fields.get("required"))) != set(mapping(fields.get("properties"))):
-            return False
-    return all(map(is_strict, fields.values()))
 
 
 def _identifier(name: str) -> str:

@@ -1,0 +1,135 @@
+"""Write a JSON Schema in the narrower form to which vendors hold answers: closed objects, few keywords."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from streamcore.wire.lenient import is_array, is_object, items, mapping
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaDialect:
+    """Say which schemas a vendor takes. What fits the closed form of a schema fits the schema, but for `dropped`."""
+
+    require_all: bool
+    """Every property must be required."""
+    keywords: frozenset[str]
+    """The constraints that it knows, beside types, enums, references and unions; others are told in words."""
+    formats: frozenset[str]
+    """The values of `format` that it knows."""
+
+
+FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
+_NUMBERS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})
+
+# OpenAI's strict mode, which others imitate: "Supported schemas" in its guide to structured outputs.
+STRICT = SchemaDialect(True, _NUMBERS | {"pattern", "minItems", "maxItems"}, FORMATS)
+
+
+class _OpenError(ValueError):
+    """The schema leaves something open, and no closed form says the same."""
+
+
+def closed_schema(schema: Json, dialect: SchemaDialect = STRICT) -> dict[str, Any] | None:
+    """Return the closed form of a schema; None if it has none: its root is no object, or it leaves something open.
+
+    A mapping with any keys, a value of any type or a tuple is such a thing. Default values are left out, since
+    everything is required; an optional property is asked for, too.
+    """
+    root = schema
+    seen: set[str] = set()
+    try:
+        while "$ref" in root and root["$ref"] not in seen:
+            seen.add(root["$ref"])
+            root = {**_resolve(root["$ref"], schema), **{key: root[key] for key in root if key == "$defs"}}
+        if root.get("type") != "object" or "properties" not in root:
+            return None
+        closed = _close(root, schema, dialect, ())
+        if "$defs" in schema:
+            closed["$defs"] = {
+                name: _close(inner, schema, dialect, (f"#/$defs/{name}",)) for name, inner in schema["$defs"].items()
+            }
+    except (_OpenError, RecursionError):
+        return None
+    return closed
+
+
+def _close(schema: Any, root: Json, dialect: SchemaDialect, within: tuple[str, ...]) -> dict[str, Any]:
+    if not is_object(schema):
+        raise _OpenError(schema)
+    if "$ref" in schema:
+        ref = schema["$ref"]
+        beside = {key: value for key, value in schema.items() if key not in ("$ref", "default", "$defs")}
+        if not beside or ref in within:  # a reference stands alone
+            _resolve(ref, root)
+            return {"$ref": ref}
+        return _close({**_resolve(ref, root), **beside}, root, dialect, (*within, ref))
+    kept: dict[str, Any] = {key: schema[key] for key in ("title", "description", "enum", "const") if key in schema}
+    told: dict[str, Any] = {}
+    for key, value in schema.items():
+        match key:
+            case "title" | "description" | "enum" | "const" | "default" | "examples" | "discriminator":
+                pass
+            case "$defs" | "$schema" | "$id" | "required" | "additionalProperties" | "properties":
+                pass
+            case "type":
+                kept["type"] = value
+            case "items":
+                kept["items"] = _close(value, root, dialect, within)
+            case "anyOf" | "oneOf":
+                kept["anyOf"] = [_close(one, root, dialect, within) for one in items(value)]
+            case "allOf" if len(items(value)) == 1:
+                kept = {**_close(items(value)[0], root, dialect, within), **kept}
+            case "format" if value in dialect.formats:
+                kept["format"] = value
+            case "pattern" if "pattern" in dialect.keywords and "(?" not in value:  # no looking around
+                kept["pattern"] = value
+            case "format" | "pattern":
+                told[key] = value
+            case "minLength" | "maxLength" | "minItems" | "maxItems" | "uniqueItems" | "multipleOf":
+                (kept if key in dialect.keywords else told)[key] = value
+            case "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum":
+                (kept if key in dialect.keywords else told)[key] = value
+            case _:
+                raise _OpenError(key)
+    if not {"type", "enum", "const", "anyOf", "$ref"} & kept.keys():
+        raise _OpenError("a value of any type")
+    return _with_properties(schema, _with_words(kept, told), root, dialect, within)
+
+
+def _with_properties(
+    schema: Json, kept: dict[str, Any], root: Json, dialect: SchemaDialect, within: tuple[str, ...]
+) -> dict[str, Any]:
+    types = schema.get("type")
+    if "array" in (types if is_array(types) else [types]) and "items" not in kept:
+        raise _OpenError("items of any type")
+    if "object" not in (types if is_array(types) else [types]):
+        return kept
+    if schema.get("additionalProperties", False) is not False or "properties" not in schema:
+        raise _OpenError("a mapping with any keys")
+    properties = mapping(schema["properties"])
+    kept["properties"] = {name: _close(inner, root, dialect, within) for name, inner in properties.items()}
+    kept["required"] = list(properties) if dialect.require_all else items(schema.get("required"))
+    kept["additionalProperties"] = False
+    return kept
+
+
+def _with_words(kept: dict[str, Any], told: Json) -> dict[str, Any]:
+    """Say the constraints that the vendor does not know in the description: the model may keep to them."""
+    if told:
+        words = ", ".join(f"{key}: {value}" for key, value in told.items())
+        kept["description"] = f"{kept['description']} ({words})" if "description" in kept else words
+    return kept
+
+
+def _resolve(ref: str, root: Json) -> Json:
+    found: Any = root
+    for key in ref.removeprefix("#/").split("/"):
+        found = found.get(key) if is_object(found) else None
+    if not ref.startswith("#/$defs/") or not is_object(found):
+        raise _OpenError(ref)
+    return found

@@ -1,0 +1,406 @@
+"""Run thousands of random streams, many at once, and check after each that nothing was lost and nothing left open.
+
+    python -W error tests/stress.py [--streams 10000] [--seed N] [--backend asyncio|trio]
+
+Half of them come through the vendors' SDKs from a simulator over sockets, half from a script in memory that can also
+fail, stall and overload. Readers read to the end, break off, raise, are cancelled, stop, dawdle, or just drop the
+stream; smoothing is on or off. A failure prints the seed and number of its stream, which make it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import random
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from streamcore import (
+    Chunk,
+    Message,
+    OverloadedError,
+    Request,
+    ServerError,
+    Stream,
+    StreamError,
+    StreamInterrupted,
+    StreamTimeout,
+    get_provider,
+    stream_request,
+)
+from streamcore.closing import held_here
+from streamcore.pipeline import retry
+from streamcore.provider import Provider
+from streamcore.testing import Answer, Simulator
+from streamcore.testing.answers import Asked
+
+AT_ONCE = 50
+ROUND = 500
+VENDORS = {
+    "asyncio": ("anthropic", "openai", "openai-responses", "mistral"),
+    "trio": ("anthropic", "openai", "openai-responses"),
+}
+PIECES = (
+    "a",
+    " word",
+    "\n",
+    "\r\n",
+    "  ",
+    "你好",
+    "👩\u200d🔬",
+    "é",
+    "🇨🇭",
+    "data: x",
+    "[DONE]",
+    "a long piece of text, ",
+)
+HANG = 1.0
+"""Seconds after which a source that hangs is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One stream: what the source does and what its reader does."""
+
+    seed: str
+    source: str
+    tokens: list[str]
+    ending: str  # mark, cut, error, hang
+    end_at: int
+    first_fails: bool
+    reader: str  # all, break, break_bare, raise, cancel, stop, drop
+    read: int
+    slow: bool
+    door: str  # chunks, text, collect
+    options: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, seed: str, backend: str) -> Plan:
+        """Return the plan that a seed stands for."""
+        rng = random.Random(seed)
+        tokens = [rng.choice(PIECES) for _ in range(rng.choice((0, 1, 3, 20, 60)))]
+        memory = rng.random() < 0.5
+        return cls(
+            seed=seed,
+            source="memory" if memory else rng.choice(VENDORS[backend]),
+            tokens=tokens,
+            ending=rng.choice(("mark", "mark", "cut", "error", "hang") if memory else ("mark", "mark", "cut")),
+            end_at=rng.randint(0, len(tokens)),
+            first_fails=memory and rng.random() < 0.2,
+            reader=rng.choice(("all", "all", "break", "break_bare", "raise", "cancel", "stop", "drop")),
+            read=rng.randint(0, 10),
+            slow=rng.random() < 0.2,
+            door=rng.choice(("chunks", "text", "collect")),
+            options=rng.choice(
+                (
+                    None,
+                    None,
+                    {"buffer_size": rng.randint(0, 30)},
+                    {"buffer_size": rng.randint(0, 30), "emit_interval": rng.choice((0, 2, 20)), "boundary": "word"},
+                    {"emit_interval": 1, "boundary": "line", "first": "buffered"},
+                )
+            ),
+        )
+
+    @property
+    def sent(self) -> str:
+        """The text that the source really sends."""
+        return "".join(self.tokens if self.ending == "mark" else self.tokens[: self.end_at])
+
+
+class Script:
+    """A provider that does what a plan says, from memory."""
+
+    name = "script"
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._asked = 0
+        self.open = 0
+
+    async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
+        """Stream the plan's tokens, a few in each read."""
+        plan, self._asked = self._plan, self._asked + 1
+        rng = random.Random(plan.seed + "reads")
+        self.open += 1
+        try:
+            await anyio.lowlevel.checkpoint()
+            if plan.first_fails and self._asked == 1:
+                raise OverloadedError("busy")
+            chunks = [Chunk("text", token) for token in plan.tokens]
+            if plan.ending != "mark":
+                del chunks[plan.end_at :]
+            while chunks:
+                size = rng.choice((0, 1, 1, 1, 5))
+                yield chunks[:size]
+                del chunks[:size]
+                if rng.random() < 0.3:
+                    await anyio.sleep(rng.choice((0, 0, 0.001)))
+            if plan.ending == "error":
+                raise ServerError("broken", retryable=False)
+            if plan.ending == "hang":
+                await anyio.sleep_forever()
+            if plan.ending == "mark":
+                yield [Chunk("finish", finish_reason="stop", raw_finish_reason="stop")]
+        finally:
+            try:
+                with anyio.CancelScope(shield=True):
+                    await anyio.lowlevel.checkpoint()  # as closing a socket takes a turn
+            finally:
+                self.open -= 1
+
+    async def aclose(self) -> None:
+        """Hold nothing."""
+
+
+def answer(asked: Asked) -> Answer:
+    """Return what the simulator says to the stream whose seed it was sent; a cut counts events of content."""
+    plan = Plan.of(asked.text, asked.model)
+    return Answer(plan.tokens, model=asked.model, cut=None if plan.ending == "mark" else plan.end_at)
+
+
+class Failed(AssertionError):  # noqa: N818
+    """A stream did not do what it promises."""
+
+
+async def run_one(plan: Plan, backend: str, simulator: Simulator) -> None:
+    """Run one stream as planned and check what came of it."""
+    script = Script(plan)
+    provider: Provider = (
+        script
+        if plan.source == "memory"
+        else get_provider(plan.source, api_key="sk-stress", base_url=simulator.base_url(plan.source), model=backend)
+    )
+    stream = stream_request(
+        Request([Message("user", plan.seed)]),
+        provider=provider,
+        stream_options=plan.options,
+        timeouts={"stall": HANG, "first_token": HANG} if plan.ending == "hang" else {"stall": 60, "first_token": 60},
+        max_retries=1 if plan.first_fails else 0,
+    )
+    seen: list[str] = []
+    error: Exception | None = None
+    try:
+        await _READERS[plan.reader](plan, stream, seen)
+    except (StreamError, ServerError, ZeroDivisionError) as raised:
+        error = raised
+    partial, read = stream.partial, "".join(seen)
+    _check(plan, stream, read, error)
+    del stream
+    for _ in range(50):
+        if not script.open:
+            break
+        await anyio.lowlevel.checkpoint()
+    if script.open:
+        raise Failed("the source is still open")
+    if not plan.sent.startswith(partial.text):
+        raise Failed(f"partial {partial.text!r} is no beginning of {plan.sent!r}")
+
+
+def _check(plan: Plan, stream: Stream, read: str, error: Exception | None) -> None:
+    partial = stream.partial
+    if not partial.text.startswith(read):
+        raise Failed(f"read {read!r}, but partial has {partial.text!r}")
+    if partial.complete and (plan.ending != "mark" or partial.text != plan.sent):
+        raise Failed(f"a stream that ended in {plan.ending} looks complete, with {partial.text!r}")
+    if plan.reader != "all":
+        return
+    if read != plan.sent or partial.text != plan.sent:
+        raise Failed(f"read {read!r} and kept {partial.text!r} of {plan.sent!r}")
+    expected = {"mark": type(None), "cut": StreamInterrupted, "error": ServerError, "hang": StreamTimeout}[plan.ending]
+    if type(error) is not expected:
+        raise Failed(f"ended in {error!r}, not in {expected.__name__}")
+
+
+async def _pieces(plan: Plan, stream: Stream) -> AsyncGenerator[str]:
+    """Yield the text of the stream through the plan's door."""
+    if plan.door == "collect":
+        try:
+            yield (await stream.collect()).text
+        except (StreamError, ServerError) as error:
+            yield error.partial.text if error.partial else ""
+            raise
+        return
+    if plan.door == "text":
+        async for text in stream.text():
+            yield text
+        return
+    async for chunk in stream:
+        yield chunk.text
+
+
+async def _read(plan: Plan, stream: Stream, seen: list[str], most: int | None = None) -> None:
+    async with contextlib.aclosing(_pieces(plan, stream)) as pieces:
+        if most == 0:
+            return
+        async for text in pieces:
+            seen.append(text)
+            if plan.slow:
+                await anyio.sleep(0.001)
+            if len(seen) == most:
+                return
+
+
+async def _read_all(plan: Plan, stream: Stream, seen: list[str]) -> None:
+    await _read(plan, stream, seen)
+
+
+async def _break(plan: Plan, stream: Stream, seen: list[str]) -> None:
+    async with stream:
+        await _read(plan, stream, seen, plan.read)
+
+
+async def _break_bare(plan: Plan, stream: Stream, seen: list[str]) -> None:
+    await _read(plan, stream, seen, plan.read)
+
+
+async def _raise(plan: Plan, stream: Stream, seen: list[str]) -> None:
+    async with stream:
+        await _read(plan, stream, seen, plan.read)
+        raise ZeroDivisionError
+
+
+async def _cancel(plan: Plan, stream: Stream, seen: list[str]) -> None:
+    with anyio.move_on_after(plan.read / 1000):
+        await _read(plan, stream, seen)
+
+
+async def _stop(plan: Plan, stream: Stream, seen: list[str]) -> None:
+    async with anyio.create_task_group() as tasks:
+
+        async def stop() -> None:
+            await anyio.sleep(plan.read / 1000)
+            stream.stop()
+
+        tasks.start_soon(stop)
+        with contextlib.suppress(StreamError, ServerError):  # it may have ended before
+            await _read(plan, stream, seen)
+
+
+async def _drop(plan: Plan, stream: Stream, seen: list[str]) -> None:
+    for _ in range(plan.read):
+        chunk = await anext(stream, None)
+        if chunk is None:
+            break
+        seen.append(chunk.text)
+
+
+_READERS = {
+    "all": _read_all,
+    "break": _break,
+    "break_bare": _break_bare,
+    "raise": _raise,
+    "cancel": _cancel,
+    "stop": _stop,
+    "drop": _drop,
+}
+
+
+async def run_many(streams: int, seed: int, backend: str, tell: Callable[[str], object] = print) -> None:
+    """Run that many streams; after each round nothing may be open, and no more objects than after an earlier one.
+
+    Raises:
+        Failed: with the seed of the stream.
+    """
+    sizes: list[int] = []
+    before = _tasks()
+    with _listening(backend) as noise, Simulator(answer) as simulator:
+        limiter = anyio.CapacityLimiter(AT_ONCE)
+        for begin in range(0, streams, ROUND):
+            async with anyio.create_task_group() as tasks:
+                for number in range(begin, min(begin + ROUND, streams)):
+                    tasks.start_soon(_limited, limiter, f"{seed}/{number}", backend, simulator)
+            await _settle(simulator, before)
+            sizes.append(_objects())
+            simulator.requests.clear()
+            tell(f"{min(begin + ROUND, streams)} streams, {sizes[-1]} objects")
+            if noise:
+                raise Failed(f"seed {seed}: the loop complained: {noise}")
+    if len(sizes) > 2 and sizes[-1] > sizes[1] * 1.02:
+        raise Failed(f"seed {seed}: memory grows: {sizes}")
+
+
+async def _limited(limiter: anyio.CapacityLimiter, seed: str, backend: str, simulator: Simulator) -> None:
+    async with limiter:
+        plan = Plan.of(seed, backend)
+        try:
+            with anyio.fail_after(60):
+                await run_one(plan, backend, simulator)
+        except Exception as error:
+            raise Failed(f"seed {seed}: {plan}: {error!r}") from error
+
+
+async def _settle(simulator: Simulator, tasks: int) -> None:
+    """Wait until the simulator has seen every connection close that was given up, and no more tasks run than before."""
+    held = held_here()
+    gc.collect()  # an error that was caught may hold its stream in a cycle
+    with anyio.move_on_after(10):
+        while simulator.open or (held is not None and held.streams):  # noqa: ASYNC110  another thread's facts
+            await anyio.sleep(0.001)
+        while _tasks() > tasks:  # noqa: ASYNC110
+            await anyio.sleep(0.001)
+        return
+    raise Failed(f"open: {simulator.open} answers, {held and held.streams} streams, {_tasks()} tasks")
+
+
+def _tasks() -> int:
+    """Count the tasks of the running loop, system tasks included."""
+    trio = sys.modules.get("trio")
+    if trio is None or not trio.lowlevel.in_trio_task():
+        return len(asyncio.all_tasks())
+    waiting, count = [trio.lowlevel.current_root_task()], 0
+    while waiting:
+        task = waiting.pop()
+        count += 1
+        waiting += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    return count
+
+
+def _objects() -> int:
+    gc.collect()
+    return len(gc.get_objects())
+
+
+@contextlib.contextmanager
+def _listening(backend: str) -> Generator[list[str]]:
+    """Gather whatever would have been written to stderr behind everybody's back; let retries come at once."""
+    noise: list[str] = []
+    hook, pause = sys.unraisablehook, retry.FIRST_PAUSE
+    sys.unraisablehook = lambda unraisable: noise.append(f"{unraisable.err_msg}: {unraisable.exc_value!r}")
+    retry.FIRST_PAUSE = 0.0
+    if backend == "asyncio":
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(str(context)))
+    try:
+        yield noise
+    finally:
+        sys.unraisablehook, retry.FIRST_PAUSE = hook, pause
+
+
+def main() -> None:
+    """Run on one backend or both; the first failure ends it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--streams", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    parser.add_argument("--backend", choices=list(VENDORS))
+    options = parser.parse_args()
+    backends = [options.backend] if options.backend else list(VENDORS)
+    for backend in backends:
+        start = time.monotonic()
+        print(f"{backend}: {options.streams // len(backends)} streams, seed {options.seed}")
+        anyio.run(run_many, options.streams // len(backends), options.seed, backend, backend=backend)
+        print(f"{backend}: all as promised, in {time.monotonic() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
