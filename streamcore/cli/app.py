@@ -8,6 +8,7 @@ from streamcore import __version__
 from streamcore.cli.check import check
 from streamcore.cli.prompt import prompt
 from streamcore.cli.providers import providers
+from streamcore.cli.run import run
 
 app = typer.Typer(
     name="streamcore",
@@ -34,3 +35,4 @@ def options(
 app.command()(check)
 app.command()(prompt)
 app.command()(providers)
+app.command()(run)
