@@ -134,6 +134,23 @@ async def test_a_finished_stream_stays_finished(tmp_path: Path, vendor: Simulato
     assert await collect(stream) == []
 
 
+async def test_a_run_has_one_reader(tmp_path: Path, vendor: Simulator) -> None:
+    stream = stream_graph_with_tokens(write_graph(tmp_path, f"    {SHAPES['one']}\n", p="p"))
+    vendor.decide = lambda asked: Answer.of("word " * 20)
+    vendor.rate = 400
+    events: list[Any] = []
+
+    async def read() -> None:
+        events.extend(await collect(stream))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read)
+        await eventually(lambda: vendor.open, "the first reader waits")
+        with pytest.raises(ConfigError, match="a run has one reader"):
+            await collect(stream)
+    assert ran(events) == ["a"]
+
+
 ENDINGS = """
 import asyncio, sys
 from functools import partial
@@ -149,32 +166,30 @@ async def main(path):
             break
     print("left")
 
-backend, path = sys.argv[1:]
-if backend == "asyncio":
-    asyncio.run(main(path))
-    asyncio.run(main(path))
-else:
-    import trio
-    trio.run(main, path)
-    trio.run(main, path)
+backend, *paths = sys.argv[1:]
+for path in [*paths, paths[0]]:
+    if backend == "asyncio":
+        asyncio.run(main(path))
+    else:
+        import trio
+        trio.run(main, path)
 """
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("shape", SHAPES)
-def test_a_loop_that_ends_closes_a_run_in_silence(tmp_path: Path, vendor: Simulator, backend: str, shape: str) -> None:
-    path = write_graph(tmp_path, f"    {SHAPES[shape]}\n", p="p")
+def test_a_loop_that_ends_closes_a_run_in_silence(tmp_path: Path, vendor: Simulator, backend: str) -> None:
+    paths = [write_graph(tmp_path / name, f"    {shape}\n", p="p") for name, shape in SHAPES.items()]
     vendor.decide = lambda asked: Answer.of("word " * 5000)
     vendor.rate = 1000
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", ENDINGS, backend, str(path)],
+        [sys.executable, "-W", "error", "-c", ENDINGS, backend, *map(str, paths)],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert done.stderr == ""
-    assert done.stdout == "left\nleft\n"
+    assert done.stdout == "left\n" * 6
     wait_until(lambda: vendor.open == 0, "every response was closed")
 
 
@@ -400,3 +415,8 @@ def test_two_loops_in_one_process(tmp_path: Path, vendor: Simulator) -> None:
     for _ in range(2):
         events = asyncio.run(collect(stream_graph_with_tokens(path)))
         assert sorted(ran(events)) == ["a", "b"]
+
+
+async def test_what_is_no_graph() -> None:
+    with pytest.raises(ConfigError, match=r"what load_graph\(\) returns; got a dict"):
+        await collect(stream_graph_with_tokens({}))  # type: ignore[arg-type]

@@ -291,6 +291,8 @@ async def test_a_map_keeps_the_order_of_its_items(tmp_path: Path, vendor: Simula
     events = await collect(stream_graph_with_tokens(path, {"words": list(range(20))}, {"include_metadata": True}))
     assert output(events, "each") == {"all": [{"said": "x " * (20 - n) + str(n), "_map_index": n} for n in range(20)]}
     assert ran(events) == ["each"]
+    done = next(event for event in events if event["type"] == "node_complete")["metadata"]
+    assert done["usage"].output_tokens >= sum(20 - n for n in range(20))
     said: dict[int, str] = {}
     for event in events:
         if event["type"] == "token":
@@ -535,6 +537,19 @@ async def test_an_error_of_the_vendor_is_the_cause(tmp_path: Path, monkeypatch: 
 async def test_a_config_that_cannot_be(tmp_path: Path, config: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigError, match=says.replace("?", r"\?")):
         await collect(stream_graph_with_tokens(write_graph(tmp_path, LOOP), None, config))
+
+
+async def test_what_else_langgraph_configs_hold_is_no_matter(tmp_path: Path) -> None:
+    config = {"configurable": {"thread_id": "t", "user": "x", "checkpoint_ns": ""}, "recursion_limit": 5, "tags": []}
+    assert ran(await collect(stream_graph_with_tokens(write_graph(tmp_path, LOOP), None, config)))
+
+
+async def test_whoever_is_told_may_change_what_they_are_told(tmp_path: Path) -> None:
+    async for event in stream_graph_with_tokens(write_graph(tmp_path, LOOP)):
+        if event["type"] == "node_complete":
+            event["output"]["seen"].append("mine")
+    assert event["type"] == "graph_complete"
+    assert event["state"]["seen"] == [0, 1, 2]
 
 
 async def test_a_state_that_is_no_data(tmp_path: Path) -> None:

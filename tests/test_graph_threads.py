@@ -329,7 +329,6 @@ print(json.dumps(asyncio.run(main(sys.argv[1], json.loads(sys.argv[2])))))
 
 
 def test_an_interrupt_outlives_the_process(tmp_path: Path, vendor: Simulator) -> None:
-    pytest.importorskip("streamcore.checkpoints.sqlite")
     answers(vendor, SAID)
     path = write_graph(
         tmp_path, INTERVIEW + f"    checkpointer: {{type: sqlite, path: '{tmp_path}/t.db'}}\n", **PROMPTS

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from streamcore.closing import Held, held_open, unregistered
+from streamcore.errors import ConfigError
 from streamcore.graph.events import Event
 from streamcore.graph.load import Graph, load_graph
 
@@ -72,7 +73,11 @@ def stream_node_output(
 
 
 def _loaded(graph: Graph | str | Path) -> Graph:
-    return graph if isinstance(graph, Graph) else load_graph(graph)
+    if isinstance(graph, str | Path):
+        return load_graph(graph)
+    if isinstance(graph, Graph):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return graph
+    raise ConfigError(f"a graph is the path of its file, or what load_graph() returns; got a {type(graph).__name__}")
 
 
 class EventStream(Generic[T]):
@@ -105,6 +110,8 @@ class EventStream(Generic[T]):
             self._held.streams.add(self._source)
             return await unregistered(self._source.__anext__)
         except BaseException as error:
+            if getattr(self._source, "ag_running", False):
+                raise ConfigError("another task is reading this run; a run has one reader") from error
             self._ended = True
             if isinstance(error, Exception) and not isinstance(error, StopAsyncIteration):
                 self._error = error
