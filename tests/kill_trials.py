@@ -78,7 +78,7 @@ class Trials:
         self.stopped_at: dict[str, int] = {}
 
     def run(self, runs: int) -> None:
-        _share_imports(self._path)
+        _share_imports(self._path, self._store)
         began = time.monotonic()
         lines = len(self._worker("measured", None))
         whole = time.monotonic() - began
@@ -139,8 +139,9 @@ class Trials:
         return found
 
 
-def _share_imports(path: Path) -> None:
+def _share_imports(path: Path, store: Mapping[str, Any]) -> None:
     """Run the graph here once, so that forks find everything imported; leave no thread behind."""
+    open_checkpointer(store)
 
     async def run() -> None:
         async for _ in stream_graph_with_tokens(path):
