@@ -76,6 +76,25 @@ async def test_any_garbled_page_is_told(tmp_path: Path, how: str) -> None:
     assert [await judge(store, number) for number in range(len(THREADS))] == ["whole"] * len(THREADS)
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_thread_whose_name_is_garbled_does_not_vanish(tmp_path: Path) -> None:
+    """The name stands in the table and in its index; wherever it is spoilt, the thread is not taken for a new one."""
+    path = tmp_path / "threads.db"
+    store = SQLiteCheckpointer(path)
+    for thread in ("hay", "needle", "straw"):
+        await store.save(thread, {"n": 1}, 0)
+    sound = path.read_bytes()
+    places = [at for at in range(len(sound)) if sound.startswith(b"needle", at)]
+    assert len(places) == 2
+    for at in places:
+        path.write_bytes(sound[:at] + b"poodle" + sound[at + 6 :])
+        saved = await store.load("needle")
+        assert saved is not None
+        assert saved.data["n"] == 1
+        with pytest.raises(ThreadConflict):
+            await store.save("needle", {"n": 2}, 0)
+
+
 async def test_one_changed_letter_is_told(tmp_path: Path) -> None:
     """SQLite itself finds nothing wrong with it."""
     path = tmp_path / "threads.db"
