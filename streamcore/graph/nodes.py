@@ -258,11 +258,11 @@ async def _map(name: str, node: MapNode, state: State, context: Context) -> Asyn
 
 def _sum(usages: Sequence[Usage]) -> Usage:
     """Return what several answers used together; None where none of them says."""
-    counts = [field.name for field in fields(Usage) if field.name != "raw"]
-    told: dict[str, Any] = {
-        name: [count for usage in usages if (count := getattr(usage, name)) is not None] for name in counts
-    }
-    return Usage(**{name: sum(found) for name, found in told.items() if found})
+    found: dict[str, Any] = {}
+    for name in (field.name for field in fields(Usage) if field.name != "raw"):
+        counts = [count for usage in usages if (count := getattr(usage, name)) is not None]
+        found[name] = sum(counts) if counts else None
+    return Usage(**found)
 
 
 async def _interrupt(name: str, node: InterruptNode, state: State, context: Context) -> AsyncGenerator[NodeEvent]:

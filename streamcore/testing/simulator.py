@@ -18,6 +18,8 @@ import h11
 from streamcore.testing.answers import Answer, Asked, plausible
 from streamcore.testing.asked import asked_on
 from streamcore.testing.encode import Frame, frames
+from streamcore.testing.faults import Fault, find_fault
+from streamcore.testing.steps import Line, play
 
 Decide = Callable[[Asked], Answer]
 
@@ -49,13 +51,27 @@ class Simulator:
         answer: what to say: an `Answer`, a text, or a function of what was asked. By default something plausible.
         rate: tokens per second and stream; None sends as fast as the reader reads.
         port: 0 takes a free one.
+        fault: what goes wrong with every answer, by its name in `FAULTS`.
+
+    Raises:
+        ValueError: there is no such fault, or it lies in an address rather than in what a server says.
     """
 
-    def __init__(self, answer: Answer | str | Decide = plausible, *, rate: float | None = None, port: int = 0) -> None:
+    def __init__(
+        self,
+        answer: Answer | str | Decide = plausible,
+        *,
+        rate: float | None = None,
+        port: int = 0,
+        fault: Fault | str | None = None,
+    ) -> None:
         text = Answer.of(answer) if isinstance(answer, str) else answer
         self.decide: Decide = text if callable(text) else lambda asked: _with_model(text, asked)
         self.rate = rate
         self.port = port
+        self.fault = find_fault(fault) if isinstance(fault, str) else fault
+        if self.fault is not None and self.fault.place != "server":
+            raise ValueError(f"fault {self.fault.name!r} lies in the address; only a FaultServer can play it")
         self.requests: list[Recorded] = []
         self.connections = 0
         """How many TCP connections were accepted."""
@@ -212,7 +228,10 @@ class _Connection(asyncio.Protocol):
         answer = self._simulator.decide(asked_on(wire, body))
         self._simulator.open += 1
         try:
-            await self._stream(list(frames(wire, answer)))
+            if self._simulator.fault is not None and self._transport is not None:
+                await play(self._simulator.fault.steps(wire, answer), Line(self._transport, self._writable))
+            else:
+                await self._stream(list(frames(wire, answer)))
         except asyncio.CancelledError:
             self._simulator.abandoned += 1
             raise
