@@ -17,9 +17,9 @@ def main() -> None:
     if isinstance(out, io.TextIOWrapper):
         out.reconfigure(errors="replace")  # a terminal that cannot show a letter shows a question mark
     try:
-        from streamcore.cli.app import run
+        from streamcore.cli.app import start
 
-        run()
+        start()
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich"):
             raise

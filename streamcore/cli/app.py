@@ -13,9 +13,10 @@ from streamcore.cli.prompt import prompt
 from streamcore.cli.providers import providers
 from streamcore.cli.record import record
 from streamcore.cli.replay import replay
+from streamcore.cli.run import run
 from streamcore.cli.simulate import simulate
 
-COMMANDS = (init, prompt, check, providers, record, replay, simulate)
+COMMANDS = (init, prompt, run, check, providers, record, replay, simulate)
 """In the order of the help; a command's name is its function's."""
 
 app = typer.Typer(
@@ -47,7 +48,7 @@ for command in COMMANDS:
     app.command()(command)
 
 
-def run() -> None:
+def start() -> None:
     """Run the command that the arguments name."""
     try:
         app(prog_name="streamcore")  # also as `python -m streamcore.cli`
