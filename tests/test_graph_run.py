@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import sys
@@ -21,8 +22,9 @@ from streamcore import (
     stream_graph_with_tokens,
 )
 from streamcore.testing import Answer, Simulator
+from streamcore.testing.fault_server import FaultServer
 from tests.graphs import answers, collect, kinds, output, ran, text_of, write_graph
-from tests.support import KEY, RawServer, eventually, require
+from tests.support import KEY, eventually, require
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "yamlgraph" / "graphs"
 
@@ -516,10 +518,8 @@ async def test_order_of_provider_and_model(tmp_path: Path, vendor: Simulator, mo
 
 
 async def test_an_error_of_the_vendor_is_the_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    body = b'{"error": {"message": "no such key: %b"}}' % KEY.encode()
-    head = b"HTTP/1.1 401 Unauthorized\r\nconnection: close\r\ncontent-type: application/json\r\n"
-    with RawServer(head + b"content-length: %d\r\n\r\n" % len(body) + body) as server:
-        monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.port}/v1")
+    with FaultServer("wrong-key") as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url + "/v1")
         with pytest.raises(NodeError) as caught:
             await collect(stream_graph_with_tokens(write_graph(tmp_path, PIPELINE, **STEPS), {"topic": "tea"}))
     assert isinstance(caught.value.cause, AuthenticationError)
@@ -563,7 +563,7 @@ async def test_a_state_that_is_no_data(tmp_path: Path) -> None:
 
 async def test_what_is_missing_is_told_without_what_is_ours(tmp_path: Path) -> None:
     path = write_graph(tmp_path, PIPELINE, **STEPS)
-    with pytest.raises(PromptError, match="the variable 'topic' is missing; given were 'style'$"):
+    with pytest.raises(PromptError, match=r"the variable 'topic' is missing; given were 'style'$"):
         await collect(stream_graph_with_tokens(path, {"style": "x"}))
 
 
@@ -597,3 +597,19 @@ async def test_the_router_graph(vendor: Simulator, monkeypatch: pytest.MonkeyPat
     assert text_of(events, "classify") == verdict
     assert text_of(events, f"respond_{tone}") == "Dear customer" == events[-1]["state"]["response"]
     assert output(events, "classify") == {"classification": json.loads(verdict)}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["anthropic", "openai", "openai-responses", "mistral"])
+def test_the_router_graph_on_every_wire(vendor: Simulator, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    require(SHARED.exists(), "yamlgraph's graphs do not stand beside this checkout")
+    for prefix in ("anthropic", "mistral"):
+        monkeypatch.setenv(f"{prefix.upper()}_BASE_URL", vendor.base_url(prefix))
+        monkeypatch.setenv(f"{prefix.upper()}_API_KEY", KEY)
+    verdict = '{"tone": "Negative", "confidence": 1, "reasoning": "so it is"}'
+    answers(vendor, lambda asked: verdict if "Classify" in asked.text else "Dear customer")
+    path = SHARED / "router" / "graph.yaml"
+    events = asyncio.run(collect(stream_graph_with_tokens(path, {"message": "Well."}, {"provider": name})))
+    assert ran(events) == ["classify", "respond_negative"]
+    assert text_of(events, "classify") == verdict
+    assert text_of(events, "respond_negative") == "Dear customer"
