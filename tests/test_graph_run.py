@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -530,12 +532,13 @@ async def test_an_error_of_the_vendor_is_the_cause(tmp_path: Path, monkeypatch: 
     [
         ({"thread": "x"}, "unknown key 'thread' in config; did you mean 'thread_id'?"),
         ({"configurable": {"thred_id": "x"}}, "unknown key 'thred_id'"),
+        ("t1", "config must be a mapping, as {'thread_id': 't1'}, not a str"),
         ({"resume": "x"}, "nothing waits for an answer on this run, which has no thread_id"),
         ({"resume": "x", "thread_id": 7}, "nothing waits for an answer on thread '7'"),
     ],
 )
-async def test_a_config_that_cannot_be(tmp_path: Path, config: dict[str, Any], says: str) -> None:
-    with pytest.raises(ConfigError, match=says.replace("?", r"\?")):
+async def test_a_config_that_cannot_be(tmp_path: Path, config: Any, says: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(says)):
         await collect(stream_graph_with_tokens(write_graph(tmp_path, LOOP), None, config))
 
 
@@ -555,6 +558,14 @@ async def test_whoever_is_told_may_change_what_they_are_told(tmp_path: Path) -> 
 async def test_a_state_that_is_no_data(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="initial_state must be plain data, as JSON has it"):
         await collect(stream_graph_with_tokens(write_graph(tmp_path, LOOP), {"x": object()}))
+    with pytest.raises(ConfigError, match="initial_state must be a mapping, not a str"):
+        await collect(stream_graph_with_tokens(write_graph(tmp_path, LOOP), "x"))  # type: ignore[arg-type]
+
+
+async def test_what_is_missing_is_told_without_what_is_ours(tmp_path: Path) -> None:
+    path = write_graph(tmp_path, PIPELINE, **STEPS)
+    with pytest.raises(PromptError, match=r"the variable 'topic' is missing; given were 'style'$"):
+        await collect(stream_graph_with_tokens(path, {"style": "x"}))
 
 
 # The two graphs of yamlgraph, as they are.
@@ -587,3 +598,19 @@ async def test_the_router_graph(vendor: Simulator, monkeypatch: pytest.MonkeyPat
     assert text_of(events, "classify") == verdict
     assert text_of(events, f"respond_{tone}") == "Dear customer" == events[-1]["state"]["response"]
     assert output(events, "classify") == {"classification": json.loads(verdict)}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["anthropic", "openai", "openai-responses", "mistral"])
+def test_the_router_graph_on_every_wire(vendor: Simulator, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    require(SHARED.exists(), "yamlgraph's graphs do not stand beside this checkout")
+    for prefix in ("anthropic", "mistral"):
+        monkeypatch.setenv(f"{prefix.upper()}_BASE_URL", vendor.base_url(prefix))
+        monkeypatch.setenv(f"{prefix.upper()}_API_KEY", KEY)
+    verdict = '{"tone": "Negative", "confidence": 1, "reasoning": "so it is"}'
+    answers(vendor, lambda asked: verdict if "Classify" in asked.text else "Dear customer")
+    path = SHARED / "router" / "graph.yaml"
+    events = asyncio.run(collect(stream_graph_with_tokens(path, {"message": "Well."}, {"provider": name})))
+    assert ran(events) == ["classify", "respond_negative"]
+    assert text_of(events, "classify") == verdict
+    assert text_of(events, "respond_negative") == "Dear customer"

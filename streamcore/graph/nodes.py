@@ -78,7 +78,7 @@ async def run_node(name: str, node: Node, state: State, context: Context) -> Asy
         failure = error if isinstance(error, NodeError) else _failed(name, context, str(error), error)
         if node.on_error != "skip":
             raise failure from (error if error is not failure else error.__cause__)
-        log.warning("skipped: %s", failure)
+        log.warning("node %r of graph %r is skipped after %s", name, context.graph.name, type(error).__name__)
         if told:
             yield {"type": "restart", "node": name}
         yield {"type": "node_complete", "node": name, "output": {}, "metadata": {"error": str(failure)}}
@@ -199,7 +199,7 @@ async def _python(name: str, node: PythonNode, state: State, context: Context) -
             if tries == 0:
                 raise
             tries -= 1
-            log.info("calling the tool %r again after %s", node.tool, error)
+            log.info("calling the tool %r again after %s", node.tool, type(error).__name__)
         else:
             break
     output = result if is_mapping(result) else {} if result is None else {node.state_key or name: result}

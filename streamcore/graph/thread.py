@@ -23,6 +23,7 @@ from streamcore.checkpoints import Checkpointer, open_checkpointer
 from streamcore.closing import CLOSE_SECONDS
 from streamcore.errors import ConfigError, StreamcoreError
 from streamcore.graph.load import Graph
+from streamcore.yamlfile import is_mapping
 from streamcore.yamlmodel import did_you_mean
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class Config:
         Raises:
             ConfigError: a key is unknown; under `configurable`, where people keep their own, one that looks misspelt.
         """
+        if given is not None and not is_mapping(given):
+            raise ConfigError(f"config must be a mapping, as {{'thread_id': 't1'}}, not a {type(given).__name__}")
         flat: dict[str, Any] = {key: value for key, value in (given or {}).items() if key not in _IGNORED}
         known = list(cls.__dataclass_fields__)
         inner: Mapping[str, Any] = flat.pop("configurable", None) or {}
@@ -197,6 +200,8 @@ def plain(values: Mapping[str, Any], what: str) -> dict[str, Any]:
     Raises:
         ConfigError: something in them has no such form.
     """
+    if not is_mapping(values):
+        raise ConfigError(f"{what} must be a mapping, not a {type(values).__name__}")
     try:
         found: dict[str, Any] = to_jsonable_python(dict(values), fallback=_left_out)
     except (PydanticSerializationError, ValueError) as error:
