@@ -216,6 +216,26 @@ def test_ctrl_c_keeps_the_thread(tmp_path: Path, vendor: Simulator) -> None:
     assert (again.returncode, again.stdout) == (0, "whole\n")
 
 
+def test_output_that_takes_no_more(tmp_path: Path, vendor: Simulator) -> None:
+    path = write_graph(tmp_path, TWO, first="first", second="second")
+    answers(vendor, lambda asked: "word " * 20_000)
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(command(str(path)), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    process = subprocess.Popen(command(str(path)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.read(4) == "word"
+    process.stdout.close()
+    assert process.stderr is not None
+    told = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(30) == 1
+    assert told == "[first]\n"
+    wait_until(lambda: vendor.open == 0, "the answer was given up")
+
+
 class Terminal:
     """A command in a terminal of its own."""
 

@@ -19,7 +19,7 @@ import typer
 from streamcore.checkpoints import MemoryCheckpointer
 from streamcore.cli.graph_screen import Screen
 from streamcore.cli.output import BAD_INPUT, INTERRUPTED, fail, json_line, note
-from streamcore.errors import ConfigError, StreamcoreError
+from streamcore.errors import NodeError, StreamcoreError
 from streamcore.graph.doors import stream_graph_with_tokens, stream_node_output
 from streamcore.graph.events import Event, Interrupt
 from streamcore.graph.load import load_graph
@@ -73,15 +73,17 @@ def run(
     except StreamcoreError as error:
         if debug:
             raise
-        if thread is not None and not as_json and not isinstance(error, ConfigError):
+        if thread is not None and not as_json and isinstance(error, NodeError):
             note(f"thread {thread!r} keeps what was done; run the same again, without --var, to go on there")
         fail(error, as_json=as_json)
     except KeyboardInterrupt:
         kept = f"; thread {thread!r} keeps what was done, and goes on there" if thread is not None else ""
         note(f"\ninterrupted: the connections are closed{kept}")
         raise typer.Exit(INTERRUPTED) from None
-    except BrokenPipeError:
-        # Whoever reads our output has gone; the run is closed. Keep the interpreter from flushing into it.
+    except OSError as error:
+        # The output takes no more, and the run is closed. Keep the interpreter from flushing into it.
+        if not isinstance(error, BrokenPipeError):
+            note(f"the output cannot be written: {error.strerror}")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(1) from None
 
