@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
-from streamcore import Provider, get_provider
+from streamcore import OverloadedError, Provider, get_provider, stream_request
+from streamcore.testing import FaultServer
 from streamcore.testing.conformance import ProviderSuite
-from tests.support import KEY
+from tests.support import KEY, RUNS, ask, wire_of
 
 pytestmark = pytest.mark.faults
 
@@ -38,3 +41,23 @@ class TestMistral(ProviderSuite):
 
     def provider(self, url: str) -> Provider:
         return get_provider("mistral", api_key=KEY, model="m", base_url=url)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
+async def test_every_attempt_is_in_the_log_and_in_the_error(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    plays = ("server-error", "error-event-first", "reset-before-headers", "overloaded")
+    with FaultServer(*plays, wire=wire_of(name)) as server, caplog.at_level(logging.INFO, "streamcore"):
+        path = "/v1" if name.startswith("openai") else ""
+        provider = get_provider(name, api_key=KEY, model="m", base_url=server.url + path)
+        with pytest.raises(OverloadedError) as caught:
+            await stream_request(ask(), provider=provider, max_retries=3).collect()
+    kinds = ["ServerError", "OverloadedError", "ConnectionFailed", "OverloadedError"]
+    attempts = caught.value.attempts
+    assert [(attempt.error or "").partition(":")[0] for attempt in attempts] == kinds
+    assert {attempt.provider for attempt in attempts} == {name}
+    assert caught.value.partial is not None
+    assert caught.value.partial.attempts == attempts
+    logged = [record.message for record in caplog.records if record.name == "streamcore"]
+    assert len(logged) == 3
+    assert all(message.startswith("trying again in 0.0 s after ") for message in logged)
