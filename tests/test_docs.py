@@ -133,7 +133,7 @@ def test_own_provider_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             )
             try:
                 stream = stream_request(Request([Message("user", "Hi")]), provider=provider)
-                kinds = [chunk.kind async for chunk in stream]
+                kinds: list[str] = [chunk.kind async for chunk in stream]
                 assert stream.partial.text == "".join(answer.tokens)
                 assert [call.arguments for call in stream.partial.tool_calls] == [
                     "".join(call.fragments) for call in answer.calls

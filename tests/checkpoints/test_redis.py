@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Awaitable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -73,7 +74,8 @@ async def test_a_garbled_value_is_told_and_left(redis_url: str) -> None:
     await store.save("bad", {"n": 1}, 0)
     async with redis.asyncio.from_url(redis_url) as client:
         key = "streamcore:thread:bad"
-        for spoilt in (b"nothing of ours", (await client.get(key)).replace(b'"n":1', b'"n":2')):
+        saved: Any = await client.get(key)
+        for spoilt in (b"nothing of ours", saved.replace(b'"n":1', b'"n":2')):
             await client.set(key, spoilt)
             with pytest.raises(CheckpointError, match=r"thread 'bad' in Redis at .* is damaged"):
                 await store.load("bad")
