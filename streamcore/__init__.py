@@ -6,6 +6,7 @@ from streamcore.completion import Attempt, Completion
 from streamcore.errors import (
     AuthenticationError,
     BadRequestError,
+    CheckpointError,
     ConfigError,
     ConnectionFailed,
     ContentRefused,
@@ -36,6 +37,8 @@ from streamcore.execute import (
     stream_prompt,
     stream_request,
 )
+from streamcore.graph.doors import EventStream, stream_graph_with_tokens, stream_node_output
+from streamcore.graph.load import Graph, load_graph
 from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.provider import Provider, get_provider, provider_names
@@ -48,13 +51,16 @@ __all__ = [
     "Attempt",
     "AuthenticationError",
     "BadRequestError",
+    "CheckpointError",
     "Chunk",
     "ChunkKind",
     "Completion",
     "ConfigError",
     "ConnectionFailed",
     "ContentRefused",
+    "EventStream",
     "FinishReason",
+    "Graph",
     "GraphError",
     "Image",
     "MalformedStream",
@@ -93,7 +99,10 @@ __all__ = [
     "execute_prompts_concurrent",
     "get_provider",
     "lifespan",
+    "load_graph",
     "provider_names",
+    "stream_graph_with_tokens",
+    "stream_node_output",
     "stream_prompt",
     "stream_request",
 ]

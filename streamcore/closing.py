@@ -11,8 +11,9 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Hashable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Hashable
 from contextlib import suppress
+from contextvars import copy_context
 from types import coroutine
 from typing import Any, TypeVar
 
@@ -125,6 +126,20 @@ def unregistered(start: Callable[[], Awaitable[T]], *, finalizer: bool = True) -
             value = yield waiting
         except BaseException as error:  # noqa: BLE001  raised where it belongs, in the next step
             thrown = error
+
+
+_tasks: set[asyncio.Task[None]] = set()
+
+
+def start_task(function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Start an async function on the running loop, outside of any task group; it must not raise."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        trio.lowlevel.spawn_system_task(function, context=copy_context())
+    else:
+        task = asyncio.get_running_loop().create_task(function())
+        _tasks.add(task)
+        task.add_done_callback(_tasks.discard)
 
 
 def _start_later() -> Callable[..., None]:

@@ -171,11 +171,31 @@ class OutputValidationError(StreamcoreError):
 
 
 class NodeError(StreamcoreError):
-    """A node of a graph failed."""
+    """A node of a graph failed; `graph` and `node` are their names, `cause` is the error itself."""
+
+    def __init__(self, message: str, *, graph: str = "", node: str = "") -> None:
+        super().__init__(message)
+        self.graph = graph
+        self.node = node
+
+    @property
+    def cause(self) -> BaseException | None:
+        """What went wrong in the node."""
+        return self.__cause__
+
+
+class CheckpointError(StreamcoreError):
+    """A thread could not be saved or loaded: not plain JSON, damaged, a full disk, a server that is gone."""
 
 
 class ThreadConflict(StreamcoreError):  # noqa: N818
-    """Another worker has changed the thread meanwhile."""
+    """Another worker has changed the thread meanwhile: it stands at version `found`, not at `expected` (0: none)."""
+
+    def __init__(self, message: str, *, thread: str, expected: int, found: int) -> None:
+        super().__init__(message)
+        self.thread = thread
+        self.expected = expected
+        self.found = found
 
 
 _BY_STATUS: dict[int, type[ProviderError]] = {

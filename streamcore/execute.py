@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 import anyio
 
@@ -25,6 +25,30 @@ if TYPE_CHECKING:
 TimeoutsLike = Timeouts | Mapping[str, Any]
 OptionsLike = StreamOptions | Mapping[str, Any]
 T = TypeVar("T")
+
+
+class PromptOptions(TypedDict, total=False):
+    """The arguments that all doors from a prompt have; `stream_prompt` says what they mean."""
+
+    model: str | None
+    prompts_dir: str | Path | None
+    graph_path: str | Path | None
+    state: Mapping[str, Any] | None
+    timeouts: TimeoutsLike | None
+    max_retries: int
+    fallback: Sequence[Fallback] | None
+
+
+class TextOptions(PromptOptions, total=False):
+    """The arguments of `execute_prompt_streaming`, beside those that it names itself."""
+
+    stream_options: OptionsLike | None
+
+
+class AnswerOptions(PromptOptions, total=False):
+    """The arguments of `execute_prompt_async`, beside those that it names itself."""
+
+    retries: int
 
 
 def stream_request(
@@ -182,62 +206,19 @@ def execute_prompt_streaming(
     variables: Mapping[str, Any] | None = None,
     temperature: float | None = None,
     provider: str | Provider | None = None,
-    *,
-    model: str | None = None,
-    prompts_dir: str | Path | None = None,
-    graph_path: str | Path | None = None,
-    state: Mapping[str, Any] | None = None,
-    timeouts: TimeoutsLike | None = None,
-    stream_options: OptionsLike | None = None,
-    max_retries: int = 2,
-    fallback: Sequence[Fallback] | None = None,
+    **options: Unpack[TextOptions],
 ) -> TextStream:
     """Stream the text of the answer, for a bare `async for token in ...`.
 
     Yields `str`, never empty, in order; a refusal's text comes like text. The arguments are those of `stream_prompt`.
+    A schema of the prompt is asked for, but the answer is not checked.
 
     Raises (at the first iteration or later):
         ContentRefused: the answer ended refused or filtered, without any text.
         StreamcoreError: as `stream_prompt` says; `.partial` has what came.
     """
-    stream = stream_prompt(
-        prompt_name,
-        variables,
-        provider=provider,
-        model=model,
-        temperature=temperature,
-        prompts_dir=prompts_dir,
-        graph_path=graph_path,
-        state=state,
-        timeouts=timeouts,
-        stream_options=stream_options,
-        max_retries=max_retries,
-        fallback=fallback,
-    )
-    return TextStream(stream.unchecked(), refusals_raise=True)
-
-
-@overload
-async def execute_prompt_async(
-    prompt_name: str,
-    variables: Mapping[str, Any] | None,
-    output_model: type[T],
-    temperature: float | None = None,
-    provider: str | Provider | None = None,
-    **options: Any,
-) -> T: ...
-
-
-@overload
-async def execute_prompt_async(
-    prompt_name: str,
-    variables: Mapping[str, Any] | None = None,
-    *,
-    output_model: type[T],
-    temperature: float | None = None,
-    provider: str | Provider | None = None,
-    **options: Any,
-) -> T: ...
+    stream = stream_prompt(prompt_name, variables, temperature=temperature, provider=provider, **options)
+    return stream.unchecked().text(refusals_raise=True)
 
 
 @overload
@@ -247,8 +228,30 @@ async def execute_prompt_async(
     output_model: None = None,
     temperature: float | None = None,
     provider: str | Provider | None = None,
-    **options: Any,
+    **options: Unpack[AnswerOptions],
 ) -> str | Any: ...
+
+
+@overload
+async def execute_prompt_async(
+    prompt_name: str,
+    variables: Mapping[str, Any] | None = None,
+    output_model: type[T] = ...,  # pyright: ignore[reportInvalidTypeVarUse]  the first overload has it left out
+    temperature: float | None = None,
+    provider: str | Provider | None = None,
+    **options: Unpack[AnswerOptions],
+) -> T: ...
+
+
+@overload
+async def execute_prompt_async(
+    prompt_name: str,
+    variables: Mapping[str, Any] | None = None,
+    output_model: Any = None,
+    temperature: float | None = None,
+    provider: str | Provider | None = None,
+    **options: Unpack[AnswerOptions],
+) -> Any: ...
 
 
 async def execute_prompt_async(
@@ -257,15 +260,7 @@ async def execute_prompt_async(
     output_model: Any = None,
     temperature: float | None = None,
     provider: str | Provider | None = None,
-    *,
-    model: str | None = None,
-    prompts_dir: str | Path | None = None,
-    graph_path: str | Path | None = None,
-    state: Mapping[str, Any] | None = None,
-    timeouts: TimeoutsLike | None = None,
-    max_retries: int = 2,
-    fallback: Sequence[Fallback] | None = None,
-    retries: int = 0,
+    **options: Unpack[AnswerOptions],
 ) -> Any:
     """Return the whole answer: its text, or with a schema its value.
 
@@ -278,23 +273,11 @@ async def execute_prompt_async(
         StreamcoreError: as `stream_prompt` says; `.partial` has what came.
     """
     stream = stream_prompt(
-        prompt_name,
-        variables,
-        provider=provider,
-        model=model,
-        temperature=temperature,
-        prompts_dir=prompts_dir,
-        graph_path=graph_path,
-        state=state,
-        timeouts=timeouts,
-        max_retries=max_retries,
-        fallback=fallback,
-        output_model=output_model,
-        retries=retries,
+        prompt_name, variables, output_model=output_model, temperature=temperature, provider=provider, **options
     )
     async with stream:
         if not stream.structured:
-            return "".join([text async for text in TextStream(stream, refusals_raise=True)])
+            return "".join([text async for text in stream.text(refusals_raise=True)])
         answer = await stream.collect()
     if answer.finish_reason in UNFINISHED:
         error = OutputValidationError(
@@ -343,21 +326,7 @@ async def execute_prompts_concurrent(prompts: Sequence[Mapping[str, Any]], *, li
 
 
 _KEYS = frozenset(
-    {
-        "prompt_name",
-        "variables",
-        "output_model",
-        "temperature",
-        "provider",
-        "model",
-        "prompts_dir",
-        "graph_path",
-        "state",
-        "timeouts",
-        "max_retries",
-        "fallback",
-        "retries",
-    }
+    {"prompt_name", "variables", "output_model", "temperature", "provider", *AnswerOptions.__optional_keys__}
 )
 
 

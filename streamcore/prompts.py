@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from streamcore.errors import PromptError, PromptNotFound
-from streamcore.pipeline.structured import Output
+from streamcore.errors import ConfigError, PromptError, PromptNotFound
+from streamcore.pipeline.structured import Output, schema_validator
 from streamcore.request import Message, Request, Role, Tool
 from streamcore.schema import SchemaBlock
 from streamcore.template import TemplateError, check, fill
@@ -92,6 +92,11 @@ class PromptFile(FileModel):
             raise wrong("a prompt needs 'user' (or 'template'), the text of the user's message")
         if self.schema_ is not None and self.output_schema is not None:
             raise wrong("a prompt has either 'schema' or 'output_schema', not both", "output_schema")
+        if self.output_schema is not None:
+            try:
+                schema_validator(self.output_schema)
+            except ConfigError as error:
+                raise wrong(str(error), "output_schema") from error
         return self
 
     def fallbacks(self) -> list[str | Mapping[str, Any]]:

@@ -62,6 +62,19 @@ class Sandbox(ImmutableSandboxedEnvironment):
         finally:
             _work.reset(token)
 
+    def expression(self, text: str) -> Callable[[Mapping[str, Any]], Any]:
+        """Return an expression, without braces, as a function of its names, which must hold plain data only."""
+        compiled = self.compile_expression(text, undefined_to_none=False)
+
+        def evaluate(names: Mapping[str, Any]) -> Any:
+            token = _work.set([0])
+            try:
+                return compiled(names)
+            finally:
+                _work.reset(token)
+
+        return evaluate
+
     def concat(self, parts: Iterable[str]) -> str:
         """Put together the pieces of the whole text, of a macro, or of a block."""
         kept: list[str] = []

@@ -74,8 +74,11 @@ class Stream:
         """True if the answer is checked against a schema; known once the stream is open."""
         return self._run is not None and self._run.output is not None and self._run.output.load is not None
 
-    def text(self) -> TextStream:
+    def text(self, *, refusals_raise: bool = False) -> TextStream:
         """Iterate over the text instead: non-empty `str`, a refusal's text included.
+
+        With `refusals_raise`, a stream that ends refused or filtered without a single character raises
+        `ContentRefused`, since its reader could not tell that from an empty answer.
 
         Raises:
             ConfigError: the stream was opened with `on_interrupt="restart"` or `retries`: text cannot tell a restart.
@@ -85,7 +88,7 @@ class Stream:
                 "on_interrupt='restart' and retries need a reader of chunks: text alone cannot say that what came "
                 "before is void"
             )
-        return TextStream(self)
+        return TextStream(self, refusals_raise=refusals_raise)
 
     def partial_objects(self) -> AsyncIterator[Any]:
         """Iterate over the object that the answer's JSON gives, as it grows: plain data, each time that it changes.
@@ -235,11 +238,7 @@ class Stream:
 
 
 class TextStream:
-    """Iterate over the text of one answer: `str`, never empty, in order.
-
-    With `refusals_raise`, a stream that ends refused or filtered without a single character raises
-    `ContentRefused`, since its reader could not tell that from an empty answer.
-    """
+    """Iterate over the text of one answer: `str`, never empty, in order. See `Stream.text`."""
 
     def __init__(self, stream: Stream, *, refusals_raise: bool = False) -> None:
         self._stream = stream
@@ -277,20 +276,8 @@ class TextStream:
                 return self._pending.pop()
 
     def _check(self) -> None:
-        if not (self._refusals_raise and self._empty):
-            return
-        answer = self._stream.partial
-        if answer.finish_reason in ("refusal", "content_filter"):
-            error = ContentRefused(
-                "the model refused to answer"
-                if answer.finish_reason == "refusal"
-                else "a content filter stopped the answer",
-                provider=answer.attempts[-1].provider if answer.attempts else None,
-                model=answer.model,
-                code=answer.raw_finish_reason,
-                request_id=answer.request_id,
-            )
-            error.partial = answer
+        error = refused(self._stream.partial) if self._refusals_raise and self._empty else None
+        if error is not None:
             raise error
 
     @property
@@ -348,3 +335,18 @@ class _ObjectStream:
                 new.append(chunk.text)
         text = "".join(new)
         return self._growing.add(text) if text else NOTHING
+
+
+def refused(answer: Completion) -> ContentRefused | None:
+    """Return the error for an answer that ended refused or filtered without any text, None for any other."""
+    if answer.text or answer.refusal or answer.finish_reason not in ("refusal", "content_filter"):
+        return None
+    error = ContentRefused(
+        "the model refused to answer" if answer.finish_reason == "refusal" else "a content filter stopped the answer",
+        provider=answer.attempts[-1].provider if answer.attempts else None,
+        model=answer.model,
+        code=answer.raw_finish_reason,
+        request_id=answer.request_id,
+    )
+    error.partial = answer
+    return error

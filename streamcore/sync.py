@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
 from streamcore import execute
 from streamcore.chunk import Chunk
@@ -34,18 +34,22 @@ class _Iteration(Generic[T]):
         return self
 
     def __next__(self) -> T:
+        item: T = self._next_of(self._source)
+        return item
+
+    def _next_of(self, source: AsyncIterator[Any]) -> Any:
+        """Return the next item of the source, or of something that reads it."""
         _refuse_running_loop()
         if self._runner is None:  # the beginning; or the end, when the source answers at once
             self._runner = asyncio.Runner()
         try:
-            item: T = self._runner.run(_next(self._source))
+            return self._runner.run(_next(source))
         except StopAsyncIteration:
             self.close()
             raise StopIteration from None
         except BaseException:
             self.close()
             raise
-        return item
 
     def close(self) -> None:
         """Close the vendor's response and the event loop. Harmless when repeated."""
@@ -92,6 +96,16 @@ class SyncStream(_Iteration[Chunk]):
             if chunk.text and chunk.kind in ("text", "refusal") and chunk.choice == 0:
                 yield chunk.text
 
+    def partial_objects(self) -> Iterator[Any]:
+        """Iterate over the object in the answer as it grows; see `Stream.partial_objects`."""
+        growing = self._source.partial_objects()
+        while True:
+            try:
+                found = self._next_of(growing)
+            except StopIteration:
+                return
+            yield found
+
     def collect(self) -> Completion:
         """Read to the end and return the whole answer."""
         for _ in self:
@@ -136,17 +150,48 @@ def execute_prompt_streaming(
     variables: Mapping[str, Any] | None = None,
     temperature: float | None = None,
     provider: str | Provider | None = None,
-    **options: Any,
+    **options: Unpack[execute.TextOptions],
 ) -> SyncTextStream:
     """Stream the text of the answer; see `streamcore.execute_prompt_streaming`."""
     return SyncTextStream(execute.execute_prompt_streaming(prompt_name, variables, temperature, provider, **options))
 
 
-def execute_prompt_async(prompt_name: str, variables: Mapping[str, Any] | None = None, **options: Any) -> str:
-    """Return the whole text of the answer; see `streamcore.execute_prompt_async`. It blocks, for all its name."""
-    return _run(lambda: execute.execute_prompt_async(prompt_name, variables, **options))
+@overload
+def execute_prompt_async(
+    prompt_name: str,
+    variables: Mapping[str, Any] | None = None,
+    output_model: None = None,
+    temperature: float | None = None,
+    provider: str | Provider | None = None,
+    **options: Unpack[execute.AnswerOptions],
+) -> str | Any: ...
 
 
-def execute_prompts_concurrent(prompts: Sequence[Mapping[str, Any]], *, limit: int = 10) -> list[str]:
+@overload
+def execute_prompt_async(
+    prompt_name: str,
+    variables: Mapping[str, Any] | None = None,
+    output_model: type[T] = ...,  # pyright: ignore[reportInvalidTypeVarUse]  the first overload has it left out
+    temperature: float | None = None,
+    provider: str | Provider | None = None,
+    **options: Unpack[execute.AnswerOptions],
+) -> T: ...
+
+
+def execute_prompt_async(
+    prompt_name: str,
+    variables: Mapping[str, Any] | None = None,
+    output_model: Any = None,
+    temperature: float | None = None,
+    provider: str | Provider | None = None,
+    **options: Unpack[execute.AnswerOptions],
+) -> Any:
+    """Return the whole answer; see `streamcore.execute_prompt_async`. It blocks, for all its name."""
+    return _run(
+        lambda: execute.execute_prompt_async(prompt_name, variables, output_model, temperature, provider, **options)
+    )
+
+
+def execute_prompts_concurrent(prompts: Sequence[Mapping[str, Any]], *, limit: int = 10) -> list[Any]:
     """Run several prompts at once; see `streamcore.execute_prompts_concurrent`."""
     return _run(lambda: execute.execute_prompts_concurrent(prompts, limit=limit))

@@ -47,11 +47,28 @@ def check(text: str) -> None:
             raise _jinja_error(text, error, {}, {}) from error
 
 
+def needed(text: str) -> list[str]:
+    """Return the names without which a text that is valid cannot be filled, those with a default left out."""
+    if not is_jinja(text):
+        return list(dict.fromkeys(found[1].split(".")[0] for found in _PLACEHOLDER.finditer(text)))
+    from jinja2 import meta, nodes
+
+    tree = _sandbox().parse(text)
+    optional = {
+        inner.name
+        for node in tree.find_all((nodes.Filter, nodes.Test))
+        if node.name in ("default", "d", "defined", "undefined")
+        for inner in [node.node, *(node.node.find_all(nodes.Name) if node.node is not None else ())]
+        if isinstance(inner, nodes.Name)
+    }
+    return sorted(meta.find_undeclared_variables(tree) - optional - {"state"} - _sandbox().globals.keys())
+
+
 def fill(text: str, variables: Mapping[str, Any], state: Mapping[str, Any]) -> str:
     """Return the text with its variables filled in.
 
-    A name is looked for in the variables, then in the state; `state` is the state itself. Placeholders are identifiers
-    and dotted paths; any other brace, as in JSON, stays.
+    A name is looked for in the variables, then among the values of the state, where null counts as missing; `state` is
+    the state itself. Placeholders are identifiers and dotted paths; any other brace, as in JSON, stays.
 
     Raises:
         TemplateError: a variable is missing, the Jinja2 text is wrong, or the result is too long.
@@ -60,7 +77,8 @@ def fill(text: str, variables: Mapping[str, Any], state: Mapping[str, Any]) -> s
         return _placeholders(text, variables, state)
     try:
         plain_state = _plain(state)
-        return _sandbox().render(text, {**plain_state, "state": plain_state, **_plain(variables)})
+        named = {name: value for name, value in plain_state.items() if value is not None}
+        return _sandbox().render(text, {**named, "state": plain_state, **_plain(variables)})
     except Exception as error:
         raise _jinja_error(text, error, variables, state) from error
 
@@ -91,10 +109,11 @@ def _look_up(path: str, variables: Mapping[str, Any], state: Mapping[str, Any]) 
         found = variables[first]
     elif first == "state":
         found = state
-    elif first in state:
+    elif state.get(first) is not None:
         found = state[first]
     else:
-        raise TemplateError(f"the variable {first!r} is missing{_hint(first, 'given were', [*variables, *state])}")
+        named = [name for name, value in state.items() if value is not None and not name.startswith("_")]
+        raise TemplateError(f"the variable {first!r} is missing{_hint(first, 'given were', [*variables, *named])}")
     for part in rest:
         inside = _inside(found)
         if part not in inside:

@@ -8,10 +8,10 @@ text, `1e3` is a number.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import yaml
 
@@ -46,6 +46,16 @@ class YamlFile:
                 return line
         return 1
 
+    def at(self, location: Location) -> YamlFile:
+        """Return the part of the file at a location, as if it were a file; lines stay those of the whole."""
+        size = len(location)
+        data: Any = self.data
+        for part in location:
+            data = data[part]
+        lines = {where[size:]: line for where, line in self.lines.items() if where[:size] == location}
+        spans = {where[size:]: span for where, span in self.spans.items() if where[:size] == location}
+        return YamlFile(self.path, data, lines, self.text, spans)
+
     def source(self, location: Sequence[str | int]) -> str:
         """Return the value of a location as the file has it, quotes and block signs included."""
         start, end = self.spans.get(tuple(location), (0, 0))
@@ -77,6 +87,28 @@ class YamlFile:
                     return line
                 ahead -= 1
         return self.line(location)
+
+
+def is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
+    """True for the mappings of a file."""
+    return isinstance(value, Mapping)
+
+
+def is_list(value: object) -> TypeGuard[list[Any]]:
+    """True for the lists of a file."""
+    return isinstance(value, list)
+
+
+def in_memory(path: Path, data: Any) -> YamlFile:
+    """Return data that no file holds as if one did; all of it stands in line 1."""
+
+    def places(value: Any, at: Location) -> Iterator[Location]:
+        yield at
+        inside: Any = value.items() if is_mapping(value) else enumerate(value) if is_list(value) else ()
+        for key, inner in inside:
+            yield from places(inner, (*at, key))
+
+    return YamlFile(path, data, dict.fromkeys(places(data, ()), 1), "", {})
 
 
 class _Loader(yaml.SafeLoader):
@@ -121,15 +153,15 @@ def load_yaml(path: Path, error: MakeError) -> YamlFile:
     return parse_yaml(path, read_yaml(path, error), error)
 
 
-def read_yaml(path: Path, error: MakeError) -> bytes:
+def read_yaml(path: Path, error: MakeError, limit: int = MAX_BYTES) -> bytes:
     """Return the bytes of a file that is not too big."""
     try:
         with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
+            raw = file.read(limit + 1)
     except OSError as problem:
         raise error(f"{path}: cannot be read: {problem.strerror or problem}") from problem
-    if len(raw) > MAX_BYTES:
-        raise error(f"{path}: the file has more than {MAX_BYTES} bytes, which is the limit")
+    if len(raw) > limit:
+        raise error(f"{path}: the file has more than {limit} bytes, which is the limit")
     return raw
 
 

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from streamcore import Message, Request, StreamInterrupted, get_provider, stream_request
@@ -22,7 +23,8 @@ PROVIDERS_PAGE = ROOT / "docs" / "providers.md"
 @pytest.fixture
 def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
     """Stand in a folder with the project's prompts; a vendor that a snippet names is the simulator."""
-    shutil.copytree(ROOT / "prompts", tmp_path / "prompts")
+    for folder in ("prompts", "graphs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     monkeypatch.chdir(tmp_path)
     with Simulator("Hello, World!") as simulator:
         monkeypatch.setenv("MISTRAL_BASE_URL", simulator.base_url("mistral"))
@@ -41,11 +43,32 @@ def test_readme_python(newcomer: Simulator, capsys: pytest.CaptureFixture[str]) 
     assert "Hello, World!" in capsys.readouterr().out
 
 
-def test_streaming_page_python(newcomer: Simulator) -> None:
-    snippets = list(blocks(ROOT / "docs" / "streaming.md", "python"))
+@pytest.mark.parametrize("page", ["streaming.md", "structured.md"])
+def test_pages_python(page: str, newcomer: Simulator) -> None:
+    snippets = list(blocks(ROOT / "docs" / page, "python"))
     assert len(snippets) >= 3
     for code in snippets:
         asyncio.run(run(code))
+
+
+def test_async_usage_page_python(newcomer: Simulator) -> None:
+    snippets = list(blocks(ROOT / "docs" / "async-usage.md", "python"))
+    assert len(snippets) >= 10
+    for code in snippets:
+        if "streamcore.sync" in code or "trio.run" in code:
+            exec(compile(code, "<async-usage>", "exec"), {"__name__": "snippet"})  # noqa: S102
+        else:
+            asyncio.run(run(code))
+
+
+@pytest.mark.anyio
+async def test_async_usage_service_answers(newcomer: Simulator) -> None:
+    code = next(code for code in blocks(ROOT / "docs" / "async-usage.md", "python") if "FastAPI" in code)
+    app = (await run(code))["app"]
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://service") as client:
+        answer = await client.get("/greet", params={"name": "Ada"})
+    assert answer.status_code == 200
+    assert "Ada" in answer.text
 
 
 def test_streaming_page_tells_the_real_defaults() -> None:
@@ -59,6 +82,23 @@ def test_streaming_page_tells_the_real_defaults() -> None:
         row = next(line for line in text.splitlines() if line.startswith(f"| `{name}` | "))
         default = getattr(StreamOptions(), name)
         assert row.rstrip("| ").strip("`").lower().endswith(str(default).lower().removesuffix(".0"))
+
+
+def test_structured_page_shows_what_is_printed(newcomer: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+    page = ROOT / "docs" / "structured.md"
+    for code in blocks(page, "python"):
+        asyncio.run(run(code))
+    printed = capsys.readouterr().out
+    shown = [
+        comment.strip()
+        for code in blocks(page, "python")
+        for _, _, comment in (line.partition("  # ") for line in code.splitlines() if "print(" in line)
+    ]
+    told = [comment for comment in shown if comment.startswith(("city=", "the answer does not fit"))]
+    assert len(told) == 2
+    for comment in told:
+        assert comment in printed
+    assert "{'city': 'a'}\n{'city': 'a city'}\n" in printed
 
 
 def test_readme_prompt_is_a_prompt(newcomer: Simulator) -> None:
@@ -94,7 +134,7 @@ def test_own_provider_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             )
             try:
                 stream = stream_request(Request([Message("user", "Hi")]), provider=provider)
-                kinds = [chunk.kind async for chunk in stream]
+                kinds: list[str] = [chunk.kind async for chunk in stream]
                 assert stream.partial.text == "".join(answer.tokens)
                 assert [call.arguments for call in stream.partial.tool_calls] == [
                     "".join(call.fragments) for call in answer.calls

@@ -19,6 +19,8 @@ FORBIDDEN = (
     "pytest",
     "respx",
     "hypothesis",
+    "redis",
+    "sqlite3",
     "streamcore.testing",
 )
 

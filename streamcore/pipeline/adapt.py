@@ -58,7 +58,7 @@ async def _try(
                     begun = True
                     yield chunks
         except BadRequestError as error:
-            refused = next((what for what in tries if _NAMES[what].search(str(error))), None)
+            refused: What | None = next((what for what in tries if _NAMES[what].search(str(error))), None)
             if begun or refused is None:
                 raise
             log.info("%s refuses %s; asking again without", error.model or provider.name, refused)

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-_FENCED = re.compile(r"(```+|~~~+)[^\n`]*\n(.*?)\s*\1", re.DOTALL)
-_TOKEN = re.compile(r'"(?:\\.|[^"\\\n])*"|[{}\[\]]')
+_FENCED = re.compile(r"(```+|~~~+)[^\n`]*\n(.*?)\1", re.DOTALL)
+_TOKEN = re.compile(r'"(?:\\.|[^"\\\n])*"?|[{}\[\]]')  # a string that is not closed ends with its line
 _OPENING = re.compile(r"[{\[]")
 _LIKE_JSON = re.compile(r'\{\s*["}]|\[\s*(?:["{\[\]\-\d]|true\b|false\b|null\b)')
 _NUMBER = re.compile(r"(?<=[\s:,\[])-?\d[\d.eE+-]*\Z")
@@ -36,16 +36,19 @@ def documents(text: str) -> Iterator[str]:
     at, ends = 0, None
     while (opening := _OPENING.search(text, at)) is not None:
         start = opening.start()
-        try:
-            _, at = _decode(text, start)
-        except (ValueError, RecursionError):
-            ends = _ends(text) if ends is None else ends
-            after = _after_broken(text, start, ends)
-            if after is None:
-                return
-            at = after
-        else:
-            yield text[start:at]
+        if _LIKE_JSON.match(text, start):
+            try:
+                _, at = _decode(text, start)
+            except (ValueError, RecursionError):
+                pass
+            else:
+                yield text[start:at]
+                continue
+        ends = _ends(text) if ends is None else ends
+        after = _after_broken(text, start, ends)
+        if after is None:
+            return
+        at = after
 
 
 def unfenced(text: str) -> str:
@@ -84,6 +87,7 @@ class GrowingJson:
         self._text = ""
         self._start = 0
         self._last: Any = NOTHING
+        self._idle_until = 0  # a length below which to look for the end of broken JSON is not worth it
 
     def add(self, text: str) -> Any:
         """Take in more text; return the data so far if that has changed, else `NOTHING`.
@@ -91,6 +95,8 @@ class GrowingJson:
         Texts grow letter by letter; a number, true, false or null comes when it is whole.
         """
         self._text += text
+        if len(self._text) < self._idle_until:
+            return NOTHING
         while (opening := _OPENING.search(self._text, self._start)) is not None:
             self._start = opening.start()
             rest = self._text[self._start :]
@@ -102,6 +108,7 @@ class GrowingJson:
             except ValueError:
                 after = _after_broken(rest, 0, _ends(rest))
                 if after is None:
+                    self._idle_until = len(self._text) * 3 // 2
                     return NOTHING
                 self._start += after
             else:

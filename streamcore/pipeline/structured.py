@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, OutputValidationError
@@ -54,7 +54,10 @@ class Output:
         if isinstance(wanted, Output):
             return wanted
         if isinstance(wanted, Mapping):
-            return _of_schema(json.dumps(wanted))
+            try:
+                return _of_schema(json.dumps(dict(cast("Mapping[str, Any]", wanted))))
+            except TypeError as error:
+                raise ConfigError(f"the output schema is no JSON: {error}") from error
         try:
             hash(wanted)
         except TypeError:  # a type with something in it that cannot be kept by, as `Annotated[int, []]`
@@ -91,14 +94,12 @@ def _no_answer(answer: Completion, name: str) -> str | None:
         return f"the model refused to answer, so there is no {name!r}"
     if answer.finish_reason == "length":
         return f"the answer was cut at its token limit, so {name!r} is not whole; give more max_tokens"
-    if not answer.text.strip():
-        return f"the answer is empty, so there is no {name!r}"
     return None
 
 
 def _beginning(text: str) -> str:
     if not text.strip():
-        return ""
+        return "; it is empty"
     return f"; it begins with {text[:_EXCERPT]!r}" if len(text) > _EXCERPT else f"; it is {text!r}"
 
 
@@ -124,16 +125,18 @@ def explain(errors: Sequence[Mapping[str, Any]]) -> str:
     said: list[str] = []
     for error in errors[:_SHOWN]:
         where = ".".join(map(str, error["loc"]))
-        got = "" if error["type"] in ("missing", "json_missing", "json_invalid") else f", got {_short(error['input'])}"
-        said.append(f"{where}: {error['msg']}{got}" if where else f"{error['msg']}{got}")
+        got, message = repr(error["input"]), str(error["msg"])
+        told = message.startswith(got) or error["type"] in ("json_missing", "json_invalid")
+        plain = isinstance(error["input"], str | int | float | None)
+        but = f", got {_short(got)}" if plain and not told else ""
+        said.append((f"{where}: " if where else "") + _short(message) + but)
     if len(errors) > _SHOWN:
         said.append(f"and {len(errors) - _SHOWN} more")
     return "; ".join(said)
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _EXCERPT else f"{text[: _EXCERPT - 1]}…"
+def _short(text: str) -> str:
+    return text if len(text) <= 2 * _EXCERPT else f"{text[: 2 * _EXCERPT - 1]}…"
 
 
 @lru_cache(maxsize=256)
@@ -159,17 +162,23 @@ def _of_type(wanted: Any) -> Output:
 
 @lru_cache(maxsize=256)
 def _of_schema(text: str) -> Output:
+    from referencing.exceptions import Unresolvable
+
     schema: dict[str, Any] = json.loads(text)
     validator = schema_validator(schema)
 
     def load(text: str) -> Any:
-        value: Any = json.loads(text)
-        errors = [
-            {"type": str(error.validator), "loc": tuple(error.absolute_path), "msg": error.message, "input": None}
-            for error in validator.iter_errors(value)
-        ]
-        if errors:
-            raise MisfitError(errors)
+        try:
+            found: list[Any] = list(validator.iter_errors(value := json.loads(text)))
+        except Unresolvable as error:
+            raise ConfigError(f"the output schema refers to something outside of it: {error}") from error
+        if found:
+            raise MisfitError(
+                [
+                    {"type": one.validator, "loc": tuple(one.absolute_path), "msg": one.message, "input": one.instance}
+                    for one in found
+                ]
+            )
         return value
 
     return Output(str(schema.get("title") or "answer"), schema, load)
@@ -193,7 +202,7 @@ def schema_validator(schema: Mapping[str, Any]) -> Any:
         raise ConfigError(
             f"the output schema is no JSON Schema: {f'{where}: ' if where else ''}{error.message}"
         ) from error
-    return kind(schema, registry=Registry())
+    return kind(schema, registry=Registry())  # pyright: ignore[reportUnknownArgumentType]  empty: fetches nothing
 
 
 def instructed(request: Request, schema: Mapping[str, Any]) -> Request:
@@ -208,5 +217,6 @@ def instructed(request: Request, schema: Mapping[str, Any]) -> Request:
 
 def corrected(request: Request, answer: Completion, errors: Errors) -> Request:
     """Return the request that asks again: the answer and what is wrong with it are the next turns."""
+    said = [answer.to_message()] if answer.text else []
     told = f"That does not fit the schema: {explain(errors)}. Answer again: the whole JSON, and nothing else."
-    return replace(request, messages=[*request.messages, answer.to_message(), Message("user", told)])
+    return replace(request, messages=[*request.messages, *said, Message("user", told)])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, cast
 
+from streamcore.pipeline.structured import INSTRUCTION
 from streamcore.testing.answers import Asked
 
 _Json = Mapping[str, Any]
@@ -19,7 +21,7 @@ def asked_on(wire: str, body: _Json) -> Asked:
         text=_text(users[-1].get("content")) if users else "",
         model=str(body.get("model") or "simulated"),
         tools=[_tool(tool) for tool in body.get("tools") or ()],
-        schema=_schema(body),
+        schema=_schema(body) or _told(body, turns),
         answered=_result(last),
     )
 
@@ -47,6 +49,16 @@ def _result(last: _Json) -> str | None:
 def _tool(tool: _Json) -> tuple[str, _Json]:
     function: _Json = tool.get("function", tool)
     return str(function.get("name")), function.get("parameters") or function.get("input_schema") or {}
+
+
+def _told(body: _Json, turns: list[_Json]) -> _Json | None:
+    """Return the schema that a system message tells in words."""
+    texts = [_text(body.get("system")), *(_text(turn.get("content")) for turn in turns if turn.get("role") == "system")]
+    for text in texts:
+        _, found, schema = text.partition(INSTRUCTION)
+        if found:
+            return cast("_Json", json.JSONDecoder().raw_decode(schema)[0])
+    return None
 
 
 def _schema(body: _Json) -> _Json | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any, cast
 
@@ -52,7 +52,7 @@ class _Maker:
 
     def _resolved(self, schema: Any) -> Schema:
         """Follow references, and write several schemas that all must fit as one."""
-        found: dict[str, Any] = dict(schema) if isinstance(schema, Mapping) else {}
+        found = dict(cast("Schema", schema)) if isinstance(schema, Mapping) else {}
         for _ in range(100):
             if "$ref" in found:
                 target: Any = self._root
@@ -132,6 +132,8 @@ def _text(schema: Schema, name: str) -> str:
     if "pattern" in schema:
         for more in (1, 0, *range(2, 64)):
             made = _matching(schema["pattern"], more)
+            if not schema["pattern"].endswith("$"):
+                made = made.ljust(least, "a")
             if least <= len(made) <= most and re.search(schema["pattern"], made):
                 return made
     if schema.get("format") in _FORMATS:
@@ -144,11 +146,12 @@ def _matching(pattern: str, more: int) -> str:
 
     What may be repeated is, `more` times beyond the least.
     """
-    return "".join(_piece(operation, argument, more) for operation, argument in _parse(pattern))
+    parser = cast("Any", import_module("re._parser"))  # what `re` itself reads with; it has no public name
+    return _pieces(parser.parse(pattern), more)
 
 
-def _parse(pattern: str) -> Any:
-    return import_module("re._parser").parse(pattern)  # the parser of `re`; it has no public name
+def _pieces(parsed: Iterable[Any], more: int) -> str:
+    return "".join(_piece(operation, argument, more) for operation, argument in parsed)
 
 
 def _piece(operation: Any, argument: Any, more: int) -> str:
@@ -163,12 +166,12 @@ def _piece(operation: Any, argument: Any, more: int) -> str:
             return _one_of(argument)
         case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
             low, high, inner = argument
-            times = min(low + more, int(high)) if str(high) != "MAXREPEAT" else low + more
-            return "".join(_piece(*one, more) for one in inner) * times
+            times: int = min(low + more, int(high))  # no limit is a large number, too
+            return _pieces(inner, more) * times
         case "SUBPATTERN":
-            return "".join(_piece(*one, more) for one in argument[-1])
+            return _pieces(argument[-1], more)
         case "BRANCH":
-            return "".join(_piece(*one, more) for one in argument[1][0])
+            return _pieces(argument[1][0], more)
         case _:
             return ""
 

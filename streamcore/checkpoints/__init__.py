@@ -1,0 +1,7 @@
+"""Keep the state of threads between runs: in memory, in SQLite or in Redis."""
+
+from streamcore.checkpoints.config import open_checkpointer
+from streamcore.checkpoints.memory import MemoryCheckpointer
+from streamcore.checkpoints.protocol import Checkpointer, Saved
+
+__all__ = ["Checkpointer", "MemoryCheckpointer", "Saved", "open_checkpointer"]

@@ -1,0 +1,108 @@
+"""Turn a checkpoint into bytes and back: one header line with format, version, writer and checksum, then JSON.
+
+    streamcore/1 7 4be0643f1d98573b 9c1185a5c5e9fc54612808977ee8f548
+    {"state":{"name":"Ada"}}
+
+The checksum covers the thread's name as well, so that a row that ended up under another name is told. The writer is
+random for each save: a store that is asked twice, since the first answer was lost, recognizes its own bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import secrets
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+
+from streamcore.checkpoints.protocol import Saved
+from streamcore.errors import CheckpointError, ThreadConflict
+
+FORMAT = "streamcore/1"
+
+
+def encode(thread: str, data: Mapping[str, Any], version: int) -> bytes:
+    """Return the bytes of a checkpoint.
+
+    Raises:
+        CheckpointError: the data is not plain JSON; the message says where.
+    """
+    try:
+        problem = next(_not_json(data, ""), None)
+        text = "" if problem else json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except RecursionError as error:
+        raise CheckpointError(f"thread {thread!r} cannot be saved: its data is nested too deeply") from error
+    if problem:
+        raise CheckpointError(
+            f"thread {thread!r} cannot be saved: {problem}. Keep plain JSON in the state: text, finite numbers, "
+            "true, false, null, lists, and mappings whose keys are text"
+        )
+    body = text.encode("utf-8", "surrogatepass")  # vendors do send half emoji
+    writer = secrets.token_hex(8)
+    head = f"{FORMAT} {version} {writer}"
+    return f"{head} {_checksum(thread, head, body)}\n".encode() + body
+
+
+def decode(thread: str, stored: bytes, where: str) -> Saved:
+    """Return the checkpoint that these bytes are; `where` names the store in messages.
+
+    Raises:
+        CheckpointError: they are damaged, or of a format that this version of streamcore does not know.
+    """
+    line, _, body = stored.partition(b"\n")
+    words = line.decode("ascii", "replace").split(" ")
+    if words[0].startswith("streamcore/") and words[0] != FORMAT and words[0][11:].isdigit():
+        raise CheckpointError(
+            f"thread {thread!r} in {where} has the format {words[0]!r}, and this version of streamcore reads "
+            f"{FORMAT!r}: run the version that wrote it, or a newer one"
+        )
+    head, _, checksum = line.decode("ascii", "replace").rpartition(" ")
+    if len(words) != 4 or words[0] != FORMAT or checksum != _checksum(thread, head, body):
+        damaged(thread, where)
+    return Saved(int(words[1]), json.loads(body.decode("utf-8", "surrogatepass")))
+
+
+def damaged(thread: str, where: str, why: BaseException | None = None) -> NoReturn:
+    """Say that a checkpoint cannot be trusted."""
+    told = f" ({why})" if why else ""
+    raise CheckpointError(
+        f"the checkpoint of thread {thread!r} in {where} is damaged{told}; it was left as it is. Restore it from a "
+        "backup, or delete the thread to begin anew"
+    ) from why
+
+
+def conflict(thread: str, where: str, expected: int, found: int) -> ThreadConflict:
+    """Return the error for a thread that stands at another version than its writer thought."""
+    if found:
+        told = f"another worker has changed thread {thread!r} in {where} meanwhile: it stands at version {found}"
+        todo = "Run the thread again to go on from there, and let only one worker run a thread at a time"
+    else:
+        told = f"thread {thread!r} is gone from {where}"
+        todo = "It was deleted, expired (`ttl`), or the store came back empty; run the thread again to begin anew"
+    message = f"{told}, and {expected or 'none'} was expected; nothing was saved. {todo}"
+    return ThreadConflict(message, thread=thread, expected=expected, found=found)
+
+
+def _checksum(thread: str, head: str, body: bytes) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(f"{thread}\0{head}\0".encode("utf-8", "surrogatepass"))
+    digest.update(body)
+    return digest.hexdigest()
+
+
+def _not_json(value: object, at: str) -> Iterator[str]:
+    """Yield what in the data JSON cannot say, or would silently change."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():  # pyright: ignore[reportUnknownVariableType]
+            if not isinstance(key, str):
+                yield f"{at or 'the data'} has the key {key!r}, which is no text"
+            yield from _not_json(item, f"{at}.{key}" if at else str(key))  # pyright: ignore[reportUnknownArgumentType]
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            yield from _not_json(item, f"{at}[{number}]")  # pyright: ignore[reportUnknownArgumentType]
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            yield f"{at or 'the data'} is {value}, which JSON has no number for"
+    elif not isinstance(value, str | int | None):
+        yield f"{at or 'the data'} is a {type(value).__name__}"

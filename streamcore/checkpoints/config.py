@@ -1,0 +1,105 @@
+"""Open the checkpointer that a graph file, or a caller, describes."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from streamcore.checkpoints.memory import PROCESS
+from streamcore.checkpoints.protocol import Checkpointer
+from streamcore.errors import ConfigError
+
+_KEYS: Mapping[str, Sequence[str]] = {
+    "memory": ("type",),
+    "sqlite": ("type", "path"),
+    "redis": ("type", "url", "ttl", "prefix"),
+    "redis-simple": ("type", "url", "ttl", "prefix"),
+}
+
+
+def open_checkpointer(config: Mapping[str, Any] | Checkpointer | None) -> Checkpointer:
+    """Return the checkpointer for a mapping as graph files have it; a ready one is returned as it is.
+
+    Nothing is opened or connected to before its first use. Mappings that say the same share threads and connections.
+
+    Args:
+        config: `{"type": "memory"}` (as None: the memory of the process), `{"type": "sqlite", "path": ...}`, or
+            `{"type": "redis", "url": ..., "ttl": minutes, "prefix": ...}`; `${VAR}` stands for what the environment
+            holds.
+
+    Raises:
+        ConfigError: a key or a value is wrong, a variable is not set, or redis-py is missing.
+    """
+    if config is None:
+        return PROCESS
+    if not isinstance(config, Mapping):
+        if isinstance(config, Checkpointer):  # pyright: ignore[reportUnnecessaryIsInstance]
+            return config
+        raise ConfigError(
+            f"a checkpointer is a mapping, as {{'type': 'sqlite', 'path': 'threads.db'}}, or has load, save, delete "
+            f"and aclose; got a {type(config).__name__}"
+        )
+    given = {key: _expanded(key, value) for key, value in config.items()}
+    kind = str(given.get("type"))
+    if kind not in _KEYS:
+        raise ConfigError(
+            f"checkpointer: `type` must be one of {', '.join(_KEYS)}, not {kind!r}{_did_you_mean(kind, _KEYS)}"
+        )
+    for key in given:
+        if key not in _KEYS[kind]:
+            known = _KEYS[kind]
+            hint = _did_you_mean(key, known) or f"; known are {', '.join(known)}"
+            raise ConfigError(f"checkpointer of type {kind!r}: unknown key {key!r}{hint}")
+    if kind == "memory":
+        return PROCESS
+    if kind == "sqlite":
+        from streamcore.checkpoints.sqlite import SQLiteCheckpointer
+
+        return SQLiteCheckpointer(_text(given, "path", "threads.db"))
+    from streamcore.checkpoints.redis import DEFAULT_PREFIX, RedisCheckpointer
+
+    prefix = _text(given, "prefix", DEFAULT_PREFIX) if "prefix" in given else DEFAULT_PREFIX
+    return RedisCheckpointer(_text(given, "url", "redis://localhost:6379"), ttl=_minutes(given), prefix=prefix)
+
+
+def _expanded(key: str, value: object) -> object:
+    """Replace each `${VAR}` in a text by the variable's value."""
+
+    def look_up(found: re.Match[str]) -> str:
+        name = found[1]
+        if not os.environ.get(name):
+            raise ConfigError(
+                f"checkpointer: `{key}` names ${{{name}}}, and the environment variable {name} is not set"
+            )
+        return os.environ[name]
+
+    return re.sub(r"\$\{([^}]*)\}", look_up, value) if isinstance(value, str) else value
+
+
+def _text(given: Mapping[str, object], key: str, example: str) -> str:
+    value = given.get(key)
+    if isinstance(value, str) and value:
+        return value
+    told = "is missing" if value is None else "must be text that is not empty"
+    raise ConfigError(f"checkpointer of type {given['type']!r}: the key {key!r} {told}, as in {key}: {example}")
+
+
+def _minutes(given: Mapping[str, object]) -> float | None:
+    value = given.get("ttl")
+    if value is None:
+        return None
+    try:
+        minutes = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else 0.0
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < float("inf"):
+        raise ConfigError(f"checkpointer: `ttl` is a number of minutes above 0, not {value!r}")
+    return minutes
+
+
+def _did_you_mean(word: str, known: Sequence[str] | Mapping[str, object]) -> str:
+    from streamcore.yamlmodel import did_you_mean  # brings pydantic, which only a mistake needs here
+
+    return did_you_mean(word, list(known))

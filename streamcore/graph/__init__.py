@@ -1,0 +1,1 @@
+"""Run graphs of prompts that YAML files describe, streaming every token."""

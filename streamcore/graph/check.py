@@ -1,0 +1,134 @@
+"""Find in a graph what loads but cannot be meant: missing prompts and variables, dead nodes, endless loops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from streamcore.errors import ConfigError, GraphError, PromptError
+from streamcore.graph.expressions import names_in
+from streamcore.graph.load import START, Graph, load_graph
+from streamcore.graph.schema import LlmNode, MapNode, Node, PassthroughNode
+from streamcore.graph.thread import open_store
+from streamcore.prompts import Prompt, load_prompt
+from streamcore.template import needed
+from streamcore.yamlfile import is_list, is_mapping
+from streamcore.yamlmodel import did_you_mean
+
+_ALWAYS = ("_loop_counts", "_partial")
+
+
+def check_graph(path: str | Path) -> list[str]:
+    """Return everything that is wrong with a graph file and its prompts, a line each, with file and line."""
+    try:
+        graph = load_graph(path)
+    except GraphError as error:
+        return str(error).splitlines()
+    found = [*_dead_nodes(graph), *_endless_loops(graph), *_checkpointer(graph), *_edges(graph)]
+    for name, node in graph.nodes.items():
+        found += _node(graph, name, node, ())
+    for name, node in graph.items.items():
+        found += _node(graph, name, node, ("node",))
+    return list(dict.fromkeys(found))
+
+
+def _at(graph: Graph, *where: str | int) -> str:
+    return f"{graph.path}:{graph.source.line(where)}"
+
+
+def _dead_nodes(graph: Graph) -> Iterator[str]:
+    for name in graph.nodes:
+        if name not in graph.reach[START]:
+            yield f"{_at(graph, 'nodes', name)}: nothing leads to node {name!r}"
+
+
+def _endless_loops(graph: Graph) -> Iterator[str]:
+    seen: set[str] = set()
+    for name in graph.nodes:
+        loop = [other for other in graph.nodes if other in graph.reach[name] and name in graph.reach[other]]
+        asks = any(graph.nodes[other].type == "interrupt" for other in loop)
+        if loop and name not in seen and not asks and not any(other in graph.file.loop_limits for other in loop):
+            names = ", ".join(map(repr, loop))
+            yield f"{_at(graph, 'nodes', name)}: {names} may run for ever; give one of them a number in 'loop_limits'"
+        seen.update(loop)
+
+
+def _checkpointer(graph: Graph) -> Iterator[str]:
+    try:
+        open_store(graph.file.checkpointer)
+    except ConfigError as error:
+        yield f"{_at(graph, 'checkpointer')}: {error}"
+
+
+def _edges(graph: Graph) -> Iterator[str]:
+    for number, edge in enumerate(graph.file.edges):
+        if edge.condition is not None:
+            yield from _unknown(graph, "a condition", edge.condition, (), ("edges", number, "condition"))
+
+
+def _node(graph: Graph, name: str, node: Node, inside: tuple[str, ...]) -> Iterator[str]:
+    at: tuple[str | int, ...] = ("nodes", name, *inside)
+    outer = graph.nodes[name]
+    item = (outer.as_, "_map_index") if inside and isinstance(outer, MapNode) else ()
+    texts: list[tuple[Any, str]] = []
+    if isinstance(node, LlmNode):
+        texts += [(value, "variables") for value in (node.variables or {}).values()]
+        texts += [(getattr(node, "message", None), "message")]
+        prompt: str | None = node.prompt
+        if prompt is not None:
+            yield from _prompt(graph, name, prompt, node, item, (*at, "prompt"))
+    elif isinstance(node, PassthroughNode):
+        texts += [(value, "output") for value in node.output.values()]
+    elif isinstance(node, MapNode):
+        texts.append((node.over, "over"))
+    for value, key in texts:
+        yield from _unknown(graph, f"node {name!r}", value, item, (*at, key))
+
+
+def _prompt(
+    graph: Graph, name: str, prompt: str, node: LlmNode, item: tuple[str, ...], at: tuple[str | int, ...]
+) -> Iterator[str]:
+    try:
+        found = load_prompt(prompt, prompts_dir=graph.prompts_dir, graph_path=graph.beside)
+    except PromptError as error:
+        yield from str(error).splitlines()
+        return
+    except ConfigError as error:
+        yield f"{_at(graph, *at)}: node {name!r}: {error}"
+        return
+    known = _known(graph)
+    if node.variables is None and not graph.file.state:
+        known = None  # what the run is given is in the prompt
+    if known is None:
+        return
+    given = [*(node.variables or ()), *known, *item]
+    for missing in _needs(found):
+        if missing not in given:
+            what = f"node {name!r}: prompt {prompt!r} needs {missing!r}, which neither its variables nor the state have"
+            yield f"{_at(graph, *at)}: {what}{did_you_mean(missing, given)}"
+
+
+def _needs(prompt: Prompt) -> list[str]:
+    return list(dict.fromkeys(name for _, _, text in prompt.file.texts() for name in needed(text)))
+
+
+def _known(graph: Graph) -> list[str] | None:
+    """Return the keys that the state may have; None where functions may set any."""
+    if any(node.type == "python" for node in [*graph.nodes.values(), *graph.items.values()]):
+        return None
+    written = (key for name, node in graph.nodes.items() for key in node.writes(name))
+    return [*graph.file.state, *written, *_ALWAYS]
+
+
+def _unknown(graph: Graph, what: str, value: Any, item: tuple[str, ...], at: tuple[str | int, ...]) -> Iterator[str]:
+    """Say which keys an expression reads that nothing sets; only a graph that declares its state can be held to it."""
+    if is_mapping(value) or is_list(value):
+        for inner in value.values() if is_mapping(value) else value:
+            yield from _unknown(graph, what, inner, item, at)
+    known = _known(graph)
+    if isinstance(value, str) and known is not None and graph.file.state:
+        for name in names_in(value, condition=at[-1] == "condition"):
+            if name not in (*known, *item):
+                message = f"{what} reads {name!r}, which is not under 'state' and no node sets"
+                yield f"{_at(graph, *at)}: {message}{did_you_mean(name, [*known, *item])}"

@@ -1,0 +1,83 @@
+"""Say what a graph's run yields: plain dicts, told apart by `type`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+from streamcore.chunk import Usage
+
+
+class Metadata(TypedDict, total=False):
+    """Everything beyond the event itself; there only where `include_metadata` asks for it."""
+
+    sequence: int
+    """The event's number in this run, from 1."""
+    map_index: int
+    """The item of a map that the event belongs to."""
+    stream_key: str
+    """The node's `stream_key`."""
+    partial: str
+    """At `node_start`: what the node had said when it was cut in an earlier run of the thread."""
+    provider: str
+    model: str | None
+    usage: Usage | None
+    seconds: float
+    """How long the node took."""
+    error: str
+    """Why a node with `on_error: skip` has no output."""
+
+
+class TokenEvent(TypedDict):
+    """A piece of a node's text."""
+
+    type: Literal["token"]
+    node: str
+    content: str
+    metadata: NotRequired[Metadata]
+
+
+class NodeStart(TypedDict):
+    """A node begins."""
+
+    type: Literal["node_start"]
+    node: str
+    metadata: NotRequired[Metadata]
+
+
+class NodeComplete(TypedDict):
+    """A node has ended well, and the thread is saved; `output` is what it changed in the state."""
+
+    type: Literal["node_complete"]
+    node: str
+    output: dict[str, Any]
+    metadata: NotRequired[Metadata]
+
+
+class Restart(TypedDict):
+    """The node's answer begins again: its tokens so far are void."""
+
+    type: Literal["restart"]
+    node: str
+    metadata: NotRequired[Metadata]
+
+
+class Interrupt(TypedDict):
+    """A human is asked; the run ends here and goes on with `{"resume": answer}` in the config."""
+
+    type: Literal["interrupt"]
+    node: str
+    message: Any
+    resume_key: str
+    metadata: NotRequired[Metadata]
+
+
+class GraphComplete(TypedDict):
+    """The graph has come to its end."""
+
+    type: Literal["graph_complete"]
+    state: dict[str, Any]
+    metadata: NotRequired[Metadata]
+
+
+Event = TokenEvent | NodeStart | NodeComplete | Restart | Interrupt | GraphComplete
+NodeEvent = TokenEvent | NodeStart | NodeComplete | Restart | Interrupt

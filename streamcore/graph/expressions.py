@@ -1,0 +1,202 @@
+"""Evaluate the expressions of a graph file, `{state.turn + 1}` or `critique.score < 0.8`, in Jinja2's sandbox."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from jinja2 import ChainableUndefined, TemplateSyntaxError, UndefinedError, meta, nodes
+from jinja2 import TemplateError as JinjaError
+
+from streamcore.sandbox import Sandbox
+from streamcore.template import TemplateError
+from streamcore.yamlfile import is_list, is_mapping
+
+# `{{ x }}` stands for `{x}`: people write it, since prompts may be Jinja2.
+_PART = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}|\{([^\W\d][^{}]*)\}")
+
+State = Mapping[str, Any]
+
+
+class _Missing(ChainableUndefined):
+    """A path that does not exist: null, less and more than nothing, and no number to reckon with."""
+
+    def _no(self, other: object) -> bool:
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        return other is None or isinstance(other, _Missing)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __lt__ = __le__ = __gt__ = __ge__ = _no  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _is_none(value: Any) -> bool:
+    return value is None or isinstance(value, _Missing)
+
+
+class _Expressions(Sandbox):
+    def __init__(self) -> None:
+        super().__init__()
+        self.undefined = _Missing
+        names: dict[str, Any] = self.globals
+        names["null"] = None
+        self.tests["none"] = _is_none
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """Read a key of a mapping, never one of its methods."""
+        if is_mapping(obj) and isinstance(argument, str):
+            return obj[argument] if argument in obj else self.undefined(obj=obj, name=argument)
+        return super().getitem(obj, argument)
+
+
+_sandbox = functools.cache(_Expressions)
+
+
+@functools.lru_cache(maxsize=1024)
+def _compiled(text: str) -> Callable[[State], Any]:
+    """Return an expression, without its braces, as a function of the state."""
+    try:
+        return _sandbox().expression(text)
+    except TemplateSyntaxError as error:
+        raise TemplateError(f"{text!r} is not a valid expression: {error.message}") from error
+
+
+def check_value(value: Any) -> None:
+    """Find out whether the expressions in a value, and in what it holds, can be evaluated.
+
+    Raises:
+        TemplateError: one of them is not valid.
+    """
+    if isinstance(value, str):
+        if _is_expression(value):
+            _whole(value)
+    elif is_mapping(value) or is_list(value):
+        for inner in value.values() if is_mapping(value) else value:
+            check_value(inner)
+
+
+def check_condition(text: str) -> None:
+    """Find out whether a condition can be evaluated; see `check_value`."""
+    _condition(text)
+
+
+def holds(text: str, state: State) -> bool:
+    """Return whether a condition is true; a path that does not exist is false, and so is what cannot be compared.
+
+    Raises:
+        TemplateError: it failed.
+    """
+    return bool(_run(_condition(text), text, state, unfit=False))
+
+
+def resolve(value: Any, state: State) -> Any:
+    """Return a value with its expressions evaluated; `state` holds plain data.
+
+    A text that is one `{...}` keeps the expression's type; in any other text each `{path}` is put in as text. A path
+    that does not exist is null, and null as text is nothing.
+
+    Raises:
+        TemplateError: an expression failed.
+    """
+    if isinstance(value, str):
+        if _is_expression(value):
+            return _run(_whole(value), value, state)
+        return _PART.sub(lambda part: _written(part, state), value)
+    if is_mapping(value):
+        return {key: resolve(inner, state) for key, inner in value.items()}
+    if is_list(value):
+        return [resolve(inner, state) for inner in value]
+    return value
+
+
+def names_in(text: str, *, condition: bool = False) -> Iterator[str]:
+    """Yield the keys of the state that a text's expressions, or a condition, read."""
+    if condition or _is_expression(text):
+        inside = [text.strip()[1:-1] if _is_expression(text) else text]
+    else:
+        inside = [part[1] or part[2] for part in _PART.finditer(text)]
+    for one in inside:
+        try:
+            parsed = _sandbox().parse("{{" + one + "}}")
+        except TemplateSyntaxError:
+            continue
+        yield from meta.find_undeclared_variables(parsed) - {"state", *_sandbox().globals}
+        for node in parsed.find_all(nodes.Getattr):
+            if isinstance(node.node, nodes.Name) and node.node.name == "state":
+                yield node.attr
+
+
+def _is_expression(text: str) -> bool:
+    """True if the text is one `{...}` as a whole."""
+    text = text.strip()
+    if not (text.startswith("{") and text.endswith("}")):
+        return False
+    depth = 0
+    for place, char in enumerate(text):
+        depth += (char == "{") - (char == "}")
+        if depth == 0:
+            return place == len(text) - 1
+    return False
+
+
+def _whole(text: str) -> Callable[[State], Any]:
+    text = text.strip()
+    doubled = _PART.fullmatch(text)
+    if doubled is not None and doubled[1] and ":" not in doubled[1]:
+        return _compiled(doubled[1])
+    try:
+        return _compiled(text[1:-1].strip())
+    except TemplateError as error:
+        try:
+            return _compiled(text)  # a mapping written out, {'role': 'user'}
+        except TemplateError:
+            raise error from None
+
+
+def _condition(text: str) -> Callable[[State], Any]:
+    return _whole(text) if _is_expression(text) else _compiled(text.strip())
+
+
+def _written(part: re.Match[str], state: State) -> str:
+    try:
+        found = _run(_compiled((part[1] or part[2]).strip()), part[0], state)
+    except TemplateError as error:
+        if isinstance(error.__cause__, TemplateSyntaxError):
+            return part[0]  # braces that hold no expression stay
+        raise
+    return "" if found is None else ", ".join(map(str, found)) if is_list(found) else str(found)
+
+
+def _run(expression: Callable[[State], Any], text: str, state: State, *, unfit: Any = None) -> Any:
+    given = {key: value for key, value in state.items() if value is not None}  # null reads like what is missing
+    try:
+        return _cleared(expression({**given, "state": given}))
+    except UndefinedError:
+        return unfit
+    except TypeError as error:
+        if unfit is not None:
+            return unfit
+        raise TemplateError(f"the expression {text!r} failed: {error}") from error
+    except (JinjaError, ArithmeticError, ValueError, LookupError, RecursionError) as error:
+        raise TemplateError(f"the expression {text!r} failed: {error}") from error
+
+
+def _cleared(value: Any) -> Any:
+    """Return a result with null for every missing path inside it."""
+    if isinstance(value, _Missing):
+        return None
+    if is_mapping(value):
+        return {str(key): _cleared(inner) for key, inner in value.items()}
+    if is_list(value) or isinstance(value, tuple):
+        return [_cleared(inner) for inner in value]  # pyright: ignore[reportUnknownVariableType]
+    if hasattr(value, "__next__"):
+        raise TemplateError("this is no value yet but a sequence to be made; end it with | list")
+    if isinstance(value, str | int | float | None):
+        return value
+    raise TemplateError(f"a {type(value).__name__} is no value; call a function with ()")

@@ -1,0 +1,194 @@
+"""Run a graph: one step after the other, the nodes of a step at the same time, saving the thread after each node."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import anyio.lowlevel
+
+from streamcore.closing import unregistered
+from streamcore.errors import ConfigError, NodeError
+from streamcore.graph.events import Event, GraphComplete, Interrupt, NodeComplete, NodeEvent
+from streamcore.graph.load import START, Graph
+from streamcore.graph.merge import merged
+from streamcore.graph.nodes import Context, run_node
+from streamcore.graph.routing import following, ready
+from streamcore.graph.schema import LlmNode, Node
+from streamcore.graph.thread import Config, Thread, plain
+from streamcore.template import TemplateError
+from streamcore.yamlmodel import did_you_mean
+
+
+class Run:
+    """One run of a graph on a thread."""
+
+    def __init__(self, graph: Graph, initial: Mapping[str, Any], config: Config) -> None:
+        self._graph = graph
+        self._config = config
+        self._initial = plain(initial, "initial_state")
+        self._sequence = 0
+        self._thread: Thread
+
+    async def events(self) -> AsyncGenerator[Event]:
+        """Yield the run's events; see `streamcore.stream_graph_with_tokens`."""
+        self._thread = thread = await Thread.open(self._graph, self._config)
+        thread.state.update(self._initial)
+        first = self._begin()
+        if first is not None:
+            yield self._told(first if first["type"] == "interrupt" else await self._completed(first))
+            if first["type"] == "interrupt":
+                return
+        while step := self._step():
+            await anyio.lowlevel.checkpoint()
+            context = Context(self._graph, self._config)
+            try:
+                async with aclosing(self._run(step, context)) as events:
+                    yield self._told(await unregistered(events.__anext__))
+                    async for event in events:
+                        if event["type"] == "token" and "metadata" not in event:
+                            yield event
+                        elif event["type"] == "interrupt":
+                            yield self._told(await self._asked(event))
+                            return
+                        else:
+                            yield self._told(
+                                await self._completed(event) if event["type"] == "node_complete" else event
+                            )
+            except BaseException:
+                await thread.keep(context.said())
+                raise
+        if not thread.ended:
+            await thread.save()
+        yield self._told(GraphComplete(type="graph_complete", state=self._public()))
+
+    def _begin(self) -> NodeComplete | Interrupt | None:
+        """Find out where to begin, and return the event that a question which waits gives."""
+        thread, resume = self._thread, self._config.resume
+        asked = thread.asked
+        if asked is not None and resume is None:
+            key: str = asked["resume_key"]
+            return Interrupt(type="interrupt", node=asked["node"], message=asked["message"], resume_key=key)
+        if asked is not None:
+            thread.asked = None
+            node = self._graph.nodes[asked["node"]]
+            output = {node.writes(asked["node"])[0]: asked["message"], asked["resume_key"]: resume}
+            return NodeComplete(type="node_complete", node=asked["node"], output=output)
+        if resume is not None:
+            raise ConfigError(f"nothing waits for an answer on {thread}; leave 'resume' out of the config")
+        if not thread.next:
+            thread.counts = {}
+            thread.next = self._following(START)
+        return None
+
+    def _step(self) -> list[str]:
+        """Return the nodes that run now; those whose value is there already are passed over."""
+        thread, passed = self._thread, set[str]()
+        while True:
+            step = ready(self._graph, thread.next)
+            skipped = [name for name in step if self._has_value(name)]
+            if not skipped:
+                return step
+            for name in skipped:
+                self._go_on(name, () if name in passed else self._following(name))
+                passed.add(name)
+
+    def _has_value(self, name: str) -> bool:
+        node = self._graph.nodes[name]
+        skips = node.skip_if_exists
+        if skips is None:
+            skips = node.type in ("llm", "router") and name not in self._graph.reach[name]
+        return skips and self._thread.state.get(node.writes(name)[0]) is not None
+
+    def _run(self, step: Sequence[str], context: Context) -> AsyncGenerator[NodeEvent]:
+        state = self._thread.view()
+        sources = [run_node(name, self._graph.nodes[name], state, context) for name in step]
+        return sources[0] if len(sources) == 1 else _together(sources)
+
+    async def _completed(self, event: NodeComplete) -> NodeComplete:
+        """Take a node's output into the state, and make that durable before anybody hears of it."""
+        name, thread = event["node"], self._thread
+        event["output"] = plain(event["output"], f"the output of node {name!r}")
+        thread.take(name, event["output"])
+        thread.counts[name] = thread.counts.get(name, 0) + 1
+        self._go_on(name, self._following(name))
+        await thread.save()
+        return event
+
+    async def _asked(self, event: Interrupt) -> Interrupt:
+        """Remember a question, so that it is not asked of the model again."""
+        name, thread = event["node"], self._thread
+        event["message"] = plain({"message": event["message"]}, f"the message of node {name!r}")["message"]
+        thread.asked = {"node": name, "message": event["message"], "resume_key": event["resume_key"]}
+        thread.take(name, {self._graph.nodes[name].writes(name)[0]: event["message"]})
+        await thread.save()
+        return event
+
+    def _following(self, name: str) -> list[str]:
+        try:
+            return following(self._graph, name, self._thread.view(), self._thread.counts)
+        except TemplateError as error:
+            what = f"after node {name!r} of graph {self._graph.name!r}: {error}"
+            raise NodeError(what, graph=self._graph.name, node=name) from error
+
+    def _go_on(self, name: str, targets: Sequence[str]) -> None:
+        """Let a node's place be taken by those that follow it."""
+        others = [one for one in self._thread.next if one != name]
+        self._thread.next = list(dict.fromkeys([*others, *targets]))
+
+    def _public(self) -> dict[str, Any]:
+        loops = {
+            name: count
+            for name, count in self._thread.counts.items()
+            if name in self._graph.reach[name] or name in self._graph.file.loop_limits
+        }
+        return {**self._thread.state, **({"_loop_counts": loops} if loops else {})}
+
+    def _told(self, event: Any) -> Any:
+        """Return an event with its metadata numbered, or without."""
+        node = self._graph.nodes.get(event.get("node", ""))
+        options = node.stream_options if isinstance(node, LlmNode) else None
+        if self._config.include_metadata or (options is not None and options.include_metadata):
+            self._sequence += 1
+            event.setdefault("metadata", {})["sequence"] = self._sequence
+        else:
+            event.pop("metadata", None)
+        return event
+
+
+async def node_text(graph: Graph, name: str, state: Mapping[str, Any], config: Config) -> AsyncGenerator[str]:
+    """Yield the text of one node; see `streamcore.stream_node_output`."""
+    node = graph.nodes.get(name)
+    if node is None:
+        raise ConfigError(f"graph {graph.name!r} has no node {name!r}{did_you_mean(name, [*graph.nodes])}")
+    if node.type not in ("llm", "router"):
+        raise ConfigError(f"node {name!r} is of the type {node.type}, which streams no text; llm and router nodes do")
+    given = plain(state, "state")
+    thread = await Thread.open(graph, config)
+    thread.state.update(given)
+    context = Context(graph, config, restarts=False)
+    try:
+        async with aclosing(run_node(name, for_text(node), thread.view(), context)) as events:
+            await unregistered(events.__anext__)
+            async for event in events:
+                if event["type"] == "token":
+                    yield event["content"]
+                elif event["type"] == "node_complete":
+                    thread.take(name, plain(event["output"], f"the output of node {name!r}"))
+                    await thread.save()
+    except BaseException:
+        await thread.keep(context.said())
+        raise
+
+
+def for_text(node: Node) -> Node:
+    """Return a node for a reader of its text alone, who must see its errors, lest a cut answer look finished."""
+    on_error = "fail" if node.on_error == "skip" else node.on_error
+    return node.model_copy(update={"stream": True, "on_error": on_error})
+
+
+async def _together(sources: Sequence[AsyncGenerator[NodeEvent]]) -> AsyncGenerator[NodeEvent]:
+    async with aclosing(merged(sources, len(sources))) as events:
+        async for _, event in events:
+            yield event

@@ -1,0 +1,216 @@
+"""Keep what a run must not forget: the state, which nodes come next, a question that waits, the text of a cut node.
+
+What is saved is plain JSON:
+
+    {"format": 1, "state": {...}, "next": ["node"], "asked": {"node", "message", "resume_key"} | null,
+     "counts": {"node": 1}, "cut": {"node": "text"}}
+
+`next` is empty and `asked` null when the graph has come to its end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from streamcore.checkpoints import Checkpointer, open_checkpointer
+from streamcore.closing import CLOSE_SECONDS
+from streamcore.errors import ConfigError, StreamcoreError
+from streamcore.graph.load import Graph
+from streamcore.yamlfile import is_mapping
+from streamcore.yamlmodel import did_you_mean
+
+if TYPE_CHECKING:
+    from streamcore.provider import Provider
+
+log = logging.getLogger("streamcore")
+
+FORMAT = 1
+_SAVED = ("state", "next", "asked", "counts", "cut")
+
+# What LangGraph's config may hold besides; it means nothing here.
+_IGNORED = frozenset(
+    {
+        "checkpoint_id",
+        "checkpoint_ns",
+        "callbacks",
+        "max_concurrency",
+        "metadata",
+        "recursion_limit",
+        "run_id",
+        "run_name",
+        "tags",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a caller says about one run; see `streamcore.stream_graph_with_tokens`."""
+
+    thread_id: str | None = None
+    checkpointer: Checkpointer | Mapping[str, Any] | None = None
+    resume: Any = None
+    include_metadata: bool = False
+    provider: str | Provider | None = None
+    model: str | None = None
+    temperature: float | None = None
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any] | None) -> Config:
+        """Return the config of a mapping, LangGraph's `{"configurable": {...}}` included.
+
+        Raises:
+            ConfigError: a key is unknown; under `configurable`, where people keep their own, one that looks misspelt.
+        """
+        if given is not None and not is_mapping(given):
+            raise ConfigError(f"config must be a mapping, as {{'thread_id': 't1'}}, not a {type(given).__name__}")
+        flat: dict[str, Any] = {key: value for key, value in (given or {}).items() if key not in _IGNORED}
+        known = list(cls.__dataclass_fields__)
+        inner: Mapping[str, Any] = flat.pop("configurable", None) or {}
+        for key, value in inner.items():
+            if key not in _IGNORED and (key in known or did_you_mean(key, known)):
+                flat[key] = value
+        for key in flat:
+            if key not in known:
+                raise ConfigError(
+                    f"unknown key {key!r} in config{did_you_mean(key, known)}; known are {', '.join(known)}"
+                )
+        if flat.get("thread_id") is not None:
+            flat["thread_id"] = str(flat["thread_id"])
+        return cls(**flat)
+
+
+@dataclass(slots=True)
+class Thread:
+    """The memory of one conversation with a graph; without a thread_id, of one run."""
+
+    graph: Graph
+    thread_id: str | None = None
+    store: Checkpointer | None = None
+    key: str = ""
+    """The thread's name in the store: that of the graph and its own."""
+    version: int = 0
+    state: dict[str, Any] = field(default_factory=dict[str, Any])
+    next: list[str] = field(default_factory=list[str])
+    asked: dict[str, Any] | None = None
+    counts: dict[str, int] = field(default_factory=dict[str, int])
+    cut: dict[str, str] = field(default_factory=dict[str, str])
+    ended: bool = False
+    """The end of the graph has been saved."""
+
+    @classmethod
+    async def open(cls, graph: Graph, config: Config) -> Self:
+        """Return the thread that a config names, as it was last saved.
+
+        Raises:
+            ConfigError: the checkpointer cannot be opened, or what it holds does not fit the graph.
+        """
+        if config.thread_id is None:
+            return cls(graph)
+        own = graph.file.checkpointer
+        given = config.checkpointer if config.checkpointer is not None else own
+        # Many graphs of one name may live in a process; a database is shared by checkouts that stand elsewhere.
+        owner = str(graph.path.resolve()) if _in_process(given) else graph.name
+        try:
+            store = open_store(given)
+        except ConfigError as error:
+            if given is not own:
+                raise
+            raise ConfigError(f"{graph.path}:{graph.source.line(('checkpointer',))}: {error}") from error
+        thread = cls(graph, config.thread_id, store, f"{owner}/{config.thread_id}")
+        saved = await store.load(thread.key)
+        if saved is not None:
+            thread._take(saved.version, saved.data)
+        return thread
+
+    def _take(self, version: int, data: Mapping[str, Any]) -> None:
+        if data.get("format") != FORMAT:
+            raise ConfigError(
+                f"thread {self.key!r} was saved in the format {data.get('format')!r}, and this version reads {FORMAT}"
+            )
+        self.version = version
+        self.state = dict(data["state"])
+        self.next = list(data["next"])
+        self.asked = data["asked"]
+        self.counts = dict(data["counts"])
+        self.cut = dict(data["cut"])
+        for name in [*self.next, *([self.asked["node"]] if self.asked else [])]:
+            if name not in self.graph.nodes:
+                raise ConfigError(
+                    f"thread {self.key!r} stopped at the node {name!r}, which {self.graph.path} no longer has; "
+                    "name the node as before, or take another thread_id"
+                )
+
+    def view(self) -> dict[str, Any]:
+        """Return the state as nodes and expressions see it: with declared fields, counts, and what was cut."""
+        counts = {**dict.fromkeys(self.graph.nodes, 0), **self.counts}
+        cut = {"_partial": dict(self.cut)} if self.cut else {}
+        return {**dict.fromkeys(self.graph.file.state), **self.state, "_loop_counts": counts, **cut}
+
+    def take(self, name: str, output: Mapping[str, Any]) -> None:
+        """Lay a node's output over the state; whoever was told of it may do with it what they like."""
+        self.state.update(deepcopy(dict(output)))
+        self.cut.pop(name, None)
+
+    async def keep(self, cut: Mapping[str, str]) -> None:
+        """Save what nodes had said when they were cut, to be told when the thread goes on."""
+        if not cut or self.store is None:
+            return
+        self.cut.update(cut)
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+            try:
+                await self.save()
+            except StreamcoreError as error:  # what cut the run is the error to be told
+                log.warning("the text of %s was not kept: %s", ", ".join(map(repr, cut)), error)
+
+    async def save(self) -> None:
+        """Make what has changed durable.
+
+        Raises:
+            ThreadConflict: another run has saved the thread meanwhile.
+        """
+        if self.store is not None:
+            data = {name: getattr(self, name) for name in _SAVED}
+            self.version = await self.store.save(self.key, {"format": FORMAT, **data}, self.version)
+        self.ended = not self.next and self.asked is None
+
+    def __str__(self) -> str:
+        return f"thread {self.thread_id!r}" if self.thread_id is not None else "this run, which has no thread_id"
+
+
+def open_store(given: Checkpointer | Mapping[str, Any] | None) -> Checkpointer:
+    """Return the checkpointer that is meant; SQLite in memory is the memory of the process, which nothing outlives."""
+    return open_checkpointer(None if given == {"type": "sqlite", "path": ":memory:"} else given)
+
+
+def _in_process(given: Checkpointer | Mapping[str, Any] | None) -> bool:
+    return given is None or given in ({"type": "memory"}, {"type": "sqlite", "path": ":memory:"})
+
+
+def plain(values: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Return values as plain JSON data: pydantic models as mappings, dates as text.
+
+    Raises:
+        ConfigError: something in them has no such form.
+    """
+    if not is_mapping(values):
+        raise ConfigError(f"{what} must be a mapping, not a {type(values).__name__}")
+    try:
+        found: dict[str, Any] = to_jsonable_python(dict(values), fallback=_left_out)
+    except (PydanticSerializationError, ValueError) as error:
+        raise ConfigError(f"{what} must be plain data, as JSON has it: {error}") from error
+    return found
+
+
+def _left_out(value: object) -> str:
+    """Let `...` be text: documents write it for data that they leave out."""
+    if value is ...:
+        return "..."
+    raise ValueError(f"a {type(value).__name__} is none")

@@ -1,0 +1,64 @@
+"""Write graphs and their prompts, run them, and sum up their events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+from streamcore.testing import Answer, Simulator
+from streamcore.testing.answers import Asked
+
+Events = list[Any]
+
+
+def write_graph(folder: Path, text: str, **prompts: str) -> Path:
+    """Write `graph.yaml` and `prompts/<name>.yaml`; a prompt that is one line is its user text."""
+    (folder / "prompts").mkdir(exist_ok=True, parents=True)
+    for name, prompt in prompts.items():
+        whole = dedent(prompt) if "\n" in prompt else f'user: "{prompt}"\n'
+        (folder / "prompts" / f"{name}.yaml").write_text(whole, "utf-8")
+    path = folder / "graph.yaml"
+    path.write_text("prompts_relative: true\nprompts_dir: prompts\n" + dedent(text), "utf-8")
+    return path
+
+
+def answers(simulator: Simulator, replies: Mapping[str, str] | Callable[[Asked], str]) -> None:
+    """Let the simulator answer by the text that it is asked; `...` in front of a text: any that ends so."""
+
+    def decide(asked: Asked) -> Answer:
+        text = replies(asked) if callable(replies) else replies[asked.text]
+        return Answer.of(text, model=asked.model)
+
+    simulator.decide = decide
+
+
+async def collect(source: AsyncIterator[Any]) -> Events:
+    return [event async for event in source]
+
+
+def kinds(events: Iterable[Any]) -> list[tuple[str, str]]:
+    """Return the type and node of each event, tokens left out."""
+    return [(event["type"], event.get("node", "")) for event in events if event["type"] != "token"]
+
+
+def ran(events: Iterable[Any]) -> list[str]:
+    """Return the nodes that ended well, in order."""
+    return [event["node"] for event in events if event["type"] == "node_complete"]
+
+
+def text_of(events: Iterable[Any], node: str) -> str:
+    """Return what a node said since its last restart."""
+    said = ""
+    for event in events:
+        if event.get("node") == node and event["type"] == "restart":
+            said = ""
+        elif event.get("node") == node and event["type"] == "token":
+            said += event["content"]
+    return said
+
+
+def output(events: Iterable[Any], node: str) -> Any:
+    """Return the last output of a node."""
+    return [event["output"] for event in events if event["type"] == "node_complete" and event["node"] == node][-1]
