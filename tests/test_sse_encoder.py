@@ -179,6 +179,11 @@ def test_graph_tokens_and_questions(fmt: Format, question: str) -> None:
     assert [event.data for event in events if event.event == "interrupt"] == [question]
 
 
+def test_a_question_that_is_no_text() -> None:
+    event = {"type": "interrupt", "node": "b", "message": {"pick": ["a", "b"]}, "resume_key": "choice"}
+    assert encode("text").feed([event]) == b'event: interrupt\ndata: {"pick":["a","b"]}\n\n'
+
+
 def test_what_json_cannot_say() -> None:
     with pytest.raises(ConfigError, match=r"'node_complete'.*object"):
         encode("json").feed([{"type": "node_complete", "node": "a", "output": object()}])

@@ -158,7 +158,9 @@ class Encoder:
             kind = item["type"]
             text = item["content"] if kind == "token" else ""
             if kind == "interrupt":
-                return self._rest() + self._text(str(item["message"]), b"interrupt")
+                said = item["message"]
+                question = said if isinstance(said, str) else _dumps(said).decode()
+                return self._rest() + self._text(question, b"interrupt")
         if text:
             return self._text(self._whole(text))
         if kind == "restart":
