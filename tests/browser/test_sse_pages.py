@@ -15,7 +15,7 @@ from streamcore.sse import Format, sse_response
 from streamcore.testing import Answer, Simulator
 from tests.sse_support import HOSTILE, RETURNS, ROOT, process, service
 from tests.support import provider_at, require, wait_until
-from tests.test_seed_snippets import SEED
+from tests.test_seed_snippets import FASTAPI, SEED
 
 TOKENS = [*HOSTILE, *RETURNS, " the end"]
 TEXT = "".join(TOKENS)
@@ -177,6 +177,25 @@ def test_the_seeds_page(page: Page, vendor: Simulator) -> None:
         page.goto(f"http://127.0.0.1:{port}/")
         until_text(page, "#output", IN_LINES)
         still(page, vendor, 1)
+
+
+@pytest.mark.real
+def test_the_seeds_page_with_the_seeds_endpoint(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both pasted unchanged; that endpoint writes no event that could hold a newline, so the text has none."""
+    text = "Hello, World!  Two blanks, 😀, 漢字 and <b>no markup</b>."
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("PROVIDER", "openai")
+    with Simulator(text) as simulator:
+        monkeypatch.setenv("OPENAI_BASE_URL", simulator.base_url("openai"))
+        monkeypatch.setenv("OPENAI_API_KEY", "seed-key")
+        names: dict[str, Any] = {"__name__": "seed"}
+        exec(compile(FASTAPI, "<seed>", "exec"), names)  # noqa: S102
+        app: FastAPI = names["app"]
+        app.get("/")(lambda: HTMLResponse(script_page(SEEDS_PAGE)))
+        with service(app) as port:
+            page.goto(f"http://127.0.0.1:{port}/")
+            until_text(page, "#output", text)
+            still(page, simulator, 1)
 
 
 @pytest.mark.real
