@@ -8,13 +8,15 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, MutableMapping
 from contextlib import ExitStack
 from typing import Any
 
 import anyio
 import pytest
 from fastapi import FastAPI
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request as HTTPRequest
 from starlette.responses import Response
 
 from streamcore import (
@@ -413,6 +415,56 @@ def test_sigterm_with_fifty_open_streams() -> None:
             assert b"the server is being stopped" in body
             assert body.count(b'event: done\nid: end\ndata: {"complete":false') == 1
         assert took < 5  # what the server was given; it then cuts
+
+
+def test_middleware_lets_it_through_and_the_client_go(slow: Simulator) -> None:
+    """Starlette's own: one that compresses, and one of the kind that passes responses on through a queue."""
+    app = app_for(slow)
+    app.add_middleware(GZipMiddleware, minimum_size=1)
+
+    @app.middleware("http")
+    async def named(request: HTTPRequest, call_next: Any) -> Response:
+        response: Response = await call_next(request)
+        response.headers["x-named"] = "yes"
+        return response
+
+    with service(app) as port:
+        client = ask(port, "/stream", {"Accept-Encoding": "gzip"})
+        head = receive_until(client, b"id: 0\n\n")
+        assert b"x-named: yes" in head
+        assert b"content-encoding" not in head
+        wait_until(lambda: slow.open, "the upstream is asked")
+        gone_within(slow, client.close)
+
+
+@pytest.mark.parametrize("wait", [True, False])
+async def test_a_client_may_go_in_any_turn_of_the_loop(anyio_backend: str, wait: bool) -> None:
+    """Whatever is under way then: nothing is raised, and what was opened is closed."""
+    for turns in range(40):
+        opened, closed = 0, 0
+
+        async def tokens() -> AsyncIterator[str]:
+            nonlocal opened, closed
+            opened += 1
+            try:
+                for n in range(5):
+                    await anyio.lowlevel.checkpoint()
+                    yield f"{n}\n"
+            finally:
+                await anyio.lowlevel.cancel_shielded_checkpoint()
+                closed += 1
+
+        async def receive() -> dict[str, Any]:
+            for _ in range(turns):  # noqa: B023  awaited inside this turn
+                await anyio.lowlevel.checkpoint()
+            return {"type": "http.disconnect"}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            await anyio.lowlevel.checkpoint()
+
+        response = sse_response(tokens(), wait=wait, heartbeat=0)
+        await response({"type": "http", "method": "GET", "headers": []}, receive, send)
+        assert opened == closed, f"after {turns} turns"
 
 
 def test_nothing_is_left_to_the_garbage_collector(slow: Simulator) -> None:

@@ -1,4 +1,4 @@
-"""Start Debian's Chromium once; give each test a page that notices what runs, fails, or is fetched from outside."""
+"""Start Debian's Chromium; give each test a page that notices what runs, fails, or is fetched from outside."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ FLAGS = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Run Chromium without a window."""
+    """Run Chromium without a window; only for a module, since until its end an event loop runs in this thread."""
     require(CHROMIUM.exists(), f"there is no {CHROMIUM} (apt-get install chromium)")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
