@@ -191,6 +191,8 @@ def sdk_errors(
             raise mapped from _without_secrets(error, credentials(response.request))
         except connection_error as error:
             cause = error.__cause__ or error
+            if isinstance(cause, StreamcoreError):  # from a transport of ours, which SDKs take for a lost connection
+                raise cause from None
             failed = map_transport_error(cause, streaming=False, provider=provider, model=model) or ConnectionFailed(
                 f"could not connect ({_describe(cause)})", provider=provider, model=model
             )

@@ -13,6 +13,7 @@ import pytest
 
 from streamcore import provider_names
 from streamcore.testing import Simulator
+from tests.planted import Watch, watching
 from tests.support import BACKENDS, require
 
 __all__ = ["require"]
@@ -21,6 +22,18 @@ PREFIXES = tuple(
     f"{name.upper().replace('-', '_')}_" for name in [*provider_names(), "streamcore"] if name != "openai-responses"
 )
 LOOPBACK = ("127.", "::1", "localhost")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Search for planted keys when all else has run."""
+    items.sort(key=lambda item: item.path.name == "test_no_keys.py")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def planted() -> Iterator[Watch]:
+    """Watch logs, expected errors and recordings for the key that the tests plant."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield from watching(patch)
 
 
 @pytest.fixture(params=BACKENDS)

@@ -21,8 +21,7 @@ from streamcore import (
     StreamInterrupted,
     stream_graph_with_tokens,
 )
-from streamcore.testing import Answer, Simulator
-from streamcore.testing.fault_server import FaultServer
+from streamcore.testing import Answer, FaultServer, Send, Simulator
 from tests.graphs import answers, collect, kinds, output, ran, text_of, write_graph
 from tests.support import KEY, eventually, require
 
@@ -518,8 +517,10 @@ async def test_order_of_provider_and_model(tmp_path: Path, vendor: Simulator, mo
 
 
 async def test_an_error_of_the_vendor_is_the_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with FaultServer("wrong-key") as server:
-        monkeypatch.setenv("OPENAI_BASE_URL", server.url + "/v1")
+    body = b'{"error": {"message": "no such key: %b"}}' % KEY.encode()
+    head = b"HTTP/1.1 401 Unauthorized\r\nconnection: close\r\ncontent-type: application/json\r\n"
+    with FaultServer([Send(head + b"content-length: %d\r\n\r\n" % len(body) + body)]) as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.port}/v1")
         with pytest.raises(NodeError) as caught:
             await collect(stream_graph_with_tokens(write_graph(tmp_path, PIPELINE, **STEPS), {"topic": "tea"}))
     assert isinstance(caught.value.cause, AuthenticationError)

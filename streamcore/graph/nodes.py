@@ -259,7 +259,7 @@ async def _map(name: str, node: MapNode, state: State, context: Context) -> Asyn
 def _sum(usages: Sequence[Usage]) -> Usage:
     """Return what several answers used together; None where none of them says."""
     found: dict[str, Any] = {}
-    for name in (count.name for count in fields(Usage) if count.name != "raw"):
+    for name in (one.name for one in fields(Usage) if one.name != "raw"):
         counts = [count for usage in usages if (count := getattr(usage, name)) is not None]
         found[name] = sum(counts) if counts else None
     return Usage(**found)
