@@ -93,7 +93,7 @@ class Terminal:
                 assert data or wanted(self.shown), f"it ended with: {self.shown!r}"
                 self.shown += data
 
-    def type(self, text: str) -> None:
+    def keys(self, text: str) -> None:
         """Type keys, as `\\x03` for Ctrl-C."""
         os.write(self._leader, text.encode())
 

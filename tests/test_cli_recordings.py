@@ -85,7 +85,7 @@ def test_bad_input(arguments: list[str], said: str) -> None:
 
 
 @contextmanager
-def simulating(*arguments: str) -> Generator[tuple[dict[str, str], list[str]]]:
+def simulating(*arguments: str) -> Generator[tuple[dict[str, Any], list[str]]]:
     """Run the simulator; give what it says to set, and at the end what else it said."""
     process = subprocess.Popen(
         [*COMMAND, "simulate", "--json", *arguments], stdout=subprocess.PIPE, text=True, env=environment()

@@ -83,7 +83,8 @@ def test_a_graph_s_words_go_to_stdout_and_the_rest_to_stderr(tmp_path: Path, ven
     answers(
         vendor, lambda asked: {"About tea and 1, 2": "One two.", "One two.!": "Three.\n"}.get(asked.text, asked.text)
     )
-    done = run(str(path), "--var", "topic=tea", "--var", "n:=[1, 2]")
+    (tmp_path / "state.yaml").write_text("n: [1, 2]", "utf-8")
+    done = run(str(path), "--var", "topic=tea", "--vars-file", "state.yaml")
     assert (done.returncode, done.stdout) == (0, "One two.\nThree.\n"), done.stderr
     lines = done.stderr.splitlines()
     assert lines[:2] == ["[first]", "[second]"]
@@ -179,7 +180,6 @@ def test_a_node_that_is_cut_is_kept_and_told(tmp_path: Path, vendor: Simulator) 
     [
         (["nope.yaml"], "nope.yaml"),
         (["graph.yaml", "--var", "x"], "--var takes KEY=VALUE"),
-        (["graph.yaml", "--var", "x:={"], "--var KEY:=JSON takes JSON"),
         (["graph.yaml", "--resume", "x"], "give --thread NAME"),
         (["graph.yaml", "-p", "antropic"], "did you mean 'anthropic'?"),
         (["broken.yaml", "--thread", "t"], "did you mean 'sqlite'?"),
@@ -214,6 +214,26 @@ def test_ctrl_c_keeps_the_thread(tmp_path: Path, vendor: Simulator) -> None:
     vendor.decide, vendor.rate = lambda asked: Answer.of("whole"), None
     again = run(str(path), "--thread", "t")
     assert (again.returncode, again.stdout) == (0, "whole\n")
+
+
+def test_output_that_takes_no_more(tmp_path: Path, vendor: Simulator) -> None:
+    path = write_graph(tmp_path, TWO, first="first", second="second")
+    answers(vendor, lambda asked: "word " * 20_000)
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(command(str(path)), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    process = subprocess.Popen(command(str(path)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.read(4) == "word"
+    process.stdout.close()
+    assert process.stderr is not None
+    told = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(30) == 1
+    assert told == "[first]\ncannot write the output: Broken pipe\n"
+    wait_until(lambda: vendor.open == 0, "the answer was given up")
 
 
 class Terminal:

@@ -54,7 +54,7 @@ def test_ctrl_c_in_a_stall_returns_the_prompt(provider: str, stall: str) -> None
     ):
         terminal.read_until(lambda shown: shown.count(b"tick") == tokens)
         until(lambda: len(server.requests) == 1)
-        terminal.type("\x03")
+        terminal.keys("\x03")
         start = time.monotonic()
         assert terminal.finish() == 130
         assert time.monotonic() - start < PROMPT_BACK + SLOW
@@ -78,7 +78,7 @@ def test_ctrl_c_while_a_name_is_looked_up() -> None:
     env = environment() | {"OPENAI_BASE_URL": "http://name.invalid/v1", "OPENAI_API_KEY": KEY}
     with Terminal([sys.executable, "-c", code, *PROMPT, "-p", "openai"], env) as terminal:
         terminal.read_until(lambda shown: b"looking" in shown)
-        terminal.type("\x03")
+        terminal.keys("\x03")
         start = time.monotonic()
         assert terminal.finish() == 130
         assert time.monotonic() - start < PROMPT_BACK + SLOW
@@ -91,7 +91,7 @@ def test_ctrl_c_closes_the_upstream_and_says_how_much_came(provider: str) -> Non
         with Terminal([*COMMAND, *PROMPT, "-p", provider], environment(simulator)) as terminal:
             terminal.read_until(lambda shown: shown.count(b"tick") >= 3)  # as they come, not at the end
             assert simulator.open == 1
-            terminal.type("\x03")
+            terminal.keys("\x03")
             assert terminal.finish() == 130
             said = re.search(rb"(\d+) characters of text had come", terminal.shown)
             assert said is not None
@@ -108,7 +108,7 @@ def test_ctrl_c_keeps_what_was_recorded(tmp_path: Path) -> None:
         command = [*COMMAND, "record", *PROMPT[1:], "-p", "openai", "-o", str(path)]
         with Terminal(command, environment(simulator)) as terminal:
             terminal.read_until(lambda shown: shown.count(b"tick") >= 3)
-            terminal.type("\x03")
+            terminal.keys("\x03")
             assert terminal.finish() == 130
             assert f"to {path}".encode() in terminal.shown.replace(b"\r\n", b"")
     (exchange,) = Recording.load(path).exchanges
@@ -137,7 +137,7 @@ def test_completion_in_a_shell(tmp_path: Path) -> None:
     program.chmod(0o755)
     env = environment(PATH=f"{program.parent}:/usr/bin:/bin", PS1="$ ", HOME=str(tmp_path))
     with Terminal(["bash", "--norc", "--noprofile", "-i"], env, cwd=tmp_path, columns=200) as shell:
-        shell.type('eval "$(_STREAMCORE_COMPLETE=source_bash streamcore)"; echo rea""dy\n')
+        shell.keys('eval "$(_STREAMCORE_COMPLETE=source_bash streamcore)"; echo rea""dy\n')
         shell.read_until(lambda shown: b"ready" in shown)
         for typed, completed in (
             ("streamcore sim", b"streamcore simulate"),
@@ -146,10 +146,10 @@ def test_completion_in_a_shell(tmp_path: Path) -> None:
             ("streamcore simulate --fault reset-mid", b"--fault reset-mid-stream"),
         ):
             shell.shown = b""
-            shell.type(typed + "\t")
+            shell.keys(typed + "\t")
             shell.read_until(lambda shown, wanted=completed: wanted in shown)
-            shell.type("\x15")  # take the line back
-        shell.type("exit\n")
+            shell.keys("\x15")  # take the line back
+        shell.keys("exit\n")
         assert shell.finish() == 0
 
 

@@ -63,7 +63,8 @@ class TestTypedProvider(ProviderSuite):
     deviations = DEVIATIONS
 
     def provider(self, url: str) -> Provider:
-        return TypedProvider(base_url=url + "/v1", api_key="docs-key-0123456789")
+        made: Provider = TypedProvider(base_url=url + "/v1", api_key="docs-key-0123456789")
+        return made
 
 
 # What the suite must find, and where; `Honest` shows that the row itself is not what fails.

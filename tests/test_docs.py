@@ -23,7 +23,8 @@ PROVIDERS_PAGE = ROOT / "docs" / "providers.md"
 @pytest.fixture
 def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
     """Stand in a folder with the project's prompts; a vendor that a snippet names is the simulator."""
-    shutil.copytree(ROOT / "prompts", tmp_path / "prompts")
+    for folder in ("prompts", "graphs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     monkeypatch.chdir(tmp_path)
     with Simulator("Hello, World!") as simulator:
         monkeypatch.setenv("MISTRAL_BASE_URL", simulator.base_url("mistral"))
@@ -133,7 +134,7 @@ def test_own_provider_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             )
             try:
                 stream = stream_request(Request([Message("user", "Hi")]), provider=provider)
-                kinds = [chunk.kind async for chunk in stream]
+                kinds: list[str] = [chunk.kind async for chunk in stream]
                 assert stream.partial.text == "".join(answer.tokens)
                 assert [call.arguments for call in stream.partial.tool_calls] == [
                     "".join(call.fragments) for call in answer.calls

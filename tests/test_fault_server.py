@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -195,7 +196,7 @@ async def test_the_watch_is_silent_where_nothing_is_left() -> None:
 
 @pytest.mark.anyio
 async def test_the_watch_sees_a_socket_and_a_file(tmp_path: Path) -> None:
-    kept = []
+    kept: list[Any] = []
     with pytest.raises(LeftBehind, match=r"still open: \d+ -> .*kept\.txt"):
         async with nothing_left_behind():
             kept.append((tmp_path / "kept.txt").open("w"))
@@ -229,7 +230,7 @@ async def test_the_watch_sees_what_python_cannot_raise() -> None:
             Bad()
     with pytest.raises(LeftBehind, match="never awaited"):
         async with nothing_left_behind():
-            anyio.lowlevel.checkpoint()
+            anyio.lowlevel.checkpoint()  # type: ignore[unused-coroutine]
 
 
 @pytest.mark.anyio

@@ -7,7 +7,7 @@ import gc
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -358,13 +358,13 @@ async def test_json_of_a_node_without_schema(tmp_path: Path, vendor: Simulator) 
 
 
 async def test_items_of_all_sources_come_in_the_order_of_each() -> None:
-    async def source(number: int) -> AsyncIterator[int]:
+    async def source(number: int) -> AsyncGenerator[int]:
         for item in range(50):
             await anyio.lowlevel.checkpoint()
             yield number * 1000 + item
 
     seen: dict[int, list[int]] = {}
-    async for number, item in merged([source(n) for n in range(10)], 3):  # type: ignore[misc]
+    async for number, item in merged([source(n) for n in range(10)], 3):
         seen.setdefault(number, []).append(item)
     assert seen == {n: [n * 1000 + item for item in range(50)] for n in range(10)}
 
@@ -372,21 +372,21 @@ async def test_items_of_all_sources_come_in_the_order_of_each() -> None:
 async def test_an_error_comes_behind_what_came_before_it() -> None:
     closed: list[str] = []
 
-    async def good() -> AsyncIterator[str]:
+    async def good() -> AsyncGenerator[str]:
         try:
             yield "good"
             await anyio.sleep_forever()
         finally:
             closed.append("good")
 
-    async def bad() -> AsyncIterator[str]:
+    async def bad() -> AsyncGenerator[str]:
         yield "bad"
         await anyio.lowlevel.checkpoint()
         raise ZeroDivisionError
 
     seen: list[Any] = []
     with pytest.raises(ZeroDivisionError):
-        async for item in merged([good(), bad()], 2):  # type: ignore[list-item]
+        async for item in merged([good(), bad()], 2):
             seen.append(item)
     assert sorted(seen) == [(0, "good"), (1, "bad")]
     assert closed == ["good"]
@@ -395,13 +395,13 @@ async def test_an_error_comes_behind_what_came_before_it() -> None:
 async def test_a_slow_reader_holds_the_sources_up() -> None:
     made = 0
 
-    async def fast() -> AsyncIterator[int]:
+    async def fast() -> AsyncGenerator[int]:
         nonlocal made
         while True:
             made += 1
             yield made
 
-    source = merged([fast(), fast()], 2)  # type: ignore[list-item]
+    source = merged([fast(), fast()], 2)
     await anext(source)
     for _ in range(1000):
         await anyio.lowlevel.checkpoint()

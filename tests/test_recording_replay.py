@@ -36,6 +36,7 @@ from streamcore.testing import (
     UnrecordedRequest,
     record,
 )
+from streamcore.testing.recording import Pace
 from tests.support import KEY, RUNS, VENDORS, ask, eventually, provider_at
 
 pytestmark = pytest.mark.anyio
@@ -120,7 +121,7 @@ async def test_the_pace_is_as_recorded(way: str) -> None:
     recording, _ = await make("openai", Answer(["a"] * 40), rate=100)
     times = [read.at for read in recording.exchanges[0].reads]
     assert times[-1] > 0.3
-    rate = len(times) / times[-1] if way == "given" else "recorded"
+    rate: Pace = len(times) / times[-1] if way == "given" else "recorded"
     if way == "given":
         times = [read.at for read in recording.at_pace(rate).exchanges[0].reads]
     if way == "simulator":

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import Any
 
 from streamcore.chunk import Usage
-from streamcore.cli.output import note
+from streamcore.cli.output import note, put
 from streamcore.graph.events import Event, Interrupt, NodeComplete, Restart, TokenEvent
 
 _WIDE = 200
@@ -20,8 +20,7 @@ _WIDE = 200
 class Screen:
     """Write the events of a run for a person."""
 
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
+    def __init__(self) -> None:
         self._live: str | None = None
         self._held: dict[str, str] = {}
         """What was said, and not yet shown, by who said it; the first of them is live."""
@@ -54,8 +53,7 @@ class Screen:
         """End the line that is being written."""
         if self._live is not None:
             if not self._shown.get(self._live, "").endswith("\n"):
-                self._out.write("\n")
-            self._out.flush()
+                put("\n")
             self._live = None
 
     def summary(self, seconds: float) -> str:
@@ -83,8 +81,7 @@ class Screen:
     def _write(self, text: str) -> None:
         assert self._live is not None  # noqa: S101
         self._shown[self._live] += text
-        self._out.write(text.encode("utf-8", "replace").decode("utf-8"))
-        self._out.flush()
+        put(text.encode("utf-8", "replace").decode("utf-8"))
 
     def _flush(self, node: str) -> None:
         """Show all that a node has said, now that it has ended."""

@@ -61,6 +61,11 @@ class RedisServer:
             self._process.wait()
             self._process = None
 
+    def send(self, number: int) -> None:
+        """Send it a signal: SIGSTOP makes it hang, SIGCONT go on."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def _answers(self) -> bool:
         try:
             with socket.create_connection(("127.0.0.1", self.port), 1) as connection:

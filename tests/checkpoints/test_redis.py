@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import subprocess
 import sys
 import traceback
 from collections.abc import Awaitable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -72,7 +74,8 @@ async def test_a_garbled_value_is_told_and_left(redis_url: str) -> None:
     await store.save("bad", {"n": 1}, 0)
     async with redis.asyncio.from_url(redis_url) as client:
         key = "streamcore:thread:bad"
-        for spoilt in (b"nothing of ours", (await client.get(key)).replace(b'"n":1', b'"n":2')):
+        saved: Any = await client.get(key)
+        for spoilt in (b"nothing of ours", saved.replace(b'"n":1', b'"n":2')):
             await client.set(key, spoilt)
             with pytest.raises(CheckpointError, match=r"thread 'bad' in Redis at .* is damaged"):
                 await store.load("bad")
@@ -153,6 +156,27 @@ async def test_a_redis_that_is_gone_or_comes_back_empty(tmp_path: Path) -> None:
             await store.save("t", {}, 1)
         assert (caught.value.expected, caught.value.found) == (1, 0)
         assert await store.load("t") is None
+        await aclose_providers()
+
+
+async def test_a_redis_that_hangs_is_told_in_time_and_answers_are_not_mixed_up(tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as server:
+        store = RedisCheckpointer(f"{server.url}?socket_timeout=0.3")
+        await store.save("t", {"n": 1}, 0)
+        await store.save("other", {"n": "other"}, 0)
+        server.send(signal.SIGSTOP)
+        for call in (store.save("t", {"n": 2}, 1), store.load("other")):
+            with pytest.raises(CheckpointError, match=r"Timeout reading.*It may or may not have done"):
+                await call
+        server.send(signal.SIGCONT)
+        for _ in range(3):
+            other = await store.load("other")
+            assert other is not None
+            assert other.data["n"] == "other"
+        saved = await store.load("t")
+        assert saved is not None
+        assert saved.version == saved.data["n"]
+        assert await store.save("t", {"n": saved.version + 1}, saved.version) == saved.version + 1
         await aclose_providers()
 
 
