@@ -15,11 +15,11 @@ demo: $(READY)
 	$(BIN)/python examples/demo_streaming.py --verify
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 # The oldest versions that pyproject.toml allows, each as low as the others let it be.
 test-lowest: $(LOWEST)/.ready
-	$(LOWEST)/bin/python -m pytest -q $(LOWEST_TESTS)
+	$(LOWEST)/bin/python -m pytest -q -n auto $(LOWEST_TESTS)
 
 # Real vendors, those whose keys are in the environment; RECORD=1 refreshes tests/recordings/live.
 live: $(READY)
@@ -42,6 +42,9 @@ stress: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/imports.py
+	$(BIN)/python benchmarks/pipeline.py
+	$(BIN)/python benchmarks/graph.py
+	$(BIN)/python benchmarks/load.py
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -24,16 +24,19 @@ PREFIXES = tuple(
 LOOPBACK = ("127.", "::1", "localhost")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Search for planted keys when all else has run."""
-    items.sort(key=lambda item: item.path.name == "test_no_keys.py")
-
-
 @pytest.fixture(scope="session", autouse=True)
 def planted() -> Iterator[Watch]:
     """Watch logs, expected errors and recordings for the key that the tests plant."""
     with pytest.MonkeyPatch.context() as patch:
         yield from watching(patch)
+
+
+@pytest.fixture(autouse=True)
+def no_key_is_shown(planted: Watch) -> Iterator[None]:
+    """Fail a test that showed the planted key."""
+    before = len(planted.found)
+    yield
+    assert planted.found[before:] == []
 
 
 @pytest.fixture(params=BACKENDS)

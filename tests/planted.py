@@ -22,11 +22,9 @@ class Watch(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
         self.found: list[str] = []
-        self.looked: dict[str, int] = {"log": 0, "error": 0, "recording": 0}
 
     def look(self, kind: str, *shown: object) -> None:
         """Look at one thing, as it would be shown."""
-        self.looked[kind] += 1
         if any(KEY in str(part) for part in shown):
             self.found.append(f"{kind} in {os.environ.get('PYTEST_CURRENT_TEST', 'no test')}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -68,7 +69,7 @@ def simulate(
     except OSError as error:
         if debug:
             raise
-        bad_input(f"cannot listen on port {port}: {error.strerror or error}")
+        bad_input(f"cannot listen on port {port}: {os.strerror(error.errno) if error.errno else error}")
 
 
 def _rate(said: str | None) -> float | Literal["recorded"] | None:

@@ -120,10 +120,9 @@ def run(work: Callable[[], Coroutine[Any, Any, None]], interrupted: Callable[[],
     with asyncio.Runner() as runner:
         try:
             runner.run(main())
-        except asyncio.CancelledError:
-            say()
-            raise typer.Exit(INTERRUPTED) from None
-        except KeyboardInterrupt:  # between two of our own handlers
+        except BaseException as error:  # whatever a cancelled stream raises in the end
+            if not pressed and not isinstance(error, KeyboardInterrupt):
+                raise
             say()
             raise typer.Exit(INTERRUPTED) from None
 

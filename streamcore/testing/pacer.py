@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 Schedule = Sequence[tuple[float, bytes]]
@@ -17,6 +17,25 @@ Schedule = Sequence[tuple[float, bytes]]
 _BURST = 200  # pieces, after which the loop gets a turn to read requests and to notice who has left
 _SLOT = 0.0001  # seconds: how finely lags are counted
 _SLOTS = 20_000  # up to 2 s
+
+
+def scheduled(frames: Iterable[tuple[bytes, bool]], rate: float | None) -> Schedule:
+    """Return frames (bytes, and whether they are paced) as HTTP chunks at their times, so many paced ones a second.
+
+    A frame that is not paced goes with the one before it. Without a rate all are due at once, each by itself.
+    """
+    schedule: list[tuple[float, bytes]] = []
+    number = 0
+    for data, paced in frames:
+        # The framing is written here: h11 would copy every piece to do the same.
+        chunk = b"%x\r\n%b\r\n" % (len(data), data)
+        number += paced
+        if rate and schedule and not paced:
+            at, before = schedule[-1]
+            schedule[-1] = (at, before + chunk)
+        else:
+            schedule.append((number / rate if rate else 0.0, chunk))
+    return schedule
 
 
 class Line(Protocol):

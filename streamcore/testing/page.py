@@ -110,7 +110,7 @@ td {{ border-top: 1px solid #8884; padding: .25rem .75rem .25rem 0; overflow-wra
 </head>
 <body>
 <h1>streamcore simulator</h1>
-<p>It speaks the wires of four APIs and calls no model. Any key is accepted, none is kept or shown.</p>
+<p>It speaks the wires of four APIs and calls no model. Any key will do, and none is shown.</p>
 <h2>Aim a service at it</h2>
 <p>A service that uses streamcore, or the SDK of Anthropic or OpenAI, needs only these variables:</p>
 <pre>{exports}</pre>

@@ -20,10 +20,10 @@ import h11
 
 from streamcore.testing.answers import Answer, Asked, plausible
 from streamcore.testing.asked import asked_on
-from streamcore.testing.encode import Frame, frames
+from streamcore.testing.encode import frames
 from streamcore.testing.faults import Fault, find_fault
 from streamcore.testing.matching import Player, UnrecordedRequest
-from streamcore.testing.pacer import Pacer, Schedule
+from streamcore.testing.pacer import Pacer, Schedule, scheduled
 from streamcore.testing.page import Figures, page
 from streamcore.testing.recording import Exchange, Recording
 from streamcore.testing.steps import Line, play
@@ -238,7 +238,7 @@ class Simulator:
         key = (wire, repr(answer), self.rate)
         found = self._rendered.get(key)
         if found is None:
-            found = _scheduled(frames(wire, answer), self.rate)
+            found = scheduled(frames(wire, answer), self.rate)
             if len(self._rendered) >= _RENDERED:
                 self._rendered.clear()
             self._rendered[key] = found
@@ -252,22 +252,6 @@ class Simulator:
 
 def _with_model(answer: Answer, asked: Asked) -> Answer:
     return Answer(answer.tokens, answer.reasoning, answer.calls, asked.model, answer.cut)
-
-
-def _scheduled(planned: Iterable[Frame], rate: float | None) -> Schedule:
-    """Return frames as HTTP chunks at their times; one without content goes with what was sent before it."""
-    schedule: list[tuple[float, bytes]] = []
-    number = 0
-    for data, paced in planned:
-        # The framing is written here: h11 would copy every piece to do the same.
-        chunk = b"%x\r\n%b\r\n" % (len(data), data)
-        number += paced
-        if rate and schedule and not paced:
-            at, before = schedule[-1]
-            schedule[-1] = (at, before + chunk)
-        else:
-            schedule.append((number / rate if rate else 0.0, chunk))
-    return schedule
 
 
 class _Connection(asyncio.Protocol):
