@@ -157,4 +157,4 @@ def test_help_of_the_terminal_is_coloured_and_of_a_pipe_is_not() -> None:
     with Terminal([*COMMAND, "--help"], environment()) as terminal:
         assert terminal.finish() == 0
     assert b"\x1b[" in terminal.shown
-    assert ROOT.name.encode() not in terminal.shown
+    assert str(ROOT).encode() not in terminal.shown
