@@ -81,7 +81,7 @@ def test_ctrl_c_while_a_name_is_looked_up() -> None:
         terminal.keys("\x03")
         start = time.monotonic()
         assert terminal.finish() == 130
-        assert time.monotonic() - start < PROMPT_BACK + SLOW
+        assert time.monotonic() - start < 20  # of 60 that the thread hangs; a busy machine takes a few to end
         assert b"interrupted: the connection is closed; 0 characters of text had come" in terminal.shown
 
 
@@ -157,4 +157,4 @@ def test_help_of_the_terminal_is_coloured_and_of_a_pipe_is_not() -> None:
     with Terminal([*COMMAND, "--help"], environment()) as terminal:
         assert terminal.finish() == 0
     assert b"\x1b[" in terminal.shown
-    assert ROOT.name.encode() not in terminal.shown
+    assert str(ROOT).encode() not in terminal.shown
