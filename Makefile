@@ -2,15 +2,28 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-CODE := streamcore providers examples benchmarks tests docs
+CODE := streamcore pytest_streamcore providers examples benchmarks tests docs
 
-.PHONY: demo test check format stress bench clean
+LOWEST := .venv-lowest
+# What the oldest supported versions must pass: all that touches an SDK, and the command line.
+LOWEST_TESTS := tests/wire $(wildcard tests/test_provider_*.py tests/test_recording*.py) tests/test_respx_recordings.py \
+	tests/test_doors.py tests/test_prompts.py tests/test_cli.py tests/test_pytest_plugin.py
+
+.PHONY: demo test test-lowest live check format stress bench clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo_streaming.py --verify
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
+
+# The oldest versions that pyproject.toml allows, each as low as the others let it be.
+test-lowest: $(LOWEST)/.ready
+	$(LOWEST)/bin/python -m pytest -q -n auto $(LOWEST_TESTS)
+
+# Real vendors, those whose keys are in the environment; RECORD=1 refreshes tests/recordings/live.
+live: $(READY)
+	$(if $(RECORD),STREAMCORE_LIVE_RECORD=tests/recordings/live) $(BIN)/python -m pytest -rs tests/live/vendors.py
 
 check: $(READY)
 	$(BIN)/ruff format --check $(CODE)
@@ -29,6 +42,9 @@ stress: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/imports.py
+	$(BIN)/python benchmarks/pipeline.py
+	$(BIN)/python benchmarks/graph.py
+	$(BIN)/python benchmarks/load.py
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -37,6 +53,13 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(READY)
 
+$(LOWEST)/.ready: pyproject.toml $(READY)
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv --without-pip $(LOWEST)
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[dev]'
+	$(BIN)/uv pip list --python $(LOWEST)/bin/python
+	@touch $@
+
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv $(LOWEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -109,9 +109,9 @@ class _Answer:
 
 def _merge(fragments: list[ToolCall]) -> ToolCall:
     last = fragments[-1]
-    return ToolCall(
-        id=last.id,
-        name=last.name,
+    return ToolCall(  # many a provider gives id and name with the first fragment only, as its vendor does
+        id=next((fragment.id for fragment in reversed(fragments) if fragment.id is not None), None),
+        name=next((fragment.name for fragment in reversed(fragments) if fragment.name is not None), None),
         arguments="".join(fragment.arguments for fragment in fragments),
         position=last.position,
         custom=last.custom,

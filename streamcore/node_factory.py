@@ -69,8 +69,8 @@ def create_streaming_llm_node(
 
     async def updates(state: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         from streamcore.graph.nodes import Context, run_node
-        from streamcore.graph.runner import for_text, plain
-        from streamcore.graph.thread import Config
+        from streamcore.graph.runner import for_text
+        from streamcore.graph.thread import Config, plain
 
         context = Context(graph, Config(), restarts=False)
         node = for_text(graph.nodes[node_name])

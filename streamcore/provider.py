@@ -25,7 +25,12 @@ GROUP = "streamcore.providers"
 
 @runtime_checkable
 class Provider(Protocol):
-    """What streams a request: an adapter over a vendor's SDK, or anything else that makes chunks."""
+    """What streams a request: an adapter over a vendor's SDK, or anything else that makes chunks.
+
+    Two more methods are used where a provider has them: `model_for(request)` names the model that answers, and
+    `takes_schema(schema)` says whether the vendor holds answers to this JSON Schema if `Request.output_schema` has it;
+    without, the model is told the schema in words.
+    """
 
     name: str
 

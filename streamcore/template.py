@@ -112,7 +112,8 @@ def _look_up(path: str, variables: Mapping[str, Any], state: Mapping[str, Any]) 
     elif state.get(first) is not None:
         found = state[first]
     else:
-        raise TemplateError(f"the variable {first!r} is missing{_hint(first, 'given were', [*variables, *state])}")
+        named = [name for name, value in state.items() if value is not None and not name.startswith("_")]
+        raise TemplateError(f"the variable {first!r} is missing{_hint(first, 'given were', [*variables, *named])}")
     for part in rest:
         inside = _inside(found)
         if part not in inside:

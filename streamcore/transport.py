@@ -9,7 +9,7 @@ import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
@@ -51,13 +51,12 @@ async def read_response(response: httpx2.Response, decoder: StreamDecoder) -> As
         StreamTimeout: the SDK's own read timeout ran out.
         MalformedStream, ProviderError: as `StreamDecoder.close` says.
     """
-    plain = "content-encoding" not in response.headers and not response.is_stream_consumed
-    # httpx2's `aiter_raw` does no more than pass `stream` on, a generator and a list later.
-    reads = (
-        cast("AsyncGenerator[bytes]", aiter(cast("AsyncIterable[bytes]", response.stream)))
-        if plain
-        else response.aiter_bytes()
-    )
+    if response.is_stream_consumed:
+        raw = reads = response.aiter_bytes()
+    else:
+        # httpx2's `aiter_raw` does no more than pass `stream` on, a generator and a list later.
+        raw = cast("AsyncGenerator[bytes]", aiter(cast("AsyncIterable[bytes]", response.stream)))
+        reads = _decoded(response, raw) if "content-encoding" in response.headers else raw
     with transport_errors(streaming=True):
         try:
             first = await _first(reads)
@@ -74,6 +73,7 @@ async def read_response(response: httpx2.Response, decoder: StreamDecoder) -> As
             # In this order: the generators below `reads`, which httpx2 drops, then end without waiting for anything.
             await response.aclose()
             await reads.aclose()
+            await raw.aclose()
     rest = decoder.flush()
     if rest:
         yield rest
@@ -82,6 +82,16 @@ async def read_response(response: httpx2.Response, decoder: StreamDecoder) -> As
     except StreamcoreError as error:
         _scrub_error(error, credentials(response.request))
         raise
+
+
+async def _decoded(response: httpx2.Response, raw: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Undo the content encoding, as `aiter_bytes` does, which drops the generators below it when that fails."""
+    decoder = cast("Any", response)._get_content_decoder()
+    async for data in raw:
+        for decoded in decoder.decode(data):
+            yield decoded
+    for decoded in decoder.flush():
+        yield decoded
 
 
 async def _first(reads: AsyncGenerator[bytes]) -> bytes:
@@ -181,6 +191,8 @@ def sdk_errors(
             raise mapped from _without_secrets(error, credentials(response.request))
         except connection_error as error:
             cause = error.__cause__ or error
+            if isinstance(cause, StreamcoreError):  # from a transport of ours, which SDKs take for a lost connection
+                raise cause from None
             failed = map_transport_error(cause, streaming=False, provider=provider, model=model) or ConnectionFailed(
                 f"could not connect ({_describe(cause)})", provider=provider, model=model
             )

@@ -153,15 +153,15 @@ def load_yaml(path: Path, error: MakeError) -> YamlFile:
     return parse_yaml(path, read_yaml(path, error), error)
 
 
-def read_yaml(path: Path, error: MakeError) -> bytes:
+def read_yaml(path: Path, error: MakeError, limit: int = MAX_BYTES) -> bytes:
     """Return the bytes of a file that is not too big."""
     try:
         with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
+            raw = file.read(limit + 1)
     except OSError as problem:
         raise error(f"{path}: cannot be read: {problem.strerror or problem}") from problem
-    if len(raw) > MAX_BYTES:
-        raise error(f"{path}: the file has more than {MAX_BYTES} bytes, which is the limit")
+    if len(raw) > limit:
+        raise error(f"{path}: the file has more than {limit} bytes, which is the limit")
     return raw
 
 

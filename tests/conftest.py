@@ -13,6 +13,7 @@ import pytest
 
 from streamcore import provider_names
 from streamcore.testing import Simulator
+from tests.planted import Watch, watching
 from tests.support import BACKENDS, require
 
 __all__ = ["require"]
@@ -21,6 +22,21 @@ PREFIXES = tuple(
     f"{name.upper().replace('-', '_')}_" for name in [*provider_names(), "streamcore"] if name != "openai-responses"
 )
 LOOPBACK = ("127.", "::1", "localhost")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def planted() -> Iterator[Watch]:
+    """Watch logs, expected errors and recordings for the key that the tests plant."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield from watching(patch)
+
+
+@pytest.fixture(autouse=True)
+def no_key_is_shown(planted: Watch) -> Iterator[None]:
+    """Fail a test that showed the planted key."""
+    before = len(planted.found)
+    yield
+    assert planted.found[before:] == []
 
 
 @pytest.fixture(params=BACKENDS)

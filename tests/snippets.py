@@ -27,3 +27,10 @@ async def run(code: str, names: dict[str, Any] | None = None) -> dict[str, Any]:
     if inspect.isawaitable(result):
         await result
     return names
+
+
+def run_module(code: str) -> dict[str, Any]:
+    """Run a block as a module of its own, and return its names."""
+    names: dict[str, Any] = {"__name__": "snippet"}
+    exec(compile(code, "<snippet>", "exec"), names)  # noqa: S102  our own documents
+    return names

@@ -1,17 +1,11 @@
-"""Share what tests of providers need: requests, mocked vendors, a raw TCP server, and ways to wait for a fact."""
+"""Share what tests of providers need: requests, mocked vendors, and ways to wait for a fact."""
 
 from __future__ import annotations
 
 import os
-import socket
-import ssl
-import struct
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import anyio
 import httpx2
@@ -126,58 +120,3 @@ class Vendor(httpx2.MockTransport):
     def provider(self, name: str, **settings: Any) -> Provider:
         """Return a provider whose every request comes here."""
         return get_provider(name, **{"api_key": KEY, "model": "m", "http_client": self.client(), **settings})
-
-
-class RawServer:
-    """A TCP server that reads each request and answers with exactly these bytes, then closes or resets."""
-
-    def __init__(self, answer: bytes = b"", *, reset: bool = False, tls: ssl.SSLContext | None = None) -> None:
-        self._answer = answer
-        self._reset = reset
-        self._tls = tls
-        self.may_end = threading.Event()
-        """Set: the connection ends as soon as the answer is sent. Clear it to hold the connection open."""
-        self.may_end.set()
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self.port: int = self._socket.getsockname()[1]
-        self.requests = 0
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-        self._thread.join()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            with connection, suppress(OSError):  # the client may hang up first
-                connection.settimeout(DEADLINE)
-                self._answer_one(self._tls.wrap_socket(connection, server_side=True) if self._tls else connection)
-
-    def _answer_one(self, connection: socket.socket) -> None:
-        received = b""
-        while b"\r\n\r\n" not in received:
-            more = connection.recv(65536)
-            if not more:
-                return
-            received += more
-            if not received[:1].isalpha():
-                break  # no HTTP: a TLS handshake
-        self.requests += 1
-        connection.sendall(self._answer)
-        self.may_end.wait(DEADLINE)
-        if self._reset:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

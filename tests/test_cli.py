@@ -4,54 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from streamcore.testing import Answer, Simulator
-
-ROOT = Path(__file__).resolve().parent.parent
-PROMPT = ["prompt", "greet", "--var", "name=World"]
-PROVIDERS = ["anthropic", "openai", "openai-responses", "mistral"]
-
-
-def environment(simulator: Simulator | None = None) -> dict[str, str]:
-    hidden = ("_API_KEY", "_BASE_URL", "_MODEL", "PROVIDER")
-    found = {key: value for key, value in os.environ.items() if not key.endswith(hidden)}
-    for name in ("anthropic", "openai", "mistral") if simulator else ():
-        assert simulator is not None
-        found[f"{name.upper()}_BASE_URL"] = simulator.base_url(name)
-        found[f"{name.upper()}_API_KEY"] = "cli-planted-key"
-    return found
-
-
-def streamcore(
-    *arguments: str, simulator: Simulator | None = None, cwd: Path = ROOT
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "streamcore.cli", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=cwd,
-        env=environment(simulator),
-        check=False,
-    )
-
-
-def until(condition: Any, seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.01)
+from tests.commands import COMMAND, KEY, PROMPT, PROVIDERS, ROOT, environment, streamcore, until
 
 
 def test_demo_needs_no_key_and_no_network() -> None:
@@ -123,48 +83,6 @@ def test_debug_shows_the_traceback() -> None:
     assert "Traceback" in done.stderr
 
 
-@contextmanager
-def in_terminal(*arguments: str, simulator: Simulator) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "streamcore.cli", *arguments],
-        stdin=follower,
-        stdout=follower,
-        stderr=subprocess.PIPE,
-        cwd=ROOT,
-        env=environment(simulator),
-        start_new_session=True,
-    )
-    os.close(follower)
-    try:
-        yield process, leader
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stderr is not None
-        process.stderr.close()
-        os.close(leader)
-
-
-@pytest.mark.parametrize("provider", PROVIDERS)
-def test_ctrl_c_closes_the_upstream_and_says_how_much_came(provider: str) -> None:
-    with Simulator(Answer(["tick "] * 2000), rate=50) as simulator:
-        with in_terminal(*PROMPT, "-p", provider, simulator=simulator) as (process, terminal):
-            shown = b""
-            while shown.count(b"tick") < 3:  # tokens are shown as they come, not at the end
-                shown += os.read(terminal, 1024)
-            assert simulator.open == 1
-            process.send_signal(signal.SIGINT)
-            start = time.monotonic()
-            _, said = process.communicate(timeout=20)
-            assert process.returncode == 130
-            assert time.monotonic() - start < 5
-        assert b"interrupted: the connection is closed; " in said
-        assert b" characters of text had come" in said
-        assert b"Traceback" not in said
-        until(lambda: simulator.abandoned == 1 and simulator.open == 0)
-
-
 def test_a_reader_that_goes_away_closes_the_upstream() -> None:
     with Simulator(Answer(["tick\n"] * 2000), rate=100) as simulator:
         process = subprocess.Popen(
@@ -181,8 +99,56 @@ def test_a_reader_that_goes_away_closes_the_upstream() -> None:
         said = process.stderr.read()
         process.stderr.close()
         assert process.wait(timeout=20) == 1
-        assert b"Traceback" not in said
+        assert said == b"cannot write the output: Broken pipe\n"
         until(lambda: simulator.open == 0)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
+@pytest.mark.parametrize(
+    "arguments", [[*PROMPT, "-p", "demo"], [*PROMPT, "-p", "demo", "--json"], ["providers"], ["-h"]]
+)
+def test_a_full_disk_is_told(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment()
+        )
+    assert (done.returncode, done.stderr) == (1, "cannot write the output: No space left on device\n")
+
+
+def test_variables_from_files_and_the_input(tmp_path: Path) -> None:
+    long = "word " * 40_000  # more than an argument can hold
+    (tmp_path / "vars.yaml").write_text("name: Ada\nstyle: formal\n", "utf-8")
+    (tmp_path / "long.txt").write_text(long, "utf-8")
+    with Simulator("ok") as simulator:
+
+        def asked(*arguments: str, stdin: str | None = None) -> str:
+            done = streamcore("prompt", "greet", "-p", "openai", *arguments, simulator=simulator, stdin=stdin)
+            assert done.returncode == 0, done.stderr
+            content: str = simulator.requests[-1].body["messages"][-1]["content"]
+            return content
+
+        assert "Greet Ada in a formal" in asked("--vars-file", str(tmp_path / "vars.yaml"))
+        assert "Greet Zoe in a formal" in asked("--vars-file", str(tmp_path / "vars.yaml"), "--var", "name=Zoe")
+        assert long in asked("--var-file", f"name={tmp_path / 'long.txt'}")
+        assert long in asked("--var-file", "name=-", stdin=long)
+        assert "Greet Jo in" in asked("--vars-file", "-", stdin='{"name": "Jo"}')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "said"),
+    [
+        (["--vars-file", "no.yaml"], None, "cannot read 'no.yaml': No such file"),
+        (["--vars-file", "-"], "[1]", "must hold variables as `name: value`"),
+        (["--vars-file", "-"], "name: [", "<standard input>:1:"),
+        (["--var-file", "name"], None, "--var-file takes KEY=FILE"),
+        (["--var-file", "name=-", "--vars-file", "-"], "", "can be read once"),
+    ],
+)
+def test_bad_variables(arguments: list[str], stdin: str | None, said: str) -> None:
+    done = streamcore("prompt", "greet", "-p", "demo", *arguments, stdin=stdin)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_providers_table_and_json() -> None:
@@ -201,7 +167,7 @@ def test_providers_table_and_json() -> None:
     table = streamcore("providers")
     assert table.returncode == 0
     assert "set ANTHROPIC_API_KEY" in table.stdout
-    assert "cli-planted-key" not in table.stdout
+    assert KEY not in table.stdout
     assert "\x1b" not in table.stdout
 
 
@@ -214,13 +180,15 @@ def test_without_typer_it_says_what_to_install() -> None:
 
 
 def test_help_teaches() -> None:
-    done = streamcore("prompt", "--help")
-    assert done.returncode == 0
-    assert "Example: streamcore prompt greet --var name=World --provider demo" in done.stdout
+    for command in ("init", "prompt", "providers", "record", "replay", "simulate"):
+        done = streamcore(command, "--help")
+        assert done.returncode == 0
+        assert f"Example: streamcore {command}" in done.stdout
+        assert "\x1b" not in done.stdout
 
 
 def test_keys_are_never_shown() -> None:
     with Simulator("x") as simulator:
         for arguments in ([*PROMPT, "-p", "openai", "--json"], ["providers"], [*PROMPT, "-p", "anthropic", "--debug"]):
             done = streamcore(*arguments, simulator=simulator)
-            assert "cli-planted-key" not in done.stdout + done.stderr
+            assert KEY not in done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""End the event loop under open streams: everything is closed, and nothing is written to stderr."""
+"""End the event loop, or the interpreter, under open streams: all is closed, and nothing is written to stderr."""
 
 from __future__ import annotations
 
@@ -41,6 +41,25 @@ def test_a_loop_that_ends_closes_what_is_open_in_silence(backend: str, simulator
     assert result.stdout.splitlines() == [f"{name} {ending.__name__}" for name in names for ending in ENDINGS]
     assert result.returncode == 0
     wait_until(lambda: simulator.open == 0, "every answer was given up")
+
+
+@pytest.mark.parametrize("how", ["plain", "smoothed", "sync", "thread"])
+@pytest.mark.parametrize(("backend", "name"), [("asyncio", "anthropic"), ("trio", "openai"), ("asyncio", "mistral")])
+def test_an_interpreter_that_exits_in_a_stream_does_so_in_silence(
+    how: str, backend: str, name: str, simulator: Simulator
+) -> None:
+    simulator.decide = lambda asked: Answer.of("word " * 500)
+    simulator.rate = 500
+    script = Path(__file__).with_name("interpreter_exits.py")
+    result = subprocess.run(
+        [sys.executable, "-W", "error", script, how, backend, name, simulator.base_url(name)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (3, "")
+    wait_until(lambda: simulator.open == 0, "the answer was given up")
 
 
 # The parts

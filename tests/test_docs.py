@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from streamcore import Message, Request, StreamInterrupted, get_provider, stream_request
@@ -22,7 +23,8 @@ PROVIDERS_PAGE = ROOT / "docs" / "providers.md"
 @pytest.fixture
 def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
     """Stand in a folder with the project's prompts; a vendor that a snippet names is the simulator."""
-    shutil.copytree(ROOT / "prompts", tmp_path / "prompts")
+    for folder in ("prompts", "graphs"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     monkeypatch.chdir(tmp_path)
     with Simulator("Hello, World!") as simulator:
         monkeypatch.setenv("MISTRAL_BASE_URL", simulator.base_url("mistral"))
@@ -47,6 +49,26 @@ def test_pages_python(page: str, newcomer: Simulator) -> None:
     assert len(snippets) >= 3
     for code in snippets:
         asyncio.run(run(code))
+
+
+def test_async_usage_page_python(newcomer: Simulator) -> None:
+    snippets = list(blocks(ROOT / "docs" / "async-usage.md", "python"))
+    assert len(snippets) >= 10
+    for code in snippets:
+        if "streamcore.sync" in code or "trio.run" in code:
+            exec(compile(code, "<async-usage>", "exec"), {"__name__": "snippet"})  # noqa: S102
+        else:
+            asyncio.run(run(code))
+
+
+@pytest.mark.anyio
+async def test_async_usage_service_answers(newcomer: Simulator) -> None:
+    code = next(code for code in blocks(ROOT / "docs" / "async-usage.md", "python") if "FastAPI" in code)
+    app = (await run(code))["app"]
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://service") as client:
+        answer = await client.get("/greet", params={"name": "Ada"})
+    assert answer.status_code == 200
+    assert "Ada" in answer.text
 
 
 def test_streaming_page_tells_the_real_defaults() -> None:
@@ -112,7 +134,7 @@ def test_own_provider_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             )
             try:
                 stream = stream_request(Request([Message("user", "Hi")]), provider=provider)
-                kinds = [chunk.kind async for chunk in stream]
+                kinds: list[str] = [chunk.kind async for chunk in stream]
                 assert stream.partial.text == "".join(answer.tokens)
                 assert [call.arguments for call in stream.partial.tool_calls] == [
                     "".join(call.fragments) for call in answer.calls

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import inspect
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sized
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class Scripted:
         """Hold nothing."""
 
 
-HELLO = ([Chunk("start", id="1", model="m")], text("Hel", "lo"), [], text(" World"), finish())
+HELLO: tuple[list[Chunk], ...] = ([Chunk("start", id="1", model="m")], text("Hel", "lo"), [], text(" World"), finish())
 
 
 @pytest.fixture(autouse=True)
@@ -156,7 +157,7 @@ async def test_errors_of_configuration_come_with_the_first_use(
 @pytest.mark.anyio
 async def test_nothing_happens_at_the_call(simulator: Simulator) -> None:
     provider = provider_at(simulator, "openai")
-    unused = [
+    unused: list[Any] = [
         stream_request(ask(), provider=provider),
         stream_request(ask(), provider=provider).text(),
         stream_prompt("greet", WORLD, provider=provider),
@@ -339,9 +340,13 @@ async def test_results_come_in_the_order_of_the_prompts_whatever_the_order_of_th
         for name in ("Cleo", "Ann", "Bob"):
             await eventually(lambda: len(provider.running) == 3 - len(provider.closed), "all run")
             provider.open(name)
-            await eventually(lambda name=name: name in provider.closed, "one ended")
+            await eventually(partial(provider.closed.__contains__, name), "one ended")
     assert provider.closed == ["Cleo", "Ann", "Bob"]
     assert results == ["Hello Ann", "Hello Bob", "Hello Cleo"]
+
+
+def _has(names: Sized, count: int) -> bool:
+    return len(names) == count
 
 
 @pytest.mark.anyio
@@ -352,9 +357,9 @@ async def test_no_more_than_the_limit_run_at_once(limit: int) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: execute_prompts_concurrent(greetings(provider, *names), limit=limit))
         for done in range(len(names)):
-            await eventually(lambda done=done: len(provider.closed) == done, "the one before has ended")
+            await eventually(partial(_has, provider.closed, done), "the one before has ended")
             expected = min(limit, len(names) - done)
-            await eventually(lambda expected=expected: len(provider.running) == expected, "as many as may run")
+            await eventually(partial(_has, provider.running, expected), "as many as may run")
             await anyio.wait_all_tasks_blocked()
             assert len(provider.running) == expected
             provider.open(provider.running[0])

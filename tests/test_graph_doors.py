@@ -7,7 +7,7 @@ import gc
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -166,32 +166,30 @@ async def main(path):
             break
     print("left")
 
-backend, path = sys.argv[1:]
-if backend == "asyncio":
-    asyncio.run(main(path))
-    asyncio.run(main(path))
-else:
-    import trio
-    trio.run(main, path)
-    trio.run(main, path)
+backend, *paths = sys.argv[1:]
+for path in [*paths, paths[0]]:
+    if backend == "asyncio":
+        asyncio.run(main(path))
+    else:
+        import trio
+        trio.run(main, path)
 """
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("shape", SHAPES)
-def test_a_loop_that_ends_closes_a_run_in_silence(tmp_path: Path, vendor: Simulator, backend: str, shape: str) -> None:
-    path = write_graph(tmp_path, f"    {SHAPES[shape]}\n", p="p")
+def test_a_loop_that_ends_closes_a_run_in_silence(tmp_path: Path, vendor: Simulator, backend: str) -> None:
+    paths = [write_graph(tmp_path / name, f"    {shape}\n", p="p") for name, shape in SHAPES.items()]
     vendor.decide = lambda asked: Answer.of("word " * 5000)
     vendor.rate = 1000
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", ENDINGS, backend, str(path)],
+        [sys.executable, "-W", "error", "-c", ENDINGS, backend, *map(str, paths)],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert done.stderr == ""
-    assert done.stdout == "left\nleft\n"
+    assert done.stdout == "left\n" * 6
     wait_until(lambda: vendor.open == 0, "every response was closed")
 
 
@@ -360,13 +358,13 @@ async def test_json_of_a_node_without_schema(tmp_path: Path, vendor: Simulator) 
 
 
 async def test_items_of_all_sources_come_in_the_order_of_each() -> None:
-    async def source(number: int) -> AsyncIterator[int]:
+    async def source(number: int) -> AsyncGenerator[int]:
         for item in range(50):
             await anyio.lowlevel.checkpoint()
             yield number * 1000 + item
 
     seen: dict[int, list[int]] = {}
-    async for number, item in merged([source(n) for n in range(10)], 3):  # type: ignore[misc]
+    async for number, item in merged([source(n) for n in range(10)], 3):
         seen.setdefault(number, []).append(item)
     assert seen == {n: [n * 1000 + item for item in range(50)] for n in range(10)}
 
@@ -374,21 +372,21 @@ async def test_items_of_all_sources_come_in_the_order_of_each() -> None:
 async def test_an_error_comes_behind_what_came_before_it() -> None:
     closed: list[str] = []
 
-    async def good() -> AsyncIterator[str]:
+    async def good() -> AsyncGenerator[str]:
         try:
             yield "good"
             await anyio.sleep_forever()
         finally:
             closed.append("good")
 
-    async def bad() -> AsyncIterator[str]:
+    async def bad() -> AsyncGenerator[str]:
         yield "bad"
         await anyio.lowlevel.checkpoint()
         raise ZeroDivisionError
 
     seen: list[Any] = []
     with pytest.raises(ZeroDivisionError):
-        async for item in merged([good(), bad()], 2):  # type: ignore[list-item]
+        async for item in merged([good(), bad()], 2):
             seen.append(item)
     assert sorted(seen) == [(0, "good"), (1, "bad")]
     assert closed == ["good"]
@@ -397,13 +395,13 @@ async def test_an_error_comes_behind_what_came_before_it() -> None:
 async def test_a_slow_reader_holds_the_sources_up() -> None:
     made = 0
 
-    async def fast() -> AsyncIterator[int]:
+    async def fast() -> AsyncGenerator[int]:
         nonlocal made
         while True:
             made += 1
             yield made
 
-    source = merged([fast(), fast()], 2)  # type: ignore[list-item]
+    source = merged([fast(), fast()], 2)
     await anext(source)
     for _ in range(1000):
         await anyio.lowlevel.checkpoint()
@@ -417,3 +415,8 @@ def test_two_loops_in_one_process(tmp_path: Path, vendor: Simulator) -> None:
     for _ in range(2):
         events = asyncio.run(collect(stream_graph_with_tokens(path)))
         assert sorted(ran(events)) == ["a", "b"]
+
+
+async def test_what_is_no_graph() -> None:
+    with pytest.raises(ConfigError, match=r"what load_graph\(\) returns; got a dict"):
+        await collect(stream_graph_with_tokens({}))  # type: ignore[arg-type]

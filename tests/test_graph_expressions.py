@@ -49,6 +49,10 @@ VALUES = [
     ("{state.gone + 1}", None),
     ("{nope or []}", []),
     ("{state.items}", None),
+    # As in Jinja2
+    ("{{ state.turn + 1 }}", 2),
+    ("{{name}}", "Ada"),
+    ("Hi {{ state.name }}, {{turn}}", "Hi Ada, 1"),
     # Texts
     ("plain", "plain"),
     ("", ""),

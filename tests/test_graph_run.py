@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,19 @@ import pytest
 
 from streamcore import (
     AuthenticationError,
+    Chunk,
     ConfigError,
     NodeError,
     PromptError,
     PromptNotFound,
+    Request,
     StreamInterrupted,
     stream_graph_with_tokens,
 )
-from streamcore.testing import Answer, Simulator
+from streamcore.testing import Answer, FaultServer, Send, Simulator
+from streamcore.testing.demo import DemoProvider
 from tests.graphs import answers, collect, kinds, output, ran, text_of, write_graph
-from tests.support import KEY, RawServer, eventually, require
+from tests.support import KEY, eventually, require
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "yamlgraph" / "graphs"
 
@@ -291,6 +296,8 @@ async def test_a_map_keeps_the_order_of_its_items(tmp_path: Path, vendor: Simula
     events = await collect(stream_graph_with_tokens(path, {"words": list(range(20))}, {"include_metadata": True}))
     assert output(events, "each") == {"all": [{"said": "x " * (20 - n) + str(n), "_map_index": n} for n in range(20)]}
     assert ran(events) == ["each"]
+    done = next(event for event in events if event["type"] == "node_complete")["metadata"]
+    assert done["usage"].output_tokens >= sum(20 - n for n in range(20))
     said: dict[int, str] = {}
     for event in events:
         if event["type"] == "token":
@@ -299,19 +306,33 @@ async def test_a_map_keeps_the_order_of_its_items(tmp_path: Path, vendor: Simula
     assert said == {n: "x " * (20 - n) + str(n) for n in range(20)}
 
 
-async def test_a_map_runs_no_more_at_once_than_it_may(tmp_path: Path, vendor: Simulator) -> None:
+class Counting:
+    """The demo provider, counting how many answers are under way."""
+
+    name = "counting"
+
+    def __init__(self) -> None:
+        self._demo = DemoProvider(rate=300)
+        self.now = self.most = 0
+
+    async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            async for chunks in self._demo.stream(request):
+                yield chunks
+        finally:
+            self.now -= 1
+
+    async def aclose(self) -> None:
+        await self._demo.aclose()
+
+
+async def test_a_map_runs_no_more_at_once_than_it_may(tmp_path: Path) -> None:
     path = write_graph(tmp_path, MAP, word="{word}")
-    most = 0
-
-    def decide(asked: Any) -> Answer:
-        nonlocal most
-        most = max(most, vendor.open + 1)
-        return Answer.of("x y z")
-
-    vendor.decide = decide
-    vendor.rate = 300
-    await collect(stream_graph_with_tokens(path, {"words": list(range(12))}))
-    assert 1 < most <= 4
+    provider = Counting()
+    await collect(stream_graph_with_tokens(path, {"words": list(range(12))}, {"provider": provider}))
+    assert (provider.most, provider.now) == (4, 0)
 
 
 async def test_a_map_over_no_list_says_so(tmp_path: Path) -> None:
@@ -515,7 +536,7 @@ async def test_order_of_provider_and_model(tmp_path: Path, vendor: Simulator, mo
 async def test_an_error_of_the_vendor_is_the_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     body = b'{"error": {"message": "no such key: %b"}}' % KEY.encode()
     head = b"HTTP/1.1 401 Unauthorized\r\nconnection: close\r\ncontent-type: application/json\r\n"
-    with RawServer(head + b"content-length: %d\r\n\r\n" % len(body) + body) as server:
+    with FaultServer([Send(head + b"content-length: %d\r\n\r\n" % len(body) + body)]) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{server.port}/v1")
         with pytest.raises(NodeError) as caught:
             await collect(stream_graph_with_tokens(write_graph(tmp_path, PIPELINE, **STEPS), {"topic": "tea"}))
@@ -528,18 +549,40 @@ async def test_an_error_of_the_vendor_is_the_cause(tmp_path: Path, monkeypatch: 
     [
         ({"thread": "x"}, "unknown key 'thread' in config; did you mean 'thread_id'?"),
         ({"configurable": {"thred_id": "x"}}, "unknown key 'thred_id'"),
+        ("t1", "config must be a mapping, as {'thread_id': 't1'}, not a str"),
         ({"resume": "x"}, "nothing waits for an answer on this run, which has no thread_id"),
         ({"resume": "x", "thread_id": 7}, "nothing waits for an answer on thread '7'"),
     ],
 )
-async def test_a_config_that_cannot_be(tmp_path: Path, config: dict[str, Any], says: str) -> None:
-    with pytest.raises(ConfigError, match=says.replace("?", r"\?")):
+async def test_a_config_that_cannot_be(tmp_path: Path, config: Any, says: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(says)):
         await collect(stream_graph_with_tokens(write_graph(tmp_path, LOOP), None, config))
+
+
+async def test_what_else_langgraph_configs_hold_is_no_matter(tmp_path: Path) -> None:
+    config = {"configurable": {"thread_id": "t", "user": "x", "checkpoint_ns": ""}, "recursion_limit": 5, "tags": []}
+    assert ran(await collect(stream_graph_with_tokens(write_graph(tmp_path, LOOP), None, config)))
+
+
+async def test_whoever_is_told_may_change_what_they_are_told(tmp_path: Path) -> None:
+    async for event in stream_graph_with_tokens(write_graph(tmp_path, LOOP)):
+        if event["type"] == "node_complete":
+            event["output"]["seen"].append("mine")
+    assert event["type"] == "graph_complete"
+    assert event["state"]["seen"] == [0, 1, 2]
 
 
 async def test_a_state_that_is_no_data(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="initial_state must be plain data, as JSON has it"):
         await collect(stream_graph_with_tokens(write_graph(tmp_path, LOOP), {"x": object()}))
+    with pytest.raises(ConfigError, match="initial_state must be a mapping, not a str"):
+        await collect(stream_graph_with_tokens(write_graph(tmp_path, LOOP), "x"))  # type: ignore[arg-type]
+
+
+async def test_what_is_missing_is_told_without_what_is_ours(tmp_path: Path) -> None:
+    path = write_graph(tmp_path, PIPELINE, **STEPS)
+    with pytest.raises(PromptError, match=r"the variable 'topic' is missing; given were 'style'$"):
+        await collect(stream_graph_with_tokens(path, {"style": "x"}))
 
 
 # The two graphs of yamlgraph, as they are.
@@ -572,3 +615,19 @@ async def test_the_router_graph(vendor: Simulator, monkeypatch: pytest.MonkeyPat
     assert text_of(events, "classify") == verdict
     assert text_of(events, f"respond_{tone}") == "Dear customer" == events[-1]["state"]["response"]
     assert output(events, "classify") == {"classification": json.loads(verdict)}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["anthropic", "openai", "openai-responses", "mistral"])
+def test_the_router_graph_on_every_wire(vendor: Simulator, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    require(SHARED.exists(), "yamlgraph's graphs do not stand beside this checkout")
+    for prefix in ("anthropic", "mistral"):
+        monkeypatch.setenv(f"{prefix.upper()}_BASE_URL", vendor.base_url(prefix))
+        monkeypatch.setenv(f"{prefix.upper()}_API_KEY", KEY)
+    verdict = '{"tone": "Negative", "confidence": 1, "reasoning": "so it is"}'
+    answers(vendor, lambda asked: verdict if "Classify" in asked.text else "Dear customer")
+    path = SHARED / "router" / "graph.yaml"
+    events = asyncio.run(collect(stream_graph_with_tokens(path, {"message": "Well."}, {"provider": name})))
+    assert ran(events) == ["classify", "respond_negative"]
+    assert text_of(events, "classify") == verdict
+    assert text_of(events, "respond_negative") == "Dear customer"

@@ -300,6 +300,30 @@ async def test_the_text_of_a_cut_node_is_kept_and_told(tmp_path: Path, vendor: S
     assert store.saved[-1]["cut"] == {}
 
 
+async def test_a_branch_that_was_done_is_not_done_again(tmp_path: Path, vendor: Simulator) -> None:
+    text = """
+        nodes: {short: {prompt: short}, long: {prompt: long}, join: {prompt: join, variables: {s: "{short}"}}}
+        edges:
+          - {from: START, to: [short, long]}
+          - {from: short, to: join}
+          - {from: long, to: join}
+    """
+    path = write_graph(tmp_path, text, short="short", long="long", join="{s}")
+    vendor.rate = 500
+    vendor.decide = lambda asked: Answer.of("s" if asked.text == "short" else "l " * 60, cut=50)
+    config = {"thread_id": "t", "checkpointer": MemoryCheckpointer()}
+    first: list[Any] = []
+    with pytest.raises(NodeError, match="node 'long'"):
+        async for event in stream_graph_with_tokens(path, {}, config):
+            first.append(event)
+    assert ran(first) == ["short"]
+    vendor.rate = None
+    answers(vendor, lambda asked: asked.text)
+    rest = await collect(stream_graph_with_tokens(path, {}, config))
+    assert ran(rest) == ["long", "join"]
+    assert output(rest, "join") == {"join": "s"}
+
+
 async def test_a_checkpoint_of_another_graph_says_so(tmp_path: Path, vendor: Simulator) -> None:
     answers(vendor, lambda asked: "x")
     store = MemoryCheckpointer()

@@ -104,7 +104,8 @@ async def test_the_error_names_the_clock(script: list[Step], timeouts: dict[str,
 
 
 async def test_pings_reset_silence_but_a_longer_stall_lets_a_model_think() -> None:
-    provider = Scripted(["Hm", *[PING, 0.02] * 5, "!", FINISH])
+    pings: list[Step] = [PING, 0.02] * 5
+    provider = Scripted(["Hm", *pings, "!", FINISH])
     answer = await stream_request(ASK, provider=provider, timeouts={"stall": 30, "silence": 5}).collect()
     assert (answer.text, answer.complete) == ("Hm!", True)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from streamcore import ConfigError, Image, Message, Opaque, Request, Text, Tool, ToolCall, stream_request
+from streamcore.request import Part
 from streamcore.testing import Answer
 from tests.support import GATEWAYS, VENDORS, Vendor, ask, body_of, wire_of
 
@@ -361,7 +362,7 @@ def test_chat_calls_without_text_arguments_or_id(name: str) -> None:
 
 
 def test_responses_gets_the_image_that_a_tool_returns() -> None:
-    picture = [Text("Here"), Image(data=PNG, media_type="image/png")]
+    picture: list[Part] = [Text("Here"), Image(data=PNG, media_type="image/png")]
     request = Request([Message("tool", picture, tool_call_id="call_1")])
     assert sent("openai-responses", request)["input"] == [
         {

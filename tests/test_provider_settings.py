@@ -221,7 +221,8 @@ def test_a_missing_sdk_says_what_to_install() -> None:
                 print(name, "works")
     """
     expected = dict.fromkeys([*GATEWAYS, "openai", "openai-responses"], "pip install openai")
-    expected |= {"anthropic": "pip install anthropic", "mistral": "pip install mistralai", "demo": "works"}
+    expected |= {"anthropic": "pip install anthropic", "mistral": "pip install mistralai"}
+    expected |= {"demo": "works", "replay": "works"}
     told = dict(line.split(" ", 1) for line in python(code).splitlines())
     assert expected.items() <= told.items()
 
@@ -376,9 +377,9 @@ async def test_a_refused_default_temperature_is_left_out_and_not_tried_again(
 @pytest.mark.anyio
 async def test_a_temperature_that_somebody_set_is_refused_aloud(prompts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     provider, asked = picky(monkeypatch)
-    for prompt, arguments in (("full", {}), ("plain", {"temperature": 0.7})):
+    for prompt, temperature in (("full", None), ("plain", 0.7)):
         with pytest.raises(BadRequestError, match="temperature"):
-            await stream_prompt(prompt, provider=provider, prompts_dir=prompts, **arguments).collect()
+            await stream_prompt(prompt, provider=provider, prompts_dir=prompts, temperature=temperature).collect()
     assert asked == [0.1, 0.7]
 
 

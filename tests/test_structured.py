@@ -22,6 +22,7 @@ from streamcore import (
     Message,
     OutputValidationError,
     Request,
+    ServerError,
     Text,
     ToolCall,
     Usage,
@@ -377,7 +378,40 @@ async def test_a_tool_call_is_no_answer_yet() -> None:
     assert (answer.parsed, answer.tool_calls[0].name) == (None, "weather")
 
 
+@anyio_mark
+async def test_messages_stay_short_and_say_nothing_twice() -> None:
+    schema = {"type": "object", "required": ["b"], "properties": {"a": {"maxLength": 3}, "c": {"enum": ["x", 1]}}}
+    text = json.dumps({"a": "y" * 500, "c": "z"})
+    with pytest.raises(OutputValidationError) as caught:
+        await stream_request(ask("Hi"), provider=Scripted(text), output_model=schema).collect()
+    said = str(caught.value)
+    assert "'b' is a required property" in said
+    assert "c: 'z' is not one of ['x', 1]; " in said
+    assert len(said) < 600
+
+
 # Asking again
+
+
+@anyio_mark
+async def test_another_provider_is_asked_in_its_own_way() -> None:
+    class Down(Scripted):
+        name = "down"
+
+        async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
+            self.requests.append(request)
+            raise ServerError("down", status=500)
+            yield []
+
+    first, second = Down(native=True), Scripted(WRONG, BERN)
+    answer = await stream_request(
+        ask("Hi"), provider=first, output_model=City, fallback=[second], max_retries=0, retries=1
+    ).collect()
+    assert answer.parsed == City(name="Bern", people=134000)
+    assert [attempt.provider for attempt in answer.attempts] == ["down", "scripted", "scripted"]
+    assert first.requests[0].output_schema is not None
+    assert all(TOLD in request.messages[0].text and request.output_schema is None for request in second.requests)
+    assert [len(request.messages) for request in second.requests] == [2, 4]
 
 
 @anyio_mark
@@ -604,9 +638,10 @@ def test_code_without_a_loop(prompts: Path) -> None:
 def test_the_demo_makes_objects(prompts: Path) -> None:
     provider = get_provider("demo", rate=0)
     assert isinstance(sync.execute_prompt_async("plain", output_model=Country, provider=provider), Country)
-    place = sync.execute_prompt_async("short", provider=provider)
+    place: Any = sync.execute_prompt_async("short", provider=provider)
     assert place.model_dump()["people"] == 7
-    assert sync.execute_prompt_async("long", provider=provider)["name"]
+    long: Any = sync.execute_prompt_async("long", provider=provider)
+    assert long["name"]
 
 
 def test_a_tool_goes_before_the_schema_on_the_wire() -> None:

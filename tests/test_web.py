@@ -424,6 +424,7 @@ def test_every_asset_is_served_or_a_note() -> None:
         ("greeet", {}, "there is no prompt 'greeet'; did you mean 'greet'"),
         ("nowhere.yaml", {}, "nowhere.yaml"),
         ("chat", {"provider": "mistrall"}, "mistrall"),
+        ("chat", {"provider": None}, "no provider for prompt 'chat'; give one (provider=, --provider)"),
         ("chat", {"checkpointer": {"type": "sqlit"}}, "sqlit"),
         ("two", {}, "prompt 'two' needs left, right: say which one a user's message becomes"),
     ],
@@ -433,7 +434,7 @@ def test_what_cannot_be_served_says_so(tmp_path: Path, target: str, options: dic
         (tmp_path / f"{name}.yaml").write_text((ROOT / "prompts" / f"{name}.yaml").read_text("utf-8"), "utf-8")
     (tmp_path / "two.yaml").write_text('user: "{left} {right}"\n', "utf-8")
     with pytest.raises(ConfigError, match=re.escape(said)):
-        create_app(target, prompts_dir=tmp_path, **options)
+        create_app(target, **{"prompts_dir": tmp_path, "provider": "demo", **options})
 
 
 def test_the_key_is_in_no_answer() -> None:

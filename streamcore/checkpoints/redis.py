@@ -29,7 +29,7 @@ except ModuleNotFoundError as error:
 
 DEFAULT_PREFIX = "streamcore:thread:"
 RETRIES = 3
-"""How often a command is sent again after a broken connection, within about a second."""
+"""How often a command is sent again after a broken connection, within about a second; after a timeout it is not."""
 
 _STORE = f"""
 local old = redis.call('GET', KEYS[1])
@@ -107,7 +107,7 @@ class RedisCheckpointer:
 
     def _open(self) -> Redis:
         """Return a client, not yet connected."""
-        retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), RETRIES)
+        retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), RETRIES, (RedisConnectionError,))
         try:
             pool: ConnectionPool = ConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]
                 self._url, retry=retry, decode_responses=False
@@ -128,7 +128,7 @@ class RedisCheckpointer:
         try:
             yield
         except (RedisError, OSError) as error:
-            told = scrub(str(error) or type(error).__name__, [self._password])
+            told = scrub(str(error).rstrip(".") or type(error).__name__, [self._password])
             gone = isinstance(error, RedisConnectionError | RedisTimeoutError | OSError)
             todo = (
                 "It may or may not have done what was asked; once it is back, run the thread again, which goes on from "

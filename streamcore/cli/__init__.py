@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import sys
+
+_FULL = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EDQUOT)
 
 
 def main() -> None:
@@ -13,9 +17,9 @@ def main() -> None:
     if isinstance(out, io.TextIOWrapper):
         out.reconfigure(errors="replace")  # a terminal that cannot show a letter shows a question mark
     try:
-        from streamcore.cli.app import app
+        from streamcore.cli.app import start
 
-        app()
+        start()
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich"):
             raise
@@ -23,3 +27,18 @@ def main() -> None:
         raise SystemExit(2) from error
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        output_gone(error.strerror or str(error))
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        output_gone(error.strerror or str(error))
+
+
+def output_gone(why: str) -> None:
+    """Say that the output takes no more, and end; what is left in its buffer goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.stderr.write(f"cannot write the output: {why}\n")
+    raise SystemExit(1)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
+import sys
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from streamcore.cli.output import put
 from streamcore.provider import Vendor, provider_names, vendor
 
 Row = dict[str, str | bool | None]
@@ -18,11 +19,16 @@ Row = dict[str, str | bool | None]
 def providers(
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON for each provider.")] = False,
 ) -> None:
-    """Show every provider: is its SDK installed, is there a key, which model, and what to do next."""
+    """Show every provider: is its SDK installed, is there a key, which model, and what to do next.
+
+    Example: streamcore providers --json
+
+    Keys are never shown.
+    """
     rows = [_row(name, vendor(name)) for name in provider_names()]
     if as_json:
         for row in rows:
-            typer.echo(json.dumps(row))
+            put(json.dumps(row) + "\n")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("provider", "SDK", "key", "default model", "to do"):
@@ -35,11 +41,10 @@ def providers(
             str(row["model"] or "-"),
             str(row["todo"] or "ready"),
         )
-    Console(width=None if _is_terminal() else 200).print(table)
-
-
-def _is_terminal() -> bool:
-    return os.isatty(1)
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    with console.capture() as shown:
+        console.print(table)
+    put(shown.get())
 
 
 def _row(name: str, known: Vendor | None) -> Row:

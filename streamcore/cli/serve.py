@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import socket
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streamcore.cli.output import BAD_INPUT, FAILED, fail, note
-from streamcore.cli.prompt import variables_of
+from streamcore.cli.output import FAILED, bad_input, fail, note
+from streamcore.cli.prompt import Model, PromptsDir, Provider, Temperature
+from streamcore.cli.variables import Var, VarFile, VarsFile, gather
 from streamcore.errors import StreamcoreError
 from streamcore.provider import provider_names, vendor
 
@@ -24,20 +24,18 @@ def serve(
     target: Annotated[
         str, typer.Argument(metavar="GRAPH_OR_PROMPT", help="A graph's file, or a prompt's file or name.")
     ],
-    provider: Annotated[
-        str | None, typer.Option("--provider", "-p", help="Whom to ask; `demo` needs no key and no network.")
-    ] = None,
-    model: Annotated[str | None, typer.Option("--model", "-m", help="The vendor's name of the model.")] = None,
+    provider: Provider = None,
+    model: Model = None,
+    temperature: Temperature = None,
     host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 is everywhere.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
-    var: Annotated[
-        list[str] | None,
-        typer.Option("--var", metavar="KEY=VALUE", help="A variable of the prompt, a value of the state. Repeatable."),
-    ] = None,
+    var: Var = None,
+    var_file: VarFile = None,
+    vars_file: VarsFile = None,
     message_as: Annotated[
         str | None, typer.Option("--input", metavar="KEY", help="The variable that a message becomes.")
     ] = None,
-    prompts_dir: Annotated[Path | None, typer.Option(help="Where the prompts are. Default: ./prompts.")] = None,
+    prompts_dir: PromptsDir = None,
     max_streams: Annotated[int, typer.Option(help="How many streams may be open at once.", min=1)] = 100,
 ) -> None:
     """Serve a prompt or a graph: a chat page at /, streams at /stream.
@@ -48,8 +46,7 @@ def serve(
     """
     missing = [name for name in ("fastapi", "sse_starlette", "uvicorn") if find_spec(name) is None]
     if missing:
-        note(f"serve needs {missing[0]}, which is not installed; run: pip install fastapi sse-starlette uvicorn")
-        raise typer.Exit(BAD_INPUT)
+        bad_input(f"serve needs {missing[0]}, which is not installed; run: pip install fastapi sse-starlette uvicorn")
     from streamcore.web import create_app
 
     local = host in LOOPBACK
@@ -58,7 +55,8 @@ def serve(
             target,
             provider=provider,
             model=model,
-            variables=variables_of(var or []),
+            temperature=temperature,
+            variables=gather(var, var_file, vars_file),
             message_as=message_as,
             prompts_dir=prompts_dir,
             max_streams=max_streams,

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from streamcore.checkpoints import open_checkpointer
 from streamcore.errors import ConfigError, GraphError, PromptError
 from streamcore.graph.expressions import names_in
 from streamcore.graph.load import START, Graph, load_graph
 from streamcore.graph.schema import LlmNode, MapNode, Node, PassthroughNode
+from streamcore.graph.thread import open_store
 from streamcore.prompts import Prompt, load_prompt
 from streamcore.template import needed
 from streamcore.yamlfile import is_list, is_mapping
@@ -56,7 +56,7 @@ def _endless_loops(graph: Graph) -> Iterator[str]:
 
 def _checkpointer(graph: Graph) -> Iterator[str]:
     try:
-        open_checkpointer(graph.file.checkpointer)
+        open_store(graph.file.checkpointer)
     except ConfigError as error:
         yield f"{_at(graph, 'checkpointer')}: {error}"
 

@@ -73,7 +73,11 @@ def stream_node_output(
 
 
 def _loaded(graph: Graph | str | Path) -> Graph:
-    return graph if isinstance(graph, Graph) else load_graph(graph)
+    if isinstance(graph, str | Path):
+        return load_graph(graph)
+    if isinstance(graph, Graph):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return graph
+    raise ConfigError(f"a graph is the path of its file, or what load_graph() returns; got a {type(graph).__name__}")
 
 
 class EventStream(Generic[T]):

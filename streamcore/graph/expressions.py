@@ -14,7 +14,8 @@ from streamcore.sandbox import Sandbox
 from streamcore.template import TemplateError
 from streamcore.yamlfile import is_list, is_mapping
 
-_PART = re.compile(r"\{([^\W\d][^{}]*)\}")
+# `{{ x }}` stands for `{x}`: people write it, since prompts may be Jinja2.
+_PART = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}|\{([^\W\d][^{}]*)\}")
 
 State = Mapping[str, Any]
 
@@ -119,7 +120,7 @@ def names_in(text: str, *, condition: bool = False) -> Iterator[str]:
     if condition or _is_expression(text):
         inside = [text.strip()[1:-1] if _is_expression(text) else text]
     else:
-        inside = [part[1] for part in _PART.finditer(text)]
+        inside = [part[1] or part[2] for part in _PART.finditer(text)]
     for one in inside:
         try:
             parsed = _sandbox().parse("{{" + one + "}}")
@@ -145,11 +146,15 @@ def _is_expression(text: str) -> bool:
 
 
 def _whole(text: str) -> Callable[[State], Any]:
+    text = text.strip()
+    doubled = _PART.fullmatch(text)
+    if doubled is not None and doubled[1] and ":" not in doubled[1]:
+        return _compiled(doubled[1])
     try:
-        return _compiled(text.strip()[1:-1].strip())
+        return _compiled(text[1:-1].strip())
     except TemplateError as error:
         try:
-            return _compiled(text.strip())  # a mapping written out, {'role': 'user'}
+            return _compiled(text)  # a mapping written out, {'role': 'user'}
         except TemplateError:
             raise error from None
 
@@ -160,7 +165,7 @@ def _condition(text: str) -> Callable[[State], Any]:
 
 def _written(part: re.Match[str], state: State) -> str:
     try:
-        found = _run(_compiled(part[1].strip()), part[0], state)
+        found = _run(_compiled((part[1] or part[2]).strip()), part[0], state)
     except TemplateError as error:
         if isinstance(error.__cause__, TemplateSyntaxError):
             return part[0]  # braces that hold no expression stay

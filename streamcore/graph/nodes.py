@@ -6,15 +6,16 @@ import importlib
 import inspect
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 import anyio
 import anyio.to_thread
 
+from streamcore.chunk import Usage
 from streamcore.closing import unregistered
 from streamcore.errors import ConfigError, NodeError, OutputValidationError, StreamcoreError, ThreadConflict
 from streamcore.execute import stream_prompt
@@ -43,7 +44,11 @@ class Context:
     restarts: bool = True
     """The reader can be told that what came before is void."""
     streams: dict[str, Stream] = field(default_factory=dict[str, Stream])
-    """The answers that are being read, by node: what they hold is kept if the run is cut."""
+    """The answers that are being read, by node."""
+
+    def said(self) -> dict[str, str]:
+        """Return what nodes have said whose answers are not whole."""
+        return {name: text for name, stream in self.streams.items() if (text := stream.partial.text)}
 
 
 async def run_node(name: str, node: Node, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
@@ -73,7 +78,7 @@ async def run_node(name: str, node: Node, state: State, context: Context) -> Asy
         failure = error if isinstance(error, NodeError) else _failed(name, context, str(error), error)
         if node.on_error != "skip":
             raise failure from (error if error is not failure else error.__cause__)
-        log.warning("skipped: %s", failure)
+        log.warning("node %r of graph %r is skipped after %s", name, context.graph.name, type(error).__name__)
         if told:
             yield {"type": "restart", "node": name}
         yield {"type": "node_complete", "node": name, "output": {}, "metadata": {"error": str(failure)}}
@@ -194,7 +199,7 @@ async def _python(name: str, node: PythonNode, state: State, context: Context) -
             if tries == 0:
                 raise
             tries -= 1
-            log.info("calling the tool %r again after %s", node.tool, error)
+            log.info("calling the tool %r again after %s", node.tool, type(error).__name__)
         else:
             break
     output = result if is_mapping(result) else {} if result is None else {node.state_key or name: result}
@@ -228,11 +233,11 @@ async def _passthrough(name: str, node: PassthroughNode, state: State, context: 
 async def _map(name: str, node: MapNode, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
     items = resolve(node.over, state)
     if not is_list(items):
-        raise TypeError(
-            f"'over' is to give a list, and {node.over} is {'null' if items is None else type(items).__name__}"
-        )
+        kind = "null" if items is None else type(items).__name__
+        raise _failed(name, context, f"'over' is to give a list, and {node.over} is {kind}")
     item = context.graph.items[name]
     results: list[dict[str, Any]] = [{} for _ in items]
+    usages: list[Usage] = []
     sources = [
         run_node(name, item, {**state, node.as_: one, "_map_index": index}, replace(context, streams={}))
         for index, one in enumerate(items)
@@ -241,23 +246,38 @@ async def _map(name: str, node: MapNode, state: State, context: Context) -> Asyn
         async for index, event in events:
             if event["type"] == "node_complete":
                 results[index] = {**(event["output"] or {item.state_key or name: None}), "_map_index": index}
+                usage = event.get("metadata", {}).get("usage")
+                usages += [usage] if usage is not None else []
             elif event["type"] != "node_start":
                 if "metadata" in event or context.config.include_metadata:
                     event.setdefault("metadata", {})["map_index"] = index
                 yield event
-    yield {"type": "node_complete", "node": name, "output": {node.writes(name)[0]: results}}
+    facts: Metadata = {"usage": _sum(usages)} if usages else {}
+    yield {"type": "node_complete", "node": name, "output": {node.writes(name)[0]: results}, "metadata": facts}
+
+
+def _sum(usages: Sequence[Usage]) -> Usage:
+    """Return what several answers used together; None where none of them says."""
+    found: dict[str, Any] = {}
+    for name in (one.name for one in fields(Usage) if one.name != "raw"):
+        counts = [count for usage in usages if (count := getattr(usage, name)) is not None]
+        found[name] = sum(counts) if counts else None
+    return Usage(**found)
 
 
 async def _interrupt(name: str, node: InterruptNode, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
     message = resolve(node.message, state)
+    facts: Metadata = {}
     if node.prompt is not None:
         async with aclosing(_llm(name, node, state, context)) as events:
             async for event in events:
                 if event["type"] == "node_complete":
                     message = event["output"][node.state_key or name]
+                    facts = event.get("metadata", {})
                 else:
                     yield event
-    yield {"type": "interrupt", "node": name, "message": message, "resume_key": node.resume_key}
+    key = node.resume_key
+    yield {"type": "interrupt", "node": name, "message": message, "resume_key": key, "metadata": facts}
 
 
 _RUN: Mapping[str, Callable[..., AsyncGenerator[NodeEvent]]] = {

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
-import anyio
 import anyio.lowlevel
-from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from streamcore.closing import CLOSE_SECONDS, unregistered
-from streamcore.errors import ConfigError, NodeError, StreamcoreError
+from streamcore.closing import unregistered
+from streamcore.errors import ConfigError, NodeError
 from streamcore.graph.events import Event, GraphComplete, Interrupt, NodeComplete, NodeEvent
 from streamcore.graph.load import START, Graph
 from streamcore.graph.merge import merged
 from streamcore.graph.nodes import Context, run_node
 from streamcore.graph.routing import following, ready
 from streamcore.graph.schema import LlmNode, Node
-from streamcore.graph.thread import Config, Thread
+from streamcore.graph.thread import Config, Thread, plain
 from streamcore.template import TemplateError
 from streamcore.yamlmodel import did_you_mean
-
-log = logging.getLogger("streamcore")
 
 
 class Run:
@@ -62,7 +57,7 @@ class Run:
                                 await self._completed(event) if event["type"] == "node_complete" else event
                             )
             except BaseException:
-                await keep_partial(thread, context)
+                await thread.keep(context.said())
                 raise
         if not thread.ended:
             await thread.save()
@@ -84,7 +79,7 @@ class Run:
             raise ConfigError(f"nothing waits for an answer on {thread}; leave 'resume' out of the config")
         if not thread.next:
             thread.counts = {}
-            thread.next = following(self._graph, START, self._view(), {})
+            thread.next = self._following(START)
         return None
 
     def _step(self) -> list[str]:
@@ -107,16 +102,15 @@ class Run:
         return skips and self._thread.state.get(node.writes(name)[0]) is not None
 
     def _run(self, step: Sequence[str], context: Context) -> AsyncGenerator[NodeEvent]:
-        view = self._view()
-        sources = [run_node(name, self._graph.nodes[name], view, context) for name in step]
+        state = self._thread.view()
+        sources = [run_node(name, self._graph.nodes[name], state, context) for name in step]
         return sources[0] if len(sources) == 1 else _together(sources)
 
     async def _completed(self, event: NodeComplete) -> NodeComplete:
         """Take a node's output into the state, and make that durable before anybody hears of it."""
         name, thread = event["node"], self._thread
         event["output"] = plain(event["output"], f"the output of node {name!r}")
-        thread.state.update(event["output"])
-        thread.cut.pop(name, None)
+        thread.take(name, event["output"])
         thread.counts[name] = thread.counts.get(name, 0) + 1
         self._go_on(name, self._following(name))
         await thread.save()
@@ -127,14 +121,13 @@ class Run:
         name, thread = event["node"], self._thread
         event["message"] = plain({"message": event["message"]}, f"the message of node {name!r}")["message"]
         thread.asked = {"node": name, "message": event["message"], "resume_key": event["resume_key"]}
-        thread.state[self._graph.nodes[name].writes(name)[0]] = event["message"]
-        thread.cut.pop(name, None)
+        thread.take(name, {self._graph.nodes[name].writes(name)[0]: event["message"]})
         await thread.save()
         return event
 
     def _following(self, name: str) -> list[str]:
         try:
-            return following(self._graph, name, self._view(), self._thread.counts)
+            return following(self._graph, name, self._thread.view(), self._thread.counts)
         except TemplateError as error:
             what = f"after node {name!r} of graph {self._graph.name!r}: {error}"
             raise NodeError(what, graph=self._graph.name, node=name) from error
@@ -143,10 +136,6 @@ class Run:
         """Let a node's place be taken by those that follow it."""
         others = [one for one in self._thread.next if one != name]
         self._thread.next = list(dict.fromkeys([*others, *targets]))
-
-    def _view(self) -> dict[str, Any]:
-        """Return the state as nodes and expressions see it."""
-        return view(self._graph, self._thread)
 
     def _public(self) -> dict[str, Any]:
         loops = {
@@ -180,17 +169,16 @@ async def node_text(graph: Graph, name: str, state: Mapping[str, Any], config: C
     thread.state.update(given)
     context = Context(graph, config, restarts=False)
     try:
-        async with aclosing(run_node(name, for_text(node), view(graph, thread), context)) as events:
+        async with aclosing(run_node(name, for_text(node), thread.view(), context)) as events:
             await unregistered(events.__anext__)
             async for event in events:
                 if event["type"] == "token":
                     yield event["content"]
                 elif event["type"] == "node_complete":
-                    thread.state.update(plain(event["output"], f"the output of node {name!r}"))
-                    thread.cut.pop(name, None)
+                    thread.take(name, plain(event["output"], f"the output of node {name!r}"))
                     await thread.save()
     except BaseException:
-        await keep_partial(thread, context)
+        await thread.keep(context.said())
         raise
 
 
@@ -204,43 +192,3 @@ async def _together(sources: Sequence[AsyncGenerator[NodeEvent]]) -> AsyncGenera
     async with aclosing(merged(sources, len(sources))) as events:
         async for _, event in events:
             yield event
-
-
-async def keep_partial(thread: Thread, context: Context) -> None:
-    """Save what nodes had said when they were cut, to be told when the thread goes on."""
-    cut = {name: text for name, stream in context.streams.items() if (text := stream.partial.text)}
-    if not cut or thread.store is None:
-        return
-    thread.cut.update(cut)
-    with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-        try:
-            await thread.save()
-        except StreamcoreError as error:  # what cut the run is the error to be told
-            log.warning("the text of %s was not kept: %s", ", ".join(map(repr, cut)), error)
-
-
-def view(graph: Graph, thread: Thread) -> dict[str, Any]:
-    """Return a thread's state as nodes and expressions see it: with declared fields, counts, and what was cut."""
-    counts = {**dict.fromkeys(graph.nodes, 0), **thread.counts}
-    cut = {"_partial": dict(thread.cut)} if thread.cut else {}
-    return {**dict.fromkeys(graph.file.state), **thread.state, "_loop_counts": counts, **cut}
-
-
-def plain(values: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Return values as plain JSON data: pydantic models as mappings, dates as text.
-
-    Raises:
-        ConfigError: something in them has no such form.
-    """
-    try:
-        found: dict[str, Any] = to_jsonable_python(dict(values), fallback=_left_out)
-    except (PydanticSerializationError, ValueError) as error:
-        raise ConfigError(f"{what} must be plain data, as JSON has it: {error}") from error
-    return found
-
-
-def _left_out(value: object) -> str:
-    """Let `...` be text: documents write it for data that they leave out."""
-    if value is ...:
-        return "..."
-    raise ValueError(f"a {type(value).__name__} is none")

@@ -10,23 +10,44 @@ What is saved is plain JSON:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+import anyio
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
 from streamcore.checkpoints import Checkpointer, open_checkpointer
-from streamcore.errors import ConfigError
+from streamcore.closing import CLOSE_SECONDS
+from streamcore.errors import ConfigError, StreamcoreError
 from streamcore.graph.load import Graph
+from streamcore.yamlfile import is_mapping
 from streamcore.yamlmodel import did_you_mean
 
 if TYPE_CHECKING:
     from streamcore.provider import Provider
 
+log = logging.getLogger("streamcore")
+
 FORMAT = 1
 _SAVED = ("state", "next", "asked", "counts", "cut")
 
 # What LangGraph's config may hold besides; it means nothing here.
-_IGNORED = frozenset({"callbacks", "max_concurrency", "metadata", "recursion_limit", "run_id", "run_name", "tags"})
+_IGNORED = frozenset(
+    {
+        "checkpoint_id",
+        "checkpoint_ns",
+        "callbacks",
+        "max_concurrency",
+        "metadata",
+        "recursion_limit",
+        "run_id",
+        "run_name",
+        "tags",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +67,16 @@ class Config:
         """Return the config of a mapping, LangGraph's `{"configurable": {...}}` included.
 
         Raises:
-            ConfigError: a key is unknown.
+            ConfigError: a key is unknown; under `configurable`, where people keep their own, one that looks misspelt.
         """
+        if given is not None and not is_mapping(given):
+            raise ConfigError(f"config must be a mapping, as {{'thread_id': 't1'}}, not a {type(given).__name__}")
         flat: dict[str, Any] = {key: value for key, value in (given or {}).items() if key not in _IGNORED}
-        flat.update(flat.pop("configurable", None) or {})
-        for key in ("checkpoint_ns", "checkpoint_id"):
-            flat.pop(key, None)
         known = list(cls.__dataclass_fields__)
+        inner: Mapping[str, Any] = flat.pop("configurable", None) or {}
+        for key, value in inner.items():
+            if key not in _IGNORED and (key in known or did_you_mean(key, known)):
+                flat[key] = value
         for key in flat:
             if key not in known:
                 raise ConfigError(
@@ -93,10 +117,9 @@ class Thread:
         own = graph.file.checkpointer
         given = config.checkpointer if config.checkpointer is not None else own
         # Many graphs of one name may live in a process; a database is shared by checkouts that stand elsewhere.
-        in_process = given is None or (isinstance(given, Mapping) and given.get("type") == "memory")
-        owner = str(graph.path.resolve()) if in_process else graph.name
+        owner = str(graph.path.resolve()) if _in_process(given) else graph.name
         try:
-            store = open_checkpointer(given)
+            store = open_store(given)
         except ConfigError as error:
             if given is not own:
                 raise
@@ -125,6 +148,28 @@ class Thread:
                     "name the node as before, or take another thread_id"
                 )
 
+    def view(self) -> dict[str, Any]:
+        """Return the state as nodes and expressions see it: with declared fields, counts, and what was cut."""
+        counts = {**dict.fromkeys(self.graph.nodes, 0), **self.counts}
+        cut = {"_partial": dict(self.cut)} if self.cut else {}
+        return {**dict.fromkeys(self.graph.file.state), **self.state, "_loop_counts": counts, **cut}
+
+    def take(self, name: str, output: Mapping[str, Any]) -> None:
+        """Lay a node's output over the state; whoever was told of it may do with it what they like."""
+        self.state.update(deepcopy(dict(output)))
+        self.cut.pop(name, None)
+
+    async def keep(self, cut: Mapping[str, str]) -> None:
+        """Save what nodes had said when they were cut, to be told when the thread goes on."""
+        if not cut or self.store is None:
+            return
+        self.cut.update(cut)
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+            try:
+                await self.save()
+            except StreamcoreError as error:  # what cut the run is the error to be told
+                log.warning("the text of %s was not kept: %s", ", ".join(map(repr, cut)), error)
+
     async def save(self) -> None:
         """Make what has changed durable.
 
@@ -138,3 +183,34 @@ class Thread:
 
     def __str__(self) -> str:
         return f"thread {self.thread_id!r}" if self.thread_id is not None else "this run, which has no thread_id"
+
+
+def open_store(given: Checkpointer | Mapping[str, Any] | None) -> Checkpointer:
+    """Return the checkpointer that is meant; SQLite in memory is the memory of the process, which nothing outlives."""
+    return open_checkpointer(None if given == {"type": "sqlite", "path": ":memory:"} else given)
+
+
+def _in_process(given: Checkpointer | Mapping[str, Any] | None) -> bool:
+    return given is None or given in ({"type": "memory"}, {"type": "sqlite", "path": ":memory:"})
+
+
+def plain(values: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """Return values as plain JSON data: pydantic models as mappings, dates as text.
+
+    Raises:
+        ConfigError: something in them has no such form.
+    """
+    if not is_mapping(values):
+        raise ConfigError(f"{what} must be a mapping, not a {type(values).__name__}")
+    try:
+        found: dict[str, Any] = to_jsonable_python(dict(values), fallback=_left_out)
+    except (PydanticSerializationError, ValueError) as error:
+        raise ConfigError(f"{what} must be plain data, as JSON has it: {error}") from error
+    return found
+
+
+def _left_out(value: object) -> str:
+    """Let `...` be text: documents write it for data that they leave out."""
+    if value is ...:
+        return "..."
+    raise ValueError(f"a {type(value).__name__} is none")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, OutputValidationError
@@ -54,7 +54,10 @@ class Output:
         if isinstance(wanted, Output):
             return wanted
         if isinstance(wanted, Mapping):
-            return _of_schema(json.dumps(wanted))
+            try:
+                return _of_schema(json.dumps(dict(cast("Mapping[str, Any]", wanted))))
+            except TypeError as error:
+                raise ConfigError(f"the output schema is no JSON: {error}") from error
         try:
             hash(wanted)
         except TypeError:  # a type with something in it that cannot be kept by, as `Annotated[int, []]`
@@ -122,16 +125,18 @@ def explain(errors: Sequence[Mapping[str, Any]]) -> str:
     said: list[str] = []
     for error in errors[:_SHOWN]:
         where = ".".join(map(str, error["loc"]))
-        got = "" if error["type"] in ("missing", "json_missing", "json_invalid") else f", got {_short(error['input'])}"
-        said.append(f"{where}: {error['msg']}{got}" if where else f"{error['msg']}{got}")
+        got, message = repr(error["input"]), str(error["msg"])
+        told = message.startswith(got) or error["type"] in ("json_missing", "json_invalid")
+        plain = isinstance(error["input"], str | int | float | None)
+        but = f", got {_short(got)}" if plain and not told else ""
+        said.append((f"{where}: " if where else "") + _short(message) + but)
     if len(errors) > _SHOWN:
         said.append(f"and {len(errors) - _SHOWN} more")
     return "; ".join(said)
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= _EXCERPT else f"{text[: _EXCERPT - 1]}…"
+def _short(text: str) -> str:
+    return text if len(text) <= 2 * _EXCERPT else f"{text[: 2 * _EXCERPT - 1]}…"
 
 
 @lru_cache(maxsize=256)
@@ -167,12 +172,13 @@ def _of_schema(text: str) -> Output:
             found: list[Any] = list(validator.iter_errors(value := json.loads(text)))
         except Unresolvable as error:
             raise ConfigError(f"the output schema refers to something outside of it: {error}") from error
-        errors = [
-            {"type": str(error.validator), "loc": tuple(error.absolute_path), "msg": error.message, "input": None}
-            for error in found
-        ]
-        if errors:
-            raise MisfitError(errors)
+        if found:
+            raise MisfitError(
+                [
+                    {"type": one.validator, "loc": tuple(one.absolute_path), "msg": one.message, "input": one.instance}
+                    for one in found
+                ]
+            )
         return value
 
     return Output(str(schema.get("title") or "answer"), schema, load)

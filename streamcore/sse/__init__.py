@@ -43,7 +43,7 @@ def sse_response(
             500) with a JSON body; without, everything is told inside a 200.
         heartbeat: seconds between comments that keep the connection alive; 0 for none.
         grace: seconds for the end to reach the client when the server is told to stop (SIGTERM, under uvicorn).
-        send_timeout: seconds after which a client that takes nothing counts as gone.
+        send_timeout: seconds that a heartbeat may take; a client that does not take it counts as gone. None: never.
         headers: more headers.
         describe: what an error says to the client; without, `public_message`.
 

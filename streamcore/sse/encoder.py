@@ -24,6 +24,8 @@ Describe = Callable[[Exception], str]
 
 HEARTBEAT = b": heartbeat\n\n"
 MARK = "[DONE]"
+LAST_ID = b"end"
+"""The id of the last message: a client that asks for what comes after it has had everything."""
 HIDDEN = "the service failed; its log says why"
 
 _CHUNK_FIELDS = tuple(field.name for field in fields(Chunk))[1:]
@@ -47,7 +49,8 @@ def encode(format: Format = "text", *, ids: bool = False, after: int = 0, descri
 
     Args:
         format: see `Format`.
-        ids: number the messages with `id:` lines, so that a browser which reconnects says what it has.
+        ids: number the messages from 1 with `id:` lines, so that a browser which reconnects says what it has; the
+            last one's is `end`.
         after: the number that the first message follows.
         describe: what an error says to whoever reads the stream; without, `public_message`.
 
@@ -131,9 +134,10 @@ class Encoder:
         return facts | {key: value for key in ("retryable", "retry_after") if (value := getattr(error, key, None))}
 
     def _done(self, summary: Mapping[str, Any]) -> bytes:
+        head = b"id: %b\n" % LAST_ID if self._ids else b""
         if self.format == "text":
-            return self._message(MARK.encode())
-        return self._message(_dumps(summary) if self.format == "json" else b"", b"done")
+            return b"%bdata: %b\n\n" % (head, MARK.encode())
+        return b"event: done\n%bdata: %b\n\n" % (head, _dumps(summary) if self.format == "json" else b"")
 
     def _message(self, data: bytes, event: bytes = b"") -> bytes:
         """Frame data that has no line ends."""
@@ -154,7 +158,9 @@ class Encoder:
             kind = item["type"]
             text = item["content"] if kind == "token" else ""
             if kind == "interrupt":
-                return self._rest() + self._text(str(item["message"]), b"interrupt")
+                said = item["message"]
+                question = said if isinstance(said, str) else _dumps(said).decode()
+                return self._rest() + self._text(question, b"interrupt")
         if text:
             return self._text(self._whole(text))
         if kind == "restart":

@@ -13,7 +13,7 @@ import anyio
 from streamcore.closing import CLOSE_SECONDS
 from streamcore.completion import Completion
 from streamcore.errors import StreamInterrupted
-from streamcore.sse.encoder import HIDDEN, Encoder, Item, public_message
+from streamcore.sse.encoder import HIDDEN, LAST_ID, Encoder, Item, public_message
 from streamcore.stream import Stream
 
 log = logging.getLogger("streamcore")
@@ -34,14 +34,21 @@ class Events:
         self._head = b"" if wait else encoder.start()
         self._sent = False
         self._over = False
-        self._refused = False
+        self._instead = b""
         self._stopping = False
         self._reader: asyncio.Task[Any] | None = None  # while it waits for the source
         self._cancelled = False
 
-    def refuse(self) -> None:
-        """Give an end instead of the stream, to a client that had part of an answer whose rest is lost."""
-        self._refused = True
+    def give_end(self, last_id: bytes) -> None:
+        """Give an end instead of the stream, to a client that reconnects after the message `last_id`.
+
+        To begin the answer again would be paid for, and be shown behind what is there.
+        """
+        if last_id == LAST_ID:
+            self._instead = self.encoder.end(Completion())
+        else:
+            lost = StreamInterrupted("the connection was lost, and the rest of the answer with it; ask again")
+            self._instead = self.encoder.error(lost)
 
     def set(self) -> None:
         """End the stream where it is, as an error: the server stops."""
@@ -59,6 +66,9 @@ class Events:
             return head
         if self._over:
             raise StopAsyncIteration
+        if self._instead:
+            self._over = True
+            return self._instead
         try:
             data = b""
             while not data:
@@ -80,8 +90,6 @@ class Events:
 
     async def _read(self) -> Sequence[Item] | None:
         """Return what the source gives next, None at its end."""
-        if self._refused:
-            raise StreamInterrupted("the connection was lost, and the rest of the answer with it; ask again")
         if self._stopping:
             raise StreamInterrupted("the server is being stopped; the answer ends here")
         task = self._reader = _task()

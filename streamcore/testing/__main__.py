@@ -1,39 +1,32 @@
-"""Run the simulator in a process of its own: `python -m streamcore.testing --help`."""
+"""Run the simulator in a process of its own, without the command line's libraries: `python -m streamcore.testing`."""
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import sys
 from contextlib import suppress
 
-from streamcore.testing.answers import Answer, plausible, tokens
+from streamcore.testing.answers import counted
+from streamcore.testing.service import serve
 from streamcore.testing.simulator import Simulator
-
-_WORDS = tokens("The quick brown fox jumps over the lazy dog, again and again. ")
 
 
 def main() -> None:
-    """Serve until interrupted; print the root URL as the first line."""
+    """Serve until interrupted; print the root URL as the first line. `streamcore simulate` can more."""
     parser = argparse.ArgumentParser(prog="python -m streamcore.testing", description=__doc__)
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one (default)")
     parser.add_argument("--rate", type=float, help="tokens per second and stream; default: as fast as read")
     parser.add_argument("--text", help="what to answer; default: something plausible")
     parser.add_argument("--tokens", type=int, help="answer with this many tokens instead")
     options = parser.parse_args()
-    if options.tokens:
-        answer = Answer([_WORDS[number % len(_WORDS)] for number in range(options.tokens)])
-        simulator = Simulator(answer, rate=options.rate, port=options.port)
-    else:
-        simulator = Simulator(options.text or plausible, rate=options.rate, port=options.port)
 
-    async def serve() -> None:
-        print(await simulator.listen(), flush=True)  # noqa: T201  the caller reads it
-        for provider in ("anthropic", "openai", "mistral"):
-            print(f"export {provider.upper()}_BASE_URL={simulator.base_url(provider)}", flush=True)  # noqa: T201
-        await simulator.serve()
+    def say(text: str) -> None:
+        with suppress(BrokenPipeError):  # whoever started it reads no further than the address
+            sys.stdout.write(text)
+            sys.stdout.flush()
 
-    with suppress(KeyboardInterrupt):
-        asyncio.run(serve())
+    answer = counted(options.tokens) if options.tokens else options.text
+    serve(Simulator(answer, rate=options.rate, port=options.port), say)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,12 @@ class Answer:
         return cls(tokens(text), **more)
 
 
+def counted(number: int) -> Answer:
+    """Return an answer of so many tokens."""
+    words = tokens("The quick brown fox jumps over the lazy dog, again and again. ")
+    return Answer([words[place % len(words)] for place in range(number)])
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What of a request decides the answer."""

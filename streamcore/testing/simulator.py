@@ -1,4 +1,4 @@
-"""Serve all four wires over real HTTP on loopback, from made-up answers, at a given pace.
+"""Serve all four wires over real HTTP on loopback, from made-up answers or recordings, at a given pace.
 
 `python -m streamcore.testing` runs it in a process of its own.
 """
@@ -8,16 +8,25 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import h11
 
 from streamcore.testing.answers import Answer, Asked, plausible
 from streamcore.testing.asked import asked_on
-from streamcore.testing.encode import Frame, frames
+from streamcore.testing.encode import frames
+from streamcore.testing.faults import Fault, find_fault
+from streamcore.testing.matching import Player, UnrecordedRequest
+from streamcore.testing.pacer import Pacer, Schedule, scheduled
+from streamcore.testing.page import Figures, page
+from streamcore.testing.recording import Exchange, Recording
+from streamcore.testing.steps import Line, play
 
 Decide = Callable[[Asked], Answer]
 
@@ -30,14 +39,21 @@ ROUTES: Mapping[str, str] = {
 }
 BASE_PATHS: Mapping[str, str] = {"anthropic": "", "mistral": "/mistral"}
 
+_KEPT = 10_000  # requests
+_RENDERED = 64  # answers
+_STREAM = (("content-type", "text/event-stream; charset=utf-8"), ("x-request-id", "req_simulated"))
+_FRAMING = ("connection", "content-length", "keep-alive", "transfer-encoding")  # of the recorded connection, not ours
+
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """One request that the simulator got."""
 
     path: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     body: Mapping[str, Any] = field(repr=False)
+    at: float = 0.0
+    """When it came, as `time.time()`."""
 
 
 class Simulator:
@@ -47,23 +63,51 @@ class Simulator:
 
     Args:
         answer: what to say: an `Answer`, a text, or a function of what was asked. By default something plausible.
-        rate: tokens per second and stream; None sends as fast as the reader reads.
+        rate: tokens (of a recording: reads) per second and stream; None sends as fast as the reader reads;
+            `recorded` plays recordings as they came.
         port: 0 takes a free one.
+        recordings: recordings, or their files, to answer what they hold. What they do not hold gets `answer` if it
+            is given, else status 404 and a message that tells the difference.
+        fault: what goes wrong with every answer, by its name in `FAULTS`.
+
+    Raises:
+        ValueError: there is no such fault, or it lies in an address rather than in what a server says.
     """
 
-    def __init__(self, answer: Answer | str | Decide = plausible, *, rate: float | None = None, port: int = 0) -> None:
-        text = Answer.of(answer) if isinstance(answer, str) else answer
+    def __init__(
+        self,
+        answer: Answer | str | Decide | None = None,
+        *,
+        rate: float | Literal["recorded"] | None = None,
+        port: int = 0,
+        recordings: Iterable[Recording | str | Path] = (),
+        fault: Fault | str | None = None,
+    ) -> None:
+        loaded = [one if isinstance(one, Recording) else Recording.load(one) for one in recordings]
+        together = Recording(tuple(exchange for one in loaded for exchange in one.exchanges))
+        self.player = Player(together.at_pace(rate or 0)) if loaded else None
+        text = Answer.of(answer) if isinstance(answer, str) else answer or plausible
         self.decide: Decide = text if callable(text) else lambda asked: _with_model(text, asked)
-        self.rate = rate
+        self.rate = None if rate == "recorded" else rate
+        self._only_recorded = self.player is not None and answer is None
         self.port = port
+        self.fault = find_fault(fault) if isinstance(fault, str) else fault
+        if self.fault is not None and self.fault.place != "server":
+            raise ValueError(f"fault {self.fault.name!r} lies in the address; only a FaultServer can play it")
         self.requests: list[Recorded] = []
+        """What was asked; of very many, the latest."""
         self.connections = 0
         """How many TCP connections were accepted."""
         self.open = 0
         """How many answers are being streamed now."""
         self.abandoned = 0
         """How many answers the client did not stay to the end of."""
+        self.served = 0
+        """How many answers were sent to their end."""
+        self.pacer = Pacer()
         self.clients: set[_Connection] = set()
+        self._most_open = 0
+        self._rendered: dict[tuple[str, str, float | None], Schedule] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready = threading.Event()
         self._thread: threading.Thread | None = None
@@ -79,6 +123,27 @@ class Simulator:
     def base_url(self, provider: str) -> str:
         """Return what `base_url=` must be for a provider: with `/v1`, except Anthropic and Mistral."""
         return self.url + BASE_PATHS.get(provider, "/v1")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that aim a service at the simulator."""
+        found: dict[str, str] = {}
+        for provider in ("anthropic", "openai", "mistral"):
+            found[f"{provider.upper()}_BASE_URL"] = self.base_url(provider)
+            found[f"{provider.upper()}_API_KEY"] = "simulator-key"
+        return found
+
+    @property
+    def figures(self) -> Figures:
+        """What was done so far, and how late it was."""
+        lag = self.pacer.lag
+        p50, p99 = lag.quantile(0.5) * 1000, lag.quantile(0.99) * 1000
+        streams = (self.open, self._most_open, self.served, self.abandoned)
+        return Figures(*streams, lag.count, p50, p99, lag.longest * 1000)
+
+    def page(self) -> str:
+        """Return the page at `/`."""
+        return page(self.environment, ROUTES, self.requests, self.figures)
 
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
@@ -118,6 +183,8 @@ class Simulator:
         try:
             await self._stopped.wait()
         finally:
+            # asyncio loses the socket of a connection that is accepted but not yet made when its server is closed.
+            await asyncio.sleep(0)
             self._server.close()
             for task in list(self._tasks):
                 task.cancel()
@@ -130,6 +197,52 @@ class Simulator:
         """End `serve`; may be called from any thread."""
         if self._loop is not None and self._stopped is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stopped.set)
+
+    def recorded(self, method: str, url: str, body: bytes) -> Exchange | None:
+        """Return the recorded exchange that answers a request; None if an answer is to be made up.
+
+        Raises:
+            UnrecordedRequest: there are recordings and no answer, and none of them matches.
+        """
+        if self.player is None:
+            return None
+        try:
+            return self.player.find(method, url, body)
+        except UnrecordedRequest:
+            if self._only_recorded:
+                raise
+            return None
+
+    def note(self, asked: Recorded) -> None:
+        """Remember a request."""
+        self.requests.append(asked)
+        if len(self.requests) > _KEPT:
+            del self.requests[: _KEPT // 2]
+
+    @contextmanager
+    def streaming(self) -> Generator[None]:
+        """Count an answer that is being sent."""
+        self.open += 1
+        self._most_open = max(self._most_open, self.open)
+        try:
+            yield
+            self.served += 1
+        except asyncio.CancelledError:
+            self.abandoned += 1
+            raise
+        finally:
+            self.open -= 1
+
+    def rendered(self, wire: str, answer: Answer) -> Schedule:
+        """Return what to send for an answer, and when; all clients that get the same answer share it."""
+        key = (wire, repr(answer), self.rate)
+        found = self._rendered.get(key)
+        if found is None:
+            found = scheduled(frames(wire, answer), self.rate)
+            if len(self._rendered) >= _RENDERED:
+                self._rendered.clear()
+            self._rendered[key] = found
+        return found
 
     def start(self, task: asyncio.Task[None]) -> None:
         """Keep a task alive until it is done."""
@@ -147,8 +260,8 @@ class _Connection(asyncio.Protocol):
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
         self._http = h11.Connection(h11.SERVER)
-        self._writable = asyncio.Event()
-        self._writable.set()
+        self.writable = asyncio.Event()
+        self.writable.set()
         self._transport: asyncio.Transport | None = None
         self._answering: asyncio.Task[None] | None = None
         self._request: h11.Request | None = None
@@ -172,10 +285,10 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()
 
     def pause_writing(self) -> None:
-        self._writable.clear()
+        self.writable.clear()
 
     def resume_writing(self) -> None:
-        self._writable.set()
+        self.writable.set()
 
     def data_received(self, data: bytes) -> None:
         self._http.receive_data(data)
@@ -205,57 +318,78 @@ class _Connection(asyncio.Protocol):
         except ValueError:
             wire = None
             body = {}
-        self._simulator.requests.append(Recorded(path, headers, body))
+        if request.method == b"GET" and path in ("/", "/statistics"):
+            self._send_page(path)
+            return
+        self._simulator.note(Recorded(path, headers, body, time.time()))
         if wire is None or request.method != b"POST":
             self._send_error(404, f"no such address: {request.method.decode()} {path}")
             return
-        answer = self._simulator.decide(asked_on(wire, body))
-        self._simulator.open += 1
         try:
-            await self._stream(list(frames(wire, answer)))
-        except asyncio.CancelledError:
-            self._simulator.abandoned += 1
-            raise
-        finally:
-            self._simulator.open -= 1
+            exchange = self._simulator.recorded("POST", path, self._body)
+        except UnrecordedRequest as error:
+            self._send_error(404, str(error))
+            return
+        fault, transport = self._simulator.fault, self._transport
+        with self._simulator.streaming():
+            if exchange is not None and fault is None:
+                await self._play(exchange)
+                return
+            answer = self._simulator.decide(asked_on(wire, body))
+            if fault is not None and transport is not None:
+                await play(fault.steps(wire, answer), Line(transport, self.writable))
+            else:
+                await self._stream(self._simulator.rendered(wire, answer))
 
-    async def _stream(self, planned: list[Frame]) -> None:
-        loop = asyncio.get_running_loop()
-        self._write(
-            self._http.send(
-                h11.Response(
-                    status_code=200,
-                    headers=[
-                        ("content-type", "text/event-stream; charset=utf-8"),
-                        ("x-request-id", "req_simulated"),
-                        ("transfer-encoding", "chunked"),
-                    ],
-                )
-            )
-        )
-        due = loop.time()
-        for number, (data, paced) in enumerate(planned):
-            if paced and self._simulator.rate:
-                due += 1 / self._simulator.rate
-                await asyncio.sleep(due - loop.time())
-            elif number % 64 == 63:
-                await asyncio.sleep(0)
-            # The framing is written here: h11 would copy every piece to do the same.
-            self._write(b"%x\r\n%b\r\n" % (len(data), data))
-            if not self._writable.is_set():
-                await self._writable.wait()
-        self._write(self._http.send(h11.EndOfMessage()))
+    async def _stream(self, schedule: Schedule) -> None:
+        self._begin(200, _STREAM)
+        if self._simulator.rate:
+            await self._simulator.pacer.play(schedule, self)
+        else:
+            for number, (_, data) in enumerate(schedule):
+                if number % 64 == 63:
+                    await asyncio.sleep(0)
+                self.write(data)
+                if not self.writable.is_set():
+                    await self.writable.wait()
+        self.write(self._http.send(h11.EndOfMessage()))
         self._next_request()
+
+    async def _play(self, exchange: Exchange) -> None:
+        """Send a recorded response; a recorded break breaks the connection."""
+        self._begin(exchange.status, [item for item in exchange.headers if item[0] not in _FRAMING])
+        # An empty chunk would end the body.
+        reads = [(one.at, b"%x\r\n%b\r\n" % (len(one.data), one.data)) for one in exchange.reads if one.data]
+        await self._simulator.pacer.play(reads, self)
+        if exchange.end == "whole":
+            self.write(self._http.send(h11.EndOfMessage()))
+            self._next_request()
+        elif self._transport is not None:
+            self._transport.close()  # without the last chunk, which the reader takes for a broken connection
+
+    def _begin(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
+        fields = [*headers, ("transfer-encoding", "chunked")]
+        self.write(self._http.send(h11.Response(status_code=status, headers=fields)))
 
     def _send_error(self, status: int, message: str) -> None:
-        body = json.dumps({"error": {"message": message, "type": "not_found_error"}}).encode()
-        headers = [("content-type", "application/json"), ("content-length", str(len(body)))]
-        self._write(self._http.send(h11.Response(status_code=status, headers=headers)))
-        self._write(self._http.send(h11.Data(data=body)))
-        self._write(self._http.send(h11.EndOfMessage()))
+        self._send(status, json.dumps({"error": {"message": message, "type": "not_found_error"}}))
+
+    def _send_page(self, path: str) -> None:
+        if path == "/":
+            self._send(200, self._simulator.page(), "text/html; charset=utf-8")
+        else:
+            self._send(200, self._simulator.figures.json())
+
+    def _send(self, status: int, text: str, kind: str = "application/json") -> None:
+        body = text.encode()
+        headers = [("content-type", kind), ("content-length", str(len(body)))]
+        self.write(self._http.send(h11.Response(status_code=status, headers=headers)))
+        self.write(self._http.send(h11.Data(data=body)))
+        self.write(self._http.send(h11.EndOfMessage()))
         self._next_request()
 
-    def _write(self, data: bytes | None) -> None:
+    def write(self, data: bytes | None) -> None:
+        """Hand bytes to the operating system, unless the client is gone."""
         if self._transport is not None and data and not self._transport.is_closing():
             self._transport.write(data)
 

@@ -58,47 +58,46 @@ def closed_schema(schema: Json, dialect: SchemaDialect = STRICT) -> dict[str, An
     return closed
 
 
+_AS_IT_IS = frozenset({"type", "title", "description", "enum", "const"})
+_LEFT_OUT = frozenset({"default", "examples", "discriminator", "$defs", "$schema", "$id"})
+_OF_OBJECTS = frozenset({"properties", "required", "additionalProperties"})
+_CONSTRAINTS = _NUMBERS | {"minLength", "maxLength", "minItems", "maxItems", "uniqueItems", "pattern", "format"}
+
+
 def _close(schema: Any, root: Json, dialect: SchemaDialect, within: tuple[str, ...]) -> dict[str, Any]:
     if not is_object(schema):
         raise _OpenError(schema)
     if "$ref" in schema:
         ref = schema["$ref"]
-        beside = {key: value for key, value in schema.items() if key not in ("$ref", "default", "$defs")}
+        beside = {key: value for key, value in schema.items() if key not in _LEFT_OUT and key != "$ref"}
+        target = _resolve(ref, root)
         if not beside or ref in within:  # a reference stands alone
-            _resolve(ref, root)
             return {"$ref": ref}
-        return _close({**_resolve(ref, root), **beside}, root, dialect, (*within, ref))
-    kept: dict[str, Any] = {key: schema[key] for key in ("title", "description", "enum", "const") if key in schema}
+        return _close({**target, **beside}, root, dialect, (*within, ref))
+    kept: dict[str, Any] = {}
     told: dict[str, Any] = {}
     for key, value in schema.items():
-        match key:
-            case "title" | "description" | "enum" | "const" | "default" | "examples" | "discriminator":
-                pass
-            case "$defs" | "$schema" | "$id" | "required" | "additionalProperties" | "properties":
-                pass
-            case "type":
-                kept["type"] = value
-            case "items":
-                kept["items"] = _close(value, root, dialect, within)
-            case "anyOf" | "oneOf":
-                kept["anyOf"] = [_close(one, root, dialect, within) for one in items(value)]
-            case "allOf" if len(items(value)) == 1:
-                kept = {**_close(items(value)[0], root, dialect, within), **kept}
-            case "format" if value in dialect.formats:
-                kept["format"] = value
-            case "pattern" if "pattern" in dialect.keywords and "(?" not in value:  # no looking around
-                kept["pattern"] = value
-            case "format" | "pattern":
-                told[key] = value
-            case "minLength" | "maxLength" | "minItems" | "maxItems" | "uniqueItems" | "multipleOf":
-                (kept if key in dialect.keywords else told)[key] = value
-            case "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum":
-                (kept if key in dialect.keywords else told)[key] = value
-            case _:
-                raise _OpenError(key)
+        if key in _AS_IT_IS:
+            kept[key] = value
+        elif key in _CONSTRAINTS:
+            (kept if _knows(dialect, key, value) else told)[key] = value
+        elif key == "items":
+            kept["items"] = _close(value, root, dialect, within)
+        elif key in ("anyOf", "oneOf"):
+            kept["anyOf"] = [_close(one, root, dialect, within) for one in items(value)]
+        elif key == "allOf" and len(items(value)) == 1:
+            kept = {**_close(items(value)[0], root, dialect, within), **kept}
+        elif key not in _LEFT_OUT | _OF_OBJECTS:
+            raise _OpenError(key)
     if not {"type", "enum", "const", "anyOf", "$ref"} & kept.keys():
         raise _OpenError("a value of any type")
     return _with_properties(schema, _with_words(kept, told), root, dialect, within)
+
+
+def _knows(dialect: SchemaDialect, key: str, value: Any) -> bool:
+    if key == "format":
+        return value in dialect.formats
+    return key in dialect.keywords and not (key == "pattern" and "(?" in value)  # no pattern may look around
 
 
 def _with_properties(

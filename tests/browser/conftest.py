@@ -1,4 +1,4 @@
-"""Start Debian's Chromium once; give each test a page that notices what runs, fails, or is fetched from outside."""
+"""Start Debian's Chromium; give each test a page that notices what runs, fails, or is fetched from outside."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 from tests.support import require
 
@@ -17,9 +17,9 @@ FLAGS = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Run Chromium without a window."""
+    """Run Chromium without a window; only for a module, since until its end an event loop runs in this thread."""
     require(CHROMIUM.exists(), f"there is no {CHROMIUM} (apt-get install chromium)")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
@@ -35,8 +35,12 @@ def page(browser: Browser) -> Iterator[Page]:
     opened.set_default_timeout(20_000)
     wrong: list[str] = []
     opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
-    opened.on("request", lambda request: None if "://127.0.0.1:" in request.url else wrong.append(request.url))
+
+    def asked(request: Request) -> None:
+        if "://127.0.0.1:" not in request.url and request.url != "about:blank":
+            wrong.append(request.url)
+
+    opened.on("request", asked)
     yield opened
     assert opened.evaluate("window.hacked") is None
     context.close()

@@ -1,0 +1,176 @@
+"""Write what docs/cli.md shows: run the commands of its transcripts, and ask every command for its help.
+
+python docs/make_cli.py            rewrites the page
+python docs/make_cli.py --check    exits 1 if it is out of date
+
+Ports and times differ from run to run; the page shows 8000 and `…` for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+from streamcore.cli.app import COMMANDS
+from streamcore.testing import Answer, FaultServer, Simulator
+from streamcore.testing.encode import frames
+from streamcore.testing.steps import Hold, Send
+
+PAGE = Path(__file__).with_name("cli.md")
+BLOCK = re.compile(r"(<!-- shown: ([\w-]+) -->\n```text\n).*?(^```$)", re.MULTILINE | re.DOTALL)
+REFERENCE = re.compile(r"(<!-- reference -->\n).*(<!-- end of reference -->)", re.DOTALL)
+SETTINGS = re.compile(r"(?:STREAMCORE|ANTHROPIC|OPENAI|MISTRAL|GROQ)_\w+|PROVIDER|COLUMNS|TERM|LINES")
+PROGRAM = [sys.executable, "-m", "streamcore.cli"]
+
+
+def environment(simulator: Simulator | None = None) -> dict[str, str]:
+    """Return an environment that sets nothing but, perhaps, the simulator."""
+    kept = {name: value for name, value in os.environ.items() if not SETTINGS.fullmatch(name)}
+    more = simulator.environment if simulator is not None else {}
+    return {**kept, **more, "COLUMNS": "80", "TYPER_USE_RICH": "0", "HOME": str(Path.cwd())}
+
+
+def run(line: str, env: dict[str, str]) -> str:
+    """Return what a person sees who types a line: the line, and all that it writes."""
+    functions = f'streamcore() {{ {shlex.join(PROGRAM)} "$@"; }}; python() {{ {shlex.quote(sys.executable)} "$@"; }};'
+    done = subprocess.run(  # noqa: S602  our own lines
+        f"{functions} {line}",
+        shell=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=env,
+        check=False,
+    )
+    code = f"[exit code {done.returncode}]\n" if done.returncode else ""
+    return f"$ {line}\n{done.stdout}{code}"
+
+
+def session(*lines: str, simulator: Simulator | None = None) -> str:
+    """Return a transcript of several lines."""
+    return "".join(run(line, environment(simulator)) for line in lines)
+
+
+def first_steps() -> str:
+    """Start a project and run it."""
+    return session("streamcore init", "python main.py Ada", "streamcore prompt greet --var name=Ada --stats")
+
+
+def for_scripts() -> str:
+    """Show lines of JSON, variables from files, and an error."""
+    Path("notes.txt").write_text("the whole crew\n", "utf-8")
+    return session(
+        "streamcore prompt greet --var name=Ada --json | head -n 3",
+        "cat notes.txt | streamcore prompt greet --var-file name=- | head -n 1",
+        "streamcore prompt gret --var name=Ada",
+    )
+
+
+def recordings() -> str:
+    """Record, replay, and replay a failure."""
+    with Simulator("Hello, Ada! How nice to see you.", rate=100) as simulator:
+        return session(
+            "streamcore record greet --var name=Ada --provider mistral -o greet.yaml",
+            "streamcore replay greet.yaml --stats",
+            simulator=simulator,
+        )
+
+
+def simulator_at_work() -> str:
+    """Start the simulator, ask it, end it."""
+    line = "streamcore simulate --text 'Hi, Ada!' --rate 50"
+    command = [*PROGRAM, *shlex.split(line)[1:]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:  # noqa: S603
+        assert process.stdout is not None  # noqa: S101
+        shown = [process.stdout.readline() for _ in range(7)]
+        settings = dict(one.removeprefix("export ").strip().split("=") for one in shown[1:])
+        asked = run("streamcore prompt greet --var name=Ada --provider anthropic", {**environment(), **settings})
+        process.send_signal(signal.SIGINT)
+        shown += ["^C\n", *process.stdout]
+    return f"$ {line}\n{''.join(shown)}\n(meanwhile, in another terminal, with these lines typed in)\n{asked}"
+
+
+def interrupted() -> str:
+    """Press Ctrl-C where nothing comes any more."""
+    pieces = [data for data, _ in frames("openai-chat", Answer(["Hello", ", ", "Ada"], cut=2))]
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    begun = head + b"".join(b"%x\r\n%b\r\n" % (len(data), data) for data in pieces)
+    line = "streamcore prompt greet --var name=Ada --provider openai"
+    with FaultServer([Send(begun), Hold()]) as server:
+        env = environment() | {"OPENAI_BASE_URL": server.url + "/v1", "OPENAI_API_KEY": "a-key"}
+        command = [*PROGRAM, *shlex.split(line)[1:]]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env) as process:  # noqa: S603
+            assert process.stdout is not None  # noqa: S101
+            shown = process.stdout.read(len(b"Hello, "))
+            threading.Timer(0.1, process.send_signal, [signal.SIGINT]).start()
+            shown += b"^C" + process.stdout.read()
+        return f"$ {line}\n{shown.decode()}[exit code {process.returncode}]\n"
+
+
+CASES: dict[str, Callable[[], str]] = {
+    "first-steps": first_steps,
+    "for-scripts": for_scripts,
+    "interrupted": interrupted,
+    "recordings": recordings,
+    "simulate": simulator_at_work,
+}
+
+
+def steady(shown: str) -> str:
+    """Take out what differs from run to run."""
+    shown = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8000", shown)
+    shown = re.sub(r"\d[\d.]* (ms|tokens/s)", r"… \1", shown)
+    shown = re.sub(r"recorded \d+ reads", "recorded … reads", shown)
+    return re.sub(r'"created": \d+', '"created": …', shown)
+
+
+def reference() -> str:
+    """Return every command's help."""
+    parts = ["\n"]
+    for command in COMMANDS:
+        shown = run(f"streamcore {command.__name__} --help", environment()).partition("\n")[2]
+        text = "\n".join(line.rstrip() for line in shown.strip().splitlines())
+        parts.append(f"### {command.__name__}\n\n```text\n{text}\n```\n\n")
+    return "".join(parts)
+
+
+@contextlib.contextmanager
+def newcomer() -> Generator[None]:
+    """Stand in a new folder."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        yield
+
+
+def main(arguments: list[str]) -> int:
+    """Rewrite the page, or with `--check` compare it."""
+    text = PAGE.read_text("utf-8")
+    missing = CASES.keys() ^ set(re.findall(r"<!-- shown: ([\w-]+) -->", text))
+    if missing:
+        sys.stderr.write(f"{PAGE.name} and CASES differ in: {', '.join(sorted(missing))}\n")
+        return 1
+    with newcomer():
+        shown = {name: steady(case()) for name, case in CASES.items()}
+        commands = reference()
+    new = BLOCK.sub(lambda block: block[1] + shown[block[2]] + block[3], text)
+    new = REFERENCE.sub(lambda block: block[1] + commands + block[2], new)
+    if "--check" not in arguments:
+        PAGE.write_text(new, "utf-8")
+    elif new != text:
+        differ = [name for name in shown if shown[name] not in text]
+        differ += [] if commands in text else ["reference"]
+        sys.stderr.write(f"{PAGE.name} is out of date: {', '.join(differ)}; run python docs/{Path(__file__).name}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

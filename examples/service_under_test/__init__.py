@@ -1,0 +1,1 @@
+"""A small service and its tests, without a network; see docs/testing.md."""

@@ -1,0 +1,103 @@
+"""Define the pytest plugin: an option, a marker, fixtures; nothing of streamcore is imported before a test uses one.
+
+It is a package of its own because importing anything below `streamcore` would import all of it, at the start of every
+test run in every project where streamcore is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from streamcore.testing import Recording, Simulator
+    from streamcore.testing.plugin import StartFault, Tape
+
+_MARKER = "recording"
+_MADE: pytest.StashKey[dict[Path, Recording]] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--record`."""
+    parser.getgroup("streamcore").addoption(
+        "--record",
+        action="store_true",
+        help="make or refresh the recordings of the selected tests by really asking; keys come from the environment",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line(
+        "markers",
+        "recording(path, pace=0): answer every request over httpx2 from this recording (a path beside the test's "
+        "file); --record makes it. pace: 0 at once, 'recorded', or reads per second",
+    )
+    config.stash[_MADE] = {}
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Give a test that is marked the fixture, whether it names it or not."""
+    names: list[str] | None = getattr(item, "fixturenames", None)
+    if names is not None and _MARKER not in names and item.get_closest_marker(_MARKER) is not None:
+        names.insert(0, _MARKER)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which recordings were made."""
+    made = config.stash[_MADE]
+    if made:
+        terminalreporter.section("recordings made")
+        for path in made:
+            terminalreporter.line(str(path))
+
+
+@pytest.fixture
+def recording(request: pytest.FixtureRequest) -> Iterator[Tape]:
+    """Answer every request over httpx2 from the recording that the marker names, or make it under `--record`."""
+    from streamcore.testing.plugin import block_network, keep, make, play, tape_of
+
+    tape = tape_of(request.node, making=bool(request.config.getoption("record")))
+    failed = request.session.testsfailed
+    with pytest.MonkeyPatch.context() as patch:  # not the test's own, which the test may undo
+        if tape.making:
+            make(tape, patch)
+        else:
+            block_network(patch)
+            play(tape, patch)
+        yield tape
+    if tape.making and request.session.testsfailed == failed and tape.recording.exchanges:
+        keep(tape, request.config.stash[_MADE])
+
+
+@pytest.fixture
+def _streamcore_network(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Block the network, unless this test records."""
+    from streamcore.testing.plugin import block_network
+
+    with pytest.MonkeyPatch.context() as patch:
+        if not (_MARKER in request.fixturenames and request.config.getoption("record")):
+            block_network(patch)
+        yield
+
+
+@pytest.fixture
+def simulator(_streamcore_network: None) -> Iterator[Simulator]:
+    """Serve all four wires on loopback, with made-up answers; beyond loopback the network is blocked."""
+    from streamcore.testing import Simulator
+
+    with Simulator() as running:
+        yield running
+
+
+@pytest.fixture
+def fault_server(_streamcore_network: None) -> Iterator[StartFault]:
+    """Start servers that misbehave, `fault_server("reset-mid-stream", wire="openai-chat").url`, until the test ends."""
+    from streamcore.testing.plugin import fault_servers
+
+    with fault_servers() as start:
+        yield start

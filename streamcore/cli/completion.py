@@ -1,0 +1,36 @@
+"""Complete what the shell is asked to: names of prompts, providers and faults."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import typer
+
+
+def prompts(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the prompts that a call without more options would find."""
+    folder = Path(ctx.params.get("prompts_dir") or os.environ.get("STREAMCORE_PROMPTS_DIR") or "prompts")
+    names = (path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    return _beginning(names, incomplete)
+
+
+def providers(incomplete: str) -> list[str]:
+    """Return the providers that are installed."""
+    from streamcore.provider import provider_names
+
+    return _beginning(provider_names(), incomplete)
+
+
+def faults(incomplete: str) -> list[tuple[str, str]]:
+    """Return the faults that the simulator plays, and what each is."""
+    from streamcore.testing.faults import FAULTS
+
+    return [
+        (name, fault.says) for name, fault in FAULTS.items() if fault.place == "server" and name.startswith(incomplete)
+    ]
+
+
+def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
+    return sorted(name for name in names if name.startswith(incomplete))

@@ -1,0 +1,90 @@
+"""Stream one prompt and record what came over the network: `streamcore record NAME -o FILE`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import httpx2
+import typer
+
+from streamcore.cli.output import bad_input, came, fail, note
+from streamcore.cli.prompt import Debug, Json, Model, Name, PromptsDir, Provider, Temperature
+from streamcore.cli.terminal import show
+from streamcore.cli.variables import Var, VarFile, VarsFile, gather
+from streamcore.errors import ConfigError, StreamcoreError
+from streamcore.execute import stream_prompt
+from streamcore.provider import get_provider
+from streamcore.testing import Recorder
+
+
+def record(
+    name: Name,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write, as tests/greet.yaml.")],
+    var: Var = None,
+    var_file: VarFile = None,
+    vars_file: VarsFile = None,
+    provider: Provider = None,
+    model: Model = None,
+    temperature: Temperature = None,
+    prompts_dir: PromptsDir = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Stream the answer to a prompt file and record it, read by read, without keys.
+
+    Example: streamcore record greet --var name=World --provider mistral -o greet.yaml
+
+    The file is for tests (see docs/testing.md), for `streamcore replay` and for `streamcore simulate`. What came is
+    kept, too, when the stream fails or is interrupted: that is how a fault is recorded.
+    """
+    if output.exists() and not force:
+        bad_input(f"{str(output)!r} is there already; give another name, or --force to overwrite it")
+    variables = gather(var, var_file, vars_file)
+    try:
+        chosen = _provider(name, provider, prompts_dir)
+        recorder = Recorder(httpx2.AsyncHTTPTransport(), provider=chosen)
+        client = httpx2.AsyncClient(transport=recorder)
+        asked = get_provider(chosen, http_client=client)
+    except StreamcoreError as error:
+        if debug:
+            raise
+        fail(error, as_json=as_json)
+    stream = stream_prompt(
+        name,
+        variables,
+        provider=asked,
+        model=model,
+        temperature=temperature,
+        prompts_dir=prompts_dir,
+        max_retries=0,
+        fallback=(),
+    )
+
+    def save() -> None:
+        recording = recorder.recording
+        if not recording.exchanges:
+            note("nothing was recorded: no answer came")
+            return
+        try:
+            recording.save(output)
+        except OSError as error:
+            bad_input(f"cannot write {str(output)!r}: {error.strerror}")
+        reads = sum(len(exchange.reads) for exchange in recording.exchanges)
+        note(f"recorded {reads} reads with {came(stream.partial)} to {output}")
+
+    show(stream, as_json=as_json, debug=debug, before_end=save, close=client.aclose)
+
+
+def _provider(name: str, given: str | None, prompts_dir: Path | None) -> str:
+    from streamcore.prompts import load_prompt  # heavy, and not needed for the help of other commands
+
+    chosen = given or load_prompt(name, prompts_dir=prompts_dir).file.provider
+    chosen = chosen or os.environ.get("STREAMCORE_PROVIDER") or os.environ.get("PROVIDER")
+    if chosen is None:
+        raise ConfigError(f"no provider for prompt {name!r}; give --provider, or set STREAMCORE_PROVIDER")
+    if chosen in ("demo", "replay"):
+        raise ConfigError(f"provider {chosen!r} uses no network, so there is nothing to record; name a vendor's")
+    return chosen

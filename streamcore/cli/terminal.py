@@ -1,0 +1,145 @@
+"""Show a stream on the terminal, or as lines of JSON, and end well: at its end, at an error, at Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import typer
+
+from streamcore.cli.output import INTERRUPTED, came, fail, json_line, note, plain, put
+from streamcore.errors import StreamcoreError
+from streamcore.stream import Stream
+from streamcore.testing.stopwatch import Stopwatch
+
+GRACE = 0.7
+"""Seconds after Ctrl-C until the command ends whatever still hangs, such as the look-up of a name."""
+
+
+def show(
+    stream: Stream,
+    *,
+    as_json: bool = False,
+    stats: bool = False,
+    debug: bool = False,
+    before_end: Callable[[], None] | None = None,
+    close: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """Stream to the terminal and exit with the code of its outcome if that is not 0.
+
+    Args:
+        stream: what to show.
+        as_json: a line of JSON for every chunk instead of text.
+        stats: tell times, speed and usage at the end.
+        debug: let the traceback of an error through.
+        before_end: called once, also after an error and at Ctrl-C.
+        close: closes what belongs to the stream, on its loop.
+    """
+    watch = Stopwatch()
+    once = threading.Lock()
+
+    def end() -> None:
+        if once.acquire(blocking=False) and before_end is not None:
+            before_end()
+
+    def interrupted() -> None:
+        answer = stream.partial
+        if as_json:
+            message = f"interrupted; {came(answer)} had come"
+            shown = {"kind": "error", "type": "Interrupted", "message": message, "partial": plain(answer)}
+            put(json.dumps(shown) + "\n")
+        note(f"\ninterrupted: the connection is closed; {came(answer)} had come")
+        end()
+
+    async def work() -> None:
+        try:
+            await _show(stream, watch, as_json)
+        finally:
+            if close is not None:
+                await close()
+
+    try:
+        run(work, interrupted)
+    except StreamcoreError as error:
+        end()
+        if debug:
+            raise
+        fail(error, as_json=as_json)
+    except Exception:
+        end()
+        raise
+    end()
+    if stats:
+        note(watch.describe(stream.partial))
+
+
+def run(work: Callable[[], Coroutine[Any, Any, None]], interrupted: Callable[[], None]) -> None:
+    """Run until done, or until Ctrl-C; then cancel, call `interrupted` and exit with 130, all within a second.
+
+    A thread that cannot be cancelled, as one that looks up a name, would keep the process for as long as it likes.
+    So a timer ends the process if cancelling has not done so by then; the system closes what was open.
+    """
+    once = threading.Lock()
+    pressed = False
+
+    def say() -> None:
+        if once.acquire(blocking=False):
+            interrupted()
+
+    def give_up() -> None:
+        with suppress(Exception):
+            say()
+        os._exit(INTERRUPTED)
+
+    async def main() -> None:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+
+        def on_sigint(_signal: int, _frame: object) -> None:
+            nonlocal pressed
+            if not pressed:
+                pressed = True
+                timer = threading.Timer(GRACE, give_up)
+                timer.daemon = True
+                timer.start()
+            if task is not None:
+                loop.call_soon_threadsafe(task.cancel)
+
+        before = signal.signal(signal.SIGINT, on_sigint)
+        try:
+            await work()
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    with asyncio.Runner() as runner:
+        try:
+            runner.run(main())
+        except BaseException as error:  # whatever a cancelled stream raises in the end
+            if not pressed and not isinstance(error, KeyboardInterrupt):
+                raise
+            say()
+            raise typer.Exit(INTERRUPTED) from None
+
+
+async def _show(stream: Stream, watch: Stopwatch, as_json: bool) -> None:
+    async with stream:
+        async for chunk in stream:
+            watch.see(chunk)
+            if as_json:
+                put(json_line(chunk) + "\n")
+            elif chunk.kind == "restart":
+                note("\n(the answer broke and begins again)")
+            elif chunk.text and chunk.kind in ("text", "refusal") and chunk.choice == 0:
+                put(chunk.text.encode("utf-8", "replace").decode("utf-8"))
+    if not as_json:
+        text = stream.partial.text
+        if not (text.endswith("\n") and sys.stdout.isatty()):
+            put("\n")
+        for call in stream.partial.tool_calls:
+            note(f"the model asks to call {call.name} with {call.arguments}")

@@ -1,0 +1,168 @@
+"""Do the work of the pytest plugin's fixtures: replay or record every request over httpx2, and block the network.
+
+`pytest_streamcore` defines the fixtures themselves.
+"""
+
+from __future__ import annotations
+
+import importlib
+import socket
+from collections.abc import Generator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import httpx2
+import pytest
+
+from streamcore.provider import vendor
+from streamcore.testing.matching import endpoint
+from streamcore.testing.recorder import Recorder, guess_provider
+from streamcore.testing.recording import Exchange, Pace, Recording
+from streamcore.testing.replay import PLACEHOLDER_KEY, ReplayTransport
+
+_LOOPBACK = ("127.", "::1", "localhost")
+
+
+class Tape:
+    """What the fixture `recording` gives: the recording that answers the test, or that the test is making.
+
+    Attributes:
+        path: its file.
+        making: True under `--record`.
+    """
+
+    def __init__(self, path: Path, pace: Pace, *, making: bool) -> None:
+        self.path = path
+        self.making = making
+        self.recorder = Recorder(httpx2.AsyncBaseTransport())
+        self._loaded = None if making else Recording.load(path)
+        self.player = ReplayTransport(self._loaded or Recording(), pace)
+
+    @property
+    def recording(self) -> Recording:
+        """The recording, as far as it has come."""
+        return self.recorder.recording if self._loaded is None else self._loaded
+
+    @property
+    def unplayed(self) -> tuple[Exchange, ...]:
+        """The exchanges that the test has not asked for yet."""
+        return self.player.unplayed
+
+
+def tape_of(item: pytest.Item, *, making: bool) -> Tape:
+    """Return the tape that a test's marker names; the test fails if it names none or there is no file."""
+    marker = item.get_closest_marker("recording")
+    if marker is None or not marker.args:
+        pytest.fail(
+            'the fixture `recording` needs a file, by its path from the test\'s: @pytest.mark.recording("greet.yaml")',
+            pytrace=False,
+        )
+    path = item.path.parent / marker.args[0]
+    if not making and not path.is_file():
+        pytest.fail(
+            f"there is no recording {path}; make it by really asking, with the provider's key in the environment: "
+            f"pytest --record '{item.nodeid}'",
+            pytrace=False,
+        )
+    return Tape(path, marker.kwargs.get("pace", 0), making=making)
+
+
+def play(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a tape answer every request that goes over httpx2's transport, and give its providers a key."""
+    recorded = {endpoint(exchange.request.url) for exchange in tape.recording.exchanges}
+    real = httpx2.AsyncHTTPTransport.handle_async_request
+
+    async def answer(self: httpx2.AsyncHTTPTransport, request: httpx2.Request) -> httpx2.Response:
+        if _is_loopback(request.url.host) and endpoint(str(request.url)) not in recorded:
+            return await real(self, request)  # a server of the test's own
+        return await tape.player.handle_async_request(request)
+
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", answer)
+    for name in {exchange.provider for exchange in tape.recording.exchanges if exchange.provider}:
+        row = vendor(name)
+        if row is not None and row.from_environment("API_KEY") is None:
+            monkeypatch.setenv(row.variable("API_KEY"), PLACEHOLDER_KEY)
+
+
+def make(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Record every request that goes over httpx2's transport, save to servers of the test's own."""
+    real = httpx2.AsyncHTTPTransport.handle_async_request
+
+    async def send(self: httpx2.AsyncHTTPTransport, request: httpx2.Request) -> httpx2.Response:
+        if _is_loopback(request.url.host) and guess_provider(request.url) is None:
+            return await real(self, request)
+        return await tape.recorder.send(request, lambda sent: real(self, sent))
+
+    monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", send)
+
+
+def keep(tape: Tape, made: dict[Path, Recording]) -> None:
+    """Save what a test has recorded; tests of one run that share a file add what others have not asked."""
+    before = made.get(tape.path, Recording()).exchanges
+    asked = [exchange.request for exchange in before]
+    new = [exchange for exchange in tape.recording.exchanges if exchange.request not in asked]
+    made[tape.path] = Recording((*before, *new))
+    made[tape.path].save(tape.path)
+
+
+def block_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing through but loopback: no name is resolved, no other address connected to."""
+    resolve, connect, connect_ex = socket.getaddrinfo, socket.socket.connect, socket.socket.connect_ex
+
+    def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        if name is not None and not _is_loopback(name):
+            raise socket.gaierror(
+                socket.EAI_NONAME, f"this test may not reach {name!r} (streamcore blocks the network)"
+            )
+        return resolve(host, *arguments, **options)
+
+    def check(connection: socket.socket, address: Any) -> None:
+        if connection.family in (socket.AF_INET, socket.AF_INET6) and not _is_loopback(str(address[0])):
+            raise OSError(f"this test may not reach {address!r} (streamcore blocks the network)")
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        check(self, address)
+        connect(self, address)
+
+    def guarded_ex(self: socket.socket, address: Any) -> int:
+        check(self, address)
+        return connect_ex(self, address)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    monkeypatch.setattr(socket.socket, "connect_ex", guarded_ex)
+
+
+def _is_loopback(host: str) -> bool:
+    return host.startswith(_LOOPBACK)
+
+
+class RunningFault(Protocol):
+    """A server that misbehaves."""
+
+    @property
+    def url(self) -> str:
+        """Its root; `base_url=` adds `/v1` to it, except for Anthropic and Mistral."""
+        ...
+
+
+class StartFault(Protocol):
+    """What the fixture `fault_server` gives."""
+
+    def __call__(self, *faults: Any, **settings: Any) -> RunningFault:
+        """Start a server with these faults, by their names or steps; settings are those of `FaultServer`."""
+        ...
+
+
+@contextmanager
+def fault_servers() -> Generator[StartFault]:
+    """Give a function that starts fault servers; they end with the context."""
+    server: Any = importlib.import_module("streamcore.testing.fault_server").FaultServer
+    with ExitStack() as running:
+
+        def start(*faults: Any, **settings: Any) -> RunningFault:
+            return running.enter_context(cast("AbstractContextManager[RunningFault]", server(*faults, **settings)))
+
+        yield start

@@ -1,0 +1,127 @@
+"""Watch that a piece of code leaves nothing behind: no task, no socket or file, no complaint to anybody."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import sys
+import warnings
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+_TURNS = 10  # of the loop, in which what was dropped may still close itself
+
+
+class LeftBehind(AssertionError):  # noqa: N818
+    """Something was left open, or complained where nobody reads it; the message lists what."""
+
+
+@asynccontextmanager
+async def nothing_left_behind() -> AsyncGenerator[None]:
+    """Raise at the end of the block if tasks, sockets or files that it opened are open still, or anything complained.
+
+    Complaints are those to the event loop's exception handler and to `sys.unraisablehook`, and warnings of resources
+    that were not closed and coroutines that were not awaited.
+
+    Raises:
+        LeftBehind: there is something.
+    """
+    with quiet() as complaints:
+        tasks = _tasks()
+        with _loop_watched(complaints):
+            yield
+            for _ in range(_TURNS):
+                await anyio.lowlevel.checkpoint()
+            gc.collect()  # what is freed now complains now
+            for _ in range(_TURNS):
+                await anyio.lowlevel.checkpoint()
+        complaints += [f"still running: {task}" for task in _tasks() - tasks]
+
+
+@contextmanager
+def quiet() -> Generator[list[str]]:
+    """Do the same without a running loop, for files, sockets and complaints; yield the list of what was found so far.
+
+    Raises:
+        LeftBehind: there is something.
+    """
+    complaints: list[str] = []
+    before = _open_files()
+    hook = sys.unraisablehook
+    gc.freeze()  # so that collecting at the end looks at the block's own objects only, which is quick
+    sys.unraisablehook = lambda news: complaints.append(f"unraisable: {news.exc_value!r} in {news.object!r}")
+    try:
+        with warnings.catch_warnings(record=True) as warned:
+            for category in (ResourceWarning, RuntimeWarning):
+                warnings.simplefilter("always", category)
+            yield complaints
+            gc.collect()
+    finally:
+        sys.unraisablehook = hook
+        gc.unfreeze()
+    complaints += [f"warning: {news.message}" for news in warned]
+    complaints += [f"still open: {what}" for what in sorted(_open_files() - before)]
+    if complaints:
+        raise LeftBehind("\n".join(["something was left behind:", *complaints]))
+
+
+@contextmanager
+def _loop_watched(complaints: list[str]) -> Generator[None]:
+    """Write down what reaches asyncio's exception handler; trio raises such things."""
+    if _in_trio():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    handler = loop.get_exception_handler()
+
+    def complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        complaints.append(f"event loop: {context.get('message')} {context.get('exception')!r}")
+
+    loop.set_exception_handler(complain)
+    try:
+        yield
+    finally:
+        loop.set_exception_handler(handler)
+
+
+def _tasks() -> set[object]:
+    """Return the tasks of the running loop."""
+    if not _in_trio():
+        return set(asyncio.all_tasks())
+    import trio
+
+    found: set[object] = set()
+    waiting = [trio.lowlevel.current_root_task()]
+    while waiting:
+        task = waiting.pop()
+        if task is not None:
+            found.add(task)
+            for nursery in task.child_nurseries:
+                waiting.extend(nursery.child_tasks)
+    return found
+
+
+def _in_trio() -> bool:
+    trio = sys.modules.get("trio")
+    in_trio_task: Callable[[], bool] = trio.lowlevel.in_trio_task if trio is not None else lambda: False
+    return in_trio_task()
+
+
+def _open_files() -> set[str]:
+    """Return the open files and sockets of this process; none where the system does not list them."""
+    found: set[str] = set()
+    for folder in ("/proc/self/fd", "/dev/fd"):
+        if Path(folder).is_dir():
+            for name in os.listdir(folder):  # noqa: PTH208  a Path for each would cost more than it reads
+                try:
+                    found.add(f"{name} -> {os.readlink(f'{folder}/{name}')}")  # noqa: PTH115
+                except OSError:  # the one that listing opened, gone already; or no links on this system
+                    continue
+            break
+    return found

@@ -1,0 +1,26 @@
+"""Kill workers at random instants, on SQLite and on Redis; `python -m tests.kill_trials KIND 50` does it longer."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("redis", marks=pytest.mark.real)])
+def test_killed_workers_threads_go_on_at_the_right_node(kind: str, request: pytest.FixtureRequest) -> None:
+    if kind == "redis":
+        request.getfixturevalue("redis_url")  # skips where there is no Redis
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "tests.kill_trials", kind, "6", "7"],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"6 runs on {kind}: ")
+    assert " 0 workers killed" not in done.stdout

@@ -1,0 +1,126 @@
+"""Run the command as people and scripts do: in processes of their own, through pipes and in terminals."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from streamcore.testing import Simulator
+
+ROOT = Path(__file__).resolve().parent.parent
+KEY = "cli-planted-key"
+PROMPT = ["prompt", "greet", "--var", "name=World"]
+PROVIDERS = ["anthropic", "openai", "openai-responses", "mistral"]
+COMMAND = [sys.executable, "-W", "error", "-m", "streamcore.cli"]
+DEADLINE = 20.0
+
+
+def environment(simulator: Simulator | None = None, **more: str) -> dict[str, str]:
+    """Return an environment without anybody's settings, aimed at the simulator."""
+    hidden = ("_API_KEY", "_BASE_URL", "_MODEL", "PROVIDER", "COLUMNS", "STREAMCORE_REPLAY")
+    found = {key: value for key, value in os.environ.items() if not key.endswith(hidden)}
+    if simulator is not None:
+        found |= {name: KEY if name.endswith("KEY") else value for name, value in simulator.environment.items()}
+    return {**found, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'providers'}", **more}
+
+
+def streamcore(
+    *arguments: str, simulator: Simulator | None = None, cwd: Path = ROOT, stdin: str | None = None, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=cwd,
+        env=environment(simulator, **more),
+        check=False,
+        input=stdin,
+    )
+
+
+def until(condition: Any, seconds: float = 10) -> None:
+    """Wait until a fact holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+class Terminal:
+    """A command in a terminal of its own."""
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], *, columns: int = 80, cwd: Path = ROOT) -> None:
+        self.shown = b""
+        self._leader, follower = pty.openpty()
+        fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        self.process = subprocess.Popen(
+            command,
+            stdin=follower,
+            stdout=follower,
+            stderr=follower,
+            cwd=cwd,
+            env={"TERM": "xterm-256color", **env},
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that a typed ^C is a signal
+        )
+        os.close(follower)
+
+    def read_until(self, wanted: Any, seconds: float = DEADLINE) -> None:
+        """Read what is shown until the condition holds of it."""
+        end = time.monotonic() + seconds
+        while not wanted(self.shown):
+            left = end - time.monotonic()
+            assert left > 0, f"only this was shown: {self.shown!r}"
+            if select.select([self._leader], [], [], left)[0]:
+                try:
+                    data = os.read(self._leader, 4096)
+                except OSError:  # the other side is closed
+                    data = b""
+                assert data or wanted(self.shown), f"it ended with: {self.shown!r}"
+                self.shown += data
+
+    def keys(self, text: str) -> None:
+        """Type keys, as `\\x03` for Ctrl-C."""
+        os.write(self._leader, text.encode())
+
+    def finish(self, seconds: float = DEADLINE) -> int:
+        """Read to the end and return the exit code."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if select.select([self._leader], [], [], 0.01)[0]:
+                try:
+                    data = os.read(self._leader, 4096)
+                except OSError:
+                    data = b""
+                self.shown += data
+                if not data:
+                    break
+        return self.process.wait(max(0.1, end - time.monotonic()))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        os.close(self._leader)

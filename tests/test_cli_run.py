@@ -1,0 +1,318 @@
+"""Run graphs from the command line: piped, in a terminal, in processes that end while a question waits."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from streamcore.testing import Answer, Simulator
+from tests.graphs import answers, write_graph
+from tests.support import KEY, wait_until
+
+INTERVIEW = """
+    name: interview
+    nodes:
+      ask_name: {type: interrupt, prompt: ask, state_key: question, resume_key: name}
+      ask_topic: {type: interrupt, message: "What about, {state.name}?", state_key: second, resume_key: topic}
+      keep: {type: passthrough, output: {both: "{state.name} / {state.topic}"}}
+      greet: {prompt: greet}
+    edges:
+      - {from: START, to: ask_name}
+      - {from: ask_name, to: ask_topic}
+      - {from: ask_topic, to: keep}
+      - {from: keep, to: greet}
+      - {from: greet, to: END}
+"""
+PROMPTS = {"ask": "Ask", "greet": "Greet {name} about {topic}"}
+SAID = {"Ask": "Who are you?", "Greet Ada about tea": "Hello Ada, tea it is."}
+TWO = """
+    name: two
+    nodes:
+      first: {prompt: first}
+      second: {prompt: second}
+    edges:
+      - {from: START, to: first}
+      - {from: first, to: second}
+      - {from: second, to: END}
+"""
+BOTH = """
+    name: both
+    nodes:
+      left: {prompt: left}
+      right: {prompt: right}
+      end: {type: passthrough, output: {done: "{True}"}}
+    edges:
+      - {from: START, to: [left, right]}
+      - {from: left, to: end}
+      - {from: right, to: end}
+      - {from: end, to: END}
+"""
+
+
+@pytest.fixture
+def vendor(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Simulator:
+    """Let `openai` be the simulator, in this process and in those that it starts; stand in the graph's folder."""
+    monkeypatch.setenv("STREAMCORE_PROVIDER", "openai")
+    monkeypatch.setenv("OPENAI_BASE_URL", simulator.base_url("openai"))
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_MODEL", "m")
+    monkeypatch.chdir(tmp_path)
+    return simulator
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-W", "error", "-m", "streamcore.cli", "run", *arguments]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_graph_s_words_go_to_stdout_and_the_rest_to_stderr(tmp_path: Path, vendor: Simulator) -> None:
+    path = write_graph(tmp_path, TWO, first="About {topic} and {n}", second="{first}!")
+    answers(
+        vendor, lambda asked: {"About tea and 1, 2": "One two.", "One two.!": "Three.\n"}.get(asked.text, asked.text)
+    )
+    (tmp_path / "state.yaml").write_text("n: [1, 2]", "utf-8")
+    done = run(str(path), "--var", "topic=tea", "--vars-file", "state.yaml")
+    assert (done.returncode, done.stdout) == (0, "One two.\nThree.\n"), done.stderr
+    lines = done.stderr.splitlines()
+    assert lines[:2] == ["[first]", "[second]"]
+    assert lines[2].startswith("done: 2 nodes in ")
+    assert lines[2].endswith(" s, 24 tokens in, 6 out")
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_questions_are_answered_by_other_processes(tmp_path: Path, vendor: Simulator) -> None:
+    """Each process ends with code 3 and says what to run; no question is asked of the model twice."""
+    path = write_graph(tmp_path, INTERVIEW, **PROMPTS)
+    answers(vendor, SAID)
+    first = run(str(path), "--thread", "my thread", "--model", "m")
+    assert (first.returncode, first.stdout) == (3, "Who are you?\n"), first.stderr
+    again = run(str(path), "--thread", "my thread")
+    assert (again.returncode, again.stdout) == (3, "Who are you?\n")
+    hint = first.stderr.splitlines()[-1].strip()
+    assert hint == f"streamcore run {path} --thread 'my thread' --model m --resume VALUE"
+    second = run(str(path), "--thread", "my thread", "--resume", "Ada")
+    assert (second.returncode, second.stdout) == (3, "What about, Ada?\n"), second.stderr
+    last = run(str(path), "--thread", "my thread", "--resume", "tea")
+    assert (last.returncode, last.stdout) == (0, "Hello Ada, tea it is.\n"), last.stderr
+    assert "keep: both = Ada / tea" in last.stderr
+    assert len(vendor.requests) == 2
+    over = run(str(path), "--thread", "my thread", "--resume", "more")
+    assert (over.returncode, over.stdout) == (2, "")
+    assert "nothing waits for an answer" in over.stderr
+
+
+def test_a_question_without_a_thread_says_what_is_missing(tmp_path: Path, vendor: Simulator) -> None:
+    path = write_graph(tmp_path, INTERVIEW, **PROMPTS)
+    answers(vendor, SAID)
+    done = run(str(path))
+    assert done.returncode == 3
+    assert "run it with --thread NAME" in done.stderr
+    assert not (tmp_path / "streamcore-threads.db").exists()
+
+
+def test_json_is_a_line_for_each_event(tmp_path: Path, vendor: Simulator) -> None:
+    path = write_graph(tmp_path, INTERVIEW, **PROMPTS)
+    answers(vendor, SAID)
+    done = run(str(path), "--thread", "t", "--json")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 3
+    assert [event["type"] for event in events if event["type"] != "token"] == ["node_start", "interrupt"]
+    assert "".join(event["content"] for event in events if event["type"] == "token") == "Who are you?"
+    assert [event["metadata"]["sequence"] for event in events] == list(range(1, len(events) + 1))
+    rest = run(str(path), "--thread", "t", "--json", "--resume", "Ada")
+    assert json.loads(rest.stdout.splitlines()[-1])["message"] == "What about, Ada?"
+    end = run(str(path), "--thread", "t", "--json", "--resume", "tea")
+    assert json.loads(end.stdout.splitlines()[-1])["state"]["greet"] == "Hello Ada, tea it is."
+
+
+def test_parallel_nodes_do_not_mix_their_words(tmp_path: Path, vendor: Simulator) -> None:
+    path = write_graph(tmp_path, BOTH, left="left", right="right")
+    answers(vendor, {"left": "left " * 30, "right": "right " * 30})
+    vendor.rate = 300
+    done = run(str(path))
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.splitlines()) == ["left " * 30, "right " * 30]
+    assert sorted(done.stderr.splitlines()[:2]) == ["[left]", "[right]"]
+
+
+def test_one_node(tmp_path: Path, vendor: Simulator) -> None:
+    path = write_graph(tmp_path, TWO, first="first", second="{first}!")
+    answers(vendor, {"Hi!": "It alone."})
+    done = run(str(path), "--node", "second", "--var", "first=Hi")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "It alone.\n", "")
+    as_json = run(str(path), "--node", "second", "--var", "first=Hi", "--json")
+    assert json.loads(as_json.stdout.splitlines()[0]) == {"type": "token", "node": "second", "content": "It"}
+    wrong = run(str(path), "--node", "secnd")
+    assert (wrong.returncode, "did you mean 'second'?" in wrong.stderr) == (2, True)
+
+
+def test_a_node_that_is_cut_is_kept_and_told(tmp_path: Path, vendor: Simulator) -> None:
+    path = write_graph(tmp_path, TWO, first="first", second="second")
+    vendor.decide = lambda asked: Answer.of("word " * 10, cut=3 if asked.text == "second" else None)
+    done = run(str(path), "--thread", "t")
+    assert done.returncode == 1
+    assert done.stdout == "word " * 10 + "\n" + "word word word"
+    assert "NodeError: node 'second' of graph 'two' failed: StreamInterrupted: " in done.stderr
+    assert "(14 characters of text came before it)" in done.stderr
+    assert "thread 't' keeps what was done" in done.stderr
+    assert "Traceback" not in done.stderr
+    vendor.decide = lambda asked: Answer.of("whole")
+    again = run(str(path), "--thread", "t")
+    assert (again.returncode, again.stdout) == (0, "whole\n")
+    assert "second: was cut in an earlier run, after 'word word word'" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nope.yaml"], "nope.yaml"),
+        (["graph.yaml", "--var", "x"], "--var takes KEY=VALUE"),
+        (["graph.yaml", "--resume", "x"], "give --thread NAME"),
+        (["graph.yaml", "-p", "antropic"], "did you mean 'anthropic'?"),
+        (["broken.yaml", "--thread", "t"], "did you mean 'sqlite'?"),
+    ],
+)
+def test_bad_input_is_told_with_code_2(tmp_path: Path, vendor: Simulator, arguments: list[str], says: str) -> None:
+    path = write_graph(tmp_path, TWO, first="first", second="second")
+    broken = path.read_text("utf-8") + "checkpointer: {type: sqlte, path: x.db}\n"
+    (tmp_path / "broken.yaml").write_text(broken, "utf-8")
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_keeps_the_thread(tmp_path: Path, vendor: Simulator) -> None:
+    path = write_graph(tmp_path, TWO, first="first", second="second")
+    vendor.decide = lambda asked: Answer.of("word " * (2000 if asked.text == "second" else 2))
+    vendor.rate = 100
+    process = subprocess.Popen(
+        command(str(path), "--thread", "t"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "word word \n"
+    assert process.stdout.read(5) == "word "
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "interrupted: the connections are closed; thread 't' keeps what was done" in told
+    assert "Traceback" not in told
+    wait_until(lambda: vendor.open == 0, "the answer was given up")
+    vendor.decide, vendor.rate = lambda asked: Answer.of("whole"), None
+    again = run(str(path), "--thread", "t")
+    assert (again.returncode, again.stdout) == (0, "whole\n")
+
+
+def test_output_that_takes_no_more(tmp_path: Path, vendor: Simulator) -> None:
+    path = write_graph(tmp_path, TWO, first="first", second="second")
+    answers(vendor, lambda asked: "word " * 20_000)
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(command(str(path)), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    process = subprocess.Popen(command(str(path)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.read(4) == "word"
+    process.stdout.close()
+    assert process.stderr is not None
+    told = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(30) == 1
+    assert told == "[first]\ncannot write the output: Broken pipe\n"
+    wait_until(lambda: vendor.open == 0, "the answer was given up")
+
+
+class Terminal:
+    """A command in a terminal of its own."""
+
+    def __init__(self, *arguments: str) -> None:
+        self.child, self.master = pty.fork()
+        if self.child == 0:
+            try:
+                os.execv(sys.executable, command(*arguments))  # noqa: S606
+            finally:
+                os._exit(127)
+        self.shown = ""
+
+    def until(self, text: str) -> None:
+        deadline = time.monotonic() + 30
+        while text not in self.shown:
+            assert select.select([self.master], [], [], max(0.0, deadline - time.monotonic()))[0], self.shown
+            self.shown += os.read(self.master, 65536).decode()
+
+    def type(self, text: str) -> None:
+        os.write(self.master, text.encode())
+
+    def goes_on_within(self, seconds: float) -> bool:
+        """Wait for anything more to be shown, or for the end."""
+        return bool(select.select([self.master], [], [], seconds)[0])
+
+    def end(self) -> int:
+        while True:
+            try:
+                piece = os.read(self.master, 65536)
+            except OSError:  # how Linux says that nobody holds the other end
+                piece = b""
+            if not piece:
+                break
+            self.shown += piece.decode()
+        return os.waitstatus_to_exitcode(os.waitpid(self.child, 0)[1])
+
+
+@pytest.fixture
+def terminals() -> Iterator[list[Terminal]]:
+    opened: list[Terminal] = []
+    yield opened
+    for terminal in opened:
+        os.close(terminal.master)
+
+
+def test_questions_are_asked_in_a_terminal(tmp_path: Path, vendor: Simulator, terminals: list[Terminal]) -> None:
+    path = write_graph(tmp_path, INTERVIEW, **PROMPTS)
+    answers(vendor, SAID)
+    terminals.append(screen := Terminal(str(path)))
+    screen.until("Who are you?")
+    screen.until("> ")
+    screen.type("Ada\n")
+    screen.until("What about, Ada?")
+    screen.until("topic)\r\n> ")
+    screen.type("tea\n")
+    assert screen.end() == 0, screen.shown
+    assert "Hello Ada, tea it is.\r\n" in screen.shown
+    assert screen.shown.count("Who are you?") == 1
+    assert "done: 4 nodes in " in screen.shown
+    assert len(vendor.requests) == 2
+
+
+@pytest.mark.parametrize(("key", "code"), [("\x04", 3), ("\x03", 130)], ids=["ctrl-d", "ctrl-c"])
+def test_a_question_can_be_left(
+    tmp_path: Path, vendor: Simulator, terminals: list[Terminal], key: str, code: int
+) -> None:
+    """The thread waits, and another process answers."""
+    path = write_graph(tmp_path, INTERVIEW, **PROMPTS)
+    answers(vendor, SAID)
+    terminals.append(screen := Terminal(str(path), "--thread", "t"))
+    screen.until("> ")
+    screen.type(key)
+    if key == "\x03":
+        screen.until("^C")  # as the terminal shows it
+    while key == "\x03" and not screen.goes_on_within(5):
+        screen.type(key)  # a signal just before Python's read() is seen only when that returns; people press again
+    assert screen.end() == code, screen.shown
+    assert "Traceback" not in screen.shown
+    assert run(str(path), "--thread", "t", "--resume", "Ada").stdout == "What about, Ada?\n"
+    assert len(vendor.requests) == 1
