@@ -31,6 +31,7 @@ LAYERS = [
     {"sync"},
     {"graph"},
     {"executor_async", "node_factory"},
+    {"sse"},
     {"testing"},
     {"cli"},
 ]

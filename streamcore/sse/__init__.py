@@ -1,0 +1,67 @@
+"""Send a stream to a browser: encode it as Server-Sent Events, and answer an ASGI request with them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Mapping
+from typing import TYPE_CHECKING
+
+from streamcore.errors import ConfigError
+from streamcore.sse.encoder import Describe, Encoder, Format, Item, encode, public_message
+
+if TYPE_CHECKING:
+    from streamcore.sse.response import SSEResponse
+
+__all__ = ["Describe", "Encoder", "Format", "Item", "encode", "public_message", "sse_response"]
+
+
+def sse_response(
+    source: AsyncIterable[Item],
+    format: Format = "text",  # noqa: A002  the word that users know
+    *,
+    ids: bool = True,
+    after: int | None = None,
+    wait: bool = False,
+    heartbeat: float = 15.0,
+    grace: float = 2.0,
+    send_timeout: float | None = 60.0,
+    headers: Mapping[str, str] | None = None,
+    describe: Describe | None = None,
+) -> SSEResponse:
+    """Return the response that streams `source` to a browser, for Starlette, FastAPI and any other ASGI service.
+
+    It owns the source and closes it, and with it the vendor's response, in every case: at the end, when the client
+    goes (before the first token, in the middle, or while it does not read), when the server stops. It always sends an
+    end, see `Encoder`; a client that reconnects all the same, which `ids` show, gets an end and no second answer.
+
+    Args:
+        source: a `Stream`, what `execute_prompt_streaming`, `stream_graph_with_tokens` or `stream_node_output`
+            return, or any async iterable of `str`, chunks or graph events.
+        format: see `Format`; `json` alone can tell a restart.
+        ids: number the messages.
+        after: the number that the first message follows, where the source goes on for a client that reconnects.
+        wait: send no headers before the first message, so that an error before it becomes a status (502, 503, 504,
+            500) with a JSON body; without, everything is told inside a 200.
+        heartbeat: seconds between comments that keep the connection alive; 0 for none.
+        grace: seconds for the end to reach the client when the server is told to stop (SIGTERM, under uvicorn).
+        send_timeout: seconds that a heartbeat may take; a client that does not take it counts as gone. None: never.
+        headers: more headers.
+        describe: what an error says to the client; without, `public_message`.
+
+    Raises:
+        ConfigError: sse-starlette is not installed, there is no such format, or the source may restart and the
+            format cannot tell.
+    """
+    try:
+        from streamcore.sse.response import SSEResponse
+    except ImportError as error:
+        raise ConfigError("sse_response needs sse-starlette; install it: pip install sse-starlette") from error
+    return SSEResponse(
+        source,
+        encode(format, ids=ids, after=after or 0, describe=describe),
+        resumes=after is not None,
+        wait=wait,
+        heartbeat=heartbeat,
+        grace=grace,
+        send_timeout=send_timeout,
+        headers=headers,
+    )

@@ -1,0 +1,47 @@
+"""Start Debian's Chromium; give each test a page that notices what runs, fails, or is fetched from outside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, Request, sync_playwright
+
+from tests.support import require
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Run Chromium without a window; only for a module, since until its end an event loop runs in this thread."""
+    require(CHROMIUM.exists(), f"there is no {CHROMIUM} (apt-get install chromium)")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """Open a page; what goes wrong in it, or is asked of another host, fails the test."""
+    context = browser.new_context()
+    opened = context.new_page()
+    opened.set_default_timeout(20_000)
+    wrong: list[str] = []
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+
+    def asked(request: Request) -> None:
+        if "://127.0.0.1:" not in request.url and request.url != "about:blank":
+            wrong.append(request.url)
+
+    opened.on("request", asked)
+    yield opened
+    assert opened.evaluate("window.hacked") is None
+    context.close()
+    assert not wrong
