@@ -93,6 +93,11 @@ class Terminal:
                 assert data or wanted(self.shown), f"it ended with: {self.shown!r}"
                 self.shown += data
 
+    def wait_for_rest(self) -> None:
+        """Wait until the command sleeps: Python sees a signal that comes just before it reads only after the read."""
+        state = Path(f"/proc/{self.process.pid}/stat")
+        until(lambda: state.read_text().rpartition(")")[2].split()[0] == "S")
+
     def keys(self, text: str) -> None:
         """Type keys, as `\\x03` for Ctrl-C."""
         os.write(self._leader, text.encode())

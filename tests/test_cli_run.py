@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import select
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from streamcore.testing import Answer, Simulator
+from tests.commands import Terminal
 from tests.graphs import answers, write_graph
 from tests.support import KEY, wait_until
 
@@ -236,83 +233,35 @@ def test_output_that_takes_no_more(tmp_path: Path, vendor: Simulator) -> None:
     wait_until(lambda: vendor.open == 0, "the answer was given up")
 
 
-class Terminal:
-    """A command in a terminal of its own."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.child, self.master = pty.fork()
-        if self.child == 0:
-            try:
-                os.execv(sys.executable, command(*arguments))  # noqa: S606
-            finally:
-                os._exit(127)
-        self.shown = ""
-
-    def until(self, text: str) -> None:
-        deadline = time.monotonic() + 30
-        while text not in self.shown:
-            assert select.select([self.master], [], [], max(0.0, deadline - time.monotonic()))[0], self.shown
-            self.shown += os.read(self.master, 65536).decode()
-
-    def type(self, text: str) -> None:
-        os.write(self.master, text.encode())
-
-    def goes_on_within(self, seconds: float) -> bool:
-        """Wait for anything more to be shown, or for the end."""
-        return bool(select.select([self.master], [], [], seconds)[0])
-
-    def end(self) -> int:
-        while True:
-            try:
-                piece = os.read(self.master, 65536)
-            except OSError:  # how Linux says that nobody holds the other end
-                piece = b""
-            if not piece:
-                break
-            self.shown += piece.decode()
-        return os.waitstatus_to_exitcode(os.waitpid(self.child, 0)[1])
+def in_terminal(*arguments: str) -> Terminal:
+    return Terminal(command(*arguments), os.environ, cwd=Path.cwd())
 
 
-@pytest.fixture
-def terminals() -> Iterator[list[Terminal]]:
-    opened: list[Terminal] = []
-    yield opened
-    for terminal in opened:
-        os.close(terminal.master)
-
-
-def test_questions_are_asked_in_a_terminal(tmp_path: Path, vendor: Simulator, terminals: list[Terminal]) -> None:
+def test_questions_are_asked_in_a_terminal(tmp_path: Path, vendor: Simulator) -> None:
     path = write_graph(tmp_path, INTERVIEW, **PROMPTS)
     answers(vendor, SAID)
-    terminals.append(screen := Terminal(str(path)))
-    screen.until("Who are you?")
-    screen.until("> ")
-    screen.type("Ada\n")
-    screen.until("What about, Ada?")
-    screen.until("topic)\r\n> ")
-    screen.type("tea\n")
-    assert screen.end() == 0, screen.shown
-    assert "Hello Ada, tea it is.\r\n" in screen.shown
-    assert screen.shown.count("Who are you?") == 1
-    assert "done: 4 nodes in " in screen.shown
+    with in_terminal(str(path)) as screen:
+        screen.read_until(lambda shown: b"Who are you?" in shown and b"> " in shown)
+        screen.keys("Ada\n")
+        screen.read_until(lambda shown: b"What about, Ada?" in shown and b"topic)\r\n> " in shown)
+        screen.keys("tea\n")
+        assert screen.finish() == 0, screen.shown
+    assert b"Hello Ada, tea it is.\r\n" in screen.shown
+    assert screen.shown.count(b"Who are you?") == 1
+    assert b"done: 4 nodes in " in screen.shown
     assert len(vendor.requests) == 2
 
 
 @pytest.mark.parametrize(("key", "code"), [("\x04", 3), ("\x03", 130)], ids=["ctrl-d", "ctrl-c"])
-def test_a_question_can_be_left(
-    tmp_path: Path, vendor: Simulator, terminals: list[Terminal], key: str, code: int
-) -> None:
+def test_a_question_can_be_left(tmp_path: Path, vendor: Simulator, key: str, code: int) -> None:
     """The thread waits, and another process answers."""
     path = write_graph(tmp_path, INTERVIEW, **PROMPTS)
     answers(vendor, SAID)
-    terminals.append(screen := Terminal(str(path), "--thread", "t"))
-    screen.until("> ")
-    screen.type(key)
-    if key == "\x03":
-        screen.until("^C")  # as the terminal shows it
-    while key == "\x03" and not screen.goes_on_within(5):
-        screen.type(key)  # a signal just before Python's read() is seen only when that returns; people press again
-    assert screen.end() == code, screen.shown
-    assert "Traceback" not in screen.shown
+    with in_terminal(str(path), "--thread", "t") as screen:
+        screen.read_until(lambda shown: b"> " in shown)
+        screen.wait_for_rest()
+        screen.keys(key)
+        assert screen.finish() == code, screen.shown
+    assert b"Traceback" not in screen.shown
     assert run(str(path), "--thread", "t", "--resume", "Ada").stdout == "What about, Ada?\n"
     assert len(vendor.requests) == 1

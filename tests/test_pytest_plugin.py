@@ -239,7 +239,6 @@ def test_help_and_markers_tell(project: pytest.Pytester) -> None:
 
 
 def test_fault_servers_end_with_the_test(project: pytest.Pytester) -> None:
-    pytest.importorskip("streamcore.testing.fault_server")
     project.makepyfile(
         """
         import pytest

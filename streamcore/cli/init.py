@@ -41,6 +41,7 @@ def init(
         f"\nNow try:\n{change}"
         "  python main.py\n"
         "  streamcore prompt greet --var name=Ada --stats\n"
+        "  streamcore run graph.yaml --var name=Ada\n"
         "Then put a vendor's name into prompts/greet.yaml and its key into the environment; see .env.example.\n"
     )
 

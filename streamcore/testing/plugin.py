@@ -5,17 +5,17 @@
 
 from __future__ import annotations
 
-import importlib
 import socket
 from collections.abc import Generator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import httpx2
 import pytest
 
 from streamcore.provider import vendor
+from streamcore.testing.fault_server import FaultServer, Play
 from streamcore.testing.matching import endpoint
 from streamcore.testing.recorder import Recorder, guess_provider
 from streamcore.testing.recording import Exchange, Pace, Recording
@@ -139,30 +139,20 @@ def _is_loopback(host: str) -> bool:
     return host.startswith(_LOOPBACK)
 
 
-class RunningFault(Protocol):
-    """A server that misbehaves."""
-
-    @property
-    def url(self) -> str:
-        """Its root; `base_url=` adds `/v1` to it, except for Anthropic and Mistral."""
-        ...
-
-
 class StartFault(Protocol):
-    """What the fixture `fault_server` gives."""
+    """Start a `FaultServer`; the arguments are its own."""
 
-    def __call__(self, *faults: Any, **settings: Any) -> RunningFault:
-        """Start a server with these faults, by their names or steps; settings are those of `FaultServer`."""
+    def __call__(self, *plays: Play, **settings: Any) -> FaultServer:
+        """Return the running server."""
         ...
 
 
 @contextmanager
 def fault_servers() -> Generator[StartFault]:
     """Give a function that starts fault servers; they end with the context."""
-    server: Any = importlib.import_module("streamcore.testing.fault_server").FaultServer
     with ExitStack() as running:
 
-        def start(*faults: Any, **settings: Any) -> RunningFault:
-            return running.enter_context(cast("AbstractContextManager[RunningFault]", server(*faults, **settings)))
+        def start(*plays: Play, **settings: Any) -> FaultServer:
+            return running.enter_context(FaultServer(*plays, **settings))
 
         yield start
