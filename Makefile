@@ -44,6 +44,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/imports.py
 	$(BIN)/python benchmarks/pipeline.py
 	$(BIN)/python benchmarks/graph.py
+	$(BIN)/python benchmarks/sse.py
 	$(BIN)/python benchmarks/load.py
 
 $(READY): pyproject.toml

@@ -111,10 +111,15 @@ def run(work: Callable[[], Coroutine[Any, Any, None]], interrupted: Callable[[],
             if task is not None:
                 loop.call_soon_threadsafe(task.cancel)
 
-        before = signal.signal(signal.SIGINT, on_sigint)
+        before = signal.getsignal(signal.SIGINT)
+        # The loop's own handler makes a signal wake the loop, also one that comes just before it falls asleep;
+        # ours takes its place because it runs even while the loop is held up.
+        loop.add_signal_handler(signal.SIGINT, lambda: None)
+        signal.signal(signal.SIGINT, on_sigint)
         try:
             await work()
         finally:
+            loop.remove_signal_handler(signal.SIGINT)
             signal.signal(signal.SIGINT, before)
 
     with asyncio.Runner() as runner:
