@@ -198,6 +198,26 @@ class ThreadConflict(StreamcoreError):  # noqa: N818
         self.found = found
 
 
+class RelayError(StreamcoreError):
+    """A run of the relay cannot be had: its log failed, or one of the reasons below."""
+
+
+class RunNotFound(RelayError):  # noqa: N818
+    """There is no run of that name, or it is not the reader's; the two look the same."""
+
+
+class RunExpired(RunNotFound):  # noqa: N818
+    """The run was there, since its reader has read of it, and its log is gone: too old, or the store came back empty."""
+
+
+class RunExists(RelayError):  # noqa: N818
+    """A run of that name has been started already, here or elsewhere; it can be read."""
+
+
+class TooManyRuns(RelayError):  # noqa: N818
+    """As many runs are going on as may be, in all or of this owner."""
+
+
 _BY_STATUS: dict[int, type[ProviderError]] = {
     401: AuthenticationError,
     403: AuthenticationError,

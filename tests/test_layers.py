@@ -32,6 +32,7 @@ LAYERS = [
     {"graph"},
     {"executor_async", "node_factory"},
     {"sse"},
+    {"relay"},
     {"testing"},
     {"web"},
     {"cli"},

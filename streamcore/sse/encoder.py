@@ -231,15 +231,16 @@ def _summary(completion: Completion) -> dict[str, Any]:
 
 def _dumps(value: object) -> bytes:
     try:
-        return msgspec.json.encode(value, enc_hook=_plain)
+        return msgspec.json.encode(value, enc_hook=plain)
     except UnicodeEncodeError:  # half a surrogate pair: JSON's escapes can say it
-        return json.dumps(msgspec.to_builtins(value, enc_hook=_plain)).encode()
+        return json.dumps(msgspec.to_builtins(value, enc_hook=plain)).encode()
     except TypeError as error:
         kind = f" of type {value['type']!r}" if isinstance(value, dict) and "type" in value else ""
         raise ConfigError(f"an event{kind} cannot be sent as JSON: {error}") from error
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """Return the plain data that JSON can say in place of a mapping or a pydantic model, as msgspec's `enc_hook`."""
     if isinstance(value, Mapping):
         return dict(value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     dump = getattr(value, "model_dump", None)  # pydantic's, which is not imported here

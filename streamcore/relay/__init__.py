@@ -1,0 +1,22 @@
+"""Keep a run going when its reader's connection breaks, and give whoever comes back exactly the rest."""
+
+from streamcore.errors import RelayError, RunExists, RunExpired, RunNotFound, TooManyRuns
+from streamcore.relay.log import Found, RunLog, Status, open_log
+from streamcore.relay.memory import MemoryLog
+from streamcore.relay.reader import Reader
+from streamcore.relay.relay import Relay
+
+__all__ = [
+    "Found",
+    "MemoryLog",
+    "Reader",
+    "Relay",
+    "RelayError",
+    "RunExists",
+    "RunExpired",
+    "RunLog",
+    "RunNotFound",
+    "Status",
+    "TooManyRuns",
+    "open_log",
+]

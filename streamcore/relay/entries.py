@@ -1,0 +1,167 @@
+"""Turn items and ends into bytes and back, losing nothing that a stream or its Server-Sent Events can say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, cast
+
+import msgspec
+
+from streamcore import errors
+from streamcore.chunk import Chunk, content
+from streamcore.completion import Attempt, Completion
+from streamcore.errors import ConfigError, StreamcoreError
+from streamcore.sse import Item
+from streamcore.sse.encoder import plain
+
+_DEFAULTS: Mapping[str, Any] = {field.name: field.default for field in fields(Chunk)[1:]}
+_MERGED = frozenset({"text", "reasoning", "refusal"})
+
+
+def encode_items(items: Iterable[Item]) -> bytes:
+    """Return the bytes of some items.
+
+    Raises:
+        ConfigError: a graph event holds something which is not JSON.
+    """
+    return _dumps([_packed(item) for item in items])
+
+
+def decode_items(stored: bytes) -> list[Item]:
+    """Return the items that these bytes are."""
+    return [_unpacked(one) for one in _loads(stored)]
+
+
+def _packed(item: Item) -> object:
+    """Return what JSON can say of an item: a text is the chunk that nearly all are."""
+    if isinstance(item, Chunk):
+        if item.kind == "text" and not (item.index or item.choice or item.raw):
+            return item.text
+        found = {name: value for name, default in _DEFAULTS.items() if (value := getattr(item, name)) != default}
+        return {"chunk": msgspec.to_builtins({"kind": item.kind, **found}, enc_hook=plain)}
+    return {"token": item} if isinstance(item, str) else {"event": item}
+
+
+def _unpacked(stored: Any) -> Item:
+    if isinstance(stored, str):
+        return content("text", stored)
+    if "chunk" in stored:
+        return msgspec.convert(stored["chunk"], Chunk)
+    return cast("Item", stored["token"] if "token" in stored else stored["event"])
+
+
+def compacted(items: Sequence[Item]) -> list[Item]:
+    """Return items that say the same as these, with neighbouring pieces of one text put together."""
+    found: list[Item] = []
+    parts: list[str] = []
+    last: Item | None = None
+    for item in items:
+        same = last is not None and _text_of(item) is not None and _with_text(item, "") == _with_text(last, "")
+        if not same:
+            _close(found, last, parts)
+            last, parts = item, []
+        parts.append(_text_of(item) or "")
+    _close(found, last, parts)
+    return found
+
+
+def _close(found: list[Item], last: Item | None, parts: list[str]) -> None:
+    if last is not None:
+        found.append(_with_text(last, "".join(parts)) if len(parts) > 1 else last)
+
+
+def _text_of(item: Item) -> str | None:
+    """Return the text of an item that is a piece of one; what carries more than a text stays by itself."""
+    if isinstance(item, str):
+        return item
+    if isinstance(item, Chunk):
+        return item.text if item.kind in _MERGED and item.opaque is None and item.raw is None else None
+    return item["content"] if item["type"] == "token" and "metadata" not in item else None
+
+
+def _with_text(item: Item, text: str) -> Item:
+    if isinstance(item, str):
+        return text
+    if isinstance(item, Chunk):
+        return content(item.kind, text, item.index, item.choice) if _text_of(item) is not None else item
+    return {**item, "content": text} if _text_of(item) is not None else item
+
+
+def encode_end(error: Exception | None, partial: Completion | None) -> bytes:
+    """Return the bytes of a run's end: how it failed, if it did, and the answer as far as it came."""
+    return _dumps({"error": _error(error), "partial": _builtins(partial)})
+
+
+def decode_end(stored: bytes) -> tuple[Exception | None, Completion | None]:
+    """Return how a run ended; errors of streamcore are of their own class, others of one with the same name."""
+    found = _loads(stored)
+    return _raised(found["error"]), _completion(found["partial"])
+
+
+def _error(error: BaseException | None) -> dict[str, Any] | None:
+    if error is None:
+        return None
+    known: dict[str, Any] = {}
+    if isinstance(error, StreamcoreError):
+        known = {name: _builtins(value) for name, value in vars(error).items() if name != "__notes__"}
+    cause = error.__cause__ if isinstance(error, errors.NodeError) else None  # tells whether its text may be shown
+    message = str(error.args[0]) if error.args else ""
+    return {"type": type(error).__name__, "message": message, "facts": known, "cause": _error(cause)}
+
+
+def _raised(stored: Mapping[str, Any] | None) -> Exception | None:
+    if stored is None:
+        return None
+    kind = getattr(errors, stored["type"], None)
+    if not (isinstance(kind, type) and issubclass(kind, StreamcoreError)):
+        kind = type(stored["type"], (Exception,), {})  # what is sent to a browser names the class, and no more
+    error = kind.__new__(kind, stored["message"])
+    error.args = (stored["message"],)
+    facts = dict(stored["facts"])
+    if "partial" in facts:
+        facts["partial"] = _completion(facts["partial"])
+    if "attempts" in facts:
+        facts["attempts"] = msgspec.convert(facts["attempts"], tuple[Attempt, ...])
+    error.__dict__.update(facts)
+    error.__cause__ = _raised(stored["cause"])
+    return error
+
+
+def _completion(stored: object) -> Completion | None:
+    return None if stored is None else msgspec.convert(stored, Completion)
+
+
+def _builtins(value: object) -> Any:
+    try:
+        return msgspec.to_builtins(value, enc_hook=_whatever)
+    except (TypeError, ValueError, RecursionError):
+        return str(value)
+
+
+def _whatever(value: object) -> object:
+    """Say something also of what has no form in JSON: an end must be written whatever it holds."""
+    try:
+        return plain(value)
+    except TypeError:
+        return str(value)
+
+
+def _hook(value: object) -> object:
+    return msgspec.to_builtins(value, enc_hook=plain)
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_hook).encode
+
+
+def _dumps(value: object) -> bytes:
+    # Not msgspec: half a surrogate pair, 2**80 and infinity come through as they are.
+    try:
+        return _encode(value).encode("utf-8", "surrogatepass")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"an event cannot be kept, since it cannot be sent as JSON: {error}") from error
+
+
+def _loads(stored: bytes) -> Any:
+    return json.loads(stored.decode("utf-8", "surrogatepass"))

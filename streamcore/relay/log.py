@@ -1,0 +1,136 @@
+"""Define what keeps runs: a protocol that a lease, an epoch and numbered items make safe for many workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from streamcore.errors import ConfigError
+from streamcore.sse import Item
+
+Wish = Literal["", "stop", "cancel"]
+"""What somebody asked a producer to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Tell where a run stands.
+
+    `lost` is a run whose producer has not renewed its lease: its next reader will write the end. `seq` is the number
+    of the last item; the end, once it is there, counts as one.
+    """
+
+    owner: str
+    state: Literal["running", "lost", "ended"]
+    seq: int
+    first: int = 1
+    """The first item that is still there one by one; those before it are in the snapshot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Hold what a log has behind a number: `items`, the last of which is number `seq`.
+
+    Where items behind that number are gone, `snapshot` says what all up to `seq` were, and `items` are none.
+    `end` is how the run ended, if these items are its last (`entries.decode_end`).
+    """
+
+    seq: int
+    items: Sequence[Item] = ()
+    end: bytes | None = None
+    snapshot: Sequence[Item] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """Tell a producer what others want of it, and how many seconds nobody has read."""
+
+    wish: Wish
+    idle: float
+
+
+class RunLog(Protocol):
+    """What keeps runs. `streamcore.testing.relay` is the suite that each one passes.
+
+    An epoch is the right to write to a run: `start` gives it, and `take_over` takes it away. All may raise
+    `RelayError`: the log cannot be reached; then what was asked may or may not have been done, and may be asked again.
+    """
+
+    gathers: bool
+    """True if an append takes its time, so that what comes meanwhile is better kept for one append more."""
+
+    async def start(self, run_id: str, owner: str, *, lease: float, limit: int | None) -> int:
+        """Open a run and return its epoch; the lease, in seconds, begins.
+
+        Raises:
+            RunExists: there is a run of that name, whoever's; also one that has ended.
+            TooManyRuns: `limit` runs of this owner are going on.
+        """
+        ...
+
+    async def append(
+        self, run_id: str, epoch: int, seq: int, items: Sequence[Item], end: bytes | None, *, lease: float
+    ) -> bool:
+        """Store items, and the end, as those behind number `seq`, all or none; renew the lease.
+
+        Returns:
+            False if nothing was stored, since the run is another's by now, has ended, or is gone. True when asked
+            again for what is stored already.
+        """
+        ...
+
+    async def renew(self, run_id: str, epoch: int, *, lease: float) -> Beat | None:
+        """Renew the lease; None if the run is another's by now, has ended, or is gone."""
+        ...
+
+    async def trim(self, run_id: str, epoch: int, seq: int, snapshot: Sequence[Item]) -> None:
+        """Drop the items up to number `seq`, which the snapshot stands for from now on."""
+        ...
+
+    async def wish(self, run_id: str, wish: Wish) -> None:
+        """Leave word for the producer."""
+        ...
+
+    async def touch(self, run_id: str) -> None:
+        """Note that somebody reads the run."""
+        ...
+
+    async def read(self, run_id: str, after: int, seconds: float) -> Found | None:
+        """Return what stands behind number `after`, waiting up to about `seconds` for it; None if there is no run.
+
+        After that time nothing may have come. A log whose producers cannot vanish may wait longer.
+        """
+        ...
+
+    async def take_over(self, run_id: str, end: bytes) -> bool:
+        """End the run for a producer whose lease is over, and take its epoch away; False if there is no run.
+
+        Nothing happens to a run whose lease holds, or which has ended.
+        """
+        ...
+
+    async def status(self, run_id: str) -> Status | None:
+        """Tell where the run stands; None if there is no such run."""
+        ...
+
+
+def open_log(url: str | None = None, *, keep: float = 3600.0) -> RunLog:
+    """Return the log for a URL: None or `memory:` keeps runs in this process, `redis://...` in Redis.
+
+    Args:
+        url: as `streamcore serve --relay` takes it; `rediss://` and `unix://` mean Redis too.
+        keep: seconds for which a run that has ended can still be read.
+
+    Raises:
+        ConfigError: there is no such kind of log, the URL cannot be read, or redis-py is missing.
+    """
+    if url is None or url == "memory:":
+        from streamcore.relay.memory import MemoryLog
+
+        return MemoryLog(keep=keep)
+    if url.startswith(("redis://", "rediss://", "unix://")):
+        from streamcore.relay.redis import RedisLog
+
+        return RedisLog(url, keep=keep)
+    raise ConfigError("a relay's log is memory: or redis://user:password@host:6379/0 (rediss://, unix://)")

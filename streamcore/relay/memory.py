@@ -1,0 +1,164 @@
+"""Keep runs in the memory of this process, for one worker and for tests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import anyio
+
+from streamcore.errors import RunExists, TooManyRuns
+from streamcore.relay.log import Beat, Found, Status, Wish
+from streamcore.sse import Item
+
+
+@dataclass(slots=True)
+class _Run:
+    owner: str
+    epoch: int
+    lease: float
+    """Until when the producer has it, on the monotonic clock."""
+    seen: float
+    items: list[Item] = field(default_factory=list[Item])
+    dropped: int = 0
+    """How many items the snapshot stands for."""
+    snapshot: Sequence[Item] = ()
+    end: bytes | None = None
+    ended: float = 0.0
+    wish: Wish = ""
+    readers: int = 0
+    """How many wait for more."""
+    news: anyio.Event | None = None
+
+    @property
+    def seq(self) -> int:
+        return self.dropped + len(self.items) + (self.end is not None)
+
+    def tell(self) -> None:
+        if self.news is not None:
+            self.news.set()
+            self.news = None
+
+
+class MemoryLog:
+    """Keep runs until they have ended and `keep` seconds are over; all its users share one event loop."""
+
+    gathers = False
+
+    def __init__(self, *, keep: float = 3600.0) -> None:
+        self._keep = keep
+        self._runs: dict[str, _Run] = {}
+        self._epoch = 0
+
+    async def start(self, run_id: str, owner: str, *, lease: float, limit: int | None) -> int:
+        """Open a run and return its epoch."""
+        now = time.monotonic()
+        for name in [name for name, run in self._runs.items() if self._is_over(run, now)]:
+            del self._runs[name]
+        if run_id in self._runs:
+            raise exists(run_id)
+        if limit is not None and sum(run.owner == owner and run.end is None for run in self._runs.values()) >= limit:
+            raise too_many(limit)
+        self._epoch += 1
+        self._runs[run_id] = _Run(owner, self._epoch, now + lease, now)
+        return self._epoch
+
+    async def append(
+        self, run_id: str, epoch: int, seq: int, items: Sequence[Item], end: bytes | None, *, lease: float
+    ) -> bool:
+        """Store items, and the end, as those behind number `seq`."""
+        run = self._runs.get(run_id)
+        if run is None or run.epoch != epoch:
+            return False
+        if run.end is None and run.seq == seq:
+            run.items += items
+            run.lease = time.monotonic() + lease
+            if end is not None:
+                self._end(run, end)
+            else:
+                run.tell()
+        return run.seq == seq + len(items) + (end is not None)
+
+    async def renew(self, run_id: str, epoch: int, *, lease: float) -> Beat | None:
+        """Renew the lease."""
+        run = self._runs.get(run_id)
+        if run is None or run.epoch != epoch or run.end is not None:
+            return None
+        now = time.monotonic()
+        run.lease = now + lease
+        return Beat(run.wish, 0.0 if run.readers else now - run.seen)
+
+    async def trim(self, run_id: str, epoch: int, seq: int, snapshot: Sequence[Item]) -> None:
+        """Drop the items up to number `seq`."""
+        run = self._runs.get(run_id)
+        if run is not None and run.epoch == epoch and seq > run.dropped:
+            del run.items[: seq - run.dropped]
+            run.dropped, run.snapshot = seq, snapshot
+
+    async def wish(self, run_id: str, wish: Wish) -> None:
+        """Leave word for the producer."""
+        if run_id in self._runs:
+            self._runs[run_id].wish = wish
+
+    async def touch(self, run_id: str) -> None:
+        """Note that somebody reads the run."""
+        run = self._runs.get(run_id)
+        if run is not None:
+            run.seen = time.monotonic()
+
+    async def read(self, run_id: str, after: int, seconds: float) -> Found | None:
+        """Return what stands behind number `after`; waits as long as it takes, save with 0 seconds."""
+        while (run := self._find(run_id)) is not None:
+            if after < run.dropped:
+                return Found(run.dropped, snapshot=run.snapshot)
+            items = run.items[after - run.dropped :]
+            if items or run.end is not None or not seconds:
+                return Found(after + len(items), items, run.end)
+            if run.news is None:
+                run.news = anyio.Event()
+            run.readers += 1
+            try:
+                await run.news.wait()
+            finally:
+                run.readers -= 1
+                run.seen = time.monotonic()
+        return None
+
+    async def take_over(self, run_id: str, end: bytes) -> bool:
+        """End the run for a producer whose lease is over."""
+        run = self._find(run_id)
+        if run is not None and run.end is None and run.lease < time.monotonic():
+            self._epoch += 1
+            run.epoch = self._epoch
+            self._end(run, end)
+        return run is not None
+
+    async def status(self, run_id: str) -> Status | None:
+        """Tell where the run stands."""
+        run = self._find(run_id)
+        if run is None:
+            return None
+        lost = run.lease < time.monotonic()
+        return Status(run.owner, "ended" if run.end else "lost" if lost else "running", run.seq, run.dropped + 1)
+
+    def _find(self, run_id: str) -> _Run | None:
+        run = self._runs.get(run_id)
+        return None if run is None or self._is_over(run, time.monotonic()) else run
+
+    def _is_over(self, run: _Run, now: float) -> bool:
+        return run.end is not None and run.ended + self._keep < now
+
+    def _end(self, run: _Run, end: bytes) -> None:
+        run.end, run.ended = end, time.monotonic()
+        run.tell()
+
+
+def exists(run_id: str) -> RunExists:
+    """Return the error for a name that is taken."""
+    return RunExists(f"run {run_id!r} has been started already; read it, or start another one under another name")
+
+
+def too_many(limit: int) -> TooManyRuns:
+    """Return the error for an owner who has as many runs going on as may be."""
+    return TooManyRuns(f"{limit} answers of yours are on their way, and that is as many as may be; stop one, or wait")

@@ -1,0 +1,235 @@
+"""Read one source to its end, write down what it gives before anybody sees it, and end the run once."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import time
+from collections.abc import AsyncIterable, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from streamcore.closing import CLOSE_SECONDS
+from streamcore.completion import Completion
+from streamcore.errors import RelayError, StreamcoreError, StreamInterrupted
+from streamcore.relay.entries import compacted, encode_end
+from streamcore.relay.log import RunLog, Wish
+from streamcore.relay.reader import is_gap
+from streamcore.sse import Item
+from streamcore.stream import Stream
+
+log = logging.getLogger("streamcore")
+
+Source = AsyncIterable[Item] | Callable[[], AsyncIterable[Item] | Awaitable[AsyncIterable[Item]]]
+"""What a run is made of: a stream of chunks, tokens or graph events, or a function that opens one."""
+
+STOP_SECONDS = 5.0
+"""How long a source that was asked to stop may go on before it is cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Say how long things may take, in seconds, and how much of a run is kept one by one."""
+
+    grace: float = 60.0
+    lease: float = 10.0
+    max_items: int = 20_000
+
+    @property
+    def beat(self) -> float:
+        """How often a producer renews its lease and looks for word."""
+        return min(0.5, self.lease / 4, self.grace / 4)
+
+
+class Producer:
+    """The one writer of a run; `run()` returns when its end is written, or the run is another's."""
+
+    def __init__(self, log: RunLog, run_id: str, epoch: int, source: Source, settings: Settings) -> None:
+        self._log = log
+        self._run_id = run_id
+        self._epoch = epoch
+        self._opens = source
+        self._source: Any = None
+        self._settings = settings
+        self._seq = 0
+        self._kept = 0  # items that are in the log one by one
+        self._pending: list[Item] = []
+        self._news = anyio.Event()
+        self._reading = anyio.CancelScope()
+        self._wished: Wish = ""
+        self._fenced = False
+        self._error: Exception | None = StreamInterrupted("the service is being stopped; the answer ends here")
+        self.over = anyio.Event()
+        """Set when the source is closed and the end is written."""
+
+    async def run(self) -> None:
+        """Produce the run."""
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._watch, group)
+                if self._log.gathers:
+                    group.start_soon(self._write_on)
+                await self._read()
+                group.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._close()
+                if not self._fenced:
+                    await self._write_end()
+            self.over.set()
+
+    async def _read(self) -> None:
+        """Read the source to its end, or until it is cut or fails."""
+        error: Exception | None = None
+        with self._reading:
+            try:
+                read_on = await self._open()
+                while (batch := await read_on()) is not None:
+                    await self._take(batch)
+            except Exception as failure:  # it becomes the end of the run
+                error = failure
+                hidden = not isinstance(failure, StreamcoreError)
+                log.warning(
+                    "run %r ended in %s", self._run_id, type(error).__name__, exc_info=failure if hidden else None
+                )
+        if not self._reading.cancelled_caught:
+            self._error = error
+
+    async def _open(self) -> Callable[[], Awaitable[list[Item] | None]]:
+        """Open the source, and return what reads all that has come, None at the end."""
+        source: Any = self._opens
+        if callable(source) and not hasattr(source, "__aiter__"):
+            source = source()
+            if inspect.isawaitable(source):
+                source = await source
+        self._source = source
+        if isinstance(source, Stream):
+            return source.next_batch  # type: ignore[return-value]  # chunks are items
+        items = self._source = aiter(source)
+
+        async def next_item() -> list[Item] | None:
+            try:
+                return [await anext(items)]
+            except StopAsyncIteration:
+                return None
+
+        return next_item
+
+    async def _take(self, batch: list[Item]) -> None:
+        if not batch:
+            return
+        if not self._log.gathers:
+            await self._append(batch)
+        elif self._pending:
+            self._pending += batch
+            if len(self._pending) > self._settings.max_items:  # the log is slower than the vendor
+                while self._pending:
+                    await anyio.sleep(0.01)
+        else:
+            self._pending = batch
+            self._news.set()
+
+    async def _write_on(self) -> None:
+        """Append what has come, and while that is under way gather what comes next."""
+        while True:
+            await self._news.wait()
+            self._news = anyio.Event()
+            batch, self._pending = self._pending, []
+            if batch:
+                with anyio.CancelScope(shield=True):  # or nobody would know whether it is written
+                    await self._append(batch)
+
+    async def _append(self, items: list[Item], end: bytes | None = None) -> None:
+        try:
+            lease = self._settings.lease
+            done = await self._log.append(self._run_id, self._epoch, self._seq, items, end, lease=lease)
+            self._seq += len(items)
+            self._kept += len(items)
+            if not done:
+                self._lose("another worker has ended it, or its log is gone")
+            elif self._kept >= self._settings.max_items and end is None:
+                await self._trim()
+        except RelayError as error:
+            self._lose(str(error))
+
+    async def _trim(self) -> None:
+        """Put the older half of the items together to a snapshot."""
+        keep = self._settings.max_items // 2
+        items: list[Item] = []
+        after = 0
+        while after < self._seq:
+            found = await self._log.read(self._run_id, after, 0)
+            if found is None:
+                return
+            items += found.snapshot or found.items
+            after = found.seq
+        await self._log.trim(self._run_id, self._epoch, self._seq - keep, compacted(items[: len(items) - keep]))
+        self._kept = keep
+
+    def _lose(self, why: str) -> None:
+        """Give the run up: what is not written is seen by nobody, and not worth paying for."""
+        if not self._fenced:
+            log.warning("run %r is given up: %s", self._run_id, why)
+        self._fenced = True
+        self._reading.cancel()
+
+    async def _watch(self, group: TaskGroup) -> None:
+        """Renew the lease, and look whether anybody reads, or wants an end."""
+        settings = self._settings
+        renewed = time.monotonic()
+        while True:
+            await anyio.sleep(settings.beat)
+            try:
+                beat = await self._log.renew(self._run_id, self._epoch, lease=settings.lease)
+            except RelayError as error:
+                if time.monotonic() - renewed > settings.lease:
+                    self._lose(str(error))
+                continue
+            renewed = time.monotonic()
+            if beat is None:
+                self._lose("another worker has ended it, or its log is gone")
+            elif beat.wish:
+                group.start_soon(self.end, beat.wish)  # it may take longer than the lease
+            elif beat.idle > settings.grace:
+                self._cut(StreamInterrupted(f"nobody came back to this answer within {settings.grace:g} s; ask again"))
+
+    async def end(self, wish: Wish) -> None:
+        """End the run early: `stop` ends it well with what there is, `cancel` as an error."""
+        if wish == "cancel":
+            self._cut(StreamInterrupted("the answer was cancelled"))
+        elif not self._wished:
+            self._wished = "stop"
+            stop = getattr(self._source, "stop", None)
+            if stop is None:
+                self._cut(None)
+                return
+            with anyio.move_on_after(STOP_SECONDS):
+                stopping = stop()
+                if inspect.isawaitable(stopping):
+                    await stopping
+                await self.over.wait()
+            self._cut(None)
+
+    def _cut(self, error: Exception | None) -> None:
+        if not self._reading.cancel_called:
+            self._error = error
+            self._reading.cancel()
+
+    async def _close(self) -> None:
+        close = getattr(self._source, "aclose", None)
+        if close is not None:
+            with anyio.move_on_after(CLOSE_SECONDS):
+                try:
+                    await close()
+                except Exception:  # the end must be written all the same
+                    log.warning("closing the source of run %r failed", self._run_id, exc_info=True)
+
+    async def _write_end(self) -> None:
+        partial = getattr(self._source, "partial", None)
+        if not isinstance(partial, Completion):
+            partial = Completion() if self._reading.cancel_called or self._wished else None
+        pending, self._pending = self._pending, []
+        await self._append(pending, encode_end(self._error, partial))

@@ -1,0 +1,111 @@
+"""Read a run from any number on, to its end, and see to it that it has one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Self
+
+from streamcore.completion import Completion
+from streamcore.errors import RunExpired, StreamInterrupted
+from streamcore.relay.entries import decode_end, encode_end
+from streamcore.relay.log import RunLog, Status
+from streamcore.sse import Item
+
+LOST = encode_end(
+    StreamInterrupted("the worker that was writing this answer is gone; what it had written is here. Ask again"), None
+)
+
+
+class Reader:
+    """Iterate over what stands behind a number, and what comes; made by `Relay.read`, which says what is raised.
+
+    To stop reading is to let it go: nothing is open between two items, and the run goes on.
+    """
+
+    def __init__(
+        self, log: RunLog, run_id: str, after: int | None, check: Callable[[], Awaitable[Status]], every: float
+    ) -> None:
+        self._log = log
+        self._run_id = run_id
+        self._returns = after is not None
+        self._check = check
+        self._every = every
+        self._checked = False
+        self._touch_at = 0.0
+        self._pending: list[Item] = []  # of the last batch, the next one last
+        self._read = after or 0
+        self._end: bytes | None = None
+        self._error: Exception | None = None
+        self._over = False
+        self.partial: Completion | None = None
+        """After the end: the answer, as far as it came; None if the source did not keep one."""
+
+    @property
+    def seq(self) -> int:
+        """The number of the item that was returned last; whoever comes back gives it as `after`."""
+        return self._read - len(self._pending)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Item:
+        if not self._pending:
+            batch = await self.next_batch()
+            if batch is None:
+                raise StopAsyncIteration
+            if len(batch) == 1:
+                return batch[0]
+            self._pending = batch[::-1]
+        return self._pending.pop()
+
+    async def next_batch(self) -> list[Item] | None:
+        """Return all that has come, at least one item; None at the end of a run that did not fail."""
+        while not self._over and self._end is None:
+            batch = await self._next()
+            if batch:
+                return batch
+        if not self._over:
+            self._over = True
+            assert self._end is not None
+            self._error, self.partial = decode_end(self._end)
+        if self._error is not None:
+            raise self._error
+        return None
+
+    async def _next(self) -> list[Item]:
+        if not self._checked:
+            status = await self._check()
+            if self._read > status.seq:  # of another run, which had this name before
+                raise expired(self._run_id)
+            self._returns = self._checked = True
+        now = time.monotonic()
+        if now >= self._touch_at:
+            self._touch_at = now + self._every
+            await self._log.touch(self._run_id)
+        found = await self._log.read(self._run_id, self._read, self._every)
+        if found is None:
+            raise expired(self._run_id)
+        self._read, self._end = found.seq, found.end
+        if found.snapshot is not None:
+            return [{"type": "gap", "items": [*found.snapshot]}]
+        if not found.items and found.end is None and not await self._log.take_over(self._run_id, LOST):
+            raise expired(self._run_id)
+        return [*found.items]
+
+    async def aclose(self) -> None:
+        """Read no more. The run goes on; nothing is open that would have to be closed."""
+        self._pending.clear()
+        if not self._over:
+            self._over = True
+            self._error = StreamInterrupted("the reader was closed before the end of the run; read it again")
+
+
+def expired(run_id: str) -> RunExpired:
+    """Return the error for a run that was there."""
+    return RunExpired(f"run {run_id!r} can no longer be read: it is too old, or its store came back empty; ask again")
+
+
+def is_gap(item: Any) -> bool:
+    """Return whether an item is no piece of the run, but stands for all of it up to its number."""
+    return isinstance(item, dict) and item.get("type") == "gap"  # pyright: ignore[reportUnknownMemberType]
