@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from streamcore.errors import ConfigError
 from streamcore.sse.encoder import Describe, Encoder, Format, Item, encode, public_message
+from streamcore.sse.place import Place, place_of
 
 if TYPE_CHECKING:
     from streamcore.sse.response import SSEResponse
 
-__all__ = ["Describe", "Encoder", "Format", "Item", "encode", "public_message", "sse_response"]
+__all__ = ["Describe", "Encoder", "Format", "Item", "Place", "encode", "place_of", "public_message", "sse_response"]
 
 
 def sse_response(
@@ -19,7 +20,7 @@ def sse_response(
     format: Format = "text",  # noqa: A002  the word that users know
     *,
     ids: bool = True,
-    after: int | None = None,
+    after: int | Place | None = None,
     wait: bool = False,
     heartbeat: float = 15.0,
     grace: float = 2.0,
@@ -38,7 +39,8 @@ def sse_response(
             return, or any async iterable of `str`, chunks or graph events.
         format: see `Format`; `json` alone can tell a restart.
         ids: number the messages.
-        after: the number that the first message follows, where the source goes on for a client that reconnects.
+        after: the number that the first message follows, where the source goes on for a client that reconnects; for
+            the reader of a relay the place (`place_of` the Last-Event-ID) from which it reads, `Place(0)` at first.
         wait: send no headers before the first message, so that an error before it becomes a status (502, 503, 504,
             500) with a JSON body; without, everything is told inside a 200.
         heartbeat: seconds between comments that keep the connection alive; 0 for none.

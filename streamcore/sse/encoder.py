@@ -13,6 +13,7 @@ import msgspec
 from streamcore.chunk import Chunk
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, NodeError, StreamcoreError
+from streamcore.sse.place import Place, id_of
 
 Format = Literal["text", "json", "html"]
 """`text`: tokens as they are; `json`: chunks and graph events, lossless; `html`: escaped fragments for HTMX."""
@@ -44,14 +45,20 @@ _SUMMARY = (
 )
 
 
-def encode(format: Format = "text", *, ids: bool = False, after: int = 0, describe: Describe | None = None) -> Encoder:  # noqa: A002  the word that users know
+def encode(
+    format: Format = "text",  # noqa: A002  the word that users know
+    *,
+    ids: bool = False,
+    after: int | Place = 0,
+    describe: Describe | None = None,
+) -> Encoder:
     """Return the encoder of one stream.
 
     Args:
         format: see `Format`.
         ids: number the messages from 1 with `id:` lines, so that a browser which reconnects says what it has; the
             last one's is `end`.
-        after: the number that the first message follows.
+        after: the number that the first message follows; where the source numbers its items, the place behind it.
         describe: what an error says to whoever reads the stream; without, `public_message`.
 
     Raises:
@@ -85,18 +92,66 @@ class Encoder:
     say NUL, which becomes U+FFFD; and half a surrogate pair whose other half never comes becomes U+FFFD in both.
     """
 
-    __slots__ = ("_describe", "_held", "_id", "_ids", "format")
+    __slots__ = ("_before", "_describe", "_held", "_id", "_ids", "_part", "_skip", "format")
 
-    def __init__(self, format: Format, *, ids: bool, after: int, describe: Describe) -> None:  # noqa: A002
+    def __init__(self, format: Format, *, ids: bool, after: int | Place, describe: Describe) -> None:  # noqa: A002
         self.format = format
         self._ids = ids
-        self._id = after
         self._describe = describe
         self._held = ""  # the end of the text so far, if it takes what follows to know what it is
+        self._part = -1  # of a numbered item's messages, the last one's number; -1 where items have no numbers
+        self._skip = 0  # how many of the next item's messages the client has
+        self._before = ""  # what was held back before the item
+        if isinstance(after, Place):
+            self._id, self._part, self._skip, self._held = after.after, 0, after.part, after.held
+        else:
+            self._id = after
 
     def start(self) -> bytes:
         """Return what goes out before anything has come: with ids the first one, so that a reconnect is known."""
+        if self._skip:  # the client says again what it said, if nothing more reaches it
+            return b"id: %b\n\n" % id_of(self._id + 1, self._skip, self._held)
         return b"id: %d\n\n" % self._id if self._ids else b""
+
+    def feed_numbered(self, items: Iterable[Item], last: int) -> bytes:
+        """Return the messages of some items whose source numbers them, the last one with `last`.
+
+        Their ids are made from the items' numbers: `place_of` tells where to go on. A `gap` (see `docs/relay.md`) has
+        the number of the last item that it stands for. The rest is as with `feed`.
+        """
+        found: list[bytes] = []
+        items = list(items)
+        one = _json_message if self.format == "json" else Encoder._spoken
+        for number, item in enumerate(items, last - len(items) + 1):
+            if isinstance(item, Chunk | str) or item["type"] != "gap":
+                self._number(number)
+                found.append(one(self, item))
+            elif self._id or self._skip:
+                self._held, self._skip = "", 0
+                self._number(number)
+                found.append(self._gap(item["items"]))
+            else:  # a client that has nothing needs not be told that there is a gap
+                self._number(number)
+                found += [one(self, each) for each in item["items"]]
+            self._skip = 0
+        return b"".join(found)
+
+    def _number(self, number: int) -> None:
+        self._id, self._part, self._before = number, 0, self._held
+
+    def _gap(self, items: Iterable[Item]) -> bytes:
+        """Return the message that stands for everything so far, and what was asked meanwhile."""
+        if self.format == "json":
+            return self._message(b'{"type":"gap","items":[%b]}' % b",".join(map(_json, items)), b"gap")
+        texts: list[str] = []
+        asked: list[Item] = []
+        for item in items:
+            text = self._text_of(item)
+            texts.append(text)
+            if not isinstance(item, Chunk | str) and item["type"] == "interrupt":
+                asked.append(item)
+        text = "".join(texts)
+        return self._text(self._whole(text) if text else "", b"gap") + b"".join(map(self._spoken, asked))
 
     def feed(self, items: Iterable[Item]) -> bytes:
         """Return the messages of some items.
@@ -115,10 +170,12 @@ class Encoder:
 
     def end(self, completion: Completion | None = None) -> bytes:
         """Return the end of a stream that did not fail; in `json` with what `completion` says beyond the chunks."""
+        self._number_end()
         return self._rest() + self._done({"complete": True} if completion is None else _summary(completion))
 
     def error(self, error: Exception) -> bytes:
         """Return the end of a stream that failed: the error, then the end."""
+        self._number_end()
         rest = self._rest()
         facts = self.facts(error)
         if self.format == "json":
@@ -127,6 +184,10 @@ class Encoder:
             told = self._text(facts["message"], b"stream-error")
         partial = getattr(error, "partial", None)
         return rest + told + self._done(_summary(partial) if partial else {"complete": False})
+
+    def _number_end(self) -> None:
+        if self._part >= 0:  # the end counts as the item behind the last
+            self._number(self._id + 1)
 
     def facts(self, error: Exception) -> dict[str, Any]:
         """Return what an error says to the client: `type`, `message`, and `retryable` and `retry_after` if known."""
@@ -142,33 +203,43 @@ class Encoder:
     def _message(self, data: bytes, event: bytes = b"") -> bytes:
         """Frame data that has no line ends."""
         head = b"event: %b\n" % event if event else b""
-        if self._ids:
+        if self._ids and self._part < 0:
             self._id += 1
             head += b"id: %d\n" % self._id
+        elif self._ids:
+            self._part += 1
+            if self._part <= self._skip:
+                return b""
+            head += b"id: %b\n" % id_of(self._id, self._part, self._before)
         return b"%bdata: %b\n\n" % (head, data)
 
     def _spoken(self, item: Item) -> bytes:
         """Return the messages of an item in a format that knows text only."""
+        if not isinstance(item, Chunk | str) and item["type"] == "interrupt":
+            said = item["message"]
+            question = said if isinstance(said, str) else _dumps(said).decode()
+            return self._rest() + self._text(question, b"interrupt")
+        text = self._text_of(item)
+        return self._text(self._whole(text)) if text else b""
+
+    def _text_of(self, item: Item) -> str:
+        """Return what of an item a format shows that knows text only."""
         if isinstance(item, str):
-            kind, text = "text", item
-        elif isinstance(item, Chunk):
+            return item
+        if isinstance(item, Chunk):
             kind = item.kind
-            text = item.text if (kind == "text" or kind == "refusal") and not item.choice else ""
+            if kind == "text" or kind == "refusal":
+                return "" if item.choice else item.text
         else:
             kind = item["type"]
-            text = item["content"] if kind == "token" else ""
-            if kind == "interrupt":
-                said = item["message"]
-                question = said if isinstance(said, str) else _dumps(said).decode()
-                return self._rest() + self._text(question, b"interrupt")
-        if text:
-            return self._text(self._whole(text))
+            if kind == "token":
+                return str(item["content"])
         if kind == "restart":
             raise ConfigError(
                 f"the answer began again, and format {self.format!r} cannot take back what was shown; "
                 "use format 'json', or no on_interrupt: restart and no retries"
             )
-        return b""
+        return ""
 
     def _whole(self, text: str) -> str:
         """Put what was held back before a text, and hold its end back: CR before LF, half a surrogate pair."""
@@ -207,6 +278,10 @@ def _utf8(text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError:  # pairs of surrogates that came apart; what has no other half becomes U+FFFD
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
+
+
+def _json_message(encoder: Encoder, item: Item) -> bytes:
+    return encoder._message(_json(item))  # pyright: ignore[reportPrivateUsage]
 
 
 def _json(item: Item) -> bytes:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from asyncio import CancelledError
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
-from typing import Any, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import anyio
 
@@ -17,6 +17,16 @@ from streamcore.sse.encoder import HIDDEN, LAST_ID, Encoder, Item, public_messag
 from streamcore.stream import Stream
 
 log = logging.getLogger("streamcore")
+
+
+@runtime_checkable
+class Numbered(Protocol):
+    """A source whose items have numbers, as a relay's reader: `seq` is that of the last one it gave."""
+
+    @property
+    def seq(self) -> int: ...
+
+    async def next_batch(self) -> Sequence[Item] | None: ...
 
 
 class Events:
@@ -30,6 +40,7 @@ class Events:
         self.failed_first: Exception | None = None
         """The error of a source that failed before it gave anything to send."""
         self._source = source
+        self._numbered = source if isinstance(source, Numbered) else None
         self._items: AsyncIterator[Item] | None = None
         self._head = b"" if wait else encoder.start()
         self._sent = False
@@ -77,8 +88,10 @@ class Events:
                     self._over = True
                     partial = getattr(self._source, "partial", None)
                     data = self.encoder.end(partial if isinstance(partial, Completion) else None)
-                else:
+                elif self._numbered is None:
                     data = self.encoder.feed(batch)
+                else:
+                    data = self.encoder.feed_numbered(batch, self._numbered.seq)
         except Exception as error:  # the outermost edge: logged, and told to the client
             self._over = True
             hidden = public_message(error) == HIDDEN
@@ -95,7 +108,7 @@ class Events:
         task = self._reader = _task()
         cancelling = 0 if task is None else task.cancelling()
         try:
-            if isinstance(self._source, Stream):
+            if isinstance(self._source, Stream | Numbered):
                 return await self._source.next_batch()
             if self._items is None:
                 self._items = aiter(self._source)
