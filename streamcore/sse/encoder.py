@@ -13,6 +13,7 @@ import msgspec
 from streamcore.chunk import Chunk
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, NodeError, StreamcoreError
+from streamcore.sse.place import LAST, Place, tail
 
 Format = Literal["text", "json", "html"]
 """`text`: tokens as they are; `json`: chunks and graph events, lossless; `html`: escaped fragments for HTMX."""
@@ -24,8 +25,6 @@ Describe = Callable[[Exception], str]
 
 HEARTBEAT = b": heartbeat\n\n"
 MARK = "[DONE]"
-LAST_ID = b"end"
-"""The id of the last message: a client that asks for what comes after it has had everything."""
 HIDDEN = "the service failed; its log says why"
 
 _CHUNK_FIELDS = tuple(field.name for field in fields(Chunk))[1:]
@@ -44,14 +43,20 @@ _SUMMARY = (
 )
 
 
-def encode(format: Format = "text", *, ids: bool = False, after: int = 0, describe: Describe | None = None) -> Encoder:  # noqa: A002  the word that users know
+def encode(
+    format: Format = "text",  # noqa: A002  the word that users know
+    *,
+    ids: bool | str = False,
+    after: int | Place = 0,
+    describe: Describe | None = None,
+) -> Encoder:
     """Return the encoder of one stream.
 
     Args:
         format: see `Format`.
-        ids: number the messages from 1 with `id:` lines, so that a browser which reconnects says what it has; the
-            last one's is `end`.
-        after: the number that the first message follows.
+        ids: say in each message, with an `id:` line, how many items have come, so that a browser which reconnects
+            says what it has; the last one's is `end`. A str names the stream in its ids: `"r7"` makes `r7.1`.
+        after: the place that the first message follows; a `Place` also says what text is still to be sent.
         describe: what an error says to whoever reads the stream; without, `public_message`.
 
     Raises:
@@ -59,7 +64,8 @@ def encode(format: Format = "text", *, ids: bool = False, after: int = 0, descri
     """
     if format not in get_args(Format):
         raise ConfigError(f"no SSE format {format!r}; known are {', '.join(map(repr, get_args(Format)))}")
-    return Encoder(format, ids=ids, after=after, describe=describe or public_message)
+    place = after if isinstance(after, Place) else Place(after=after)
+    return Encoder(format, ids=ids, place=place, describe=describe or public_message)
 
 
 def public_message(error: Exception) -> str:
@@ -85,18 +91,19 @@ class Encoder:
     say NUL, which becomes U+FFFD; and half a surrogate pair whose other half never comes becomes U+FFFD in both.
     """
 
-    __slots__ = ("_describe", "_held", "_id", "_ids", "format")
+    __slots__ = ("_describe", "_held", "_id", "_ids", "_prefix", "format")
 
-    def __init__(self, format: Format, *, ids: bool, after: int, describe: Describe) -> None:  # noqa: A002
+    def __init__(self, format: Format, *, ids: bool | str, place: Place, describe: Describe) -> None:  # noqa: A002
         self.format = format
-        self._ids = ids
-        self._id = after
+        self._ids = bool(ids)
+        self._prefix = f"{ids}.".encode() if isinstance(ids, str) else b""
+        self._id = place.after or 0
         self._describe = describe
-        self._held = ""  # the end of the text so far, if it takes what follows to know what it is
+        self._held = place.held  # the end of the text so far, if it takes what follows to know what it is
 
     def start(self) -> bytes:
         """Return what goes out before anything has come: with ids the first one, so that a reconnect is known."""
-        return b"id: %d\n\n" % self._id if self._ids else b""
+        return self._place() + b"\n" if self._ids else b""
 
     def feed(self, items: Iterable[Item]) -> bytes:
         """Return the messages of some items.
@@ -105,9 +112,8 @@ class Encoder:
             ConfigError: a restart in `text` or `html`, which cannot take back what was shown; or a graph event that
                 holds something which is not JSON.
         """
-        if self.format == "json":
-            return b"".join([self._message(_json(item)) for item in items])
-        return b"".join([self._spoken(item) for item in items])
+        say = self._framed if self.format == "json" else self._spoken
+        return b"".join([say(item) for item in items])
 
     def heartbeat(self) -> bytes:
         """Return a comment, which keeps proxies from closing a connection that is quiet."""
@@ -134,21 +140,29 @@ class Encoder:
         return facts | {key: value for key in ("retryable", "retry_after") if (value := getattr(error, key, None))}
 
     def _done(self, summary: Mapping[str, Any]) -> bytes:
-        head = b"id: %b\n" % LAST_ID if self._ids else b""
+        head = b"id: %b%b\n" % (self._prefix, LAST.encode()) if self._ids else b""
         if self.format == "text":
             return b"%bdata: %b\n\n" % (head, MARK.encode())
         return b"event: done\n%bdata: %b\n\n" % (head, _dumps(summary) if self.format == "json" else b"")
 
-    def _message(self, data: bytes, event: bytes = b"") -> bytes:
-        """Frame data that has no line ends."""
+    def _place(self, rest: str = "") -> bytes:
+        return b"id: %b%d%b\n" % (self._prefix, self._id, tail(rest + self._held))
+
+    def _message(self, data: bytes, event: bytes = b"", rest: str = "") -> bytes:
+        """Frame data that has no line ends; `rest` is what is still to be sent of the same item."""
         head = b"event: %b\n" % event if event else b""
         if self._ids:
-            self._id += 1
-            head += b"id: %d\n" % self._id
+            head += self._place(rest)
         return b"%bdata: %b\n\n" % (head, data)
+
+    def _framed(self, item: Item) -> bytes:
+        """Return the message of an item in `json`."""
+        self._id += 1
+        return self._message(_json(item))
 
     def _spoken(self, item: Item) -> bytes:
         """Return the messages of an item in a format that knows text only."""
+        self._id += 1
         if isinstance(item, str):
             kind, text = "text", item
         elif isinstance(item, Chunk):
@@ -160,7 +174,10 @@ class Encoder:
             if kind == "interrupt":
                 said = item["message"]
                 question = said if isinstance(said, str) else _dumps(said).decode()
-                return self._rest() + self._text(question, b"interrupt")
+                self._id -= 1  # whoever loses the connection between the two must get the question still
+                rest = self._rest()
+                self._id += 1
+                return rest + self._text(question, b"interrupt")
         if text:
             return self._text(self._whole(text))
         if kind == "restart":
@@ -184,22 +201,22 @@ class Encoder:
         held, self._held = self._held, ""
         return self._text(held)
 
-    def _text(self, text: str, event: bytes = b"") -> bytes:
-        """Return the message of a text, none for no text."""
+    def _text(self, text: str, event: bytes = b"", rest: str = "") -> bytes:
+        """Return the message of a text, none for no text; `rest` is what is still to be sent of the same item."""
         if not text:
             return b""
         if self.format == "html":
             # Inside an element also a text of blanks alone survives htmx; line ends would be lost in SSE's lines.
             text = html.escape(text).replace("\r", "&#13;").replace("\n", "&#10;").replace("\0", "\ufffd")
-            return self._message(_utf8(f"<span>{text}</span>"), event)
+            return self._message(_utf8(f"<span>{text}</span>"), event, rest)
         if "\r" in text:
             text = text.replace("\r\n", "\n").replace("\r", "\n")
         if MARK in text and not event:  # a page that compares, trimmed or not, must not take it for the end
             cut = text.index(MARK) + 1
-            return self._text(text[:cut]) + self._text(text[cut:])
+            return self._text(text[:cut], rest=text[cut:] + rest) + self._text(text[cut:], rest=rest)
         if "\n" in text:
             text = text.replace("\n", "\ndata: ")
-        return self._message(_utf8(text), event)
+        return self._message(_utf8(text), event, rest)
 
 
 def _utf8(text: str) -> bytes:

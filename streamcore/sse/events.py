@@ -13,7 +13,8 @@ import anyio
 from streamcore.closing import CLOSE_SECONDS
 from streamcore.completion import Completion
 from streamcore.errors import StreamInterrupted
-from streamcore.sse.encoder import HIDDEN, LAST_ID, Encoder, Item, public_message
+from streamcore.sse.encoder import HIDDEN, Encoder, Item, public_message
+from streamcore.sse.place import read_place
 from streamcore.stream import Stream
 
 log = logging.getLogger("streamcore")
@@ -39,12 +40,13 @@ class Events:
         self._reader: asyncio.Task[Any] | None = None  # while it waits for the source
         self._cancelled = False
 
-    def give_end(self, last_id: bytes) -> None:
+    def give_end(self, last_id: str) -> None:
         """Give an end instead of the stream, to a client that reconnects after the message `last_id`.
 
         To begin the answer again would be paid for, and be shown behind what is there.
         """
-        if last_id == LAST_ID:
+        place = read_place(last_id)
+        if place is not None and place.after is None:
             self._instead = self.encoder.end(Completion())
         else:
             lost = StreamInterrupted("the connection was lost, and the rest of the answer with it; ask again")
