@@ -434,8 +434,8 @@ def test_the_seeds_import_path_has_the_same_doors() -> None:
 
 
 def test_the_sync_doors_have_the_same_names() -> None:
-    doors = {name for name, value in vars(streamcore.execute).items() if inspect.isfunction(value) and name[0] != "_"}
-    mine = {name for name in doors if getattr(streamcore.execute, name).__module__ == "streamcore.execute"}
+    public = {name for name in streamcore.__all__ if inspect.isfunction(getattr(streamcore, name))}
+    mine = {name for name in public if getattr(streamcore, name).__module__ == "streamcore.execute"}
     assert mine == {
         "stream_prompt",
         "stream_request",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import json
 from dataclasses import fields
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any, get_args
 
 import msgspec
@@ -28,6 +28,7 @@ from streamcore import (
 )
 from streamcore.chunk import ChunkKind
 from streamcore.sse import Format, Item, encode
+from streamcore.sse.place import Place, read_place
 from tests.sse_support import HOSTILE, RETURNS, Event, parse
 
 FORMATS: list[Format] = ["text", "json", "html"]
@@ -202,13 +203,54 @@ def test_unknown_format() -> None:
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_ids_count_from_one_and_end_in_end(fmt: Format) -> None:
+def test_ids_count_items_and_end_in_end(fmt: Format) -> None:
     encoder = encode(fmt, ids=True)
     assert encoder.start() == b"id: 0\n\n"
     events = parse(encoder.feed(["a", "b"]) + encoder.feed([Chunk("text", "[DONE]")]) + encoder.end())
-    assert [event.id for event in events] == (["1", "2", "3", "4", "end"] if fmt == "text" else ["1", "2", "3", "end"])
-    later = encode(fmt, ids=True, after=7)
-    assert [event.id for event in parse(later.start() + later.feed(["a"]))] == ["8"]
+    third = ["3+444f4e455d", "3"] if fmt == "text" else ["3"]  # of [DONE] only the bracket has been sent
+    assert [event.id for event in events] == ["1", "2", *third, "end"]
+    later = encode(fmt, ids="r7", after=7)
+    assert later.start() == b"id: r7.7\n\n"
+    assert [event.id for event in parse(later.feed(["a"]) + later.end())] == ["r7.8", "r7.end"]
+
+
+def joined(events: list[Event]) -> list[tuple[str, str]]:
+    """Return what is shown between events with names, whatever messages it came in."""
+    groups = groupby(events, key=lambda event: event.event)
+    return [(name, "".join(event.data for event in group).replace("</span><span>", "")) for name, group in groups]
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+@given(tokens=TEXTS, data=st.data())
+def test_whoever_comes_back_gets_the_rest(fmt: Format, tokens: list[str], data: st.DataObject) -> None:
+    items: list[Item] = [Chunk("reasoning", "hm"), *tokens, Chunk("ping")]
+    items.insert(data.draw(st.integers(0, len(items))), {"type": "interrupt", "node": "n", "message": "Why?"})
+    whole = encode(fmt, ids="run")
+    events = parse(whole.start() + whole.feed(items) + whole.end())
+    assert read_place(events[-1].id or "") == Place("run", None)
+    cut = data.draw(st.integers(0, len(events) - 1))
+    place = read_place(events[cut - 1].id or "") if cut else Place("run")
+    assert place is not None
+    assert place.after is not None
+    encoder = encode(fmt, ids="run", after=place)
+    rest = parse(encoder.start() + encoder.feed(items[place.after :]) + encoder.end())
+    assert joined(rest) == joined(events[cut:])
+    assert rest[-1] == events[-1]
+
+
+@pytest.mark.parametrize(
+    ("said", "place"),
+    [
+        ("0", Place()),
+        ("12+0d", Place("", 12, "\r")),
+        ("a~b.12+eda0bd", Place("a~b", 12, "\ud83d")),
+        ("end", Place("", None)),
+        ("r.end", Place("r", None)),
+        *((odd, None) for odd in ("", "x", "-1", "1+", "1+0", "1+ff", "1.2.3", "a b.1", "9" * 16, "end+0d", "١")),
+    ],
+)
+def test_places_are_read(said: str, place: Place | None) -> None:
+    assert read_place(said) == place
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
@@ -235,7 +277,7 @@ def test_held_back_text_comes_before_an_error() -> None:
     encoder = encode("text", ids=True)
     assert encoder.feed(["a\r"])
     events = parse(encoder.error(StreamInterrupted("cut")))
-    assert [(event.data, event.id) for event in events] == [("\n", "2"), ("cut", "3"), ("[DONE]", "end")]
+    assert [(event.data, event.id) for event in events] == [("\n", "1"), ("cut", "1"), ("[DONE]", "end")]
 
 
 def hidden_cause() -> NodeError:

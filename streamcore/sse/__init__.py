@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 
 from streamcore.errors import ConfigError
 from streamcore.sse.encoder import Describe, Encoder, Format, Item, encode, public_message
-from streamcore.sse.place import Place, place_of
+from streamcore.sse.place import Place, read_place
 
 if TYPE_CHECKING:
     from streamcore.sse.response import SSEResponse
 
-__all__ = ["Describe", "Encoder", "Format", "Item", "Place", "encode", "place_of", "public_message", "sse_response"]
+__all__ = ["Describe", "Encoder", "Format", "Item", "Place", "encode", "public_message", "read_place", "sse_response"]
 
 
 def sse_response(
     source: AsyncIterable[Item],
     format: Format = "text",  # noqa: A002  the word that users know
     *,
-    ids: bool = True,
+    ids: bool | str = True,
     after: int | Place | None = None,
     wait: bool = False,
     heartbeat: float = 15.0,
@@ -38,9 +38,8 @@ def sse_response(
         source: a `Stream`, what `execute_prompt_streaming`, `stream_graph_with_tokens` or `stream_node_output`
             return, or any async iterable of `str`, chunks or graph events.
         format: see `Format`; `json` alone can tell a restart.
-        ids: number the messages.
-        after: the number that the first message follows, where the source goes on for a client that reconnects; for
-            the reader of a relay the place (`place_of` the Last-Event-ID) from which it reads, `Place(0)` at first.
+        ids: say in each message how many items have come; a str names the stream in them, see `encode`.
+        after: the place that the first message follows, where the source goes on for a client that reconnects.
         wait: send no headers before the first message, so that an error before it becomes a status (502, 503, 504,
             500) with a JSON body; without, everything is told inside a 200.
         heartbeat: seconds between comments that keep the connection alive; 0 for none.

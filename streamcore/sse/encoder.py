@@ -13,7 +13,7 @@ import msgspec
 from streamcore.chunk import Chunk
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, NodeError, StreamcoreError
-from streamcore.sse.place import Place, id_of
+from streamcore.sse.place import LAST, Place, tail
 
 Format = Literal["text", "json", "html"]
 """`text`: tokens as they are; `json`: chunks and graph events, lossless; `html`: escaped fragments for HTMX."""
@@ -25,8 +25,6 @@ Describe = Callable[[Exception], str]
 
 HEARTBEAT = b": heartbeat\n\n"
 MARK = "[DONE]"
-LAST_ID = b"end"
-"""The id of the last message: a client that asks for what comes after it has had everything."""
 HIDDEN = "the service failed; its log says why"
 
 _CHUNK_FIELDS = tuple(field.name for field in fields(Chunk))[1:]
@@ -48,7 +46,7 @@ _SUMMARY = (
 def encode(
     format: Format = "text",  # noqa: A002  the word that users know
     *,
-    ids: bool = False,
+    ids: bool | str = False,
     after: int | Place = 0,
     describe: Describe | None = None,
 ) -> Encoder:
@@ -56,9 +54,9 @@ def encode(
 
     Args:
         format: see `Format`.
-        ids: number the messages from 1 with `id:` lines, so that a browser which reconnects says what it has; the
-            last one's is `end`.
-        after: the number that the first message follows; where the source numbers its items, the place behind it.
+        ids: say in each message, with an `id:` line, how many items have come, so that a browser which reconnects
+            says what it has; the last one's is `end`. A str names the stream in its ids: `"r7"` makes `r7.1`.
+        after: the place that the first message follows; a `Place` also says what text is still to be sent.
         describe: what an error says to whoever reads the stream; without, `public_message`.
 
     Raises:
@@ -66,7 +64,8 @@ def encode(
     """
     if format not in get_args(Format):
         raise ConfigError(f"no SSE format {format!r}; known are {', '.join(map(repr, get_args(Format)))}")
-    return Encoder(format, ids=ids, after=after, describe=describe or public_message)
+    place = after if isinstance(after, Place) else Place(after=after)
+    return Encoder(format, ids=ids, place=place, describe=describe or public_message)
 
 
 def public_message(error: Exception) -> str:
@@ -92,66 +91,19 @@ class Encoder:
     say NUL, which becomes U+FFFD; and half a surrogate pair whose other half never comes becomes U+FFFD in both.
     """
 
-    __slots__ = ("_before", "_describe", "_held", "_id", "_ids", "_part", "_skip", "format")
+    __slots__ = ("_describe", "_held", "_id", "_ids", "_prefix", "format")
 
-    def __init__(self, format: Format, *, ids: bool, after: int | Place, describe: Describe) -> None:  # noqa: A002
+    def __init__(self, format: Format, *, ids: bool | str, place: Place, describe: Describe) -> None:  # noqa: A002
         self.format = format
-        self._ids = ids
+        self._ids = bool(ids)
+        self._prefix = f"{ids}.".encode() if isinstance(ids, str) else b""
+        self._id = place.after or 0
         self._describe = describe
-        self._held = ""  # the end of the text so far, if it takes what follows to know what it is
-        self._part = -1  # of a numbered item's messages, the last one's number; -1 where items have no numbers
-        self._skip = 0  # how many of the next item's messages the client has
-        self._before = ""  # what was held back before the item
-        if isinstance(after, Place):
-            self._id, self._part, self._skip, self._held = after.after, 0, after.part, after.held
-        else:
-            self._id = after
+        self._held = place.held  # the end of the text so far, if it takes what follows to know what it is
 
     def start(self) -> bytes:
         """Return what goes out before anything has come: with ids the first one, so that a reconnect is known."""
-        if self._skip:  # the client says again what it said, if nothing more reaches it
-            return b"id: %b\n\n" % id_of(self._id + 1, self._skip, self._held)
-        return b"id: %d\n\n" % self._id if self._ids else b""
-
-    def feed_numbered(self, items: Iterable[Item], last: int) -> bytes:
-        """Return the messages of some items whose source numbers them, the last one with `last`.
-
-        Their ids are made from the items' numbers: `place_of` tells where to go on. A `gap` (see `docs/relay.md`) has
-        the number of the last item that it stands for. The rest is as with `feed`.
-        """
-        found: list[bytes] = []
-        items = list(items)
-        one = _json_message if self.format == "json" else Encoder._spoken
-        for number, item in enumerate(items, last - len(items) + 1):
-            if isinstance(item, Chunk | str) or item["type"] != "gap":
-                self._number(number)
-                found.append(one(self, item))
-            elif self._id or self._skip:
-                self._held, self._skip = "", 0
-                self._number(number)
-                found.append(self._gap(item["items"]))
-            else:  # a client that has nothing needs not be told that there is a gap
-                self._number(number)
-                found += [one(self, each) for each in item["items"]]
-            self._skip = 0
-        return b"".join(found)
-
-    def _number(self, number: int) -> None:
-        self._id, self._part, self._before = number, 0, self._held
-
-    def _gap(self, items: Iterable[Item]) -> bytes:
-        """Return the message that stands for everything so far, and what was asked meanwhile."""
-        if self.format == "json":
-            return self._message(b'{"type":"gap","items":[%b]}' % b",".join(map(_json, items)), b"gap")
-        texts: list[str] = []
-        asked: list[Item] = []
-        for item in items:
-            text = self._text_of(item)
-            texts.append(text)
-            if not isinstance(item, Chunk | str) and item["type"] == "interrupt":
-                asked.append(item)
-        text = "".join(texts)
-        return self._text(self._whole(text) if text else "", b"gap") + b"".join(map(self._spoken, asked))
+        return self._place() + b"\n" if self._ids else b""
 
     def feed(self, items: Iterable[Item]) -> bytes:
         """Return the messages of some items.
@@ -160,9 +112,8 @@ class Encoder:
             ConfigError: a restart in `text` or `html`, which cannot take back what was shown; or a graph event that
                 holds something which is not JSON.
         """
-        if self.format == "json":
-            return b"".join([self._message(_json(item)) for item in items])
-        return b"".join([self._spoken(item) for item in items])
+        say = self._framed if self.format == "json" else self._spoken
+        return b"".join([say(item) for item in items])
 
     def heartbeat(self) -> bytes:
         """Return a comment, which keeps proxies from closing a connection that is quiet."""
@@ -170,12 +121,10 @@ class Encoder:
 
     def end(self, completion: Completion | None = None) -> bytes:
         """Return the end of a stream that did not fail; in `json` with what `completion` says beyond the chunks."""
-        self._number_end()
         return self._rest() + self._done({"complete": True} if completion is None else _summary(completion))
 
     def error(self, error: Exception) -> bytes:
         """Return the end of a stream that failed: the error, then the end."""
-        self._number_end()
         rest = self._rest()
         facts = self.facts(error)
         if self.format == "json":
@@ -185,61 +134,58 @@ class Encoder:
         partial = getattr(error, "partial", None)
         return rest + told + self._done(_summary(partial) if partial else {"complete": False})
 
-    def _number_end(self) -> None:
-        if self._part >= 0:  # the end counts as the item behind the last
-            self._number(self._id + 1)
-
     def facts(self, error: Exception) -> dict[str, Any]:
         """Return what an error says to the client: `type`, `message`, and `retryable` and `retry_after` if known."""
         facts: dict[str, Any] = {"type": type(error).__name__, "message": self._describe(error)}
         return facts | {key: value for key in ("retryable", "retry_after") if (value := getattr(error, key, None))}
 
     def _done(self, summary: Mapping[str, Any]) -> bytes:
-        head = b"id: %b\n" % LAST_ID if self._ids else b""
+        head = b"id: %b%b\n" % (self._prefix, LAST.encode()) if self._ids else b""
         if self.format == "text":
             return b"%bdata: %b\n\n" % (head, MARK.encode())
         return b"event: done\n%bdata: %b\n\n" % (head, _dumps(summary) if self.format == "json" else b"")
 
-    def _message(self, data: bytes, event: bytes = b"") -> bytes:
-        """Frame data that has no line ends."""
+    def _place(self, rest: str = "") -> bytes:
+        return b"id: %b%d%b\n" % (self._prefix, self._id, tail(rest + self._held))
+
+    def _message(self, data: bytes, event: bytes = b"", rest: str = "") -> bytes:
+        """Frame data that has no line ends; `rest` is what is still to be sent of the same item."""
         head = b"event: %b\n" % event if event else b""
-        if self._ids and self._part < 0:
-            self._id += 1
-            head += b"id: %d\n" % self._id
-        elif self._ids:
-            self._part += 1
-            if self._part <= self._skip:
-                return b""
-            head += b"id: %b\n" % id_of(self._id, self._part, self._before)
+        if self._ids:
+            head += self._place(rest)
         return b"%bdata: %b\n\n" % (head, data)
+
+    def _framed(self, item: Item) -> bytes:
+        """Return the message of an item in `json`."""
+        self._id += 1
+        return self._message(_json(item))
 
     def _spoken(self, item: Item) -> bytes:
         """Return the messages of an item in a format that knows text only."""
-        if not isinstance(item, Chunk | str) and item["type"] == "interrupt":
-            said = item["message"]
-            question = said if isinstance(said, str) else _dumps(said).decode()
-            return self._rest() + self._text(question, b"interrupt")
-        text = self._text_of(item)
-        return self._text(self._whole(text)) if text else b""
-
-    def _text_of(self, item: Item) -> str:
-        """Return what of an item a format shows that knows text only."""
+        self._id += 1
         if isinstance(item, str):
-            return item
-        if isinstance(item, Chunk):
+            kind, text = "text", item
+        elif isinstance(item, Chunk):
             kind = item.kind
-            if kind == "text" or kind == "refusal":
-                return "" if item.choice else item.text
+            text = item.text if (kind == "text" or kind == "refusal") and not item.choice else ""
         else:
             kind = item["type"]
-            if kind == "token":
-                return str(item["content"])
+            text = item["content"] if kind == "token" else ""
+            if kind == "interrupt":
+                said = item["message"]
+                question = said if isinstance(said, str) else _dumps(said).decode()
+                self._id -= 1  # whoever loses the connection between the two must get the question still
+                rest = self._rest()
+                self._id += 1
+                return rest + self._text(question, b"interrupt")
+        if text:
+            return self._text(self._whole(text))
         if kind == "restart":
             raise ConfigError(
                 f"the answer began again, and format {self.format!r} cannot take back what was shown; "
                 "use format 'json', or no on_interrupt: restart and no retries"
             )
-        return ""
+        return b""
 
     def _whole(self, text: str) -> str:
         """Put what was held back before a text, and hold its end back: CR before LF, half a surrogate pair."""
@@ -255,22 +201,22 @@ class Encoder:
         held, self._held = self._held, ""
         return self._text(held)
 
-    def _text(self, text: str, event: bytes = b"") -> bytes:
-        """Return the message of a text, none for no text."""
+    def _text(self, text: str, event: bytes = b"", rest: str = "") -> bytes:
+        """Return the message of a text, none for no text; `rest` is what is still to be sent of the same item."""
         if not text:
             return b""
         if self.format == "html":
             # Inside an element also a text of blanks alone survives htmx; line ends would be lost in SSE's lines.
             text = html.escape(text).replace("\r", "&#13;").replace("\n", "&#10;").replace("\0", "\ufffd")
-            return self._message(_utf8(f"<span>{text}</span>"), event)
+            return self._message(_utf8(f"<span>{text}</span>"), event, rest)
         if "\r" in text:
             text = text.replace("\r\n", "\n").replace("\r", "\n")
         if MARK in text and not event:  # a page that compares, trimmed or not, must not take it for the end
             cut = text.index(MARK) + 1
-            return self._text(text[:cut]) + self._text(text[cut:])
+            return self._text(text[:cut], rest=text[cut:] + rest) + self._text(text[cut:], rest=rest)
         if "\n" in text:
             text = text.replace("\n", "\ndata: ")
-        return self._message(_utf8(text), event)
+        return self._message(_utf8(text), event, rest)
 
 
 def _utf8(text: str) -> bytes:
@@ -278,10 +224,6 @@ def _utf8(text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError:  # pairs of surrogates that came apart; what has no other half becomes U+FFFD
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
-
-
-def _json_message(encoder: Encoder, item: Item) -> bytes:
-    return encoder._message(_json(item))  # pyright: ignore[reportPrivateUsage]
 
 
 def _json(item: Item) -> bytes:

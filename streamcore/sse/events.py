@@ -6,27 +6,18 @@ import asyncio
 import logging
 from asyncio import CancelledError
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Self
 
 import anyio
 
 from streamcore.closing import CLOSE_SECONDS
 from streamcore.completion import Completion
 from streamcore.errors import StreamInterrupted
-from streamcore.sse.encoder import HIDDEN, LAST_ID, Encoder, Item, public_message
+from streamcore.sse.encoder import HIDDEN, Encoder, Item, public_message
+from streamcore.sse.place import read_place
 from streamcore.stream import Stream
 
 log = logging.getLogger("streamcore")
-
-
-@runtime_checkable
-class Numbered(Protocol):
-    """A source whose items have numbers, as a relay's reader: `seq` is that of the last one it gave."""
-
-    @property
-    def seq(self) -> int: ...
-
-    async def next_batch(self) -> Sequence[Item] | None: ...
 
 
 class Events:
@@ -40,7 +31,6 @@ class Events:
         self.failed_first: Exception | None = None
         """The error of a source that failed before it gave anything to send."""
         self._source = source
-        self._numbered = source if isinstance(source, Numbered) else None
         self._items: AsyncIterator[Item] | None = None
         self._head = b"" if wait else encoder.start()
         self._sent = False
@@ -50,12 +40,13 @@ class Events:
         self._reader: asyncio.Task[Any] | None = None  # while it waits for the source
         self._cancelled = False
 
-    def give_end(self, last_id: bytes) -> None:
+    def give_end(self, last_id: str) -> None:
         """Give an end instead of the stream, to a client that reconnects after the message `last_id`.
 
         To begin the answer again would be paid for, and be shown behind what is there.
         """
-        if last_id == LAST_ID:
+        place = read_place(last_id)
+        if place is not None and place.after is None:
             self._instead = self.encoder.end(Completion())
         else:
             lost = StreamInterrupted("the connection was lost, and the rest of the answer with it; ask again")
@@ -88,10 +79,8 @@ class Events:
                     self._over = True
                     partial = getattr(self._source, "partial", None)
                     data = self.encoder.end(partial if isinstance(partial, Completion) else None)
-                elif self._numbered is None:
-                    data = self.encoder.feed(batch)
                 else:
-                    data = self.encoder.feed_numbered(batch, self._numbered.seq)
+                    data = self.encoder.feed(batch)
         except Exception as error:  # the outermost edge: logged, and told to the client
             self._over = True
             hidden = public_message(error) == HIDDEN
@@ -108,7 +97,7 @@ class Events:
         task = self._reader = _task()
         cancelling = 0 if task is None else task.cancelling()
         try:
-            if isinstance(self._source, Stream | Numbered):
+            if isinstance(self._source, Stream):
                 return await self._source.next_batch()
             if self._items is None:
                 self._items = aiter(self._source)

@@ -1,41 +1,43 @@
-"""Write and read the ids of messages whose source numbers its items, so that any worker can go on behind any of them.
-
-An item may be no message, or several, and the end of a text may wait for what follows. So an id says which item the
-message belongs to, which of that item's messages it is, and what was held back before it: `17`, `17.2`, `17~d`.
-"""
+"""Say in a message's id how far its client has come, and read that again from `Last-Event-ID`."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
-_ID = re.compile(r"(\d{1,15})(?:\.(\d{1,6}))?(?:~(d|d[89ab][0-9a-f]{2}))?", re.ASCII)
+LAST = "end"
+"""The id of the last message: a client that asks for what comes after it has had everything."""
+_PLACE = re.compile(r"(?:(?P<run>[^.+\s]{1,200})\.)?(?:(?P<after>[0-9]{1,15})(?:\+(?P<held>(?:[0-9a-f]{2})+))?|end)")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Tell where to go on: read the items after number `after`; the first `part` messages of the next were seen."""
+    """A place in the messages of a stream: `[run.]after[+held]` or `[run.]end`.
 
-    after: int
-    part: int = 0
+    Attributes:
+        run: which stream, where ids say it.
+        after: how many items were sent; None after the last message.
+        held: the end of the text of these items that was not: a CR that a LF may follow, half a surrogate pair, the
+            rest of an item that takes two messages.
+    """
+
+    run: str = ""
+    after: int | None = 0
     held: str = ""
 
 
-def place_of(last_id: str) -> Place | None:
-    """Return the place behind the message with this id; None if a numbered source's messages have no such id.
-
-    The id of the last message, `end`, is none of them: whoever has it has everything.
-    """
-    found = _ID.fullmatch(last_id)
+def read_place(last_event_id: str) -> Place | None:
+    """Return the place that a client names, None for what is no id of ours."""
+    found = _PLACE.fullmatch(last_event_id.strip())
     if found is None:
         return None
-    item, part, held = int(found[1]), int(found[2] or 1), found[3]
-    return Place(item - 1, part, chr(int(held, 16)) if held else "") if item else Place(0)
+    try:
+        held = bytes.fromhex(found["held"] or "").decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return None
+    return Place(found["run"] or "", None if found["after"] is None else int(found["after"]), held)
 
 
-def id_of(item: int, part: int, held: str) -> bytes:
-    """Return the id of an item's message."""
-    known = b"%d" % item
-    if part > 1:
-        known += b".%d" % part
-    return known + b"~%x" % ord(held) if held else known
+def tail(held: str) -> bytes:
+    """Return what a place says of the text that is held."""
+    return b"+" + held.encode("utf-8", "surrogatepass").hex().encode() if held else b""

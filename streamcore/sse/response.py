@@ -54,7 +54,7 @@ class SSEResponse(EventSourceResponse):
         """Answer the request, then close the source."""
         last_id = dict(scope["headers"]).get(b"last-event-id")
         if last_id is not None and not self._resumes:
-            self._events.give_end(last_id)
+            self._events.give_end(last_id.decode("latin-1"))
         try:
             await super().__call__(scope, receive, self._late(send) if self._wait else send)
         except SendTimeoutError:
