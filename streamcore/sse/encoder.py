@@ -12,7 +12,7 @@ import msgspec
 
 from streamcore.chunk import Chunk
 from streamcore.completion import Completion
-from streamcore.errors import ConfigError, NodeError, StreamcoreError
+from streamcore.errors import ConfigError, NodeError, StreamcoreError, StreamInterrupted
 from streamcore.sse.place import LAST, Place, tail
 
 Format = Literal["text", "json", "html"]
@@ -111,6 +111,7 @@ class Encoder:
         Raises:
             ConfigError: a restart in `text` or `html`, which cannot take back what was shown; or a graph event that
                 holds something which is not JSON.
+            StreamInterrupted: a relay's `gap` in `text` or `html`, for the same reason.
         """
         say = self._framed if self.format == "json" else self._spoken
         return b"".join([say(item) for item in items])
@@ -157,8 +158,11 @@ class Encoder:
 
     def _framed(self, item: Item) -> bytes:
         """Return the message of an item in `json`."""
-        self._id += 1
-        return self._message(_json(item))
+        if isinstance(item, (Chunk, str)) or item["type"] != "gap":
+            self._id += 1
+            return self._message(_json(item))
+        self._id = item["seq"]
+        return self._message(b'{"type":"gap","seq":%d,"items":[%b]}' % (self._id, b",".join(map(_json, item["items"]))))
 
     def _spoken(self, item: Item) -> bytes:
         """Return the messages of an item in a format that knows text only."""
@@ -171,6 +175,8 @@ class Encoder:
         else:
             kind = item["type"]
             text = item["content"] if kind == "token" else ""
+            if kind == "gap":
+                return self._caught_up(item)
             if kind == "interrupt":
                 said = item["message"]
                 question = said if isinstance(said, str) else _dumps(said).decode()
@@ -186,6 +192,15 @@ class Encoder:
                 "use format 'json', or no on_interrupt: restart and no retries"
             )
         return b""
+
+    def _caught_up(self, gap: Mapping[str, Any]) -> bytes:
+        """Return the messages of all that a gap stands for, to a client that has none of it."""
+        if self._id > 1:
+            raise StreamInterrupted("too much was missed: the beginning of the rest is no longer kept. Ask for it all")
+        self._id = 0
+        found = b"".join([self._spoken(item) for item in gap["items"]])
+        self._id = gap["seq"]
+        return found
 
     def _whole(self, text: str) -> str:
         """Put what was held back before a text, and hold its end back: CR before LF, half a surrogate pair."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from asyncio import CancelledError
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Self
 
 import anyio
@@ -15,7 +15,6 @@ from streamcore.completion import Completion
 from streamcore.errors import StreamInterrupted
 from streamcore.sse.encoder import HIDDEN, Encoder, Item, public_message
 from streamcore.sse.place import read_place
-from streamcore.stream import Stream
 
 log = logging.getLogger("streamcore")
 
@@ -31,6 +30,7 @@ class Events:
         self.failed_first: Exception | None = None
         """The error of a source that failed before it gave anything to send."""
         self._source = source
+        self._next_batch: Callable[[], Awaitable[Sequence[Item] | None]] | None = getattr(source, "next_batch", None)
         self._items: AsyncIterator[Item] | None = None
         self._head = b"" if wait else encoder.start()
         self._sent = False
@@ -97,8 +97,8 @@ class Events:
         task = self._reader = _task()
         cancelling = 0 if task is None else task.cancelling()
         try:
-            if isinstance(self._source, Stream):
-                return await self._source.next_batch()
+            if self._next_batch is not None:
+                return await self._next_batch()
             if self._items is None:
                 self._items = aiter(self._source)
             return [await anext(self._items)]
