@@ -60,11 +60,12 @@ class RunLog(Protocol):
     gathers: bool
     """True if an append takes its time, so that what comes meanwhile is better kept for one append more."""
 
-    async def start(self, run_id: str, owner: str, *, lease: float, limit: int | None) -> int:
-        """Open a run and return its epoch; the lease, in seconds, begins.
+    async def start(self, run_id: str, owner: str, *, thread: str | None, lease: float, limit: int | None) -> int:
+        """Open a run and return its epoch; the lease, in seconds, begins. It becomes the newest run of the thread.
 
         Raises:
-            RunExists: there is a run of that name, whoever's; also one that has ended.
+            RunExists: there is a run of that name, whoever's; also one that has ended. Or the thread's newest run is
+                going on.
             TooManyRuns: `limit` runs of this owner are going on.
         """
         ...
@@ -108,6 +109,10 @@ class RunLog(Protocol):
 
         Nothing happens to a run whose lease holds, or which has ended.
         """
+        ...
+
+    async def latest(self, thread: str) -> str | None:
+        """Return the newest run of a thread; None if there is none."""
         ...
 
     async def status(self, run_id: str) -> Status | None:

@@ -50,18 +50,24 @@ class MemoryLog:
         self._keep = keep
         self._runs: dict[str, _Run] = {}
         self._epoch = 0
+        self._threads: dict[str, str] = {}
 
-    async def start(self, run_id: str, owner: str, *, lease: float, limit: int | None) -> int:
+    async def start(self, run_id: str, owner: str, *, thread: str | None, lease: float, limit: int | None) -> int:
         """Open a run and return its epoch."""
         now = time.monotonic()
         for name in [name for name, run in self._runs.items() if self._is_over(run, now)]:
             del self._runs[name]
         if run_id in self._runs:
             raise exists(run_id)
+        newest = self._runs.get(self._threads.get(thread, "")) if thread is not None else None
+        if newest is not None and newest.end is None and newest.lease > now:
+            raise RunExists("is being answered")
         if limit is not None and sum(run.owner == owner and run.end is None for run in self._runs.values()) >= limit:
             raise too_many(limit)
         self._epoch += 1
         self._runs[run_id] = _Run(owner, self._epoch, now + lease, now)
+        if thread is not None:
+            self._threads[thread] = run_id
         return self._epoch
 
     async def append(
@@ -133,6 +139,10 @@ class MemoryLog:
             run.epoch = self._epoch
             self._end(run, end)
         return run is not None
+
+    async def latest(self, thread: str) -> str | None:
+        """Return the newest run of a thread."""
+        return self._threads.get(thread)
 
     async def status(self, run_id: str) -> Status | None:
         """Tell where the run stands."""

@@ -59,7 +59,7 @@ class Relay:
             raise ConfigError(f"grace and lease are seconds above 0, max_items at least 2: {grace=}, {lease=}")
         self._log = MemoryLog() if log is None else log
         self._settings = Settings(grace, lease, max_items)
-        self._max_runs = max_runs
+        self.max_runs = max_runs
         self._max_per_owner = max_per_owner
         self._access = access
         self._producers: dict[str, Producer] = {}
@@ -82,7 +82,7 @@ class Relay:
         """How many runs this worker produces now."""
         return len(self._producers)
 
-    async def start(self, run_id: str, source: Source, *, owner: str = "") -> None:
+    async def start(self, run_id: str, source: Source, *, owner: str = "", thread: str | None = None) -> None:
         """Produce a run from a source, which the relay closes; return once its name is taken, nothing having come.
 
         Args:
@@ -100,9 +100,11 @@ class Relay:
         """
         if self._group is None:
             raise ConfigError("a relay runs inside `async with Relay(...)`; open it in the service's lifespan")
-        if len(self._producers) >= self._max_runs:
-            raise TooManyRuns(f"{self._max_runs} answers are on their way, and that is as many as may be; wait")
-        epoch = await self._log.start(run_id, owner, lease=self._settings.lease, limit=self._max_per_owner)
+        if len(self._producers) >= self.max_runs:
+            raise TooManyRuns(f"{self.max_runs} answers are on their way, and that is as many as may be; wait")
+        epoch = await self._log.start(
+            run_id, owner, thread=thread, lease=self._settings.lease, limit=self._max_per_owner
+        )
         producer = self._producers[run_id] = Producer(self._log, run_id, epoch, source, self._settings)
         await self._group.start(self._produce, run_id, producer)  # a task that has not begun could not write an end
 
@@ -141,6 +143,11 @@ class Relay:
 
         every = min(self._settings.grace / 4, self._settings.lease / 4, 1.0)
         return Reader(self._log, run_id, after, check, every)
+
+    async def latest(self, thread: str, *, who: str = "") -> str | None:
+        """Return the newest run of a thread."""
+        run_id = await self._log.latest(thread)
+        return run_id if run_id is not None and await self._find(run_id, who) is not None else None
 
     async def status(self, run_id: str, *, who: str = "") -> Status:
         """Tell where a run stands.
