@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from streamcore.errors import RunNotFound
+from streamcore.errors import RunExists, RunNotFound
 from streamcore.relay.producer import Source
 from streamcore.relay.relay import Relay
 from streamcore.sse import Describe, Format, Place, read_place, sse_response
@@ -21,6 +22,7 @@ async def relay_response(
     last_event_id: str | None,
     format: Format = "text",  # noqa: A002  the word that users know
     *,
+    run_id: str | None = None,
     owner: str = "",
     headers: Mapping[str, str] | None = None,
     describe: Describe | None = None,
@@ -36,7 +38,9 @@ async def relay_response(
         source: what to stream, as in `Relay.start`; best a function, which is not called for a client that comes back.
         last_event_id: the request's header `Last-Event-ID`, None without one.
         format: see `streamcore.sse.Format`.
-        owner: who asks; nobody else can read or stop the run. Run ids cannot be guessed.
+        run_id: the run's name, if the page has chosen one, which nobody can guess: then also a client that comes back
+            without an id begins no second run. It gets the run from its beginning.
+        owner: who asks; nobody else can read or stop the run.
         headers, describe, heartbeat: see `sse_response`.
 
     Raises:
@@ -44,16 +48,17 @@ async def relay_response(
         RelayError: the log cannot be reached.
         ConfigError: the relay is not open, or sse-starlette is missing.
     """
+    place = None
     if last_event_id:
-        close = getattr(source, "aclose", None)
-        if close is not None:
-            await close()
+        await _close(source)
         place = read_place(last_event_id) or Place()
         run_id = place.run
     else:
-        place = Place()
-        run_id = secrets.token_urlsafe(9)
-        await relay.start(run_id, source, owner=owner)
+        run_id = run_id or secrets.token_urlsafe(9)
+        try:
+            await relay.start(run_id, source, owner=owner)
+        except RunExists:
+            await _close(source)
     return await run_response(
         relay, run_id, place, format, who=owner, headers=headers, describe=describe, heartbeat=heartbeat
     )
@@ -96,12 +101,21 @@ async def run_response(
         except RunNotFound:
             after = 0
     reader = relay.read(run_id, after, who=who)
+    retry = random.uniform(0.5, 1.5)  # noqa: S311  a broken proxy's clients must not all come back at once
     return sse_response(
         reader,
         format,
         ids=run_id,
         after=Place(run_id, after, place.held),
+        retry=retry,
         headers=headers,
         describe=describe,
         heartbeat=heartbeat,
     )
+
+
+async def _close(source: Source) -> None:
+    """Close a source that is not needed."""
+    close = getattr(source, "aclose", None)
+    if close is not None:
+        await close()
