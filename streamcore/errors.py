@@ -206,8 +206,8 @@ class RunNotFound(RelayError):  # noqa: N818
     """There is no run of that name, or it is not the reader's; the two look the same."""
 
 
-class RunExpired(RunNotFound):  # noqa: N818
-    """The run was there, since its reader has read of it, and its log is gone: too old, or the store came back empty."""
+class RunExpired(RunNotFound):
+    """The run was there, since its reader has some of it, and is gone: too old, or the store came back empty."""
 
 
 class RunExists(RelayError):  # noqa: N818

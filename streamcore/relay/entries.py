@@ -114,10 +114,11 @@ def _error(error: BaseException | None) -> dict[str, Any] | None:
 def _raised(stored: Mapping[str, Any] | None) -> Exception | None:
     if stored is None:
         return None
-    kind = getattr(errors, stored["type"], None)
-    if not (isinstance(kind, type) and issubclass(kind, StreamcoreError)):
-        kind = type(stored["type"], (Exception,), {})  # what is sent to a browser names the class, and no more
-    error = kind.__new__(kind, stored["message"])
+    known: Any = getattr(errors, stored["type"], None)
+    if not (isinstance(known, type) and issubclass(known, StreamcoreError)):
+        known = type(stored["type"], (Exception,), {})  # what is sent to a browser names the class, and no more
+    kind = cast("type[Exception]", known)
+    error = kind.__new__(kind, stored["message"])  # not called: each class takes something else
     error.args = (stored["message"],)
     facts = dict(stored["facts"])
     if "partial" in facts:

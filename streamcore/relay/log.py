@@ -51,7 +51,7 @@ class Beat:
 
 
 class RunLog(Protocol):
-    """What keeps runs. `streamcore.testing.relay` is the suite that each one passes.
+    """What keeps runs. `tests/relay_suite.py` is the suite that each one passes.
 
     An epoch is the right to write to a run: `start` gives it, and `take_over` takes it away. All may raise
     `RelayError`: the log cannot be reached; then what was asked may or may not have been done, and may be asked again.

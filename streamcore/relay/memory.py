@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -49,7 +50,6 @@ class MemoryLog:
     def __init__(self, *, keep: float = 3600.0) -> None:
         self._keep = keep
         self._runs: dict[str, _Run] = {}
-        self._epoch = 0
 
     async def start(self, run_id: str, owner: str, *, lease: float, limit: int | None) -> int:
         """Open a run and return its epoch."""
@@ -60,9 +60,9 @@ class MemoryLog:
             raise exists(run_id)
         if limit is not None and sum(run.owner == owner and run.end is None for run in self._runs.values()) >= limit:
             raise too_many(limit)
-        self._epoch += 1
-        self._runs[run_id] = _Run(owner, self._epoch, now + lease, now)
-        return self._epoch
+        epoch = secrets.randbits(53)  # of no other run of this name, whichever worker had it before
+        self._runs[run_id] = _Run(owner, epoch, now + lease, now)
+        return epoch
 
     async def append(
         self, run_id: str, epoch: int, seq: int, items: Sequence[Item], end: bytes | None, *, lease: float
@@ -129,8 +129,7 @@ class MemoryLog:
         """End the run for a producer whose lease is over."""
         run = self._find(run_id)
         if run is not None and run.end is None and run.lease < time.monotonic():
-            self._epoch += 1
-            run.epoch = self._epoch
+            run.epoch = 0
             self._end(run, end)
         return run is not None
 
@@ -141,6 +140,13 @@ class MemoryLog:
             return None
         lost = run.lease < time.monotonic()
         return Status(run.owner, "ended" if run.end else "lost" if lost else "running", run.seq, run.dropped + 1)
+
+    def drop(self, run_id: str, *, ended: bool = False) -> None:
+        """Forget a run, or only one that has ended; who waits for more of it finds it gone."""
+        run = self._runs.get(run_id)
+        if run is not None and (run.end is not None or not ended):
+            del self._runs[run_id]
+            run.tell()
 
     def _find(self, run_id: str) -> _Run | None:
         run = self._runs.get(run_id)

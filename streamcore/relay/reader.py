@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Self
+from typing import Self
 
 from streamcore.completion import Completion
 from streamcore.errors import RunExpired, StreamInterrupted
@@ -28,7 +28,6 @@ class Reader:
     ) -> None:
         self._log = log
         self._run_id = run_id
-        self._returns = after is not None
         self._check = check
         self._every = every
         self._checked = False
@@ -61,14 +60,12 @@ class Reader:
 
     async def next_batch(self) -> list[Item] | None:
         """Return all that has come, at least one item; None at the end of a run that did not fail."""
-        while not self._over and self._end is None:
-            batch = await self._next()
-            if batch:
+        while not self._over:
+            if self._end is not None:
+                self._over = True
+                self._error, self.partial = decode_end(self._end)
+            elif batch := await self._next():
                 return batch
-        if not self._over:
-            self._over = True
-            assert self._end is not None
-            self._error, self.partial = decode_end(self._end)
         if self._error is not None:
             raise self._error
         return None
@@ -78,7 +75,9 @@ class Reader:
             status = await self._check()
             if self._read > status.seq:  # of another run, which had this name before
                 raise expired(self._run_id)
-            self._returns = self._checked = True
+            self._checked = True
+            if status.state == "ended":
+                self._read = min(self._read, status.seq - 1)  # a log tells the end behind the last item
         now = time.monotonic()
         if now >= self._touch_at:
             self._touch_at = now + self._every
@@ -104,8 +103,3 @@ class Reader:
 def expired(run_id: str) -> RunExpired:
     """Return the error for a run that was there."""
     return RunExpired(f"run {run_id!r} can no longer be read: it is too old, or its store came back empty; ask again")
-
-
-def is_gap(item: Any) -> bool:
-    """Return whether an item is no piece of the run, but stands for all of it up to its number."""
-    return isinstance(item, dict) and item.get("type") == "gap"  # pyright: ignore[reportUnknownMemberType]

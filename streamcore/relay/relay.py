@@ -37,7 +37,7 @@ class Relay:
     Args:
         log: where runs are kept; None: in the memory of this process (see `open_log`).
         grace: seconds without a reader after which a run is cancelled; also if none ever came.
-        lease: seconds for which a producer that says nothing counts as alive; then the next reader ends its run.
+        lease: seconds after which the readers of a worker that has vanished are told.
         max_runs: how many runs this worker produces at the same time.
         max_per_owner: how many runs of one owner may go on at the same time, on all workers; None: any number.
         max_items: how many items of a run are kept one by one; when there are more, the older half becomes a snapshot.
@@ -73,9 +73,9 @@ class Relay:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         group, self._group = self._group, None
-        assert group is not None
-        group.cancel_scope.cancel()
-        await group.__aexit__(kind, error, traceback)
+        if group is not None:
+            group.cancel_scope.cancel()
+            await group.__aexit__(kind, error, traceback)
 
     @property
     def running(self) -> int:
@@ -102,7 +102,7 @@ class Relay:
             raise ConfigError("a relay runs inside `async with Relay(...)`; open it in the service's lifespan")
         if len(self._producers) >= self._max_runs:
             raise TooManyRuns(f"{self._max_runs} answers are on their way, and that is as many as may be; wait")
-        epoch = await self._log.start(run_id, owner, lease=self._settings.lease, limit=self._max_per_owner)
+        epoch = await self._log.start(run_id, owner, lease=self._settings.held, limit=self._max_per_owner)
         producer = self._producers[run_id] = Producer(self._log, run_id, epoch, source, self._settings)
         await self._group.start(self._produce, run_id, producer)  # a task that has not begun could not write an end
 
@@ -139,8 +139,7 @@ class Relay:
                 raise _unknown(run_id) if after is None else expired(run_id)
             return status
 
-        every = min(self._settings.grace / 4, self._settings.lease / 4, 1.0)
-        return Reader(self._log, run_id, after, check, every)
+        return Reader(self._log, run_id, after, check, self._settings.beat)
 
     async def status(self, run_id: str, *, who: str = "") -> Status:
         """Tell where a run stands.
