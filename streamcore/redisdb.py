@@ -58,18 +58,22 @@ class RedisPlace:
         Raises:
             ConfigError: the loop is trio's.
         """
-        trio = sys.modules.get("trio")
-        if trio is not None and trio.lowlevel.in_trio_task():
-            raise ConfigError(
-                f"{self._part} in Redis need asyncio, since redis-py knows no other event loop; under trio take "
-                f"{self._instead}"
-            )
+        self.check_loop()
 
         def make() -> tuple[Redis, Callable[[], Awaitable[object]]]:
             client = self._open()
             return client, client.aclose
 
         return await shared_client(("redis", self._part, self._url), make)
+
+    def check_loop(self) -> None:
+        """Raise `ConfigError` if the running loop is trio's."""
+        trio = sys.modules.get("trio")
+        if trio is not None and trio.lowlevel.in_trio_task():
+            raise ConfigError(
+                f"{self._part} in Redis need asyncio, since redis-py knows no other event loop; under trio take "
+                f"{self._instead}"
+            )
 
     def told(self, error: BaseException) -> str:
         """Return what an error says, without the password."""

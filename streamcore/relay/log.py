@@ -51,7 +51,7 @@ class Beat:
 
 
 class RunLog(Protocol):
-    """What keeps runs. `tests/relay_suite.py` is the suite that each one passes.
+    """What keeps runs. `streamcore.testing.relay` is the suite that each one passes.
 
     An epoch is the right to write to a run: `start` gives it, and `take_over` takes it away. All may raise
     `RelayError`: the log cannot be reached; then what was asked may or may not have been done, and may be asked again.
@@ -97,9 +97,10 @@ class RunLog(Protocol):
         ...
 
     async def read(self, run_id: str, after: int, seconds: float) -> Found | None:
-        """Return what stands behind number `after`, waiting up to about `seconds` for it; None if there is no run.
+        """Return what stands behind number `after`, waiting up to about `seconds` for it; 0 is not at all.
 
-        After that time nothing may have come. A log whose producers cannot vanish may wait longer.
+        Behind the last item of a run that has ended stands its end. None if the run is gone; a log may also just find
+        nothing then, since `take_over` tells. A log whose producers cannot vanish may wait longer.
         """
         ...
 

@@ -58,7 +58,7 @@ class MemoryLog:
             del self._runs[name]
         if run_id in self._runs:
             raise exists(run_id)
-        if limit is not None and sum(run.owner == owner and run.end is None for run in self._runs.values()) >= limit:
+        if limit is not None and self._going_on(owner, now) >= limit:
             raise too_many(limit)
         epoch = secrets.randbits(53)  # of no other run of this name, whichever worker had it before
         self._runs[run_id] = _Run(owner, epoch, now + lease, now)
@@ -71,14 +71,18 @@ class MemoryLog:
         run = self._runs.get(run_id)
         if run is None or run.epoch != epoch:
             return False
-        if run.end is None and run.seq == seq:
+        if run.end is not None:
+            return end is not None and run.seq == seq + len(items) + 1
+        if run.seq == seq:
             run.items += items
-            run.lease = time.monotonic() + lease
-            if end is not None:
-                self._end(run, end)
-            else:
-                run.tell()
-        return run.seq == seq + len(items) + (end is not None)
+        elif run.seq != seq + len(items):
+            return False
+        run.lease = time.monotonic() + lease
+        if end is not None:
+            self._end(run, end)
+        else:
+            run.tell()
+        return True
 
     async def renew(self, run_id: str, epoch: int, *, lease: float) -> Beat | None:
         """Renew the lease."""
@@ -151,6 +155,9 @@ class MemoryLog:
     def _find(self, run_id: str) -> _Run | None:
         run = self._runs.get(run_id)
         return None if run is None or self._is_over(run, time.monotonic()) else run
+
+    def _going_on(self, owner: str, now: float) -> int:
+        return sum(run.owner == owner and run.end is None and run.lease >= now for run in self._runs.values())
 
     def _is_over(self, run: _Run, now: float) -> bool:
         return run.end is not None and run.ended + self._keep < now

@@ -60,6 +60,7 @@ class Producer:
         self._epoch = epoch
         self._opens = source
         self._source: Any = None
+        self._items: Any = None
         self._settings = settings
         self._seq = 0
         self._kept = 0  # items that are in the log one by one
@@ -117,8 +118,7 @@ class Producer:
         self._source = source
         if isinstance(source, Stream):
             return source.next_batch  # type: ignore[return-value]  # chunks are items
-        items: Any = aiter(cast("AsyncIterable[Item]", source))
-        self._source = items if getattr(source, "aclose", None) is None else source
+        items = self._items = aiter(cast("AsyncIterable[Item]", source))
 
         async def next_item() -> list[Item] | None:
             try:
@@ -236,8 +236,10 @@ class Producer:
             self._reading.cancel()
 
     async def _close(self) -> None:
-        close = getattr(self._source, "aclose", None)
-        if close is not None:
+        for opened in (self._items, self._source):
+            close = getattr(opened, "aclose", None)
+            if close is None:
+                continue
             with anyio.move_on_after(CLOSE_SECONDS):
                 try:
                     await close()

@@ -280,7 +280,7 @@ class RedisLog:
 
     async def _reads(self) -> Callable[..., Awaitable[Any]]:
         client = await self._place.client()
-        return cast("Any", client.execute_command)  # pyright: ignore[reportUnknownMemberType]
+        return cast("Callable[..., Awaitable[Any]]", client.execute_command)  # pyright: ignore[reportUnknownMemberType]
 
     async def _snapshot(self, run_id: str) -> Found | None:
         read = await self._reads()
@@ -305,6 +305,7 @@ class RedisLog:
             line = _Line(self._place)
             return line, line.aclose
 
+        self._place.check_loop()
         with self._explained(run_id):
             line = await shared_client(("relay", self), make)
             keys = self._key("run", run_id), self._key("items", run_id)
@@ -326,8 +327,8 @@ class RedisLog:
 def _entries(answer: Any) -> list[tuple[int, dict[bytes, bytes]]]:
     """Return the entries of one stream, whatever protocol redis-py speaks."""
     found: list[tuple[int, dict[bytes, bytes]]] = []
-    streams: Any = answer.values() if isinstance(answer, dict) else [entries for _, entries in answer or ()]
-    for entries in streams:
+    streams: Any = answer.items() if isinstance(answer, dict) else answer or ()  # pyright: ignore[reportUnknownVariableType]
+    for _, entries in streams:
         listed: Any = entries[0] if entries and isinstance(entries[0], list) else entries
         found += [(int(name.partition(b"-")[2]), fields) for name, fields in listed]
     return found
