@@ -60,13 +60,20 @@ class RunLog(Protocol):
     gathers: bool
     """True if an append takes its time, so that what comes meanwhile is better kept for one append more."""
 
-    async def start(self, run_id: str, owner: str, *, lease: float, limit: int | None) -> int:
-        """Open a run and return its epoch; the lease, in seconds, begins.
+    async def start(
+        self, run_id: str, owner: str, *, lease: float, limit: int | None = None, thread: str | None = None
+    ) -> int:
+        """Open a run and return its epoch; the lease, in seconds, begins. It becomes the newest run of its thread.
 
         Raises:
-            RunExists: there is a run of that name, whoever's; also one that has ended.
+            RunExists: there is a run of that name, whoever's, ended or not; or the newest run of the thread has not
+                ended, be it lost or not.
             TooManyRuns: `limit` runs of this owner are going on.
         """
+        ...
+
+    async def latest(self, thread: str) -> str | None:
+        """Return the name of the thread's newest run, None if there is none or it has expired."""
         ...
 
     async def append(

@@ -50,19 +50,33 @@ class MemoryLog:
     def __init__(self, *, keep: float = 3600.0) -> None:
         self._keep = keep
         self._runs: dict[str, _Run] = {}
+        self._threads: dict[str, str] = {}
+        self._forget_at = 0.0
 
-    async def start(self, run_id: str, owner: str, *, lease: float, limit: int | None) -> int:
+    async def start(
+        self, run_id: str, owner: str, *, lease: float, limit: int | None = None, thread: str | None = None
+    ) -> int:
         """Open a run and return its epoch."""
         now = time.monotonic()
-        for name in [name for name, run in self._runs.items() if self._is_over(run, now)]:
-            del self._runs[name]
-        if run_id in self._runs:
+        self._forget(now)
+        if self._find(run_id) is not None:
             raise exists(run_id)
+        if thread is not None:
+            newest = self._runs.get(self._threads.get(thread, ""))
+            if newest is not None and newest.end is None:
+                raise busy(thread)
         if limit is not None and self._going_on(owner, now) >= limit:
             raise too_many(limit)
         epoch = secrets.randbits(53)  # of no other run of this name, whichever worker had it before
         self._runs[run_id] = _Run(owner, epoch, now + lease, now)
+        if thread is not None:
+            self._threads[thread] = run_id
         return epoch
+
+    async def latest(self, thread: str) -> str | None:
+        """Return the name of the thread's newest run."""
+        newest = self._threads.get(thread, "")
+        return None if self._find(newest) is None else newest
 
     async def append(
         self, run_id: str, epoch: int, seq: int, items: Sequence[Item], end: bytes | None, *, lease: float
@@ -152,6 +166,14 @@ class MemoryLog:
             del self._runs[run_id]
             run.tell()
 
+    def _forget(self, now: float) -> None:
+        """Drop what has expired, looking at it all once in a while."""
+        if now < self._forget_at:
+            return
+        self._forget_at = now + min(self._keep, 10.0)
+        self._runs = {name: run for name, run in self._runs.items() if not self._is_over(run, now)}
+        self._threads = {thread: newest for thread, newest in self._threads.items() if newest in self._runs}
+
     def _find(self, run_id: str) -> _Run | None:
         run = self._runs.get(run_id)
         return None if run is None or self._is_over(run, time.monotonic()) else run
@@ -170,6 +192,11 @@ class MemoryLog:
 def exists(run_id: str) -> RunExists:
     """Return the error for a name that is taken."""
     return RunExists(f"run {run_id!r} has been started already; read it, or start another one under another name")
+
+
+def busy(thread: str) -> RunExists:
+    """Return the error for a thread whose newest run goes on."""
+    return RunExists(f"{thread!r} is being answered; read that run or stop it, or wait for its end")
 
 
 def too_many(limit: int) -> TooManyRuns:

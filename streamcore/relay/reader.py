@@ -87,7 +87,7 @@ class Reader:
             raise expired(self._run_id)
         self._read, self._end = found.seq, found.end
         if found.snapshot is not None:
-            return [{"type": "gap", "items": [*found.snapshot]}]
+            return [{"type": "gap", "seq": found.seq, "items": [*found.snapshot]}]
         if not found.items and found.end is None and not await self._log.take_over(self._run_id, LOST):
             raise expired(self._run_id)
         return [*found.items]

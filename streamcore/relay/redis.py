@@ -1,10 +1,10 @@
 """Keep runs in Redis Streams, plain and without modules, so that any worker on any machine can read and end them.
 
 A run is a hash (`<prefix>run:<id>`: epoch, lease, owner, last number, end) and a stream (`<prefix>items:<id>`), one
-entry for each append, with the number of its last item as id; `<prefix>owner:<owner>` are the runs of an owner that go
-on. Whatever changes them is one script, timed by Redis' own clock, so that workers' clocks and pauses do not matter.
-What is asked while a round trip is under way goes together as the next one. What this worker produces its own readers
-get from its memory, once Redis has it.
+entry for each append, with the number of its last item as id. `<prefix>owner:<owner>` are the runs of an owner that go
+on, and `<prefix>thread:<thread>` is the name of a thread's newest run. Whatever changes them is one script, timed by
+Redis' own clock, so that workers' clocks and pauses do not matter. What is asked while a round trip is under way goes
+together as the next one. What this worker produces its own readers get from its memory, once Redis has it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from streamcore.errors import RelayError
 from streamcore.redisdb import FAILURES, RedisPlace
 from streamcore.relay.entries import decode_items, encode_items
 from streamcore.relay.log import Beat, Found, Status, Wish
-from streamcore.relay.memory import MemoryLog, exists, too_many
+from streamcore.relay.memory import MemoryLog, busy, exists, too_many
 from streamcore.sse import Item
 
 DEFAULT_PREFIX = "streamcore:relay:"
@@ -33,7 +33,7 @@ _SCRIPT = """
 local run, items, op, epoch = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local f = redis.call('HMGET', run, 'epoch', 'seq', 'lease', 'end', 'owned')
+local f = redis.call('HMGET', run, 'epoch', 'seq', 'lease', 'end', 'owned', 'thread')
 local seq, lease, ended = tonumber(f[2]), tonumber(f[3]), f[4]
 
 local function finish(data, keep)
@@ -43,11 +43,18 @@ local function finish(data, keep)
   redis.call('ZREM', f[5], run)
   redis.call('PEXPIRE', run, keep)
   redis.call('PEXPIRE', items, keep)
+  if f[6] then redis.call('PEXPIRE', f[6], keep) end
 end
 
 if op == 'start' then
   local owned, owner, span, keep, limit = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+  local thread, id, runs = ARGV[8], ARGV[9], ARGV[10]
   if f[1] then return f[1] == epoch and 'ok' or 'exists' end
+  local newest = thread ~= '' and redis.call('GET', thread)
+  if newest then
+    local n = redis.call('HMGET', runs .. newest, 'epoch', 'end')
+    if n[1] and not n[2] then return 'busy' end
+  end
   redis.call('ZREMRANGEBYSCORE', owned, '-inf', now)
   if limit ~= '' and redis.call('ZCARD', owned) >= tonumber(limit) then return 'many' end
   redis.call('DEL', items)
@@ -56,6 +63,10 @@ if op == 'start' then
   redis.call('PEXPIRE', run, keep + span)
   redis.call('ZADD', owned, now + span, run)
   redis.call('PEXPIRE', owned, keep + span)
+  if thread ~= '' then
+    redis.call('HSET', run, 'thread', thread)
+    redis.call('SET', thread, id, 'PX', keep + span)
+  end
   return 'ok'
 end
 if not f[1] then return 'gone' end
@@ -95,6 +106,7 @@ if op == 'renew' then
   redis.call('PEXPIRE', items, keep + span)
   redis.call('ZADD', f[5], now + span, run)
   redis.call('PEXPIRE', f[5], keep + span)
+  if f[6] then redis.call('PEXPIRE', f[6], keep + span) end
   local s = redis.call('HMGET', run, 'wish', 'seen')
   return {s[1], now - s[2]}
 elseif op == 'trim' then
@@ -182,23 +194,36 @@ class RedisLog:
         self._prefix = prefix
         self._near = MemoryLog(keep=1.0)
 
-    async def start(self, run_id: str, owner: str, *, lease: float, limit: int | None) -> int:
+    async def start(
+        self, run_id: str, owner: str, *, lease: float, limit: int | None = None, thread: str | None = None
+    ) -> int:
         """Open a run and return its epoch."""
         self._near.drop(run_id, ended=True)
         epoch = await self._near.start(run_id, owner, lease=float("inf"), limit=None)
         answer = b""
         try:
-            owned = self._key("owner", owner)
+            owned, span = self._key("owner", owner), _milliseconds(lease)
             most = "" if limit is None else limit
-            answer = await self._call(run_id, "start", epoch, owned, owner, _milliseconds(lease), self._keep, most)
+            line = b"" if thread is None else self._key("thread", thread)
+            facts = (owned, owner, span, self._keep, most, line, run_id, self._key("run", ""))
+            answer = await self._call(run_id, "start", epoch, *facts)
         finally:
             if answer != b"ok":
                 self._near.drop(run_id)
         if answer == b"many":
             raise too_many(limit or 0)
+        if answer == b"busy":
+            raise busy(thread or "")
         if answer != b"ok":
             raise exists(run_id)
         return epoch
+
+    async def latest(self, thread: str) -> str | None:
+        """Return the name of the thread's newest run."""
+        with self._explained(thread):
+            found: bytes | None = await (await self._reads())("GET", self._key("thread", thread))
+        name = None if found is None else found.decode("utf-8", "surrogatepass")
+        return None if name is None or await self.status(name) is None else name
 
     async def append(
         self, run_id: str, epoch: int, seq: int, items: Sequence[Item], end: bytes | None, *, lease: float

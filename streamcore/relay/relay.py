@@ -15,7 +15,7 @@ from streamcore.errors import ConfigError, RunNotFound, TooManyRuns
 from streamcore.relay.log import RunLog, Status, Wish
 from streamcore.relay.memory import MemoryLog
 from streamcore.relay.producer import STOP_SECONDS, Producer, Settings, Source
-from streamcore.relay.reader import Reader, expired
+from streamcore.relay.reader import LOST, Reader, expired
 
 log = logging.getLogger("streamcore")
 
@@ -82,7 +82,7 @@ class Relay:
         """How many runs this worker produces now."""
         return len(self._producers)
 
-    async def start(self, run_id: str, source: Source, *, owner: str = "") -> None:
+    async def start(self, run_id: str, source: Source, *, owner: str = "", thread: str | None = None) -> None:
         """Produce a run from a source, which the relay closes; return once its name is taken, nothing having come.
 
         Args:
@@ -91,9 +91,11 @@ class Relay:
                 (plain or async) that returns one. If it has a `stop`, that is how it is stopped; if it has `partial`,
                 a `Completion`, the run's readers get that at its end.
             owner: whose run it is.
+            thread: a conversation, of which one run at most goes on at a time, on all workers; see `latest`.
 
         Raises:
-            RunExists: there is a run of that name, going on or ended; the source was not touched.
+            RunExists: there is a run of that name, going on or ended, or the thread's newest run goes on; the source
+                was not touched.
             TooManyRuns: `max_runs` or `max_per_owner` are going on; the source was not touched.
             RelayError: the log cannot be reached.
             ConfigError: the relay is not open.
@@ -102,7 +104,12 @@ class Relay:
             raise ConfigError("a relay runs inside `async with Relay(...)`; open it in the service's lifespan")
         if len(self._producers) >= self._max_runs:
             raise TooManyRuns(f"{self._max_runs} answers are on their way, and that is as many as may be; wait")
-        epoch = await self._log.start(run_id, owner, lease=self._settings.held, limit=self._max_per_owner)
+        newest = None if thread is None else await self._log.latest(thread)
+        if newest is not None:
+            await self._log.take_over(newest, LOST)  # if it is lost it must not wake up beside this one
+        epoch = await self._log.start(
+            run_id, owner, lease=self._settings.held, limit=self._max_per_owner, thread=thread
+        )
         producer = self._producers[run_id] = Producer(self._log, run_id, epoch, source, self._settings)
         await self._group.start(self._produce, run_id, producer)  # a task that has not begun could not write an end
 
@@ -119,8 +126,8 @@ class Relay:
         """Return a reader of what stands behind item number `after`, and of all that comes, to the run's end.
 
         Nothing happens before its first iteration. It yields the items as they were; where they are no longer there
-        one by one, first `{"type": "gap", "items": [...]}`, whose items say the same as all up to `seq`. Then it ends,
-        or raises the error that the run ended in.
+        one by one, first `{"type": "gap", "seq": ..., "items": [...]}`, whose items say the same as all up to number
+        `seq`. Then it ends, or raises the error that the run ended in.
 
         Args:
             run_id: the run's name.
@@ -140,6 +147,15 @@ class Relay:
             return status
 
         return Reader(self._log, run_id, after, check, self._settings.beat)
+
+    async def latest(self, thread: str, *, who: str = "") -> str | None:
+        """Return the name of a thread's newest run; None if there is none, it has expired, or is somebody else's.
+
+        Raises:
+            RelayError: the log cannot be reached.
+        """
+        newest = await self._log.latest(thread)
+        return None if newest is None or await self._find(newest, who) is None else newest
 
     async def status(self, run_id: str, *, who: str = "") -> Status:
         """Tell where a run stands.

@@ -97,7 +97,7 @@ class RunLogSuite:
 
         async def start(log: RunLog) -> None:
             try:
-                won.append(await log.start(run, "ada", lease=LEASE, limit=None))
+                won.append(await log.start(run, "ada", lease=LEASE))
             except RunExists:
                 lost.append(run)
 
@@ -107,12 +107,41 @@ class RunLogSuite:
         _equal((len(won), len(lost)), (1, 7), "won and lost")
         await self.log().append(run, won[0], 0, [], END, lease=LEASE)
         with pytest.raises(RunExists):
-            await self.log().start(run, "eve", lease=LEASE, limit=None)
+            await self.log().start(run, "eve", lease=LEASE)
+
+    async def test_one_run_of_a_thread_at_a_time(self, run: str) -> None:
+        """A thread's newest run keeps others from starting until it has ended; then another is the newest."""
+        thread, one, two = f"thread {run}", f"{run} 1", f"{run} 2"
+        log, other = self.log(), self.log()
+        _equal(await other.latest(thread), None, "latest of no run")
+        won: list[str] = []
+
+        async def start(log: RunLog, name: str) -> None:
+            try:
+                await log.start(name, "", lease=SHORT, thread=thread)
+            except RunExists:
+                return
+            won.append(name)
+
+        async with anyio.create_task_group() as group:
+            for number in range(6):
+                group.start_soon(start, self.log(), f"{one} {number}")
+        _equal(len(won), 1, "runs of the thread")
+        _equal(await other.latest(thread), won[0], "latest")
+        await _until(log, won[0], "lost")
+        with pytest.raises(RunExists):
+            await other.start(two, "", lease=LEASE, thread=thread)
+        _equal(await other.status(two), None, "status of the one that was refused")
+        await other.start(f"{two} elsewhere", "", lease=LEASE, thread=f"other {thread}")
+        await other.take_over(won[0], LOST)
+        _equal(await log.latest(thread), won[0], "latest, ended")
+        await other.start(two, "", lease=LEASE, thread=thread)
+        _equal(await log.latest(thread), two, "latest, then")
 
     async def test_items_come_back_as_they_were(self, run: str) -> None:
         """Whatever an item is, and wherever a reader begins, on the worker that writes and on another."""
         log, other = self.log(), self.log()
-        epoch = await log.start(run, "ada", lease=LEASE, limit=None)
+        epoch = await log.start(run, "ada", lease=LEASE)
         _equal(await log.append(run, epoch, 0, ITEMS[:1], None, lease=LEASE), True, "append of one")
         _equal(await log.append(run, epoch, 1, ITEMS[1:9], None, lease=LEASE), True, "append of several")
         _equal(await log.append(run, epoch, 9, ITEMS[9:], END, lease=LEASE), True, "append with the end")
@@ -129,7 +158,7 @@ class RunLogSuite:
         log = self.log()
         chance = random.Random(7)  # noqa: S311
         wanted: list[Item] = [f"{n} " for n in range(2_500)]
-        epoch = await log.start(run, "", lease=LEASE, limit=None)
+        epoch = await log.start(run, "", lease=LEASE)
 
         async def write() -> None:
             seq = 0
@@ -161,7 +190,7 @@ class RunLogSuite:
     async def test_what_is_asked_again_is_stored_once(self, run: str) -> None:
         """An append whose answer was lost may be asked again; one in the wrong place stores nothing."""
         log = self.log()
-        epoch = await log.start(run, "", lease=LEASE, limit=None)
+        epoch = await log.start(run, "", lease=LEASE)
         for _ in range(2):
             _equal(await log.append(run, epoch, 0, ["a", "b"], None, lease=LEASE), True, "append")
         for seq in (1, 3):
@@ -173,7 +202,7 @@ class RunLogSuite:
     async def test_nothing_after_the_end(self, run: str) -> None:
         """After its end nothing is added, renewed, taken over or asked of a run."""
         log = self.log()
-        epoch = await log.start(run, "", lease=SHORT, limit=None)
+        epoch = await log.start(run, "", lease=SHORT)
         await log.append(run, epoch, 0, ["a"], END, lease=SHORT)
         await anyio.sleep(2 * SHORT)
         _equal(await log.append(run, epoch, 1, ["b"], None, lease=LEASE), False, "append")
@@ -185,7 +214,7 @@ class RunLogSuite:
     async def test_the_epoch_is_the_right_to_write(self, run: str) -> None:
         """Only the winner of `start` writes, and no longer than until its lease is over and somebody takes over."""
         log, other = self.log(), self.log()
-        epoch = await log.start(run, "", lease=LEASE, limit=None)
+        epoch = await log.start(run, "", lease=LEASE)
         for wrong in (epoch + 1, 0):
             _equal(await other.append(run, wrong, 0, ["x"], None, lease=LEASE), False, "append with a wrong epoch")
             _equal(await other.renew(run, wrong, lease=LEASE), None, "renew with a wrong epoch")
@@ -203,7 +232,7 @@ class RunLogSuite:
     async def test_a_lease_that_is_late_but_was_not_taken(self, run: str) -> None:
         """Who wakes up before somebody took over goes on."""
         log = self.log()
-        epoch = await log.start(run, "", lease=SHORT, limit=None)
+        epoch = await log.start(run, "", lease=SHORT)
         await _until(log, run, "lost")
         beat = await log.renew(run, epoch, lease=LEASE)
         _equal(beat is not None, True, "renew")
@@ -213,7 +242,7 @@ class RunLogSuite:
     async def test_word_for_the_producer(self, run: str) -> None:
         """Wishes and readers are told with the renewal, whichever worker they came to."""
         log, other = self.log(), self.log()
-        epoch = await log.start(run, "", lease=LEASE, limit=None)
+        epoch = await log.start(run, "", lease=LEASE)
         await anyio.sleep(0.3)
         beat = await log.renew(run, epoch, lease=LEASE)
         _equal(beat and (beat.wish, beat.idle >= 0.29), ("", True), "nobody came")
@@ -227,7 +256,7 @@ class RunLogSuite:
     async def test_reading_waits(self, run: str) -> None:
         """A reader that has everything waits for what comes, wherever it is."""
         log = self.log()
-        epoch = await log.start(run, "", lease=LEASE, limit=None)
+        epoch = await log.start(run, "", lease=LEASE)
         _equal(await _all(log, run, 0), ([], None), "read without waiting")
         got: list[Any] = []
 
@@ -245,7 +274,7 @@ class RunLogSuite:
     async def test_a_snapshot_stands_for_what_was_trimmed(self, run: str) -> None:
         """Who lacks items that are gone gets the snapshot, and goes on behind it; who has them notices nothing."""
         log = self.log()
-        epoch = await log.start(run, "", lease=LEASE, limit=None)
+        epoch = await log.start(run, "", lease=LEASE)
         await log.append(run, epoch, 0, ["a", "b"], None, lease=LEASE)
         await log.append(run, epoch, 2, ["c", "d", "e"], None, lease=LEASE)
         await log.trim(run, epoch + 1, 3, ["not mine to say"])
@@ -273,7 +302,7 @@ class RunLogSuite:
         await self.log().start(f"{run} 5", owner, lease=LEASE, limit=2)
         with pytest.raises(TooManyRuns):
             await self.log().start(f"{run} 6", owner, lease=LEASE, limit=2)
-        await self.log().start(f"{run} 6", owner, lease=LEASE, limit=None)
+        await self.log().start(f"{run} 6", owner, lease=LEASE)
 
 
 async def _all(log: RunLog, run: str, after: int) -> tuple[list[Item], bytes | None]:
