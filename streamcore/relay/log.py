@@ -28,16 +28,16 @@ class Status:
     """The first item that is still there one by one; those before it are in the snapshot."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Found:
-    """Hold what a log has behind a number: `items`, the last of which is number `seq`.
+    """Hold what a log has behind a number: `items`, the last of which is number `seq`; whoever reads owns the list.
 
     Where items behind that number are gone, `snapshot` says what all up to `seq` were, and `items` are none.
     `end` is how the run ended, if these items are its last (`entries.decode_end`).
-    """
+    """  # not frozen: one is made for every token, and that would cost four times as much
 
     seq: int
-    items: Sequence[Item] = ()
+    items: list[Item]
     end: bytes | None = None
     snapshot: Sequence[Item] | None = None
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
 
@@ -22,7 +25,7 @@ class _Run:
     """Until when the producer has it, on the monotonic clock."""
     seen: float
     items: list[Item] = field(default_factory=list[Item])
-    dropped: int = 0
+    trimmed: int = 0
     """How many items the snapshot stands for."""
     snapshot: Sequence[Item] = ()
     end: bytes | None = None
@@ -30,16 +33,33 @@ class _Run:
     wish: Wish = ""
     readers: int = 0
     """How many wait for more."""
-    news: anyio.Event | None = None
+    waiting: list[asyncio.Future[None] | anyio.Event] = field(default_factory=list[Any])
+    dropped: bool = False
 
     @property
     def seq(self) -> int:
-        return self.dropped + len(self.items) + (self.end is not None)
+        return self.trimmed + len(self.items) + (self.end is not None)
 
     def tell(self) -> None:
-        if self.news is not None:
-            self.news.set()
-            self.news = None
+        """Wake whoever waits for more."""
+        waiting, self.waiting = self.waiting, []
+        for one in waiting:
+            if isinstance(one, anyio.Event):
+                one.set()
+            elif not one.done():
+                one.set_result(None)
+
+    async def wait(self) -> None:
+        """Return at the next `tell`."""
+        trio = sys.modules.get("trio")
+        if trio is not None and trio.lowlevel.in_trio_task():
+            event = anyio.Event()
+            self.waiting.append(event)
+            await event.wait()
+        else:  # an event on asyncio costs a token more than all the rest of the relay
+            future = asyncio.get_running_loop().create_future()
+            self.waiting.append(future)
+            await future
 
 
 class MemoryLog:
@@ -110,9 +130,9 @@ class MemoryLog:
     async def trim(self, run_id: str, epoch: int, seq: int, snapshot: Sequence[Item]) -> None:
         """Drop the items up to number `seq`."""
         run = self._runs.get(run_id)
-        if run is not None and run.epoch == epoch and seq > run.dropped:
-            del run.items[: seq - run.dropped]
-            run.dropped, run.snapshot = seq, snapshot
+        if run is not None and run.epoch == epoch and seq > run.trimmed:
+            del run.items[: seq - run.trimmed]
+            run.trimmed, run.snapshot = seq, snapshot
 
     async def wish(self, run_id: str, wish: Wish) -> None:
         """Leave word for the producer."""
@@ -127,17 +147,16 @@ class MemoryLog:
 
     async def read(self, run_id: str, after: int, seconds: float) -> Found | None:
         """Return what stands behind number `after`; waits as long as it takes, save with 0 seconds."""
-        while (run := self._find(run_id)) is not None:
-            if after < run.dropped:
-                return Found(run.dropped, snapshot=run.snapshot)
-            items = run.items[after - run.dropped :]
+        run = self._find(run_id)
+        while run is not None and not run.dropped:
+            if after < run.trimmed:
+                return Found(run.trimmed, [], snapshot=run.snapshot)
+            items = run.items[after - run.trimmed :]
             if items or run.end is not None or not seconds:
                 return Found(after + len(items), items, run.end)
-            if run.news is None:
-                run.news = anyio.Event()
             run.readers += 1
             try:
-                await run.news.wait()
+                await run.wait()
             finally:
                 run.readers -= 1
                 run.seen = time.monotonic()
@@ -157,13 +176,14 @@ class MemoryLog:
         if run is None:
             return None
         lost = run.lease < time.monotonic()
-        return Status(run.owner, "ended" if run.end else "lost" if lost else "running", run.seq, run.dropped + 1)
+        return Status(run.owner, "ended" if run.end else "lost" if lost else "running", run.seq, run.trimmed + 1)
 
     def drop(self, run_id: str, *, ended: bool = False) -> None:
         """Forget a run, or only one that has ended; who waits for more of it finds it gone."""
         run = self._runs.get(run_id)
         if run is not None and (run.end is not None or not ended):
             del self._runs[run_id]
+            run.dropped = True
             run.tell()
 
     def _forget(self, now: float) -> None:

@@ -97,8 +97,10 @@ class Producer:
         with self._reading:
             try:
                 read_on = await self._open()
+                take = self._gather if self._log.gathers else self._append
                 while (batch := await read_on()) is not None:
-                    await self._take(batch)
+                    if batch:
+                        await take(batch)
             except Exception as failure:  # it becomes the end of the run
                 error = failure
                 hidden = not isinstance(failure, StreamcoreError)
@@ -128,12 +130,8 @@ class Producer:
 
         return next_item
 
-    async def _take(self, batch: list[Item]) -> None:
-        if not batch:
-            return
-        if not self._log.gathers:
-            await self._append(batch)
-        elif self._pending:
+    async def _gather(self, batch: list[Item]) -> None:
+        if self._pending:
             self._pending += batch
             if len(self._pending) > self._settings.max_items:  # the log is slower than the vendor
                 self._taken = anyio.Event()

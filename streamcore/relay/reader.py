@@ -60,17 +60,28 @@ class Reader:
 
     async def next_batch(self) -> list[Item] | None:
         """Return all that has come, at least one item; None at the end of a run that did not fail."""
-        while not self._over:
-            if self._end is not None:
-                self._over = True
-                self._error, self.partial = decode_end(self._end)
-            elif batch := await self._next():
-                return batch
+        while not self._over and self._end is None:
+            if time.monotonic() >= self._touch_at:
+                await self._touch()
+            found = await self._log.read(self._run_id, self._read, self._every)
+            if found is None:
+                raise expired(self._run_id)
+            self._read, self._end = found.seq, found.end
+            if found.items:
+                return found.items
+            if found.snapshot is not None:
+                return [{"type": "gap", "seq": found.seq, "items": [*found.snapshot]}]
+            if found.end is None and not await self._log.take_over(self._run_id, LOST):
+                raise expired(self._run_id)
+        if self._end is not None and not self._over:
+            self._over = True
+            self._error, self.partial = decode_end(self._end)
         if self._error is not None:
             raise self._error
         return None
 
-    async def _next(self) -> list[Item]:
+    async def _touch(self) -> None:
+        """Let the producer know that somebody reads; the first time, find out whether there is something to read."""
         if not self._checked:
             status = await self._check()
             if self._read > status.seq:  # of another run, which had this name before
@@ -78,19 +89,8 @@ class Reader:
             self._checked = True
             if status.state == "ended":
                 self._read = min(self._read, status.seq - 1)  # a log tells the end behind the last item
-        now = time.monotonic()
-        if now >= self._touch_at:
-            self._touch_at = now + self._every
-            await self._log.touch(self._run_id)
-        found = await self._log.read(self._run_id, self._read, self._every)
-        if found is None:
-            raise expired(self._run_id)
-        self._read, self._end = found.seq, found.end
-        if found.snapshot is not None:
-            return [{"type": "gap", "seq": found.seq, "items": [*found.snapshot]}]
-        if not found.items and found.end is None and not await self._log.take_over(self._run_id, LOST):
-            raise expired(self._run_id)
-        return [*found.items]
+        self._touch_at = time.monotonic() + self._every
+        await self._log.touch(self._run_id)
 
     async def aclose(self) -> None:
         """Read no more. The run goes on; nothing is open that would have to be closed."""

@@ -310,7 +310,7 @@ class RedisLog:
     async def _snapshot(self, run_id: str) -> Found | None:
         read = await self._reads()
         cut, snapshot = await read("HMGET", self._key("run", run_id), "cut", "snapshot")
-        return None if snapshot is None else Found(int(cut), snapshot=decode_items(snapshot))
+        return None if snapshot is None else Found(int(cut), [], snapshot=decode_items(snapshot))
 
     async def take_over(self, run_id: str, end: bytes) -> bool:
         """End the run for a producer whose lease is over."""

@@ -281,7 +281,7 @@ class RunLogSuite:
         await log.trim(run, epoch, 3, ["abc"])
         await log.append(run, epoch, 5, ["f"], END, lease=LEASE)
         for after in range(2):  # what was appended together may go together
-            _equal(await self.log().read(run, after, 1), Found(3, snapshot=["abc"]), f"read after {after}")
+            _equal(await self.log().read(run, after, 1), Found(3, [], snapshot=["abc"]), f"read after {after}")
         for reader in (log, self.log()):
             for after in range(3, 7):
                 _equal(await _all(reader, run, after), (["d", "e", "f"][after - 3 :], END), f"read after {after}")
