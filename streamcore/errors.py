@@ -207,7 +207,7 @@ class RunNotFound(RelayError):  # noqa: N818
 
 
 class RunExpired(RunNotFound):
-    """The run was there, since its reader has read of it, and its log is gone: too old, or the store came back empty."""
+    """The run was there, since its reader has some of it, and is gone: too old, or the store came back empty."""
 
 
 class RunExists(RelayError):  # noqa: N818

@@ -21,6 +21,7 @@ LAYERS = [
     {"closing"},
     {"transport"},
     {"clients"},
+    {"redisdb"},
     {"provider"},
     {"pipeline"},
     {"stream"},

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any, cast
 
@@ -52,41 +53,32 @@ def _unpacked(stored: Any) -> Item:
     return cast("Item", stored["token"] if "token" in stored else stored["event"])
 
 
-def compacted(items: Sequence[Item]) -> list[Item]:
+def compacted(items: Iterable[Item]) -> list[Item]:
     """Return items that say the same as these, with neighbouring pieces of one text put together."""
     found: list[Item] = []
-    parts: list[str] = []
-    last: Item | None = None
-    for item in items:
-        same = last is not None and _text_of(item) is not None and _with_text(item, "") == _with_text(last, "")
-        if not same:
-            _close(found, last, parts)
-            last, parts = item, []
-        parts.append(_text_of(item) or "")
-    _close(found, last, parts)
+    for key, pieces in itertools.groupby(items, _text_key):
+        first, *rest = pieces
+        if key is None or not rest:
+            found += [first, *rest]
+        elif isinstance(first, str):
+            found.append("".join([first, *cast("list[str]", rest)]))
+        elif isinstance(first, Chunk):
+            text = "".join([first.text, *[chunk.text for chunk in cast("list[Chunk]", rest)]])
+            found.append(content(first.kind, text, first.index, first.choice))
+        else:
+            texts = [event["content"] for event in cast("list[Mapping[str, Any]]", rest)]
+            found.append({**first, "content": "".join([first["content"], *texts])})
     return found
 
 
-def _close(found: list[Item], last: Item | None, parts: list[str]) -> None:
-    if last is not None:
-        found.append(_with_text(last, "".join(parts)) if len(parts) > 1 else last)
-
-
-def _text_of(item: Item) -> str | None:
-    """Return the text of an item that is a piece of one; what carries more than a text stays by itself."""
+def _text_key(item: Item) -> tuple[object, ...] | None:
+    """Return what neighbouring pieces of one text have in common; None for what carries more than a text."""
     if isinstance(item, str):
-        return item
+        return ()
     if isinstance(item, Chunk):
-        return item.text if item.kind in _MERGED and item.opaque is None and item.raw is None else None
-    return item["content"] if item["type"] == "token" and "metadata" not in item else None
-
-
-def _with_text(item: Item, text: str) -> Item:
-    if isinstance(item, str):
-        return text
-    if isinstance(item, Chunk):
-        return content(item.kind, text, item.index, item.choice) if _text_of(item) is not None else item
-    return {**item, "content": text} if _text_of(item) is not None else item
+        alone = item.kind not in _MERGED or item.opaque is not None or item.raw is not None
+        return None if alone else (item.kind, item.index, item.choice)
+    return (item["node"],) if item["type"] == "token" and "metadata" not in item else None
 
 
 def encode_end(error: Exception | None, partial: Completion | None) -> bytes:
@@ -114,10 +106,11 @@ def _error(error: BaseException | None) -> dict[str, Any] | None:
 def _raised(stored: Mapping[str, Any] | None) -> Exception | None:
     if stored is None:
         return None
-    kind = getattr(errors, stored["type"], None)
-    if not (isinstance(kind, type) and issubclass(kind, StreamcoreError)):
-        kind = type(stored["type"], (Exception,), {})  # what is sent to a browser names the class, and no more
-    error = kind.__new__(kind, stored["message"])
+    known: Any = getattr(errors, stored["type"], None)
+    if not (isinstance(known, type) and issubclass(known, StreamcoreError)):
+        known = type(stored["type"], (Exception,), {})  # what is sent to a browser names the class, and no more
+    kind = cast("type[Exception]", known)
+    error = kind.__new__(kind, stored["message"])  # not called: each class takes something else
     error.args = (stored["message"],)
     facts = dict(stored["facts"])
     if "partial" in facts:

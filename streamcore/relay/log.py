@@ -28,16 +28,16 @@ class Status:
     """The first item that is still there one by one; those before it are in the snapshot."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Found:
-    """Hold what a log has behind a number: `items`, the last of which is number `seq`.
+    """Hold what a log has behind a number: `items`, the last of which is number `seq`; whoever reads owns the list.
 
     Where items behind that number are gone, `snapshot` says what all up to `seq` were, and `items` are none.
     `end` is how the run ended, if these items are its last (`entries.decode_end`).
-    """
+    """  # not frozen: one is made for every token, and that would cost four times as much
 
     seq: int
-    items: Sequence[Item] = ()
+    items: list[Item]
     end: bytes | None = None
     snapshot: Sequence[Item] | None = None
 
@@ -60,14 +60,20 @@ class RunLog(Protocol):
     gathers: bool
     """True if an append takes its time, so that what comes meanwhile is better kept for one append more."""
 
-    async def start(self, run_id: str, owner: str, *, thread: str | None, lease: float, limit: int | None) -> int:
-        """Open a run and return its epoch; the lease, in seconds, begins. It becomes the newest run of the thread.
+    async def start(
+        self, run_id: str, owner: str, *, lease: float, limit: int | None = None, thread: str | None = None
+    ) -> int:
+        """Open a run and return its epoch; the lease, in seconds, begins. It becomes the newest run of its thread.
 
         Raises:
-            RunExists: there is a run of that name, whoever's; also one that has ended. Or the thread's newest run is
-                going on.
+            RunExists: there is a run of that name, whoever's, ended or not; or the newest run of the thread has not
+                ended, be it lost or not.
             TooManyRuns: `limit` runs of this owner are going on.
         """
+        ...
+
+    async def latest(self, thread: str) -> str | None:
+        """Return the name of the thread's newest run, None if there is none or it has expired."""
         ...
 
     async def append(
@@ -98,9 +104,10 @@ class RunLog(Protocol):
         ...
 
     async def read(self, run_id: str, after: int, seconds: float) -> Found | None:
-        """Return what stands behind number `after`, waiting up to about `seconds` for it; None if there is no run.
+        """Return what stands behind number `after`, waiting up to about `seconds` for it; 0 is not at all.
 
-        After that time nothing may have come. A log whose producers cannot vanish may wait longer.
+        Behind the last item of a run that has ended stands its end. None if the run is gone; a log may also just find
+        nothing then, since `take_over` tells. A log whose producers cannot vanish may wait longer.
         """
         ...
 
@@ -109,10 +116,6 @@ class RunLog(Protocol):
 
         Nothing happens to a run whose lease holds, or which has ended.
         """
-        ...
-
-    async def latest(self, thread: str) -> str | None:
-        """Return the newest run of a thread; None if there is none."""
         ...
 
     async def status(self, run_id: str) -> Status | None:

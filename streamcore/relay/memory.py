@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import secrets
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
 
@@ -21,7 +25,7 @@ class _Run:
     """Until when the producer has it, on the monotonic clock."""
     seen: float
     items: list[Item] = field(default_factory=list[Item])
-    dropped: int = 0
+    trimmed: int = 0
     """How many items the snapshot stands for."""
     snapshot: Sequence[Item] = ()
     end: bytes | None = None
@@ -29,16 +33,33 @@ class _Run:
     wish: Wish = ""
     readers: int = 0
     """How many wait for more."""
-    news: anyio.Event | None = None
+    waiting: list[asyncio.Future[None] | anyio.Event] = field(default_factory=list[Any])
+    dropped: bool = False
 
     @property
     def seq(self) -> int:
-        return self.dropped + len(self.items) + (self.end is not None)
+        return self.trimmed + len(self.items) + (self.end is not None)
 
     def tell(self) -> None:
-        if self.news is not None:
-            self.news.set()
-            self.news = None
+        """Wake whoever waits for more."""
+        waiting, self.waiting = self.waiting, []
+        for one in waiting:
+            if isinstance(one, anyio.Event):
+                one.set()
+            elif not one.done():
+                one.set_result(None)
+
+    async def wait(self) -> None:
+        """Return at the next `tell`."""
+        trio = sys.modules.get("trio")
+        if trio is not None and trio.lowlevel.in_trio_task():
+            event = anyio.Event()
+            self.waiting.append(event)
+            await event.wait()
+        else:  # an event on asyncio costs a token more than all the rest of the relay
+            future = asyncio.get_running_loop().create_future()
+            self.waiting.append(future)
+            await future
 
 
 class MemoryLog:
@@ -49,26 +70,33 @@ class MemoryLog:
     def __init__(self, *, keep: float = 3600.0) -> None:
         self._keep = keep
         self._runs: dict[str, _Run] = {}
-        self._epoch = 0
         self._threads: dict[str, str] = {}
+        self._forget_at = 0.0
 
-    async def start(self, run_id: str, owner: str, *, thread: str | None, lease: float, limit: int | None) -> int:
+    async def start(
+        self, run_id: str, owner: str, *, lease: float, limit: int | None = None, thread: str | None = None
+    ) -> int:
         """Open a run and return its epoch."""
         now = time.monotonic()
-        for name in [name for name, run in self._runs.items() if self._is_over(run, now)]:
-            del self._runs[name]
-        if run_id in self._runs:
+        self._forget(now)
+        if self._find(run_id) is not None:
             raise exists(run_id)
-        newest = self._runs.get(self._threads.get(thread, "")) if thread is not None else None
-        if newest is not None and newest.end is None and newest.lease > now:
-            raise RunExists("is being answered")
-        if limit is not None and sum(run.owner == owner and run.end is None for run in self._runs.values()) >= limit:
+        if thread is not None:
+            newest = self._runs.get(self._threads.get(thread, ""))
+            if newest is not None and newest.end is None:
+                raise busy(thread)
+        if limit is not None and self._going_on(owner, now) >= limit:
             raise too_many(limit)
-        self._epoch += 1
-        self._runs[run_id] = _Run(owner, self._epoch, now + lease, now)
+        epoch = secrets.randbits(53)  # of no other run of this name, whichever worker had it before
+        self._runs[run_id] = _Run(owner, epoch, now + lease, now)
         if thread is not None:
             self._threads[thread] = run_id
-        return self._epoch
+        return epoch
+
+    async def latest(self, thread: str) -> str | None:
+        """Return the name of the thread's newest run."""
+        newest = self._threads.get(thread, "")
+        return None if self._find(newest) is None else newest
 
     async def append(
         self, run_id: str, epoch: int, seq: int, items: Sequence[Item], end: bytes | None, *, lease: float
@@ -77,14 +105,18 @@ class MemoryLog:
         run = self._runs.get(run_id)
         if run is None or run.epoch != epoch:
             return False
-        if run.end is None and run.seq == seq:
+        if run.end is not None:
+            return end is not None and run.seq == seq + len(items) + 1
+        if run.seq == seq:
             run.items += items
-            run.lease = time.monotonic() + lease
-            if end is not None:
-                self._end(run, end)
-            else:
-                run.tell()
-        return run.seq == seq + len(items) + (end is not None)
+        elif run.seq != seq + len(items):
+            return False
+        run.lease = time.monotonic() + lease
+        if end is not None:
+            self._end(run, end)
+        else:
+            run.tell()
+        return True
 
     async def renew(self, run_id: str, epoch: int, *, lease: float) -> Beat | None:
         """Renew the lease."""
@@ -98,9 +130,9 @@ class MemoryLog:
     async def trim(self, run_id: str, epoch: int, seq: int, snapshot: Sequence[Item]) -> None:
         """Drop the items up to number `seq`."""
         run = self._runs.get(run_id)
-        if run is not None and run.epoch == epoch and seq > run.dropped:
-            del run.items[: seq - run.dropped]
-            run.dropped, run.snapshot = seq, snapshot
+        if run is not None and run.epoch == epoch and seq > run.trimmed:
+            del run.items[: seq - run.trimmed]
+            run.trimmed, run.snapshot = seq, snapshot
 
     async def wish(self, run_id: str, wish: Wish) -> None:
         """Leave word for the producer."""
@@ -115,17 +147,16 @@ class MemoryLog:
 
     async def read(self, run_id: str, after: int, seconds: float) -> Found | None:
         """Return what stands behind number `after`; waits as long as it takes, save with 0 seconds."""
-        while (run := self._find(run_id)) is not None:
-            if after < run.dropped:
-                return Found(run.dropped, snapshot=run.snapshot)
-            items = run.items[after - run.dropped :]
+        run = self._find(run_id)
+        while run is not None and not run.dropped:
+            if after < run.trimmed:
+                return Found(run.trimmed, [], snapshot=run.snapshot)
+            items = run.items[after - run.trimmed :]
             if items or run.end is not None or not seconds:
                 return Found(after + len(items), items, run.end)
-            if run.news is None:
-                run.news = anyio.Event()
             run.readers += 1
             try:
-                await run.news.wait()
+                await run.wait()
             finally:
                 run.readers -= 1
                 run.seen = time.monotonic()
@@ -135,14 +166,9 @@ class MemoryLog:
         """End the run for a producer whose lease is over."""
         run = self._find(run_id)
         if run is not None and run.end is None and run.lease < time.monotonic():
-            self._epoch += 1
-            run.epoch = self._epoch
+            run.epoch = 0
             self._end(run, end)
         return run is not None
-
-    async def latest(self, thread: str) -> str | None:
-        """Return the newest run of a thread."""
-        return self._threads.get(thread)
 
     async def status(self, run_id: str) -> Status | None:
         """Tell where the run stands."""
@@ -150,11 +176,30 @@ class MemoryLog:
         if run is None:
             return None
         lost = run.lease < time.monotonic()
-        return Status(run.owner, "ended" if run.end else "lost" if lost else "running", run.seq, run.dropped + 1)
+        return Status(run.owner, "ended" if run.end else "lost" if lost else "running", run.seq, run.trimmed + 1)
+
+    def drop(self, run_id: str, *, ended: bool = False) -> None:
+        """Forget a run, or only one that has ended; who waits for more of it finds it gone."""
+        run = self._runs.get(run_id)
+        if run is not None and (run.end is not None or not ended):
+            del self._runs[run_id]
+            run.dropped = True
+            run.tell()
+
+    def _forget(self, now: float) -> None:
+        """Drop what has expired, looking at it all once in a while."""
+        if now < self._forget_at:
+            return
+        self._forget_at = now + min(self._keep, 10.0)
+        self._runs = {name: run for name, run in self._runs.items() if not self._is_over(run, now)}
+        self._threads = {thread: newest for thread, newest in self._threads.items() if newest in self._runs}
 
     def _find(self, run_id: str) -> _Run | None:
         run = self._runs.get(run_id)
         return None if run is None or self._is_over(run, time.monotonic()) else run
+
+    def _going_on(self, owner: str, now: float) -> int:
+        return sum(run.owner == owner and run.end is None and run.lease >= now for run in self._runs.values())
 
     def _is_over(self, run: _Run, now: float) -> bool:
         return run.end is not None and run.ended + self._keep < now
@@ -167,6 +212,11 @@ class MemoryLog:
 def exists(run_id: str) -> RunExists:
     """Return the error for a name that is taken."""
     return RunExists(f"run {run_id!r} has been started already; read it, or start another one under another name")
+
+
+def busy(thread: str) -> RunExists:
+    """Return the error for a thread whose newest run goes on."""
+    return RunExists(f"{thread!r} is being answered; read that run or stop it, or wait for its end")
 
 
 def too_many(limit: int) -> TooManyRuns:

@@ -6,8 +6,9 @@ import inspect
 import logging
 import time
 from collections.abc import AsyncIterable, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import anyio
 from anyio.abc import TaskGroup
@@ -23,7 +24,7 @@ log = logging.getLogger("streamcore")
 
 
 class Batches(Protocol):
-    """A source that gives what has come, None at its end; as a `Stream` does."""
+    """A source that gives all that has come, None at its end; as a `Stream` does."""
 
     async def next_batch(self) -> list[Item] | None: ...
     async def aclose(self) -> None: ...
@@ -31,6 +32,8 @@ class Batches(Protocol):
 
 Source = Batches | AsyncIterable[Item] | Callable[[], AsyncIterable[Item] | Awaitable[AsyncIterable[Item]]]
 """What a run is made of: a stream of chunks, tokens or graph events, or a function that opens one."""
+
+GONE = "another worker has ended it, or its log is gone"
 
 STOP_SECONDS = 5.0
 """How long a source that was asked to stop may go on before it is cut."""
@@ -47,7 +50,12 @@ class Settings:
     @property
     def beat(self) -> float:
         """How often a producer renews its lease and looks for word."""
-        return min(0.5, self.lease / 4, self.grace / 4)
+        return min(0.5, self.lease / 5, self.grace / 5)
+
+    @property
+    def held(self) -> float:
+        """How long the lease of the log is: over soon enough that readers know of it within `lease`."""
+        return self.lease * 0.6
 
 
 class Producer:
@@ -59,11 +67,14 @@ class Producer:
         self._epoch = epoch
         self._opens = source
         self._source: Any = None
+        self._items: Any = None
         self._settings = settings
         self._seq = 0
         self._kept = 0  # items that are in the log one by one
         self._pending: list[Item] = []
-        self._news = anyio.Event()
+        self._news = anyio.Event()  # something is pending
+        self._taken = anyio.Event()  # nothing is
+        self._renewed = time.monotonic()
         self._reading = anyio.CancelScope()
         self._wished: Wish = ""
         self._fenced = False
@@ -93,8 +104,10 @@ class Producer:
         with self._reading:
             try:
                 read_on = await self._open()
+                take = self._gather if self._log.gathers else self._append
                 while (batch := await read_on()) is not None:
-                    await self._take(batch)
+                    if batch:
+                        await take(batch)
             except Exception as failure:  # it becomes the end of the run
                 error = failure
                 hidden = not isinstance(failure, StreamcoreError)
@@ -115,7 +128,7 @@ class Producer:
         next_batch: Callable[[], Awaitable[list[Item] | None]] | None = getattr(source, "next_batch", None)
         if next_batch is not None:
             return next_batch
-        items = self._source = aiter(source)
+        items = self._items = aiter(cast("AsyncIterable[Item]", source))
 
         async def next_item() -> list[Item] | None:
             try:
@@ -125,18 +138,14 @@ class Producer:
 
         return next_item
 
-    async def _take(self, batch: list[Item]) -> None:
-        if not batch:
-            return
-        if not self._log.gathers:
-            await self._append(batch)
-        elif self._pending:
+    async def _gather(self, batch: list[Item]) -> None:
+        if self._pending:
             self._pending += batch
             if len(self._pending) > self._settings.max_items:  # the log is slower than the vendor
-                while self._pending:
-                    await anyio.sleep(0.01)
+                self._taken = anyio.Event()
+                await self._taken.wait()
         else:
-            self._pending = batch
+            self._pending = [*batch]
             self._news.set()
 
     async def _write_on(self) -> None:
@@ -145,36 +154,44 @@ class Producer:
             await self._news.wait()
             self._news = anyio.Event()
             batch, self._pending = self._pending, []
+            self._taken.set()
             if batch:
                 with anyio.CancelScope(shield=True):  # or nobody would know whether it is written
                     await self._append(batch)
 
     async def _append(self, items: list[Item], end: bytes | None = None) -> None:
-        try:
-            lease = self._settings.lease
-            done = await self._log.append(self._run_id, self._epoch, self._seq, items, end, lease=lease)
+        lease = self._settings.held
+        while not self._fenced:
+            try:
+                done = await self._log.append(self._run_id, self._epoch, self._seq, items, end, lease=lease)
+            except RelayError as error:  # it may be asked again, as long as nobody else may have the run
+                if time.monotonic() - self._renewed > lease:
+                    self._lose(str(error))
+                await anyio.sleep(self._settings.beat)
+                continue
+            if not done:
+                self._lose(GONE)
+            self._renewed = time.monotonic()
             self._seq += len(items)
             self._kept += len(items)
-            if not done:
-                self._lose("another worker has ended it, or its log is gone")
-            elif self._kept >= self._settings.max_items and end is None:
+            if self._kept >= self._settings.max_items and end is None:
                 await self._trim()
-        except RelayError as error:
-            self._lose(str(error))
+            return
 
     async def _trim(self) -> None:
-        """Put the older half of the items together to a snapshot."""
+        """Put the older half of the items together to a snapshot; if that fails, later."""
         keep = self._settings.max_items // 2
+        self._kept = keep
         items: list[Item] = []
         after = 0
-        while after < self._seq:
-            found = await self._log.read(self._run_id, after, 0)
-            if found is None:
-                return
-            items += found.snapshot or found.items
-            after = found.seq
-        await self._log.trim(self._run_id, self._epoch, self._seq - keep, compacted(items[: len(items) - keep]))
-        self._kept = keep
+        with suppress(RelayError):
+            while after < self._seq:
+                found = await self._log.read(self._run_id, after, 0)
+                if found is None:
+                    return
+                items += found.items if found.snapshot is None else found.snapshot
+                after = found.seq
+            await self._log.trim(self._run_id, self._epoch, self._seq - keep, compacted(items[: len(items) - keep]))
 
     def _lose(self, why: str) -> None:
         """Give the run up: what is not written is seen by nobody, and not worth paying for."""
@@ -186,18 +203,17 @@ class Producer:
     async def _watch(self, group: TaskGroup) -> None:
         """Renew the lease, and look whether anybody reads, or wants an end."""
         settings = self._settings
-        renewed = time.monotonic()
         while True:
             await anyio.sleep(settings.beat)
             try:
-                beat = await self._log.renew(self._run_id, self._epoch, lease=settings.lease)
+                beat = await self._log.renew(self._run_id, self._epoch, lease=settings.held)
             except RelayError as error:
-                if time.monotonic() - renewed > settings.lease:
+                if time.monotonic() - self._renewed > settings.held:
                     self._lose(str(error))
                 continue
-            renewed = time.monotonic()
+            self._renewed = time.monotonic()
             if beat is None:
-                self._lose("another worker has ended it, or its log is gone")
+                self._lose(GONE)
             elif beat.wish:
                 group.start_soon(self.end, beat.wish)  # it may take longer than the lease
             elif beat.idle > settings.grace:
@@ -226,8 +242,10 @@ class Producer:
             self._reading.cancel()
 
     async def _close(self) -> None:
-        close = getattr(self._source, "aclose", None)
-        if close is not None:
+        for opened in (self._items, self._source):
+            close = getattr(opened, "aclose", None)
+            if close is None:
+                continue
             with anyio.move_on_after(CLOSE_SECONDS):
                 try:
                     await close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Self
+from typing import Self
 
 from streamcore.completion import Completion
 from streamcore.errors import RunExpired, StreamInterrupted
@@ -24,13 +24,19 @@ class Reader:
     """
 
     def __init__(
-        self, log: RunLog, run_id: str, after: int | None, check: Callable[[], Awaitable[Status]], every: float
+        self,
+        log: RunLog,
+        run_id: str,
+        after: int | None,
+        check: Callable[[], Awaitable[Status]],
+        every: float,
+        elsewhere: Callable[[], bool],
     ) -> None:
         self._log = log
         self._run_id = run_id
-        self._returns = after is not None
         self._check = check
         self._every = every
+        self._elsewhere = elsewhere
         self._checked = False
         self._touch_at = 0.0
         self._pending: list[Item] = []  # of the last batch, the next one last
@@ -45,6 +51,11 @@ class Reader:
     def seq(self) -> int:
         """The number of the item that was returned last; whoever comes back gives it as `after`."""
         return self._read - len(self._pending)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the run goes on if this worker is stopped: another worker produces it."""
+        return self._elsewhere()
 
     def __aiter__(self) -> Self:
         return self
@@ -62,36 +73,36 @@ class Reader:
     async def next_batch(self) -> list[Item] | None:
         """Return all that has come, at least one item; None at the end of a run that did not fail."""
         while not self._over and self._end is None:
-            batch = await self._next()
-            if batch:
-                return batch
-        if not self._over:
+            if time.monotonic() >= self._touch_at:
+                await self._touch()
+            found = await self._log.read(self._run_id, self._read, self._every)
+            if found is None:
+                raise expired(self._run_id)
+            self._read, self._end = found.seq, found.end
+            if found.items:
+                return found.items
+            if found.snapshot is not None:
+                return [{"type": "gap", "seq": found.seq, "items": [*found.snapshot]}]
+            if found.end is None and not await self._log.take_over(self._run_id, LOST):
+                raise expired(self._run_id)
+        if self._end is not None and not self._over:
             self._over = True
-            assert self._end is not None
             self._error, self.partial = decode_end(self._end)
         if self._error is not None:
             raise self._error
         return None
 
-    async def _next(self) -> list[Item]:
+    async def _touch(self) -> None:
+        """Let the producer know that somebody reads; the first time, find out whether there is something to read."""
         if not self._checked:
             status = await self._check()
             if self._read > status.seq:  # of another run, which had this name before
                 raise expired(self._run_id)
-            self._returns = self._checked = True
-        now = time.monotonic()
-        if now >= self._touch_at:
-            self._touch_at = now + self._every
-            await self._log.touch(self._run_id)
-        found = await self._log.read(self._run_id, self._read, self._every)
-        if found is None:
-            raise expired(self._run_id)
-        self._read, self._end = found.seq, found.end
-        if found.snapshot is not None:
-            return [{"type": "gap", "items": [*found.snapshot]}]
-        if not found.items and found.end is None and not await self._log.take_over(self._run_id, LOST):
-            raise expired(self._run_id)
-        return [*found.items]
+            self._checked = True
+            if status.state == "ended":
+                self._read = min(self._read, status.seq - 1)  # a log tells the end behind the last item
+        self._touch_at = time.monotonic() + self._every
+        await self._log.touch(self._run_id)
 
     async def aclose(self) -> None:
         """Read no more. The run goes on; nothing is open that would have to be closed."""
@@ -104,8 +115,3 @@ class Reader:
 def expired(run_id: str) -> RunExpired:
     """Return the error for a run that was there."""
     return RunExpired(f"run {run_id!r} can no longer be read: it is too old, or its store came back empty; ask again")
-
-
-def is_gap(item: Any) -> bool:
-    """Return whether an item is no piece of the run, but stands for all of it up to its number."""
-    return isinstance(item, dict) and item.get("type") == "gap"  # pyright: ignore[reportUnknownMemberType]

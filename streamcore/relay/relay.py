@@ -15,7 +15,7 @@ from streamcore.errors import ConfigError, RunNotFound, TooManyRuns
 from streamcore.relay.log import RunLog, Status, Wish
 from streamcore.relay.memory import MemoryLog
 from streamcore.relay.producer import STOP_SECONDS, Producer, Settings, Source
-from streamcore.relay.reader import Reader, expired
+from streamcore.relay.reader import LOST, Reader, expired
 
 log = logging.getLogger("streamcore")
 
@@ -37,7 +37,7 @@ class Relay:
     Args:
         log: where runs are kept; None: in the memory of this process (see `open_log`).
         grace: seconds without a reader after which a run is cancelled; also if none ever came.
-        lease: seconds for which a producer that says nothing counts as alive; then the next reader ends its run.
+        lease: seconds after which the readers of a worker that has vanished are told.
         max_runs: how many runs this worker produces at the same time.
         max_per_owner: how many runs of one owner may go on at the same time, on all workers; None: any number.
         max_items: how many items of a run are kept one by one; when there are more, the older half becomes a snapshot.
@@ -73,9 +73,9 @@ class Relay:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         group, self._group = self._group, None
-        assert group is not None
-        group.cancel_scope.cancel()
-        await group.__aexit__(kind, error, traceback)
+        if group is not None:
+            group.cancel_scope.cancel()
+            await group.__aexit__(kind, error, traceback)
 
     @property
     def running(self) -> int:
@@ -91,9 +91,11 @@ class Relay:
                 (plain or async) that returns one. If it has a `stop`, that is how it is stopped; if it has `partial`,
                 a `Completion`, the run's readers get that at its end.
             owner: whose run it is.
+            thread: a conversation, of which one run at most goes on at a time, on all workers; see `latest`.
 
         Raises:
-            RunExists: there is a run of that name, going on or ended; the source was not touched.
+            RunExists: there is a run of that name, going on or ended, or the thread's newest run goes on; the source
+                was not touched.
             TooManyRuns: `max_runs` or `max_per_owner` are going on; the source was not touched.
             RelayError: the log cannot be reached.
             ConfigError: the relay is not open.
@@ -102,8 +104,11 @@ class Relay:
             raise ConfigError("a relay runs inside `async with Relay(...)`; open it in the service's lifespan")
         if len(self._producers) >= self.max_runs:
             raise TooManyRuns(f"{self.max_runs} answers are on their way, and that is as many as may be; wait")
+        newest = None if thread is None else await self._log.latest(thread)
+        if newest is not None:
+            await self._log.take_over(newest, LOST)  # if it is lost it must not wake up beside this one
         epoch = await self._log.start(
-            run_id, owner, thread=thread, lease=self._settings.lease, limit=self._max_per_owner
+            run_id, owner, lease=self._settings.held, limit=self._max_per_owner, thread=thread
         )
         producer = self._producers[run_id] = Producer(self._log, run_id, epoch, source, self._settings)
         await self._group.start(self._produce, run_id, producer)  # a task that has not begun could not write an end
@@ -121,8 +126,8 @@ class Relay:
         """Return a reader of what stands behind item number `after`, and of all that comes, to the run's end.
 
         Nothing happens before its first iteration. It yields the items as they were; where they are no longer there
-        one by one, first `{"type": "gap", "items": [...]}`, whose items say the same as all up to `seq`. Then it ends,
-        or raises the error that the run ended in.
+        one by one, first `{"type": "gap", "seq": ..., "items": [...]}`, whose items say the same as all up to number
+        `seq`. Then it ends, or raises the error that the run ended in.
 
         Args:
             run_id: the run's name.
@@ -141,13 +146,16 @@ class Relay:
                 raise _unknown(run_id) if after is None else expired(run_id)
             return status
 
-        every = min(self._settings.grace / 4, self._settings.lease / 4, 1.0)
-        return Reader(self._log, run_id, after, check, every)
+        return Reader(self._log, run_id, after, check, self._settings.beat, lambda: run_id not in self._producers)
 
     async def latest(self, thread: str, *, who: str = "") -> str | None:
-        """Return the newest run of a thread."""
-        run_id = await self._log.latest(thread)
-        return run_id if run_id is not None and await self._find(run_id, who) is not None else None
+        """Return the name of a thread's newest run; None if there is none, it has expired, or is somebody else's.
+
+        Raises:
+            RelayError: the log cannot be reached.
+        """
+        newest = await self._log.latest(thread)
+        return None if newest is None or await self._find(newest, who) is None else newest
 
     async def status(self, run_id: str, *, who: str = "") -> Status:
         """Tell where a run stands.

@@ -83,6 +83,8 @@ class Events:
                     data = self.encoder.feed(batch)
         except Exception as error:  # the outermost edge: logged, and told to the client
             self._over = True
+            if self._stopping and getattr(self._source, "resumable", False):
+                raise StopAsyncIteration from None  # no end: the client comes back, to another worker
             hidden = public_message(error) == HIDDEN
             log.warning("a stream to a browser ended in %s", type(error).__name__, exc_info=error if hidden else None)
             self.failed_first = None if self._sent else error

@@ -1,0 +1,367 @@
+"""Keep runs in Redis Streams, plain and without modules, so that any worker on any machine can read and end them.
+
+A run is a hash (`<prefix>run:<id>`: epoch, lease, owner, last number, end) and a stream (`<prefix>items:<id>`), one
+entry for each append, with the number of its last item as id. `<prefix>owner:<owner>` are the runs of an owner that go
+on, and `<prefix>thread:<thread>` is the name of a thread's newest run. Whatever changes them is one script, timed by
+Redis' own clock, so that workers' clocks and pauses do not matter. What is asked while a round trip is under way goes
+together as the next one. What this worker produces its own readers get from its memory, once Redis has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+
+from streamcore.clients import shared_client
+from streamcore.errors import RelayError
+from streamcore.redisdb import FAILURES, RedisPlace
+from streamcore.relay.entries import decode_items, encode_items
+from streamcore.relay.log import Beat, Found, Status, Wish
+from streamcore.relay.memory import MemoryLog, busy, exists, too_many
+from streamcore.sse import Item
+
+DEFAULT_PREFIX = "streamcore:relay:"
+CONNECTIONS = 5000
+"""How many readers of other workers' runs a worker may have: each waits on a connection of its own."""
+NEAR = 1000
+"""How many items of a run its own worker keeps in memory, at least, for readers that are up to date."""
+
+_SCRIPT = """
+local run, items, op, epoch = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local f = redis.call('HMGET', run, 'epoch', 'seq', 'lease', 'end', 'owned', 'thread')
+local seq, lease, ended = tonumber(f[2]), tonumber(f[3]), f[4]
+
+local function finish(data, keep)
+  seq = seq + 1
+  redis.call('XADD', items, '0-' .. seq, 'e', '')
+  redis.call('HSET', run, 'end', data, 'seq', seq)
+  redis.call('ZREM', f[5], run)
+  redis.call('PEXPIRE', run, keep)
+  redis.call('PEXPIRE', items, keep)
+  if f[6] then redis.call('PEXPIRE', f[6], keep) end
+end
+
+if op == 'start' then
+  local owned, owner, span, keep, limit = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+  local thread, id, runs = ARGV[8], ARGV[9], ARGV[10]
+  if f[1] then return f[1] == epoch and 'ok' or 'exists' end
+  local newest = thread ~= '' and redis.call('GET', thread)
+  if newest then
+    local n = redis.call('HMGET', runs .. newest, 'epoch', 'end')
+    if n[1] and not n[2] then return 'busy' end
+  end
+  redis.call('ZREMRANGEBYSCORE', owned, '-inf', now)
+  if limit ~= '' and redis.call('ZCARD', owned) >= tonumber(limit) then return 'many' end
+  redis.call('DEL', items)
+  redis.call('HSET', run, 'epoch', epoch, 'seq', 0, 'lease', now + span, 'owned', owned, 'owner', owner,
+    'seen', now, 'cut', 0, 'wish', '')
+  redis.call('PEXPIRE', run, keep + span)
+  redis.call('ZADD', owned, now + span, run)
+  redis.call('PEXPIRE', owned, keep + span)
+  if thread ~= '' then
+    redis.call('HSET', run, 'thread', thread)
+    redis.call('SET', thread, id, 'PX', keep + span)
+  end
+  return 'ok'
+end
+if not f[1] then return 'gone' end
+if op == 'status' then
+  local s = redis.call('HMGET', run, 'owner', 'cut')
+  return {s[1], ended and 'ended' or lease < now and 'lost' or 'running', seq, tonumber(s[2])}
+elseif op == 'wish' or op == 'touch' then
+  if not ended then redis.call('HSET', run, op == 'wish' and 'wish' or 'seen', op == 'wish' and ARGV[2] or now) end
+  return 'ok'
+elseif op == 'take' then
+  if not ended and lease < now then
+    redis.call('HSET', run, 'epoch', '')
+    finish(ARGV[3], ARGV[4])
+  end
+  return 'ok'
+end
+if f[1] ~= epoch then return 'gone' end
+if op == 'append' then
+  local before, count, data, last, span, keep = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+  if ended then return (last ~= '' and seq == before + count + 1) and 'ok' or 'gone' end
+  if seq == before and count > 0 then
+    seq = before + count
+    redis.call('XADD', items, '0-' .. seq, 'i', data)
+    if before == 0 then redis.call('PEXPIRE', items, keep + span) end
+  elseif seq ~= before + count then
+    return 'gone'
+  end
+  redis.call('HSET', run, 'seq', seq, 'lease', now + span)
+  if last ~= '' then finish(last, keep) end
+  return 'ok'
+end
+if ended then return 'gone' end
+if op == 'renew' then
+  local span, keep = ARGV[3], ARGV[4]
+  redis.call('HSET', run, 'lease', now + span)
+  redis.call('PEXPIRE', run, keep + span)
+  redis.call('PEXPIRE', items, keep + span)
+  redis.call('ZADD', f[5], now + span, run)
+  redis.call('PEXPIRE', f[5], keep + span)
+  if f[6] then redis.call('PEXPIRE', f[6], keep + span) end
+  local s = redis.call('HMGET', run, 'wish', 'seen')
+  return {s[1], now - s[2]}
+elseif op == 'trim' then
+  redis.call('HSET', run, 'cut', ARGV[3], 'snapshot', ARGV[4])
+  redis.call('XTRIM', items, 'MINID', '0-' .. (ARGV[3] + 1))
+  return 'ok'
+end
+"""
+_SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+_Call = tuple[Sequence[object], "asyncio.Future[Any]"]
+
+
+class _Line:
+    """Send the scripts of one event loop, those that come during a round trip together as the next."""
+
+    def __init__(self, place: RedisPlace) -> None:
+        self._place = place
+        self._calls: list[_Call] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def call(self, *arguments: object) -> Any:
+        """Return what the script answers."""
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._calls.append((arguments, answer))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._send())
+        return await answer
+
+    async def _send(self) -> None:
+        while self._calls:
+            calls, self._calls = self._calls, []
+            answers: list[Any] = [RelayError("the connections to Redis were closed")] * len(calls)
+            try:
+                answers = await self._round_trip(calls)
+            except Exception as error:  # noqa: BLE001  raised where the calls were made
+                answers = [error] * len(calls)
+            finally:
+                self._tell(calls, answers)
+
+    @staticmethod
+    def _tell(calls: Sequence[_Call], answers: Sequence[Any]) -> None:
+        for (_, answer), found in zip(calls, answers, strict=True):
+            if answer.done():  # its caller was cancelled
+                continue
+            if isinstance(found, Exception):
+                answer.set_exception(found)
+            else:
+                answer.set_result(found)
+
+    async def _round_trip(self, calls: Sequence[_Call]) -> list[Any]:
+        client = await self._place.client()
+        answers: list[Any] = []
+        for _ in range(2):
+            pipe = client.pipeline(transaction=False)
+            for arguments, _answer in calls:
+                pipe.execute_command("EVALSHA", _SHA, 2, *arguments)  # pyright: ignore[reportUnknownMemberType]
+            answers = await pipe.execute(raise_on_error=False)
+            if not any(type(answer).__name__ == "NoScriptError" for answer in answers):
+                break
+            # Those of a run come one at a time, and each may be asked twice: so all may.
+            await client.script_load(_SCRIPT)  # pyright: ignore[reportUnknownMemberType]
+        return answers
+
+    async def aclose(self) -> None:
+        """Fail what is under way: the loop ends."""
+        if self._task is not None:
+            self._task.cancel()
+
+
+class RedisLog:
+    """Keep runs in Redis until they have ended and `keep` seconds are over.
+
+    Args:
+        url: `redis://[user:password@]host:port/db`, `rediss://...` (TLS) or `unix:///path`.
+        keep: seconds for which a run that has ended can still be read.
+        prefix: what the keys begin with.
+    """
+
+    gathers = True
+
+    def __init__(self, url: str, *, keep: float = 3600.0, prefix: str = DEFAULT_PREFIX) -> None:
+        self._place = RedisPlace(url, "runs", "the log in memory", CONNECTIONS)
+        self._keep = _milliseconds(keep)
+        self._prefix = prefix
+        self._near = MemoryLog(keep=1.0)
+
+    async def start(
+        self, run_id: str, owner: str, *, lease: float, limit: int | None = None, thread: str | None = None
+    ) -> int:
+        """Open a run and return its epoch."""
+        self._near.drop(run_id, ended=True)
+        epoch = await self._near.start(run_id, owner, lease=float("inf"), limit=None)
+        answer = b""
+        try:
+            owned, span = self._key("owner", owner), _milliseconds(lease)
+            most = "" if limit is None else limit
+            line = b"" if thread is None else self._key("thread", thread)
+            facts = (owned, owner, span, self._keep, most, line, run_id, self._key("run", ""))
+            answer = await self._call(run_id, "start", epoch, *facts)
+        finally:
+            if answer != b"ok":
+                self._near.drop(run_id)
+        if answer == b"many":
+            raise too_many(limit or 0)
+        if answer == b"busy":
+            raise busy(thread or "")
+        if answer != b"ok":
+            raise exists(run_id)
+        return epoch
+
+    async def latest(self, thread: str) -> str | None:
+        """Return the name of the thread's newest run."""
+        with self._explained(thread):
+            found: bytes | None = await (await self._reads())("GET", self._key("thread", thread))
+        name = None if found is None else found.decode("utf-8", "surrogatepass")
+        return None if name is None or await self.status(name) is None else name
+
+    async def append(
+        self, run_id: str, epoch: int, seq: int, items: Sequence[Item], end: bytes | None, *, lease: float
+    ) -> bool:
+        """Store items, and the end, as those behind number `seq`."""
+        data = encode_items(items) if items else b""
+        span = _milliseconds(lease)
+        answer = b""
+        try:
+            answer = await self._call(run_id, "append", epoch, seq, len(items), data, end or b"", span, self._keep)
+        finally:
+            if answer != b"ok":  # also if it failed: then Redis alone knows what there is
+                self._near.drop(run_id)
+        if answer != b"ok":
+            return False
+        await self._near.append(run_id, epoch, seq, items, end, lease=lease)
+        if seq // NEAR != (seq + len(items)) // NEAR:
+            await self._near.trim(run_id, epoch, seq - NEAR, ())
+        return True
+
+    async def renew(self, run_id: str, epoch: int, *, lease: float) -> Beat | None:
+        """Renew the lease."""
+        answer: Any = b"gone"
+        try:
+            answer = await self._call(run_id, "renew", epoch, _milliseconds(lease), self._keep)
+        finally:
+            if answer == b"gone":
+                self._near.drop(run_id)
+        if answer == b"gone":
+            return None
+        near = await self._near.renew(run_id, epoch, lease=lease)
+        idle = answer[1] / 1000
+        return Beat(cast("Wish", answer[0].decode()), idle if near is None else min(near.idle, idle))
+
+    async def trim(self, run_id: str, epoch: int, seq: int, snapshot: Sequence[Item]) -> None:
+        """Drop the items up to number `seq`."""
+        await self._call(run_id, "trim", epoch, seq, encode_items(snapshot))
+
+    async def wish(self, run_id: str, wish: Wish) -> None:
+        """Leave word for the producer."""
+        await self._call(run_id, "wish", wish)
+
+    async def touch(self, run_id: str) -> None:
+        """Note that somebody reads the run."""
+        await self._near.touch(run_id)
+        await self._call(run_id, "touch", "")
+
+    async def read(self, run_id: str, after: int, seconds: float) -> Found | None:
+        """Return what stands behind number `after`, waiting up to about `seconds` for it."""
+        near = await self._near.status(run_id)
+        if near is not None and after >= near.first - 1:
+            found = await self._near.read(run_id, after, seconds)
+            if found is not None and found.snapshot is None:
+                return found
+        with self._explained(run_id):
+            return await self._read(run_id, after, seconds)
+
+    async def _read(self, run_id: str, after: int, seconds: float) -> Found | None:
+        read = await self._reads()
+        block = ("BLOCK", _milliseconds(seconds)) if seconds else ()
+        stream = self._key("items", run_id)
+        answer = await read("XREAD", "COUNT", 500, *block, "STREAMS", stream, f"0-{after}")
+        items: list[Item] = []
+        seq, end = after, None
+        for number, entry in _entries(answer):
+            if b"e" in entry:
+                found = await read("HGET", self._key("run", run_id), "end")
+                if found is None:
+                    return None
+                end, first = found, number
+            else:
+                batch = decode_items(entry[b"i"])
+                first = number - len(batch) + 1
+                items += batch[max(0, seq + 1 - first) :]
+            if first > seq + 1:
+                return await self._snapshot(run_id)
+            seq = number - (end is not None)
+        return Found(seq, items, end)
+
+    async def _reads(self) -> Callable[..., Awaitable[Any]]:
+        client = await self._place.client()
+        return cast("Callable[..., Awaitable[Any]]", client.execute_command)  # pyright: ignore[reportUnknownMemberType]
+
+    async def _snapshot(self, run_id: str) -> Found | None:
+        read = await self._reads()
+        cut, snapshot = await read("HMGET", self._key("run", run_id), "cut", "snapshot")
+        return None if snapshot is None else Found(int(cut), [], snapshot=decode_items(snapshot))
+
+    async def take_over(self, run_id: str, end: bytes) -> bool:
+        """End the run for a producer whose lease is over."""
+        answer = await self._call(run_id, "take", "", end, self._keep)
+        return bool(answer == b"ok")
+
+    async def status(self, run_id: str) -> Status | None:
+        """Tell where the run stands."""
+        answer = await self._call(run_id, "status", "")
+        if answer == b"gone":
+            return None
+        owner, state, seq, cut = answer
+        return Status(owner.decode("utf-8", "surrogatepass"), state.decode(), seq, cut + 1)
+
+    async def _call(self, run_id: str, *arguments: object) -> Any:
+        def make() -> tuple[_Line, Callable[[], Awaitable[object]]]:
+            line = _Line(self._place)
+            return line, line.aclose
+
+        self._place.check_loop()
+        with self._explained(run_id):
+            line = await shared_client(("relay", self), make)
+            keys = self._key("run", run_id), self._key("items", run_id)
+            return await line.call(*keys, *(_utf8(one) if isinstance(one, str) else one for one in arguments))
+
+    def _key(self, kind: str, name: str) -> bytes:
+        return _utf8(f"{self._prefix}{kind}:{name}")
+
+    @contextmanager
+    def _explained(self, run_id: str) -> Generator[None]:
+        """Raise redis-py's errors as ours, without the password."""
+        try:
+            yield
+        except FAILURES as error:
+            told = self._place.told(error)
+            raise RelayError(f"run {run_id!r} in {self._place.where}: {told}. Once it is back, ask again") from error
+
+
+def _entries(answer: Any) -> list[tuple[int, dict[bytes, bytes]]]:
+    """Return the entries of one stream, whatever protocol redis-py speaks."""
+    found: list[tuple[int, dict[bytes, bytes]]] = []
+    streams: Any = answer.items() if isinstance(answer, dict) else answer or ()  # pyright: ignore[reportUnknownVariableType]
+    for _, entries in streams:
+        listed: Any = entries[0] if entries and isinstance(entries[0], list) else entries
+        found += [(int(name.partition(b"-")[2]), fields) for name, fields in listed]
+    return found
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

@@ -1,0 +1,207 @@
+"""Let runs live through what happens to connections, workers and Redis: real processes, a real Redis, real HTTP."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import httpx2
+import pytest
+
+from streamcore.testing import Answer, Simulator
+from tests.relay_workers import Browser, Workers, until_zero
+from tests.support import DEADLINE, eventually
+
+pytestmark = [pytest.mark.anyio, pytest.mark.real]
+
+PIECES = (
+    *("The", " quick", "\r", "\n", " brown", " fox\r\n", " 日本", "👩"),
+    *(" [DONE]", " <b>&amp;", "\n\n", "\r", "\r", " x"),
+)
+LEASE = 2.0
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Run on asyncio, the only event loop that redis-py knows."""
+    return "asyncio"
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx2.AsyncClient]:
+    """Connect as often as asked, each time anew."""
+    limits = httpx2.Limits(max_keepalive_connections=0)
+    async with httpx2.AsyncClient(timeout=30, limits=limits) as client:
+        yield client
+
+
+def answer_of(count: int) -> tuple[Answer, str]:
+    """Return an answer of so many awkward tokens, and its text."""
+    tokens: list[str] = []
+    for number in range(count):
+        piece = PIECES[number % len(PIECES)]
+        tokens.append(piece + str(number) if piece.isprintable() and number % 3 == 0 else piece)
+    return Answer(tokens), joined("".join(tokens))
+
+
+def shown(text: str, fmt: str) -> str:
+    """Return the text as a format can say it."""
+    return text.replace("\r\n", "\n").replace("\r", "\n") if fmt == "text" else text
+
+
+def joined(text: str) -> str:
+    """Put the halves of surrogate pairs together, as a browser's strings do."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+
+
+async def test_two_hundred_reconnects_to_random_workers(tmp_path: Path, client: httpx2.AsyncClient) -> None:
+    """Each reader, in each format, gets every character once; each answer is generated once."""
+    answer, text = answer_of(1500)
+    with Simulator(answer, rate=300) as simulator, Workers(tmp_path, simulator) as workers:
+        chance = random.Random(11)
+        browsers = [Browser(client, workers.urls, f"run-{fmt}", fmt, chance) for fmt in ("text", "json", "html")]
+        for browser in browsers:
+            (await client.post(f"{chance.choice(workers.urls)}/{browser.run_id}")).raise_for_status()
+        async with anyio.create_task_group() as group:
+            for browser in browsers:
+                group.start_soon(browser.read_all, 30)
+        for browser in browsers:
+            assert joined(browser.text) == shown(text, browser.format)
+            assert browser.error is None
+            assert browser.last_id == "end"
+        assert sum(browser.reconnects for browser in browsers) >= 200
+        assert len(simulator.requests) == 3
+        late = Browser(client, workers.urls, "run-json", "json")
+        await late.read()
+        assert (joined(late.text), late.done, late.gaps) == (text, True, 0)
+        had_all = Browser(client, workers.urls, "run-json", "json", last_id="end")
+        await had_all.read()
+        assert had_all.text == ""
+
+
+async def test_three_simultaneous_starts(tmp_path: Path, client: httpx2.AsyncClient) -> None:
+    with Simulator(answer_of(20)[0]) as simulator, Workers(tmp_path, simulator) as workers:
+        for run in range(5):
+            codes: list[int] = []
+
+            async def start(url: str) -> None:
+                codes.append((await client.post(url)).status_code)  # noqa: B023  done before the next round
+
+            async with anyio.create_task_group() as group:
+                for url in workers.urls:
+                    group.start_soon(start, f"{url}/run-{run}")
+            assert sorted(codes) == [200, 409, 409]
+            await Browser(client, workers.urls, f"run-{run}", "json").read()
+        assert len(simulator.requests) == 5
+
+
+@pytest.mark.parametrize("fate", [signal.SIGKILL, signal.SIGSTOP])
+async def test_a_producer_that_dies_or_sleeps(tmp_path: Path, client: httpx2.AsyncClient, fate: signal.Signals) -> None:
+    """Readers get what was written and then an error, within the lease; who wakes up adds nothing."""
+    answer, text = answer_of(5000)
+    with Simulator(answer, rate=100) as simulator, Workers(tmp_path, simulator, lease=LEASE) as workers:
+        await client.post(f"{workers.urls[0]}/run")
+        others = workers.urls[1:]
+        browser = Browser(client, others, "run", "json")
+        await browser.read(60)
+        ended: list[float] = []
+
+        async def read_on() -> None:
+            await browser.read()
+            ended.append(time.monotonic())
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(read_on)
+            await anyio.sleep(0.2)
+            workers.send(0, fate)
+            begun = time.monotonic()
+        print(f"told after {ended[0] - begun:.2f} s, the lease being {LEASE:g} s")
+        assert ended[0] - begun < LEASE + DEADLINE
+        assert browser.done
+        assert json.loads(browser.error or "")["type"] == "StreamInterrupted"
+        assert browser.text
+        assert joined(browser.text).startswith(text[:50])
+        assert text.startswith(joined(browser.text))
+        if fate == signal.SIGSTOP:
+            workers.send(0, signal.SIGCONT)
+            await until_zero(client, workers.urls[0])
+            await eventually(lambda: not simulator.open, "the vendor's response is closed")
+        late = Browser(client, others, "run", "json")
+        await late.read()
+        assert (late.text, late.error) == (browser.text, browser.error)
+        assert len(simulator.requests) == 1
+
+
+async def test_redis_is_killed_and_comes_back_empty(tmp_path: Path, client: httpx2.AsyncClient) -> None:
+    """Readers everywhere get an error at the end of what they have; later the run has expired, and nobody pays on."""
+    answer, text = answer_of(5000)
+    with Simulator(answer, rate=100) as simulator, Workers(tmp_path, simulator, lease=LEASE) as workers:
+        await client.post(f"{workers.urls[0]}/run")
+        browsers = [Browser(client, [url], "run", "json") for url in workers.urls]
+        for browser in browsers:
+            await browser.read(20)
+        async with anyio.create_task_group() as group:
+            for browser in browsers:
+                group.start_soon(browser.read)
+            await anyio.sleep(0.2)
+            workers.redis.kill()
+        for browser in browsers:
+            assert browser.done
+            assert json.loads(browser.error or "")["type"] in ("RelayError", "StreamInterrupted")
+            assert text.startswith(joined(browser.text))
+        await eventually(lambda: not simulator.open, "the vendor's response is closed")
+        workers.redis.start()
+        for url in workers.urls:
+            again = Browser(client, [url], "run", "json", last_id="20")
+            await again.read()
+            assert json.loads(again.error or "")["type"] == "RunExpired"
+            assert (await client.get(f"{url}/run?format=json")).status_code == 404
+        await client.post(f"{workers.urls[0]}/run")  # another run of that name, which has not come as far
+        again = Browser(client, workers.urls, "run", "json", last_id="4000")
+        await again.read()
+        assert json.loads(again.error or "")["type"] == "RunExpired"
+
+
+@pytest.mark.parametrize("wish", ["stop", "cancel"])
+async def test_an_end_from_another_worker(tmp_path: Path, client: httpx2.AsyncClient, wish: str) -> None:
+    """When the answer comes the vendor's response is closed; readers see an end, or an error."""
+    with Simulator(answer_of(5000)[0], rate=100) as simulator, Workers(tmp_path, simulator, count=2) as workers:
+        await client.post(f"{workers.urls[0]}/run")
+        browser = Browser(client, workers.urls, "run", "json")
+        await browser.read(20)
+        begun = time.monotonic()
+        assert (await client.post(f"{workers.urls[1]}/run/{wish}")).json() is True
+        await eventually(lambda: not simulator.open, "the vendor's response is closed")
+        print(f"{wish}: closed after {time.monotonic() - begun:.2f} s")
+        await browser.read()
+        assert browser.done
+        assert (browser.error is None) == (wish == "stop")
+        assert (await client.post(f"{workers.urls[1]}/run/{wish}")).json() is False
+
+
+async def test_nobody_comes_back(tmp_path: Path, client: httpx2.AsyncClient) -> None:
+    """The run is cancelled within the grace period; one whose reader is on another worker goes on."""
+    with (
+        Simulator(answer_of(5000)[0], rate=100) as simulator,
+        Workers(tmp_path, simulator, count=2, grace=1.5) as workers,
+    ):
+        for run in ("left", "read"):
+            await client.post(f"{workers.urls[0]}/{run}")
+        left = Browser(client, workers.urls, "left", "text")
+        await left.read(5)
+        read = Browser(client, workers.urls[1:], "read", "text")
+        begun = time.monotonic()
+        async with anyio.create_task_group() as group:
+            group.start_soon(read.read)
+            await eventually(lambda: simulator.abandoned == 1, "the run that was left is closed")
+            print(f"closed after {time.monotonic() - begun:.2f} s")
+            await left.read()
+            assert "nobody came back" in (left.error or "")
+            assert simulator.open == 1
+            await client.post(f"{workers.urls[1]}/read/stop")
+        assert read.error is None
