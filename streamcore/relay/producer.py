@@ -15,7 +15,7 @@ from anyio.abc import TaskGroup
 
 from streamcore.closing import CLOSE_SECONDS
 from streamcore.completion import Completion
-from streamcore.errors import RelayError, StreamcoreError, StreamInterrupted
+from streamcore.errors import ConfigError, RelayError, StreamcoreError, StreamInterrupted
 from streamcore.relay.entries import compacted, encode_end
 from streamcore.relay.log import RunLog, Wish
 from streamcore.sse import Item
@@ -78,6 +78,7 @@ class Producer:
         self._reading = anyio.CancelScope()
         self._wished: Wish = ""
         self._fenced = False
+        self._broken = False  # something came that cannot be written
         self._error: Exception | None = StreamInterrupted("the service is being stopped; the answer ends here")
         self.over = anyio.Event()
         """Set when the source is closed and the end is written."""
@@ -155,7 +156,7 @@ class Producer:
             self._news = anyio.Event()
             batch, self._pending = self._pending, []
             self._taken.set()
-            if batch:
+            if batch and not self._broken:
                 with anyio.CancelScope(shield=True):  # or nobody would know whether it is written
                     await self._append(batch)
 
@@ -169,6 +170,9 @@ class Producer:
                     self._lose(str(error))
                 await anyio.sleep(self._settings.beat)
                 continue
+            except ConfigError as error:  # an event that is not JSON: what came before it is kept
+                await self._append_until(items, error)
+                return
             if not done:
                 self._lose(GONE)
             self._renewed = time.monotonic()
@@ -177,6 +181,16 @@ class Producer:
             if self._kept >= self._settings.max_items and end is None:
                 await self._trim()
             return
+
+    async def _append_until(self, items: list[Item], error: ConfigError) -> None:
+        """Append items one by one up to the one that cannot be, which ends the run."""
+        if len(items) == 1:
+            self._broken = True
+            self._cut(error)
+        for item in items if len(items) > 1 else ():
+            await self._append([item])
+            if self._broken:
+                return
 
     async def _trim(self) -> None:
         """Put the older half of the items together to a snapshot; if that fails, later."""
@@ -257,4 +271,6 @@ class Producer:
         if not isinstance(partial, Completion):
             partial = Completion() if self._reading.cancel_called or self._wished else None
         pending, self._pending = self._pending, []
-        await self._append(pending, encode_end(self._error, partial))
+        if pending and not self._broken:
+            await self._append(pending)
+        await self._append([], encode_end(self._error, partial))

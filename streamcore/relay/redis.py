@@ -117,6 +117,8 @@ end
 """
 _SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
+CLOSED = "the connections to Redis were closed while it was asked"
+
 _Call = tuple[Sequence[object], "asyncio.Future[Any]"]
 
 
@@ -125,6 +127,7 @@ class _Line:
 
     def __init__(self, place: RedisPlace) -> None:
         self._place = place
+        self.loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         self._calls: list[_Call] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -139,7 +142,7 @@ class _Line:
     async def _send(self) -> None:
         while self._calls:
             calls, self._calls = self._calls, []
-            answers: list[Any] = [RelayError("the connections to Redis were closed")] * len(calls)
+            answers: list[Any] = [RelayError(CLOSED)] * len(calls)
             try:
                 answers = await self._round_trip(calls)
             except Exception as error:  # noqa: BLE001  raised where the calls were made
@@ -173,8 +176,10 @@ class _Line:
 
     async def aclose(self) -> None:
         """Fail what is under way: the loop ends."""
+        self.loop = None
         if self._task is not None:
             self._task.cancel()
+        self._tell(self._calls, [RelayError(CLOSED)] * len(self._calls))
 
 
 class RedisLog:
@@ -193,6 +198,7 @@ class RedisLog:
         self._keep = _milliseconds(keep)
         self._prefix = prefix
         self._near = MemoryLog(keep=1.0)
+        self._line: _Line | None = None  # of the loop that asked last: to look it up each time costs a tenth of a call
 
     async def start(
         self, run_id: str, owner: str, *, lease: float, limit: int | None = None, thread: str | None = None
@@ -326,15 +332,17 @@ class RedisLog:
         return Status(owner.decode("utf-8", "surrogatepass"), state.decode(), seq, cut + 1)
 
     async def _call(self, run_id: str, *arguments: object) -> Any:
-        def make() -> tuple[_Line, Callable[[], Awaitable[object]]]:
-            line = _Line(self._place)
-            return line, line.aclose
-
         self._place.check_loop()
         with self._explained(run_id):
-            line = await shared_client(("relay", self), make)
+            line = self._line
+            if line is None or line.loop is not asyncio.get_running_loop():
+                line = self._line = await shared_client(("relay", self), self._open_line)
             keys = self._key("run", run_id), self._key("items", run_id)
             return await line.call(*keys, *(_utf8(one) if isinstance(one, str) else one for one in arguments))
+
+    def _open_line(self) -> tuple[_Line, Callable[[], Awaitable[object]]]:
+        line = _Line(self._place)
+        return line, line.aclose
 
     def _key(self, kind: str, name: str) -> bytes:
         return _utf8(f"{self._prefix}{kind}:{name}")
