@@ -25,8 +25,9 @@ from streamcore.errors import (
     StreamInterrupted,
     TooManyRuns,
 )
-from streamcore.relay import MemoryLog, Reader, Relay, RunLog, open_log
+from streamcore.relay import MemoryLog, Reader, Relay, RunLog
 from streamcore.relay.entries import compacted, decode_end, encode_end
+from streamcore.relay.redis import RedisLog
 from streamcore.sse import Format, encode
 from streamcore.testing import Answer, Simulator
 from streamcore.testing.relay import ITEMS
@@ -64,8 +65,6 @@ def log(place: tuple[str, str], request: pytest.FixtureRequest, tmp_path: Path) 
     """Return a log with no runs in it."""
     if place[1] == "memory":
         return MemoryLog()
-    from streamcore.relay.redis import RedisLog
-
     return RedisLog(request.getfixturevalue("redis_url"), prefix=f"{tmp_path}:")
 
 
@@ -147,8 +146,8 @@ async def test_a_graphs_events_come_as_they_were(
     path = write_graph(tmp_path, GRAPH, say="hello")
 
     def events() -> AsyncIterator[Any]:
-        options = {"include_metadata": metadata}
-        return stream_graph_with_tokens(path, {}, {"provider": "openai", "model": "m", "stream_options": options})
+        config = {"provider": "openai", "model": "m", "include_metadata": metadata}
+        return stream_graph_with_tokens(path, {}, config)
 
     given: list[Any] = []
 
@@ -216,7 +215,7 @@ async def test_a_run_ends_in_its_error(log: RunLog, error: Exception) -> None:
             reader = relay.read("run")
             assert await anext(reader) == "one"
             for _ in range(2):
-                with pytest.raises(Exception, match="") as caught:
+                with pytest.raises(type(error) if isinstance(error, StreamcoreError) else Exception) as caught:
                     await anext(reader)
                 assert type(caught.value).__name__ == type(error).__name__
                 assert str(caught.value) == str(error)
@@ -380,9 +379,9 @@ async def test_one_start_of_a_name_and_one_run_of_a_thread(log: RunLog) -> None:
     async with Relay(log) as relay, Relay(log) as other:
         await relay.start("one", Endless(), thread="t")
         untouched = Endless()
-        for call in (lambda: other.start("one", untouched), lambda: other.start("two", untouched, thread="t")):
+        for name in ("one", "two"):
             with pytest.raises(RunExists):
-                await call()
+                await other.start(name, untouched, thread="t")
         assert await other.stop("one")
         with pytest.raises(RunExists, match="'one' has been started already"):
             await other.start("one", untouched)
@@ -410,12 +409,12 @@ async def test_a_reader_ends_a_lost_run(log: RunLog) -> None:
     epoch = await log.start("lost", "", lease=0.05)
     await log.append("lost", epoch, 0, ["a"], None, lease=0.05)
     await anyio.sleep(0.1)
+    if isinstance(log, RedisLog):
+        log = open_log_like(log)
     relay = Relay(log, lease=0.2)
     assert (await relay.status("lost")).state == "lost"
-    if isinstance(log, MemoryLog):
+    if isinstance(log, MemoryLog):  # whose readers do not look, since its producers cannot vanish
         assert await log.take_over("lost", encode_end(StreamInterrupted("the worker is gone"), None))
-    else:
-        log = open_log(log._place._url)  # type: ignore[attr-defined]  # noqa: SLF001
     with pytest.raises(StreamInterrupted, match="is gone"):
         await all_of(relay.read("lost"))
 
@@ -481,7 +480,7 @@ async def test_a_reader_may_be_cancelled_anywhere(log: RunLog) -> None:
             yield f"{number} "
         await go_on.wait()
 
-    got: list[str] = []
+    got: list[Any] = []
     async with Relay(log) as relay:
         await relay.start("run", source())
         seq, turns = 0, 0
@@ -505,7 +504,7 @@ async def test_a_gap(log: RunLog, simulator: Simulator) -> None:
     async with Relay(log, max_items=50) as relay:
         await relay.start("run", asked(simulator))
         slow = relay.read("run")
-        text = (await anext(slow)).text
+        text = "".join(item.text for item in await read_some(slow, 1))
         await eventually(lambda: relay.running == 0, "the run has ended")
         assert (await relay.status("run")).first > 1
         fresh = relay.read("run") if isinstance(log, MemoryLog) else Relay(open_log_like(log)).read("run")
@@ -527,9 +526,7 @@ async def test_a_gap(log: RunLog, simulator: Simulator) -> None:
 
 def open_log_like(log: Any) -> RunLog:
     """Return another worker's log for the same store."""
-    from streamcore.relay.redis import RedisLog
-
-    return RedisLog(log._place._url, prefix=log._prefix)  # noqa: SLF001
+    return RedisLog(log._place._url, prefix=log._prefix)
 
 
 def test_what_is_compacted_says_the_same() -> None:
@@ -541,11 +538,6 @@ def test_what_is_compacted_says_the_same() -> None:
         "ab",
         *({"type": "token", "node": node, "content": text} for node, text in (("x", "xx"), ("y", "y"), ("x", "x"))),
     ]
-    for fmt in FORMATS:
-        if fmt != "json":
-            kept = [item for item in ITEMS if not isinstance(item, Chunk) or item.kind != "restart"]
-            said = [encode(fmt).feed([item]) for item in (compacted(kept), kept)]  # type: ignore[list-item]
-            assert len(said) == 2
 
 
 async def test_an_event_that_is_not_json(log: RunLog) -> None:
