@@ -143,8 +143,8 @@ async def measure(url: str | None, tokens: int, rounds: int, runs: int) -> bool:
         rows.append((f"Redis, {BATCH} a read, another worker", REDIS_TARGET_US, redis, other, BATCH))
     found: list[list[float]] = [[] for _ in rows]
     for number in range(rounds):
-        for row, figures in zip(rows, found, strict=True):
-            figures.append(await relay_us(row[2], row[3], tokens, row[4], number))
+        for (_, _, log, reading, batch), figures in zip(rows, found, strict=True):
+            figures.append(await relay_us(log, reading, tokens if batch == 1 else tokens // 2, batch, number))
     met = True
     print("microseconds of CPU a token        median    best   target")
     for (name, target, *_), figures in zip(rows, found, strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, cast
 
 import msgspec
@@ -99,7 +99,7 @@ def _error(error: BaseException | None) -> dict[str, Any] | None:
     if isinstance(error, StreamcoreError):
         known = {name: _builtins(value) for name, value in vars(error).items() if name != "__notes__"}
     cause = error.__cause__ if isinstance(error, errors.NodeError) else None  # tells whether its text may be shown
-    message = str(error.args[0]) if error.args else ""
+    message = str(error.args[0]) if error.args and isinstance(error, StreamcoreError) else str(error)
     return {"type": type(error).__name__, "message": message, "facts": known, "cause": _error(cause)}
 
 
@@ -127,14 +127,20 @@ def _completion(stored: object) -> Completion | None:
 
 
 def _builtins(value: object) -> Any:
-    try:
-        return msgspec.to_builtins(value, enc_hook=_whatever)
-    except (TypeError, ValueError, RecursionError):
-        return str(value)
+    """Return plain data; of what cannot be said so, less: an end must be written whatever it holds."""
+    forms = [value]
+    if isinstance(value, Completion):
+        forms += [replace(value, parsed=None), Completion(text=value.text)]
+    for form in forms:
+        try:
+            return msgspec.to_builtins(form, enc_hook=_whatever)
+        except (TypeError, ValueError, RecursionError):
+            continue
+    return repr(type(value))
 
 
 def _whatever(value: object) -> object:
-    """Say something also of what has no form in JSON: an end must be written whatever it holds."""
+    """Say something also of what has no form in JSON."""
     try:
         return plain(value)
     except TypeError:

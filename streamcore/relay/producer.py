@@ -243,11 +243,14 @@ class Producer:
             if stop is None:
                 self._cut(None)
                 return
-            with anyio.move_on_after(STOP_SECONDS):
-                stopping = stop()
-                if inspect.isawaitable(stopping):
-                    await stopping
-                await self.over.wait()
+            try:
+                with anyio.move_on_after(STOP_SECONDS):
+                    stopping = stop()
+                    if inspect.isawaitable(stopping):
+                        await stopping
+                    await self.over.wait()
+            except Exception:  # it is cut all the same
+                log.warning("stopping the source of run %r failed", self._run_id, exc_info=True)
             self._cut(None)
 
     def _cut(self, error: Exception | None) -> None:

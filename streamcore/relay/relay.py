@@ -75,7 +75,7 @@ class Relay:
         group, self._group = self._group, None
         if group is not None:
             group.cancel_scope.cancel()
-            await group.__aexit__(kind, error, traceback)
+            await group.__aexit__(None, None, None)  # the block's own error goes on as it is, not in a group
 
     @property
     def running(self) -> int:
