@@ -501,10 +501,20 @@ async def test_a_gap(log: RunLog, simulator: Simulator) -> None:
     """Who is behind what was trimmed is told what all of it said, and goes on from there."""
     words = Answer([f"{n} " for n in range(300)])
     simulator.decide = lambda asked: words
+    read = anyio.Event()
+
+    async def answer() -> AsyncIterator[Chunk]:
+        async with asked(simulator) as stream:
+            async for chunk in stream:
+                yield chunk
+                if chunk.text == "9 ":
+                    await read.wait()
+
     async with Relay(log, max_items=50) as relay:
-        await relay.start("run", asked(simulator))
+        await relay.start("run", answer)
         slow = relay.read("run")
         text = "".join(item.text for item in await read_some(slow, 1))
+        read.set()
         await eventually(lambda: relay.running == 0, "the run has ended")
         assert (await relay.status("run")).first > 1
         fresh = relay.read("run") if isinstance(log, MemoryLog) else Relay(open_log_like(log)).read("run")
