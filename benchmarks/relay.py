@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import contextmanager
 
 from streamcore import Chunk, Message, Request, Stream, stream_request
@@ -108,7 +108,7 @@ async def crowd(log: RunLog, runs: int, tokens: int, pause: float) -> tuple[int,
 
 
 @contextmanager
-def redis_url(given: str | None) -> Iterator[str | None]:
+def redis_url(given: str | None) -> Generator[str | None]:
     """Give the address of a Redis that runs while the block does; None if there is none."""
     program = shutil.which("redis-server")
     if given is not None or program is None:
