@@ -1,4 +1,4 @@
-"""Stream an answer to a browser with FastAPI and EventSource; see fastapi_sse.md.
+"""Stream an answer to a browser with FastAPI and EventSource, over lost connections; see fastapi_sse.md.
 
 python examples/fastapi_sse.py [--port 8000]      STREAMCORE_PROVIDER says whom to ask; without it, demo
 """
@@ -7,32 +7,51 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 import uvicorn
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, Header, Query
 from fastapi.responses import FileResponse, Response
 
 import streamcore
 from streamcore import stream_prompt
-from streamcore.sse import sse_response
+from streamcore.relay import Relay, open_log, relay_response
 
 HERE = Path(__file__).resolve().parent
 PROMPTS = HERE.parent / "prompts"
 
-app = FastAPI(lifespan=streamcore.lifespan)
+# An answer goes on when its reader's connection breaks. With RELAY=redis://... any worker can read on.
+relay = Relay(open_log(os.environ.get("RELAY")), grace=float(os.environ.get("GRACE", "30")))
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    """Keep the relay open, and the vendors' connections, for as long as the service lives."""
+    async with streamcore.lifespan(app), relay:
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
 
 
 @app.get("/stream")
 async def stream(
     prompt: Annotated[str, Query(max_length=4000)],
     format: Literal["text", "json"] = "text",  # noqa: A002
+    again: str | None = None,
+    last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Answer a question, token by token."""
+    """Answer a question, token by token; or give the rest of the answer to a browser that comes back."""
     provider = os.environ.get("STREAMCORE_PROVIDER", "demo")
-    answer = stream_prompt("chat", {"query": prompt}, provider=provider, prompts_dir=PROMPTS)
-    return sse_response(answer, format)
+    return await relay_response(
+        relay,
+        lambda: stream_prompt("chat", {"query": prompt}, provider=provider, prompts_dir=PROMPTS),
+        last_event_id or again,
+        format,
+    )
 
 
 @app.get("/")

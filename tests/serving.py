@@ -41,6 +41,7 @@ class Told:
 
     name: str
     data: str
+    id: str = ""
 
     @property
     def json(self) -> Any:
@@ -54,8 +55,8 @@ def told(body: bytes) -> list[Told]:
         fields = [line.partition(":")[::2] for line in block.split("\n")]
         data = [value.removeprefix(" ") for name, value in fields if name == "data"]
         if data:
-            event = next((value.removeprefix(" ") for name, value in fields if name == "event"), "message")
-            found.append(Told(event, "\n".join(data)))
+            said = {name: value.removeprefix(" ") for name, value in fields}
+            found.append(Told(said.get("event", "message"), "\n".join(data), said.get("id", "")))
     return found
 
 

@@ -81,7 +81,9 @@ def wait_for_port(port: int) -> None:
 
 
 @contextmanager
-def process(script: str, simulator: Simulator, *, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def process(
+    script: str, simulator: Simulator, *, port: int = 0, **environment: str
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Run a script that serves on `--port`, asking the simulator; yield the process and the port."""
     port = port or free_port()
     variables = {
@@ -95,7 +97,7 @@ def process(script: str, simulator: Simulator, *, port: int = 0) -> Iterator[tup
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, **variables},
+        env={**os.environ, **variables, **environment},
     )
     try:
         wait_for_port(port)

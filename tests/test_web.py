@@ -74,8 +74,8 @@ def test_every_format_brings_the_text_whole() -> None:
 def test_a_conversation_tells_the_model_what_was_said() -> None:
     with Simulator("Yes.") as simulator, at(simulator) as url:
         first = httpx2.post(f"{url}/start", json={"prompt": "One?"}).json()
-        assert text_of(listen(url, f"/{first['stream']}?format=json")) == "Yes."
-        assert text_of(listen(url, f"/{first['stream']}?format=json&prompt=Two%3F")) == "Yes."
+        assert text_of(listen(url, f"/{first['stream']}&format=json")) == "Yes."
+        assert text_of(listen(url, f"/stream/{first['session_id']}?format=json&prompt=Two%3F")) == "Yes."
         said = [(one["role"], one["content"]) for one in simulator.requests[1].body["messages"]]
         assert [role for role, _ in said] == ["system", "user", "assistant", "user"]
         assert said[1:] == [("user", "One?"), ("assistant", "Yes."), ("user", "Two?")]
@@ -102,13 +102,19 @@ def test_a_failure_is_told_in_the_stream_and_frees_its_place() -> None:
         assert httpx2.get(f"{url}/state/s").json()["turns"] == []
 
 
-def test_what_waits_for_its_stream_is_taken_up_once() -> None:
+def test_a_run_can_be_read_as_often_as_one_likes_and_runs_once() -> None:
     with Simulator("Yes.") as simulator, at(simulator) as url:
         begun = httpx2.post(f"{url}/start", json={"prompt": "One?"}).json()
-        listen(url, f"/{begun['stream']}")
-        again = httpx2.get(f"{url}/{begun['stream']}")
-        assert (again.status_code, len(simulator.requests)) == (400, 1)
-        assert "nothing to stream" in again.json()["detail"]
+        first = listen(url, f"/{begun['stream']}&format=json")
+        assert text_of(first) == "Yes."
+        assert listen(url, f"/{begun['stream']}&format=json") == first
+        assert listen(url, f"/stream/{begun['session_id']}?format=json") == first  # its last run
+        assert len(simulator.requests) == 1
+        nothing = httpx2.get(f"{url}/stream/{begun['session_id']}x")
+        assert nothing.status_code == 400
+        assert "nothing to stream" in nothing.json()["detail"]
+        nothing = httpx2.get(f"{url}/stream/{begun['session_id']}?run=x")
+        assert nothing.status_code == 404
 
 
 def test_variables_fill_the_rest_of_a_prompt() -> None:
@@ -162,7 +168,7 @@ def test_stop_closes_the_upstream_and_ends_the_stream_well(slow: Simulator, form
         else:
             assert messages[-1].data == "[DONE]"
         assert httpx2.post(f"{url}/stop/s").json() == {"stopped": False}
-        assert httpx2.get(f"{url}/health").json()["open_streams"] == 0
+        assert httpx2.get(f"{url}/health").json()["running"] == 0
 
 
 def test_stop_reaches_a_graph_and_a_reader_who_does_not_read(slow: Simulator) -> None:
@@ -174,32 +180,42 @@ def test_stop_reaches_a_graph_and_a_reader_who_does_not_read(slow: Simulator) ->
         wait_until(lambda: slow.open == 0, "the upstream was closed")
 
 
-def test_a_client_that_goes_takes_its_upstream_with_it(slow: Simulator) -> None:
-    with at(slow, max_streams=1) as url:
+def test_nobody_comes_back_and_the_upstream_is_closed(slow: Simulator) -> None:
+    with at(slow, max_streams=1, grace=0.5) as url:
         with httpx2.stream("GET", f"{url}/stream/s?prompt=x", timeout=20) as response:
             body = response.iter_bytes()  # dropping it would close the connection
             assert next(body)
             wait_until(lambda: slow.open == 1, "the model was asked")
         wait_until(lambda: slow.open == 0, "the upstream was closed")
-        wait_until(lambda: httpx2.get(f"{url}/health").json()["open_streams"] == 0, "the place was free")
-        # Whoever comes back gets the end of that run, not a run of its own.
-        *_, trouble, done = listen(url, "/stream/s?prompt=x&format=json", headers={"Last-Event-ID": "3"})
+        wait_until(lambda: httpx2.get(f"{url}/health").json()["running"] == 0, "the place was free")
+        # Whoever comes too late gets what had come, and the end of that run, not a run of its own.
+        *_, trouble, done = listen(url, "/stream/s?format=json")
         assert trouble.name == "stream-error"
-        assert "lost" in trouble.json["message"]
+        assert "nobody came back" in trouble.json["message"]
         assert done.name == "done"
         assert len(slow.requests) == 1
 
 
-def test_a_finished_stream_asked_for_again_gives_its_end() -> None:
-    with Simulator("Yes.") as simulator, at(simulator) as url:
-        end = listen(url, "/stream/s?prompt=x&format=json")[-1]
-        again = listen(url, "/stream/s?prompt=x&format=json", headers={"Last-Event-ID": "2"})
-        assert again == [end]
-        text = listen(url, "/stream/s?prompt=x", headers={"Last-Event-ID": "2"})
-        assert [one.data for one in text] == ["[DONE]"]
-        unknown = listen(url, "/stream/other?prompt=x", headers={"Last-Event-ID": "2"})
-        assert [one.name for one in unknown] == ["stream-error", "message"]
+@pytest.mark.parametrize("form", ["text", "json", "html"])
+@pytest.mark.parametrize("path", ["/stream?prompt=x", "/stream/s?prompt=x"])
+def test_whoever_comes_back_gets_exactly_the_rest(path: str, form: str) -> None:
+    """Cut the connection after each message in turn."""
+    with Simulator(Answer(pieces("a\r\nb [DONE] 漢\n"))) as simulator, at(simulator) as url:
+        whole = listen(url, f"{path}&format={form}")
+        assert whole[-1].id.endswith(".end")
+        for cut, message in enumerate(whole, 1):
+            rest = listen(url, f"{path}&format={form}", headers={"Last-Event-ID": message.id})
+            assert rest == (whole[cut:] or whole[-1:])
         assert len(simulator.requests) == 1
+
+
+@pytest.mark.parametrize("said", ["2", "nonsense", "nothing.2", "nothing.end"])
+def test_whoever_comes_back_to_nothing_is_told_so(said: str) -> None:
+    with Simulator("Yes.") as simulator, at(simulator) as url:
+        unknown = listen(url, "/stream/other?prompt=x", headers={"Last-Event-ID": said})
+        assert [one.name for one in unknown] == ["stream-error", "message"]
+        assert "ask again" in unknown[0].data
+        assert simulator.requests == []
 
 
 # Graphs
@@ -207,16 +223,17 @@ def test_a_finished_stream_asked_for_again_gives_its_end() -> None:
 
 def test_an_interview_asks_is_answered_and_ends(interview: str) -> None:
     begun = httpx2.post(f"{interview}/start", json={}).json()
-    path, session = f"/{begun['stream']}?format=json", begun["session_id"]
+    path, session = f"/{begun['stream']}&format=json", begun["session_id"]
     asked = listen(interview, path)
     assert [one.json.get("type") for one in asked[:-1]] == ["node_start", "interrupt"]
     state = httpx2.get(f"{interview}/state/{session}").json()
     assert state["status"] == "waiting"
     assert state["question"] == {"node": "ask_name", "message": "What is your name?", "resume_key": "name"}
-    assert listen(interview, path)[0].json["type"] == "interrupt"  # asked for again, it asks again
+    assert listen(interview, path) == asked  # asked for again, it asks again
     for answer in ("Ada", "Fly"):
-        assert httpx2.post(f"{interview}/resume/{session}", json={"answer": answer}).status_code == 202
-        events = [one.json for one in listen(interview, path)]
+        resumed = httpx2.post(f"{interview}/resume/{session}", json={"answer": answer})
+        assert resumed.status_code == 202
+        events = [one.json for one in listen(interview, f"/{resumed.json()['stream']}&format=json")]
     assert events[-2]["type"] == "graph_complete"
     assert events[-1]["complete"] is True
     said = "".join(
@@ -250,18 +267,28 @@ def test_too_much_input_is_turned_away(simulator: Simulator, request_: Any) -> N
         assert simulator.requests == []
 
 
-def test_too_many_streams_are_turned_away_and_places_come_free(slow: Simulator) -> None:
-    with at(slow, max_streams=2) as url:
-        threads = [reading(url, f"/stream/s{number}?prompt=x") for number in range(2)]
-        assert all(begun.wait(10) for _, _, begun in threads)
-        busy = httpx2.get(f"{url}/stream/s1?prompt=x")
+def test_a_conversation_has_one_run_at_a_time(slow: Simulator) -> None:
+    with at(slow) as url:
+        begun = httpx2.post(f"{url}/start", json={"prompt": "x", "session_id": "s"})
+        assert begun.status_code == 201
+        assert httpx2.get(f"{url}/stream/s?prompt=y").status_code == 409
+        busy = httpx2.post(f"{url}/start", json={"prompt": "y", "session_id": "s"})
         assert (busy.status_code, busy.json()["detail"]) == (
             409,
             "this conversation is being answered; stop it, or wait",
         )
+        assert httpx2.post(f"{url}/stop/s").json() == {"stopped": True}
+        assert httpx2.post(f"{url}/start", json={"prompt": "y", "session_id": "s"}).status_code == 201
+        assert httpx2.post(f"{url}/stop/s").json() == {"stopped": True}
+
+
+def test_too_many_streams_are_turned_away_and_places_come_free(slow: Simulator) -> None:
+    with at(slow, max_streams=2) as url:
+        threads = [reading(url, f"/stream/s{number}?prompt=x") for number in range(2)]
+        assert all(begun.wait(10) for _, _, begun in threads)
         full = httpx2.get(f"{url}/stream?prompt=x")
         assert (full.status_code, full.headers["retry-after"]) == (429, "2")
-        assert "2 streams are open" in full.json()["detail"]
+        assert "2 answers are on their way" in full.json()["detail"]
         for number in range(2):
             httpx2.post(f"{url}/stop/s{number}")
         thread, _, begun = reading(url, "/stream/s0?prompt=x")
@@ -283,7 +310,7 @@ def test_old_conversations_are_forgotten(simulator: Simulator, monkeypatch: pyte
     with at(simulator) as url:
         for name in "abc":
             listen(url, f"/stream/{name}?prompt=x")
-        assert [httpx2.get(f"{url}/state/{name}").status_code for name in "abc"] == [404, 200, 200]
+        assert [len(httpx2.get(f"{url}/state/{name}").json()["turns"]) for name in "abc"] == [0, 1, 1]
 
 
 # Who may ask
@@ -305,10 +332,24 @@ def test_auth_guards_everything_but_health_and_the_page(simulator: Simulator) ->
         assert simulator.requests == []
 
 
+def test_each_user_has_so_many_answers_at_once(slow: Simulator) -> None:
+    ada, bob = {"Authorization": "ada"}, {"Authorization": "bob"}
+    with at(slow, auth=who, max_per_user=2, grace=0.5) as url:
+        begun = [httpx2.post(f"{url}/start", json={"prompt": "x"}, headers=ada).status_code for _ in range(3)]
+        assert begun == [201, 201, 429]
+        assert httpx2.post(f"{url}/start", json={"prompt": "x"}, headers=bob).status_code == 201
+        wait_until(lambda: slow.open == 0 and len(slow.requests) == 3, "nobody came, and all was closed")
+
+
 def test_people_see_their_own_conversations_only(simulator: Simulator) -> None:
     with at(simulator, auth=who) as url:
         ada, bob = {"Authorization": "ada"}, {"Authorization": "bob"}
-        listen(url, "/stream/s?prompt=x", headers=ada)
+        last = listen(url, "/stream/s?prompt=x", headers=ada)[-2]
+        run = httpx2.get(f"{url}/state/s", headers=ada).json()["run"]
+        assert httpx2.get(f"{url}/stream/s?run={run}", headers=ada).status_code == 200
+        assert httpx2.get(f"{url}/stream/s?run={run}", headers=bob).status_code == 404
+        theirs = listen(url, "/stream/s?prompt=x", headers={**bob, "Last-Event-ID": last.id})
+        assert [one.name for one in theirs] == ["stream-error", "message"]
         assert httpx2.get(f"{url}/state/s", headers=ada).status_code == 200
         assert httpx2.get(f"{url}/state/s", headers=bob).status_code == 404
         assert httpx2.post(f"{url}/stop/s", headers=bob).status_code == 404

@@ -8,18 +8,21 @@ from __future__ import annotations
 import argparse
 import html
 import os
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote
 
 import uvicorn
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, Header, Query
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 import streamcore
 from streamcore import stream_prompt
-from streamcore.sse import sse_response
+from streamcore.relay import Relay, open_log, relay_response
 
 HERE = Path(__file__).resolve().parent
 PROMPTS = HERE.parent.parent / "prompts"
@@ -34,28 +37,46 @@ ANSWERS: dict[Version, str] = {
 </article>""",
     "htmx4": """<article>
 <h2>{question}</h2>
-<div class="answer" hx-sse:connect="{url}" hx-sse:close="done" hx-swap="beforeend"
-     hx-config='{{"sse": {{"pauseOnBackground": false}}}}'></div>
+<div class="answer" hx-sse:connect="{url}" hx-sse:close="done" hx-swap="beforeend"></div>
 <div class="error"></div>
 </article>""",
 }
 
-app = FastAPI(lifespan=streamcore.lifespan)
+# An answer goes on when its reader's connection breaks. With RELAY=redis://... any worker can read on.
+relay = Relay(open_log(os.environ.get("RELAY")), grace=float(os.environ.get("GRACE", "30")))
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    """Keep the relay open, and the vendors' connections, for as long as the service lives."""
+    async with streamcore.lifespan(app), relay:
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
 app.mount("/vendor", StaticFiles(directory=HERE / "vendor"))
 
 
 @app.get("/stream")
-async def stream(prompt: Question) -> Response:
-    """Answer a question in fragments of HTML, each escaped."""
+async def stream(
+    prompt: Question, run: str, again: str | None = None, last_event_id: Annotated[str | None, Header()] = None
+) -> Response:
+    """Answer a question in fragments of HTML, each escaped; or give the rest to a page that comes back."""
     provider = os.environ.get("STREAMCORE_PROVIDER", "demo")
-    answer = stream_prompt("chat", {"query": prompt}, provider=provider, prompts_dir=PROMPTS)
-    return sse_response(answer, "html")
+    return await relay_response(
+        relay,
+        lambda: stream_prompt("chat", {"query": prompt}, provider=provider, prompts_dir=PROMPTS),
+        last_event_id or again,
+        "html",
+        run_id=run,
+    )
 
 
 @app.get("/ask/{version}")
 async def ask(version: Version, prompt: Question) -> Response:
     """Return the place into which the answer will stream."""
-    url = html.escape(f"/stream?prompt={quote(prompt)}")
+    run = secrets.token_urlsafe(12)  # whoever asks for it twice gets one answer
+    url = html.escape(f"/stream?run={run}&prompt={quote(prompt)}")
     return HTMLResponse(ANSWERS[version].format(url=url, question=html.escape(prompt)))
 
 

@@ -36,7 +36,14 @@ def serve(
         str | None, typer.Option("--input", metavar="KEY", help="The variable that a message becomes.")
     ] = None,
     prompts_dir: PromptsDir = None,
-    max_streams: Annotated[int, typer.Option(help="How many streams may be open at once.", min=1)] = 100,
+    max_streams: Annotated[int, typer.Option(help="How many answers may be on their way at once.", min=1)] = 100,
+    relay: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where several workers keep answers and conversations: redis://host:6379/0"),
+    ] = None,
+    grace: Annotated[
+        float, typer.Option(help="Seconds without a reader after which an answer is cancelled.", min=0.1)
+    ] = 60.0,
 ) -> None:
     """Serve a prompt or a graph: a chat page at /, streams at /stream.
 
@@ -60,6 +67,8 @@ def serve(
             message_as=message_as,
             prompts_dir=prompts_dir,
             max_streams=max_streams,
+            relay=relay,
+            grace=grace,
             allowed_hosts=LOOPBACK if local else ("*",),
             describe=str if local else None,  # whoever is on this machine may read of its files
         )

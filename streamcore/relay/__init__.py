@@ -5,6 +5,7 @@ from streamcore.relay.log import Found, RunLog, Status, open_log
 from streamcore.relay.memory import MemoryLog
 from streamcore.relay.reader import Reader
 from streamcore.relay.relay import Relay
+from streamcore.relay.response import relay_response, run_response
 
 __all__ = [
     "Found",
@@ -19,4 +20,6 @@ __all__ = [
     "Status",
     "TooManyRuns",
     "open_log",
+    "relay_response",
+    "run_response",
 ]

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import anyio
 from anyio.abc import TaskGroup
@@ -19,11 +19,18 @@ from streamcore.errors import ConfigError, RelayError, StreamcoreError, StreamIn
 from streamcore.relay.entries import compacted, encode_end
 from streamcore.relay.log import RunLog, Wish
 from streamcore.sse import Item
-from streamcore.stream import Stream
 
 log = logging.getLogger("streamcore")
 
-Source = AsyncIterable[Item] | Callable[[], AsyncIterable[Item] | Awaitable[AsyncIterable[Item]]]
+
+class Batches(Protocol):
+    """A source that gives all that has come, None at its end; as a `Stream` does."""
+
+    async def next_batch(self) -> list[Item] | None: ...
+    async def aclose(self) -> None: ...
+
+
+Source = Batches | AsyncIterable[Item] | Callable[[], AsyncIterable[Item] | Awaitable[AsyncIterable[Item]]]
 """What a run is made of: a stream of chunks, tokens or graph events, or a function that opens one."""
 
 GONE = "another worker has ended it, or its log is gone"
@@ -117,13 +124,14 @@ class Producer:
     async def _open(self) -> Callable[[], Awaitable[list[Item] | None]]:
         """Open the source, and return what reads all that has come, None at the end."""
         source: Any = self._opens
-        if callable(source) and not hasattr(source, "__aiter__"):
+        if callable(source):
             source = source()
             if inspect.isawaitable(source):
                 source = await source
         self._source = source
-        if isinstance(source, Stream):
-            return source.next_batch  # type: ignore[return-value]  # chunks are items
+        next_batch: Callable[[], Awaitable[list[Item] | None]] | None = getattr(source, "next_batch", None)
+        if next_batch is not None:
+            return next_batch
         items = self._items = aiter(cast("AsyncIterable[Item]", source))
 
         async def next_item() -> list[Item] | None:

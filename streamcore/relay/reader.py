@@ -24,12 +24,19 @@ class Reader:
     """
 
     def __init__(
-        self, log: RunLog, run_id: str, after: int | None, check: Callable[[], Awaitable[Status]], every: float
+        self,
+        log: RunLog,
+        run_id: str,
+        after: int | None,
+        check: Callable[[], Awaitable[Status]],
+        every: float,
+        elsewhere: Callable[[], bool],
     ) -> None:
         self._log = log
         self._run_id = run_id
         self._check = check
         self._every = every
+        self._elsewhere = elsewhere
         self._checked = False
         self._touch_at = 0.0
         self._pending: list[Item] = []  # of the last batch, the next one last
@@ -44,6 +51,11 @@ class Reader:
     def seq(self) -> int:
         """The number of the item that was returned last; whoever comes back gives it as `after`."""
         return self._read - len(self._pending)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the run goes on if this worker is stopped: another worker produces it."""
+        return self._elsewhere()
 
     def __aiter__(self) -> Self:
         return self

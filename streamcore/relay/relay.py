@@ -59,7 +59,7 @@ class Relay:
             raise ConfigError(f"grace and lease are seconds above 0, max_items at least 2: {grace=}, {lease=}")
         self._log = MemoryLog() if log is None else log
         self._settings = Settings(grace, lease, max_items)
-        self._max_runs = max_runs
+        self.max_runs = max_runs
         self._max_per_owner = max_per_owner
         self._access = access
         self._producers: dict[str, Producer] = {}
@@ -102,8 +102,8 @@ class Relay:
         """
         if self._group is None:
             raise ConfigError("a relay runs inside `async with Relay(...)`; open it in the service's lifespan")
-        if len(self._producers) >= self._max_runs:
-            raise TooManyRuns(f"{self._max_runs} answers are on their way, and that is as many as may be; wait")
+        if len(self._producers) >= self.max_runs:
+            raise TooManyRuns(f"{self.max_runs} answers are on their way, and that is as many as may be; wait")
         newest = None if thread is None else await self._log.latest(thread)
         if newest is not None:
             await self._log.take_over(newest, LOST)  # if it is lost it must not wake up beside this one
@@ -146,7 +146,7 @@ class Relay:
                 raise _unknown(run_id) if after is None else expired(run_id)
             return status
 
-        return Reader(self._log, run_id, after, check, self._settings.beat)
+        return Reader(self._log, run_id, after, check, self._settings.beat, lambda: run_id not in self._producers)
 
     async def latest(self, thread: str, *, who: str = "") -> str | None:
         """Return the name of a thread's newest run; None if there is none, it has expired, or is somebody else's.

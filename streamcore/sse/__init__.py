@@ -21,6 +21,7 @@ def sse_response(
     *,
     ids: bool | str = True,
     after: int | Place | None = None,
+    retry: float | None = None,
     wait: bool = False,
     heartbeat: float = 15.0,
     grace: float = 2.0,
@@ -40,6 +41,7 @@ def sse_response(
         format: see `Format`; `json` alone can tell a restart.
         ids: say in each message how many items have come; a str names the stream in them, see `encode`.
         after: the place that the first message follows, where the source goes on for a client that reconnects.
+        retry: seconds after which a browser that lost the connection comes back; without, it decides.
         wait: send no headers before the first message, so that an error before it becomes a status (502, 503, 504,
             500) with a JSON body; without, everything is told inside a 200.
         heartbeat: seconds between comments that keep the connection alive; 0 for none.
@@ -58,7 +60,7 @@ def sse_response(
         raise ConfigError("sse_response needs sse-starlette; install it: pip install sse-starlette") from error
     return SSEResponse(
         source,
-        encode(format, ids=ids, after=after or 0, describe=describe),
+        encode(format, ids=ids, after=after or 0, retry=retry, describe=describe),
         resumes=after is not None,
         wait=wait,
         heartbeat=heartbeat,

@@ -12,7 +12,7 @@ import msgspec
 
 from streamcore.chunk import Chunk
 from streamcore.completion import Completion
-from streamcore.errors import ConfigError, NodeError, StreamcoreError
+from streamcore.errors import ConfigError, NodeError, StreamcoreError, StreamInterrupted
 from streamcore.sse.place import LAST, Place, tail
 
 Format = Literal["text", "json", "html"]
@@ -48,6 +48,7 @@ def encode(
     *,
     ids: bool | str = False,
     after: int | Place = 0,
+    retry: float | None = None,
     describe: Describe | None = None,
 ) -> Encoder:
     """Return the encoder of one stream.
@@ -57,6 +58,7 @@ def encode(
         ids: say in each message, with an `id:` line, how many items have come, so that a browser which reconnects
             says what it has; the last one's is `end`. A str names the stream in its ids: `"r7"` makes `r7.1`.
         after: the place that the first message follows; a `Place` also says what text is still to be sent.
+        retry: seconds after which a browser that lost the connection comes back; without, it decides (Chromium: 3).
         describe: what an error says to whoever reads the stream; without, `public_message`.
 
     Raises:
@@ -65,7 +67,7 @@ def encode(
     if format not in get_args(Format):
         raise ConfigError(f"no SSE format {format!r}; known are {', '.join(map(repr, get_args(Format)))}")
     place = after if isinstance(after, Place) else Place(after=after)
-    return Encoder(format, ids=ids, place=place, describe=describe or public_message)
+    return Encoder(format, ids=ids, place=place, retry=retry, describe=describe or public_message)
 
 
 def public_message(error: Exception) -> str:
@@ -91,10 +93,19 @@ class Encoder:
     say NUL, which becomes U+FFFD; and half a surrogate pair whose other half never comes becomes U+FFFD in both.
     """
 
-    __slots__ = ("_describe", "_held", "_id", "_ids", "_prefix", "format")
+    __slots__ = ("_describe", "_held", "_id", "_ids", "_prefix", "_retry", "format")
 
-    def __init__(self, format: Format, *, ids: bool | str, place: Place, describe: Describe) -> None:  # noqa: A002
+    def __init__(
+        self,
+        format: Format,  # noqa: A002
+        *,
+        ids: bool | str,
+        place: Place,
+        retry: float | None,
+        describe: Describe,
+    ) -> None:
         self.format = format
+        self._retry = b"" if retry is None else b"retry: %d\n" % round(retry * 1000)
         self._ids = bool(ids)
         self._prefix = f"{ids}.".encode() if isinstance(ids, str) else b""
         self._id = place.after or 0
@@ -103,7 +114,8 @@ class Encoder:
 
     def start(self) -> bytes:
         """Return what goes out before anything has come: with ids the first one, so that a reconnect is known."""
-        return self._place() + b"\n" if self._ids else b""
+        head = self._retry + self._place() if self._ids else self._retry
+        return head + b"\n" if head else b""
 
     def feed(self, items: Iterable[Item]) -> bytes:
         """Return the messages of some items.
@@ -111,6 +123,7 @@ class Encoder:
         Raises:
             ConfigError: a restart in `text` or `html`, which cannot take back what was shown; or a graph event that
                 holds something which is not JSON.
+            StreamInterrupted: a relay's `gap` in `text` or `html`, for the same reason.
         """
         say = self._framed if self.format == "json" else self._spoken
         return b"".join([say(item) for item in items])
@@ -157,8 +170,11 @@ class Encoder:
 
     def _framed(self, item: Item) -> bytes:
         """Return the message of an item in `json`."""
-        self._id += 1
-        return self._message(_json(item))
+        if isinstance(item, (Chunk, str)) or item["type"] != "gap":
+            self._id += 1
+            return self._message(_json(item))
+        self._id = item["seq"]
+        return self._message(b'{"type":"gap","seq":%d,"items":[%b]}' % (self._id, b",".join(map(_json, item["items"]))))
 
     def _spoken(self, item: Item) -> bytes:
         """Return the messages of an item in a format that knows text only."""
@@ -171,6 +187,8 @@ class Encoder:
         else:
             kind = item["type"]
             text = item["content"] if kind == "token" else ""
+            if kind == "gap":
+                return self._caught_up(item)
             if kind == "interrupt":
                 said = item["message"]
                 question = said if isinstance(said, str) else _dumps(said).decode()
@@ -186,6 +204,15 @@ class Encoder:
                 "use format 'json', or no on_interrupt: restart and no retries"
             )
         return b""
+
+    def _caught_up(self, gap: Mapping[str, Any]) -> bytes:
+        """Return the messages of all that a gap stands for, to a client that has none of it."""
+        if self._id > 1:
+            raise StreamInterrupted("too much was missed: the beginning of the rest is no longer kept. Ask for it all")
+        self._id = 0
+        found = b"".join([self._spoken(item) for item in gap["items"]])
+        self._id = gap["seq"]
+        return found
 
     def _whole(self, text: str) -> str:
         """Put what was held back before a text, and hold its end back: CR before LF, half a surrogate pair."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from asyncio import CancelledError
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Self
 
 import anyio
@@ -15,7 +15,6 @@ from streamcore.completion import Completion
 from streamcore.errors import StreamInterrupted
 from streamcore.sse.encoder import HIDDEN, Encoder, Item, public_message
 from streamcore.sse.place import read_place
-from streamcore.stream import Stream
 
 log = logging.getLogger("streamcore")
 
@@ -31,6 +30,7 @@ class Events:
         self.failed_first: Exception | None = None
         """The error of a source that failed before it gave anything to send."""
         self._source = source
+        self._next_batch: Callable[[], Awaitable[Sequence[Item] | None]] | None = getattr(source, "next_batch", None)
         self._items: AsyncIterator[Item] | None = None
         self._head = b"" if wait else encoder.start()
         self._sent = False
@@ -83,6 +83,8 @@ class Events:
                     data = self.encoder.feed(batch)
         except Exception as error:  # the outermost edge: logged, and told to the client
             self._over = True
+            if self._stopping and getattr(self._source, "resumable", False):
+                raise StopAsyncIteration from None  # no end: the client comes back, to another worker
             hidden = public_message(error) == HIDDEN
             log.warning("a stream to a browser ended in %s", type(error).__name__, exc_info=error if hidden else None)
             self.failed_first = None if self._sent else error
@@ -97,8 +99,8 @@ class Events:
         task = self._reader = _task()
         cancelling = 0 if task is None else task.cancelling()
         try:
-            if isinstance(self._source, Stream):
-                return await self._source.next_batch()
+            if self._next_batch is not None:
+                return await self._next_batch()
             if self._items is None:
                 self._items = aiter(self._source)
             return [await anext(self._items)]

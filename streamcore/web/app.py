@@ -41,7 +41,12 @@ def create_app(
         auth: a FastAPI dependency for everything but the page and `/health`. It raises `HTTPException`, or returns who
             asks, a `str`: people see their own conversations only.
         max_input: characters in a message (413 above).
-        max_streams: streams open at once (429 above).
+        max_streams: answers that are on their way at once in this worker (429 above).
+        max_per_user: the same for one of those whom `auth` names, over all workers.
+        relay: where answers are kept for those who lose their connection: the URL of a log that several workers share
+            (`redis://...`), or an open `streamcore.relay.Relay`, whose limits then go before these; without, the
+            memory of this process.
+        grace: seconds without a reader after which an answer is cancelled.
         describe: what an error says to the client, see `streamcore.sse.public_message`.
         page: False leaves the page out.
 

@@ -1,7 +1,8 @@
-"""Turn away what is too large, and pages of other sites that would spend the owner's tokens."""
+"""Turn away what is too large, what cannot be kept, and pages of other sites that would spend the owner's tokens."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,6 +10,10 @@ from urllib.parse import urlsplit
 from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import Message
+
+from streamcore.errors import RelayError
+
+log = logging.getLogger("streamcore")
 
 
 def limited(max_bytes: int) -> type[APIRoute]:
@@ -31,7 +36,11 @@ def limited(max_bytes: int) -> type[APIRoute]:
 
                 if int(request.headers.get("content-length", "0")) > max_bytes:
                     raise too_large(f"a request's body may have {max_bytes} bytes")
-                return await handle(Request(request.scope, receive))
+                try:
+                    return await handle(Request(request.scope, receive))
+                except RelayError as error:
+                    log.warning("a request failed: %s", error)
+                    raise HTTPException(503, "answers cannot be kept at the moment", {"Retry-After": "5"}) from error
 
             return limited_handle
 

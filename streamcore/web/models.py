@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 SESSION_ID = r"^[A-Za-z0-9_-]{1,64}$"
 
+RUN = r"^[A-Za-z0-9_-]{1,64}$"
+
 SessionId = Annotated[str, Field(pattern=SESSION_ID, description="A conversation: 1 to 64 of A-Z a-z 0-9 _ -.")]
 
 
@@ -34,10 +36,11 @@ class Resume(Body):
 
 
 class Begun(BaseModel):
-    """Where to listen: the run begins when the stream is asked for."""
+    """What has begun, and where to listen to it."""
 
     session_id: str
-    stream: str = Field(description="The stream's path, relative to where this was asked; add ?format=.")
+    run: str = Field(description="The run's name.")
+    stream: str = Field(description="The stream's path, relative to the service's; add &format=.")
 
 
 class Stopped(BaseModel):
@@ -66,6 +69,7 @@ class SessionState(BaseModel):
 
     session_id: str
     status: Literal["running", "waiting", "idle"] = Field(description="waiting: a question is to be answered.")
+    run: str | None = Field(default=None, description="The last run, while it can still be read.")
     question: Question | None = None
     turns: list[Turn] = Field(default_factory=list[Turn], description="What a prompt's conversation holds.")
     state: dict[str, Any] = Field(default_factory=dict[str, Any], description="What a graph's thread holds.")
@@ -85,8 +89,8 @@ class Health(BaseModel):
     """That the service is there, and how busy it is."""
 
     status: Literal["ok"] = "ok"
-    open_streams: int
-    max_streams: int
+    running: int = Field(description="The answers that are on their way in this worker.")
+    max_running: int
 
 
 class Problem(BaseModel):

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from streamcore.checkpoints import Checkpointer
+from streamcore.checkpoints import Checkpointer, MemoryCheckpointer, open_checkpointer
 from streamcore.graph.load import Graph
 from streamcore.provider import Provider
+from streamcore.relay import Relay, open_log
 from streamcore.sse import Describe
 from streamcore.web.guard import limited, same_site
 from streamcore.web.models import Problem
 from streamcore.web.page import page_routes
 from streamcore.web.service import Service
-from streamcore.web.sessions import Sessions
 from streamcore.web.targets import Settings, target_of
 
 Auth = Callable[..., Any]
 """A FastAPI dependency: raises HTTPException, or returns who asks (a str; anything else is one and the same)."""
+
+CONVERSATION_SECONDS = 7 * 24 * 3600
+"""How long a conversation is kept beside the relay after its last run."""
 
 _TOLD = {
     400: "Nothing can be made of it.",
@@ -28,8 +32,9 @@ _TOLD = {
     403: "A page of another site asks.",
     404: "There is no such conversation.",
     409: "The conversation is being answered, or nothing waits for an answer.",
+    503: "Answers cannot be kept at the moment; Retry-After says when to try again.",
     413: "The input is too large.",
-    429: "As many streams are open as may be; Retry-After says when to try again.",
+    429: "As many answers are on their way as may be; Retry-After says when to try again.",
 }
 
 
@@ -43,7 +48,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
         "headers": {"X-Session-Id": {"description": "The conversation.", "schema": {"type": "string"}}},
     },
-    **_problems(400, 409, 413, 429),
+    **_problems(400, 404, 409, 413, 429),
 }
 
 
@@ -61,13 +66,17 @@ def router(
     cors: Collection[str] = (),
     max_input: int = 32_000,
     max_streams: int = 100,
+    max_per_user: int | None = None,
+    relay: Relay | str | None = None,
+    grace: float = 60.0,
     describe: Describe | None = None,
     page: bool = True,
 ) -> APIRouter:
     """Return the routes to a prompt or a graph, to be mounted in an app; `create_app` says what the arguments are.
 
-    Mount it with a prefix; the page then stands at `<prefix>/`.
+    Mount it with a prefix; the page then stands at `<prefix>/`. Its lifespan becomes part of the app's.
     """
+    opened = relay if isinstance(relay, Relay) else _relay(relay, grace, max_streams, max_per_user)
     found = target_of(
         target,
         Settings(provider, model, temperature),
@@ -75,33 +84,54 @@ def router(
         message_as=message_as,
         prompts_dir=prompts_dir,
         checkpointer=checkpointer,
+        fallback=_memory(relay),
     )
-    service = Service(found, Sessions(found, max_streams), max_input, describe)
-    routes = APIRouter()
+    service = Service(found, opened, max_input, describe)
+    routes = APIRouter(lifespan=None if opened is relay else _opening(opened))
     if page:
         routes.include_router(page_routes())
     routes.add_api_route("/health", service.health)
     guarded = APIRouter(
         route_class=limited(max_input * 4 + 4096),
         dependencies=[Depends(same_site(cors)), *([Depends(_owned_by(auth))] if auth is not None else [])],
-        responses=_problems(*([401] if auth is not None else []), 403),
+        responses=_problems(*([401] if auth is not None else []), 403, 503),
     )
     add = guarded.add_api_route
     add("/about", service.about)
     add("/stream", service.stream_new, response_class=Response, responses=_STREAM)
     add("/stream/{session_id}", service.stream, response_class=Response, responses=_STREAM)
-    add("/start", service.start, methods=["POST"], status_code=201, responses=_problems(400, 409, 413))
+    add("/start", service.start, methods=["POST"], status_code=201, responses=_problems(400, 409, 413, 429))
     add(
         "/resume/{session_id}",
         service.resume,
         methods=["POST"],
         status_code=202,
-        responses=_problems(400, 404, 409, 413),
+        responses=_problems(400, 404, 409, 413, 429),
     )
     add("/stop/{session_id}", service.stop, methods=["POST"], responses=_problems(404))
     add("/state/{session_id}", service.state, responses=_problems(404))
     routes.include_router(guarded)
     return routes
+
+
+def _relay(url: str | None, grace: float, max_streams: int, max_per_user: int | None) -> Relay:
+    return Relay(open_log(url), grace=grace, max_runs=max_streams, max_per_owner=max_per_user)
+
+
+def _memory(relay: Relay | str | None) -> Checkpointer:
+    """Return what keeps conversations when nothing else is said: what several workers share, if they share anything."""
+    if isinstance(relay, str) and relay != "memory:":
+        return open_checkpointer({"type": "redis", "url": relay, "ttl": CONVERSATION_SECONDS})
+    return MemoryCheckpointer()
+
+
+def _opening(relay: Relay) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_app: Any) -> AsyncGenerator[None]:
+        async with relay:
+            yield
+
+    return lifespan
 
 
 def _owned_by(auth: Auth) -> Callable[..., None]:

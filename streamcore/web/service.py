@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import Header, HTTPException, Path, Query, Request, Response
 
-from streamcore.errors import StreamInterrupted
-from streamcore.sse import Describe, Format, encode, sse_response
+from streamcore.errors import RunExists, RunNotFound, TooManyRuns
+from streamcore.relay import Relay
+from streamcore.relay.response import run_response
+from streamcore.sse import Describe, Format, Place, read_place
 from streamcore.web import models
 from streamcore.web.guard import too_large
-from streamcore.web.sessions import Busy, Session, Sessions, TooMany
+from streamcore.web.sessions import Sessions, key_of
 from streamcore.web.targets import Ask, Target
 
 InFormat = Annotated[
@@ -19,25 +20,28 @@ InFormat = Annotated[
     Query(alias="format", description="text: tokens; json: chunks or a graph's events; html: fragments for HTMX."),
 ]
 InPrompt = Annotated[str | None, Query(description="The message; a long one goes by POST to start.")]
+InRun = Annotated[
+    str | None, Query(pattern=models.RUN, description="Which run of the conversation; without, the last one.")
+]
 InId = Annotated[str, Path(pattern=models.SESSION_ID)]
 LastId = Annotated[
     str | None, Header(alias="Last-Event-ID", description="What a browser that lost its connection sends.")
 ]
-BUSY = "this conversation is being answered; stop it, or wait"
 
 
 class Service:
     """Know the target, its conversations and the limits."""
 
-    def __init__(self, target: Target, sessions: Sessions, max_input: int, describe: Describe | None) -> None:
+    def __init__(self, target: Target, relay: Relay, max_input: int, describe: Describe | None) -> None:
         self._target = target
-        self._sessions = sessions
+        self._relay = relay
+        self._sessions = Sessions(target, relay)
         self._max_input = max_input
         self._describe = describe
 
     async def health(self) -> models.Health:
         """Tell that the service is there; asks nobody who they are, since load balancers cannot say."""
-        return models.Health(open_streams=self._sessions.open_streams, max_streams=self._sessions.max_streams)
+        return models.Health(running=self._relay.running, max_running=self._relay.max_runs)
 
     async def about(self) -> models.About:
         """Tell what is served."""
@@ -46,7 +50,10 @@ class Service:
     async def stream_new(
         self, request: Request, prompt: InPrompt = None, form: InFormat = "text", last_event_id: LastId = None
     ) -> Response:
-        """Stream the answer to a message, in a conversation of its own, which X-Session-Id names."""
+        """Stream the answer to a message, in a conversation of its own, which X-Session-Id names.
+
+        Who comes back with a Last-Event-ID gets the rest of the run that was lost, and no second run.
+        """
         return await self._stream(request, self._sessions.new_id(), Ask(prompt), form, last_event_id)
 
     async def stream(
@@ -54,96 +61,98 @@ class Service:
         request: Request,
         session_id: InId,
         prompt: InPrompt = None,
+        run: InRun = None,
         form: InFormat = "text",
         last_event_id: LastId = None,
     ) -> Response:
-        """Stream what `start` or `resume` asked, else the answer to `prompt`; a graph may go on without either.
+        """Stream the answer to `prompt`; without one, the conversation's last run from its beginning, over or not.
 
-        Who comes back with a Last-Event-ID gets the end of the run that was lost, and no second run.
+        Where there is no run either, a graph begins one. Who comes back with a Last-Event-ID gets the rest of the run
+        that was lost, and no second run.
         """
+        if run is not None and not last_event_id:
+            return await self._read(request, session_id, run, None, form)
         return await self._stream(request, session_id, Ask(prompt), form, last_event_id)
 
     async def start(self, request: Request, body: models.Start) -> models.Begun:
-        """Leave a message, which may be longer than a URL; the run begins when the stream is asked for."""
-        ask = Ask(body.prompt, body.variables)
-        self._check(ask)
+        """Begin a run with a message, which may be longer than a URL; it goes on whether it is listened to or not."""
         session_id = body.session_id or self._sessions.new_id()
-        return self._leave(await self._sessions.get(owner(request), session_id), session_id, ask)
+        return await self._begun(request, session_id, Ask(body.prompt, body.variables))
 
     async def resume(self, request: Request, session_id: InId, body: models.Resume) -> models.Begun:
-        """Leave the answer to the question that waits; the run goes on when the stream is asked for."""
+        """Answer the question that waits; the run goes on."""
         if body.answer is None:
             raise HTTPException(400, "null is no answer")
         state = await self.state(request, session_id)
-        session = await self._sessions.get(owner(request), session_id)
-        if session.live is None and state.question is None:
+        if state.status == "running":
+            raise _busy()
+        if state.question is None:
             raise HTTPException(409, "nothing waits for an answer in this conversation")
-        return self._leave(session, session_id, Ask(resume=body.answer))
+        return await self._begun(request, session_id, Ask(resume=body.answer))
 
     async def stop(self, request: Request, session_id: InId) -> models.Stopped:
-        """End the run well where it is; returns when the vendor's response is closed."""
-        session = self._sessions.find(owner(request), session_id)
-        if session is None:
+        """End the run well where it is, whichever worker runs it; returns when the vendor's response is closed."""
+        who = owner(request)
+        run = await self._sessions.latest(who, session_id)
+        if run is None:
             raise _unknown(session_id)
-        live, session.pending = session.live, None
-        if live is not None:
-            await live.stop()
-        return models.Stopped(stopped=live is not None)
+        try:
+            return models.Stopped(stopped=await self._relay.stop(run, who=who))
+        except RunNotFound:  # it has expired just now
+            return models.Stopped(stopped=False)
 
     async def state(self, request: Request, session_id: InId) -> models.SessionState:
         """Tell where a conversation stands."""
-        session = self._sessions.find(owner(request), session_id)
-        found = await self._target.state(f"{owner(request)}/{session_id}")
-        if found is None and session is None:
+        who = owner(request)
+        run = await self._sessions.latest(who, session_id)
+        found = await self._target.state(key_of(who, session_id))
+        if found is None and run is None:
             raise _unknown(session_id)
         state = found or models.SessionState(session_id=session_id, status="idle")
-        running = {"status": "running"} if session is not None and session.live is not None else {}
-        return state.model_copy(update={"session_id": session_id, **running})
+        update = {"session_id": session_id, "run": run}
+        if run is not None and await self._is_running(run, who):
+            update["status"] = "running"
+        return state.model_copy(update=update)
 
-    def _check(self, ask: Ask) -> None:
+    async def _is_running(self, run: str, who: str) -> bool:
+        try:
+            return (await self._relay.status(run, who=who)).state == "running"
+        except RunNotFound:
+            return False
+
+    async def _begun(self, request: Request, session_id: str, ask: Ask) -> models.Begun:
+        run = await self._begin(request, session_id, ask)
+        return models.Begun(session_id=session_id, run=run, stream=f"stream/{session_id}?run={run}")
+
+    async def _begin(self, request: Request, session_id: str, ask: Ask) -> str:
         if len(ask.prompt or "") > self._max_input:
             raise too_large(f"a message may have {self._max_input} characters; this one has {len(ask.prompt or '')}")
         why = self._target.refuse(ask)
         if why is not None:
             raise HTTPException(400, why)
-
-    def _leave(self, session: Session, session_id: str, ask: Ask) -> models.Begun:
-        if session.live is not None:
-            raise HTTPException(409, BUSY)
-        session.pending = ask
-        return models.Begun(session_id=session_id, stream=f"stream/{session_id}")
+        try:
+            return await self._sessions.begin(owner(request), session_id, ask)
+        except RunExists as error:
+            raise _busy() from error
+        except TooManyRuns as error:
+            raise HTTPException(429, str(error), {"Retry-After": "2"}) from error
 
     async def _stream(self, request: Request, session_id: str, ask: Ask, form: Format, last: str | None) -> Response:
-        headers = {"X-Session-Id": session_id}
-        if last:  # the place where a resumable stream will go on; until then there is only its end to tell
-            return self._again(self._sessions.find(owner(request), session_id), form, headers, last)
-        session = await self._sessions.get(owner(request), session_id)
-        if not ask.prompt and session.pending is not None:
-            ask = session.pending
-        self._check(ask)
-        try:
-            live = self._sessions.begin(session, ask)
-        except Busy as error:
-            raise HTTPException(409, BUSY) from error
-        except TooMany as error:
-            what = f"{self._sessions.max_streams} streams are open, and that is as many as may be; try again soon"
-            raise HTTPException(429, what, {"Retry-After": "2"}) from error
-        return sse_response(live, form, headers=headers, describe=self._describe)
+        place = read_place(last) if last else None
+        if last:  # never a second run; a place that is none of ours finds nothing
+            return await self._read(request, session_id, place.run if place else "", place or Place(), form)
+        run = None if ask.prompt else await self._sessions.latest(owner(request), session_id)
+        if run is None:
+            run = await self._begin(request, session_id, ask)
+        return await self._read(request, session_id, run, None, form)
 
-    def _again(self, session: Session | None, form: Format, headers: Mapping[str, str], last: str) -> Response:
-        """Tell a client that lost its connection how its run ended."""
-        if session is not None and session.live is not None:
-            raise HTTPException(409, BUSY)
-        ended = session.last if session is not None else None
-        after = int(last) if last.isdecimal() and len(last) < 16 else 0
-        encoder = encode(form, ids=True, after=after, describe=self._describe)
-        if ended is None:
-            body = encoder.error(StreamInterrupted("nothing is known of this answer any more; ask again"))
-        elif ended.error is not None:
-            body = encoder.error(ended.error)
-        else:
-            body = encoder.end(ended.partial)
-        return Response(body, headers={**headers, "Cache-Control": "no-store"}, media_type="text/event-stream")
+    async def _read(self, request: Request, session_id: str, run: str, place: Place | None, form: Format) -> Response:
+        headers = {"X-Session-Id": session_id}
+        who, describe = owner(request), self._describe
+        try:
+            return await run_response(self._relay, run, place, form, who=who, headers=headers, describe=describe)
+        except RunNotFound as error:
+            raise HTTPException(404, "there is no such run, or it is too old; ask again") from error
 
 
 def owner(request: Request) -> str:
@@ -154,3 +163,7 @@ def owner(request: Request) -> str:
 
 def _unknown(session_id: str) -> HTTPException:
     return HTTPException(404, f"there is no conversation {session_id!r}")
+
+
+def _busy() -> HTTPException:
+    return HTTPException(409, "this conversation is being answered; stop it, or wait")

@@ -3,47 +3,37 @@
 from __future__ import annotations
 
 import secrets
-from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Any, Self
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 
 from streamcore.completion import Completion
-from streamcore.errors import StreamInterrupted
+from streamcore.relay import Relay
 from streamcore.web.targets import Ask, Source, Target
 
 MAX_SESSIONS = 10_000
 """How many conversations are remembered where nothing else keeps them; then the one unused longest is forgotten."""
 
 
-class TooMany(Exception):  # noqa: N818
-    """As many streams are open as may be."""
+class Run:
+    """Give the chunks or events of what was asked, in batches, and let another task stop it."""
 
-
-class Busy(Exception):  # noqa: N818
-    """The conversation is being answered already."""
-
-
-class Live:
-    """Iterate over a run's chunks or events, so that another request can stop it."""
-
-    def __init__(self, sessions: Sessions, session: Session, ask: Ask) -> None:
+    def __init__(self, sessions: Sessions, key: str, ask: Ask) -> None:
         self._sessions = sessions
-        self._session = session
+        self._key = key
         self._ask = ask
         self._source: Source | None = None
+        self._next: Callable[[], Awaitable[Any]] | None = None
         self._partial: Completion | None = None
         self._scope: anyio.CancelScope | None = None  # while something is being read
         self._stopped = False
-        self._over = False
         self._closed = anyio.Event()
-        self.error: Exception | None = StreamInterrupted("the connection was lost, and the answer with it; ask again")
-        """How it ended; None: well, or stopped."""
 
     @property
     def partial(self) -> Completion | None:
-        """The answer so far; of a graph only that it is not complete."""
+        """The answer so far; of a graph only that it is not complete, once it is stopped."""
         found = getattr(self._source, "partial", None)
         if isinstance(found, Completion):
             self._partial = found
@@ -51,44 +41,29 @@ class Live:
             self._partial = Completion()
         return self._partial
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Any:
-        if self._over:
-            raise StopAsyncIteration
-        try:
-            if not self._stopped:
-                # Open inside this one call only: a scope must not be open while the caller's code runs.
-                with anyio.CancelScope() as self._scope:
-                    if self._source is None:
-                        self._source = await self._sessions.target.open(self._session.key, self._ask)
-                    return await anext(self._source)
-        except StopAsyncIteration:
-            pass
-        except Exception as error:
-            self.error = error
-            raise
-        finally:
-            self._scope = None
-        self._over = True
-        try:
-            await self._sessions.target.ended(self._session.key, self._ask, self.partial)
-        except Exception as error:
-            self.error = error
-            raise
-        self.error = None
-        raise StopAsyncIteration
+    async def next_batch(self) -> list[Any] | None:
+        """Return what has come, None at the end, when it has been remembered."""
+        if not self._stopped:
+            # Open inside this one call only: a scope must not be open while other code runs.
+            with anyio.CancelScope() as self._scope:
+                try:
+                    if self._next is None:
+                        self._source = await self._sessions.target.open(self._key, self._ask)
+                        self._next = _reads(self._source)
+                    batch = await self._next()
+                    if batch is not None:
+                        return batch
+                finally:
+                    self._scope = None
+        await self._sessions.target.ended(self._key, self._ask, self.partial)
+        return None
 
     async def stop(self) -> None:
         """End the run well where it is, and return when the vendor's response is closed."""
         self._stopped = True
         if self._scope is not None:
             self._scope.cancel()
-        elif self._source is not None:  # its reader is busy sending what it has
-            await self._source.aclose()
-        with anyio.move_on_after(5):
-            await self._closed.wait()
+        await self._closed.wait()
 
     async def aclose(self) -> None:
         """Close the run and give its place away. Harmless when repeated."""
@@ -97,73 +72,80 @@ class Live:
                 await self._source.aclose()
         finally:
             if not self._closed.is_set():
-                self._partial, self._source = self.partial, None
+                self._partial, self._source, self._next = self.partial, None, None
                 self._closed.set()
-                self._sessions.release(self._session, self)
+                self._sessions.release(self._key)
 
 
-@dataclass(slots=True)
-class Session:
-    """One conversation, as far as this process knows of it."""
+def _reads(source: Any) -> Callable[[], Awaitable[list[Any] | None]]:
+    """Return what reads all that has come, None at the end."""
+    reads: Callable[[], Awaitable[list[Any] | None]] | None = getattr(source, "next_batch", None)
+    if reads is not None:
+        return reads
 
-    key: str
-    live: Live | None = None
-    pending: Ask | None = None
-    """What `start` or `resume` left for the stream to take up."""
-    last: Live | None = None
-    """The run that ended last."""
+    async def next_item() -> list[Any] | None:
+        try:
+            return [await anext(source)]
+        except StopAsyncIteration:
+            return None
+
+    return next_item
 
 
 class Sessions:
-    """All conversations with one target."""
+    """All conversations with one target, as far as this process must know of them."""
 
-    def __init__(self, target: Target, max_streams: int) -> None:
+    def __init__(self, target: Target, relay: Relay) -> None:
         self.target = target
-        self.max_streams = max_streams
-        self.open_streams = 0
-        self._known: OrderedDict[str, Session] = OrderedDict()
+        self.relay = relay
+        self._known: OrderedDict[str, None] = OrderedDict()
+        self._running: Counter[str] = Counter()
 
     @staticmethod
     def new_id() -> str:
         """Return the name of a new conversation, which nobody can guess."""
         return secrets.token_urlsafe(16)
 
-    async def get(self, owner: str, session_id: str) -> Session:
-        """Return a conversation, a new one if there is none of that name."""
-        key = f"{owner}/{session_id}"  # a session's id has no slash
-        session = self._known.setdefault(key, Session(key))
+    async def begin(self, owner: str, session_id: str, ask: Ask) -> str:
+        """Begin a run in a conversation and return its name, by which it can be read.
+
+        Raises:
+            RunExists: the conversation is being answered.
+            TooManyRuns: as many runs are going on as may be.
+            RelayError: the relay's log cannot be reached.
+        """
+        key = key_of(owner, session_id)
+        run = Run(self, key, ask)
+        name = secrets.token_urlsafe(9)
+        self._running[key] += 1  # from now on it is not forgotten
+        try:
+            await self.relay.start(name, run, owner=owner, thread=key)
+        except BaseException:
+            self.release(key)
+            raise
+        self._known[key] = None
         self._known.move_to_end(key)
         if len(self._known) > MAX_SESSIONS:
             await self._forget()
-        return session
+        return name
 
-    def find(self, owner: str, session_id: str) -> Session | None:
-        """Return a conversation if this process knows it."""
-        return self._known.get(f"{owner}/{session_id}")
+    async def latest(self, owner: str, session_id: str) -> str | None:
+        """Return the name of the conversation's last run, None if there is none that can still be read."""
+        return await self.relay.latest(key_of(owner, session_id), who=owner)
 
     async def _forget(self) -> None:
-        oldest = next((one for one in self._known.values() if one.live is None), None)
+        oldest = next((key for key in self._known if not self._running[key]), None)
         if oldest is not None:
-            del self._known[oldest.key]
-            await self.target.forget(oldest.key)
+            del self._known[oldest]
+            await self.target.forget(oldest)
 
-    def begin(self, session: Session, ask: Ask) -> Live:
-        """Return the run of what was asked; whoever takes it closes it.
-
-        Raises:
-            Busy: the conversation is being answered.
-            TooMany: as many streams are open as may be.
-        """
-        if session.live is not None:
-            raise Busy
-        if self.open_streams >= self.max_streams:
-            raise TooMany
-        self.open_streams += 1
-        session.pending = None
-        session.live = live = Live(self, session, ask)
-        return live
-
-    def release(self, session: Session, live: Live) -> None:
+    def release(self, key: str) -> None:
         """Take a run's end into account."""
-        self.open_streams -= 1
-        session.live, session.last = None, live
+        self._running[key] -= 1
+        if not self._running[key]:
+            del self._running[key]
+
+
+def key_of(owner: str, session_id: str) -> str:
+    """Return a conversation's name in the stores; a session's id has no slash."""
+    return f"{owner}/{session_id}"

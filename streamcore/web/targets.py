@@ -91,6 +91,7 @@ def target_of(
     message_as: str | None,
     prompts_dir: str | Path | None,
     checkpointer: Checkpointer | Mapping[str, Any] | None,
+    fallback: Checkpointer,
 ) -> Target:
     """Return what to serve: a graph, a graph's or prompt's file, or a prompt's name.
 
@@ -106,14 +107,14 @@ def target_of(
         else:
             prompts_dir, wanted = path.parent, path.stem
     if isinstance(wanted, Graph):
-        return GraphTarget(wanted, settings, given, message_as, checkpointer)
+        return GraphTarget(wanted, settings, given, message_as, checkpointer, fallback)
     prompt = load_prompt(str(wanted), prompts_dir=prompts_dir)
     if not (settings.provider or prompt.file.provider or environment_provider()):
         raise ConfigError(
             f"no provider for prompt {prompt.name!r}; give one (provider=, --provider), or set STREAMCORE_PROVIDER. "
             "Without a key or network, take 'demo'"
         )
-    store = MemoryCheckpointer() if checkpointer is None else open_checkpointer(checkpointer)
+    store = fallback if checkpointer is None else open_checkpointer(checkpointer)
     return PromptTarget(prompt, settings, given, _input_of(prompt, given, message_as), store, prompts_dir)
 
 
@@ -201,7 +202,8 @@ class GraphTarget:
     given: Mapping[str, Any]
     message_as: str | None
     checkpointer: Checkpointer | Mapping[str, Any] | None
-    memory: MemoryCheckpointer = field(default_factory=MemoryCheckpointer)
+    fallback: Checkpointer
+    """What keeps threads where neither the service nor the graph says what does."""
 
     @property
     def input(self) -> str | None:
@@ -249,12 +251,13 @@ class GraphTarget:
 
     async def forget(self, key: str) -> None:
         """Drop the thread, where nothing but memory keeps it."""
-        await self.memory.delete(f"{self.graph.name}/{key}")
+        if isinstance(self.fallback, MemoryCheckpointer):
+            await self.fallback.delete(f"{self.graph.name}/{key}")
 
     def _config(self, key: str) -> Config:
         own = self.graph.file.checkpointer
         kept = self.checkpointer is not None or (own is not None and own.get("type") != "memory")
-        store = self.checkpointer if kept else self.memory
+        store = self.checkpointer if kept else self.fallback
         return Config(
             thread_id=key,
             checkpointer=store,

@@ -149,8 +149,8 @@ def test_stop_closes_the_upstream_and_keeps_the_text(page: Page, how: str) -> No
         assert plain(page).startswith("w0 w1 w2 ")
 
 
-def test_leaving_the_page_closes_the_upstream(page: Page) -> None:
-    with Simulator(Answer(["w "] * 9000), rate=100) as simulator, chat(page, simulator):
+def test_leaving_the_page_for_good_closes_the_upstream(page: Page) -> None:
+    with Simulator(Answer(["w "] * 9000), rate=100) as simulator, chat(page, simulator, grace=1):
         say(page, "x")
         expect(page.locator(".answer .body")).to_contain_text("w w w")
         page.goto("about:blank")
@@ -174,7 +174,7 @@ def test_refusals_of_the_service_show(page: Page) -> None:
         say(page, "much too long")
         expect(page.get_by_role("alert")).to_contain_text("a message may have 10 characters")
         say(page, "short")
-        expect(page.get_by_role("alert").last).to_contain_text("streams are open")
+        expect(page.get_by_role("alert").last).to_contain_text("answers are on their way")
 
 
 def test_a_conversation_goes_on_after_a_reload_and_begins_anew(page: Page) -> None:

@@ -129,17 +129,6 @@ def test_an_error_shows_and_nobody_asks_again(page: Page, example: Any) -> None:
 
 @pytest.mark.real
 @each_page
-def test_leaving_the_page_closes_the_upstream(page: Page, example: Any) -> None:
-    with Simulator(ENDLESS, rate=50) as simulator, process(example.script, simulator) as (_, port):
-        page.goto(f"http://127.0.0.1:{port}{example.path}")
-        example.ask(page)
-        page.wait_for_function(f"document.querySelector('{example.answer}')?.textContent.includes('token 3')")
-        page.goto("about:blank")
-        wait_until(lambda: simulator.abandoned == 1 and not simulator.open, "the upstream is closed")
-
-
-@pytest.mark.real
-@each_page
 def test_a_lost_connection_is_not_paid_for_twice(page: Page, example: Any) -> None:
     """The service dies in the middle and is started again: the page reconnects, and is told that the rest is lost."""
     with Simulator(ENDLESS, rate=50) as simulator:
@@ -150,7 +139,7 @@ def test_a_lost_connection_is_not_paid_for_twice(page: Page, example: Any) -> No
         wait_until(lambda: simulator.abandoned == 1, "the upstream is closed")
         with process(example.script, simulator, port=port):
             page.wait_for_selector(example.error)
-            assert "connection was lost" in (page.text_content(example.error) or "")
+            assert "ask again" in (page.text_content(example.error) or "")
         assert len(simulator.requests) == 1
 
 

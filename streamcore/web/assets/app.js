@@ -7,8 +7,12 @@ const [log, input, banner] = [$("log"), $("input"), $("banner")];
 const PLACE = `streamcore:${location.pathname}`;
 
 let target = { name: "streamcore", begins: false };
-let kept = { session: null, question: false, turns: [] };
-let run = null; // what is streaming: { abort, answers, session }
+const nothing = { session: null, question: false, turns: [], run: null, seen: null };
+// `run` is the run that is being read, `seen` the last one that was, `from` the number of turns before it, `answered`
+// the question that it answers.
+let kept = { ...nothing, turns: [] };
+let run = null; // what is streaming: { abort, answers, answered, trouble }
+let leaving = false;
 
 // Appearance
 
@@ -49,6 +53,7 @@ function restore() {
   try {
     kept = JSON.parse(sessionStorage.getItem(PLACE)) ?? kept;
   } catch { /* not ours */ }
+  if (kept.run) kept.turns.length = kept.from; // what it said comes again, all of it
   for (const turn of kept.turns) {
     if (turn.role === "user") log.append(userMessage(turn.text));
     else {
@@ -63,6 +68,7 @@ function restore() {
 function answer(record) {
   const made = new Answer(record, grown);
   kept.turns.push(record);
+  if (run) made.element.dataset.run = "";
   log.append(made.element);
   grown();
   return made;
@@ -72,8 +78,17 @@ function answer(record) {
 function take({ name, data }) {
   if (name === "stream-error") run.trouble = data.message;
   else if (name === "done") run.done = data;
+  else if (data.type === "gap") takeGap(data);
   else if (data.kind) takeChunk(data);
   else takeEvent(data);
+}
+
+/** Begin again with what stands for all that came so far. */
+function takeGap({ items }) {
+  for (const turn of log.querySelectorAll("[data-run]")) turn.remove();
+  kept.turns.length = kept.from;
+  run.answers.clear();
+  for (const item of items) take({ name: "message", data: item });
 }
 
 function takeChunk(chunk) {
@@ -131,26 +146,63 @@ async function say(said, again = false) {
     log.append(userMessage(said));
   }
   log.querySelector(".empty")?.remove();
-  run = { abort: new AbortController(), answers: new Map(), answered: question, trouble: "" };
-  run.pending = log.appendChild(element("div", "waiting"));
-  follow = true;
-  busy(true);
+  prepare(question);
+  kept.session ??= newId();
+  kept.answered = question;
+  keep();
   try {
-    kept.session = await leave(kept.session, question ? { answer: said } : { prompt: said });
+    const begun = await leave(kept.session, question ? { answer: said } : { prompt: said });
     if (question) said = ""; // it has been taken: to try again is to go on
-    kept.question = false;
+    Object.assign(kept, { run: begun.run, question: false });
+    keep();
     input.placeholder = "Message";
-    for await (const message of listen(kept.session, run.abort.signal, lost)) take(message);
   } catch (error) {
-    if (!(error instanceof Error) || !error.status) console.warn(error);
-    run.trouble = error.message;
-    if (question && !kept.question) kept.question = [400, 404, 409].includes(error.status) ? false : question;
+    failed(error);
+    if (question) kept.question = [400, 404, 409].includes(error.status) ? false : question;
   }
-  lost(false);
+  if (kept.run) await hear();
   ended(said);
 }
 
+function newId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Read on in a run that was being read when the page was left. */
+async function hearAgain() {
+  prepare(kept.answered);
+  kept.question = false;
+  await hear();
+  ended("");
+}
+
+function prepare(answered) {
+  for (const one of log.querySelectorAll("[data-run]")) delete one.dataset.run;
+  run = { abort: new AbortController(), answers: new Map(), answered, trouble: "" };
+  run.pending = log.appendChild(element("div", "waiting"));
+  kept.from = kept.turns.length;
+  follow = true;
+  busy(true);
+}
+
+async function hear() {
+  try {
+    for await (const message of listen(kept, run.abort.signal, lost)) take(message);
+  } catch (error) {
+    failed(error);
+  }
+  lost(false);
+}
+
+function failed(error) {
+  if (!(error instanceof Error) || !error.status) console.warn(error);
+  run.trouble = error.message;
+}
+
 function ended(said) {
+  if (leaving) return; // whoever comes back reads on
+  kept.seen = kept.run ?? kept.seen;
+  kept.run = null;
   run.pending.remove();
   const stopped = run.stopped && !run.trouble;
   const short = { length: "It was cut at its greatest length.", content_filter: "A content filter stopped it." };
@@ -188,7 +240,7 @@ async function halt() {
   const halted = run;
   halted.stopped = true;
   $("stop").disabled = true;
-  // The stream then tells its own end; a connection that cannot is closed, which ends the run on the server as well.
+  // The stream then tells its own end; a connection that cannot is closed.
   const timer = setTimeout(() => halted.abort.abort(), 3000);
   try {
     if (kept.session) await stop(kept.session);
@@ -220,12 +272,13 @@ addEventListener("keydown", (event) => {
 $("stop").addEventListener("click", halt);
 $("fresh").addEventListener("click", async () => {
   await halt();
-  kept = { session: null, question: false, turns: [] };
+  kept = { ...nothing, turns: [] };
   log.replaceChildren();
   greet();
   busy(false);
 });
-addEventListener("pagehide", keep);
+addEventListener("pagehide", () => { leaving = true; keep(); });
+addEventListener("pageshow", () => { leaving = false; });
 
 function greet() {
   if (log.childElementCount) return;
@@ -241,13 +294,24 @@ async function begin() {
     document.title = target.name;
     $("title").textContent = target.name;
     $("about").textContent = $("about").title = target.description;
-    if (kept.session) kept.question = (await state(kept.session)).question?.node ?? false;
+    const found = kept.session && !kept.run && !run ? await state(kept.session) : null;
+    if (found && !run) { // nothing was said in the meantime
+      kept.question = found.question?.node ?? false;
+      if (found.run && found.run !== kept.seen) { // it began, and the page was left before it knew
+        kept.run = found.run;
+        kept.from = kept.turns.length;
+      }
+    }
   } catch (error) {
-    if (error.status === 404) kept.session = null; // the server has forgotten it
+    if (error.status === 404 && !run) kept.session = null; // the server has forgotten it
     else log.append(element("div", "trouble", error.message));
   }
-  greet();
-  busy(false);
+  if (run) return;
+  if (kept.run) hearAgain();
+  else {
+    greet();
+    busy(false);
+  }
   grown();
 }
 

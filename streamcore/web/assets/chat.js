@@ -34,22 +34,22 @@ async function post(path, body) {
   return (await ask(path, { method: "POST", headers: json, body: JSON.stringify(body) })).json();
 }
 
-/** Leave a message, or the answer to a question; return the conversation's id. */
+/** Say something, or answer a question; return the names of the conversation and of the run that has begun. */
 export async function leave(session, { prompt, answer }) {
-  if (answer !== undefined) return (await post(`resume/${session}`, { answer })).session_id;
-  return (await post("start", { prompt: prompt || null, session_id: session })).session_id;
+  if (answer !== undefined) return post(`resume/${session}`, { answer });
+  return post("start", { prompt: prompt || null, session_id: session });
 }
 
 /**
- * Yield the messages of a run, to its end, over as many connections as it takes.
+ * Yield the messages of a run from its beginning to its end, each once, over as many connections as it takes.
  * `lost(true)` is called when a connection broke, `lost(false)` when it is back.
  */
-export async function* listen(session, signal, lost) {
+export async function* listen({ session, run }, signal, lost) {
   let last = "";
   for (let tries = 0; ; tries += 1) {
     try {
       const headers = last ? { "Last-Event-ID": last } : {};
-      const response = await ask(`stream/${session}?format=json`, { headers, signal, cache: "no-store" });
+      const response = await ask(`stream/${session}?run=${run}&format=json`, { headers, signal, cache: "no-store" });
       lost(false);
       for await (const event of events(response)) {
         tries = 0;
@@ -59,12 +59,9 @@ export async function* listen(session, signal, lost) {
       }
     } catch (error) {
       if (signal.aborted) return;
-      // Refused for good; 409 means that the server has not noticed yet that we were gone.
-      if (error instanceof Refused && error.status && !(last && [409, 502, 503, 504].includes(error.status))) throw error;
-      if (error instanceof Refused && !last) throw error;
+      if (error instanceof Refused && error.status && ![429, 502, 503, 504].includes(error.status)) throw error;
     }
     if (signal.aborted) return;
-    last ||= "0"; // it may have begun: ask for the rest, never for a second answer
     lost(true);
     await wait(Math.min(10_000, 500 * 2 ** tries));
   }
