@@ -56,7 +56,7 @@ def test_one_run_in_a_conversation_on_all_workers_and_stop_from_any(redis: Redis
         assert httpx2.get(f"{second}/state/s").json()["status"] == "running"
         wait_until(lambda: simulator.open == 1, "the model was asked")
         assert httpx2.post(f"{second}/stop/s", timeout=20).json() == {"stopped": True}
-        assert (simulator.open, simulator.abandoned) == (0, 1)
+        wait_until(lambda: (simulator.open, simulator.abandoned) == (0, 1), "the upstream was closed")
         assert "stream-error" not in [one.name for one in listen(first, "/stream/s?format=json")]
 
 

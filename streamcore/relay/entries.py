@@ -38,7 +38,7 @@ def decode_items(stored: bytes) -> list[Item]:
 def _packed(item: Item) -> object:
     """Return what JSON can say of an item: a text is the chunk that nearly all are."""
     if isinstance(item, Chunk):
-        if item.kind == "text" and not (item.index or item.choice or item.raw):
+        if item.kind == "text" and item == content("text", item.text):
             return item.text
         found = {name: value for name, default in _DEFAULTS.items() if (value := getattr(item, name)) != default}
         return {"chunk": msgspec.to_builtins({"kind": item.kind, **found}, enc_hook=plain)}

@@ -90,11 +90,14 @@ class Producer:
                 group.start_soon(self._watch, group)
                 if self._log.gathers:
                     group.start_soon(self._write_on)
-                await self._read()
+                try:
+                    await self._read()
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await self._close()
                 group.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
-                await self._close()
                 if not self._fenced:
                     await self._write_end()
             self.over.set()
