@@ -32,7 +32,7 @@ def page(browser: Browser) -> Iterator[Page]:
     """Open a page; what goes wrong in it, or is asked of another host, fails the test."""
     context = browser.new_context()
     opened = context.new_page()
-    opened.set_default_timeout(20_000)
+    opened.set_default_timeout(60_000)
     wrong: list[str] = []
     opened.on("pageerror", lambda error: wrong.append(str(error)))
 
