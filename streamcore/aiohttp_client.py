@@ -13,6 +13,7 @@ import ssl
 from collections.abc import AsyncIterator, Generator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from io import BytesIO
 from typing import Any, cast
 
 import aiohttp
@@ -22,6 +23,7 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 _HEAD_END = b"\r\n\r\n"
+_LARGE = 1 << 20  # bytes of a request, from which on aiohttp wants a file, to give way to others meanwhile
 _ERRORS: tuple[tuple[type[Exception], type[httpx2.TransportError]], ...] = (  # the first that fits counts
     (aiohttp.ConnectionTimeoutError, httpx2.ConnectTimeout),
     (aiohttp.SocketTimeoutError, httpx2.ReadTimeout),
@@ -30,6 +32,7 @@ _ERRORS: tuple[tuple[type[Exception], type[httpx2.TransportError]], ...] = (  # 
     (aiohttp.ClientHttpProxyError, httpx2.ProxyError),
     (aiohttp.ClientConnectorError, httpx2.ConnectError),
     (aiohttp.InvalidURL, httpx2.UnsupportedProtocol),
+    (aiohttp.NonHttpUrlClientError, httpx2.UnsupportedProtocol),
     (aiohttp.ClientOSError, httpx2.ReadError),
     (aiohttp.ClientError, httpx2.RemoteProtocolError),
     (TimeoutError, httpx2.ConnectTimeout),
@@ -69,6 +72,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
         if self._session is None:
             self._session = self._open()
         limits = request.extensions.get("timeout", {})
+        body = await request.aread()
         url = request.url.copy_with(userinfo=b"") if request.url.userinfo else request.url
         with _errors():
             try:
@@ -76,7 +80,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
                     request.method,
                     URL(str(url), encoded=True),
                     headers=request.headers.multi_items(),
-                    data=await request.aread() or None,
+                    data=BytesIO(body) if len(body) >= _LARGE else body or None,
                     allow_redirects=False,
                     timeout=aiohttp.ClientTimeout(
                         connect=limits.get("pool"), sock_connect=limits.get("connect"), sock_read=limits.get("read")
