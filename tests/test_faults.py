@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from typing import ClassVar
 
 import pytest
 
@@ -15,7 +17,7 @@ pytestmark = pytest.mark.faults
 
 
 class TestAnthropic(ProviderSuite):
-    transport = "httpx2"
+    transport: ClassVar[str] = "httpx2"
     wire = "anthropic-messages"
 
     def provider(self, url: str) -> Provider:
@@ -23,7 +25,7 @@ class TestAnthropic(ProviderSuite):
 
 
 class TestOpenAI(ProviderSuite):
-    transport = "httpx2"
+    transport: ClassVar[str] = "httpx2"
     wire = "openai-chat"
 
     def provider(self, url: str) -> Provider:
@@ -31,7 +33,7 @@ class TestOpenAI(ProviderSuite):
 
 
 class TestOpenAIResponses(ProviderSuite):
-    transport = "httpx2"
+    transport: ClassVar[str] = "httpx2"
     wire = "openai-responses"
 
     def provider(self, url: str) -> Provider:
@@ -39,7 +41,7 @@ class TestOpenAIResponses(ProviderSuite):
 
 
 class TestMistral(ProviderSuite):
-    transport = "httpx2"
+    transport: ClassVar[str] = "httpx2"
     wire = "mistral-chat"
     backends = ("asyncio",)  # the SDK calls asyncio.to_thread
 
@@ -50,8 +52,8 @@ class TestMistral(ProviderSuite):
 class OverAiohttp:
     """Ask over aiohttp, which knows asyncio only."""
 
-    backends = ("asyncio",)
-    transport = "aiohttp"
+    backends: ClassVar[Sequence[str]] = ("asyncio",)
+    transport: ClassVar[str] = "aiohttp"
 
 
 class TestAnthropicOverAiohttp(OverAiohttp, TestAnthropic):

@@ -26,6 +26,7 @@ from streamcore import (
     stream_request,
     sync,
 )
+from streamcore.pipeline.retry import Fallback
 from streamcore.testing import FaultServer, Simulator
 from streamcore.testing.fault_server import ANSWER
 from streamcore.testing.spoiled import END, begun, chunked, framed
@@ -171,7 +172,7 @@ async def test_a_fallback_is_asked_over_the_same_transport(
     with FaultServer("server-error") as failing:
         monkeypatch.setenv("GROQ_API_KEY", KEY)
         monkeypatch.setenv("GROQ_BASE_URL", failing.url + "/v1")
-        fallback = ["openai", {"provider": "openai", "transport": "httpx2"}, "demo"]
+        fallback: list[Fallback] = ["openai", {"provider": "openai", "transport": "httpx2"}, "demo"]
         stream = stream_request(ask(), provider="groq", fallback=fallback, max_retries=0, transport="aiohttp")
         answer = await stream.collect()
     assert [attempt.provider for attempt in answer.attempts] == ["groq", "openai"]

@@ -44,7 +44,9 @@ def fallback_target(fallback: Fallback, request: Request, transport: str | None 
         name, _, model = fallback.partition("/")
         return Target(get_provider(name, transport=transport), replace(request, model=model or None))
     if isinstance(fallback, Mapping):
-        settings = {"transport": transport, **fallback}
+        settings: dict[str, Any] = dict(fallback)
+        if not {"client", "http_client"} & settings.keys():
+            settings.setdefault("transport", transport)
         name = settings.pop("provider", None)
         if not isinstance(name, str):
             raise ConfigError(f"an entry of fallback needs 'provider'; got {sorted(fallback)}")
