@@ -43,7 +43,7 @@ class TestOpenAIResponses(ProviderSuite):
 class TestMistral(ProviderSuite):
     transport: ClassVar[str] = "httpx2"
     wire = "mistral-chat"
-    backends = ("asyncio",)  # the SDK calls asyncio.to_thread
+    backends: ClassVar[Sequence[str]] = ("asyncio",)  # the SDK calls asyncio.to_thread
 
     def provider(self, url: str) -> Provider:
         return get_provider("mistral", api_key=KEY, model="m", transport=self.transport, base_url=url)
