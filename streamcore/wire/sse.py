@@ -12,6 +12,7 @@ import msgspec
 BOM = b"\xef\xbb\xbf"
 _RETRY_DIGITS = 15  # no server waits longer, and Python refuses to read a number of thousands of digits
 _CR, _LF = 13, 10
+_BLANK = b"\n\n"
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -42,15 +43,18 @@ class SSEDecoder:
 
     def feed(self, data: bytes) -> list[Event]:
         """Take in the bytes of one read and return the events that they completed."""
-        events: list[Event] = []
-        if self._bom_done and not self._parts and not self._after_cr and _CR not in data:
-            start = _plain_events(data, events)
-            if start == len(data):
-                return events
-            data = data[start:]
-        return self._feed_any(data, events)
+        if (
+            data.find(_BLANK) == len(data) - 2 >= 0  # one event, as a read mostly has
+            and not self._parts
+            and _CR not in data
+            and not self._after_cr
+            and self._bom_done
+        ):
+            event = self._parse(data[:-2])
+            return [] if event is None else [event]
+        return self._feed_any(data)
 
-    def _feed_any(self, data: bytes, events: list[Event]) -> list[Event]:
+    def _feed_any(self, data: bytes) -> list[Event]:
         """Take in bytes of any shape: cut anywhere, any line ends, any fields."""
         if self._after_cr or _CR in data:
             data = self._normalized(data)
@@ -58,24 +62,20 @@ class SSEDecoder:
             data = self._without_bom(data)
         parts = self._parts
         if parts:
-            if b"\n\n" not in data and not (data[:1] == b"\n" and parts[-1][-1:] == b"\n"):
+            if _BLANK not in data and not (data[:1] == b"\n" and parts[-1][-1:] == b"\n"):
                 if data:
                     parts.append(data)
                     self.pending += len(data)
-                return events
+                return []
             parts.append(data)
             data = b"".join(parts)
             parts.clear()
-        blocks = data.split(b"\n\n")
+        blocks = data.split(_BLANK)
         tail = blocks.pop()
         if tail:
             parts.append(tail)
         self.pending = len(tail)
-        for block in blocks:
-            event = self._parse(block)
-            if event is not None:
-                events.append(event)
-        return events
+        return [event for event in map(self._parse, blocks) if event is not None]
 
     def flush(self) -> Event | None:
         """Return the event that is pending when the bytes have ended; WHATWG would discard it."""
@@ -106,6 +106,14 @@ class SSEDecoder:
         return head.removeprefix(BOM)
 
     def _parse(self, block: bytes) -> Event | None:
+        # The two shapes that nearly all have: a `data` line, or an `event` line and then a `data` line.
+        if block[:6] == b"data: ":
+            if _LF not in block:
+                return Event(block[6:])
+        elif block[:7] == b"event: ":
+            first, _, second = block.partition(b"\n")
+            if second[:6] == b"data: " and _LF not in second:
+                return Event(second[6:], first[7:])
         name = b""
         data: list[bytes] = []
         for line in block.split(b"\n"):
@@ -121,28 +129,3 @@ class SSEDecoder:
             elif field == b"retry" and value.isdigit() and len(value) <= _RETRY_DIGITS:
                 self.retry = int(value)
         return Event(b"\n".join(data), name) if data else None
-
-
-def _plain_events(data: bytes, events: list[Event]) -> int:
-    """Append the events of the two shapes that nearly all have, and return where the first other one begins.
-
-    The shapes: one `data: ` line, or an `event: ` line and then one `data: ` line, each followed by a blank line.
-    """
-    start, length = 0, len(data)
-    while start < length:
-        name = b""
-        begin = start
-        if data.startswith(b"event: ", start):
-            end = data.find(_LF, start)
-            if end < 0:
-                break
-            name = data[start + 7 : end]
-            begin = end + 1
-        if not data.startswith(b"data: ", begin):
-            break
-        end = data.find(_LF, begin)
-        if end < 0 or end + 1 >= length or data[end + 1] != _LF:
-            break
-        events.append(Event(data[begin + 6 : end], name))
-        start = end + 2
-    return start
