@@ -2,8 +2,8 @@
 
 The SDKs have such clients of their own. This one stands in their place, because theirs lose what had come when a body
 breaks off, wait for ever behind a broken frame, let aiohttp's errors through, and leave a response open for a turn of
-the loop, or for as long as a request is not wholly sent. What it takes from inside aiohttp for that is in `_Handler`,
-`_Payload` and `_Body`.
+the loop, or for as long as a request is not wholly sent. What it takes from inside aiohttp for that is in `Handler`,
+`_Payload` and `Body`.
 """
 
 from __future__ import annotations
@@ -94,13 +94,13 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
         return httpx2.Response(
             response.status,
             headers=response.raw_headers,
-            stream=_Body(response),
+            stream=Body(response),
             extensions={"http_version": b"HTTP/1.1", "reason_phrase": (response.reason or "").encode()},
         )
 
     def _open(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=5.0, ssl=self._context)
-        cast("Any", connector)._factory = partial(_Handler, loop=asyncio.get_running_loop())
+        cast("Any", connector)._factory = partial(Handler, loop=asyncio.get_running_loop())
         return aiohttp.ClientSession(
             connector=connector,
             auto_decompress=False,
@@ -114,7 +114,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
             await self._session.close()
 
 
-class _Body(httpx2.AsyncByteStream):
+class Body(httpx2.AsyncByteStream):
     """The bytes of a response. What had come before it broke off is handed out before the error."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
@@ -164,7 +164,7 @@ class _Payload(aiohttp.StreamReader):
         """Do nothing."""
 
 
-class _Handler(ResponseHandler):
+class Handler(ResponseHandler):
     """aiohttp's end of a connection, which keeps what came before an error, and closes at once."""
 
     def close(self) -> None:

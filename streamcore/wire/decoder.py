@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -68,26 +69,34 @@ class StreamDecoder:
     def feed(self, data: bytes) -> list[Chunk]:
         """Return the chunks that these bytes completed, in order; often none, often one."""
         out: list[Chunk] = []
+        event = self._sse.only(data)
+        if event is not None and self._events and not self.done:
+            self._bytes += len(data)
+            self._take((event,), out)
+        else:
+            self._feed_any(data, out)
+        return out
+
+    def _feed_any(self, data: bytes, out: list[Chunk]) -> None:
+        """Append the chunks that these bytes completed, wherever they were cut."""
         if self.done:
             if data.strip():
                 log.debug("ignored %d bytes after the end of a %s stream", len(data), self.vocabulary.wire)
-            return out
+            return
         if not self._events:
             self._head = (self._head + data)[:_HEAD_BYTES]
         self._bytes += len(data)
-        events = self._sse.feed(data)
-        before = self._events
+        events, before = self._sse.feed(data), self._events
         self._take(events, out)
-        pending = self._sse.pending
         if self.done:
-            if pending or self._events - before < len(events):
+            if self._sse.pending or self._events - before < len(events):
                 log.debug("ignored what followed the end of a %s stream in the same read", self.vocabulary.wire)
-        elif pending > self._max:
+        elif self._sse.pending > self._max:
             self._events += 1
             self._fail(self._too_long())
-        return out
 
-    def _take(self, events: list[Event], out: list[Chunk]) -> None:
+    def _take(self, events: Sequence[Event], out: list[Chunk]) -> None:
+        """Append the chunks of events, up to the one that ends reading."""
         vocabulary = self.vocabulary
         try:
             for event in events:
@@ -97,7 +106,7 @@ class StreamDecoder:
                     raise self._too_long()
                 if not data.isascii():
                     data.decode()
-                before = len(out)
+                before = len(out) if self._include_raw else 0
                 try:
                     vocabulary.event(event.name, data, out)
                 except (AttributeError, LookupError, TypeError, ValueError):

@@ -12,7 +12,6 @@ import msgspec
 BOM = b"\xef\xbb\xbf"
 _RETRY_DIGITS = 15  # no server waits longer, and Python refuses to read a number of thousands of digits
 _CR, _LF = 13, 10
-_BLANK = b"\n\n"
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -29,7 +28,7 @@ class SSEDecoder:
     bytes, also when they come one at a time.
     """
 
-    __slots__ = ("_after_cr", "_bom_done", "_parts", "last_event_id", "pending", "retry")
+    __slots__ = ("_after_cr", "_bom_done", "_clean", "_parts", "last_event_id", "pending", "retry")
 
     def __init__(self) -> None:
         self.last_event_id = ""
@@ -40,29 +39,26 @@ class SSEDecoder:
         """How many bytes of an unfinished event are held."""
         self._after_cr = False
         self._bom_done = False
+        self._clean = False  # the next byte begins an event
+
+    def only(self, data: bytes) -> Event | None:
+        """Return the one event that these bytes are, as a read mostly is; None, with nothing taken in, if they are not.
+
+        It knows the two shapes that nearly all events have: a `data` line, or an `event` line and then a `data` line.
+        """
+        if self._clean and data[-2:] == b"\n\n" and _CR not in data:
+            return _plain(data[:-2])
+        return None
 
     def feed(self, data: bytes) -> list[Event]:
-        """Take in the bytes of one read and return the events that they completed."""
-        if (
-            data.find(_BLANK) == len(data) - 2 >= 0  # one event, as a read mostly has
-            and not self._parts
-            and _CR not in data
-            and not self._after_cr
-            and self._bom_done
-        ):
-            event = self._parse(data[:-2])
-            return [] if event is None else [event]
-        return self._feed_any(data)
-
-    def _feed_any(self, data: bytes) -> list[Event]:
-        """Take in bytes of any shape: cut anywhere, any line ends, any fields."""
+        """Take in the bytes of one read, cut anywhere, and return the events that they completed."""
         if self._after_cr or _CR in data:
             data = self._normalized(data)
         if not self._bom_done:
             data = self._without_bom(data)
         parts = self._parts
         if parts:
-            if _BLANK not in data and not (data[:1] == b"\n" and parts[-1][-1:] == b"\n"):
+            if b"\n\n" not in data and not (data[:1] == b"\n" and parts[-1][-1:] == b"\n"):
                 if data:
                     parts.append(data)
                     self.pending += len(data)
@@ -70,11 +66,12 @@ class SSEDecoder:
             parts.append(data)
             data = b"".join(parts)
             parts.clear()
-        blocks = data.split(_BLANK)
+        blocks = data.split(b"\n\n")
         tail = blocks.pop()
         if tail:
             parts.append(tail)
         self.pending = len(tail)
+        self._clean = not tail and self._bom_done and not self._after_cr
         return [event for event in map(self._parse, blocks) if event is not None]
 
     def flush(self) -> Event | None:
@@ -106,14 +103,9 @@ class SSEDecoder:
         return head.removeprefix(BOM)
 
     def _parse(self, block: bytes) -> Event | None:
-        # The two shapes that nearly all have: a `data` line, or an `event` line and then a `data` line.
-        if block[:6] == b"data: ":
-            if _LF not in block:
-                return Event(block[6:])
-        elif block[:7] == b"event: ":
-            first, _, second = block.partition(b"\n")
-            if second[:6] == b"data: " and _LF not in second:
-                return Event(second[6:], first[7:])
+        event = _plain(block)
+        if event is not None:
+            return event
         name = b""
         data: list[bytes] = []
         for line in block.split(b"\n"):
@@ -129,3 +121,15 @@ class SSEDecoder:
             elif field == b"retry" and value.isdigit() and len(value) <= _RETRY_DIGITS:
                 self.retry = int(value)
         return Event(b"\n".join(data), name) if data else None
+
+
+def _plain(block: bytes) -> Event | None:
+    """Return the event of a block of one of the two shapes that nearly all have, None for any other."""
+    if block[:6] == b"data: ":
+        if _LF not in block:
+            return Event(block[6:])
+    elif block[:7] == b"event: ":
+        first, _, second = block.partition(b"\n")
+        if second[:6] == b"data: " and _LF not in second:
+            return Event(second[6:], first[7:])
+    return None
