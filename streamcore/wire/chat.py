@@ -68,8 +68,9 @@ class ChatVocabulary:
                 self._texting = False
             else:
                 if choice.index == 0:
-                    if choice.delta.content:
-                        out.append(content("text", choice.delta.content))
+                    text = choice.delta.content
+                    if text:
+                        out.append(content("text", text))
                     return
         self._any_event(name, data, out)
 
