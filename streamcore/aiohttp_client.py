@@ -204,6 +204,19 @@ class Handler(ResponseHandler):
         if type(payload) is aiohttp.StreamReader:
             payload.__class__ = _Payload  # the parser makes them, and has no place to say of which class
 
+    def _reschedule_timeout(self) -> None:
+        # One timer for a whole body, moved when it fires: to arm one for each read costs as much as the read.
+        self._heard = self._loop.time()
+        if self._read_timeout_handle is None:
+            super()._reschedule_timeout()
+
+    def _on_read_timeout(self) -> None:
+        left = self._heard + (self._read_timeout or 0.0) - self._loop.time()
+        if left > 0:
+            self._read_timeout_handle = self._loop.call_later(left, self._on_read_timeout)
+        else:
+            super()._on_read_timeout()
+
     def set_exception(self, *error: Any, **cause: Any) -> None:
         """Tell whoever reads the body, too."""
         payload: Any = self._payload
