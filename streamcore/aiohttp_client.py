@@ -22,6 +22,8 @@ import httpx2
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
+from streamcore.errors import ConfigError
+
 _HEAD_END = b"\r\n\r\n"
 _LARGE = 1 << 20  # bytes of a request, from which on aiohttp wants a file, to give way to others meanwhile
 _ERRORS: tuple[tuple[type[Exception], type[httpx2.TransportError]], ...] = (  # the first that fits counts
@@ -63,6 +65,11 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
         self._context = context
         self._proxy: dict[str, Any] = {}
         if proxy is not None:
+            if proxy.url.scheme not in ("http", "https"):
+                raise ConfigError(
+                    f"aiohttp knows no {proxy.url.scheme} proxy; take transport='httpx2', or take the proxy out of the "
+                    "environment (HTTPS_PROXY, ALL_PROXY)"
+                )
             auth = None if proxy.auth is None else aiohttp.BasicAuth(*proxy.auth)
             self._proxy = {"proxy": str(proxy.url), "proxy_auth": auth, "proxy_headers": dict(proxy.headers)}
         self._session: aiohttp.ClientSession | None = None

@@ -379,6 +379,15 @@ async def test_the_read_timeout_of_a_client_counts_from_the_last_bytes() -> None
     assert caught.value.partial.text == "".join(ANSWER.tokens[:2])
 
 
+@pytest.mark.anyio
+@asyncio_only
+@pytest.mark.parametrize("name", VENDORS)
+async def test_a_proxy_that_aiohttp_does_not_know_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    with pytest.raises(ConfigError, match="no socks5 proxy; take transport='httpx2'"):
+        await stream_request(ask(), provider=at(name, "http://far.invalid")).collect()
+
+
 # Clients
 
 
