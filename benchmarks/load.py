@@ -1,11 +1,11 @@
-"""Hold a thousand streams open at once, and measure lag and memory next to the SDK's own typed stream.
+"""Hold a thousand streams open at once, and measure lag and memory next to the SDK's typed stream and bare httpx2.
 
 A simulator in its own process sends each stream a token every 20 ms. Each way of reading them runs in a process of its
 own, one after the other; the streams begin within a second. Lag is how much later than its turn a token reached the
 reader, counted from the most punctual token of its stream; memory is what the process grew by at its peak. A reader
 that is too slow for all streams falls behind: its lag then grows to seconds, and the rate shows what it can do.
 
-    python benchmarks/load.py [--streams 1000] [--tokens 100] [--interval 20] [--provider openai]
+    python benchmarks/load.py [--streams 1000] [--tokens 100] [--interval 20] [--provider openai] [--transport aiohttp]
 """
 
 from __future__ import annotations
@@ -17,15 +17,19 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
-from streamcore import Message, Request, StreamcoreError, get_provider, stream_request
+import httpx2
+
+from streamcore import Message, Request, StreamcoreError, aclose_providers, get_provider, stream_request
 from streamcore.testing.simulator import BASE_PATHS
 
 QUESTION = "Count."
 Reader = Callable[[], AsyncIterator[object]]
+Close = Callable[[], Awaitable[object]]
+MakeReader = Callable[[str, str, str], tuple[Reader, Close]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,48 +46,69 @@ class Load:
     kib_per_stream: float
 
 
-def streamcore_reader(url: str, provider: str) -> Reader:
+def streamcore_reader(url: str, provider: str, transport: str) -> tuple[Reader, Close]:
     """Read through `stream_request`."""
-    found = get_provider(provider, api_key="k", base_url=url, model="m")
+    found = get_provider(provider, api_key="k", base_url=url, model="m", transport=transport)
     request = Request([Message("user", QUESTION)])
 
     def read() -> AsyncIterator[object]:
         return stream_request(request, provider=found).text()
 
-    return read
+    return read, aclose_providers
 
 
-def sdk_reader(url: str, provider: str) -> Reader:
-    """Read through the SDK's typed stream."""
+def sdk_reader(url: str, provider: str, transport: str) -> tuple[Reader, Close]:
+    """Read through the SDK's typed stream, over its own client for the transport."""
     messages: Any = [{"role": "user", "content": QUESTION}]
     if provider == "anthropic":
         import anthropic
 
-        claude = anthropic.AsyncAnthropic(api_key="k", base_url=url)
+        claude = anthropic.AsyncAnthropic(
+            api_key="k",
+            base_url=url,
+            http_client=anthropic.DefaultAioHttpClient() if transport == "aiohttp" else None,
+        )
 
         async def read_anthropic() -> AsyncIterator[object]:
             async with claude.messages.stream(model="m", max_tokens=9, messages=messages) as stream:
                 async for text in stream.text_stream:
                     yield text
 
-        return read_anthropic
+        return read_anthropic, claude.close
 
     import openai
 
-    client = openai.AsyncOpenAI(api_key="k", base_url=url)
+    client = openai.AsyncOpenAI(
+        api_key="k", base_url=url, http_client=openai.DefaultAioHttpClient() if transport == "aiohttp" else None
+    )
 
     async def read_openai() -> AsyncIterator[object]:
         async for event in await client.chat.completions.create(model="m", messages=messages, stream=True):
             if event.choices and event.choices[0].delta.content:
                 yield event
 
-    return read_openai
+    return read_openai, client.close
 
 
-READERS = {"streamcore": streamcore_reader, "SDK": sdk_reader}
+def bare_reader(url: str, provider: str, transport: str) -> tuple[Reader, Close]:
+    """Read the bytes through httpx2 and count their events."""
+    client = httpx2.AsyncClient(timeout=600, limits=httpx2.Limits(max_connections=None))
+    path = "/v1/messages" if provider == "anthropic" else "/chat/completions"
+    body = {"model": "m", "messages": [{"role": "user", "content": QUESTION}]}
+
+    async def read() -> AsyncIterator[object]:
+        async with client.stream("POST", url + path, json=body) as response:
+            async for data in response.aiter_bytes():
+                for _ in range(data.count(b"\n\n")):
+                    yield data
+
+    return read, client.aclose
 
 
-async def measure(read: Reader, streams: int, tokens: int, interval: float) -> Load:
+READERS: dict[str, MakeReader] = {"streamcore": streamcore_reader, "SDK": sdk_reader, "bare httpx2": bare_reader}
+
+
+async def measure(read: Reader, close: Close, streams: int, tokens: int, interval: float) -> Load:
     """Read that many streams at once."""
     lags: list[float] = []
     whole = failed = 0
@@ -100,7 +125,7 @@ async def measure(read: Reader, streams: int, tokens: int, interval: float) -> L
             failed += 1
         begun = min(turns, default=0.0)
         lags.extend(turn - begun for turn in turns)
-        whole += len(turns) == tokens
+        whole += len(turns) >= tokens
 
     await one()  # imports, connections, caches
     lags.clear()
@@ -110,6 +135,7 @@ async def measure(read: Reader, streams: int, tokens: int, interval: float) -> L
     await asyncio.gather(*(one(number / streams) for number in range(streams)))
     seconds, cpu = time.monotonic() - start, time.process_time() - cpu
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory
+    await close()
     lags.sort()
     return Load(
         whole=whole,
@@ -117,7 +143,7 @@ async def measure(read: Reader, streams: int, tokens: int, interval: float) -> L
         tokens_per_second=len(lags) / seconds,
         lag_median_ms=lags[len(lags) // 2] * 1000,
         lag_p99_ms=lags[len(lags) * 99 // 100] * 1000,
-        cpu_us_per_token=cpu / len(lags) * 1e6,
+        cpu_us_per_token=cpu / (streams * tokens) * 1e6,
         kib_per_stream=grown / streams - len(lags) * 64 / 1024 / streams,  # without our own lists
     )
 
@@ -165,13 +191,14 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=100)
     parser.add_argument("--interval", type=float, default=20, help="milliseconds between two tokens of a stream")
     parser.add_argument("--provider", choices=["openai", "anthropic"], default="openai")
+    parser.add_argument("--transport", choices=["httpx2", "aiohttp"], default="httpx2")
     parser.add_argument("--reader", choices=list(READERS), help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.reader is None:
         sys.exit(0 if run_all(options) else 1)
-    read = READERS[options.reader](options.url, options.provider)
-    load = asyncio.run(measure(read, options.streams, options.tokens, options.interval / 1000))
+    read, close = READERS[options.reader](options.url, options.provider, options.transport)
+    load = asyncio.run(measure(read, close, options.streams, options.tokens, options.interval / 1000))
     print(json.dumps(asdict(load)))
 
 

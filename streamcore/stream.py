@@ -32,6 +32,7 @@ class Plan:
     on_interrupt: OnInterrupt = "raise"
     output: Output | None = None
     retries: int = 0
+    transport: str | None = None
 
 
 Prepare = Callable[[], Plan]
@@ -183,7 +184,7 @@ class Stream:
 
     async def _open(self) -> AsyncGenerator[list[Chunk]]:
         plan = self._prepare()
-        retries = Retries(plan.target, plan.fallback, plan.max_retries, plan.on_interrupt, plan.retries)
+        retries = Retries(plan.target, plan.fallback, plan.max_retries, plan.on_interrupt, plan.retries, plan.transport)
         output = plan.output
         if output is not None and not self._checked:
             output = replace(output, load=None)
@@ -262,9 +263,9 @@ class TextStream:
                 if isinstance(error, StopAsyncIteration):
                     self._check()
                 raise
-            if len(batch) == 1 and batch[0].kind == "text" and batch[0].text and batch[0].choice == 0:
+            if len(batch) == 1 and (chunk := batch[0]).kind == "text" and chunk.text and not chunk.choice:
                 self._empty = False
-                return batch[0].text
+                return chunk.text
             texts = [
                 chunk.text
                 for chunk in batch

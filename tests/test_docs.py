@@ -51,6 +51,14 @@ def test_pages_python(page: str, newcomer: Simulator) -> None:
         asyncio.run(run(code))
 
 
+def test_transport_page_python(newcomer: Simulator) -> None:
+    first, second = blocks(ROOT / "docs" / "transport.md", "python")
+    asyncio.run(run(first))
+    space = asyncio.run(run(second))
+    assert type(space["client"]).__name__ == "AiohttpClient"
+    assert space["provider"].name == "openai"
+
+
 def test_async_usage_page_python(newcomer: Simulator) -> None:
     snippets = list(blocks(ROOT / "docs" / "async-usage.md", "python"))
     assert len(snippets) >= 10

@@ -44,6 +44,7 @@ def serve(
     grace: Annotated[
         float, typer.Option(help="Seconds without a reader after which an answer is cancelled.", min=0.1)
     ] = 60.0,
+    transport: Annotated[str | None, typer.Option(help="What to ask over: httpx2, the default, or aiohttp.")] = None,
 ) -> None:
     """Serve a prompt or a graph: a chat page at /, streams at /stream.
 
@@ -69,6 +70,7 @@ def serve(
             max_streams=max_streams,
             relay=relay,
             grace=grace,
+            transport=transport,
             allowed_hosts=LOOPBACK if local else ("*",),
             describe=str if local else None,  # whoever is on this machine may read of its files
         )

@@ -49,6 +49,7 @@ def create_app(
         grace: seconds without a reader after which an answer is cancelled.
         describe: what an error says to the client, see `streamcore.sse.public_message`.
         page: False leaves the page out.
+        transport: what to send over, see `streamcore.get_provider`.
 
     Raises:
         ConfigError: there is no such target or provider, or it is wrong.

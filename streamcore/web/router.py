@@ -71,6 +71,7 @@ def router(
     grace: float = 60.0,
     describe: Describe | None = None,
     page: bool = True,
+    transport: str | None = None,
 ) -> APIRouter:
     """Return the routes to a prompt or a graph, to be mounted in an app; `create_app` says what the arguments are.
 
@@ -79,7 +80,7 @@ def router(
     opened = relay if isinstance(relay, Relay) else _relay(relay, grace, max_streams, max_per_user)
     found = target_of(
         target,
-        Settings(provider, model, temperature),
+        Settings(provider, model, temperature, transport),
         given=variables or {},
         message_as=message_as,
         prompts_dir=prompts_dir,

@@ -5,7 +5,7 @@ Source: the vendors' API references for `chat.completion.chunk`, and what 27 ser
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import msgspec
@@ -32,6 +32,8 @@ FINISH_REASONS: Mapping[str, FinishReason] = {
     "refusal": "refusal",
 }
 
+_UNMERGED = 64  # pieces of opaque reasoning
+
 _decode = msgspec.json.Decoder(ChatEvent).decode
 _decode_text = msgspec.json.Decoder(TextEvent).decode
 
@@ -53,6 +55,7 @@ class ChatVocabulary:
         self._finished: set[int] = set()
         self._calls: dict[int, ToolCalls] = {}
         self._details: list[Mapping[str, Any]] = []
+        self._merge_at = _UNMERGED
 
     @property
     def marked(self) -> bool:
@@ -68,8 +71,9 @@ class ChatVocabulary:
                 self._texting = False
             else:
                 if choice.index == 0:
-                    if choice.delta.content:
-                        out.append(content("text", choice.delta.content))
+                    text = choice.delta.content
+                    if text:
+                        out.append(content("text", text))
                     return
         self._any_event(name, data, out)
 
@@ -130,8 +134,11 @@ class ChatVocabulary:
             if delta.refusal:
                 out.append(content("refusal", delta.refusal, 0, number))
             if delta.tool_calls:
-                calls = self._calls.setdefault(number, ToolCalls())
-                out.extend(content("tool_call", "", 0, number, calls.merge(call)) for call in delta.tool_calls)
+                calls = self._calls.get(number)
+                if calls is None:
+                    calls = self._calls[number] = ToolCalls()
+                for call in delta.tool_calls:
+                    out.append(content("tool_call", "", 0, number, calls.merge(call)))
             for annotation in delta.annotations or ():
                 out.append(Chunk("citation", choice=number, data=annotation))
             extra |= delta.extras()
@@ -159,11 +166,18 @@ class ChatVocabulary:
     def _opaque(self, number: int) -> Opaque | None:
         return Opaque(self.wire, merge_details(self._details)) if self._details and number == 0 else None
 
+    def _keep(self, details: Iterable[Mapping[str, Any]]) -> None:
+        """Keep what must be sent back, merged from time to time: an object for each token is many times larger."""
+        self._details += details
+        if len(self._details) >= self._merge_at:
+            self._details = list(merge_details(self._details))
+            self._merge_at = len(self._details) + _UNMERGED
+
     def _reasoning_details(self, details: list[Any], number: int, told: bool, out: list[Chunk]) -> bool:
         """Keep what must be sent back. Its texts repeat `reasoning`; where that is missing, they stay opaque."""
         items = [cast("dict[str, Any]", detail) for detail in details if isinstance(detail, dict)]
         if number == 0:
-            self._details += items
+            self._keep(items)
         opaque = tuple(
             item for item in items if not told or not isinstance(item.get("text") or item.get("summary"), str)
         )
@@ -181,7 +195,7 @@ class ChatVocabulary:
                         out.append(content("text", text, 0, number))
                 case {"type": "thinking", "thinking": thinking}:
                     if number == 0:
-                        self._details.append(part)
+                        self._keep((part,))
                     extra |= self._thinking(thinking, number, out)
                 case {"type": "reference" | "tool_reference"}:
                     out.append(Chunk("citation", choice=number, data=part))

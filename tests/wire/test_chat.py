@@ -1072,3 +1072,25 @@ def test_an_unknown_event_keeps_its_name() -> None:
     (found,) = decoder.feed(sse({"a": 1}, name="moderation"))
     assert (found.kind, found.event, found.raw) == ("other", "moderation", b'{"a": 1}')
     assert read({"a": 1}) == [Chunk("other", raw=b'{"a": 1}')]
+
+
+def test_long_thinking_is_not_kept_token_by_token() -> None:
+    import tracemalloc
+
+    def think(text: str) -> bytes:
+        part = {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
+        return b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"content": [part]}}]}).encode() + b"\n\n"
+
+    decoder = StreamDecoder(ChatVocabulary("mistral-chat"))
+    decoder.feed(think("Well."))
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for number in range(5000):
+        decoder.feed(think(f" {number}"))
+    kept = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert kept < 200_000
+    out = decoder.feed(b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n')
+    whole = "Well." + "".join(f" {number}" for number in range(5000))
+    assert out[-1].opaque is not None
+    assert out[-1].opaque.items == ({"type": "thinking", "thinking": [{"type": "text", "text": whole}]},)
