@@ -188,12 +188,12 @@ async def test_nobody_comes_back(tmp_path: Path, client: httpx2.AsyncClient) -> 
     """The run is cancelled within the grace period; one whose reader is on another worker goes on."""
     with (
         Simulator(answer_of(5000)[0], rate=100) as simulator,
-        Workers(tmp_path, simulator, count=2, grace=1.5) as workers,
+        Workers(tmp_path, simulator, count=2, grace=2.0) as workers,
     ):
-        for run in ("left", "read"):
-            await client.post(f"{workers.urls[0]}/{run}")
+        await client.post(f"{workers.urls[0]}/left")
         left = Browser(client, workers.urls, "left", "text")
         await left.read(5)
+        await client.post(f"{workers.urls[0]}/read")
         read = Browser(client, workers.urls[1:], "read", "text")
         begun = time.monotonic()
         async with anyio.create_task_group() as group:
