@@ -22,6 +22,7 @@ from typing import Any, TextIO
 
 from benchmarks.peers.wires import Read
 
+_LIMIT = 60.0  # seconds for one measurement; a stream that hangs is a failure
 _EVENT = b"data: "  # what a bare reader counts instead of tokens
 
 
@@ -136,7 +137,8 @@ async def serve(opened: Callable[[str, str, str], Read], variant: str, out: Text
     while line := sys.stdin.readline():  # noqa: ASYNC251  nothing else is to run between two measurements
         asked = json.loads(line)
         try:
-            said = await answer(asked, reader)
+            async with asyncio.timeout(_LIMIT):
+                said = await answer(asked, reader)
         except Exception as error:  # noqa: BLE001  what a peer cannot do is a result, too
             said = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(said), file=out, flush=True)
