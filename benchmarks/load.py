@@ -5,7 +5,7 @@ own, one after the other; the streams begin within a second. Lag is how much lat
 reader, counted from the most punctual token of its stream; memory is what the process grew by at its peak. A reader
 that is too slow for all streams falls behind: its lag then grows to seconds, and the rate shows what it can do.
 
-    python benchmarks/load.py [--streams 1000] [--tokens 100] [--interval 20] [--provider openai]
+    python benchmarks/load.py [--streams 1000] [--tokens 100] [--interval 20] [--provider openai] [--transport aiohttp]
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from streamcore.testing.simulator import BASE_PATHS
 
 QUESTION = "Count."
 Reader = Callable[[], AsyncIterator[object]]
+MakeReader = Callable[[str, str, str], Reader]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,9 @@ class Load:
     kib_per_stream: float
 
 
-def streamcore_reader(url: str, provider: str) -> Reader:
+def streamcore_reader(url: str, provider: str, transport: str) -> Reader:
     """Read through `stream_request`."""
-    found = get_provider(provider, api_key="k", base_url=url, model="m")
+    found = get_provider(provider, api_key="k", base_url=url, model="m", transport=transport)
     request = Request([Message("user", QUESTION)])
 
     def read() -> AsyncIterator[object]:
@@ -53,13 +54,17 @@ def streamcore_reader(url: str, provider: str) -> Reader:
     return read
 
 
-def sdk_reader(url: str, provider: str) -> Reader:
-    """Read through the SDK's typed stream."""
+def sdk_reader(url: str, provider: str, transport: str) -> Reader:
+    """Read through the SDK's typed stream, over its own client for the transport."""
     messages: Any = [{"role": "user", "content": QUESTION}]
     if provider == "anthropic":
         import anthropic
 
-        claude = anthropic.AsyncAnthropic(api_key="k", base_url=url)
+        claude = anthropic.AsyncAnthropic(
+            api_key="k",
+            base_url=url,
+            http_client=anthropic.DefaultAioHttpClient() if transport == "aiohttp" else None,
+        )
 
         async def read_anthropic() -> AsyncIterator[object]:
             async with claude.messages.stream(model="m", max_tokens=9, messages=messages) as stream:
@@ -70,7 +75,9 @@ def sdk_reader(url: str, provider: str) -> Reader:
 
     import openai
 
-    client = openai.AsyncOpenAI(api_key="k", base_url=url)
+    client = openai.AsyncOpenAI(
+        api_key="k", base_url=url, http_client=openai.DefaultAioHttpClient() if transport == "aiohttp" else None
+    )
 
     async def read_openai() -> AsyncIterator[object]:
         async for event in await client.chat.completions.create(model="m", messages=messages, stream=True):
@@ -80,7 +87,7 @@ def sdk_reader(url: str, provider: str) -> Reader:
     return read_openai
 
 
-READERS = {"streamcore": streamcore_reader, "SDK": sdk_reader}
+READERS: dict[str, MakeReader] = {"streamcore": streamcore_reader, "SDK": sdk_reader}
 
 
 async def measure(read: Reader, streams: int, tokens: int, interval: float) -> Load:
@@ -165,12 +172,13 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=100)
     parser.add_argument("--interval", type=float, default=20, help="milliseconds between two tokens of a stream")
     parser.add_argument("--provider", choices=["openai", "anthropic"], default="openai")
+    parser.add_argument("--transport", choices=["httpx2", "aiohttp"], default="httpx2")
     parser.add_argument("--reader", choices=list(READERS), help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.reader is None:
         sys.exit(0 if run_all(options) else 1)
-    read = READERS[options.reader](options.url, options.provider)
+    read = READERS[options.reader](options.url, options.provider, options.transport)
     load = asyncio.run(measure(read, options.streams, options.tokens, options.interval / 1000))
     print(json.dumps(asdict(load)))
 

@@ -1,15 +1,71 @@
-"""Share the vendors' SDK clients: one for each setting, event loop and process, closed when the loop ends."""
+"""Share the vendors' SDK clients: one for each setting, event loop and process; say what they send over."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import AsyncGenerator, Callable, Hashable
 from contextlib import asynccontextmanager
-from typing import TypeVar, cast
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from streamcore.closing import Close, held_here, held_open
+from streamcore.errors import ConfigError, ProviderNotInstalled
+
+if TYPE_CHECKING:
+    import httpx2
 
 T = TypeVar("T")
+
+TRANSPORTS = ("httpx2", "aiohttp")
+VARIABLE = "STREAMCORE_TRANSPORT"
+_IDLE = 100  # connections that wait to be used again; how many may be open, the system says
+
+
+def chosen_transport(given: str | None, own: object = None) -> str:
+    """Return what a provider sends over: what it was given, else what the environment says, else httpx2.
+
+    `own` is a client of the caller's, which sends in its own way.
+
+    Raises:
+        ConfigError: there is no such transport, or a client of the caller's besides.
+        ProviderNotInstalled: with the command that installs aiohttp.
+    """
+    if own is not None:
+        if given is not None:
+            raise ConfigError(f"transport={given!r} and a client of your own say the same twice; give one of them")
+        return "httpx2"
+    name = given or os.environ.get(VARIABLE) or "httpx2"
+    if name not in TRANSPORTS:
+        where = f"the environment's {VARIABLE}" if given is None else "transport="
+        raise ConfigError(f"{where} is one of {', '.join(map(repr, TRANSPORTS))}, not {name!r}")
+    if name == "aiohttp" and find_spec("aiohttp") is None:
+        raise ProviderNotInstalled(
+            "transport 'aiohttp' needs the package 'aiohttp', which is not installed; run: pip install aiohttp"
+        )
+    return name
+
+
+def new_http_client(transport: str, plain: type[httpx2.AsyncClient]) -> httpx2.AsyncClient:
+    """Make the client that sends over a transport, over httpx2 of the SDK's own class.
+
+    As many streams may be open as the system has sockets for: a pool with a limit makes the next one wait in silence.
+
+    Raises:
+        ConfigError: aiohttp is asked for under trio.
+    """
+    from httpx2 import Limits, Timeout
+
+    made = plain
+    if transport == "aiohttp":
+        trio = sys.modules.get("trio")
+        if trio is not None and trio.lowlevel.in_trio_task():
+            raise ConfigError(
+                f"transport 'aiohttp' runs on asyncio only; under trio, take 'httpx2' (transport=, {VARIABLE})"
+            )
+        from streamcore.aiohttp_client import AiohttpClient as made  # noqa: N813
+    limits = Limits(max_connections=None, max_keepalive_connections=_IDLE)
+    return made(limits=limits, timeout=Timeout(600, connect=5), follow_redirects=True)
 
 
 async def shared_client(key: Hashable, make: Callable[[], tuple[T, Close]]) -> T:

@@ -37,6 +37,7 @@ class PromptOptions(TypedDict, total=False):
     timeouts: TimeoutsLike | None
     max_retries: int
     fallback: Sequence[Fallback] | None
+    transport: str | None
 
 
 class TextOptions(PromptOptions, total=False):
@@ -63,6 +64,7 @@ def stream_request(
     output_model: Any = None,
     retries: int = 0,
     include_raw: bool = False,
+    transport: str | None = None,
 ) -> Stream:
     """Return the stream of the answer to a request.
 
@@ -80,12 +82,13 @@ def stream_request(
             It is checked at its end and becomes `Completion.parsed`; goes before the request's `output_schema`.
         retries: how often to ask again, behind a chunk `restart`, with what was wrong with an answer that does not fit.
         include_raw: give every chunk its event's JSON in `raw`.
+        transport: what providers that are named send over, those of `fallback` too; see `get_provider`.
 
     Nothing happens until the stream is used; see `Stream` for what is raised then.
     """
 
     def prepare() -> Plan:
-        found = get_provider(provider) if isinstance(provider, str) else provider
+        found = _found(provider, transport)
         return Plan(
             Target(found, replace(request, include_raw=True) if include_raw else request),
             timeouts=Timeouts.of(timeouts),
@@ -95,9 +98,23 @@ def stream_request(
             on_interrupt=on_interrupt,
             output=_output(output_model, None, retries),
             retries=retries,
+            transport=transport,
         )
 
     return Stream(prepare, restarts=on_interrupt == "restart" or retries > 0)
+
+
+def _found(provider: str | Provider, transport: str | None) -> Provider:
+    """Return the provider of a name, or the one that was given.
+
+    Raises:
+        ConfigError: it was given with a transport besides, or as `get_provider` says.
+    """
+    if isinstance(provider, str):
+        return get_provider(provider, transport=transport)
+    if transport is not None:
+        raise ConfigError(f"a ready provider has its transport; give transport={transport!r} to get_provider")
+    return provider
 
 
 def _output(wanted: Any, file: Output | None, retries: int) -> Output | None:
@@ -131,6 +148,7 @@ def stream_prompt(
     retries: int = 0,
     include_raw: bool = False,
     history: Sequence[Message] = (),
+    transport: str | None = None,
 ) -> Stream:
     """Return the stream of the answer to a prompt file.
 
@@ -147,6 +165,7 @@ def stream_prompt(
             for `max_retries`, `on_interrupt` and `retries`.
         output_model: goes before the prompt's `schema` and `output_schema`, see `stream_request`.
         include_raw: give every chunk its event's JSON in `raw`.
+        transport: what to send over, see `stream_request`.
         history: the turns of a conversation so far; they stand between the prompt's system text and its user's.
 
     Nothing happens until the stream is used; then, besides what `Stream` raises:
@@ -173,7 +192,7 @@ def stream_prompt(
                 f"no provider for prompt {prompt_name!r}; give provider= in the call, `provider:` in "
                 f"{prompt.source.path}, or set STREAMCORE_PROVIDER. Without a key or network, take 'demo'"
             )
-        found = get_provider(chosen) if isinstance(chosen, str) else chosen
+        found = _found(chosen, transport)
         file = prompt.file
         options = stream_options if stream_options is not None else _given(file.stream_options)
         return Plan(
@@ -185,6 +204,7 @@ def stream_prompt(
             on_interrupt=on_interrupt,
             output=_output(output_model, prompt.output(), retries),
             retries=retries,
+            transport=transport,
         )
 
     return Stream(prepare, restarts=on_interrupt == "restart" or retries > 0)

@@ -141,6 +141,7 @@ def get_provider(
     http_client: httpx2.AsyncClient | None = None,
     client: Any = None,
     headers: Mapping[str, str] | None = None,
+    transport: str | None = None,
     **settings: Any,
 ) -> Provider:
     """Return the provider of that name.
@@ -154,6 +155,7 @@ def get_provider(
             it is neither shared nor closed here.
         client: a ready client of the vendor's SDK (Azure, Bedrock, Vertex). It stays the caller's, too.
         headers: more headers for every request.
+        transport: what to send over, `httpx2` or `aiohttp`, see docs/transport.md; else `STREAMCORE_TRANSPORT` says it.
         settings: what this provider alone understands.
 
     Raises:
@@ -169,6 +171,7 @@ def get_provider(
         "http_client": http_client,
         "client": client,
         "headers": headers,
+        "transport": transport,
         **settings,
     }
     given = {key: value for key, value in given.items() if value is not None}

@@ -32,6 +32,7 @@ class Plan:
     on_interrupt: OnInterrupt = "raise"
     output: Output | None = None
     retries: int = 0
+    transport: str | None = None
 
 
 Prepare = Callable[[], Plan]
@@ -183,7 +184,7 @@ class Stream:
 
     async def _open(self) -> AsyncGenerator[list[Chunk]]:
         plan = self._prepare()
-        retries = Retries(plan.target, plan.fallback, plan.max_retries, plan.on_interrupt, plan.retries)
+        retries = Retries(plan.target, plan.fallback, plan.max_retries, plan.on_interrupt, plan.retries, plan.transport)
         output = plan.output
         if output is not None and not self._checked:
             output = replace(output, load=None)

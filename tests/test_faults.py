@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from typing import ClassVar
 
 import pytest
 
@@ -15,32 +17,59 @@ pytestmark = pytest.mark.faults
 
 
 class TestAnthropic(ProviderSuite):
+    transport: ClassVar[str] = "httpx2"
     wire = "anthropic-messages"
 
     def provider(self, url: str) -> Provider:
-        return get_provider("anthropic", api_key=KEY, model="m", base_url=url)
+        return get_provider("anthropic", api_key=KEY, model="m", transport=self.transport, base_url=url)
 
 
 class TestOpenAI(ProviderSuite):
+    transport: ClassVar[str] = "httpx2"
     wire = "openai-chat"
 
     def provider(self, url: str) -> Provider:
-        return get_provider("openai", api_key=KEY, model="m", base_url=url + "/v1")
+        return get_provider("openai", api_key=KEY, model="m", transport=self.transport, base_url=url + "/v1")
 
 
 class TestOpenAIResponses(ProviderSuite):
+    transport: ClassVar[str] = "httpx2"
     wire = "openai-responses"
 
     def provider(self, url: str) -> Provider:
-        return get_provider("openai-responses", api_key=KEY, model="m", base_url=url + "/v1")
+        return get_provider("openai-responses", api_key=KEY, model="m", transport=self.transport, base_url=url + "/v1")
 
 
 class TestMistral(ProviderSuite):
+    transport: ClassVar[str] = "httpx2"
     wire = "mistral-chat"
-    backends = ("asyncio",)  # the SDK calls asyncio.to_thread
+    backends: ClassVar[Sequence[str]] = ("asyncio",)  # the SDK calls asyncio.to_thread
 
     def provider(self, url: str) -> Provider:
-        return get_provider("mistral", api_key=KEY, model="m", base_url=url)
+        return get_provider("mistral", api_key=KEY, model="m", transport=self.transport, base_url=url)
+
+
+class OverAiohttp:
+    """Ask over aiohttp, which knows asyncio only."""
+
+    backends: ClassVar[Sequence[str]] = ("asyncio",)
+    transport: ClassVar[str] = "aiohttp"
+
+
+class TestAnthropicOverAiohttp(OverAiohttp, TestAnthropic):
+    pass
+
+
+class TestOpenAIOverAiohttp(OverAiohttp, TestOpenAI):
+    pass
+
+
+class TestOpenAIResponsesOverAiohttp(OverAiohttp, TestOpenAIResponses):
+    pass
+
+
+class TestMistralOverAiohttp(OverAiohttp, TestMistral):
+    pass
 
 
 @pytest.mark.anyio

@@ -19,6 +19,7 @@ LAYERS = [
     {"errors"},
     {"wire"},
     {"closing"},
+    {"aiohttp_client"},
     {"transport"},
     {"clients"},
     {"provider"},

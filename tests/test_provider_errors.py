@@ -5,9 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import logging
-import shutil
 import ssl
-import subprocess
 import traceback
 import zlib
 from typing import Any
@@ -39,7 +37,7 @@ from streamcore import (
     stream_request,
 )
 from streamcore.testing import Answer, FaultServer
-from tests.support import GATEWAYS, KEY, RUNS, VENDORS, Vendor, ask, body_of, require, wire_of
+from tests.support import GATEWAYS, KEY, RUNS, VENDORS, Vendor, ask, body_of, wire_of
 
 pytestmark = pytest.mark.anyio
 every_provider = pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
@@ -211,21 +209,6 @@ def at(name: str, url: str) -> Provider:
     """Return a provider whose vendor is at this address."""
     paths = {"anthropic": "", "mistral": ""}
     return get_provider(name, api_key=KEY, model="m", base_url=url + paths.get(name, "/v1"))
-
-
-@pytest.fixture(scope="module")
-def self_signed(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    """A server's side of TLS with a certificate that nobody vouches for."""
-    require(shutil.which("openssl"), "the program openssl is not installed")
-    folder = tmp_path_factory.mktemp("tls")
-    key, certificate = folder / "key.pem", folder / "certificate.pem"
-    command = (
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
-    )
-    subprocess.run([*command.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    return context
 
 
 @every_provider

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from streamcore.chunk import Chunk
-from streamcore.clients import environment, shared_client
+from streamcore.clients import chosen_transport, environment, new_http_client, shared_client
 from streamcore.provider import Vendor
 from streamcore.request import Request
 from streamcore.transport import read_response, request_id, sdk_errors
@@ -40,8 +40,10 @@ class AnthropicProvider:
         http_client: httpx2.AsyncClient | None = None,
         client: anthropic.AsyncAnthropic | None = None,
         headers: Mapping[str, str] | None = None,
+        transport: str | None = None,
     ) -> None:
         VENDOR.require_sdk()
+        self._transport = chosen_transport(transport, http_client or client)
         self._model = model
         self._api_key = api_key
         self._base_url = base_url
@@ -99,7 +101,7 @@ class AnthropicProvider:
             raise VENDOR.missing_key()
         return client
 
-    def _build(self, http_client: httpx2.AsyncClient | None = None) -> anthropic.AsyncAnthropic:
+    def _build(self, http_client: httpx2.AsyncClient) -> anthropic.AsyncAnthropic:
         import anthropic
 
         return anthropic.AsyncAnthropic(
@@ -107,11 +109,14 @@ class AnthropicProvider:
         )
 
     async def _shared(self) -> anthropic.AsyncAnthropic:
+        import anthropic
+
         def make() -> tuple[anthropic.AsyncAnthropic, Callable[[], Awaitable[object]]]:
-            client = self._build()
+            client = self._build(new_http_client(self._transport, anthropic.DefaultAsyncHttpxClient))
             return client, client.close
 
-        return await shared_client((self.name, self._api_key, self._base_url, environment("ANTHROPIC_")), make)
+        key = (self.name, self._transport, self._api_key, self._base_url, environment("ANTHROPIC_"))
+        return await shared_client(key, make)
 
 
 def typed(chunk: Chunk) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from streamcore.chunk import Chunk
-from streamcore.clients import environment, shared_client
+from streamcore.clients import chosen_transport, environment, new_http_client, shared_client
 from streamcore.errors import ConfigError
 from streamcore.provider import Vendor
 from streamcore.request import Request
@@ -46,8 +46,10 @@ class MistralProvider:
         http_client: httpx2.AsyncClient | None = None,
         client: Mistral | None = None,
         headers: Mapping[str, str] | None = None,
+        transport: str | None = None,
     ) -> None:
         VENDOR.require_sdk()
+        self._transport = chosen_transport(transport, http_client or client)
         self._model = model
         self._api_key = api_key
         self._base_url = base_url
@@ -107,15 +109,11 @@ class MistralProvider:
         import httpx2
 
         def make() -> tuple[Mistral, Callable[[], Awaitable[object]]]:
-            # The SDK's own client allows 100 connections; the limits here are those of the other two SDKs.
-            http = httpx2.AsyncClient(
-                limits=httpx2.Limits(max_connections=1000, max_keepalive_connections=100),
-                timeout=httpx2.Timeout(600, connect=5),
-                follow_redirects=True,
-            )
+            http = new_http_client(self._transport, httpx2.AsyncClient)  # the SDK's own allows 100 connections
             return self._build(http), http.aclose
 
-        return await shared_client((self.name, self._api_key, self._base_url, environment("MISTRAL_")), make)
+        key = (self.name, self._transport, self._api_key, self._base_url, environment("MISTRAL_"))
+        return await shared_client(key, make)
 
 
 def _require_asyncio() -> None:

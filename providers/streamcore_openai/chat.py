@@ -58,6 +58,7 @@ class OpenAIProvider:
         http_client: httpx2.AsyncClient | None = None,
         client: openai.AsyncOpenAI | None = None,
         headers: Mapping[str, str] | None = None,
+        transport: str | None = None,
         row: Vendor = VENDOR,
         quirks: Quirks = OPENAI,
     ) -> None:
@@ -72,6 +73,7 @@ class OpenAIProvider:
             http_client=http_client,
             client=client,
             headers=headers,
+            transport=transport,
             gateway=row is not VENDOR,
         )
 

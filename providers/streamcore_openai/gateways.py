@@ -30,6 +30,7 @@ class Gateway:
         http_client: httpx2.AsyncClient | None = None,
         client: openai.AsyncOpenAI | None = None,
         headers: Mapping[str, str] | None = None,
+        transport: str | None = None,
     ) -> OpenAIProvider:
         """Make the provider; see `streamcore.get_provider` for its settings."""
         return OpenAIProvider(
@@ -39,6 +40,7 @@ class Gateway:
             http_client=http_client,
             client=client,
             headers=headers,
+            transport=transport,
             row=self.vendor,
             quirks=self.quirks,
         )

@@ -37,10 +37,17 @@ class OpenAIResponsesProvider:
         http_client: httpx2.AsyncClient | None = None,
         client: openai.AsyncOpenAI | None = None,
         headers: Mapping[str, str] | None = None,
+        transport: str | None = None,
     ) -> None:
         self._model = model
         self._connection = Connection(
-            VENDOR, api_key=api_key, base_url=base_url, http_client=http_client, client=client, headers=headers
+            VENDOR,
+            api_key=api_key,
+            base_url=base_url,
+            http_client=http_client,
+            client=client,
+            headers=headers,
+            transport=transport,
         )
 
     def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast
 
 from streamcore.chunk import Chunk
-from streamcore.clients import environment, shared_client
+from streamcore.clients import chosen_transport, environment, new_http_client, shared_client
 from streamcore.provider import Vendor
 from streamcore.transport import read_response, request_id, sdk_errors
 from streamcore.wire.decoder import StreamDecoder, Vocabulary
@@ -32,9 +32,11 @@ class Connection:
         http_client: httpx2.AsyncClient | None = None,
         client: openai.AsyncOpenAI | None = None,
         headers: Mapping[str, str] | None = None,
+        transport: str | None = None,
         gateway: bool = False,
     ) -> None:
         vendor.require_sdk()
+        self._transport = chosen_transport(transport, http_client or client)
         self._vendor = vendor
         self._gateway = gateway
         self._headers = dict(headers or {})
@@ -58,14 +60,16 @@ class Connection:
             return self._client
 
         def make() -> tuple[openai.AsyncOpenAI, Callable[[], Awaitable[object]]]:
-            client = self._build(None)
+            client = self._build(new_http_client(self._transport, openai.DefaultAsyncHttpxClient))
             return client, client.close
 
+        import openai
+
         prefix = self._vendor.variable("")
-        key = (prefix, self._gateway, self._api_key, self._base_url, environment(prefix))
+        key = (prefix, self._transport, self._gateway, self._api_key, self._base_url, environment(prefix))
         return await shared_client(key, make)
 
-    def _build(self, http_client: httpx2.AsyncClient | None) -> openai.AsyncOpenAI:
+    def _build(self, http_client: httpx2.AsyncClient) -> openai.AsyncOpenAI:
         import openai
 
         if self._gateway:

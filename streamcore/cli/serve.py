@@ -37,6 +37,7 @@ def serve(
     ] = None,
     prompts_dir: PromptsDir = None,
     max_streams: Annotated[int, typer.Option(help="How many streams may be open at once.", min=1)] = 100,
+    transport: Annotated[str | None, typer.Option(help="What to ask over: httpx2, the default, or aiohttp.")] = None,
 ) -> None:
     """Serve a prompt or a graph: a chat page at /, streams at /stream.
 
@@ -60,6 +61,7 @@ def serve(
             message_as=message_as,
             prompts_dir=prompts_dir,
             max_streams=max_streams,
+            transport=transport,
             allowed_hosts=LOOPBACK if local else ("*",),
             describe=str if local else None,  # whoever is on this machine may read of its files
         )

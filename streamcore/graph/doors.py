@@ -27,8 +27,8 @@ def stream_graph_with_tokens(
         initial_state: plain data, laid over the thread's saved state.
         config: `thread_id` names the conversation to go on with; `checkpointer` (an object, or a mapping as in the
             file) goes before the file's; `resume` is the answer to a question that waits; `include_metadata` gives
-            every event `metadata`; `provider`, `model`, `temperature` go before what the graph says. LangGraph's
-            `{"configurable": {...}}` is taken, too.
+            every event `metadata`; `provider`, `model`, `temperature` go before what the graph says, and `transport`
+            before the environment. LangGraph's `{"configurable": {...}}` is taken, too.
 
     Yields dicts, told apart by `type`: `node_start`, `token`, `restart`, `node_complete`, `interrupt`,
     `graph_complete`; see `streamcore.graph.events`. A `node_complete` comes after the thread is saved.

@@ -162,6 +162,7 @@ def open_stream(node: LlmNode, state: State, context: Context) -> Stream:
         fallback=node.fallbacks(),
         on_interrupt=node.on_interrupt or ("restart" if again and context.restarts else "raise"),
         retries=_retries(node, context),
+        transport=config.transport,
     )
 
 

@@ -61,6 +61,7 @@ class Config:
     provider: str | Provider | None = None
     model: str | None = None
     temperature: float | None = None
+    transport: str | None = None
 
     @classmethod
     def of(cls, given: Mapping[str, Any] | None) -> Config:

@@ -31,19 +31,22 @@ class Target:
     request: Request
 
 
-def fallback_target(fallback: Fallback, request: Request) -> Target:
+def fallback_target(fallback: Fallback, request: Request, transport: str | None = None) -> Target:
     """Return the target of one entry of `fallback`: a name, `name/model`, a mapping, or a provider.
 
-    The model of the first choice means nothing to another vendor: without one of its own, the default counts.
+    The model of the first choice means nothing to another vendor: without one of its own, the default counts. Its
+    transport does, except to a ready provider.
 
     Raises:
         ConfigError: the entry names nothing.
     """
     if isinstance(fallback, str):
         name, _, model = fallback.partition("/")
-        return Target(get_provider(name), replace(request, model=model or None))
+        return Target(get_provider(name, transport=transport), replace(request, model=model or None))
     if isinstance(fallback, Mapping):
-        settings = dict(fallback)
+        settings: dict[str, Any] = dict(fallback)
+        if not {"client", "http_client"} & settings.keys():
+            settings.setdefault("transport", transport)
         name = settings.pop("provider", None)
         if not isinstance(name, str):
             raise ConfigError(f"an entry of fallback needs 'provider'; got {sorted(fallback)}")
@@ -62,6 +65,7 @@ class Retries:
         max_retries: int,
         on_interrupt: OnInterrupt,
         retries: int = 0,
+        transport: str | None = None,
     ) -> None:
         if isinstance(max_retries, bool) or max_retries < 0:
             raise ConfigError(f"max_retries is how often to try again, 0 or more; not {max_retries!r}")
@@ -70,7 +74,7 @@ class Retries:
         if on_interrupt not in ("raise", "restart"):
             raise ConfigError(f"on_interrupt is 'raise' or 'restart', not {on_interrupt!r}")
         self.target = first
-        self._fallback = [fallback_target(entry, first.request) for entry in fallback]
+        self._fallback = [fallback_target(entry, first.request, transport) for entry in fallback]
         self._max = max_retries
         self._left = max_retries
         self._on_interrupt = on_interrupt

@@ -28,12 +28,13 @@ class DemoProvider:
     Args:
         model: the name that the answers bear.
         rate: tokens per second; 0 sends them at once.
+        transport: nothing, since nothing is sent; taken so that `demo` can stand in for a vendor.
     """
 
     vendor: ClassVar[Vendor] = VENDOR
     name = VENDOR.name
 
-    def __init__(self, *, model: str | None = None, rate: float = RATE) -> None:
+    def __init__(self, *, model: str | None = None, rate: float = RATE, transport: str | None = None) -> None:
         if rate < 0:
             raise ConfigError(f"rate is in tokens per second and cannot be {rate:g}")
         self._model = model

@@ -44,6 +44,7 @@ def create_app(
         max_streams: streams open at once (429 above).
         describe: what an error says to the client, see `streamcore.sse.public_message`.
         page: False leaves the page out.
+        transport: what to send over, see `streamcore.get_provider`.
 
     Raises:
         ConfigError: there is no such target or provider, or it is wrong.

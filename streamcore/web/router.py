@@ -63,6 +63,7 @@ def router(
     max_streams: int = 100,
     describe: Describe | None = None,
     page: bool = True,
+    transport: str | None = None,
 ) -> APIRouter:
     """Return the routes to a prompt or a graph, to be mounted in an app; `create_app` says what the arguments are.
 
@@ -70,7 +71,7 @@ def router(
     """
     found = target_of(
         target,
-        Settings(provider, model, temperature),
+        Settings(provider, model, temperature, transport),
         given=variables or {},
         message_as=message_as,
         prompts_dir=prompts_dir,

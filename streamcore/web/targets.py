@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from streamcore.checkpoints import Checkpointer, MemoryCheckpointer, open_checkpointer
+from streamcore.clients import chosen_transport
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, PromptError
 from streamcore.execute import environment_provider, stream_prompt
@@ -41,6 +42,7 @@ class Settings:
     provider: str | Provider | None = None
     model: str | None = None
     temperature: float | None = None
+    transport: str | None = None
 
     def check(self) -> None:
         """Find out now whether the provider can be had.
@@ -48,8 +50,9 @@ class Settings:
         Raises:
             ConfigError: there is no such provider, or its SDK or key is missing.
         """
+        chosen_transport(self.transport)
         if isinstance(self.provider, str):
-            get_provider(self.provider, model=self.model)
+            get_provider(self.provider, model=self.model, transport=self.transport)
 
 
 class Source(Protocol):
@@ -166,6 +169,7 @@ class PromptTarget:
             provider=self.settings.provider,
             model=self.settings.model,
             temperature=self.settings.temperature,
+            transport=self.settings.transport,
             prompts_dir=self.prompts_dir,
             history=history,
         )
@@ -261,7 +265,8 @@ class GraphTarget:
             provider=self.settings.provider,
             model=self.settings.model,
             temperature=self.settings.temperature,
+            transport=self.settings.transport,
         )
 
 
-_CONFIG = ("thread_id", "checkpointer", "resume", "provider", "model", "temperature")
+_CONFIG = ("thread_id", "checkpointer", "resume", "provider", "model", "temperature", "transport")
