@@ -27,6 +27,8 @@ class Contestant:
     wires: tuple[str, ...] = WIRES
     requires: tuple[str, ...] = ()
     """What its own environment holds; empty: it runs in the environment of the benchmark."""
+    decodes: bool = True
+    """It hands out text, token by token, and not the bytes that were read."""
     crowds: bool = True
     """It also reads a hundred and a thousand streams at once."""
 
@@ -36,15 +38,20 @@ class Contestant:
 
 
 HOME = (
-    Contestant("bare-httpx2", "bare reading, httpx2", "floor", "bare", "httpx2"),
-    Contestant("bare-aiohttp", "bare reading, aiohttp", "floor", "bare", "aiohttp"),
+    Contestant("bare-httpx2", "bare reading, httpx2", "floor", "bare", "httpx2", decodes=False),
+    Contestant("bare-aiohttp", "bare reading, aiohttp", "floor", "bare", "aiohttp", decodes=False),
     Contestant("streamcore", "streamcore", "ours", "ours", "prompt"),
     Contestant("streamcore-request", "streamcore, stream_request", "ours", "ours", "request", crowds=False),
     Contestant("streamcore-aiohttp", "streamcore on aiohttp", "ours", "ours", "prompt-aiohttp"),
     Contestant(
-        "streamcore-request-aiohttp", "streamcore on aiohttp, stream_request", "ours", "ours", "request-aiohttp", crowds=False
+        "streamcore-request-aiohttp",
+        "streamcore on aiohttp, stream_request",
+        "ours",
+        "ours",
+        "request-aiohttp",
+        crowds=False,
     ),
-    Contestant("sdk-raw", "the vendor's SDK, raw bytes", "sdk", "sdk", "raw", crowds=False),
+    Contestant("sdk-raw", "the vendor's SDK, raw bytes", "sdk", "sdk", "raw", decodes=False, crowds=False),
     Contestant("sdk", "the vendor's SDK, typed", "sdk", "sdk", "typed"),
 )
 

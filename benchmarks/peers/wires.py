@@ -36,5 +36,9 @@ def versioned(wire: str, url: str) -> str:
 def body(wire: str) -> dict[str, Any]:
     """Return the body of a request that asks for a stream."""
     said = [{"role": "user", "content": QUESTION}]
-    asked: dict[str, Any] = {"model": MODEL, "stream": True, "input" if wire == "openai-responses" else "messages": said}
+    asked: dict[str, Any] = {
+        "model": MODEL,
+        "stream": True,
+        "input" if wire == "openai-responses" else "messages": said,
+    }
     return {**asked, "max_tokens": MAX_TOKENS} if wire == "anthropic" else asked

@@ -157,6 +157,7 @@ def main() -> None:
     memory, wall, cpu = _resident(), time.perf_counter(), time.process_time()
     try:
         module = import_module(f"benchmarks.peers.readers.{options.reader}")
+        module.open_reader(options.variant, "openai", "http://127.0.0.1:9")
     except ImportError as error:
         print(json.dumps({"error": f"{type(error).__name__}: {error}"}), file=out, flush=True)
         return

@@ -8,8 +8,6 @@ from typing import Any
 
 from benchmarks.peers.wires import PATHS, Read, Token, body
 
-RAW = True
-
 
 def open_reader(variant: str, wire: str, url: str) -> Read:
     """Return what reads the wire once; `variant` is the HTTP client."""

@@ -7,9 +7,7 @@ from typing import Any
 
 from benchmarks.peers.wires import KEY, MODEL, QUESTION, Read, Token, root, versioned
 
-langchain_openai: Any = import_module("langchain_openai")
-langchain_anthropic: Any = import_module("langchain_anthropic")
-langchain_mistralai: Any = import_module("langchain_mistralai")
+_PACKAGES = {"anthropic": "anthropic", "mistral": "mistralai"}
 
 
 def open_reader(variant: str, wire: str, url: str) -> Read:
@@ -25,10 +23,11 @@ def open_reader(variant: str, wire: str, url: str) -> Read:
 
 
 def _model(wire: str, url: str) -> Any:
+    package: Any = import_module(f"langchain_{_PACKAGES.get(wire, 'openai')}")
     if wire == "anthropic":
-        return langchain_anthropic.ChatAnthropic(model=MODEL, api_key=KEY, base_url=root(wire, url))
+        return package.ChatAnthropic(model=MODEL, api_key=KEY, base_url=root(wire, url))
     if wire == "mistral":
-        return langchain_mistralai.ChatMistralAI(model=MODEL, api_key=KEY, endpoint=versioned(wire, url))
-    return langchain_openai.ChatOpenAI(
+        return package.ChatMistralAI(model=MODEL, api_key=KEY, endpoint=versioned(wire, url))
+    return package.ChatOpenAI(
         model=MODEL, api_key=KEY, base_url=versioned(wire, url), use_responses_api=wire == "openai-responses"
     )

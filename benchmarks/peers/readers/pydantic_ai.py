@@ -14,8 +14,6 @@ _MODELS = {
     "anthropic": ("AnthropicModel", "AnthropicProvider"),
     "mistral": ("MistralModel", "MistralProvider"),
 }
-for _vendor in ("openai", "anthropic", "mistral"):  # what one service would import counts for all
-    import_module(f"pydantic_ai.models.{_vendor}")
 
 
 def open_reader(variant: str, wire: str, url: str) -> Read:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import Any
-
-import anthropic
-import openai
-from mistralai.client import Mistral
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.peers.wires import KEY, MAX_TOKENS, MODEL, QUESTION, Read, Token, root, versioned
+
+if TYPE_CHECKING:
+    import anthropic
+    import openai
+    from mistralai.client import Mistral
 
 _SAID: Any = [{"role": "user", "content": QUESTION}]
 
@@ -17,11 +18,17 @@ _SAID: Any = [{"role": "user", "content": QUESTION}]
 def open_reader(variant: str, wire: str, url: str) -> Read:
     """Return what reads the wire once; `variant` is `typed` or `raw`."""
     if wire == "anthropic":
+        import anthropic
+
         claude = anthropic.AsyncAnthropic(api_key=KEY, base_url=root(wire, url))
         return _anthropic_raw(claude) if variant == "raw" else _anthropic(claude)
     if wire == "mistral":
+        from mistralai.client import Mistral
+
         mistral = Mistral(api_key=KEY, server_url=root(wire, url))
         return _mistral_raw(mistral) if variant == "raw" else _mistral(mistral)
+    import openai
+
     client = openai.AsyncOpenAI(api_key=KEY, base_url=versioned(wire, url))
     if variant == "raw":
         return _openai_raw(client, wire)

@@ -23,7 +23,9 @@ def open_reader(variant: str, wire: str, url: str) -> Read:
     (prompts / "count.yaml").write_text(_PROMPT, "utf-8")
 
     async def read(token: Token) -> None:
-        async for text in executor.execute_prompt_streaming("count", {}, provider=wire, model=MODEL, prompts_dir=prompts):
+        async for text in executor.execute_prompt_streaming(
+            "count", {}, provider=wire, model=MODEL, prompts_dir=prompts
+        ):
             token(text)
 
     return read

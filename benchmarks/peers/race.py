@@ -1,0 +1,196 @@
+"""Let the contestants read in turns, round by round, so that whatever else the machine does falls on all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers.contestants import Contestant
+from benchmarks.peers.processes import Server, Worker, WorkerError
+from benchmarks.peers.results import Results
+from streamcore.testing.answers import counted
+
+INTERVAL = 0.02  # seconds between two tokens of a paced stream
+CROWD_WIRE = "openai"
+_MIB, _KIB = 1024**2, 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is measured."""
+
+    tokens: int = 2000
+    rounds: int = 5
+    """Of bursts and setups."""
+    requests: int = 20
+    """In a round of setups."""
+    starts: int = 5
+    """Fresh processes, for import and first answer."""
+    crowds: int = 3
+    """Fresh processes that read many streams at once."""
+    windows: int = 2
+    """Readings of each of these."""
+    window: float = 1.0
+    """Seconds of a reading."""
+    few: int = 100
+    many: int = 1000
+    cap: float = 8.0
+    """Seconds in which the streams may come to their first token before the reading begins without them."""
+
+
+QUICK = Plan(tokens=1000, rounds=3, requests=10, starts=2, crowds=1, windows=1, window=0.5)
+
+Say = Callable[[str], None]
+
+
+class Race:
+    """One run over all contestants; what fails is noted and left out."""
+
+    def __init__(self, contestants: Sequence[Contestant], plan: Plan, home: Path, results: Results, say: Say) -> None:
+        self._all = list(contestants)
+        self._plan = plan
+        self._home = home
+        self._log = home / "readers.log"
+        self._results = results
+        self._say = say
+
+    def run(self, wires: Sequence[str], *, crowds: bool = True) -> None:
+        """Measure everything."""
+        self._say("import and first answer")
+        self._starts()
+        for wire in wires:
+            self._say(f"burst and setup: {wire}")
+            with self._workers(wire) as workers:
+                self._bursts(wire, workers)
+                self._setups(wire, workers)
+        if crowds:
+            self._crowds()
+
+    def _worker(self, contestant: Contestant) -> Worker:
+        return Worker(self._log, contestant.python(self._home), contestant.reader, contestant.variant)
+
+    def _starts(self) -> None:
+        with Server(self._log, 1) as server:
+            for number in range(self._plan.starts + 1):
+                for contestant in _turned(self._all, number):
+                    try:
+                        with self._worker(contestant) as worker:
+                            first = worker.ask(do="setup", wire=CROWD_WIRE, url=server.url, requests=1)
+                    except WorkerError as error:
+                        self._all.remove(contestant)
+                        self._results.leave_out(contestant.name, "import", error)
+                        continue
+                    if number:  # the first start compiles and warms the disk's cache
+                        for measure, value in (
+                            ("import", worker.imported["cpu"] * 1000),
+                            ("import-memory", worker.imported["memory"] / _MIB),
+                            ("first", (worker.imported["cpu"] + first["cpu"]) * 1000),
+                        ):
+                            self._results.add(measure, "import", contestant.name, value)
+
+    @contextmanager
+    def _workers(self, wire: str) -> Iterator[dict[Contestant, Worker]]:
+        """Start one reader for each contestant that can read this wire."""
+        with ExitStack() as stack:
+            workers: dict[Contestant, Worker] = {}
+            for contestant in self._all:
+                if wire not in contestant.wires:
+                    continue
+                try:
+                    workers[contestant] = stack.enter_context(self._worker(contestant))
+                except WorkerError as error:
+                    self._results.leave_out(contestant.name, wire, error)
+            yield workers
+
+    def _bursts(self, wire: str, workers: dict[Contestant, Worker]) -> None:
+        tokens = self._plan.tokens
+        whole = "".join(counted(tokens).tokens)
+
+        def burst(contestant: Contestant, said: dict[str, Any]) -> None:
+            if contestant.decodes and (said["text"] != whole or said["pieces"] != tokens):
+                raise WorkerError(f"brought {said['pieces']} of {tokens} tokens, or another text")
+            self._results.add("burst", wire, contestant.name, said["cpu"] / tokens * 1e6)
+
+        with Server(self._log, tokens) as server:
+            before = server.cpu()
+            asked = self._rounds(wire, workers, burst, do="burst", url=server.url)
+            self._results.about[f"server-burst-{wire}"] = (server.cpu() - before) / max(asked, 1) / tokens * 1e6
+
+    def _setups(self, wire: str, workers: dict[Contestant, Worker]) -> None:
+        def setup(contestant: Contestant, said: dict[str, Any]) -> None:
+            self._results.add("setup", wire, contestant.name, said["cpu"] * 1000)
+
+        with Server(self._log, 1) as server:
+            self._rounds(wire, workers, setup, do="setup", url=server.url, requests=self._plan.requests)
+
+    def _rounds(
+        self,
+        wire: str,
+        workers: dict[Contestant, Worker],
+        note: Callable[[Contestant, dict[str, Any]], None],
+        **asked: Any,
+    ) -> int:
+        """Ask each reader once a round, and return how often one was asked.
+
+        The first round is for connections and caches, and is not kept.
+        """
+        count = 0
+        for number in range(self._plan.rounds + 1):
+            for contestant in _turned(list(workers), number):
+                try:
+                    count += 1
+                    said = workers[contestant].ask(wire=wire, **asked)
+                    if number:
+                        note(contestant, said)
+                except WorkerError as error:
+                    del workers[contestant]
+                    self._results.leave_out(contestant.name, wire, error)
+        return count
+
+    def _crowds(self) -> None:
+        readers = [contestant for contestant in self._all if contestant.crowds]
+        for number in range(self._plan.crowds):
+            self._say(f"{self._plan.few} and {self._plan.many} streams, round {number + 1} of {self._plan.crowds}")
+            for contestant in _turned(readers, number):
+                try:
+                    self._crowd(contestant)
+                except WorkerError as error:
+                    readers.remove(contestant)
+                    self._results.leave_out(contestant.name, "crowd", error)
+
+    def _crowd(self, contestant: Contestant) -> None:
+        """Read many streams in a fresh process, since what a reader leaves open would weigh on its next turn."""
+        plan, name, add = self._plan, contestant.name, self._results.add
+        common: dict[str, Any] = {
+            "do": "crowd", "wire": CROWD_WIRE, "interval": INTERVAL, "ramp": 1.0,
+            "cap": plan.cap, "window": plan.window, "windows": plan.windows,
+        }  # fmt: skip
+        with (
+            Server(self._log, 1) as short,
+            Server(self._log, 3000, 1 / INTERVAL) as server,
+            self._worker(contestant) as worker,
+        ):
+            worker.ask(do="setup", wire=CROWD_WIRE, url=short.url, requests=2)  # late imports, caches
+            few = worker.ask(**common, url=server.url, streams=plan.few)
+            add("server-p99", "crowd", name, server.statistics()["lag_p99"] * 1000)
+            many = worker.ask(**common, url=server.url, streams=plan.many)
+        for said, measure in ((few, "paced"), (many, "crowd")):
+            if said["failed"]:
+                raise WorkerError(f"{said['failed']} streams failed")
+            for window in said["windows"]:
+                add(measure, "crowd", name, window["cpu"] * 1e6)
+                add(f"{measure}-rate", "crowd", name, window["rate"])
+                add(f"{measure}-lag", "crowd", name, window["lag_median"] * 1000)
+                add(f"{measure}-p99", "crowd", name, window["lag_p99"] * 1000)
+            add(f"{measure}-running", "crowd", name, said["running"])
+            add(f"{measure}-opened", "crowd", name, said["opened"])
+            add(f"{measure}-memory", "crowd", name, said["memory"] / _KIB)
+
+
+def _turned(these: list[Contestant], number: int) -> list[Contestant]:
+    """Return a copy that begins elsewhere each round, so that nobody always follows the same neighbour's heat."""
+    place = number * 3 % max(len(these), 1)
+    return these[place:] + these[:place]
