@@ -13,6 +13,7 @@ import os
 import platform
 import sys
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def measure(wanted: list[Contestant], plan: Plan, wires: list[str], *, crowds: b
         "load": os.getloadavg()[0],
         "seconds": round(time.monotonic() - start),
         "seconds-installing": round(installed),
-        "plan": {name: getattr(plan, name) for name in plan.__slots__},
+        "plan": asdict(plan),
     }
     return results
 

@@ -9,6 +9,7 @@ from html import escape
 
 _COLOURS = {"ours": "#2563eb", "floor": "#9ca3af", "sdk": "#6b7280", "peer": "#d97706"}
 _INK = "#6b7280"  # readable on white and on black
+_FONT = f'font-family="system-ui, sans-serif" font-size="13" fill="{_INK}"'
 _LEFT, _WIDTH, _RIGHT, _ROW, _TOP = 230, 480, 90, 24, 40
 
 
@@ -36,8 +37,7 @@ def bars(title: str, panels: Sequence[tuple[str, Sequence[Bar]]]) -> str:
     height = _TOP + sum((len(rows) + 2) * _ROW for _, rows in panels)
     width = _LEFT + _WIDTH + _RIGHT
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" '
-        f'font-family="system-ui, sans-serif" font-size="13" fill="{_INK}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" {_FONT}>',
         f"<title>{escape(title)}</title>",
         f'<text x="8" y="22" font-size="15" font-weight="600">{escape(title)}</text>',
     ]

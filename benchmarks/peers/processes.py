@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,7 +21,7 @@ class WorkerError(Exception):
     """A reader could not do what it was asked, or said nothing."""
 
 
-class _Process(AbstractContextManager["_Process"]):
+class _Process:
     def __init__(self, command: list[str], log: Path) -> None:
         # No key, address or proxy of the caller's reaches a reader. litellm would fetch a list of prices when it is
         # imported, and say so when it cannot.
@@ -54,16 +53,21 @@ class _Process(AbstractContextManager["_Process"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End the process now."""
         self.process.kill()
         self.process.communicate()
 
 
 class Server(_Process):
-    """The simulator, with answers of so many tokens, at so many a second or as fast as they are read."""
+    """The simulator with answers of so many tokens, as fast as they are read, or so many a second after a pause."""
 
-    def __init__(self, log: Path, tokens: int, rate: float | None = None) -> None:
-        pace = [] if rate is None else ["--rate", str(rate)]
-        super().__init__([sys.executable, "-m", "streamcore.testing", "--tokens", str(tokens), *pace], log)
+    def __init__(self, log: Path, tokens: int, rate: float | None = None, pause: float = 0) -> None:
+        paced = ["benchmarks.peers.server", "--rate", str(rate), "--pause", str(pause)]
+        module = ["streamcore.testing"] if rate is None else paced
+        super().__init__([sys.executable, "-m", *module, "--tokens", str(tokens)], log)
         self.url = self.line().strip()
 
     def cpu(self) -> float:
@@ -93,7 +97,7 @@ class Worker(_Process):
         try:
             self.imported = self._answer()
         except WorkerError:
-            self.__exit__(None, None, None)
+            self.end()
             raise
 
     def ask(self, **asked: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +10,37 @@ from typing import Any
 
 from benchmarks.peers.contestants import Contestant
 from benchmarks.peers.processes import Server, Worker, WorkerError
-from benchmarks.peers.results import Results
+from benchmarks.peers.results import Measure, Results
 from streamcore.testing.answers import counted
 
 INTERVAL = 0.02  # seconds between two tokens of a paced stream
 CROWD_WIRE = "openai"
-_MIB, _KIB = 1024**2, 1024
+_MIB = 1024**2
+# What a reader says of many streams, in which unit, and what it is called for the few and for the many.
+_STREAMS: tuple[tuple[str, float, Measure, Measure], ...] = (
+    ("running", 1, "paced-running", "crowd-running"),
+    ("opened", 1, "paced-opened", "crowd-opened"),
+    ("memory", 1 / 1024, "paced-memory", "crowd-memory"),
+)
+_WINDOWS: tuple[tuple[str, float, Measure, Measure], ...] = (
+    ("cpu", 1e6, "paced", "crowd"),
+    ("rate", 1, "paced-rate", "crowd-rate"),
+    ("lag_median", 1000, "paced-lag", "crowd-lag"),
+    ("lag_p99", 1000, "paced-p99", "crowd-p99"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """Streams that are open at once."""
+
+    streams: int
+    ramp: float
+    """Seconds within which they are asked for."""
+    pause: float
+    """Seconds from there to the first token, so that opening streams does not compete with reading them."""
+    cap: float
+    """Seconds after which the reading begins without the streams that have brought no token yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +54,25 @@ class Plan:
     """In a round of setups."""
     starts: int = 5
     """Fresh processes, for import and first answer."""
-    crowds: int = 3
+    crowds: int = 2
     """Fresh processes that read many streams at once."""
-    windows: int = 2
+    windows: int = 3
     """Readings of each of these."""
     window: float = 1.0
     """Seconds of a reading."""
-    few: int = 100
-    many: int = 1000
-    cap: float = 8.0
-    """Seconds in which the streams may come to their first token before the reading begins without them."""
+    few: Many = Many(100, ramp=0.5, pause=0.5, cap=3.0)
+    many: Many = Many(1000, ramp=1.0, pause=8.0, cap=16.0)
 
 
-QUICK = Plan(tokens=1000, rounds=3, requests=10, starts=2, crowds=1, windows=1, window=0.5)
+QUICK = Plan(
+    tokens=1000,
+    rounds=3,
+    requests=10,
+    starts=1,
+    crowds=1,
+    windows=1,
+    many=Many(1000, ramp=1.0, pause=3.0, cap=5.0),
+)
 
 Say = Callable[[str], None]
 
@@ -84,15 +115,15 @@ class Race:
                         self._results.leave_out(contestant.name, "import", error)
                         continue
                     if number:  # the first start compiles and warms the disk's cache
-                        for measure, value in (
-                            ("import", worker.imported["cpu"] * 1000),
-                            ("import-memory", worker.imported["memory"] / _MIB),
-                            ("first", (worker.imported["cpu"] + first["cpu"]) * 1000),
-                        ):
-                            self._results.add(measure, "import", contestant.name, value)
+                        self._started(contestant.name, worker.imported, first["cpu"])
+
+    def _started(self, name: str, imported: dict[str, float], first: float) -> None:
+        self._results.add("import", "import", name, imported["cpu"] * 1000)
+        self._results.add("import-memory", "import", name, imported["memory"] / _MIB)
+        self._results.add("first", "import", name, (imported["cpu"] + first) * 1000)
 
     @contextmanager
-    def _workers(self, wire: str) -> Iterator[dict[Contestant, Worker]]:
+    def _workers(self, wire: str) -> Generator[dict[Contestant, Worker]]:
         """Start one reader for each contestant that can read this wire."""
         with ExitStack() as stack:
             workers: dict[Contestant, Worker] = {}
@@ -153,41 +184,45 @@ class Race:
     def _crowds(self) -> None:
         readers = [contestant for contestant in self._all if contestant.crowds]
         for number in range(self._plan.crowds):
-            self._say(f"{self._plan.few} and {self._plan.many} streams, round {number + 1} of {self._plan.crowds}")
-            for contestant in _turned(readers, number):
-                try:
-                    self._crowd(contestant)
-                except WorkerError as error:
-                    readers.remove(contestant)
-                    self._results.leave_out(contestant.name, "crowd", error)
+            for place, crowd in enumerate((self._plan.few, self._plan.many)):
+                self._say(f"{crowd.streams:,} streams, round {number + 1} of {self._plan.crowds}")
+                for contestant in _turned(readers, number):
+                    try:
+                        self._crowd(contestant, crowd, place)
+                    except WorkerError as error:
+                        readers.remove(contestant)
+                        self._results.leave_out(contestant.name, "crowd", error)
 
-    def _crowd(self, contestant: Contestant) -> None:
-        """Read many streams in a fresh process, since what a reader leaves open would weigh on its next turn."""
+    def _crowd(self, contestant: Contestant, crowd: Many, place: int) -> None:
+        """Read many streams in a fresh process: what a reader that fell behind has yet to do would delay its next turn."""
         plan, name, add = self._plan, contestant.name, self._results.add
-        common: dict[str, Any] = {
-            "do": "crowd", "wire": CROWD_WIRE, "interval": INTERVAL, "ramp": 1.0,
-            "cap": plan.cap, "window": plan.window, "windows": plan.windows,
-        }  # fmt: skip
         with (
             Server(self._log, 1) as short,
-            Server(self._log, 3000, 1 / INTERVAL) as server,
+            Server(self._log, 3000, 1 / INTERVAL, crowd.pause) as server,
             self._worker(contestant) as worker,
         ):
             worker.ask(do="setup", wire=CROWD_WIRE, url=short.url, requests=2)  # late imports, caches
-            few = worker.ask(**common, url=server.url, streams=plan.few)
-            add("server-p99", "crowd", name, server.statistics()["lag_p99"] * 1000)
-            many = worker.ask(**common, url=server.url, streams=plan.many)
-        for said, measure in ((few, "paced"), (many, "crowd")):
-            if said["failed"]:
-                raise WorkerError(f"{said['failed']} streams failed")
-            for window in said["windows"]:
-                add(measure, "crowd", name, window["cpu"] * 1e6)
-                add(f"{measure}-rate", "crowd", name, window["rate"])
-                add(f"{measure}-lag", "crowd", name, window["lag_median"] * 1000)
-                add(f"{measure}-p99", "crowd", name, window["lag_p99"] * 1000)
-            add(f"{measure}-running", "crowd", name, said["running"])
-            add(f"{measure}-opened", "crowd", name, said["opened"])
-            add(f"{measure}-memory", "crowd", name, said["memory"] / _KIB)
+            said = worker.ask(
+                do="crowd",
+                wire=CROWD_WIRE,
+                url=server.url,
+                streams=crowd.streams,
+                ramp=crowd.ramp,
+                cap=crowd.cap,
+                interval=INTERVAL,
+                window=plan.window,
+                windows=plan.windows,
+            )
+            if contestant.name == "bare-aiohttp":  # it reads at once, so all lateness is the simulator's
+                add(("server-paced-p99", "server-crowd-p99")[place], "crowd", name, server.statistics()["lag_p99"])
+        if said["failed"]:
+            raise WorkerError(f"{said['failed']} streams failed")
+        for key, factor, *measures in _STREAMS:
+            add(measures[place], "crowd", name, said[key] * factor)
+        for window in said["windows"]:
+            for key, factor, *measures in _WINDOWS:
+                if window[key] is not None:  # no token came at all
+                    add(measures[place], "crowd", name, window[key] * factor)
 
 
 def _turned(these: list[Contestant], number: int) -> list[Contestant]:

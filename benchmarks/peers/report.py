@@ -157,12 +157,10 @@ def _about(results: Results) -> dict[str, str]:
         if contestant.requires or contestant.name == "streamcore"
     ]
     left = [f"- {name}, {where}: {reason}" for name, where, reason in results.left_out]
-    server = []
-    for wire in WIRES:
-        key = f"server-burst-{wire}"
-        if key in about:
-            server.append(f"{_NAMES[wire]} {about[key]:.1f}")
-    own = results.figure("server-p99", "crowd", "bare-aiohttp")
+    server = [
+        f"{_NAMES[wire]} {about[f'server-burst-{wire}']:.1f}" for wire in WIRES if f"server-burst-{wire}" in about
+    ]
+    own = results.figure("server-paced-p99", "crowd", "bare-aiohttp")
     return {
         "when": about["when"],
         "machine": f"{about['machine']}, {about['cores']} cores; {about['system']}; Python {about['python']}",
@@ -172,7 +170,7 @@ def _about(results: Results) -> dict[str, str]:
         "readings": str(about["plan"]["crowds"] * about["plan"]["windows"]),
         "crowds": str(about["plan"]["crowds"]),
         "tokens": str(about["plan"]["tokens"]),
-        "cap": f"{about['plan']['cap']:g}",
+        "cap": f"{about['plan']['many']['cap']:g}",
         "versions": "\n".join(versions),
         "left_out": "\n".join(left) or "- Nothing: every contestant ran on every wire that it knows.",
         "server": ", ".join(server),

@@ -22,7 +22,8 @@ Measure = Literal[
     "paced-running",  # streams that had brought a token when the measuring began
     "paced-opened",  # seconds that it took until then
     "paced-memory",  # KiB per stream
-    "server-p99",  # milliseconds by which the simulator itself sent late to the hundred
+    "server-paced-p99",  # milliseconds by which the simulator itself sent late
+    "server-crowd-p99",
     "crowd",  # a thousand streams: microseconds of CPU per token
     "crowd-rate",  # tokens a second
     "crowd-lag",

@@ -17,6 +17,7 @@ import time
 from array import array
 from collections.abc import Callable
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -48,7 +49,10 @@ async def setup(read: Read, requests: int) -> dict[str, Any]:
 
 
 class Crowd:
-    """Many streams at once, each of which should bring a token every `interval` seconds for ever."""
+    """Many streams at once, each of which should bring a token every `interval` seconds for ever.
+
+    A thread does the measuring: the event loop of a reader that falls behind has turns of many seconds.
+    """
 
     def __init__(self, read: Read, streams: int, interval: float) -> None:
         self._read = read
@@ -57,37 +61,48 @@ class Crowd:
         self._turns = [array("d") for _ in range(streams)]
         self.failed = 0
 
-    async def run(self, ramp: float, cap: float, window: float, windows: int) -> dict[str, Any]:
-        """Open all streams within `ramp`, wait until each has brought a token or `cap` is over; measure; drop all."""
+    async def run(self, ramp: float, watch: Callable[[], None]) -> None:
+        """Open all streams within `ramp` seconds; drop them when `watch`, in its thread, is done."""
         streams = len(self._turns)
-        before = _resident()
-        start = time.monotonic()
         tasks = [asyncio.create_task(self._one(number, ramp * number / streams)) for number in range(streams)]
-        while not all(self._turns) and time.monotonic() - start < cap:
-            await asyncio.sleep(0.05)
-        opened = time.monotonic() - start
-        memory = (_resident() - before - sum(len(turns) * 8 for turns in self._turns)) / streams
-        measured = [await self._window(window) for _ in range(windows)]
+        await asyncio.to_thread(watch)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        running = sum(map(bool, self._turns))
+
+    def watch(self, cap: float, window: float, windows: int) -> dict[str, Any]:
+        """Wait until each stream has brought a token or `cap` seconds are over; then measure."""
+        before, start = _resident(), time.monotonic()
+        while not all(self._turns) and time.monotonic() - start < cap:
+            time.sleep(0.05)
+        opened, running = time.monotonic() - start, sum(map(bool, self._turns))
+        memory = (_resident() - before - sum(len(turns) * 8 for turns in self._turns)) / len(self._turns)
+        moments = [self._moment()]
+        for _ in range(windows):
+            time.sleep(window)
+            moments.append(self._moment())
+        measured = [self._between(*pair) for pair in pairwise(moments)]
         return {"opened": opened, "running": running, "failed": self.failed, "memory": memory, "windows": measured}
 
-    async def _window(self, seconds: float) -> dict[str, Any]:
-        """Say what came within some seconds, and how late."""
-        seen = [len(turns) for turns in self._turns]
-        start, cpu = time.monotonic(), time.process_time()
-        await asyncio.sleep(seconds)
-        took, cpu = time.monotonic() - start, time.process_time() - cpu
+    def _moment(self) -> tuple[float, float, list[int]]:
+        return time.monotonic(), time.process_time(), [len(turns) for turns in self._turns]
+
+    def _between(
+        self, begin: tuple[float, float, list[int]], end: tuple[float, float, list[int]]
+    ) -> dict[str, float | None]:
+        """Say what came between two moments, and how late."""
         lags: list[float] = []
-        for turns, place in zip(self._turns, seen, strict=True):
+        for turns, first, last in zip(self._turns, begin[2], end[2], strict=True):
             begun = min(turns, default=0.0)
-            lags.extend(turn - begun for turn in turns[place:])
+            lags.extend(turn - begun for turn in turns[first:last])
         lags.sort()
         count = len(lags)
-        late = (lags[count // 2], lags[count * 99 // 100]) if lags else (float("inf"), float("inf"))
-        return {"rate": count / took, "cpu": cpu / max(count, 1), "lag_median": late[0], "lag_p99": late[1]}
+        return {
+            "rate": count / (end[0] - begin[0]),
+            "cpu": (end[1] - begin[1]) / count if lags else None,
+            "lag_median": lags[count // 2] if lags else None,
+            "lag_p99": lags[count * 99 // 100] if lags else None,
+        }
 
     async def _one(self, number: int, wait: float) -> None:
         turns, interval, clock = self._turns[number], self._interval, time.monotonic
@@ -114,15 +129,17 @@ def _resident() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-async def answer(asked: dict[str, Any], reader: Callable[[str, str], Read]) -> dict[str, Any]:
-    """Do what one line asks."""
+async def answer(
+    asked: dict[str, Any], reader: Callable[[str, str], Read], say: Callable[[dict[str, Any]], None]
+) -> None:
+    """Do what one line asks, and say what came of it."""
     read = reader(asked["wire"], asked["url"])
-    if asked["do"] == "burst":
-        return await burst(read)
-    if asked["do"] == "setup":
-        return await setup(read, asked["requests"])
-    crowd = Crowd(read, asked["streams"], asked["interval"])
-    return await crowd.run(asked["ramp"], asked["cap"], asked["window"], asked["windows"])
+    if asked["do"] == "crowd":
+        crowd = Crowd(read, asked["streams"], asked["interval"])
+        await crowd.run(asked["ramp"], lambda: say(crowd.watch(asked["cap"], asked["window"], asked["windows"])))
+        return
+    async with asyncio.timeout(_LIMIT):
+        say(await (burst(read) if asked["do"] == "burst" else setup(read, asked["requests"])))
 
 
 async def serve(opened: Callable[[str, str, str], Read], variant: str, out: TextIO) -> None:
@@ -134,14 +151,14 @@ async def serve(opened: Callable[[str, str, str], Read], variant: str, out: Text
             readers[wire, url] = opened(variant, wire, url)
         return readers[wire, url]
 
-    while line := sys.stdin.readline():  # noqa: ASYNC251  nothing else is to run between two measurements
-        asked = json.loads(line)
-        try:
-            async with asyncio.timeout(_LIMIT):
-                said = await answer(asked, reader)
-        except Exception as error:  # noqa: BLE001  what a peer cannot do is a result, too
-            said = {"error": f"{type(error).__name__}: {error}"}
+    def say(said: dict[str, Any]) -> None:
         print(json.dumps(said), file=out, flush=True)
+
+    while line := sys.stdin.readline():  # blocking: nothing else is to run between two measurements
+        try:
+            await answer(json.loads(line), reader, say)
+        except Exception as error:  # noqa: BLE001  what a peer cannot do is a result, too
+            say({"error": f"{type(error).__name__}: {error}"})
 
 
 def main() -> None:

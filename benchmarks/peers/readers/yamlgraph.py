@@ -17,7 +17,7 @@ _PROMPT = f"system: You count.\nuser: {QUESTION}\n"
 def open_reader(variant: str, wire: str, url: str) -> Read:
     """Return what reads the wire once; yamlgraph takes addresses and keys from the environment only."""
     name = wire.upper()
-    os.environ[f"{name}_API_KEY"] = KEY
+    os.environ[f"{name}_API_KEY"] = f"{KEY} for {url}"  # its cache of clients knows the key, but not the address
     os.environ[f"{name}_BASE_URL"] = root(wire, url) if wire == "anthropic" else versioned(wire, url)
     prompts = Path(tempfile.mkdtemp(prefix="streamcore-bench-"))
     (prompts / "count.yaml").write_text(_PROMPT, "utf-8")
