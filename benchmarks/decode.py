@@ -1,4 +1,4 @@
-"""Measure the CPU that a chunk costs through streamcore, next to the SDK's typed stream and to bare reading.
+"""Measure the CPU that a chunk costs over httpx2 and aiohttp, next to the SDK's typed stream and to bare reading.
 
 Loopback TCP, the server in its own process, one HTTP chunk per event. Every figure is the process's own CPU time, in
 microseconds per token, the median of several rounds that take turns, so that the ratios hold on a noisy machine.
@@ -17,6 +17,8 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import anthropic
@@ -25,13 +27,20 @@ import msgspec
 import openai
 from mistralai.client import Mistral
 
-from streamcore import Message, Request, get_provider, stream_request
-from streamcore.stream import TextStream
+from streamcore import (
+    Message,
+    Request,
+    aclose_providers,
+    execute_prompt_streaming,
+    get_provider,
+    stream_request,
+)
 from streamcore.testing.simulator import BASE_PATHS
 
 PROVIDERS = ("anthropic", "openai", "openai-responses", "mistral")
 TARGETS = {"anthropic": 2.0, "openai": 6.0, "openai-responses": 6.0, "mistral": 25.0}
-BARE_TARGET = 1.5
+TRANSPORTS = ("httpx2", "aiohttp")
+BARE_TARGETS = {"httpx2": 1.4, "aiohttp": 0.5}
 QUESTION = "Count."
 Run = Callable[[], Awaitable[int]]
 
@@ -64,9 +73,9 @@ def bare(client: httpx2.AsyncClient, root: str, provider: str) -> Run:
     return run
 
 
-def chunks(root: str, provider: str) -> Run:
+def chunks(root: str, provider: str, transport: str) -> Run:
     """Go through `stream_request`, chunk by chunk."""
-    found = get_provider(provider, api_key="k", base_url=base_url(root, provider), model="m")
+    found = get_provider(provider, api_key="k", base_url=base_url(root, provider), model="m", transport=transport)
     request = Request([Message("user", QUESTION)])
 
     async def run() -> int:
@@ -79,14 +88,13 @@ def chunks(root: str, provider: str) -> Run:
     return run
 
 
-def texts(root: str, provider: str) -> Run:
-    """Go through the text door."""
-    found = get_provider(provider, api_key="k", base_url=base_url(root, provider), model="m")
-    request = Request([Message("user", QUESTION)])
+def texts(root: str, provider: str, transport: str, prompts: str) -> Run:
+    """Go through `execute_prompt_streaming`."""
+    found = get_provider(provider, api_key="k", base_url=base_url(root, provider), model="m", transport=transport)
 
     async def run() -> int:
         count = 0
-        async for _ in TextStream(stream_request(request, provider=found)):
+        async for _ in execute_prompt_streaming("count", provider=found, prompts_dir=prompts):
             count += 1
         return count
 
@@ -144,20 +152,24 @@ async def cost(run: Run, tokens: int) -> float:
     return (time.process_time() - start) / tokens * 1e6
 
 
-async def measure(root: str, tokens: int, rounds: int) -> bool:
+def shown(figures: list[float]) -> str:
+    """Return the median and the range."""
+    return f"{statistics.median(figures):.1f} ({min(figures):.1f}-{max(figures):.1f})".rjust(18)
+
+
+async def measure(root: str, tokens: int, rounds: int, prompts: str) -> bool:
     """Print the table; return whether every target is met."""
     print(f"CPU per token, microseconds: median of {rounds} (min-max), {tokens} tokens, {sys.version.split()[0]}")
-    print(f"{'':18}{'bare reading':>20}{'chunks':>20}{'text':>20}{'SDK typed':>22}{'/bare':>8}{'typed/':>8}")
+    columns = ("bare httpx2", *(f"{what}, {over}" for over in TRANSPORTS for what in ("chunks", "text")), "SDK typed")
+    print(f"{'':17}{''.join(column.rjust(18) for column in columns)}   to bare: httpx2, aiohttp; typed/chunks")
     good = True
     async with httpx2.AsyncClient(timeout=60) as client:
         for provider in PROVIDERS:
             slow, close = typed(root, provider)
-            runs: list[Run] = [
-                bare(client, root, provider),
-                chunks(root, provider),
-                texts(root, provider),
-                slow,
-            ]
+            runs: list[Run] = [bare(client, root, provider)]
+            for over in TRANSPORTS:
+                runs += [chunks(root, provider, over), texts(root, provider, over, prompts)]
+            runs.append(slow)
             for run in runs:
                 await run()  # connections, caches
             taken: list[list[float]] = [[] for _ in runs]
@@ -165,17 +177,14 @@ async def measure(root: str, tokens: int, rounds: int) -> bool:
                 for figures, run in zip(taken, runs, strict=True):
                     figures.append(await cost(run, tokens))
             await close()
-            medians = [statistics.median(figures) for figures in taken]
-            to_bare = medians[1] / medians[0]
-            to_typed = medians[3] / medians[1]
-            met = to_bare <= BARE_TARGET and to_typed >= TARGETS[provider]
+            read, *ours, sdk = map(statistics.median, taken)
+            to_bare = {"httpx2": max(ours[:2]) / read, "aiohttp": max(ours[2:]) / read}
+            met = sdk / ours[0] >= TARGETS[provider] and all(to_bare[over] <= BARE_TARGETS[over] for over in TRANSPORTS)
             good = good and met
-            cells = "".join(
-                f"{median:8.1f} ({min(figures):.1f}-{max(figures):.1f})".rjust(20 + 2 * (number == 3))
-                for number, (median, figures) in enumerate(zip(medians, taken, strict=True))
-            )
-            print(f"{provider:18}{cells}{to_bare:8.2f}{to_typed:8.1f}{'' if met else '  MISSED'}")
-    print(f"targets: chunks/bare at most {BARE_TARGET}; typed/chunks at least {TARGETS}")
+            ratios = f"{to_bare['httpx2']:11.2f}{to_bare['aiohttp']:9.2f}{sdk / ours[0]:11.1f}"
+            print(f"{provider:17}{''.join(map(shown, taken))}{ratios}{'' if met else '  MISSED'}")
+    print(f"targets: to bare at most {BARE_TARGETS}; typed/chunks at least {TARGETS}")
+    await aclose_providers()
     return good
 
 
@@ -186,10 +195,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     command = [sys.executable, "-m", "streamcore.testing", "--tokens", str(options.tokens)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    with TemporaryDirectory() as prompts, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        (Path(prompts) / "count.yaml").write_text(f"user: {QUESTION}\n", "utf-8")
         try:
             root = cast("Any", server.stdout).readline().strip()
-            good = asyncio.run(measure(root, options.tokens, options.rounds))
+            good = asyncio.run(measure(root, options.tokens, options.rounds, prompts))
         finally:
             server.terminate()
     sys.exit(0 if good else 1)

@@ -17,16 +17,17 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
-from streamcore import Message, Request, StreamcoreError, get_provider, stream_request
+from streamcore import Message, Request, StreamcoreError, aclose_providers, get_provider, stream_request
 from streamcore.testing.simulator import BASE_PATHS
 
 QUESTION = "Count."
 Reader = Callable[[], AsyncIterator[object]]
-MakeReader = Callable[[str, str, str], Reader]
+Close = Callable[[], Awaitable[object]]
+MakeReader = Callable[[str, str, str], tuple[Reader, Close]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Load:
     kib_per_stream: float
 
 
-def streamcore_reader(url: str, provider: str, transport: str) -> Reader:
+def streamcore_reader(url: str, provider: str, transport: str) -> tuple[Reader, Close]:
     """Read through `stream_request`."""
     found = get_provider(provider, api_key="k", base_url=url, model="m", transport=transport)
     request = Request([Message("user", QUESTION)])
@@ -51,10 +52,10 @@ def streamcore_reader(url: str, provider: str, transport: str) -> Reader:
     def read() -> AsyncIterator[object]:
         return stream_request(request, provider=found).text()
 
-    return read
+    return read, aclose_providers
 
 
-def sdk_reader(url: str, provider: str, transport: str) -> Reader:
+def sdk_reader(url: str, provider: str, transport: str) -> tuple[Reader, Close]:
     """Read through the SDK's typed stream, over its own client for the transport."""
     messages: Any = [{"role": "user", "content": QUESTION}]
     if provider == "anthropic":
@@ -71,7 +72,7 @@ def sdk_reader(url: str, provider: str, transport: str) -> Reader:
                 async for text in stream.text_stream:
                     yield text
 
-        return read_anthropic
+        return read_anthropic, claude.close
 
     import openai
 
@@ -84,13 +85,13 @@ def sdk_reader(url: str, provider: str, transport: str) -> Reader:
             if event.choices and event.choices[0].delta.content:
                 yield event
 
-    return read_openai
+    return read_openai, client.close
 
 
 READERS: dict[str, MakeReader] = {"streamcore": streamcore_reader, "SDK": sdk_reader}
 
 
-async def measure(read: Reader, streams: int, tokens: int, interval: float) -> Load:
+async def measure(read: Reader, close: Close, streams: int, tokens: int, interval: float) -> Load:
     """Read that many streams at once."""
     lags: list[float] = []
     whole = failed = 0
@@ -117,6 +118,7 @@ async def measure(read: Reader, streams: int, tokens: int, interval: float) -> L
     await asyncio.gather(*(one(number / streams) for number in range(streams)))
     seconds, cpu = time.monotonic() - start, time.process_time() - cpu
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory
+    await close()
     lags.sort()
     return Load(
         whole=whole,
@@ -178,8 +180,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.reader is None:
         sys.exit(0 if run_all(options) else 1)
-    read = READERS[options.reader](options.url, options.provider, options.transport)
-    load = asyncio.run(measure(read, options.streams, options.tokens, options.interval / 1000))
+    read, close = READERS[options.reader](options.url, options.provider, options.transport)
+    load = asyncio.run(measure(read, close, options.streams, options.tokens, options.interval / 1000))
     print(json.dumps(asdict(load)))
 
 

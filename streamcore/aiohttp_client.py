@@ -2,8 +2,8 @@
 
 The SDKs have such clients of their own. This one stands in their place, because theirs lose what had come when a body
 breaks off, wait for ever behind a broken frame, let aiohttp's errors through, and leave a response open for a turn of
-the loop, or for as long as a request is not wholly sent. What it takes from inside aiohttp for that is in `_Handler`
-and `_Body`.
+the loop, or for as long as a request is not wholly sent. What it takes from inside aiohttp for that is in `Handler`,
+`_Payload` and `Body`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from io import BytesIO
 from typing import Any, cast
@@ -94,13 +94,13 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
         return httpx2.Response(
             response.status,
             headers=response.raw_headers,
-            stream=_Body(response),
+            stream=Body(response),
             extensions={"http_version": b"HTTP/1.1", "reason_phrase": (response.reason or "").encode()},
         )
 
     def _open(self) -> aiohttp.ClientSession:
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=5.0, ssl=self._context)
-        cast("Any", connector)._factory = partial(_Handler, loop=asyncio.get_running_loop())
+        cast("Any", connector)._factory = partial(Handler, loop=asyncio.get_running_loop())
         return aiohttp.ClientSession(
             connector=connector,
             auto_decompress=False,
@@ -114,28 +114,37 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
             await self._session.close()
 
 
-class _Body(httpx2.AsyncByteStream):
+class Body(httpx2.AsyncByteStream):
     """The bytes of a response. What had come before it broke off is handed out before the error."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        content = self._response.content
-        read = content.readany
+        content: Any = self._response.content
+        if not isinstance(content, _Payload):  # there is none
+            return
+        # Encoded pieces go one by one, so that what can be decoded stands apart from what is broken.
+        single = "content-encoding" in self._response.headers
+        buffer = content._buffer
         with _errors():
-            try:
-                if "content-encoding" in self._response.headers:
-                    # Whole pieces, so that what can be decoded stands apart from what is broken.
-                    async for data, _ in content.iter_chunks():
+            while True:
+                if buffer:
+                    pieces = tuple(buffer) if single else (b"".join(buffer),)
+                    buffer.clear()
+                    full, content._size = content._size > content._low_water, 0
+                    if full:
+                        content._protocol.resume_reading()
+                    for data in pieces:
                         yield data
+                elif content._exception is not None:
+                    raise content._exception
+                elif content._eof:
                     return
-                while data := await read():
-                    yield data
-            except (aiohttp.ClientError, OSError):
-                for data in cast("Any", content)._buffer.copy():
-                    yield bytes(data)
-                raise
+                else:
+                    # A break is told above, behind what came with it.
+                    with suppress(aiohttp.ClientError):
+                        await content._wait("read")
 
     async def aclose(self) -> None:
         if not self._response.closed:
@@ -143,7 +152,19 @@ class _Body(httpx2.AsyncByteStream):
             await _next_turn()
 
 
-class _Handler(ResponseHandler):
+class _Payload(aiohttp.StreamReader):
+    """aiohttp's buffer for a body, without a record of each chunk's end, which costs more than the chunk does."""
+
+    __slots__ = ()
+
+    def begin_http_chunk_receiving(self) -> None:
+        """Do nothing."""
+
+    def end_http_chunk_receiving(self) -> None:
+        """Do nothing."""
+
+
+class Handler(ResponseHandler):
     """aiohttp's end of a connection, which keeps what came before an error, and closes at once."""
 
     def close(self) -> None:
@@ -151,13 +172,28 @@ class _Handler(ResponseHandler):
         self.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Take the head of a response apart from its body, so that a broken body does not void both."""
+        """Take in what came."""
         payload: Any = self._payload
-        if payload is None and _HEAD_END in data:
-            end = data.index(_HEAD_END) + len(_HEAD_END)
+        if type(payload) is _Payload and not payload._eof:
+            super().data_received(data)
+        else:
+            self._begin(data)
+
+    def _begin(self, data: bytes) -> None:
+        """Take the head of a response apart from its body, so that a broken body does not void both."""
+        end = data.find(_HEAD_END) + len(_HEAD_END)
+        if end >= len(_HEAD_END):
             super().data_received(data[:end])
             data = data[end:]
-        super().data_received(data)
+            self._own_payload()
+        if data:
+            super().data_received(data)
+            self._own_payload()
+
+    def _own_payload(self) -> None:
+        payload: Any = self._payload
+        if type(payload) is aiohttp.StreamReader:
+            payload.__class__ = _Payload  # the parser makes them, and has no place to say of which class
 
     def set_exception(self, *error: Any, **cause: Any) -> None:
         """Tell whoever reads the body, too."""

@@ -160,3 +160,29 @@ class _MakeContent(Protocol):
 
 content = cast("_MakeContent", _Draft)
 """Build a chunk of content quickly; the decoders make one for every token."""
+
+
+class _CallDraft:
+    """The same for `ToolCall`, of which a chunk for every fragment has one."""
+
+    __slots__ = ToolCall.__slots__
+
+    def __init__(
+        self, call_id: str | None, name: str | None, arguments: str = "", position: int = 0, custom: bool = False
+    ) -> None:
+        self.id = call_id
+        self.name = name
+        self.arguments = arguments
+        self.position = position
+        self.custom = custom
+        self.__class__ = ToolCall  # type: ignore[assignment]
+
+
+class _MakeCall(Protocol):
+    def __call__(
+        self, call_id: str | None, name: str | None, arguments: str = "", position: int = 0, custom: bool = False
+    ) -> ToolCall: ...
+
+
+tool_call = cast("_MakeCall", _CallDraft)
+"""Build a fragment of a tool call quickly."""

@@ -263,9 +263,9 @@ class TextStream:
                 if isinstance(error, StopAsyncIteration):
                     self._check()
                 raise
-            if len(batch) == 1 and batch[0].kind == "text" and batch[0].text and batch[0].choice == 0:
+            if len(batch) == 1 and (chunk := batch[0]).kind == "text" and chunk.text and not chunk.choice:
                 self._empty = False
-                return batch[0].text
+                return chunk.text
             texts = [
                 chunk.text
                 for chunk in batch

@@ -13,7 +13,7 @@ from typing import Any, cast
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from streamcore.chunk import Chunk, FinishReason, Opaque, ToolCall, Usage, content
+from streamcore.chunk import Chunk, FinishReason, Opaque, ToolCall, Usage, content, tool_call
 from streamcore.errors import provider_error
 from streamcore.wire.decoder import parse_json
 from streamcore.wire.lenient import count, is_array, items, mapping
@@ -220,7 +220,7 @@ class AnthropicVocabulary:
                     out.append(_other(block.type, index, data))
                 elif delta.partial_json:
                     call = block.call
-                    fragment = ToolCall(call.id, call.name, delta.partial_json, call.position)
+                    fragment = tool_call(call.id, call.name, delta.partial_json, call.position)
                     out.append(content("tool_call", "", index, 0, fragment))
             case "signature_delta" if delta.signature is not None:
                 if block is not None:

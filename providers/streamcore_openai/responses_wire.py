@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from streamcore.chunk import Chunk, ChunkKind, FinishReason, Opaque, ToolCall, Usage, content
+from streamcore.chunk import Chunk, ChunkKind, FinishReason, Opaque, ToolCall, Usage, content, tool_call
 from streamcore.errors import provider_error
 from streamcore.wire.decoder import DONE, parse_json
 from streamcore.wire.lenient import count, items, mapping, text
@@ -192,7 +192,7 @@ class ResponsesVocabulary:
         if piece:
             call = self._calls[index]
             self._told_items.add(("call", index))
-            fragment = ToolCall(call.id, call.name, piece, call.position, call.custom)
+            fragment = tool_call(call.id, call.name, piece, call.position, call.custom)
             out.append(content("tool_call", "", index, 0, fragment))
 
     def _whole_arguments(self, index: int, whole: object, out: list[Chunk]) -> None:

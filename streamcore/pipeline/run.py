@@ -85,8 +85,13 @@ class Run:
                                 raise clocks.ran_out(self._came()) from None
                             if bell is not None:
                                 bell.task = None
-                            if flowing and len(chunks) == 1 and chunks[0].kind == "text" and not chunks[0].choice:
-                                keep_text(chunks[0].text)
+                            if (
+                                flowing
+                                and len(chunks) == 1
+                                and (chunk := chunks[0]).kind == "text"
+                                and not chunk.choice
+                            ):
+                                keep_text(chunk.text)
                             else:
                                 fold.add(chunks)
                                 keep_text = fold.texts.append

@@ -68,8 +68,9 @@ class ChatVocabulary:
                 self._texting = False
             else:
                 if choice.index == 0:
-                    if choice.delta.content:
-                        out.append(content("text", choice.delta.content))
+                    text = choice.delta.content
+                    if text:
+                        out.append(content("text", text))
                     return
         self._any_event(name, data, out)
 
@@ -130,8 +131,11 @@ class ChatVocabulary:
             if delta.refusal:
                 out.append(content("refusal", delta.refusal, 0, number))
             if delta.tool_calls:
-                calls = self._calls.setdefault(number, ToolCalls())
-                out.extend(content("tool_call", "", 0, number, calls.merge(call)) for call in delta.tool_calls)
+                calls = self._calls.get(number)
+                if calls is None:
+                    calls = self._calls[number] = ToolCalls()
+                for call in delta.tool_calls:
+                    out.append(content("tool_call", "", 0, number, calls.merge(call)))
             for annotation in delta.annotations or ():
                 out.append(Chunk("citation", choice=number, data=annotation))
             extra |= delta.extras()

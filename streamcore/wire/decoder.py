@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -57,6 +58,7 @@ class StreamDecoder:
         self.vocabulary = vocabulary
         self.done = False
         self._include_raw = include_raw
+        self._flows = False  # events have come, more may, and nothing but their chunks is wanted
         self._max = max_event_bytes
         self._sse = SSEDecoder()
         self._events = 0
@@ -68,26 +70,46 @@ class StreamDecoder:
     def feed(self, data: bytes) -> list[Chunk]:
         """Return the chunks that these bytes completed, in order; often none, often one."""
         out: list[Chunk] = []
+        event = self._sse.only(data) if self._flows else None
+        if event is None:
+            self._feed_any(data, out)
+        else:
+            self._bytes += len(data)
+            self._take((event,), out)
+        return out
+
+    def _feed_any(self, data: bytes, out: list[Chunk]) -> None:
+        """Append the chunks that these bytes completed, wherever they were cut."""
         if self.done:
             if data.strip():
                 log.debug("ignored %d bytes after the end of a %s stream", len(data), self.vocabulary.wire)
-            return out
+            return
         if not self._events:
             self._head = (self._head + data)[:_HEAD_BYTES]
         self._bytes += len(data)
-        events = self._sse.feed(data)
-        before = self._events
-        self._take(events, out)
-        pending = self._sse.pending
+        events, before = self._sse.feed(data), self._events
+        self._read(events, out)
         if self.done:
-            if pending or self._events - before < len(events):
+            if self._sse.pending or self._events - before < len(events):
                 log.debug("ignored what followed the end of a %s stream in the same read", self.vocabulary.wire)
-        elif pending > self._max:
+        elif self._sse.pending > self._max:
             self._events += 1
             self._fail(self._too_long())
-        return out
+        self._flows = self._events > 0 and not self.done and not self._include_raw
 
-    def _take(self, events: list[Event], out: list[Chunk]) -> None:
+    def _read(self, events: Sequence[Event], out: list[Chunk]) -> None:
+        """Append the chunks of events, up to the one that ends reading."""
+        if not self._include_raw:
+            self._take(events, out)
+            return
+        for event in events:
+            if self.done:
+                break
+            before = len(out)
+            self._take((event,), out)
+            out[before:] = [replace(chunk, raw=event.data) for chunk in out[before:]]
+
+    def _take(self, events: Sequence[Event], out: list[Chunk]) -> None:
         vocabulary = self.vocabulary
         try:
             for event in events:
@@ -97,18 +119,14 @@ class StreamDecoder:
                     raise self._too_long()
                 if not data.isascii():
                     data.decode()
-                before = len(out)
                 try:
                     vocabulary.event(event.name, data, out)
                 except (AttributeError, LookupError, TypeError, ValueError):
                     # JSON of a shape that nobody foresaw is a vendor's news: it must not cost the other events.
                     log.debug("event %d of a %s stream has an unknown shape", self._events, vocabulary.wire)
                     out.append(Chunk("other", event=event.name.decode("utf-8", "replace") or None, raw=data))
-                finally:
-                    if self._include_raw:
-                        out[before:] = [replace(chunk, raw=data) for chunk in out[before:]]
                 if vocabulary.done:
-                    self.done = True
+                    self._end()
                     return
         except StreamcoreError as error:
             self._fail(error, error.__cause__)
@@ -122,7 +140,7 @@ class StreamDecoder:
         out: list[Chunk] = []
         event = None if self.done else self._sse.flush()
         if event is not None and _is_whole(event.data):
-            self._take([event], out)
+            self._read([event], out)
         return out
 
     def close(self) -> None:
@@ -152,7 +170,11 @@ class StreamDecoder:
             failure = MalformedStream(f"event {self._events} of the {self.vocabulary.wire} stream: {failure}")
         self._failure = failure
         self._cause = cause if isinstance(cause, Exception) else None
+        self._end()
+
+    def _end(self) -> None:
         self.done = True
+        self._flows = False
 
     def _too_long(self) -> MalformedStream:
         return MalformedStream(f"it is longer than {self._max} bytes")

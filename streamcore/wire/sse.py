@@ -28,7 +28,7 @@ class SSEDecoder:
     bytes, also when they come one at a time.
     """
 
-    __slots__ = ("_after_cr", "_bom_done", "_parts", "last_event_id", "pending", "retry")
+    __slots__ = ("_after_cr", "_bom_done", "_clean", "_parts", "last_event_id", "pending", "retry")
 
     def __init__(self) -> None:
         self.last_event_id = ""
@@ -39,19 +39,19 @@ class SSEDecoder:
         """How many bytes of an unfinished event are held."""
         self._after_cr = False
         self._bom_done = False
+        self._clean = False  # the next byte begins an event
+
+    def only(self, data: bytes) -> Event | None:
+        """Return the one event that these bytes are, as a read mostly is; None, with nothing taken in, if they are not.
+
+        It knows the two shapes that nearly all events have: a `data` line, or an `event` line and then a `data` line.
+        """
+        if self._clean and data[-2:] == b"\n\n" and _CR not in data:
+            return _plain(data[:-2])
+        return None
 
     def feed(self, data: bytes) -> list[Event]:
-        """Take in the bytes of one read and return the events that they completed."""
-        events: list[Event] = []
-        if self._bom_done and not self._parts and not self._after_cr and _CR not in data:
-            start = _plain_events(data, events)
-            if start == len(data):
-                return events
-            data = data[start:]
-        return self._feed_any(data, events)
-
-    def _feed_any(self, data: bytes, events: list[Event]) -> list[Event]:
-        """Take in bytes of any shape: cut anywhere, any line ends, any fields."""
+        """Take in the bytes of one read, cut anywhere, and return the events that they completed."""
         if self._after_cr or _CR in data:
             data = self._normalized(data)
         if not self._bom_done:
@@ -62,7 +62,7 @@ class SSEDecoder:
                 if data:
                     parts.append(data)
                     self.pending += len(data)
-                return events
+                return []
             parts.append(data)
             data = b"".join(parts)
             parts.clear()
@@ -71,11 +71,8 @@ class SSEDecoder:
         if tail:
             parts.append(tail)
         self.pending = len(tail)
-        for block in blocks:
-            event = self._parse(block)
-            if event is not None:
-                events.append(event)
-        return events
+        self._clean = not tail and self._bom_done and not self._after_cr
+        return [event for event in map(self._parse, blocks) if event is not None]
 
     def flush(self) -> Event | None:
         """Return the event that is pending when the bytes have ended; WHATWG would discard it."""
@@ -106,6 +103,9 @@ class SSEDecoder:
         return head.removeprefix(BOM)
 
     def _parse(self, block: bytes) -> Event | None:
+        event = _plain(block)
+        if event is not None:
+            return event
         name = b""
         data: list[bytes] = []
         for line in block.split(b"\n"):
@@ -123,26 +123,13 @@ class SSEDecoder:
         return Event(b"\n".join(data), name) if data else None
 
 
-def _plain_events(data: bytes, events: list[Event]) -> int:
-    """Append the events of the two shapes that nearly all have, and return where the first other one begins.
-
-    The shapes: one `data: ` line, or an `event: ` line and then one `data: ` line, each followed by a blank line.
-    """
-    start, length = 0, len(data)
-    while start < length:
-        name = b""
-        begin = start
-        if data.startswith(b"event: ", start):
-            end = data.find(_LF, start)
-            if end < 0:
-                break
-            name = data[start + 7 : end]
-            begin = end + 1
-        if not data.startswith(b"data: ", begin):
-            break
-        end = data.find(_LF, begin)
-        if end < 0 or end + 1 >= length or data[end + 1] != _LF:
-            break
-        events.append(Event(data[begin + 6 : end], name))
-        start = end + 2
-    return start
+def _plain(block: bytes) -> Event | None:
+    """Return the event of a block of one of the two shapes that nearly all have, None for any other."""
+    if block[:6] == b"data: ":
+        if _LF not in block:
+            return Event(block[6:])
+    elif block[:7] == b"event: ":
+        first, _, second = block.partition(b"\n")
+        if second[:6] == b"data: " and _LF not in second:
+            return Event(second[6:], first[7:])
+    return None

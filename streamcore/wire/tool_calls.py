@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from streamcore.chunk import ToolCall
+from streamcore.chunk import ToolCall, tool_call
 from streamcore.wire.chat_structs import CallDelta, Function
 
 _NO_ID = frozenset({"", "null"})  # the Gemini gateway sends "", Mistral's own default is the word "null"
@@ -39,6 +39,12 @@ class ToolCalls:
     def merge(self, delta: CallDelta) -> ToolCall:
         """Return the fragment with the position, id and name of its call."""
         function = delta.function or _NO_FUNCTION
+        if delta.id is None and function.name is None and self._calls and self._calls[-1].index == delta.index:
+            call = self._calls[-1]  # more arguments of the call in progress, as most fragments are
+            arguments = function.arguments or ""
+            if arguments:
+                call.arguments.append(arguments)
+            return tool_call(call.id, call.name, arguments, call.position)
         identity = None if delta.id is None or delta.id in _NO_ID else delta.id
         name = function.name or None
         call = self._find(identity, delta.index, name)

@@ -1,0 +1,56 @@
+"""Hold what a chunk costs, counted without a clock: it fails when the hot path grows by a fifth."""
+
+from __future__ import annotations
+
+import pytest
+
+from streamcore.wire.chat import ChatVocabulary
+from tests.hot_path import OURS, PATHS, PYTHON, figures, operations
+
+TOLERANCE = 0.2
+WHAT_TO_DO = (
+    "Something is done for every chunk that was not done before: can it be done once a read, or once a stream? "
+    "`python tests/hot_path.py` prints all figures. If the growth is worth its price, write them anew with --write "
+    "(for each supported Python), and say in the commit what it buys."
+)
+
+
+def held(path: str) -> float:
+    """Return the figure for this Python, or for the newest that there is."""
+    known = figures()
+    return known[PYTHON if PYTHON in known else max(known, key=lambda name: tuple(map(int, name.split("."))))][path]
+
+
+def grown(path: str) -> str | None:
+    """Say by how much a path has grown or shrunk beyond measure, None if it has not."""
+    before, now = held(path), operations(path)
+    if now > before * (1 + TOLERANCE):
+        return f"a chunk on the path {path!r} takes {now:.0f} operations, and took {before:.0f}. {WHAT_TO_DO}"
+    if now < before * (1 - TOLERANCE):
+        return (
+            f"a chunk on the path {path!r} takes {now:.0f} operations only, and took {before:.0f}: "
+            "hold that, with `python tests/hot_path.py --write`"
+        )
+    return None
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_hot_path_has_not_grown(path: str) -> None:
+    assert grown(path) is None
+
+
+def test_growth_by_a_fifth_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = "openai, text, chunks"
+    steps = int(operations(path) * 0.25 / 3)
+    read = ChatVocabulary.event
+    space = {"read": read}
+    loop = f"def event(self, *given):\n    for _ in range({steps}):\n        pass\n    read(self, *given)\n"
+    exec(compile(loop, f"{OURS[0]}/grown.py", "exec"), space)  # noqa: S102
+    monkeypatch.setattr(ChatVocabulary, "event", space["event"])
+    told = grown(path)
+    assert told is not None
+    assert "--write" in told
+
+
+def test_the_count_is_the_same_every_time() -> None:
+    assert operations("anthropic, text, chunks") == operations("anthropic, text, chunks")
