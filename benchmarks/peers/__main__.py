@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
 import time
 from dataclasses import asdict
@@ -88,6 +89,7 @@ def main() -> None:
     parser.add_argument("--wires", nargs="*", default=list(WIRES), choices=WIRES, metavar="WIRE")
     parser.add_argument("--no-crowds", action="store_true", help="leave out the hundred and the thousand streams")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # whoever ends this process ends its children, too
     kept = CACHE / ("quick.json" if options.quick else "results.json")
     if not options.report:
         wanted = [peer for peer in peers() if options.only is None or peer.name in options.only]
