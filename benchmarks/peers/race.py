@@ -106,7 +106,7 @@ class Race:
     def _starts(self) -> None:
         with Server(self._log, 1) as server:
             for number in range(self._plan.starts + 1):
-                for contestant in _turned(self._all, number):
+                for contestant in _turned([one for one in self._all if one.crowds], number):
                     try:
                         with self._worker(contestant) as worker:
                             first = worker.ask(do="setup", wire=CROWD_WIRE, url=server.url, requests=1)
