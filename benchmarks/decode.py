@@ -3,7 +3,7 @@
 Loopback TCP, the server in its own process, one HTTP chunk per event. Every figure is the process's own CPU time, in
 microseconds per token, the median of several rounds that take turns, so that the ratios hold on a noisy machine.
 
-    python benchmarks/decode.py [--tokens 2000] [--quick] [--rounds 5]
+    python benchmarks/decode.py [--tokens 2000] [--rounds 5] [--quick]
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The source is a list in memory, so that nothing but the layers above a stream is measured. CPU of this process,
 microseconds per token, medians of rounds that take turns.
 
-    python benchmarks/graph.py [--tokens 20000] [--quick] [--rounds 7]
+    python benchmarks/graph.py [--tokens 20000] [--rounds 7] [--quick]
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The source is a list in memory, so that nothing but the stages is measured. CPU of this process, microseconds per
 chunk, medians of rounds that take turns.
 
-    python benchmarks/pipeline.py [--chunks 20000] [--quick] [--rounds 5]
+    python benchmarks/pipeline.py [--chunks 20000] [--rounds 5] [--quick]
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The server runs in a process of its own with one worker and reads its own CPU ti
 without a network, through the pipeline. Plain streaming sends the same bytes from a generator. Figures are the medians
 of several rounds that take turns. Then 300 clients read at the same time, and each must get every character.
 
-    python benchmarks/sse.py [--events 3000] [--quick] [--rounds 5] [--clients 300]      exits 1 if a target is missed
+    python benchmarks/sse.py [--events 3000] [--rounds 5] [--clients 300] [--quick]      exits 1 if a target is missed
 """
 
 from __future__ import annotations

@@ -194,7 +194,7 @@ class Race:
                         self._results.leave_out(contestant.name, "crowd", error)
 
     def _crowd(self, contestant: Contestant, crowd: Many, place: int) -> None:
-        """Read many streams in a fresh process: what a reader that fell behind has yet to do would delay its next turn."""
+        """Read many streams in a fresh process: a reader that fell behind would still be busy in its next turn."""
         plan, name, add = self._plan, contestant.name, self._results.add
         with (
             Server(self._log, 1) as short,

@@ -171,6 +171,7 @@ def _about(results: Results) -> dict[str, str]:
         "crowds": str(about["plan"]["crowds"]),
         "tokens": str(about["plan"]["tokens"]),
         "cap": f"{about['plan']['many']['cap']:g}",
+        "pause": f"{about['plan']['many']['pause']:g}",
         "versions": "\n".join(versions),
         "left_out": "\n".join(left) or "- Nothing: every contestant ran on every wire that it knows.",
         "server": ", ".join(server),
