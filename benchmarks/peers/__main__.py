@@ -78,6 +78,11 @@ def measure(wanted: list[Contestant], plan: Plan, wires: list[str], *, crowds: b
     return results
 
 
+def _stop(number: int, frame: object) -> None:
+    """Leave in the usual way, so that the processes that were started end, too."""
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """Measure and report; exit 1 if a target is missed."""
     parser = argparse.ArgumentParser(
@@ -89,7 +94,7 @@ def main() -> None:
     parser.add_argument("--wires", nargs="*", default=list(WIRES), choices=WIRES, metavar="WIRE")
     parser.add_argument("--no-crowds", action="store_true", help="leave out the hundred and the thousand streams")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # whoever ends this process ends its children, too
+    signal.signal(signal.SIGTERM, _stop)
     kept = CACHE / ("quick.json" if options.quick else "results.json")
     if not options.report:
         wanted = [peer for peer in peers() if options.only is None or peer.name in options.only]

@@ -86,19 +86,18 @@ class Server(_Process):
 
 
 class Worker(_Process):
-    """A reader in its own environment; `imported` says what importing it took.
-
-    Raises:
-        WorkerError: it cannot be imported.
-    """
+    """A reader in its own environment, which begins to import what it reads through."""
 
     def __init__(self, log: Path, python: Path, reader: str, variant: str) -> None:
         super().__init__([str(python), "-m", "benchmarks.peers.worker", reader, variant], log)
-        try:
-            self.imported = self._answer()
-        except WorkerError:
-            self.end()
-            raise
+
+    def imported(self) -> dict[str, float]:
+        """Wait until it has imported everything, and return what that took. To be called once, before `ask`.
+
+        Raises:
+            WorkerError: it cannot be imported.
+        """
+        return self._answer()
 
     def ask(self, **asked: Any) -> dict[str, Any]:
         """Have something measured.

@@ -109,13 +109,14 @@ class Race:
                 for contestant in _turned([one for one in self._all if one.crowds], number):
                     try:
                         with self._worker(contestant) as worker:
+                            imported = worker.imported()
                             first = worker.ask(do="setup", wire=CROWD_WIRE, url=server.url, requests=1)
                     except WorkerError as error:
                         self._all.remove(contestant)
                         self._results.leave_out(contestant.name, "import", error)
                         continue
                     if number:  # the first start compiles and warms the disk's cache
-                        self._started(contestant.name, worker.imported, first["cpu"])
+                        self._started(contestant.name, imported, first["cpu"])
 
     def _started(self, name: str, imported: dict[str, float], first: float) -> None:
         self._results.add("import", "import", name, imported["cpu"] * 1000)
@@ -126,13 +127,16 @@ class Race:
     def _workers(self, wire: str) -> Generator[dict[Contestant, Worker]]:
         """Start one reader for each contestant that can read this wire."""
         with ExitStack() as stack:
-            workers: dict[Contestant, Worker] = {}
-            for contestant in self._all:
-                if wire not in contestant.wires:
-                    continue
+            workers = {
+                contestant: stack.enter_context(self._worker(contestant))
+                for contestant in self._all
+                if wire in contestant.wires
+            }
+            for contestant, worker in list(workers.items()):  # they import at the same time
                 try:
-                    workers[contestant] = stack.enter_context(self._worker(contestant))
+                    worker.imported()
                 except WorkerError as error:
+                    del workers[contestant]
                     self._results.leave_out(contestant.name, wire, error)
             yield workers
 
@@ -201,6 +205,7 @@ class Race:
             Server(self._log, 3000, 1 / INTERVAL, crowd.pause) as server,
             self._worker(contestant) as worker,
         ):
+            worker.imported()
             worker.ask(do="setup", wire=CROWD_WIRE, url=short.url, requests=2)  # late imports, caches
             said = worker.ask(
                 do="crowd",
