@@ -81,7 +81,7 @@ async def shared_client(key: Hashable, make: Callable[[], tuple[T, Close]]) -> T
 
 def environment(*prefixes: str) -> tuple[tuple[str, str], ...]:
     """Return the variables that an SDK reads when its client is built, to be part of the client's key."""
-    return tuple(sorted(item for item in os.environ.items() if item[0].startswith(prefixes)))
+    return tuple((name, os.environ[name]) for name in sorted(os.environ) if name.startswith(prefixes))
 
 
 async def aclose_providers() -> None:

@@ -222,8 +222,15 @@ def _candidates(
 
 
 def _leads_into(path: Path, root: Path) -> bool:
-    """True if a path is in a folder when all links are followed."""
+    """True if a path below a folder is in it when all links are followed; most often there is none."""
     try:
+        step = root
+        for part in path.relative_to(root).parts:
+            step = step / part
+            if step.is_symlink():
+                break
+        else:
+            return True
         return path.resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError, ValueError):  # a loop of links, a name that no file system takes
         return False

@@ -265,10 +265,10 @@ def _answered(response: httpx2.Response) -> str:
 
 def request_id(response: httpx2.Response) -> str | None:
     """Return the vendor's id of the request, from whichever header it uses."""
-    for ending in ("request-id", "correlation-id"):
-        for name, value in response.headers.items():
-            if name.endswith(ending) and value:
-                return str(value)
+    for ending in (b"request-id", b"correlation-id"):
+        for name, value in response.headers.raw:  # undecoded, for this is done for every request
+            if value and name.lower().endswith(ending):
+                return value.decode("latin-1")
     return None
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+
 import pytest
 
 from streamcore.wire.chat import ChatVocabulary
-from tests.hot_path import OURS, PATHS, PYTHON, figures, operations
+from tests.hot_path import LONG, OURS, PATHS, PYTHON, SHORT, figures, operations, streaming
+from tests.support import VENDORS
 
 TOLERANCE = 0.2
 WHAT_TO_DO = (
@@ -50,6 +54,23 @@ def test_growth_by_a_fifth_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     told = grown(path)
     assert told is not None
     assert "--write" in told
+
+
+@pytest.mark.parametrize("name", VENDORS)
+def test_chunks_leave_nothing_for_the_garbage_collector(name: str) -> None:
+    async def left(length: int) -> int:
+        run = streaming(name, "text", "chunks", length)
+        await run()
+        gc.collect()
+        gc.disable()
+        try:
+            await run()
+            return gc.collect()
+        finally:
+            gc.enable()
+
+    short, long = asyncio.run(left(SHORT)), asyncio.run(left(LONG))
+    assert long - short < (LONG - SHORT) / 4
 
 
 def test_the_count_is_the_same_every_time() -> None:

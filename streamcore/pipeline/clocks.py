@@ -161,7 +161,7 @@ class Alarm:
     earliest. `Task.uncancel` keeps this apart from a real cancellation, as in `asyncio.timeout`.
     """
 
-    __slots__ = ("_cancelling", "_clocks", "_handle", "_rang", "loop", "start", "task")
+    __slots__ = ("_cancelling", "_clocks", "_due", "_handle", "_rang", "loop", "start", "task")
 
     def __init__(self, clocks: Clocks) -> None:
         self._clocks = clocks
@@ -171,13 +171,16 @@ class Alarm:
         self.task: asyncio.Task[Any] | None = None
         """Who reads; None between two reads."""
         self._handle: asyncio.TimerHandle | None = None
+        self._due = 0.0
         self._rang = False
         self._cancelling = 0
 
     def limit_changed(self) -> None:
         """Look at the clocks again: the next read may take less time than the one before."""
-        self.stop()
-        self._look_after(self._clocks.limit)
+        seconds = self._clocks.limit
+        if self._handle is None or time.monotonic() + seconds < self._due:  # one that goes off too early looks again
+            self.stop()
+            self._look_after(seconds)
 
     def ring(self) -> None:
         """Cancel the watched task now."""
@@ -202,16 +205,17 @@ class Alarm:
 
     def _look_after(self, seconds: float) -> None:
         if seconds != math.inf:
+            self._due = time.monotonic() + seconds
             self._handle = self.loop.call_later(seconds, self._look)
 
     def _look(self) -> None:
+        self._handle = None
         now = time.monotonic()
         # A reader who is busy elsewhere has all the time of the next read.
         over = (now if self.task is None else self.start) + self._clocks.limit
         if over > now:
             self._look_after(over - now)
         else:
-            self._handle = None
             self.ring()
 
 
