@@ -67,5 +67,5 @@ $(LOWEST)/.ready: pyproject.toml $(READY)
 	@touch $@
 
 clean:
-	rm -rf .venv $(LOWEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv $(LOWEST) .bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
