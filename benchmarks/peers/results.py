@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+_SHOWN = 200  # characters of a reason: some errors quote a whole answer
+
 Measure = Literal[
     "burst",  # microseconds of CPU per token
     "setup",  # milliseconds of CPU per request
@@ -74,7 +76,8 @@ class Results:
 
     def leave_out(self, name: str, where: str, reason: object) -> None:
         """Note why something was not measured; what it had brought there before is dropped."""
-        self.left_out.append((name, where, str(reason)))
+        said = " ".join(str(reason).split())
+        self.left_out.append((name, where, said if len(said) <= _SHOWN else f"{said[:_SHOWN]}..."))
         for key in [key for key in self.values if key[1:] == (where, name)]:
             del self.values[key]
 

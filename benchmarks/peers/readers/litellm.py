@@ -15,7 +15,9 @@ def open_reader(variant: str, wire: str, url: str) -> Read:
     """Return what reads the wire once."""
     base = root(wire, url) if wire == "anthropic" else versioned(wire, url)
     vendor = wire.partition("-")[0]
-    settings = {"model": f"{vendor}/{MODEL}", "api_key": KEY, "api_base": base, "stream": True}
+    # Of a model that it does not know it would ask a whole answer, and stream that.
+    model = "gpt-4.1-mini" if wire == "openai-responses" else MODEL
+    settings = {"model": f"{vendor}/{model}", "api_key": KEY, "api_base": base, "stream": True}
 
     async def read(token: Token) -> None:
         async for chunk in await litellm.acompletion(messages=_SAID, **settings):
