@@ -1,4 +1,4 @@
-"""Hold a thousand streams open at once, and measure lag and memory next to the SDK's own typed stream.
+"""Hold a thousand streams open at once, and measure lag and memory next to the SDK's typed stream and bare httpx2.
 
 A simulator in its own process sends each stream a token every 20 ms. Each way of reading them runs in a process of its
 own, one after the other; the streams begin within a second. Lag is how much later than its turn a token reached the
@@ -20,6 +20,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Any, cast
+
+import httpx2
 
 from streamcore import Message, Request, StreamcoreError, aclose_providers, get_provider, stream_request
 from streamcore.testing.simulator import BASE_PATHS
@@ -88,7 +90,22 @@ def sdk_reader(url: str, provider: str, transport: str) -> tuple[Reader, Close]:
     return read_openai, client.close
 
 
-READERS: dict[str, MakeReader] = {"streamcore": streamcore_reader, "SDK": sdk_reader}
+def bare_reader(url: str, provider: str, transport: str) -> tuple[Reader, Close]:
+    """Read the bytes through httpx2 and count their events."""
+    client = httpx2.AsyncClient(timeout=600, limits=httpx2.Limits(max_connections=None))
+    path = "/v1/messages" if provider == "anthropic" else "/chat/completions"
+    body = {"model": "m", "messages": [{"role": "user", "content": QUESTION}]}
+
+    async def read() -> AsyncIterator[object]:
+        async with client.stream("POST", url + path, json=body) as response:
+            async for data in response.aiter_bytes():
+                for _ in range(data.count(b"\n\n")):
+                    yield data
+
+    return read, client.aclose
+
+
+READERS: dict[str, MakeReader] = {"streamcore": streamcore_reader, "SDK": sdk_reader, "bare httpx2": bare_reader}
 
 
 async def measure(read: Reader, close: Close, streams: int, tokens: int, interval: float) -> Load:
@@ -108,7 +125,7 @@ async def measure(read: Reader, close: Close, streams: int, tokens: int, interva
             failed += 1
         begun = min(turns, default=0.0)
         lags.extend(turn - begun for turn in turns)
-        whole += len(turns) == tokens
+        whole += len(turns) >= tokens
 
     await one()  # imports, connections, caches
     lags.clear()
@@ -126,7 +143,7 @@ async def measure(read: Reader, close: Close, streams: int, tokens: int, interva
         tokens_per_second=len(lags) / seconds,
         lag_median_ms=lags[len(lags) // 2] * 1000,
         lag_p99_ms=lags[len(lags) * 99 // 100] * 1000,
-        cpu_us_per_token=cpu / len(lags) * 1e6,
+        cpu_us_per_token=cpu / (streams * tokens) * 1e6,
         kib_per_stream=grown / streams - len(lags) * 64 / 1024 / streams,  # without our own lists
     )
 

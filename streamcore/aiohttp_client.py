@@ -121,30 +121,19 @@ class Body(httpx2.AsyncByteStream):
         self._response = response
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        content: Any = self._response.content
+        content = self._response.content
         if not isinstance(content, _Payload):  # there is none
             return
         # Encoded pieces go one by one, so that what can be decoded stands apart from what is broken.
         single = "content-encoding" in self._response.headers
-        buffer = content._buffer
         with _errors():
-            while True:
-                if buffer:
-                    pieces = tuple(buffer) if single else (b"".join(buffer),)
-                    buffer.clear()
-                    full, content._size = content._size > content._low_water, 0
-                    if full:
-                        content._protocol.resume_reading()
+            while await content.more():
+                pieces = content.take()
+                if single:
                     for data in pieces:
                         yield data
-                elif content._exception is not None:
-                    raise content._exception
-                elif content._eof:
-                    return
                 else:
-                    # A break is told above, behind what came with it.
-                    with suppress(aiohttp.ClientError):
-                        await content._wait("read")
+                    yield b"".join(pieces)
 
     async def aclose(self) -> None:
         if not self._response.closed:
@@ -156,6 +145,26 @@ class _Payload(aiohttp.StreamReader):
     """aiohttp's buffer for a body, without a record of each chunk's end, which costs more than the chunk does."""
 
     __slots__ = ()
+
+    async def more(self) -> bool:
+        """Wait until there is something to take; False at the end. What broke the body is raised behind all of it."""
+        while not self._buffer:
+            if self._exception is not None:
+                raise self._exception
+            if self._eof:
+                return False
+            with suppress(aiohttp.ClientError):
+                await self._wait("more")
+        return True
+
+    def take(self) -> list[bytes]:
+        """Return what is there, in the pieces in which it came, and let more come."""
+        pieces = list(self._buffer)
+        self._buffer.clear()
+        full, self._size = self._size > self._low_water, 0
+        if full:
+            self._protocol.resume_reading()
+        return pieces
 
     def begin_http_chunk_receiving(self) -> None:
         """Do nothing."""
@@ -174,7 +183,7 @@ class Handler(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         """Take in what came."""
         payload: Any = self._payload
-        if type(payload) is _Payload and not payload._eof:
+        if type(payload) is _Payload and not payload.is_eof():
             super().data_received(data)
         else:
             self._begin(data)
@@ -194,6 +203,19 @@ class Handler(ResponseHandler):
         payload: Any = self._payload
         if type(payload) is aiohttp.StreamReader:
             payload.__class__ = _Payload  # the parser makes them, and has no place to say of which class
+
+    def _reschedule_timeout(self) -> None:
+        # One timer for a whole body, moved when it fires: to arm one for each read costs as much as the read.
+        self._heard = self._loop.time()
+        if self._read_timeout_handle is None:
+            super()._reschedule_timeout()
+
+    def _on_read_timeout(self) -> None:
+        left = self._heard + (self._read_timeout or 0.0) - self._loop.time()
+        if left > 0:
+            self._read_timeout_handle = self._loop.call_later(left, self._on_read_timeout)
+        else:
+            super()._on_read_timeout()
 
     def set_exception(self, *error: Any, **cause: Any) -> None:
         """Tell whoever reads the body, too."""

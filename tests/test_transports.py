@@ -30,7 +30,7 @@ from streamcore.pipeline.retry import Fallback
 from streamcore.testing import FaultServer, Simulator
 from streamcore.testing.fault_server import ANSWER
 from streamcore.testing.spoiled import END, begun, chunked, framed
-from streamcore.testing.steps import Hold, Send, Step
+from streamcore.testing.steps import Hold, Pause, Send, Step
 from tests.graphs import write_graph
 from tests.serving import listen, serving
 from tests.support import GATEWAYS, KEY, VENDORS, ask, provider_at, require, wait_until, wire_of
@@ -359,6 +359,24 @@ async def test_a_proxy_is_used_as_the_environment_says(transport: str, monkeypat
         provider = get_provider("openai", api_key=KEY, model="m", base_url="http://far.invalid/v1", transport=transport)
         assert (await stream_request(ask(), provider=provider).collect()).text == "".join(ANSWER.tokens)
         assert proxy.requests[0].path == "http://far.invalid/v1/chat/completions"
+
+
+@pytest.mark.anyio
+@asyncio_only
+async def test_the_read_timeout_of_a_client_counts_from_the_last_bytes() -> None:
+    from streamcore.aiohttp_client import AiohttpClient
+
+    first, *rest = (framed(event) for event in begun("openai-chat", ANSWER))
+    steps: list[Step] = [Send(chunked() + first)]
+    for event in rest:
+        steps += [Pause(0.6), Send(event)]
+    with FaultServer([*steps, Hold()]) as server:
+        async with AiohttpClient(timeout=1.0) as client:
+            provider = get_provider("openai", api_key=KEY, model="m", base_url=f"{server.url}/v1", http_client=client)
+            with pytest.raises(StreamTimeout, match="as long as the HTTP client waits") as caught:
+                await stream_request(ask(), provider=provider, max_retries=0).collect()
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "".join(ANSWER.tokens[:2])
 
 
 # Clients

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from streamcore.chunk import Chunk
 from streamcore.errors import BadRequestError
 from streamcore.pipeline.structured import instructed
 from streamcore.provider import Provider
@@ -27,45 +25,34 @@ _refusing: set[tuple[str, str | None, What]] = set()
 """The models (by provider) that were seen to refuse something."""
 
 
-def adapted(provider: Provider, request: Request, schema: Mapping[str, Any] | None) -> AsyncGenerator[list[Chunk]]:
-    """Return the provider's stream; what was added here and is refused costs one more request, once for each model.
+def adapted(provider: Provider, request: Request, schema: Mapping[str, Any] | None) -> tuple[Request, set[What]]:
+    """Return the request as it is to be sent, and what was added to it; `refuses` says that it must go without.
 
     Added are the default temperature, where nobody set one, and a schema that the vendor holds answers to; where it
     does not, the model is told the schema in words. What the request itself sets is sent as it is, and refused as
     it may be.
     """
-    tries: set[What] = set()
+    added: set[What] = set()
     if request.temperature is None and request.default_temperature is not None:
-        tries.add("a temperature")
+        added.add("a temperature")
     if schema is not None and _takes(provider, schema):
-        tries.add("a schema")
-    if tries:
+        added.add("a schema")
+    if added:
         model = _model(provider, request)
-        tries = {what for what in tries if (provider.name, model, what) not in _refusing}
-    if tries:
-        return _try(provider, request, schema, tries)
-    return provider.stream(_form(request, schema, tries))
+        added = {what for what in added if (provider.name, model, what) not in _refusing}
+    return _form(request, schema, added), added
 
 
-async def _try(
-    provider: Provider, request: Request, schema: Mapping[str, Any] | None, tries: set[What]
-) -> AsyncGenerator[list[Chunk]]:
-    while True:
-        begun = False
-        try:
-            async with aclosing(provider.stream(_form(request, schema, tries))) as source:
-                async for chunks in source:
-                    begun = True
-                    yield chunks
-        except BadRequestError as error:
-            refused: What | None = next((what for what in tries if _NAMES[what].search(str(error))), None)
-            if begun or refused is None:
-                raise
-            log.info("%s refuses %s; asking again without", error.model or provider.name, refused)
-        else:
-            return
-        tries.remove(refused)
-        _refusing.add((provider.name, _model(provider, request), refused))
+def refuses(error: Exception, provider: Provider, request: Request, added: set[What]) -> bool:
+    """True if a model refuses something that was added: that costs one more request, once for each model."""
+    if not isinstance(error, BadRequestError):
+        return False
+    refused: What | None = next((what for what in added if _NAMES[what].search(str(error))), None)
+    if refused is None:
+        return False
+    log.info("%s refuses %s; asking again without", error.model or provider.name, refused)
+    _refusing.add((provider.name, _model(provider, request), refused))
+    return True
 
 
 def _form(request: Request, schema: Mapping[str, Any] | None, tries: set[What]) -> Request:

@@ -15,7 +15,7 @@ from streamcore.chunk import CONTENT_KINDS, Chunk
 from streamcore.closing import unregistered
 from streamcore.completion import Attempt, Completion, Fold
 from streamcore.errors import OutputValidationError, ProviderError, StreamcoreError, StreamInterrupted
-from streamcore.pipeline.adapt import adapted
+from streamcore.pipeline.adapt import What, adapted, refuses
 from streamcore.pipeline.clocks import Clocks, alarm, timed
 from streamcore.pipeline.retry import Retries, Target
 from streamcore.pipeline.structured import UNFINISHED, Output
@@ -59,9 +59,13 @@ class Run:
             schema = None if self.output is None else self.output.schema
             while True:
                 target = self._retries.target
-                source = adapted(target.provider, target.request, schema)
-                reads = timed(source, clocks, self._came) if bell is None else source
+                chunks: list[Chunk] | None = None
+                added: set[What] = set()
+                begun = now()
                 try:
+                    request, added = adapted(target.provider, target.request, schema)
+                    source = target.provider.stream(request)
+                    reads = timed(source, clocks, self._came) if bell is None else source
                     async with aclosing(reads):
                         reading: Awaitable[list[Chunk]] = unregistered(reads.__anext__)
                         if bell is not None:
@@ -105,6 +109,9 @@ class Run:
                             reading = anext(reads)
                     self._check(target)
                 except StreamcoreError as error:
+                    if chunks is None and refuses(error, target.provider, target.request, added):
+                        clocks.read((), now() - begun)
+                        continue
                     pause = self._next_pause(target, error)
                 else:
                     return

@@ -40,11 +40,11 @@ class ToolCalls:
         """Return the fragment with the position, id and name of its call."""
         function = delta.function or _NO_FUNCTION
         if delta.id is None and function.name is None and self._calls and self._calls[-1].index == delta.index:
-            call = self._calls[-1]  # more arguments of the call in progress, as most fragments are
+            last = self._calls[-1]  # more arguments of the call in progress, as most fragments are
             arguments = function.arguments or ""
             if arguments:
-                call.arguments.append(arguments)
-            return tool_call(call.id, call.name, arguments, call.position)
+                last.arguments.append(arguments)
+            return tool_call(last.id, last.name, arguments, last.position)
         identity = None if delta.id is None or delta.id in _NO_ID else delta.id
         name = function.name or None
         call = self._find(identity, delta.index, name)
