@@ -33,6 +33,7 @@ from typing import Any, cast
 
 SDKS = {"anthropic": "anthropic", "openai": "openai", "openai-responses": "openai", "mistral": "mistralai.client"}
 BASE_PATHS = {"anthropic": "", "mistral": "/mistral"}  # of the simulator, which is not to be imported here
+TRANSPORTS = ("httpx2", "aiohttp")
 STAGES = ("python", "streamcore", "provider", "prompt", "SDK", "client", "head", "token", "rest")
 OURS = ("streamcore", "provider", "prompt")
 SHARE_LIMIT = 0.6
@@ -131,9 +132,9 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
 
 
-def measure(url: str, rounds: int, prompts: Path) -> bool:
-    """Print a table for each transport; return whether the limits are kept."""
-    rows = [(name, transport) for transport in ("httpx2", "aiohttp") for name in SDKS]
+def measure(url: str, rounds: int, transports: tuple[str, ...], prompts: Path) -> bool:
+    """Print a row for each transport and provider; return whether the limits are kept."""
+    rows = [(name, transport) for transport in transports for name in SDKS]
     taken: dict[tuple[str, str], list[dict[str, Any]]] = {row: [] for row in rows}
     for number in range(rounds + 1):
         for row in rows:
@@ -160,7 +161,7 @@ def main() -> None:
     """Start the simulator and measure; exit 1 if a limit is missed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--quick", action="store_true", help="three rounds")
+    parser.add_argument("--quick", action="store_true", help="two rounds, over httpx2")
     parser.add_argument("--first", choices=list(SDKS), help=argparse.SUPPRESS)
     parser.add_argument("--transport", help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
@@ -174,7 +175,8 @@ def main() -> None:
         (Path(home) / "count.yaml").write_text("system: You count.\nuser: Count {{ what }}.\n", "utf-8")
         try:
             url = cast("Any", server.stdout).readline().strip()
-            good = measure(url, 3 if options.quick else options.rounds, Path(home))
+            rounds, transports = (2, TRANSPORTS[:1]) if options.quick else (options.rounds, TRANSPORTS)
+            good = measure(url, rounds, transports, Path(home))
         finally:
             server.terminate()
     sys.exit(0 if good else 1)

@@ -193,10 +193,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--tokens", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="fewer tokens and rounds")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
     options = parser.parse_args()
     if options.quick:
-        options.tokens, options.rounds = 1000, 3
+        options.tokens, options.rounds = 2000, 3
     command = [sys.executable, "-m", "streamcore.testing", "--tokens", str(options.tokens)]
     with TemporaryDirectory() as prompts, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         (Path(prompts) / "count.yaml").write_text(f"user: {QUESTION}\n", "utf-8")

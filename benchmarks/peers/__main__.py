@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="short, without peers, printed only")
     parser.add_argument("--report", action="store_true", help="measure nothing")
     parser.add_argument("--only", nargs="*", metavar="PEER", choices=[peer.name for peer in peers()])
-    parser.add_argument("--wires", nargs="*", default=list(WIRES), choices=WIRES, metavar="WIRE")
+    parser.add_argument("--wires", nargs="*", choices=WIRES, metavar="WIRE", help="default: all; with --quick one")
     parser.add_argument("--no-crowds", action="store_true", help="leave out the hundred and the thousand streams")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _stop)
@@ -99,9 +99,9 @@ def main() -> None:
     if not options.report:
         wanted = [peer for peer in peers() if options.only is None or peer.name in options.only]
         plan = QUICK if options.quick else Plan()
-        results = measure(
-            [*HOME, *([] if options.quick else wanted)], plan, options.wires, crowds=not options.no_crowds
-        )
+        wires = options.wires or list(WIRES[:1] if options.quick else WIRES)
+        contestants = [*HOME, *([] if options.quick else wanted)]
+        results = measure(contestants, plan, wires, crowds=not options.no_crowds)
         results.save(kept)
     results = Results.load(kept)
     text, good = summary(results)

@@ -58,6 +58,7 @@ Each is a ratio of two medians of this run, or a figure of it.
   microseconds: {server}.
 - Each contestant has its own process, and each peer its own environment with the versions below. They read in turns,
   round by round, so what else the machine does falls on all of them alike.
+- A burst is a whole request, so what a request costs is in it, spread over its tokens.
 - Figures are CPU of the reading process, all threads, user and system; only lag and tokens per second read the clock.
 - Every burst's text is compared with what was sent, token by token in number; a contestant that brings another one is
   left out.

@@ -65,13 +65,12 @@ class Plan:
 
 
 QUICK = Plan(
-    tokens=1000,
     rounds=3,
     requests=10,
     starts=1,
     crowds=1,
     windows=1,
-    many=Many(1000, ramp=1.0, pause=3.0, cap=5.0),
+    many=Many(1000, ramp=1.0, pause=2.0, cap=5.0),
 )
 
 Say = Callable[[str], None]
