@@ -15,7 +15,7 @@ from benchmarks.peers.contestants import HOME, Contestant, peers
 from benchmarks.peers.plot import Bar, bars
 from benchmarks.peers.processes import Worker, WorkerError
 from benchmarks.peers.race import Many, Plan, Race
-from benchmarks.peers.readers import bare, ours, sdk
+from benchmarks.peers.readers.ours import open_reader
 from benchmarks.peers.report import summary, write
 from benchmarks.peers.results import Results
 from benchmarks.peers.targets import targets
@@ -35,21 +35,31 @@ TINY = Plan(
     few=Many(3, ramp=0.1, pause=0.1, cap=20),
     many=Many(5, ramp=0.1, pause=0.1, cap=20),
 )
-READERS = {"bare": bare.open_reader, "ours": ours.open_reader, "sdk": sdk.open_reader}
 
 
 @pytest.mark.parametrize("wire", WIRES)
-@pytest.mark.parametrize("contestant", [one for one in HOME if one.decodes], ids=lambda one: one.name)
-def test_readers_bring_every_token(contestant: Contestant, wire: str, simulator: Simulator) -> None:
+@pytest.mark.parametrize("variant", ["prompt", "request", "prompt-aiohttp", "request-aiohttp"])
+def test_our_readers_bring_every_token(variant: str, wire: str, simulator: Simulator) -> None:
     pieces: list[str] = []
 
     async def read() -> None:
-        await READERS[contestant.reader](contestant.variant, wire, simulator.url)(pieces.append)
+        await open_reader(variant, wire, simulator.url)(pieces.append)
         await aclose_providers()
 
     asyncio.run(read())
     assert "".join(pieces).startswith("Hello! You asked: “Count.”")
     assert len(pieces) > 20
+
+
+@pytest.mark.parametrize("variant", ["typed", "raw"])
+def test_sdk_readers_bring_every_token(variant: str, simulator: Simulator, tmp_path: Path) -> None:
+    with Worker(tmp_path / "log", Path(sys.executable), "sdk", variant) as worker:
+        worker.imported()
+        for wire in WIRES:
+            said = worker.ask(do="burst", wire=wire, url=simulator.url)
+            assert said["pieces"] > 20
+            assert (said["text"] is None) == (variant == "raw")
+            assert variant == "raw" or said["text"].startswith("Hello! You asked: “Count.”")
 
 
 def test_a_race(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def main() -> None:
     if not options.report:
         wanted = [peer for peer in peers() if options.only is None or peer.name in options.only]
         plan = QUICK if options.quick else Plan()
-        wires = options.wires or list(WIRES[:1] if options.quick else WIRES)
+        wires: list[str] = options.wires or [*(WIRES[:1] if options.quick else WIRES)]
         contestants = [*HOME, *([] if options.quick else wanted)]
         results = measure(contestants, plan, wires, crowds=not options.no_crowds)
         results.save(kept)
