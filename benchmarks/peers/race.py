@@ -61,7 +61,7 @@ class Plan:
     window: float = 1.0
     """Seconds of a reading."""
     few: Many = Many(100, ramp=0.5, pause=0.5, cap=3.0)
-    many: Many = Many(1000, ramp=1.0, pause=8.0, cap=16.0)
+    many: Many = Many(1000, ramp=1.0, pause=5.0, cap=12.0)
 
 
 QUICK = Plan(
