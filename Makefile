@@ -9,7 +9,7 @@ LOWEST := .venv-lowest
 LOWEST_TESTS := tests/wire $(wildcard tests/test_provider_*.py tests/test_recording*.py) tests/test_respx_recordings.py \
 	tests/test_doors.py tests/test_prompts.py tests/test_cli.py tests/test_pytest_plugin.py
 
-.PHONY: demo test test-lowest live check format stress bench clean
+.PHONY: demo test test-lowest live check format stress bench bench-quick clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo_streaming.py --verify
@@ -39,13 +39,18 @@ format: $(READY)
 stress: $(READY)
 	$(BIN)/python -W error tests/stress.py
 
+# Next to every peer, each in an environment of its own under .bench; writes docs/benchmarks.md.
 bench: $(READY)
-	$(BIN)/python benchmarks/decode.py
-	$(BIN)/python benchmarks/imports.py
-	$(BIN)/python benchmarks/pipeline.py
-	$(BIN)/python benchmarks/graph.py
-	$(BIN)/python benchmarks/sse.py
-	$(BIN)/python benchmarks/load.py
+	$(BIN)/python -m benchmarks.peers
+
+# Without peers, and every limit that the other scripts hold; a limit that is missed is told at the end.
+bench-quick: $(READY)
+	@missed=; for script in decode imports pipeline graph sse cold; do \
+		echo "== benchmarks/$$script.py"; \
+		$(BIN)/python benchmarks/$$script.py --quick || missed="$$missed $$script"; \
+	done; \
+	echo "== benchmarks.peers"; $(BIN)/python -m benchmarks.peers --quick || missed="$$missed peers"; \
+	test -z "$$missed" || { echo "missed a limit:$$missed"; exit 1; }
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -62,5 +67,5 @@ $(LOWEST)/.ready: pyproject.toml $(READY)
 	@touch $@
 
 clean:
-	rm -rf .venv $(LOWEST) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv $(LOWEST) .bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

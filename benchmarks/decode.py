@@ -3,7 +3,7 @@
 Loopback TCP, the server in its own process, one HTTP chunk per event. Every figure is the process's own CPU time, in
 microseconds per token, the median of several rounds that take turns, so that the ratios hold on a noisy machine.
 
-    python benchmarks/decode.py [--tokens 2000] [--rounds 5]
+    python benchmarks/decode.py [--tokens 2000] [--rounds 5] [--quick]
 """
 
 from __future__ import annotations
@@ -193,7 +193,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--tokens", type=int, default=2000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
     options = parser.parse_args()
+    if options.quick:
+        options.tokens, options.rounds = 2000, 3
     command = [sys.executable, "-m", "streamcore.testing", "--tokens", str(options.tokens)]
     with TemporaryDirectory() as prompts, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         (Path(prompts) / "count.yaml").write_text(f"user: {QUESTION}\n", "utf-8")

@@ -4,7 +4,7 @@ The server runs in a process of its own with one worker and reads its own CPU ti
 without a network, through the pipeline. Plain streaming sends the same bytes from a generator. Figures are the medians
 of several rounds that take turns. Then 300 clients read at the same time, and each must get every character.
 
-    python benchmarks/sse.py [--events 3000] [--rounds 5] [--clients 300]      exits 1 if a target is missed
+    python benchmarks/sse.py [--events 3000] [--rounds 5] [--clients 300] [--quick]      exits 1 if a target is missed
 """
 
 from __future__ import annotations
@@ -180,7 +180,10 @@ def main() -> int:
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--clients", type=int, default=300)
     arguments.add_argument("--serve", type=int, help=argparse.SUPPRESS)
+    arguments.add_argument("--quick", action="store_true", help="fewer events, rounds and clients")
     given = arguments.parse_args()
+    if given.quick:
+        given.events, given.rounds, given.clients = 1000, 3, 50
     if given.serve:
         uvicorn.run(make_app(), host="127.0.0.1", port=given.serve, log_level="error")
         return 0

@@ -14,7 +14,9 @@ _Json = Mapping[str, Any]
 
 def asked_on(wire: str, body: _Json) -> Asked:
     """Return what a request body of this wire asks for; parts that are not understood count as absent."""
-    turns = cast("list[_Json]", body.get("input" if wire == "openai-responses" else "messages") or [])
+    said: Any = body.get("input" if wire == "openai-responses" else "messages") or []
+    # The Responses API takes a plain text for a list with one message.
+    turns = cast("list[_Json]", [{"role": "user", "content": said}] if isinstance(said, str) else said)
     last: _Json = turns[-1] if turns else {}
     users = [turn for turn in turns if turn.get("role") == "user"]
     return Asked(

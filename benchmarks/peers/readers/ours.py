@@ -1,0 +1,38 @@
+"""Read through streamcore: a prompt file's text, or the chunks of a request, on either transport."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.peers.wires import KEY, MODEL, QUESTION, Read, Token, root, versioned
+from streamcore import Message, Request, execute_prompt_streaming, get_provider, stream_request
+
+_PROMPT = f"user: {QUESTION}\n"
+
+
+def open_reader(variant: str, wire: str, url: str) -> Read:
+    """Return what reads the wire once; `variant` is `prompt` or `request`, and after a dash the transport."""
+    door, _, transport = variant.partition("-")
+    base = root(wire, url) if wire in ("anthropic", "mistral") else versioned(wire, url)
+    settings: dict[str, Any] = {"transport": transport} if transport else {}
+    found = get_provider(wire, api_key=KEY, base_url=base, model=MODEL, **settings)
+    if door == "request":
+        request = Request([Message("user", QUESTION)])
+
+        async def read_chunks(token: Token) -> None:
+            async with stream_request(request, provider=found) as stream:
+                async for chunk in stream:
+                    if chunk.kind == "text":
+                        token(chunk.text)
+
+        return read_chunks
+    prompts = Path(tempfile.mkdtemp(prefix="streamcore-bench-"))
+    (prompts / "count.yaml").write_text(_PROMPT, "utf-8")
+
+    async def read_prompt(token: Token) -> None:
+        async for text in execute_prompt_streaming("count", provider=found, prompts_dir=prompts):
+            token(text)
+
+    return read_prompt

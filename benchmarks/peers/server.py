@@ -1,0 +1,49 @@
+"""Serve the simulator with a pause before the first token, so that many streams can be opened before tokens flow.
+
+python -m benchmarks.peers.server --tokens 3000 --rate 50 --pause 4
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from streamcore.testing.answers import Answer, counted
+from streamcore.testing.pacer import Schedule
+from streamcore.testing.service import serve
+from streamcore.testing.simulator import Simulator
+
+
+class SlowStart(Simulator):
+    """A simulator whose answers begin some seconds after they were asked for, as a model's do."""
+
+    def __init__(self, answer: Answer, *, rate: float, pause: float) -> None:
+        super().__init__(answer, rate=rate)
+        self._pause = pause
+        self._paused: dict[int, Schedule] = {}
+
+    def rendered(self, wire: str, answer: Answer) -> Schedule:
+        """Return what to send, and when: everything behind the headers that much later."""
+        schedule = super().rendered(wire, answer)
+        if id(schedule) not in self._paused:
+            self._paused[id(schedule)] = [(at + self._pause, data) for at, data in schedule]
+        return self._paused[id(schedule)]
+
+
+def main() -> None:
+    """Serve until terminated; the first line printed is the URL."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--tokens", type=int, required=True)
+    parser.add_argument("--rate", type=float, required=True)
+    parser.add_argument("--pause", type=float, required=True)
+    options = parser.parse_args()
+
+    def say(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    serve(SlowStart(counted(options.tokens), rate=options.rate, pause=options.pause), say)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Say what streamcore promises of its speed, as rows that a run is held to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from benchmarks.peers.results import Measure, Results
+from benchmarks.peers.wires import WIRES
+
+OFFERED = 50_000.0
+"""Tokens a second of the thousand streams."""
+_PEERS = {"litellm": "litellm", "langchain": "LangChain", "pydantic_ai": "pydantic-ai", "any_llm": "any-llm"}
+_DOORS = {
+    "httpx2": ("streamcore", "streamcore-request"),
+    "aiohttp": ("streamcore-aiohttp", "streamcore-request-aiohttp"),
+}
+_CHEAPER = {"openai": 10.0, "anthropic": 4.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One promise and what a run found."""
+
+    says: str
+    found: float
+    limit: float
+    at_least: bool = False
+    unit: str = "x"
+
+    @property
+    def met(self) -> bool:
+        """True if it held."""
+        return self.found >= self.limit if self.at_least else self.found <= self.limit
+
+
+def targets(results: Results) -> list[Target]:
+    """Return the promises of which this run has figures."""
+    return [*_burst(results), *_setup(results), *_paced(results), *_crowd(results)]
+
+
+def _worst(results: Results, measure: Measure, wire: str, names: tuple[str, ...], base: str) -> float | None:
+    ratios = [results.ratio(measure, wire, name, base) for name in names]
+    return max((ratio for ratio in ratios if ratio is not None), default=None)
+
+
+def _burst(results: Results) -> Iterator[Target]:
+    for wire in WIRES:
+        for transport, limit in (("httpx2", 1.4), ("aiohttp", 0.5)):
+            found = _worst(results, "burst", wire, _DOORS[transport], "bare-httpx2")
+            if found is not None:
+                yield Target(f"burst, {wire}: streamcore on {transport} / bare httpx2", found, limit)
+    for wire, limit in _CHEAPER.items():
+        for name, title in _PEERS.items():
+            for ours, on in (("streamcore", "streamcore"), ("streamcore-aiohttp", "streamcore on aiohttp")):
+                found = results.ratio("burst", wire, name, ours)
+                if found is not None:
+                    yield Target(f"burst, {wire}: {title} / {on}", found, limit, at_least=True)
+
+
+def _setup(results: Results) -> Iterator[Target]:
+    for wire in WIRES:
+        found = _worst(results, "setup", wire, _DOORS["httpx2"], "sdk-raw")
+        if found is not None:
+            yield Target(f"setup, {wire}: streamcore / the SDK's raw call", found, 1.15)
+
+
+def _paced(results: Results) -> Iterator[Target]:
+    for name, limit in (("streamcore", 1.2), ("streamcore-aiohttp", 0.5)):
+        found = results.ratio("paced", "crowd", name, "bare-httpx2")
+        if found is not None:
+            yield Target(f"100 streams: {name} / bare httpx2", found, limit)
+    late = results.figure("paced-p99", "crowd", "langchain")
+    for name in ("streamcore", "streamcore-aiohttp"):
+        figure = results.figure("paced-p99", "crowd", name)
+        if figure is not None:
+            yield Target(f"100 streams: p99 lag of {name}", figure.median, 5.0, unit=" ms")
+    if late is not None:
+        yield Target("100 streams: p99 lag of LangChain, for comparison", late.median, 50.0, at_least=True, unit=" ms")
+
+
+def _crowd(results: Results) -> Iterator[Target]:
+    ours = results.figure("crowd-rate", "crowd", "streamcore-aiohttp")
+    memory = results.figure("crowd-memory", "crowd", "streamcore-aiohttp")
+    if ours is None or memory is None:
+        return
+    share = ours.median / OFFERED * 100
+    yield Target("1,000 streams: of what was offered, on aiohttp", share, 80.0, at_least=True, unit="%")
+    for name, title in _PEERS.items():
+        peer = results.figure("crowd-rate", "crowd", name)
+        if peer is not None:
+            times = ours.median / max(peer.median, 1.0)
+            yield Target(f"1,000 streams: streamcore on aiohttp / {title}", times, 8.0, at_least=True)
+    yield Target("1,000 streams: memory of a stream, on aiohttp", memory.median, 60.0, unit=" KiB")

@@ -1,0 +1,193 @@
+"""Run each benchmark for a moment: what it measures is real, what fails is told, and no figure is asked to be fast."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+
+from benchmarks.peers.contestants import HOME, Contestant, peers
+from benchmarks.peers.plot import Bar, bars
+from benchmarks.peers.processes import Worker, WorkerError
+from benchmarks.peers.race import Many, Plan, Race
+from benchmarks.peers.readers.ours import open_reader
+from benchmarks.peers.report import summary, write
+from benchmarks.peers.results import Results
+from benchmarks.peers.targets import targets
+from benchmarks.peers.wires import WIRES
+from streamcore import aclose_providers
+from streamcore.testing import Simulator
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = Plan(
+    tokens=30,
+    rounds=1,
+    requests=2,
+    starts=1,
+    crowds=1,
+    windows=1,
+    window=0.3,
+    few=Many(3, ramp=0.1, pause=0.1, cap=20),
+    many=Many(5, ramp=0.1, pause=0.1, cap=20),
+)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("variant", ["prompt", "request", "prompt-aiohttp", "request-aiohttp"])
+def test_our_readers_bring_every_token(variant: str, wire: str, simulator: Simulator) -> None:
+    pieces: list[str] = []
+
+    async def read() -> None:
+        await open_reader(variant, wire, simulator.url)(pieces.append)
+        await aclose_providers()
+
+    asyncio.run(read())
+    assert "".join(pieces).startswith("Hello! You asked: “Count.”")
+    assert len(pieces) > 20
+
+
+@pytest.mark.parametrize("variant", ["typed", "raw"])
+def test_sdk_readers_bring_every_token(variant: str, simulator: Simulator, tmp_path: Path) -> None:
+    with Worker(tmp_path / "log", Path(sys.executable), "sdk", variant) as worker:
+        worker.imported()
+        for wire in WIRES:
+            said = worker.ask(do="burst", wire=wire, url=simulator.url)
+            assert said["pieces"] > 20
+            assert (said["text"] is None) == (variant == "raw")
+            assert variant == "raw" or said["text"].startswith("Hello! You asked: “Count.”")
+
+
+def test_a_race(tmp_path: Path) -> None:
+    name = "streamcore-aiohttp"
+    results = Results()
+    Race([one for one in HOME if one.name == name], TINY, tmp_path, results, lambda _: None).run(["openai"])
+    assert results.left_out == []
+    for measure, where in (("burst", "openai"), ("setup", "openai"), ("first", "import"), ("paced", "crowd")):
+        assert all(value > 0 for value in results.values[measure, where, name])
+    assert results.values["paced-running", "crowd", name] == [3]
+    assert results.values["crowd-running", "crowd", name] == [5]
+    # Five streams with a token every 20 ms, or fewer where the machine is busy.
+    assert 0 < results.values["crowd-rate", "crowd", name][0] < 400
+
+
+def test_what_fails_is_left_out_and_told(tmp_path: Path) -> None:
+    broken = Contestant("nobody", "nobody", "peer", "nobody")
+    results = Results()
+    Race([broken], TINY, tmp_path, results, lambda _: None).run(["openai"], crowds=False)
+    assert results.values == {}
+    assert [(name, where) for name, where, _ in results.left_out] == [("nobody", "import")]
+    assert "ModuleNotFoundError" in results.left_out[0][2]
+
+
+def test_a_worker_tells_errors_and_goes_on(tmp_path: Path, simulator: Simulator) -> None:
+    with Worker(tmp_path / "log", Path(sys.executable), "bare", "aiohttp") as worker:
+        worker.imported()
+        with pytest.raises(WorkerError, match="ClientConnectorError"):
+            worker.ask(do="burst", wire="openai", url="http://127.0.0.1:1")
+        assert worker.ask(do="burst", wire="openai", url=simulator.url)["pieces"] > 0
+
+
+def _results() -> Results:
+    """Return figures in which streamcore over httpx2 is too slow next to bare reading, and otherwise keeps to all."""
+    results = Results(
+        about={
+            "when": "2026-11-25 12:00 UTC",
+            "python": "3.13",
+            "system": "Linux",
+            "machine": "x",
+            "cores": 2,
+            "load": 0.5,
+            "seconds": 500,
+            "seconds-installing": 1,
+            "plan": {"rounds": 5, "crowds": 2, "windows": 3, "tokens": 2000, "many": {"cap": 16, "pause": 8}},
+        },
+        versions={"streamcore": {"httpx2": "2.16.2"}, "litellm": {"litellm": "1.0"}},
+        left_out=[("any_llm", "installation", "no such release")],
+    )
+    for name, cost in (("bare-httpx2", 8.0), ("streamcore", 16.0), ("streamcore-aiohttp", 3.0), ("litellm", 240.0)):
+        for factor in (0.9, 1.0, 1.2):
+            results.add("burst", "openai", name, cost * factor)
+    return results
+
+
+def test_the_report_tells_what_was_missed(tmp_path: Path) -> None:
+    results = _results()
+    text, good = summary(results)
+    assert not good
+    (missed,) = [one for one in targets(results) if not one.met]
+    assert missed.says == "burst, openai: streamcore on httpx2 / bare httpx2"
+    assert missed.found == 2.0
+    assert "16.0 (14.4-19.2)" in text
+    write(results, tmp_path)
+    page = (tmp_path / "benchmarks.md").read_text("utf-8")
+    assert "any_llm, installation: no such release" in page
+    assert "litellm: litellm 1.0" in page
+    ElementTree.parse(tmp_path / "img" / "benchmarks.svg")  # noqa: S314  written a line above
+    assert "(img/benchmarks.svg)" in page
+
+
+def test_results_survive_their_file(tmp_path: Path) -> None:
+    results = _results()
+    results.save(tmp_path / "results.json")
+    assert Results.load(tmp_path / "results.json") == results
+
+
+def test_bars_are_as_long_as_the_logarithm() -> None:
+    rows = [Bar("a <b>", "ours", value, value, value) for value in (1.0, 10.0, 100.0)]
+    picture = ElementTree.fromstring(bars("T", [("panel", rows)]))  # noqa: S314  just made
+    one, two, three = (float(bar.attrib["width"]) for bar in picture.iter("{http://www.w3.org/2000/svg}rect"))
+    assert one == 0
+    assert two > 0
+    assert three == pytest.approx(2 * two, abs=0.2)
+
+
+def test_peers_are_pinned() -> None:
+    found = peers()
+    assert {one.name for one in found} >= {"litellm", "langchain", "pydantic_ai", "any_llm", "yamlgraph"}
+    for peer in found:
+        assert all("==" in pin for pin in peer.requires)
+        assert set(peer.wires) <= set(WIRES)
+        assert (ROOT / "benchmarks" / "peers" / "readers" / f"{peer.reader}.py").is_file()
+
+
+@pytest.mark.parametrize("name", ["openai", "mistral"])
+def test_a_cold_call_is_taken_apart(name: str, simulator: Simulator, tmp_path: Path) -> None:
+    (tmp_path / "count.yaml").write_text("user: Count {{ what }}.\n", "utf-8")
+    given = ["--first", name, "--transport", "httpx2", "--url", simulator.url, "--prompts", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "cold.py", *given], capture_output=True, text=True, check=True
+    )
+    said = json.loads(done.stdout)
+    assert list(said["stages"]) == [
+        "python", "streamcore", "provider", "prompt", "SDK", "client", "head", "token", "rest",
+    ]  # fmt: skip
+    assert said["stages"]["SDK"][1] > 50  # modules
+    assert said["stages"]["head"][1] == 0
+    assert 0 < said["again"] < sum(cost for cost, _ in said["stages"].values())
+    assert len(simulator.requests) == 2
+    assert simulator.connections == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "given", "shown"),
+    [
+        ("pipeline", ["--chunks", "100", "--rounds", "1"], "clocks and contract adds"),
+        ("graph", ["--tokens", "100", "--rounds", "1"], "at most"),
+        ("imports", ["--rounds", "1"], "ratio"),
+        ("sse", ["--events", "50", "--rounds", "1", "--clients", "3"], "us"),
+        ("decode", ["--tokens", "20", "--rounds", "1"], "openai-responses"),
+        ("load", ["--streams", "3", "--tokens", "5"], "streamcore"),
+    ],
+)
+def test_scripts_run(script: str, given: list[str], shown: str) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / f"{script}.py", *given], capture_output=True, text=True, check=False
+    )
+    assert done.returncode in (0, 1), done.stderr  # 1: a limit was missed, of which so short a run says nothing
+    assert "Traceback" not in done.stderr
+    assert shown in done.stdout
