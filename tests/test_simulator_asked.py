@@ -5,8 +5,11 @@ from __future__ import annotations
 import openai
 import pytest
 
-from streamcore.testing import Simulator
+from streamcore import Message, ProviderError, Request, stream_request
+from streamcore.testing import Answer, Simulator
+from streamcore.testing.answers import Asked
 from streamcore.testing.asked import asked_on
+from tests.support import VENDORS, provider_at
 
 
 def test_a_plain_text_is_one_message() -> None:
@@ -20,3 +23,25 @@ async def test_the_responses_api_takes_a_plain_text(simulator: Simulator) -> Non
         answer = await client.responses.create(model="m", input="Hello", stream=True)
         text = "".join([event.delta async for event in answer if event.type == "response.output_text.delta"])
     assert "“Hello”" in text
+
+
+@pytest.mark.anyio
+async def test_halves_of_a_surrogate_pair_are_sent_as_they_came() -> None:
+    tokens = ["a\ud83d", "\ude00b"]
+    with Simulator(Answer(tokens)) as simulator:
+        for vendor in VENDORS:
+            async with stream_request(
+                Request([Message("user", "x")]), provider=provider_at(simulator, vendor)
+            ) as stream:
+                assert [chunk.text async for chunk in stream if chunk.kind == "text"] == tokens, vendor
+
+
+@pytest.mark.anyio
+async def test_an_answer_that_cannot_be_given_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    def decide(asked: Asked) -> Answer:
+        raise ValueError("no answer for that")
+
+    with Simulator(decide) as simulator, pytest.raises(ProviderError, match="no answer for that") as caught:
+        await stream_request(Request([Message("user", "x")]), provider=provider_at(simulator, "openai")).collect()
+    assert caught.value.status == 500
+    assert "could not answer" in caplog.text

@@ -88,7 +88,7 @@ Each is a ratio of two medians of this run, or a figure of it.
 Environments are kept in `.bench/`, so a second run installs nothing; so are the figures, in `.bench/results.json`.
 The pins are `benchmarks/peers/peers.toml`, what is called is in `benchmarks/peers/readers/`, one file a library.
 
-This run took {seconds} s; the machine's load at its end was {load}.
+This run took {seconds}; the machine's load at its end was {load}.
 
 ## Versions
 

@@ -165,7 +165,7 @@ def _about(results: Results) -> dict[str, str]:
         "when": about["when"],
         "machine": f"{about['machine']}, {about['cores']} cores; {about['system']}; Python {about['python']}",
         "load": f"{about['load']:.1f}",
-        "seconds": f"{about['seconds']}, of which {about['seconds-installing']} installed environments",
+        "seconds": f"{about['seconds']} s, {about['seconds-installing']} s of them for the environments",
         "rounds": str(about["plan"]["rounds"]),
         "readings": str(about["plan"]["crowds"] * about["plan"]["windows"]),
         "crowds": str(about["plan"]["crowds"]),

@@ -19,7 +19,10 @@ PROMPT_TOKENS = 12
 def _sse(data: Mapping[str, Any] | str, name: str | None = None) -> bytes:
     text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     head = f"event: {name}\n" if name else ""
-    return f"{head}data: {text}\n\n".encode()
+    try:
+        return f"{head}data: {text}\n\n".encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which vendors write as an escape
+        return f"{head}data: {json.dumps(data)}\n\n".encode()
 
 
 def _count(answer: Answer) -> int:

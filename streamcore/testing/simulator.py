@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -254,6 +255,9 @@ def _with_model(answer: Answer, asked: Asked) -> Answer:
     return Answer(answer.tokens, answer.reasoning, answer.calls, asked.model, answer.cut)
 
 
+log = logging.getLogger("streamcore")
+
+
 class _Connection(asyncio.Protocol):
     """One client: h11 reads its requests; answers are written as they are, one HTTP chunk for each event."""
 
@@ -310,6 +314,16 @@ class _Connection(asyncio.Protocol):
                 return
 
     async def _answer(self, request: h11.Request) -> None:
+        try:
+            await self._respond(request)
+        except Exception as error:  # the outermost edge: a client that gets nothing would wait for ever
+            log.exception("the simulator could not answer")
+            if self._http.our_state is h11.SEND_RESPONSE:
+                self._send_error(500, f"the simulator could not answer: {type(error).__name__}: {error}")
+            else:
+                self.close()
+
+    async def _respond(self, request: h11.Request) -> None:
         path = request.target.decode("ascii").partition("?")[0].partition("#")[0]
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
         wire = ROUTES.get(path)
