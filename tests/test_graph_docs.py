@@ -30,7 +30,7 @@ def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("graphs", "prompts"):
         shutil.copytree(ROOT / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(DemoProvider.__init__, "__kwdefaults__", {"model": None, "rate": 0})
+    monkeypatch.setattr(DemoProvider.__init__, "__kwdefaults__", {"model": None, "rate": 0, "transport": None})
 
 
 @pytest.mark.parametrize(("page", "count"), [(GRAPHS, 3), (MOVING, 2)])
