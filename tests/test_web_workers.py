@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -43,6 +44,10 @@ def test_read_on_at_the_other_worker_and_go_on_talking_there(redis: RedisServer)
             rest = listen(url, "/stream/s?prompt=One%3F&format=json", headers={"Last-Event-ID": whole[99].id})
             assert rest == whole[100:]
         assert httpx2.get(f"{second}/state/s").json()["turns"][0]["user"] == "One?"
+        with socket.create_connection(("127.0.0.1", redis.port)) as asked:
+            asked.sendall(b"TTL streamcore:thread:/s\r\n")
+            kept = int(asked.recv(100)[1:])
+        assert 7 * 24 * 3600 - 100 < kept <= 7 * 24 * 3600
         listen(second, "/stream/s?prompt=Two%3F")
         assert len(simulator.requests) == 2
         assert len(simulator.requests[1].body["messages"]) == 4

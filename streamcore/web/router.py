@@ -23,7 +23,7 @@ from streamcore.web.targets import Settings, target_of
 Auth = Callable[..., Any]
 """A FastAPI dependency: raises HTTPException, or returns who asks (a str; anything else is one and the same)."""
 
-CONVERSATION_SECONDS = 7 * 24 * 3600
+CONVERSATION_MINUTES = 7 * 24 * 60
 """How long a conversation is kept beside the relay after its last run."""
 
 _TOLD = {
@@ -122,7 +122,7 @@ def _relay(url: str | None, grace: float, max_streams: int, max_per_user: int | 
 def _memory(relay: Relay | str | None) -> Checkpointer:
     """Return what keeps conversations when nothing else is said: what several workers share, if they share anything."""
     if isinstance(relay, str) and relay != "memory:":
-        return open_checkpointer({"type": "redis", "url": relay, "ttl": CONVERSATION_SECONDS})
+        return open_checkpointer({"type": "redis", "url": relay, "ttl": CONVERSATION_MINUTES})
     return MemoryCheckpointer()
 
 

@@ -1,4 +1,4 @@
-"""Keep count of conversations and of what runs in them: one run each, so many in all, and each can be stopped."""
+"""Begin runs in conversations through the relay, so that each can be stopped, and remember what is kept in memory."""
 
 from __future__ import annotations
 
