@@ -120,7 +120,7 @@ def redis_url(given: str | None) -> Generator[str | None]:
         place = ("--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "")
         server = subprocess.Popen([program, *place], stdout=subprocess.DEVNULL)
         try:
-            while True:
+            while server.poll() is None:
                 try:
                     socket.create_connection(("127.0.0.1", port), 1).close()
                     break

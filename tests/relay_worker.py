@@ -16,8 +16,8 @@ from fastapi import FastAPI, HTTPException, Request, Response
 import streamcore
 from streamcore import Message, get_provider, stream_request
 from streamcore.errors import RunExists, RunNotFound
-from streamcore.relay import Relay, open_log
-from streamcore.sse import Format, Place, read_place, sse_response
+from streamcore.relay import Relay, open_log, run_response
+from streamcore.sse import Format, read_place
 from tests.support import KEY
 
 
@@ -47,15 +47,10 @@ def make_app(redis_url: str, simulator_url: str, lease: float, grace: float) -> 
     @app.get("/{run_id}")
     async def read(request: Request, run_id: str, format: Format) -> Response:  # noqa: A002  the query's name
         last_id = request.headers.get("last-event-id")
-        place = Place() if last_id is None else read_place(last_id)
-        if place is None or place.after is None:
-            return Response(status_code=204)
-        if last_id is None:
-            try:
-                await relay.status(run_id)
-            except RunNotFound as error:
-                raise HTTPException(404) from error
-        return sse_response(relay.read(run_id, None if last_id is None else place.after), format, after=place)
+        try:
+            return await run_response(relay, run_id, read_place(last_id) if last_id else None, format)
+        except RunNotFound as error:
+            raise HTTPException(404) from error
 
     @app.post("/{run_id}/{wish}")
     async def end(run_id: str, wish: str) -> Any:

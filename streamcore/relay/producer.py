@@ -233,7 +233,7 @@ class Producer:
                 self._lose(GONE)
             elif beat.wish:
                 group.start_soon(self.end, beat.wish)  # it may take longer than the lease
-            elif beat.idle > settings.grace:
+            elif beat.idle > settings.grace - settings.beat:  # at the next beat it would be too late
                 self._cut(StreamInterrupted(f"nobody came back to this answer within {settings.grace:g} s; ask again"))
 
     async def end(self, wish: Wish) -> None:
