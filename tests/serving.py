@@ -71,3 +71,20 @@ def listen(url: str, path: str, **options: Any) -> list[Told]:
 def text_of(messages: Iterable[Told]) -> str:
     """Return the text of a stream of format json."""
     return "".join(one.json.get("text", "") for one in messages if one.name == "message" and one.json["kind"] == "text")
+
+
+def reading(url: str, path: str, until: str = "w1 ") -> tuple[threading.Thread, list[bytes], threading.Event]:
+    """Read a stream in a thread; the event is set when a text has come."""
+    came: list[bytes] = []
+    begun = threading.Event()
+
+    def read() -> None:
+        with httpx2.stream("GET", f"{url}{path}", timeout=20) as response:
+            for piece in response.iter_bytes():
+                came.append(piece)
+                if until.encode() in piece:
+                    begun.set()
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    return thread, came, begun

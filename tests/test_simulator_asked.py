@@ -1,4 +1,4 @@
-"""What the simulator reads out of requests in the vendors' shorter forms."""
+"""Test what the simulator makes of requests in short forms, of odd answers, and of its own failures."""
 
 from __future__ import annotations
 

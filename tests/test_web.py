@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -17,7 +16,7 @@ from fastapi import FastAPI, Header, HTTPException
 from streamcore import ConfigError
 from streamcore.testing import Answer, Simulator
 from streamcore.web import create_app, router, sessions
-from tests.serving import listen, serving, text_of, told
+from tests.serving import listen, reading, serving, text_of, told
 from tests.support import KEY, provider_at, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,23 +129,6 @@ def test_variables_fill_the_rest_of_a_prompt() -> None:
 
 
 # Stop, disconnect, reconnect
-
-
-def reading(url: str, path: str) -> tuple[threading.Thread, list[bytes], threading.Event]:
-    """Read a stream in a thread; the event is set when text has come."""
-    came: list[bytes] = []
-    begun = threading.Event()
-
-    def read() -> None:
-        with httpx2.stream("GET", f"{url}{path}", timeout=20) as response:
-            for piece in response.iter_bytes():
-                came.append(piece)
-                if b"w1 " in piece:
-                    begun.set()
-
-    thread = threading.Thread(target=read, daemon=True)
-    thread.start()
-    return thread, came, begun
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

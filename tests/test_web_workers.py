@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 
 from streamcore.testing import Answer, Simulator
 from tests.checkpoints.redis_server import RedisServer
-from tests.serving import listen, text_of, told
+from tests.serving import listen, reading, text_of, told
 from tests.support import wait_until
 from tests.test_web_cli import refused, served
 
@@ -70,18 +69,7 @@ def test_a_worker_that_is_stopped_sends_its_readers_to_the_others(redis: RedisSe
         (_, first), (process, second) = workers(stack, redis, simulator)
         begun = httpx2.post(f"{first}/start", json={"prompt": "x"}).json()
         path = f"/{begun['stream']}&format=json"
-        came: list[bytes] = []
-        some = threading.Event()
-
-        def read() -> None:
-            with httpx2.stream("GET", f"{second}{path}", timeout=20) as response:
-                for piece in response.iter_bytes():
-                    came.append(piece)
-                    if b"w20 " in piece:
-                        some.set()
-
-        reader = threading.Thread(target=read)
-        reader.start()
+        reader, came, some = reading(second, path, "w20 ")
         assert some.wait(20)
         process.send_signal(signal.SIGTERM)
         reader.join(20)

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,16 +138,23 @@ def test_a_long_answer_stays_readable_to_its_end(page: Page) -> None:
 def test_stop_closes_the_upstream_and_keeps_the_text(page: Page, how: str) -> None:
     endless = Answer([f"w{number} " for number in range(9000)])
     with Simulator(endless, rate=100) as simulator, chat(page, simulator):
-        say(page, "x")
-        expect(page.locator(".answer .body")).to_contain_text("w5 ")
-        if how == "button":
-            page.get_by_role("button", name="Stop").click()
-        else:
-            page.keyboard.press("Escape")
-        wait_until(lambda: simulator.open == 0 and simulator.abandoned == 1, "the upstream was closed")
-        expect(page.locator(".answer .note")).to_have_text("Stopped.")
-        assert page.locator(".trouble").count() == 0
-        assert plain(page).startswith("w0 w1 w2 ")
+        times: list[float] = []
+        for number in range(1, 4):  # the best time counts: the machine may be busy
+            say(page, "x")
+            expect(page.locator(".answer .body")).to_have_count(number)
+            expect(page.locator(".answer .body").last).to_contain_text("w5 ")
+            begun = time.monotonic()
+            if how == "button":
+                page.get_by_role("button", name="Stop").click()
+            else:
+                page.keyboard.press("Escape")
+            wait_until(lambda: simulator.open == 0, "the upstream was closed")
+            times.append(time.monotonic() - begun)
+            expect(page.locator(".answer .note")).to_have_text(["Stopped."] * number)
+            assert page.locator(".trouble").count() == 0
+            assert plain(page).startswith("w0 w1 w2 ")
+        assert simulator.abandoned == 3
+    assert min(times) < 1
 
 
 def test_leaving_the_page_for_good_closes_the_upstream(page: Page) -> None:
