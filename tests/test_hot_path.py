@@ -28,8 +28,10 @@ def held(path: str) -> float:
 def grown(path: str) -> str | None:
     """Say by how much a path has grown or shrunk beyond measure, None if it has not."""
     before, now = held(path), operations(path)
+    elsewhere = "" if PYTHON in figures() else f" on another Python, since there are no figures for {PYTHON} yet"
     if now > before * (1 + TOLERANCE):
-        return f"a chunk on the path {path!r} takes {now:.0f} operations, and took {before:.0f}. {WHAT_TO_DO}"
+        what = f"a chunk on the path {path!r} takes {now:.0f} operations, and took {before:.0f}{elsewhere}"
+        return f"{what}. {WHAT_TO_DO}"
     if now < before * (1 - TOLERANCE):
         return (
             f"a chunk on the path {path!r} takes {now:.0f} operations only, and took {before:.0f}: "
