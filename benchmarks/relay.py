@@ -23,8 +23,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from contextlib import contextmanager
+from typing import cast
 
 from streamcore import Chunk, Message, Request, Stream, stream_request
 from streamcore.relay import MemoryLog, Relay, RunLog, open_log
@@ -107,6 +108,20 @@ async def crowd(log: RunLog, runs: int, tokens: int, pause: float) -> tuple[int,
         return whole, (time.process_time() - cpu) / seconds, seconds - tokens * pause
 
 
+async def redis_kb(url: str, tokens: int, batch: int) -> float:
+    """Return how many kB of Redis an answer takes that has ended."""
+    from redis.asyncio import Redis
+
+    name = f"size-{batch}"
+    async with Relay(open_log(url)) as relay:
+        await relay.start(name, answer(tokens, batch, PAUSE))
+        await consume(relay.read(name))
+    async with Redis.from_url(url) as redis:  # pyright: ignore[reportUnknownMemberType]
+        keys = [f"streamcore:relay:{kind}:{name}" for kind in ("run", "items")]
+        size = cast("Callable[..., Awaitable[int]]", redis.memory_usage)  # pyright: ignore[reportUnknownMemberType]
+        return sum([await size(key, samples=0) for key in keys]) / 1000
+
+
 @contextmanager
 def redis_url(given: str | None) -> Generator[str | None]:
     """Give the address of a Redis that runs while the block does; None if there is none."""
@@ -156,6 +171,10 @@ async def measure(url: str | None, tokens: int, rounds: int, runs: int) -> bool:
         met = met and whole == runs
         print(f"{whole} of {runs} runs at the same time, 20 tokens/s each, came whole through {name}: ", end="")
         print(f"{cpu:.0%} of a CPU, {late:.1f} s late")
+    if url is not None:
+        alone, together = [await redis_kb(url, 1000, batch) for batch in (1, BATCH)]
+        print(f"an answer of 1,000 tokens takes {alone:.0f} kB of Redis when each came by itself, ", end="")
+        print(f"{together:.0f} kB when {BATCH} came at a time")
     print("targets:", "met" if met else "MISSED", "" if url is not None else "(without Redis: no redis-server here)")
     return met
 
