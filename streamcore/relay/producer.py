@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -56,6 +56,22 @@ class Settings:
     def held(self) -> float:
         """How long the lease of the log is: over soon enough that readers know of it within `lease`."""
         return self.lease * 0.6
+
+
+def in_batches(source: Batches | AsyncIterator[Item]) -> Callable[[], Awaitable[list[Item] | None]]:
+    """Return what reads all that has come, None at the end; of an iterator one item at a time."""
+    next_batch: Callable[[], Awaitable[list[Item] | None]] | None = getattr(source, "next_batch", None)
+    if next_batch is not None:
+        return next_batch
+    items = cast("AsyncIterator[Item]", source)
+
+    async def next_item() -> list[Item] | None:
+        try:
+            return [await anext(items)]
+        except StopAsyncIteration:
+            return None
+
+    return next_item
 
 
 class Producer:
@@ -129,18 +145,9 @@ class Producer:
             if inspect.isawaitable(source):
                 source = await source
         self._source = source
-        next_batch: Callable[[], Awaitable[list[Item] | None]] | None = getattr(source, "next_batch", None)
-        if next_batch is not None:
-            return next_batch
-        items = self._items = aiter(cast("AsyncIterable[Item]", source))
-
-        async def next_item() -> list[Item] | None:
-            try:
-                return [await anext(items)]
-            except StopAsyncIteration:
-                return None
-
-        return next_item
+        if not hasattr(source, "next_batch"):
+            self._items = source = aiter(cast("AsyncIterable[Item]", source))
+        return in_batches(source)
 
     async def _gather(self, batch: list[Item]) -> None:
         if self._pending:

@@ -11,6 +11,7 @@ import anyio
 
 from streamcore.completion import Completion
 from streamcore.relay import Relay
+from streamcore.relay.producer import in_batches
 from streamcore.web.targets import Ask, Source, Target
 
 MAX_SESSIONS = 10_000
@@ -49,7 +50,7 @@ class Run:
                 try:
                     if self._next is None:
                         self._source = await self._sessions.target.open(self._key, self._ask)
-                        self._next = _reads(self._source)
+                        self._next = in_batches(self._source)
                     batch = await self._next()
                     if batch is not None:
                         return batch
@@ -75,21 +76,6 @@ class Run:
                 self._partial, self._source, self._next = self.partial, None, None
                 self._closed.set()
                 self._sessions.release(self._key)
-
-
-def _reads(source: Any) -> Callable[[], Awaitable[list[Any] | None]]:
-    """Return what reads all that has come, None at the end."""
-    reads: Callable[[], Awaitable[list[Any] | None]] | None = getattr(source, "next_batch", None)
-    if reads is not None:
-        return reads
-
-    async def next_item() -> list[Any] | None:
-        try:
-            return [await anext(source)]
-        except StopAsyncIteration:
-            return None
-
-    return next_item
 
 
 class Sessions:
