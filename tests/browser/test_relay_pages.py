@@ -5,18 +5,20 @@ from __future__ import annotations
 import random
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from playwright.sync_api import Page, expect
 
+from streamcore.relay import Relay
 from streamcore.testing import Answer, Simulator
-from streamcore.web import create_app
+from streamcore.web import create_app, router
 from tests.browser.test_chat_page import plain, say
 from tests.browser.test_sse_pages import FastapiPage, HtmxPage, until_text
-from tests.serving import serving
+from tests.serving import listen, serving
 from tests.sse_support import HOSTILE, ROOT, process
 from tests.support import provider_at, wait_until
 
@@ -136,6 +138,34 @@ def test_a_reload_in_the_middle_of_an_answer(page: Page) -> None:
             ]
             page.get_by_role("button", name="Stop").click()
             expect(page.locator("#send")).to_be_visible()
+            page.goto("about:blank")
+
+
+def test_what_is_no_longer_kept_one_by_one_comes_at_once(page: Page) -> None:
+    """A page that is reloaded behind what the relay has trimmed shows it all the same."""
+    relay = Relay(max_items=50)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
+        async with relay:
+            yield
+
+    with Simulator(Answer(WORDS), rate=300) as simulator:
+        app = FastAPI(lifespan=lifespan)
+        provider = provider_at(simulator, "openai")
+        app.include_router(router("chat", provider=provider, prompts_dir=ROOT / "prompts", relay=relay))
+        with serving(app) as url:
+            page.goto(url)
+            say(page, "x")
+            expect(page.locator(".answer .body")).to_contain_text("w200 ")
+            page.reload()
+            expect(page.locator("#stop")).to_be_visible()
+            expect(page.locator("#send")).to_be_visible(timeout=60_000)
+            assert plain(page) == "".join(WORDS)
+            assert page.locator("article").count() == 2
+            session = page.evaluate("JSON.parse(sessionStorage.getItem('streamcore:/')).session")
+            assert listen(url, f"/stream/{session}?format=json")[0].json["type"] == "gap"
+            assert len(simulator.requests) == 1
             page.goto("about:blank")
 
 
