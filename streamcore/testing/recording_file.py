@@ -149,7 +149,9 @@ def _exchange(found: _Exchange) -> Exchange:
 def save(recording: Recording, path: Path) -> None:
     """Write a recording to a file; see `Recording.save`."""
     data = {"streamcore_recording": 1, "exchanges": [_plain(exchange) for exchange in recording.exchanges]}
-    text = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**31)
+    text = yaml.dump(  # pyright: ignore[reportUnknownMemberType]
+        data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=2**31
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(HEADER + text, "utf-8", newline="\n")
 
