@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -17,10 +17,11 @@ from streamcore.pipeline.structured import Output, schema_validator
 from streamcore.request import Message, Request, Role, Tool
 from streamcore.schema import SchemaBlock
 from streamcore.template import TemplateError, check, fill
-from streamcore.yamlfile import YamlFile, parse_yaml, read_yaml
+from streamcore.yamlfile import Stamp, YamlFile, parse_yaml, read_yaml, stamp
 from streamcore.yamlmodel import FileModel, did_you_mean, validate, wrong
 
 DEFAULT_TEMPERATURE = 0.7
+_FOLDER = "STREAMCORE_PROMPTS_DIR"
 
 
 class ToolBlock(FileModel):
@@ -167,14 +168,43 @@ def load_prompt(name: str, *, prompts_dir: str | Path | None = None, graph_path:
 
     Looked for in this order, D being `prompts_dir` and G the folder of `graph_path`, where given: `G/D/<name>.yaml`,
     `D/<name>.yaml`, `G/<name>.yaml`, `G/prompts/<name>.yaml`; then in `$STREAMCORE_PROMPTS_DIR`, else `./prompts`; and
-    last, `a/b` as `a/prompts/b.yaml`. A file is read anew when its bytes have changed.
+    last, `a/b` as `a/prompts/b.yaml`. A file is read anew when it has changed, and another is taken once it is there.
 
     Raises:
         PromptNotFound: it is in none of them; the message lists every path.
         PromptError: the file is wrong; the message has file and line.
     """
-    path = find_prompt(name, prompts_dir=prompts_dir, graph_path=graph_path)
-    return _load(name, path, read_yaml(path, PromptError))
+    kept = _kept(name, prompts_dir, graph_path, os.environ.get(_FOLDER))
+    prompt = kept[0].current()
+    if prompt is None:
+        path = find_prompt(name, prompts_dir=prompts_dir, graph_path=graph_path)
+        before = stamp(path)  # whatever changes from here on is seen the next time
+        prompt = _load(name, path, read_yaml(path, PromptError))
+        places = (place for _, place in _candidates(name.split("/"), prompts_dir, graph_path))
+        kept[0] = _Kept(tuple(takewhile(path.__ne__, places)), path, before, prompt)
+    return prompt
+
+
+class _Kept(NamedTuple):
+    """What a name led to, which counts until something changes that may lead elsewhere."""
+
+    ahead: tuple[Path, ...] = ()
+    """Where no file was, and one would be taken first."""
+    path: Path = Path()
+    stamp: Stamp | None = None
+    prompt: Prompt | None = None
+
+    def current(self) -> Prompt | None:
+        """Return the prompt if looking for it again would give the same."""
+        if self.stamp is None or stamp(self.path) != self.stamp or any(map(os.path.lexists, self.ahead)):
+            return None
+        return self.prompt
+
+
+@lru_cache(maxsize=256)
+def _kept(name: str, prompts_dir: str | Path | None, graph_path: str | Path | None, folder: str | None) -> list[_Kept]:
+    """Return where to keep what a name leads to from these places."""
+    return [_Kept()]
 
 
 def find_prompt(name: str, *, prompts_dir: str | Path | None = None, graph_path: str | Path | None = None) -> Path:
@@ -187,8 +217,7 @@ def find_prompt(name: str, *, prompts_dir: str | Path | None = None, graph_path:
         )
     tried: list[str] = []
     candidates = _candidates(parts, prompts_dir, graph_path)
-    for root, relative in candidates:
-        path = root.joinpath(*relative[:-1], relative[-1] + ".yaml")
+    for root, path in candidates:
         why = ""
         try:
             if path.is_file():
@@ -204,20 +233,23 @@ def find_prompt(name: str, *, prompts_dir: str | Path | None = None, graph_path:
 
 def _candidates(
     parts: Sequence[str], prompts_dir: str | Path | None, graph_path: str | Path | None
-) -> list[tuple[Path, Sequence[str]]]:
-    """Return each folder that a prompt may stand in, with the parts of its path inside it."""
-    found: list[tuple[Path, Sequence[str]]] = []
+) -> list[tuple[Path, Path]]:
+    """Return each folder that a prompt may stand in, with its path there."""
+    *folders, last = parts
+    inside = Path(*folders, f"{last}.yaml")
+    roots: list[Path] = []
     beside = Path(graph_path).parent if graph_path is not None else None
     if beside is not None and prompts_dir is not None:
-        found.append((beside / prompts_dir, parts))
+        roots.append(beside / prompts_dir)
     if prompts_dir is not None:
-        found.append((Path(prompts_dir), parts))
+        roots.append(Path(prompts_dir))
     if beside is not None:
-        found += [(beside, parts), (beside / "prompts", parts)]
-    found.append((Path(os.environ.get("STREAMCORE_PROMPTS_DIR") or "prompts"), parts))
-    own = Path(*parts[:-1], "prompts")
-    if len(parts) > 1 and _leads_into(own, Path()):
-        found.append((own, parts[-1:]))
+        roots += [beside, beside / "prompts"]
+    roots.append(Path(os.environ.get(_FOLDER) or "prompts"))
+    found = [(root, root / inside) for root in roots]
+    own = Path(*folders, "prompts")
+    if folders and _leads_into(own, Path()):
+        found.append((own, own / inside.name))
     return found
 
 

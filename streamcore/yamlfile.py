@@ -8,6 +8,7 @@ text, `1e3` is a number.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,9 @@ import yaml
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 64
+_YOUNG_NS = 2_000_000_000  # as coarse as a file system's clock may be
 
+Stamp = tuple[int, ...]
 Location = tuple[str | int, ...]
 """Where in the data: keys and list positions, from the top."""
 MakeError = Callable[[str], Exception]
@@ -163,6 +166,21 @@ def read_yaml(path: Path, error: MakeError, limit: int = MAX_BYTES) -> bytes:
     if len(raw) > limit:
         raise error(f"{path}: the file has more than {limit} bytes, which is the limit")
     return raw
+
+
+def stamp(path: Path) -> Stamp | None:
+    """Return what is another once a file has changed; None if there is none, or one too young to tell.
+
+    A file may be written twice within one tick of its file system's clock, and then shows it only by its bytes.
+    """
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    changed = max(found.st_mtime_ns, found.st_ctime_ns)
+    if time.time_ns() - changed < _YOUNG_NS:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def parse_yaml(path: Path, raw: bytes, error: MakeError) -> YamlFile:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from streamcore import ConfigError, Message, PromptError, PromptNotFound, Request, Tool, prompts
 from streamcore.prompts import build_request, find_prompt, load_prompt
+from streamcore.yamlfile import read_yaml
 from tests.snippets import blocks
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -199,6 +202,96 @@ def test_a_changed_file_is_read_again() -> None:
 
 def test_an_unchanged_file_is_parsed_once() -> None:
     assert load("user: same") is load("user: same")
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at files as if they had been written a minute ago, so that the clock can tell when they change."""
+    now = time.time_ns
+    monkeypatch.setattr("streamcore.yamlfile.time", SimpleNamespace(time_ns=lambda: now() + 60_000_000_000))
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that were opened."""
+    opened: list[Path] = []
+
+    def read(path: Path, *arguments: Any) -> bytes:
+        opened.append(path)
+        return read_yaml(path, *arguments)
+
+    monkeypatch.setattr(prompts, "read_yaml", read)
+    return opened
+
+
+def test_an_unchanged_file_is_not_even_opened(later: None, reads: list[Path]) -> None:
+    first = load("user: same")
+    assert load_prompt("p") is first
+    assert load_prompt("p", prompts_dir="prompts") is first  # other places are looked at by themselves
+    assert load_prompt("p", prompts_dir="prompts") is first
+    assert len(reads) == 2
+
+
+def test_a_file_too_young_for_the_clock_to_tell_is_opened_each_time(reads: list[Path]) -> None:
+    assert load("user: same") is load_prompt("p")
+    assert len(reads) == 2
+
+
+@pytest.mark.parametrize("way", ["write", "replace", "link"])
+def test_a_file_that_changed_behind_its_time_and_size_is_read_again(way: str, later: None) -> None:
+    file = write("prompts/p.yaml", "user: one")
+    if way == "link":  # as Kubernetes mounts what may change: the name's own entry stays as it is
+        file.rename("prompts/first.yaml")
+        write("prompts/second.yaml", "user: two")
+        Path("prompts/now").symlink_to("first.yaml")
+        file.symlink_to("now")
+    times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+    assert load_prompt("p").file.user == "one"
+    if way == "write":
+        file.write_text("user: two")
+    elif way == "replace":
+        write("new", "user: two").replace(file)
+    else:
+        Path("prompts/now").unlink()
+        Path("prompts/now").symlink_to("second.yaml")
+    os.utime(file, ns=times)
+    assert load_prompt("p").file.user == "two"
+
+
+def test_what_was_found_counts_until_something_leads_elsewhere(
+    later: None, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in reversed(range(len(PLACES))):
+        write(PLACES[number], f"user: at {number}")
+        monkeypatch.setenv("STREAMCORE_PROMPTS_DIR", "elsewhere")
+        for _ in range(2):
+            found = load_prompt("a/b", prompts_dir="mine", graph_path="graphs/g/graph.yaml")
+            assert found.file.user == f"at {number}"
+    for number, place in enumerate(PLACES):
+        found = load_prompt("a/b", prompts_dir="mine", graph_path="graphs/g/graph.yaml")
+        assert found.file.user == f"at {number}"
+        Path(place).unlink()
+    with pytest.raises(PromptNotFound):
+        load_prompt("a/b", prompts_dir="mine", graph_path="graphs/g/graph.yaml")
+    write("prompts/p.yaml", "user: here")
+    write("elsewhere/p.yaml", "user: elsewhere")
+    assert load_prompt("p").file.user == "elsewhere"
+    monkeypatch.delenv("STREAMCORE_PROMPTS_DIR")
+    assert load_prompt("p").file.user == "here"
+    write("other/prompts/p.yaml", "user: there")
+    monkeypatch.chdir("other")
+    assert load_prompt("p").file.user == "there"
+
+
+def test_a_file_that_came_to_lead_out_is_not_read(later: None, folder: Path) -> None:
+    secret = folder.parent / f"{folder.name}-secret.yaml"
+    secret.write_text("user: secret")
+    file = write("prompts/p.yaml", "user: plain")
+    assert load_prompt("p").file.user == "plain"
+    file.unlink()
+    file.symlink_to(secret)
+    with pytest.raises(PromptNotFound, match="a link that leads out"):
+        load_prompt("p")
 
 
 # What a file may hold.
