@@ -213,6 +213,8 @@ class Handler(ResponseHandler):
 
     def _reschedule_timeout(self) -> None:
         # One timer for a whole body, moved when it fires: to arm one for each read costs as much as the read.
+        if not self._read_timeout:
+            return
         self._heard = self._loop.time()
         if self._read_timeout_handle is None:
             super()._reschedule_timeout()

@@ -6,8 +6,9 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Hashable
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from streamcore.closing import Close, held_here, held_open
 from streamcore.errors import ConfigError, ProviderNotInstalled
@@ -19,6 +20,7 @@ T = TypeVar("T")
 
 TRANSPORTS = ("httpx2", "aiohttp")
 VARIABLE = "STREAMCORE_TRANSPORT"
+_CONNECT = 5.0  # seconds for one attempt to connect
 _IDLE = 100  # connections that wait to be used again; how many may be open, the system says
 
 
@@ -50,6 +52,7 @@ def new_http_client(transport: str, plain: type[httpx2.AsyncClient]) -> httpx2.A
     """Make the client that sends over a transport, over httpx2 of the SDK's own class.
 
     As many streams may be open as the system has sockets for: a pool with a limit makes the next one wait in silence.
+    Reads have no timeout here: `Stream` keeps clocks over them, and a second one would cost as much as these do.
 
     Raises:
         ConfigError: aiohttp is asked for under trio.
@@ -65,7 +68,7 @@ def new_http_client(transport: str, plain: type[httpx2.AsyncClient]) -> httpx2.A
             )
         from streamcore.aiohttp_client import AiohttpClient as made  # noqa: N813
     limits = Limits(max_connections=None, max_keepalive_connections=_IDLE)
-    return made(limits=limits, timeout=Timeout(600, connect=5), follow_redirects=True)
+    return made(limits=limits, timeout=Timeout(None, connect=_CONNECT), follow_redirects=True)
 
 
 async def shared_client(key: Hashable, make: Callable[[], tuple[T, Close]]) -> T:
@@ -77,6 +80,38 @@ async def shared_client(key: Hashable, make: Callable[[], tuple[T, Close]]) -> T
     if key not in clients:
         clients[key] = make()
     return cast("T", clients[key][0])
+
+
+def remember_urls(client: object) -> None:
+    """Have a client of an SDK put the URL of each endpoint together once, which is a fortieth of a request's cost.
+
+    The method is private to the SDKs; where one has none of this name, nothing changes.
+    """
+    known: Any = client
+    if hasattr(known, "_prepare_url"):
+        known._prepare_url = lru_cache(maxsize=8)(known._prepare_url)
+
+
+class Resolved(Generic[T]):
+    """A provider's shared client on the loop where it was asked for last: looked up once, for as long as it is open.
+
+    All that an SDK reads of the environment is many variables; of these only what is given as `seen` is looked at
+    before each request.
+    """
+
+    __slots__ = ("_found",)
+
+    def __init__(self) -> None:
+        self._found: tuple[object, Hashable, T] | None = None
+
+    async def client(self, seen: Hashable, key: Callable[[], Hashable], make: Callable[[], tuple[T, Close]]) -> T:
+        """Return the client; see `shared_client`."""
+        held, found = held_here(), self._found
+        if held is not None and found is not None and found[0] is held.clients and found[1] == seen:
+            return found[2]
+        client = await shared_client(key(), make)
+        self._found = ((await held_open()).clients, seen, client)
+        return client
 
 
 def environment(*prefixes: str) -> tuple[tuple[str, str], ...]:

@@ -99,13 +99,19 @@ def held_here() -> Held | None:
     return held if held is not None and held.pid == os.getpid() else None
 
 
-@coroutine
-def unregistered(start: Callable[[], Awaitable[T]], *, finalizer: bool = True) -> Generator[Any, Any, T]:
-    """Await `start()` while the async generators that begin in it stay unknown to the event loop.
+def unregistered(start: Callable[[], Awaitable[T]], *, finalizer: bool = True) -> Awaitable[T]:
+    """Call `start()`, to be awaited at once, while the async generators that begin in it stay unknown to the loop.
 
     Whoever calls this closes them. With `finalizer` the loop still closes one that is dropped all the same; without
     it such a one must end without waiting for anything, and nobody warns about it.
     """
+    if finalizer and sys.get_asyncgen_hooks().firstiter is None:
+        return start()  # this is done inside of another call like it
+    return _unregistered(start, finalizer)
+
+
+@coroutine
+def _unregistered(start: Callable[[], Awaitable[T]], finalizer: bool) -> Generator[Any, Any, T]:
     steps: Any = None
     value: Any = None
     thrown: BaseException | None = None

@@ -125,7 +125,7 @@ class Fold:
     `position`; a `restart` voids everything before it.
     """
 
-    __slots__ = ("_answers", "_content", "_finished", "_first", "_start", "_usage", "texts")
+    __slots__ = ("_answers", "_content", "_finished", "_first", "_start", "texts", "usage")
 
     def __init__(self) -> None:
         self.reset()
@@ -137,7 +137,8 @@ class Fold:
         self._first = _Answer()
         self._answers: dict[int, _Answer] = {0: self._first}
         self._start: Chunk | None = None
-        self._usage: Usage | None = None
+        self.usage: Usage | None = None
+        """The last counts that came."""
         self.texts = self._first.text
         """The texts of choice 0, until the next `reset`; a reader of many tokens may append to it himself."""
 
@@ -160,7 +161,7 @@ class Fold:
         elif chunk.kind == "start" and self._start is None:
             self._start = chunk
         if chunk.usage is not None:
-            self._usage = chunk.usage
+            self.usage = chunk.usage
         answer = self._answers.get(chunk.choice)
         if answer is None:
             answer = self._answers[chunk.choice] = _Answer()
@@ -182,7 +183,12 @@ class Fold:
     @property
     def begun(self) -> bool:
         """True once anything at all has come."""
-        return self.has_content or self._start is not None or self._usage is not None
+        return self.has_content or self._start is not None or self.usage is not None
+
+    @property
+    def model(self) -> str | None:
+        """The model that answers, as the vendor names it."""
+        return None if self._start is None else self._start.model
 
     def completion(self, *, complete: bool, attempts: tuple[Attempt, ...] = (), parsed: Any = None) -> Completion:
         """Return what has come so far; `complete` is the caller's word that the vendor marked the end."""
@@ -194,6 +200,4 @@ class Fold:
             "request_id": start.request_id if start else None,
         }
         others = tuple(answer.completion(**common) for choice, answer in sorted(self._answers.items()) if choice != 0)
-        return self._first.completion(
-            usage=self._usage, alternatives=others, attempts=attempts, parsed=parsed, **common
-        )
+        return self._first.completion(usage=self.usage, alternatives=others, attempts=attempts, parsed=parsed, **common)

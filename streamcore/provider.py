@@ -76,6 +76,10 @@ class Vendor:
         """Return the variable's value, None if it is unset or empty."""
         return os.environ.get(self.variable(what)) or None
 
+    def seen(self) -> tuple[str | None, str | None]:
+        """Return the key and the address that the environment has."""
+        return self.from_environment("API_KEY"), self.from_environment("BASE_URL")
+
     @property
     def installed(self) -> bool:
         """True if the SDK can be imported."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from streamcore.chunk import Opaque, ToolCall
@@ -129,3 +129,21 @@ class Request:
             raise TypeError("messages is a sequence of Message, as in Request([Message('user', 'Hello')])")
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
+
+
+def with_temperature(request: Request, temperature: float | None) -> Request:
+    """Return the request with this temperature.
+
+    Nearly every call from a prompt needs it; `dataclasses.replace` takes three times as long.
+    """
+    if type(request) is not Request:
+        return replace(request, temperature=temperature)
+    made: Request = object.__new__(Request)
+    put = object.__setattr__
+    for name in _FIELDS:
+        put(made, name, getattr(request, name))
+    put(made, "temperature", temperature)
+    return made
+
+
+_FIELDS = tuple(field.name for field in fields(Request))

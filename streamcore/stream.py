@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,7 +11,7 @@ from streamcore.chunk import Chunk
 from streamcore.closing import Held, held_open, unregistered
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, ContentRefused, OutputValidationError, StreamInterrupted
-from streamcore.pipeline.clocks import Clocks, Timeouts
+from streamcore.pipeline.clocks import DEFAULT, Clocks, Timeouts
 from streamcore.pipeline.json_text import NOTHING, GrowingJson
 from streamcore.pipeline.retry import Fallback, OnInterrupt, Retries, Target
 from streamcore.pipeline.run import Run
@@ -20,12 +20,12 @@ from streamcore.pipeline.smoother import StreamOptions
 from streamcore.pipeline.structured import Output
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plan:
     """Everything that was decided before the first request: whom to ask what, and how to treat the answer."""
 
     target: Target
-    timeouts: Timeouts = field(default_factory=Timeouts)
+    timeouts: Timeouts = DEFAULT
     options: StreamOptions | None = None
     max_retries: int = 2
     fallback: Sequence[Fallback] = ()

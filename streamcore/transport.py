@@ -7,8 +7,8 @@ import logging
 import math
 import re
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterable, Generator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -41,30 +41,35 @@ _SECRET_HEADER = re.compile("auth|key|token|secret|cookie")
 _SHORTEST_SECRET = 8  # what is shorter is a placeholder, and a word that messages use
 
 
-async def read_response(response: httpx2.Response, decoder: StreamDecoder) -> AsyncGenerator[list[Chunk]]:
-    """Yield the chunks of every network read (often none), then end as the decoder's contract says.
+async def read_response(
+    send: Callable[[], Awaitable[tuple[httpx2.Response, StreamDecoder]]],
+) -> AsyncGenerator[list[Chunk]]:
+    """Send a request, yield the chunks of every network read (often none), then end as the decoder's contract says.
 
-    The caller closes the response. Bytes are read without a pass through content decoding where there is none.
+    `send` gives the response, whose body nobody has read, and what decodes it; from there on both belong to this
+    generator, which closes the response. Bytes are read without a pass through content decoding where there is none.
 
     Raises:
         StreamInterrupted: the connection broke, or the bytes ended before the terminal mark.
-        StreamTimeout: the SDK's own read timeout ran out.
-        MalformedStream, ProviderError: as `StreamDecoder.close` says.
+        StreamTimeout: the HTTP client's own read timeout ran out.
+        MalformedStream, ProviderError: as `StreamDecoder.close` says; and whatever `send` raises.
     """
+    response, decoder = await send()
     if response.is_stream_consumed:
         raw = reads = response.aiter_bytes()
     else:
         # httpx2's `aiter_raw` does no more than pass `stream` on, a generator and a list later.
         raw = cast("AsyncGenerator[bytes]", aiter(cast("AsyncIterable[bytes]", response.stream)))
         reads = _decoded(response, raw) if "content-encoding" in response.headers else raw
-    with transport_errors(streaming=True):
+    feed = decoder.feed
+    with TransportErrors(streaming=True):
         try:
             first = await _first(reads)
             if first:
-                yield decoder.feed(first)
+                yield feed(first)
             if not decoder.done:
                 async for data in reads:
-                    yield decoder.feed(data)
+                    yield feed(data)
                     if decoder.done:
                         break
             if decoder.done:
@@ -114,18 +119,33 @@ async def _drain(reads: AsyncGenerator[bytes], decoder: StreamDecoder) -> None:
         log.debug("the connection broke after the end of the stream: %r", error)
 
 
-@contextmanager
-def transport_errors(
-    *, streaming: bool = False, provider: str | None = None, model: str | None = None
-) -> Generator[None]:
-    """Map httpx2's errors to ours: while `streaming`, to errors of the stream, before that to `ConnectionFailed`."""
-    try:
-        yield
-    except Exception as error:
-        mapped = map_transport_error(error, streaming=streaming, provider=provider, model=model)
-        if mapped is None:
-            raise
-        raise mapped from _cause(error, mapped)
+class TransportErrors:
+    """Map httpx2's errors to ours: while `streaming`, to errors of the stream, before that to `ConnectionFailed`.
+
+    A class, since a generator as context costs three times as much, and each request enters two of these.
+    """
+
+    __slots__ = ("_model", "_provider", "_streaming")
+
+    def __init__(self, *, streaming: bool = False, provider: str | None = None, model: str | None = None) -> None:
+        self._streaming = streaming
+        self._provider = provider
+        self._model = model
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self._map(error)
+
+    def _map(self, error: BaseException) -> None:
+        """Raise what an error is to be called; return if it keeps its own name."""
+        mapped = map_transport_error(error, streaming=self._streaming, provider=self._provider, model=self._model)
+        if mapped is not None:
+            raise mapped from _cause(error, mapped)
 
 
 def map_transport_error(
@@ -166,15 +186,12 @@ def _describe(error: BaseException) -> str:
     return type(error).__name__ if link is None else f"{type(error).__name__}: {link}"
 
 
-def _cause(error: Exception, mapped: Exception) -> Exception | None:
+def _cause(error: BaseException, mapped: Exception) -> BaseException | None:
     """Return the error to chain: not the one whose text may be an API key."""
     return None if isinstance(mapped, ConfigError) else error
 
 
-@contextmanager
-def sdk_errors(
-    status_error: type[Exception], connection_error: type[Exception], *, provider: str, model: str
-) -> Generator[None]:
+class SDKErrors(TransportErrors):
     """Map the errors of an SDK whose status errors have `response` and `body`, and httpx2's own, to ours.
 
     Raises:
@@ -182,14 +199,23 @@ def sdk_errors(
         ConnectionFailed: there was no answer.
         ConfigError: the request cannot be sent.
     """
-    with transport_errors(provider=provider, model=model):
-        try:
-            yield
-        except status_error as error:
+
+    __slots__ = ("_connection_error", "_status_error")
+
+    def __init__(
+        self, status_error: type[Exception], connection_error: type[Exception], *, provider: str, model: str
+    ) -> None:
+        super().__init__(provider=provider, model=model)
+        self._status_error = status_error
+        self._connection_error = connection_error
+
+    def _map(self, error: BaseException) -> None:
+        provider, model = self._provider or "", self._model
+        if isinstance(error, self._status_error):
             response, body = vars(error)["response"], vars(error).get("body")
             mapped = response_error(response, body, provider=provider, model=model)
             raise mapped from _without_secrets(error, credentials(response.request))
-        except connection_error as error:
+        if isinstance(error, self._connection_error):
             cause = error.__cause__ or error
             if isinstance(cause, StreamcoreError):  # from a transport of ours, which SDKs take for a lost connection
                 raise cause from None
@@ -197,6 +223,7 @@ def sdk_errors(
                 f"could not connect ({_describe(cause)})", provider=provider, model=model
             )
             raise failed from _cause(error, failed)
+        super()._map(error)
 
 
 def credentials(request: httpx2.Request) -> list[str]:
@@ -265,11 +292,14 @@ def _answered(response: httpx2.Response) -> str:
 
 def request_id(response: httpx2.Response) -> str | None:
     """Return the vendor's id of the request, from whichever header it uses."""
-    for ending in (b"request-id", b"correlation-id"):
-        for name, value in response.headers.raw:  # undecoded, for this is done for every request
-            if value and name.lower().endswith(ending):
-                return value.decode("latin-1")
-    return None
+    second: bytes = b""
+    for name, value in response.headers.raw:  # undecoded, for this is done for every request
+        ending = name[-14:].lower()
+        if value and ending.endswith(b"request-id"):
+            return value.decode("latin-1")
+        if ending == b"correlation-id":
+            second = second or value
+    return second.decode("latin-1") or None
 
 
 def retry_after(response: httpx2.Response) -> float | None:

@@ -451,6 +451,25 @@ async def test_other_settings_have_another_client(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
+async def test_a_ready_provider_sees_another_key_and_address_at_once(
+    name: str, environment: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = get_provider(name)
+    with Simulator() as elsewhere:
+        for key in ("sk-first-key", "sk-second-key"):
+            monkeypatch.setenv(variable(name, "API_KEY"), key)
+            for _ in range(2):
+                await stream_request(ask(), provider=provider).collect()
+                assert key in str(dict(environment.requests[-1].headers))
+        monkeypatch.setenv(variable(name, "BASE_URL"), elsewhere.base_url(name))
+        await stream_request(ask(), provider=provider).collect()
+        assert len(elsewhere.requests) == 1
+        assert environment.connections == 2
+        await aclose_providers()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
 async def test_clients_can_be_closed_and_come_back(name: str, simulator: Simulator) -> None:
     provider = provider_at(simulator, name)
     await stream_request(ask(), provider=provider).collect()

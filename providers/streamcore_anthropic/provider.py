@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from streamcore.chunk import Chunk
-from streamcore.clients import chosen_transport, environment, new_http_client, shared_client
+from streamcore.clients import Resolved, chosen_transport, environment, new_http_client, remember_urls
 from streamcore.provider import Vendor
 from streamcore.request import Request
-from streamcore.transport import read_response, request_id, sdk_errors
+from streamcore.transport import SDKErrors, read_response, request_id
 from streamcore.wire.closed_schema import closed_schema
 from streamcore.wire.decoder import StreamDecoder
 from streamcore_anthropic.request import SCHEMAS, messages_body
@@ -50,27 +50,28 @@ class AnthropicProvider:
         self._headers = dict(headers or {})
         self._http_client = http_client
         self._client: anthropic.AsyncAnthropic | None = None
+        self._resolved = Resolved["anthropic.AsyncAnthropic"]()
         if client is not None:
             self._client = client.with_options(max_retries=0)
 
-    async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
+    def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
         """Stream the answer; see `Provider.stream`."""
+        model = self.model_for(request)
+        return read_response(partial(self._send, request, model, messages_body(request, model, VENDOR)))
+
+    async def _send(self, request: Request, model: str, body: dict[str, Any]) -> tuple[httpx2.Response, StreamDecoder]:
+        """Return the SDK's raw response, and what decodes it."""
         import anthropic
 
-        model = self.model_for(request)
-        body = messages_body(request, model, VENDOR)
         extra_body = {**body.pop("extra_body", {}), **request.extra}
-        with sdk_errors(anthropic.APIStatusError, anthropic.APIConnectionError, provider=self.name, model=model):
+        with SDKErrors(anthropic.APIStatusError, anthropic.APIConnectionError, provider=self.name, model=model):
             client = await self._connect()
             create = cast("Callable[..., Any]", client.messages.with_streaming_response.create)
-            async with create(**body, stream=True, extra_body=extra_body or None, extra_headers=self._headers) as raw:
-                response: httpx2.Response = raw.http_response
-                decoder = StreamDecoder(
-                    AnthropicVocabulary(request_id=request_id(response)), include_raw=request.include_raw
-                )
-                async with aclosing(read_response(response, decoder)) as reads:
-                    async for chunks in reads:
-                        yield chunks
+            sent = create(**body, stream=True, extra_body=extra_body or None, extra_headers=self._headers)
+            # What leaving the SDK's context would do, closing the response, its reader does.
+            response: httpx2.Response = (await sent.__aenter__()).http_response
+        vocabulary = AnthropicVocabulary(request_id=request_id(response))
+        return response, StreamDecoder(vocabulary, include_raw=request.include_raw)
 
     def model_for(self, request: Request) -> str:
         """Return the model that a request goes to."""
@@ -113,10 +114,13 @@ class AnthropicProvider:
 
         def make() -> tuple[anthropic.AsyncAnthropic, Callable[[], Awaitable[object]]]:
             client = self._build(new_http_client(self._transport, anthropic.DefaultAsyncHttpxClient))
+            remember_urls(client)
             return client, client.close
 
-        key = (self.name, self._transport, self._api_key, self._base_url, environment("ANTHROPIC_"))
-        return await shared_client(key, make)
+        return await self._resolved.client(VENDOR.seen(), self._key, make)
+
+    def _key(self) -> tuple[Hashable, ...]:
+        return self.name, self._transport, self._api_key, self._base_url, environment("ANTHROPIC_")
 
 
 def typed(chunk: Chunk) -> Any:

@@ -265,14 +265,16 @@ class AnthropicVocabulary:
         self._finished = True
         for index in self._blocks:
             self._block_stop(index, out)  # for servers that leave the stops out
-        blocks = tuple(block.whole() for _, block in sorted(self._blocks.items()))
+        opaque = None
+        if not self._plain:
+            opaque = Opaque(WIRE, tuple(block.whole() for _, block in sorted(self._blocks.items())))
         out.append(
             Chunk(
                 "finish",
                 finish_reason=None if reason is None else FINISH_REASONS.get(reason, "other"),
                 raw_finish_reason=reason,
                 finish_detail=detail,
-                opaque=None if self._plain else Opaque(WIRE, blocks),
+                opaque=opaque,
             )
         )
 

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 CLOSE_SECONDS = 2.0
 TIMEOUT_MS = 600_000
-"""How long the HTTP client waits for the next bytes, as with the other SDKs."""
+"""How long a client of the caller's waits for the next bytes, as with the other SDKs."""
 
 
-async def open_stream(client: Mistral, body: bytes, headers: Mapping[str, str]) -> httpx2.Response:
+async def open_stream(
+    client: Mistral, body: bytes, headers: Mapping[str, str], timeout_ms: int | None
+) -> httpx2.Response:
     """Send `body` to the chat endpoint and return the response, to be read and closed by the caller.
+
+    `timeout_ms` counts where the client says nothing of its own; None leaves it to the HTTP client.
 
     Raises:
         MistralError: the SDK's hooks refused; a status of 400 or above is returned like any other.
@@ -50,7 +54,7 @@ async def open_stream(client: Mistral, body: bytes, headers: Mapping[str, str]) 
         http_headers=headers,
         security=config.security,
         get_serialized_body=lambda: SerializedRequestBody(media_type="application/json", content=body),
-        timeout_ms=config.timeout_ms or TIMEOUT_MS,
+        timeout_ms=config.timeout_ms or timeout_ms,
     )
     context = HookContext(
         config=config,

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
 from streamcore.chunk import Chunk
-from streamcore.clients import chosen_transport, environment, new_http_client, shared_client
-from streamcore.errors import ConfigError
+from streamcore.clients import Resolved, chosen_transport, environment, new_http_client
+from streamcore.errors import ConfigError, ProviderError
 from streamcore.provider import Vendor
 from streamcore.request import Request
-from streamcore.transport import read_response, request_id, response_error, transport_errors
+from streamcore.transport import TransportErrors, read_response, request_id, response_error
 from streamcore.wire.chat import ChatVocabulary
 from streamcore.wire.closed_schema import closed_schema
 from streamcore.wire.decoder import StreamDecoder
-from streamcore_mistral.http import UnusedSyncClient, open_stream
+from streamcore_mistral.http import TIMEOUT_MS, UnusedSyncClient, open_stream
 from streamcore_mistral.request import WIRE, chat_body
 
 if TYPE_CHECKING:
@@ -56,33 +56,30 @@ class MistralProvider:
         self._headers = dict(headers or {})
         self._given = client
         self._client: Mistral | None = client
+        self._resolved = Resolved["Mistral"]()
         if client is None and http_client is not None:
             self._client = self._build(http_client)
 
-    async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
+    def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
         """Stream the answer; see `Provider.stream`."""
         _require_asyncio()
         model = self.model_for(request)
-        body = chat_body(request, model, VENDOR)
+        return read_response(partial(self._send, request, model, chat_body(request, model, VENDOR)))
+
+    async def _send(self, request: Request, model: str, body: dict[str, Any]) -> tuple[httpx2.Response, StreamDecoder]:
+        """Return the SDK's raw response, and what decodes it."""
         key = self._api_key or VENDOR.from_environment("API_KEY")
         if key is None and self._given is None and VENDOR.from_environment("SA_TOKEN_PATH") is None:
             raise VENDOR.missing_key()
         client = self._client or await self._shared()
-        response: httpx2.Response | None = None
-        try:
-            with transport_errors(provider=self.name, model=model):
-                response = await open_stream(
-                    client, msgspec.json.encode({**body, "stream": True, **request.extra}), self._headers
-                )
-                await _check(response, model)
-                vocabulary = ChatVocabulary(WIRE, request_id=request_id(response))
-                decoder = StreamDecoder(vocabulary, include_raw=request.include_raw)
-                async with aclosing(read_response(response, decoder)) as reads:
-                    async for chunks in reads:
-                        yield chunks
-        finally:
-            if response is not None:
-                await response.aclose()
+        with TransportErrors(provider=self.name, model=model):
+            written = msgspec.json.encode({**body, "stream": True, **request.extra})
+            timeout_ms = None if self._client is None else TIMEOUT_MS
+            response = await open_stream(client, written, self._headers, timeout_ms)
+            if response.status_code >= 400:
+                raise await _refused(response, model)
+        vocabulary = ChatVocabulary(WIRE, request_id=request_id(response))
+        return response, StreamDecoder(vocabulary, include_raw=request.include_raw)
 
     def model_for(self, request: Request) -> str:
         """Return the model that a request goes to."""
@@ -112,8 +109,10 @@ class MistralProvider:
             http = new_http_client(self._transport, httpx2.AsyncClient)  # the SDK's own allows 100 connections
             return self._build(http), http.aclose
 
-        key = (self.name, self._transport, self._api_key, self._base_url, environment("MISTRAL_"))
-        return await shared_client(key, make)
+        return await self._resolved.client(VENDOR.seen(), self._key, make)
+
+    def _key(self) -> tuple[Hashable, ...]:
+        return self.name, self._transport, self._api_key, self._base_url, environment("MISTRAL_")
 
 
 def _require_asyncio() -> None:
@@ -125,16 +124,17 @@ def _require_asyncio() -> None:
         )
 
 
-async def _check(response: httpx2.Response, model: str) -> None:
-    """Raise the error that an answer with status 400 or above holds."""
-    if response.status_code < 400:
-        return
-    text = (await response.aread()).decode("utf-8", "replace")
+async def _refused(response: httpx2.Response, model: str) -> ProviderError:
+    """Return the error that an answer with status 400 or above holds, and close it."""
+    try:
+        text = (await response.aread()).decode("utf-8", "replace")
+    finally:
+        await response.aclose()
     try:
         body: object = msgspec.json.decode(text)
     except (msgspec.DecodeError, ValueError):
         body = text
-    raise response_error(response, body, provider=VENDOR.name, model=model)
+    return response_error(response, body, provider=VENDOR.name, model=model)
 
 
 def typed(chunk: Chunk) -> Any:

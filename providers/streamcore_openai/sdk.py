@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from streamcore.chunk import Chunk
-from streamcore.clients import chosen_transport, environment, new_http_client, shared_client
+from streamcore.clients import Resolved, chosen_transport, environment, new_http_client, remember_urls
 from streamcore.provider import Vendor
-from streamcore.transport import read_response, request_id, sdk_errors
+from streamcore.transport import SDKErrors, read_response, request_id
 from streamcore.wire.decoder import StreamDecoder, Vocabulary
 
 if TYPE_CHECKING:
@@ -44,6 +43,7 @@ class Connection:
         self._api_key = api_key
         self._base_url = base_url
         self._client: openai.AsyncOpenAI | None = None
+        self._shared = Resolved["openai.AsyncOpenAI"]()
         if client is not None:
             self._client = client.with_options(max_retries=0)
 
@@ -59,15 +59,18 @@ class Connection:
             self._client = self._build(self._http_client)
             return self._client
 
-        def make() -> tuple[openai.AsyncOpenAI, Callable[[], Awaitable[object]]]:
-            client = self._build(new_http_client(self._transport, openai.DefaultAsyncHttpxClient))
-            return client, client.close
-
         import openai
 
+        def make() -> tuple[openai.AsyncOpenAI, Callable[[], Awaitable[object]]]:
+            client = self._build(new_http_client(self._transport, openai.DefaultAsyncHttpxClient))
+            remember_urls(client)
+            return client, client.close
+
+        return await self._shared.client(self._vendor.seen(), self._key, make)
+
+    def _key(self) -> tuple[Hashable, ...]:
         prefix = self._vendor.variable("")
-        key = (prefix, self._transport, self._gateway, self._api_key, self._base_url, environment(prefix))
-        return await shared_client(key, make)
+        return prefix, self._transport, self._gateway, self._api_key, self._base_url, environment(prefix)
 
     def _build(self, http_client: httpx2.AsyncClient) -> openai.AsyncOpenAI:
         import openai
@@ -88,7 +91,7 @@ class Connection:
         except openai.OpenAIError as error:
             raise self._vendor.missing_key() from error
 
-    async def stream(
+    def stream(
         self,
         create: Callable[[openai.AsyncOpenAI], Callable[..., Any]],
         vocabulary: Callable[[str | None], Vocabulary],
@@ -99,18 +102,17 @@ class Connection:
         """Send `body` through the SDK's `create` and yield the chunks of its raw response."""
         import openai
 
-        extra_body = {**body.pop("extra_body", {}), **extra}
-        name, model = self._vendor.name, body["model"]
-        with sdk_errors(openai.APIStatusError, openai.APIConnectionError, provider=name, model=model):
-            client = await self.client()
-            async with create(client)(
-                **body, stream=True, extra_body=extra_body or None, extra_headers=self._headers
-            ) as raw:
-                response: httpx2.Response = raw.http_response
-                decoder = StreamDecoder(vocabulary(request_id(response)), include_raw=include_raw)
-                async with aclosing(read_response(response, decoder)) as reads:
-                    async for chunks in reads:
-                        yield chunks
+        async def send() -> tuple[httpx2.Response, StreamDecoder]:
+            extra_body = {**body.pop("extra_body", {}), **extra}
+            name, model = self._vendor.name, body["model"]
+            with SDKErrors(openai.APIStatusError, openai.APIConnectionError, provider=name, model=model):
+                client = await self.client()
+                sent = create(client)(**body, stream=True, extra_body=extra_body or None, extra_headers=self._headers)
+                # What leaving the SDK's context would do, closing the response, its reader does.
+                response: httpx2.Response = (await sent.__aenter__()).http_response
+            return response, StreamDecoder(vocabulary(request_id(response)), include_raw=include_raw)
+
+        return read_response(send)
 
 
 def _without_environment(client: openai.AsyncOpenAI) -> openai.AsyncOpenAI:

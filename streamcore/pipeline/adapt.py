@@ -11,7 +11,7 @@ from typing import Any, Literal
 from streamcore.errors import BadRequestError
 from streamcore.pipeline.structured import instructed
 from streamcore.provider import Provider
-from streamcore.request import Request
+from streamcore.request import Request, with_temperature
 
 log = logging.getLogger("streamcore")
 
@@ -57,7 +57,7 @@ def refuses(error: Exception, provider: Provider, request: Request, added: set[W
 
 def _form(request: Request, schema: Mapping[str, Any] | None, tries: set[What]) -> Request:
     if "a temperature" in tries:
-        request = replace(request, temperature=request.default_temperature)
+        request = with_temperature(request, request.default_temperature)
     if schema is None:
         return request
     return replace(request, output_schema=schema) if "a schema" in tries else instructed(request, schema)

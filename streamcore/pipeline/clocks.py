@@ -60,14 +60,19 @@ class Timeouts:
         Raises:
             ConfigError: a key is unknown or a value is no number of seconds.
         """
+        if value is None:
+            return DEFAULT
         if isinstance(value, Timeouts):
             return value
-        given = dict(value or {})
+        given = dict(value)
         known = [field.name for field in fields(cls)]
         unknown = sorted(set(given) - set(known))
         if unknown:
             raise ConfigError(f"timeouts: unknown {', '.join(map(repr, unknown))}; known are {', '.join(known)}")
         return cls(**given)
+
+
+DEFAULT = Timeouts()
 
 
 class Clocks:
@@ -84,6 +89,7 @@ class Clocks:
         "flow",
         "interrupt",
         "limit",
+        "shortest",
         "stopped",
     )
 
@@ -98,6 +104,7 @@ class Clocks:
         self._total = timeouts.total or math.inf
         self.flow = min(self._stall, self._silence) if timeouts.total is None else -1.0
         """The limit of every read while content flows and nothing counts the whole: then a read changes nothing."""
+        self.shortest = min(self._first, self._stall, self._silence, self._total)
         self._spent = 0.0
         self.restart()
 
@@ -122,11 +129,12 @@ class Clocks:
     def read(self, chunks: Iterable[Chunk], seconds: float) -> None:
         """Note that a read took so long and brought these chunks."""
         self._spent += seconds
-        if any(chunk.kind in CONTENT_KINDS for chunk in chunks):
-            self._begun = True
-            self._since_content = 0.0
-        else:
-            self._since_content += seconds
+        self._since_content += seconds
+        for chunk in chunks:
+            if chunk.kind in CONTENT_KINDS:
+                self._begun = True
+                self._since_content = 0.0
+                break
         self.limit = self._limit()
 
     def spend(self, seconds: float) -> None:
@@ -177,10 +185,11 @@ class Alarm:
 
     def limit_changed(self) -> None:
         """Look at the clocks again: the next read may take less time than the one before."""
-        seconds = self._clocks.limit
-        if self._handle is None or time.monotonic() + seconds < self._due:  # one that goes off too early looks again
+        limit = self._clocks.limit
+        if self._handle is None or time.monotonic() + limit < self._due:
             self.stop()
-            self._look_after(seconds)
+            # One that goes off too early looks again, and the first content need not move it.
+            self._look_after(min(limit, self._clocks.shortest))
 
     def ring(self) -> None:
         """Cancel the watched task now."""

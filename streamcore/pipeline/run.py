@@ -125,6 +125,7 @@ class Run:
         finally:
             if bell is not None:
                 bell.stop()
+                clocks.interrupt = None  # they would hold one another until the garbage collector comes
 
     def _check(self, target: Target) -> None:
         """Let a stream end only if the vendor marked its end, or the reader wanted it."""
@@ -170,14 +171,13 @@ class Run:
 
     def _note(self, target: Target, error: StreamcoreError | None) -> None:
         """Write an attempt down."""
-        answer = self.fold.completion(complete=False)
-        model = answer.model or target.request.model
+        model = self.fold.model or target.request.model
         if isinstance(error, ProviderError):
             error.provider = error.provider or target.provider.name
             error.model = error.model or model
             model = model or error.model
         said = None if error is None else f"{type(error).__name__}: {error}"
-        self.attempts = (*self.attempts, Attempt(target.provider.name, model, said, answer.usage))
+        self.attempts = (*self.attempts, Attempt(target.provider.name, model, said, self.fold.usage))
 
     def _finish(self, error: StreamcoreError) -> None:
         if isinstance(error, ProviderError):

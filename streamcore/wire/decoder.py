@@ -75,7 +75,7 @@ class StreamDecoder:
             self._feed_any(data, out)
         else:
             self._bytes += len(data)
-            self._take((event,), out)
+            self._take(event, out)
         return out
 
     def _feed_any(self, data: bytes, out: list[Chunk]) -> None:
@@ -99,35 +99,32 @@ class StreamDecoder:
 
     def _read(self, events: Sequence[Event], out: list[Chunk]) -> None:
         """Append the chunks of events, up to the one that ends reading."""
-        if not self._include_raw:
-            self._take(events, out)
-            return
         for event in events:
             if self.done:
                 break
             before = len(out)
-            self._take((event,), out)
-            out[before:] = [replace(chunk, raw=event.data) for chunk in out[before:]]
+            self._take(event, out)
+            if self._include_raw:
+                out[before:] = [replace(chunk, raw=event.data) for chunk in out[before:]]
 
-    def _take(self, events: Sequence[Event], out: list[Chunk]) -> None:
+    def _take(self, event: Event, out: list[Chunk]) -> None:
+        """Append the chunks of one event."""
+        self._events += 1
+        data = event.data
         vocabulary = self.vocabulary
         try:
-            for event in events:
-                self._events += 1
-                data = event.data
-                if len(data) > self._max:
-                    raise self._too_long()
-                if not data.isascii():
-                    data.decode()
-                try:
-                    vocabulary.event(event.name, data, out)
-                except (AttributeError, LookupError, TypeError, ValueError):
-                    # JSON of a shape that nobody foresaw is a vendor's news: it must not cost the other events.
-                    log.debug("event %d of a %s stream has an unknown shape", self._events, vocabulary.wire)
-                    out.append(Chunk("other", event=event.name.decode("utf-8", "replace") or None, raw=data))
-                if vocabulary.done:
-                    self._end()
-                    return
+            if len(data) > self._max:
+                raise self._too_long()
+            if not data.isascii():
+                data.decode()
+            try:
+                vocabulary.event(event.name, data, out)
+            except (AttributeError, LookupError, TypeError, ValueError):
+                # JSON of a shape that nobody foresaw is a vendor's news: it must not cost the other events.
+                log.debug("event %d of a %s stream has an unknown shape", self._events, vocabulary.wire)
+                out.append(Chunk("other", event=event.name.decode("utf-8", "replace") or None, raw=data))
+            if vocabulary.done:
+                self._end()
         except StreamcoreError as error:
             self._fail(error, error.__cause__)
         except UnicodeDecodeError as error:

@@ -47,7 +47,10 @@ class SSEDecoder:
         It knows the two shapes that nearly all events have: a `data` line, or an `event` line and then a `data` line.
         """
         if self._clean and data[-2:] == b"\n\n" and _CR not in data:
-            return _plain(data[:-2])
+            block = data[:-2]
+            if block[:6] == b"data: " and _LF not in block:
+                return Event(block[6:])
+            return _plain(block)
         return None
 
     def feed(self, data: bytes) -> list[Event]:
