@@ -32,6 +32,11 @@ class Contestant:
     crowds: bool = True
     """It also reads a hundred and a thousand streams at once."""
 
+    @property
+    def close(self) -> bool:
+        """True if a few hundredths decide whether a promise holds."""
+        return self.kind in ("ours", "floor") or not self.decodes
+
     def python(self, environments: Path) -> Path:
         """Return the interpreter that runs it."""
         return environments / self.name / "bin" / "python" if self.requires else Path(sys.executable)

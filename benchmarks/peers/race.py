@@ -50,6 +50,8 @@ class Plan:
     tokens: int = 2000
     rounds: int = 5
     """Of bursts and setups."""
+    more: int = 10
+    """Rounds behind these, without those who would take long and are far from anything that they are held to."""
     requests: int = 20
     """In a round of setups."""
     starts: int = 5
@@ -66,6 +68,7 @@ class Plan:
 
 QUICK = Plan(
     rounds=3,
+    more=6,
     requests=10,
     starts=1,
     crowds=1,
@@ -172,8 +175,9 @@ class Race:
         The first round is for connections and caches, and is not kept.
         """
         count = 0
-        for number in range(self._plan.rounds + 1):
-            for contestant in _turned(list(workers), number):
+        for number in range(self._plan.rounds + self._plan.more + 1):
+            asks = list(workers) if number <= self._plan.rounds else [one for one in workers if one.close]
+            for contestant in _turned(asks, number):
                 try:
                     count += 1
                     said = workers[contestant].ask(wire=wire, **asked)

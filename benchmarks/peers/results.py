@@ -87,9 +87,12 @@ class Results:
         return Figure(tuple(values)) if values else None
 
     def ratio(self, measure: Measure, wire: str, name: str, base: str) -> float | None:
-        """Return how many times as much one contestant's median is as another's."""
+        """Return how many times as much one contestant took as another: the median of the rounds that both were in.
+
+        A machine whose speed changes from minute to minute changes it for both.
+        """
         of, to = self.figure(measure, wire, name), self.figure(measure, wire, base)
-        return of.median / to.median if of and to else None
+        return statistics.median(a / b for a, b in zip(of.values, to.values, strict=False)) if of and to else None
 
     def save(self, path: Path) -> None:
         """Write everything as JSON."""

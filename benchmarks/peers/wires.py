@@ -15,6 +15,7 @@ PATHS = {
 MODEL = "m"
 KEY = "benchmark-key"
 MAX_TOKENS = 4096  # Anthropic wants one
+TEMPERATURE = 0.7  # what streamcore sends for a prompt that sets none
 QUESTION = "Count."
 
 Token = Callable[[Any], object]

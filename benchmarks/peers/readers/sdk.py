@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.peers.wires import KEY, MAX_TOKENS, MODEL, QUESTION, Read, Token, root, versioned
+from benchmarks.peers.wires import KEY, MAX_TOKENS, MODEL, QUESTION, TEMPERATURE, Read, Token, root, versioned
 
 if TYPE_CHECKING:
     import anthropic
@@ -78,12 +78,27 @@ async def _pass_on(response: Any, token: Token) -> None:
             token(data)
 
 
+# The raw calls ask for what streamcore asks for, so that both sides pay for the same request.
 def _openai_raw(client: openai.AsyncOpenAI, wire: str) -> Read:
     async def read(token: Token) -> None:
+        asked: Any
         if wire == "openai-responses":
-            asked: Any = client.responses.with_streaming_response.create(model=MODEL, input=_SAID, stream=True)
+            asked = client.responses.with_streaming_response.create(
+                model=MODEL,
+                input=_SAID,
+                stream=True,
+                temperature=TEMPERATURE,
+                store=False,
+                include=["reasoning.encrypted_content"],
+            )
         else:
-            asked = client.chat.completions.with_streaming_response.create(model=MODEL, messages=_SAID, stream=True)
+            asked = client.chat.completions.with_streaming_response.create(
+                model=MODEL,
+                messages=_SAID,
+                stream=True,
+                temperature=TEMPERATURE,
+                stream_options={"include_usage": True},
+            )
         async with asked as raw:
             await _pass_on(raw.http_response, token)
 
@@ -93,7 +108,11 @@ def _openai_raw(client: openai.AsyncOpenAI, wire: str) -> Read:
 def _anthropic_raw(client: anthropic.AsyncAnthropic) -> Read:
     async def read(token: Token) -> None:
         async with client.messages.with_streaming_response.create(
-            model=MODEL, max_tokens=MAX_TOKENS, messages=_SAID, stream=True
+            model=MODEL,
+            max_tokens=MAX_TOKENS,
+            messages=_SAID,
+            stream=True,
+            extra_body={"temperature": TEMPERATURE},
         ) as raw:
             await _pass_on(raw.http_response, token)
 
@@ -102,7 +121,7 @@ def _anthropic_raw(client: anthropic.AsyncAnthropic) -> Read:
 
 def _mistral_raw(client: Mistral) -> Read:
     async def read(token: Token) -> None:
-        async with await client.chat.stream_async(model=MODEL, messages=_SAID) as stream:
+        async with await client.chat.stream_async(model=MODEL, messages=_SAID, temperature=TEMPERATURE) as stream:
             await _pass_on(stream.response, token)
 
     return read
