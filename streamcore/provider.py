@@ -38,7 +38,7 @@ class Provider(Protocol):
         """Send the request and yield its chunks, a list for each network read (an empty one says: bytes came).
 
         A `finish` chunk says that the vendor marked the end; a stream without one was interrupted. Closing the
-        generator closes the vendor's response.
+        generator closes the vendor's response. How long a read may take is not its matter: `Stream` has clocks.
 
         Raises:
             ConfigError: the request holds something that this provider cannot say.

@@ -363,6 +363,36 @@ async def test_a_proxy_is_used_as_the_environment_says(transport: str, monkeypat
 
 @pytest.mark.anyio
 @asyncio_only
+@pytest.mark.parametrize("name", [*VENDORS, "groq"])
+async def test_reads_have_a_timeout_only_with_a_client_of_the_callers(
+    name: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from streamcore.aiohttp_client import AiohttpTransport
+
+    reads: list[float | None] = []
+
+    def noting(send: Any) -> Any:
+        async def noted(self: Any, request: httpx2.Request) -> httpx2.Response:
+            reads.append(request.extensions["timeout"]["read"])
+            response: httpx2.Response = await send(self, request)
+            return response
+
+        return noted
+
+    for transport in (httpx2.AsyncHTTPTransport, AiohttpTransport):
+        monkeypatch.setattr(transport, "handle_async_request", noting(transport.handle_async_request))
+    for transport_name in TRANSPORTS:
+        provider = provider_at(simulator, name, transport=transport_name)
+        assert (await stream_request(ask(), provider=provider).collect()).complete
+    async with httpx2.AsyncClient() as plain, httpx2.AsyncClient(timeout=7) as strict:
+        for client in (plain, strict):
+            provider = provider_at(simulator, name, http_client=client)
+            assert (await stream_request(ask(), provider=provider).collect()).complete
+    assert reads == [None, None, 600, 7]  # httpx2's own five seconds are not for models that think
+
+
+@pytest.mark.anyio
+@asyncio_only
 async def test_the_read_timeout_of_a_client_counts_from_the_last_bytes() -> None:
     from streamcore.aiohttp_client import AiohttpClient
 

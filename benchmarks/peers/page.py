@@ -47,7 +47,8 @@ one token, which is when what was put off at import is loaded. Milliseconds of C
 
 ## Targets
 
-Each is a ratio of two medians of this run, or a figure of it.
+Each is a figure of this run or the median of its rounds' ratios. Of bursts and setups, each value is first divided by
+what a fixed piece of work took right before and behind it: the speed of a shared machine changes within seconds.
 
 {targets}
 

@@ -150,6 +150,7 @@ class Race:
             if contestant.decodes and (said["text"] != whole or said["pieces"] != tokens):
                 raise WorkerError(f"brought {said['pieces']} of {tokens} tokens, or another text")
             self._results.add("burst", wire, contestant.name, said["cpu"] / tokens * 1e6)
+            self._results.add("burst-pace", wire, contestant.name, said["pace"])
 
         with Server(self._log, tokens) as server:
             before = server.cpu()
@@ -159,6 +160,7 @@ class Race:
     def _setups(self, wire: str, workers: dict[Contestant, Worker]) -> None:
         def setup(contestant: Contestant, said: dict[str, Any]) -> None:
             self._results.add("setup", wire, contestant.name, said["cpu"] * 1000)
+            self._results.add("setup-pace", wire, contestant.name, said["pace"])
 
         with Server(self._log, 1) as server:
             self._rounds(wire, workers, setup, do="setup", url=server.url, requests=self._plan.requests)

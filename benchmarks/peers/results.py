@@ -13,7 +13,9 @@ _SHOWN = 200  # characters of a reason: some errors quote a whole answer
 
 Measure = Literal[
     "burst",  # microseconds of CPU per token
+    "burst-pace",  # seconds of CPU that a fixed piece of work took right before and after, on average
     "setup",  # milliseconds of CPU per request
+    "setup-pace",
     "import",  # milliseconds of CPU, with making the objects that a call is made on
     "import-memory",  # MiB
     "first",  # milliseconds of CPU from before the import to the end of the first answer
@@ -89,10 +91,15 @@ class Results:
     def ratio(self, measure: Measure, wire: str, name: str, base: str) -> float | None:
         """Return how many times as much one contestant took as another: the median of the rounds that both were in.
 
-        A machine whose speed changes from minute to minute changes it for both.
+        Each value is measured by the machine's pace at that moment, where that is known.
         """
-        of, to = self.figure(measure, wire, name), self.figure(measure, wire, base)
-        return statistics.median(a / b for a, b in zip(of.values, to.values, strict=False)) if of and to else None
+        of, to = self._paced(measure, wire, name), self._paced(measure, wire, base)
+        return statistics.median(a / b for a, b in zip(of, to, strict=False)) if of and to else None
+
+    def _paced(self, measure: Measure, wire: str, name: str) -> list[float]:
+        values = self.values.get((measure, wire, name), [])
+        paces = self.values.get((f"{measure}-pace", wire, name))
+        return [value / pace for value, pace in zip(values, paces, strict=True)] if paces else values
 
     def save(self, path: Path) -> None:
         """Write everything as JSON."""

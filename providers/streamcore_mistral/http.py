@@ -19,16 +19,13 @@ if TYPE_CHECKING:
     from mistralai.client.chat import Chat
 
 CLOSE_SECONDS = 2.0
+_DEFAULT = 5.0  # seconds, of httpx2
 TIMEOUT_MS = 600_000
-"""How long a client of the caller's waits for the next bytes, as with the other SDKs."""
+"""How long to wait for the next bytes where an HTTP client has only httpx2's default, as the other SDKs do."""
 
 
-async def open_stream(
-    client: Mistral, body: bytes, headers: Mapping[str, str], timeout_ms: int | None
-) -> httpx2.Response:
+async def open_stream(client: Mistral, body: bytes, headers: Mapping[str, str]) -> httpx2.Response:
     """Send `body` to the chat endpoint and return the response, to be read and closed by the caller.
-
-    `timeout_ms` counts where the client says nothing of its own; None leaves it to the HTTP client.
 
     Raises:
         MistralError: the SDK's hooks refused; a status of 400 or above is returned like any other.
@@ -54,7 +51,7 @@ async def open_stream(
         http_headers=headers,
         security=config.security,
         get_serialized_body=lambda: SerializedRequestBody(media_type="application/json", content=body),
-        timeout_ms=config.timeout_ms or timeout_ms,
+        timeout_ms=config.timeout_ms or _timeout_ms(client.sdk_configuration.async_client),
     )
     context = HookContext(
         config=config,
@@ -72,6 +69,13 @@ async def open_stream(
     except BaseException:
         await sender.close_response()
         raise
+
+
+def _timeout_ms(http: Any) -> int | None:
+    """Return the timeout of a request, None to leave it to the HTTP client, which has one of its own."""
+    import httpx2
+
+    return TIMEOUT_MS if http.timeout == httpx2.Timeout(_DEFAULT) else None
 
 
 def _never(_status: int) -> bool:

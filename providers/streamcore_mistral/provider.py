@@ -18,7 +18,7 @@ from streamcore.transport import TransportErrors, read_response, request_id, res
 from streamcore.wire.chat import ChatVocabulary
 from streamcore.wire.closed_schema import closed_schema
 from streamcore.wire.decoder import StreamDecoder
-from streamcore_mistral.http import TIMEOUT_MS, UnusedSyncClient, open_stream
+from streamcore_mistral.http import UnusedSyncClient, open_stream
 from streamcore_mistral.request import WIRE, chat_body
 
 if TYPE_CHECKING:
@@ -74,8 +74,7 @@ class MistralProvider:
         client = self._client or await self._shared()
         with TransportErrors(provider=self.name, model=model):
             written = msgspec.json.encode({**body, "stream": True, **request.extra})
-            timeout_ms = None if self._client is None else TIMEOUT_MS
-            response = await open_stream(client, written, self._headers, timeout_ms)
+            response = await open_stream(client, written, self._headers)
             if response.status_code >= 400:
                 raise await _refused(response, model)
         vocabulary = ChatVocabulary(WIRE, request_id=request_id(response))
