@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 WIRES = ("openai", "openai-responses", "anthropic", "mistral")
@@ -16,7 +17,8 @@ MODEL = "m"
 KEY = "benchmark-key"
 MAX_TOKENS = 4096  # Anthropic wants one
 TEMPERATURE = 0.7  # what streamcore sends for a prompt that sets none
-QUESTION = "Count."
+QUESTION = "Count."  # as in the prompts
+PROMPTS = Path(__file__).with_name("prompts")
 
 Token = Callable[[Any], object]
 """Gets each piece of text as it comes; from a bare reader, the bytes of each read."""

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.wires import KEY, MODEL, QUESTION, Read, Token, root, versioned
+from benchmarks.peers.wires import KEY, MODEL, PROMPTS, QUESTION, Read, Token, root, versioned
 from streamcore import Message, Request, execute_prompt_streaming, get_provider, stream_request
-
-_PROMPT = f"user: {QUESTION}\n"
 
 
 def open_reader(variant: str, wire: str, url: str) -> Read:
@@ -28,11 +24,9 @@ def open_reader(variant: str, wire: str, url: str) -> Read:
                         token(chunk.text)
 
         return read_chunks
-    prompts = Path(tempfile.mkdtemp(prefix="streamcore-bench-"))
-    (prompts / "count.yaml").write_text(_PROMPT, "utf-8")
 
     async def read_prompt(token: Token) -> None:
-        async for text in execute_prompt_streaming("count", provider=found, prompts_dir=prompts):
+        async for text in execute_prompt_streaming("count", provider=found, prompts_dir=PROMPTS):
             token(text)
 
     return read_prompt
