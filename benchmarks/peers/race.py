@@ -13,21 +13,24 @@ from benchmarks.peers.processes import Server, Worker, WorkerError
 from benchmarks.peers.results import Measure, Results
 from streamcore.testing.answers import counted
 
-INTERVAL = 0.02  # seconds between two tokens of a paced stream
 CROWD_WIRE = "openai"
+FASTEST = "streamcore-aiohttp"
 _MIB = 1024**2
-# What a reader says of many streams, in which unit, and what it is called for the few and for the many.
-_STREAMS: tuple[tuple[str, float, Measure, Measure], ...] = (
-    ("running", 1, "paced-running", "crowd-running"),
-    ("opened", 1, "paced-opened", "crowd-opened"),
-    ("memory", 1 / 1024, "paced-memory", "crowd-memory"),
+# What a reader says of many streams, in which unit, and what it is called for the few, for the many, and for the many
+# of whom more is asked.
+_STREAMS: tuple[tuple[str, float, Measure, Measure, Measure], ...] = (
+    ("running", 1, "paced-running", "crowd-running", "rush-running"),
+    ("opened", 1, "paced-opened", "crowd-opened", "rush-opened"),
+    ("memory", 1 / 1024, "paced-memory", "crowd-memory", "rush-memory"),
 )
-_WINDOWS: tuple[tuple[str, float, Measure, Measure], ...] = (
-    ("cpu", 1e6, "paced", "crowd"),
-    ("rate", 1, "paced-rate", "crowd-rate"),
-    ("lag_median", 1000, "paced-lag", "crowd-lag"),
-    ("lag_p99", 1000, "paced-p99", "crowd-p99"),
+_WINDOWS: tuple[tuple[str, float, Measure, Measure, Measure], ...] = (
+    ("cpu", 1e6, "paced", "crowd", "rush"),
+    ("rate", 1, "paced-rate", "crowd-rate", "rush-rate"),
+    ("lag_median", 1000, "paced-lag", "crowd-lag", "rush-lag"),
+    ("lag_p99", 1000, "paced-p99", "crowd-p99", "rush-p99"),
 )
+_SERVER: tuple[Measure, Measure, Measure] = ("server-paced-p99", "server-crowd-p99", "server-rush-p99")
+_FAR = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,8 @@ class Many:
     """Seconds from there to the first token, so that opening streams does not compete with reading them."""
     cap: float
     """Seconds after which the reading begins without the streams that have brought no token yet."""
+    interval: float = 0.02
+    """Seconds between two tokens of a stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +62,15 @@ class Plan:
     starts: int = 5
     """Fresh processes, for import and first answer."""
     crowds: int = 2
-    """Fresh processes that read many streams at once."""
-    windows: int = 3
+    """Fresh processes that read many streams at once; of those who are far from what they are held to, one."""
+    windows: int = 5
     """Readings of each of these."""
     window: float = 1.0
     """Seconds of a reading."""
     few: Many = Many(100, ramp=0.5, pause=0.5, cap=3.0)
     many: Many = Many(1000, ramp=1.0, pause=5.0, cap=12.0)
+    rush: Many = Many(1000, ramp=1.0, pause=5.0, cap=12.0, interval=0.01)
+    """For streamcore, which brings all that `many` offers, and the peers that bring an eighth of that."""
 
 
 QUICK = Plan(
@@ -195,19 +202,31 @@ class Race:
         for number in range(self._plan.crowds):
             for place, crowd in enumerate((self._plan.few, self._plan.many)):
                 self._say(f"{crowd.streams:,} streams, round {number + 1} of {self._plan.crowds}")
-                for contestant in _turned(readers, number):
+                for contestant in _turned([one for one in readers if number == 0 or one.close], number):
                     try:
                         self._crowd(contestant, crowd, place)
                     except WorkerError as error:
                         readers.remove(contestant)
                         self._results.leave_out(contestant.name, "crowd", error)
+        rivals = [contestant for contestant in readers if contestant.kind == "peer" and self._near(contestant)]
+        for contestant in [one for one in readers if rivals and one.name == FASTEST] + rivals:
+            self._say(f"{self._plan.rush.streams:,} streams, twice as fast: {contestant.title}")
+            try:
+                self._crowd(contestant, self._plan.rush, 2)
+            except WorkerError as error:
+                self._results.leave_out(contestant.name, "rush", error)
+
+    def _near(self, contestant: Contestant) -> bool:
+        """True if what was offered was too little to tell whether a peer is far behind."""
+        times = self._results.ratio("crowd-rate", "crowd", FASTEST, contestant.name)
+        return times is not None and times < _FAR
 
     def _crowd(self, contestant: Contestant, crowd: Many, place: int) -> None:
         """Read many streams in a fresh process: a reader that fell behind would still be busy in its next turn."""
         plan, name, add = self._plan, contestant.name, self._results.add
         with (
             Server(self._log, 1) as short,
-            Server(self._log, 3000, 1 / INTERVAL, crowd.pause) as server,
+            Server(self._log, 3000, 1 / crowd.interval, crowd.pause) as server,
             self._worker(contestant) as worker,
         ):
             worker.imported()
@@ -219,12 +238,12 @@ class Race:
                 streams=crowd.streams,
                 ramp=crowd.ramp,
                 cap=crowd.cap,
-                interval=INTERVAL,
+                interval=crowd.interval,
                 window=plan.window,
                 windows=plan.windows,
             )
             if contestant.name == "bare-aiohttp":  # it reads at once, so all lateness is the simulator's
-                add(("server-paced-p99", "server-crowd-p99")[place], "crowd", name, server.statistics()["lag_p99"])
+                add(_SERVER[place], "crowd", name, server.statistics()["lag_p99"])
         if said["failed"]:
             raise WorkerError(f"{said['failed']} streams failed")
         for key, factor, *measures in _STREAMS:

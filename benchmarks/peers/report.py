@@ -38,6 +38,14 @@ _CROWD: tuple[tuple[str, Measure], ...] = (
     ("after, s", "crowd-opened"),
     ("KiB a stream", "crowd-memory"),
 )
+_RUSH: tuple[tuple[str, Measure], ...] = (
+    ("tokens/s", "rush-rate"),
+    ("us CPU a token", "rush"),
+    ("p99 lag, ms", "rush-p99"),
+    ("streams running", "rush-running"),
+    ("after, s", "rush-opened"),
+    ("KiB a stream", "rush-memory"),
+)
 
 
 def _everyone(results: Results) -> list[Contestant]:
@@ -105,6 +113,7 @@ def _sections(results: Results) -> dict[str, str]:
         "start": _by_measure(results, "import", _START),
         "paced": _by_measure(results, "crowd", _PACED),
         "crowd": _by_measure(results, "crowd", _CROWD),
+        "rush": _by_measure(results, "crowd", _RUSH),
         "targets": met,
     }
 
@@ -117,6 +126,7 @@ def summary(results: Results) -> tuple[str, bool]:
         "start": "Start of a process",
         "paced": "100 streams at 20 ms",
         "crowd": "1,000 streams at 20 ms",
+        "rush": "1,000 streams at 10 ms",
         "targets": "Targets",
     }
     parts = [f"{titles[name]}\n\n{table}" for name, table in _sections(results).items()]
@@ -167,7 +177,7 @@ def _about(results: Results) -> dict[str, str]:
         "load": f"{about['load']:.1f}",
         "seconds": f"{about['seconds']} s, {about['seconds-installing']} s of them for the environments",
         "rounds": str(about["plan"]["rounds"]),
-        "readings": str(about["plan"]["crowds"] * about["plan"]["windows"]),
+        "windows": str(about["plan"]["windows"]),
         "crowds": str(about["plan"]["crowds"]),
         "tokens": str(about["plan"]["tokens"]),
         "cap": f"{about['plan']['many']['cap']:g}",

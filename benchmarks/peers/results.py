@@ -35,6 +35,14 @@ Measure = Literal[
     "crowd-running",
     "crowd-opened",
     "crowd-memory",
+    "rush",  # the same, and twice the tokens a second
+    "rush-rate",
+    "rush-lag",
+    "rush-p99",
+    "rush-running",
+    "rush-opened",
+    "rush-memory",
+    "server-rush-p99",
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from benchmarks.peers.race import FASTEST
 from benchmarks.peers.results import Measure, Results
 from benchmarks.peers.wires import WIRES
 
@@ -80,8 +81,8 @@ def _paced(results: Results) -> Iterator[Target]:
 
 
 def _crowd(results: Results) -> Iterator[Target]:
-    ours = results.figure("crowd-rate", "crowd", "streamcore-aiohttp")
-    memory = results.figure("crowd-memory", "crowd", "streamcore-aiohttp")
+    ours = results.figure("crowd-rate", "crowd", FASTEST)
+    memory = results.figure("crowd-memory", "crowd", FASTEST)
     if ours is None or memory is None:
         return
     share = ours.median / OFFERED * 100
@@ -90,5 +91,11 @@ def _crowd(results: Results) -> Iterator[Target]:
         peer = results.figure("crowd-rate", "crowd", name)
         if peer is not None:
             times = ours.median / max(peer.median, 1.0)
-            yield Target(f"1,000 streams: streamcore on aiohttp / {title}", times, 8.0, at_least=True)
+            more, theirs = results.figure("rush-rate", "crowd", FASTEST), results.figure("rush-rate", "crowd", name)
+            if more is None or theirs is None:
+                yield Target(f"1,000 streams: streamcore on aiohttp / {title}", times, 8.0, at_least=True)
+            else:  # what was offered first was too little to tell
+                best = max(theirs.median, peer.median)
+                says = f"1,000 streams, 100,000 tokens/s offered: streamcore on aiohttp / {title} at its best"
+                yield Target(says, more.median / best, 8.0, at_least=True)
     yield Target("1,000 streams: memory of a stream, on aiohttp", memory.median, 60.0, unit=" KiB")
