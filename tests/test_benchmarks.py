@@ -115,6 +115,31 @@ def _results() -> Results:
     return results
 
 
+def test_a_ratio_is_of_the_same_rounds_at_the_same_pace() -> None:
+    results = Results()
+    for base, own, pace in ((10.0, 13.0, 1.0), (15.0, 19.5, 1.5), (10.0, 19.5, 1.5), (20.0, 26.0, 2.0)):
+        results.add("burst", "openai", "bare-httpx2", base)
+        results.add("burst", "openai", "streamcore", own)
+        results.add("burst-pace", "openai", "bare-httpx2", base / 10)
+        results.add("burst-pace", "openai", "streamcore", pace)
+        results.add("setup", "openai", "streamcore", own)
+    results.add("setup", "openai", "sdk-raw", 6.5)  # who was in fewer rounds counts for those
+    assert results.ratio("burst", "openai", "streamcore", "bare-httpx2") == pytest.approx(1.3)
+    assert results.ratio("setup", "openai", "streamcore", "sdk-raw") == 2
+    assert results.ratio("paced", "crowd", "streamcore", "sdk-raw") is None
+
+
+def test_who_brings_all_is_held_to_what_it_brings_of_more() -> None:
+    results = _results()
+    for name, rate, more in (("streamcore-aiohttp", 50_000.0, 99_000.0), ("any_llm", 9_000.0, 8_000.0)):
+        results.add("crowd-rate", "crowd", name, rate)
+        results.add("rush-rate", "crowd", name, more)
+        results.add("crowd-memory", "crowd", name, 45.0)
+    (row,) = [one for one in targets(results) if "any-llm" in one.says]
+    assert (row.found, row.met) == (11.0, True)
+    assert "100,000" in row.says
+
+
 def test_the_report_tells_what_was_missed(tmp_path: Path) -> None:
     results = _results()
     text, good = summary(results)

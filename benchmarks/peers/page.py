@@ -24,9 +24,9 @@ The same client asks again and again for an answer of one token. Milliseconds of
 
 ## A hundred streams, a token every 20 ms each
 
-Openai chat; {windows} readings of a second each from a fresh process, of streamcore and bare reading from {crowds}. Lag is
-how much later than in its turn a token came, counted from the most punctual token of its stream; the simulator's own p99
-was {server_p99} ms.
+Openai chat; {windows} readings of a second each from a fresh process, of streamcore and bare reading from {crowds}.
+Lag is how much later than in its turn a token came, counted from the most punctual token of its stream; the
+simulator's own p99 was {server_p99} ms.
 
 {paced}
 
@@ -39,8 +39,8 @@ says that it did; its tokens a second are what it can do.
 
 {crowd}
 
-Streamcore brings all of that. Where a peer brings more than an eighth of it, both are asked again for twice as much, a
-token every 10 ms from each of the thousand streams:
+Streamcore brings all of that, so it is asked for twice as much: a token every 10 ms from each of the thousand streams.
+So is a peer that brought more than an eighth of the first offer.
 
 {rush}
 

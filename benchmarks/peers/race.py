@@ -55,11 +55,11 @@ class Plan:
     tokens: int = 2000
     rounds: int = 5
     """Of bursts and setups."""
-    more: int = 10
+    more: int = 8
     """Rounds behind these, without those who would take long and are far from anything that they are held to."""
     requests: int = 20
     """In a round of setups."""
-    starts: int = 5
+    starts: int = 3
     """Fresh processes, for import and first answer."""
     crowds: int = 2
     """Fresh processes that read many streams at once; of those who are far from what they are held to, one."""
@@ -68,8 +68,8 @@ class Plan:
     window: float = 1.0
     """Seconds of a reading."""
     few: Many = Many(100, ramp=0.5, pause=0.5, cap=3.0)
-    many: Many = Many(1000, ramp=1.0, pause=5.0, cap=12.0)
-    rush: Many = Many(1000, ramp=1.0, pause=5.0, cap=12.0, interval=0.01)
+    many: Many = Many(1000, ramp=1.0, pause=5.0, cap=10.0)
+    rush: Many | None = Many(1000, ramp=1.0, pause=5.0, cap=10.0, interval=0.01)
     """For streamcore, which brings all that `many` offers, and the peers that bring an eighth of that."""
 
 
@@ -81,6 +81,7 @@ QUICK = Plan(
     crowds=1,
     windows=1,
     many=Many(1000, ramp=1.0, pause=2.0, cap=5.0),
+    rush=None,
 )
 
 Say = Callable[[str], None]
@@ -208,13 +209,17 @@ class Race:
                     except WorkerError as error:
                         readers.remove(contestant)
                         self._results.leave_out(contestant.name, "crowd", error)
-        rivals = [contestant for contestant in readers if contestant.kind == "peer" and self._near(contestant)]
-        for contestant in [one for one in readers if rivals and one.name == FASTEST] + rivals:
-            self._say(f"{self._plan.rush.streams:,} streams, twice as fast: {contestant.title}")
-            try:
-                self._crowd(contestant, self._plan.rush, 2)
-            except WorkerError as error:
-                self._results.leave_out(contestant.name, "rush", error)
+        if self._plan.rush is not None:
+            self._rush(self._plan.rush, readers)
+
+    def _rush(self, rush: Many, readers: list[Contestant]) -> None:
+        for contestant in readers:
+            if contestant.name == FASTEST or (contestant.kind == "peer" and self._near(contestant)):
+                self._say(f"{rush.streams:,} streams, a token every {rush.interval * 1000:g} ms: {contestant.title}")
+                try:
+                    self._crowd(contestant, rush, 2)
+                except WorkerError as error:
+                    self._results.leave_out(contestant.name, "rush", error)
 
     def _near(self, contestant: Contestant) -> bool:
         """True if what was offered was too little to tell whether a peer is far behind."""
