@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import subprocess
@@ -466,6 +467,12 @@ async def test_a_ready_provider_sees_another_key_and_address_at_once(
         assert len(elsewhere.requests) == 1
         assert environment.connections == 2
         await aclose_providers()
+
+
+@pytest.mark.parametrize("sdk", ["openai.AsyncOpenAI", "anthropic.AsyncAnthropic"])
+def test_the_sdks_still_have_the_method_whose_answer_is_remembered(sdk: str) -> None:
+    module, _, client = sdk.partition(".")
+    assert callable(getattr(getattr(importlib.import_module(module), client), "_prepare_url", None))
 
 
 @pytest.mark.anyio

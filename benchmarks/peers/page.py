@@ -12,7 +12,7 @@ libraries. All of it comes from one run of `make bench`: {when}, on {machine}.
 ## Burst: what a token costs
 
 An answer of {tokens} tokens that comes as fast as it is read. Microseconds of the reader's CPU per token: the median
-of {rounds} rounds, and the range.
+of {rounds} rounds ({all_rounds} of streamcore, bare reading and the SDKs' raw bytes), and the range.
 
 {burst}
 

@@ -177,6 +177,7 @@ def _about(results: Results) -> dict[str, str]:
         "load": f"{about['load']:.1f}",
         "seconds": f"{about['seconds']} s, {about['seconds-installing']} s of them for the environments",
         "rounds": str(about["plan"]["rounds"]),
+        "all_rounds": str(about["plan"]["rounds"] + about["plan"]["more"]),
         "windows": str(about["plan"]["windows"]),
         "crowds": str(about["plan"]["crowds"]),
         "tokens": str(about["plan"]["tokens"]),

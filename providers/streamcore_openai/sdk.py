@@ -43,7 +43,7 @@ class Connection:
         self._api_key = api_key
         self._base_url = base_url
         self._client: openai.AsyncOpenAI | None = None
-        self._shared = Resolved["openai.AsyncOpenAI"]()
+        self._resolved = Resolved["openai.AsyncOpenAI"]()
         if client is not None:
             self._client = client.with_options(max_retries=0)
 
@@ -66,7 +66,7 @@ class Connection:
             remember_urls(client)
             return client, client.close
 
-        return await self._shared.client(self._vendor.seen(), self._key, make)
+        return await self._resolved.client(self._vendor.seen(), self._key, make)
 
     def _key(self) -> tuple[Hashable, ...]:
         prefix = self._vendor.variable("")
