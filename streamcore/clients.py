@@ -83,7 +83,7 @@ async def shared_client(key: Hashable, make: Callable[[], tuple[T, Close]]) -> T
 
 
 def remember_urls(client: object) -> None:
-    """Have a client of an SDK put the URL of each endpoint together once, which is a fortieth of a request's cost.
+    """Have a client of an SDK put the URL of each endpoint together once, not for every request.
 
     The method is private to the SDKs; where one has none of this name, nothing changes.
     """

@@ -134,7 +134,7 @@ class Request:
 def with_temperature(request: Request, temperature: float | None) -> Request:
     """Return the request with this temperature.
 
-    Nearly every call from a prompt needs it; `dataclasses.replace` takes three times as long.
+    Nearly every call from a prompt needs it; `dataclasses.replace` takes longer.
     """
     if type(request) is not Request:
         return replace(request, temperature=temperature)

@@ -122,7 +122,7 @@ async def _drain(reads: AsyncGenerator[bytes], decoder: StreamDecoder) -> None:
 class TransportErrors:
     """Map httpx2's errors to ours: while `streaming`, to errors of the stream, before that to `ConnectionFailed`.
 
-    A class, since a generator as context costs three times as much, and each request enters two of these.
+    A class, since a generator as context costs more, and each request enters two of these.
     """
 
     __slots__ = ("_model", "_provider", "_streaming")

@@ -39,7 +39,7 @@ says that it did; its tokens a second are what it can do.
 
 {crowd}
 
-Streamcore brings all of that, so it is asked for twice as much: a token every 10 ms from each of the thousand streams.
+Streamcore over aiohttp is also asked for twice as much: a token every 10 ms from each of the thousand streams.
 So is a peer that brought more than an eighth of the first offer.
 
 {rush}

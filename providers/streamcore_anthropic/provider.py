@@ -117,7 +117,7 @@ class AnthropicProvider:
             remember_urls(client)
             return client, client.close
 
-        return await self._resolved.client(VENDOR.seen(), self._key, make)
+        return await self._resolved.client((VENDOR.seen(), VENDOR.from_environment("AUTH_TOKEN")), self._key, make)
 
     def _key(self) -> tuple[Hashable, ...]:
         return self.name, self._transport, self._api_key, self._base_url, environment("ANTHROPIC_")
