@@ -6,8 +6,8 @@ CODE := streamcore pytest_streamcore providers examples benchmarks tests docs
 
 LOWEST := .venv-lowest
 # What the oldest supported versions must pass: all that touches an SDK, and the command line.
-LOWEST_TESTS := tests/wire $(wildcard tests/test_provider_*.py tests/test_recording*.py) tests/test_respx_recordings.py \
-	tests/test_doors.py tests/test_prompts.py tests/test_cli.py tests/test_pytest_plugin.py
+LOWEST_TESTS := tests/wire tests/providers tests/testing/recordings tests/test_execute.py tests/prompts/test_prompt_file.py \
+	tests/cli/test_cli.py tests/testing/test_plugin.py
 
 .PHONY: demo test test-lowest live check format stress bench bench-quick clean
 

@@ -93,7 +93,7 @@ def first(name: str, transport: str, url: str, prompts: Path) -> None:
     base = url + BASE_PATHS.get(name, "/v1")
     provider = get_provider(name, api_key="k", base_url=base, model="m", transport=transport)
     watch.lap("provider")
-    from streamcore.prompts import load_prompt
+    from streamcore.prompts.prompt_file import load_prompt
 
     load_prompt("count", prompts_dir=prompts).render({"what": "sheep"}, {})
     watch.lap("prompt")

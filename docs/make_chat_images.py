@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from streamcore import get_provider
 from streamcore.testing import Answer, Simulator
-from streamcore.testing.answers import tokens
+from streamcore.testing.simulator.answers import tokens
 from streamcore.web import create_app
 from tests.browser.conftest import CHROMIUM, FLAGS
 from tests.serving import serving

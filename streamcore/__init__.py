@@ -1,7 +1,6 @@
 """Stream LLM output token by token, from any vendor, with nothing lost."""
 
 from streamcore.chunk import Chunk, ChunkKind, FinishReason, Opaque, ToolCall, Usage
-from streamcore.clients import aclose_providers, lifespan
 from streamcore.completion import Attempt, Completion
 from streamcore.errors import (
     AuthenticationError,
@@ -37,8 +36,9 @@ from streamcore.execute import (
     stream_prompt,
     stream_request,
 )
-from streamcore.graph.doors import EventStream, stream_graph_with_tokens, stream_node_output
 from streamcore.graph.load import Graph, load_graph
+from streamcore.graph.stream import EventStream, stream_graph_with_tokens, stream_node_output
+from streamcore.net.clients import aclose_providers, lifespan
 from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.provider import Provider, get_provider, provider_names

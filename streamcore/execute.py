@@ -177,7 +177,7 @@ def stream_prompt(
     """
 
     def prepare() -> Plan:
-        from streamcore.prompts import build_request, load_prompt
+        from streamcore.prompts.prompt_file import build_request, load_prompt
 
         prompt = load_prompt(prompt_name, prompts_dir=prompts_dir, graph_path=graph_path)
         request = build_request(prompt, variables, state=state, model=model, temperature=temperature)

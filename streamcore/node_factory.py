@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from streamcore.errors import GraphError
-from streamcore.graph.doors import EventStream
 from streamcore.graph.load import START, Graph, build_graph
+from streamcore.graph.stream import EventStream
 
 OnToken = Callable[[str], Awaitable[object] | object]
 
@@ -88,7 +88,7 @@ def _graph_of(
     name: str, config: Mapping[str, Any], prompts_dir: str | Path | None, graph_path: str | Path | None
 ) -> Graph:
     """Return the graph that has this node alone."""
-    from streamcore.yamlfile import in_memory
+    from streamcore.files.yaml_file import in_memory
 
     data = {
         "name": name,

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from streamcore.chunk import Chunk
-from streamcore.closing import Held, held_open, unregistered
 from streamcore.completion import Completion
+from streamcore.concurrency.closing import Held, held_open, unregistered
 from streamcore.errors import ConfigError, ContentRefused, OutputValidationError, StreamInterrupted
 from streamcore.pipeline.clocks import DEFAULT, Clocks, Timeouts
 from streamcore.pipeline.json_text import NOTHING, GrowingJson

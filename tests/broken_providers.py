@@ -1,4 +1,4 @@
-"""Break one promise of a provider each, for the conformance suite to find; run by tests/test_conformance.py."""
+"""Break one promise of a provider each; tests/testing/suites/test_provider.py checks that the suite finds it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from streamcore import AuthenticationError, Chunk, Provider, Request, StreamInterrupted, get_provider
-from streamcore.testing.conformance import ProviderSuite
+from streamcore.testing.suites.provider import ProviderSuite
 
 KEY = "sk-test-0123456789abcdef"
 

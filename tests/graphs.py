@@ -8,7 +8,7 @@ from textwrap import dedent
 from typing import Any
 
 from streamcore.testing import Answer, Simulator
-from streamcore.testing.answers import Asked
+from streamcore.testing.simulator.answers import Asked
 
 Events = list[Any]
 

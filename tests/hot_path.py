@@ -24,8 +24,8 @@ sys.path.insert(0, str(ROOT))
 
 from streamcore import aclose_providers, stream_request  # noqa: E402
 from streamcore.testing import Answer  # noqa: E402
-from streamcore.testing.answers import PlannedCall  # noqa: E402
-from streamcore.testing.encode import frames  # noqa: E402
+from streamcore.testing.simulator.answers import PlannedCall  # noqa: E402
+from streamcore.testing.simulator.encode import frames  # noqa: E402
 from tests.support import VENDORS, Vendor, ask, wire_of  # noqa: E402
 
 FIGURES = Path(__file__).with_suffix(".json")
@@ -99,7 +99,7 @@ def streaming(name: str, kind: str, reader: str, length: int) -> Callable[[], Aw
 
 def _over_aiohttp(length: int) -> Callable[[], Awaitable[int]]:
     """Feed a connection by hand, since TCP would cut the reads as it likes."""
-    from streamcore.aiohttp_client import Body, Handler
+    from streamcore.net.aiohttp_client import Body, Handler
 
     async def run() -> int:
         handler = Handler(loop=asyncio.get_running_loop())

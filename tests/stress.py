@@ -39,11 +39,11 @@ from streamcore import (
     get_provider,
     stream_request,
 )
-from streamcore.closing import held_here
+from streamcore.concurrency.closing import held_here
 from streamcore.pipeline import retry
 from streamcore.provider import Provider
 from streamcore.testing import Answer, Simulator
-from streamcore.testing.answers import Asked
+from streamcore.testing.simulator.answers import Asked
 
 AT_ONCE = 50
 ROUND = 500

@@ -110,7 +110,7 @@ def test_structured_page_shows_what_is_printed(newcomer: Simulator, capsys: pyte
 
 
 def test_readme_prompt_is_a_prompt(newcomer: Simulator) -> None:
-    from streamcore.prompts import load_prompt
+    from streamcore.prompts.prompt_file import load_prompt
 
     for number, code in enumerate(blocks(README, "yaml")):
         Path("prompts", f"readme{number}.yaml").write_text(code, "utf-8")

@@ -1,4 +1,4 @@
-"""Hold the layers of docs/architecture.md: imports point up the list only, and the core knows no vendor."""
+"""Hold the layers of docs/architecture.md: imports point down only, in no circle, and the core knows no vendor."""
 
 from __future__ import annotations
 
@@ -11,24 +11,20 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "streamcore"
 
-# From the top of the house down; a room may import from its own line and from those above.
+# From the bottom of the package to its top; a part may import from its own line and from those before it.
 LAYERS = [
     {"chunk"},
     {"request"},
     {"completion"},
     {"errors"},
+    {"concurrency"},
+    {"files"},
     {"wire"},
-    {"closing"},
-    {"aiohttp_client"},
-    {"transport"},
-    {"clients"},
-    {"redisdb"},
     {"provider"},
+    {"net", "aiohttp_client", "transport"},
     {"pipeline"},
     {"stream"},
-    {"yamlfile", "yamlmodel", "schema", "sandbox"},
-    {"template", "checkpoints"},
-    {"prompts"},
+    {"prompts", "checkpoints"},
     {"execute"},
     {"sync"},
     {"graph"},
@@ -39,13 +35,17 @@ LAYERS = [
     {"web"},
     {"cli"},
 ]
-RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}
+RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 VENDORS = re.compile(r"anthropic|openai|mistral|gemini|ollama|groq|openrouter", re.IGNORECASE)
 FILES = sorted(CORE.rglob("*.py"))
 
 
-def room_of(path: Path) -> str:
+def part_of(path: Path) -> str:
     return path.relative_to(CORE).parts[0].removesuffix(".py")
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
 def imported(path: Path) -> set[str]:
@@ -59,16 +59,16 @@ def imported(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CORE)))
-def test_imports_point_up(path: Path) -> None:
-    room = room_of(path)
-    if room == "__init__":
+def test_imports_point_down(path: Path) -> None:
+    part = part_of(path)
+    if part == "__init__":
         return
-    assert room in RANK, f"{room} has no place in the house yet: add it here and in docs/architecture.md"
+    assert part in RANK, f"{part} has no layer yet: add it here and in docs/architecture.md"
     for name in imported(path):
         if name.startswith("streamcore."):
             other = name.split(".")[1]
             if other in RANK:
-                assert RANK[other] <= RANK[room], f"{path} imports {name}, which stands below it"
+                assert RANK[other] <= RANK[part], f"{path} imports {name}, which is in a higher layer"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CORE)))
@@ -84,7 +84,7 @@ def test_decoders_and_the_smoother_are_pure() -> None:
 def test_core_code_names_no_vendor() -> None:
     """Comments and docstrings may tell where a quirk was seen; code may not branch on a vendor."""
     for path in FILES:
-        if room_of(path) in ("testing", "cli"):
+        if part_of(path) in ("testing", "cli"):
             continue
         tree = ast.parse(path.read_text("utf-8"))
         docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
@@ -99,10 +99,30 @@ def test_core_code_names_no_vendor() -> None:
                 assert not VENDORS.search(allowed), f"{path}:{node.lineno} {node.value!r}"
 
 
-def test_every_room_is_in_the_architecture() -> None:
+def test_every_part_is_in_the_architecture() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
-    for room in RANK:
-        assert f"{room}.py" in text or f"{room}/" in text, room
+    for part in RANK:
+        assert f"{part}.py" in text or f"{part}/" in text, part
+
+
+def test_no_circle_of_imports() -> None:
+    """Count the imports inside functions, too: two files that need each other are one file."""
+    modules = {module_of(path): path for path in FILES if path.name not in ("__init__.py", "__main__.py")}
+    graph = {
+        name: {other for other in imported(path) if other in modules and other != name}
+        for name, path in modules.items()
+    }
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " -> ".join([*above[above.index(name) :], name])
+        if name not in done:
+            for other in sorted(graph[name]):
+                visit(other, (*above, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
 
 
 def test_every_file_says_what_it_is_for() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.peers.contestants import Contestant
 from benchmarks.peers.processes import Server, Worker, WorkerError
 from benchmarks.peers.results import Measure, Results
-from streamcore.testing.answers import counted
+from streamcore.testing.simulator.answers import counted
 
 CROWD_WIRE = "openai"
 FASTEST = "streamcore-aiohttp"

@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from streamcore.testing.answers import Answer, counted
-from streamcore.testing.pacer import Schedule
-from streamcore.testing.service import serve
-from streamcore.testing.simulator import Simulator
+from streamcore.testing.simulator.answers import Answer, counted
+from streamcore.testing.simulator.pacer import Schedule
+from streamcore.testing.simulator.server import Simulator
+from streamcore.testing.simulator.service import serve
 
 
 class SlowStart(Simulator):

@@ -7,10 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from streamcore.chunk import Chunk
-from streamcore.clients import Resolved, chosen_transport, environment, new_http_client, remember_urls
+from streamcore.net.clients import Resolved, chosen_transport, environment, new_http_client, remember_urls
+from streamcore.net.raw_response import SDKErrors, read_response, request_id
 from streamcore.provider import Vendor
 from streamcore.request import Request
-from streamcore.transport import SDKErrors, read_response, request_id
 from streamcore.wire.closed_schema import closed_schema
 from streamcore.wire.decoder import StreamDecoder
 from streamcore_anthropic.request import SCHEMAS, messages_body

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from streamcore.chunk import Chunk
-from streamcore.clients import Resolved, chosen_transport, environment, new_http_client
 from streamcore.errors import ConfigError, ProviderError
+from streamcore.net.clients import Resolved, chosen_transport, environment, new_http_client
+from streamcore.net.raw_response import TransportErrors, read_response, request_id, response_error
 from streamcore.provider import Vendor
 from streamcore.request import Request
-from streamcore.transport import TransportErrors, read_response, request_id, response_error
 from streamcore.wire.chat import ChatVocabulary
 from streamcore.wire.closed_schema import closed_schema
 from streamcore.wire.decoder import StreamDecoder

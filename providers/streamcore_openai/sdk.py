@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Mappi
 from typing import TYPE_CHECKING, Any, cast
 
 from streamcore.chunk import Chunk
-from streamcore.clients import Resolved, chosen_transport, environment, new_http_client, remember_urls
+from streamcore.net.clients import Resolved, chosen_transport, environment, new_http_client, remember_urls
+from streamcore.net.raw_response import SDKErrors, read_response, request_id
 from streamcore.provider import Vendor
-from streamcore.transport import SDKErrors, read_response, request_id
 from streamcore.wire.decoder import StreamDecoder, Vocabulary
 
 if TYPE_CHECKING:

@@ -100,6 +100,6 @@ def _minutes(given: Mapping[str, object]) -> float | None:
 
 
 def _did_you_mean(word: str, known: Sequence[str] | Mapping[str, object]) -> str:
-    from streamcore.yamlmodel import did_you_mean  # brings pydantic, which only a mistake needs here
+    from streamcore.files.yaml_model import did_you_mean  # brings pydantic, which only a mistake needs here
 
     return did_you_mean(word, list(known))

@@ -17,7 +17,7 @@ class Saved:
 
 @runtime_checkable
 class Checkpointer(Protocol):
-    """What keeps threads. `streamcore.testing.checkpoints` is the suite that each one passes."""
+    """What keeps threads. `streamcore.testing.suites.checkpointer` is the suite that each one passes."""
 
     async def load(self, thread: str) -> Saved | None:
         """Return the last checkpoint, None if the thread has none.

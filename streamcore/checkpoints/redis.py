@@ -14,7 +14,7 @@ from typing import Any, cast
 from streamcore.checkpoints.codec import FORMAT, conflict, decode, encode
 from streamcore.checkpoints.protocol import Saved
 from streamcore.errors import CheckpointError
-from streamcore.redisdb import FAILURES, RedisPlace
+from streamcore.net.redis_client import FAILURES, RedisPlace
 
 DEFAULT_PREFIX = "streamcore:thread:"
 _STORE = f"""

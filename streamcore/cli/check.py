@@ -41,9 +41,9 @@ def check(
 
 
 def _problems(file: Path) -> list[str]:
+    from streamcore.files.yaml_file import is_mapping, load_yaml
     from streamcore.graph.check import check_graph
-    from streamcore.prompts import load_prompt
-    from streamcore.yamlfile import is_mapping, load_yaml
+    from streamcore.prompts.prompt_file import load_prompt
 
     data = load_yaml(file, GraphError).data
     if is_mapping(data) and "nodes" not in data and data.keys() & {"user", "template", "system"}:

@@ -25,7 +25,7 @@ def providers(incomplete: str) -> list[str]:
 
 def faults(incomplete: str) -> list[tuple[str, str]]:
     """Return the faults that the simulator plays, and what each is."""
-    from streamcore.testing.faults import FAULTS
+    from streamcore.testing.faults.table import FAULTS
 
     return [
         (name, fault.says) for name, fault in FAULTS.items() if fault.place == "server" and name.startswith(incomplete)

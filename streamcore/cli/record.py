@@ -79,7 +79,7 @@ def record(
 
 
 def _provider(name: str, given: str | None, prompts_dir: Path | None) -> str:
-    from streamcore.prompts import load_prompt  # heavy, and not needed for the help of other commands
+    from streamcore.prompts.prompt_file import load_prompt  # heavy, and not needed for the help of other commands
 
     chosen = given or load_prompt(name, prompts_dir=prompts_dir).file.provider
     chosen = chosen or os.environ.get("STREAMCORE_PROVIDER") or os.environ.get("PROVIDER")

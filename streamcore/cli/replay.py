@@ -16,7 +16,7 @@ from streamcore.execute import stream_request
 from streamcore.provider import Provider, get_provider
 from streamcore.request import Message, Request
 from streamcore.testing import Exchange, Recording
-from streamcore.testing.recording import Pace
+from streamcore.testing.recordings.exchange import Pace
 
 
 def replay(

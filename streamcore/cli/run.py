@@ -19,9 +19,9 @@ from streamcore.cli.output import bad_input, fail, json_line, note, put
 from streamcore.cli.prompt import Debug, Model, Provider
 from streamcore.cli.variables import Var, VarFile, VarsFile, gather
 from streamcore.errors import NodeError, StreamcoreError
-from streamcore.graph.doors import stream_graph_with_tokens, stream_node_output
 from streamcore.graph.events import Event, Interrupt
 from streamcore.graph.load import load_graph
+from streamcore.graph.stream import stream_graph_with_tokens, stream_node_output
 
 WAITING = 3
 THREADS = "streamcore-threads.db"

@@ -12,9 +12,9 @@ from streamcore.cli import completion
 from streamcore.cli.output import bad_input, fail, put
 from streamcore.errors import StreamcoreError
 from streamcore.testing import Simulator
-from streamcore.testing.answers import counted
-from streamcore.testing.faults import FAULTS, find_fault
-from streamcore.testing.service import serve
+from streamcore.testing.faults.table import FAULTS, find_fault
+from streamcore.testing.simulator.answers import counted
+from streamcore.testing.simulator.service import serve
 
 
 def simulate(

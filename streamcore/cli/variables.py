@@ -61,7 +61,7 @@ def _text(path: str) -> str:
 
 
 def _mapping(path: str) -> dict[str, Any]:
-    from streamcore.yamlfile import parse_yaml
+    from streamcore.files.yaml_file import parse_yaml
 
     try:
         found = parse_yaml(Path(_called(path)), _bytes(path), ConfigError).data

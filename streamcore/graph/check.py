@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from streamcore.errors import ConfigError, GraphError, PromptError
+from streamcore.files.template import needed
+from streamcore.files.yaml_file import is_list, is_mapping
+from streamcore.files.yaml_model import did_you_mean
 from streamcore.graph.expressions import names_in
 from streamcore.graph.load import START, Graph, load_graph
 from streamcore.graph.schema import LlmNode, MapNode, Node, PassthroughNode
 from streamcore.graph.thread import open_store
-from streamcore.prompts import Prompt, load_prompt
-from streamcore.template import needed
-from streamcore.yamlfile import is_list, is_mapping
-from streamcore.yamlmodel import did_you_mean
+from streamcore.prompts.prompt_file import Prompt, load_prompt
 
 _ALWAYS = ("_loop_counts", "_partial")
 

@@ -10,9 +10,9 @@ from typing import Any
 from jinja2 import ChainableUndefined, TemplateSyntaxError, UndefinedError, meta, nodes
 from jinja2 import TemplateError as JinjaError
 
-from streamcore.sandbox import Sandbox
-from streamcore.template import TemplateError
-from streamcore.yamlfile import is_list, is_mapping
+from streamcore.files.sandbox import Sandbox
+from streamcore.files.template import TemplateError
+from streamcore.files.yaml_file import is_list, is_mapping
 
 # `{{ x }}` stands for `{x}`: people write it, since prompts may be Jinja2.
 _PART = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}|\{([^\W\d][^{}]*)\}")

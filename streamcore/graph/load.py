@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from streamcore.errors import GraphError
 
 if TYPE_CHECKING:
+    from streamcore.files.yaml_file import Location, YamlFile
     from streamcore.graph.schema import EdgeBlock, GraphFile, Node
-    from streamcore.yamlfile import Location, YamlFile
 
 START = "START"
 END = "END"
@@ -55,7 +55,7 @@ def load_graph(path: str | Path) -> Graph:
     Raises:
         GraphError: the file is wrong; the message has file, line and key of everything that was found, a line each.
     """
-    from streamcore.yamlfile import read_yaml
+    from streamcore.files.yaml_file import read_yaml
 
     found = Path(path)
     return _load(found, read_yaml(found, GraphError))
@@ -63,15 +63,15 @@ def load_graph(path: str | Path) -> Graph:
 
 @lru_cache(maxsize=64)
 def _load(path: Path, raw: bytes) -> Graph:
-    from streamcore.yamlfile import parse_yaml
+    from streamcore.files.yaml_file import parse_yaml
 
     return build_graph(parse_yaml(path, raw, GraphError))
 
 
 def build_graph(source: YamlFile) -> Graph:
     """Return the graph that a file's data describe; see `load_graph`."""
+    from streamcore.files.yaml_model import validate
     from streamcore.graph.schema import GraphFile
-    from streamcore.yamlmodel import validate
 
     problems: list[str] = []
     try:
@@ -96,8 +96,8 @@ def _line(problem: str) -> int:
 
 def _load_nodes(source: YamlFile, problems: list[str]) -> tuple[dict[str, Node], dict[str, Node]]:
     """Check each node by the model of its type, and in a map also the node for an item."""
+    from streamcore.files.yaml_file import is_mapping
     from streamcore.graph.schema import IN_A_MAP, NODES, MapNode
-    from streamcore.yamlfile import is_mapping
 
     nodes: dict[str, Node] = {}
     items: dict[str, Node] = {}
@@ -118,8 +118,8 @@ def _load_nodes(source: YamlFile, problems: list[str]) -> tuple[dict[str, Node],
 
 def check_node(source: YamlFile, at: Location, what: str, types: tuple[str, ...], problems: list[str]) -> Node | None:
     """Return the node at a place of a file; None, with the problems added, if it is wrong."""
+    from streamcore.files.yaml_model import validate
     from streamcore.graph.schema import model_of
-    from streamcore.yamlmodel import validate
 
     part = source.at(at)
     try:
@@ -135,7 +135,7 @@ def check_node(source: YamlFile, at: Location, what: str, types: tuple[str, ...]
 
 def _broken(file: GraphFile, source: YamlFile, nodes: Mapping[str, Node], items: Mapping[str, Node]) -> Iterator[str]:
     """Say which names lead nowhere, and what else does not fit together."""
-    from streamcore.yamlmodel import did_you_mean
+    from streamcore.files.yaml_model import did_you_mean
 
     for name, known, at, what in _references(file, nodes, items):
         if name not in known:

@@ -16,19 +16,19 @@ import anyio
 import anyio.to_thread
 
 from streamcore.chunk import Usage
-from streamcore.closing import unregistered
+from streamcore.concurrency.closing import unregistered
+from streamcore.concurrency.merge import merged
 from streamcore.errors import ConfigError, NodeError, OutputValidationError, StreamcoreError, ThreadConflict
 from streamcore.execute import stream_prompt
+from streamcore.files.yaml_file import is_list, is_mapping
 from streamcore.graph.events import Metadata, NodeEvent
 from streamcore.graph.expressions import resolve
 from streamcore.graph.load import Graph
-from streamcore.graph.merge import merged
 from streamcore.graph.schema import InterruptNode, LlmNode, MapNode, Node, PassthroughNode, PythonNode
 from streamcore.graph.thread import Config
 from streamcore.pipeline.json_text import documents
-from streamcore.prompts import load_prompt
+from streamcore.prompts.prompt_file import load_prompt
 from streamcore.stream import Stream, refused
-from streamcore.yamlfile import is_list, is_mapping
 
 log = logging.getLogger("streamcore")
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from streamcore.errors import NodeError
+from streamcore.files.yaml_file import is_mapping
 from streamcore.graph.expressions import holds
 from streamcore.graph.load import END, START, Graph
 from streamcore.graph.schema import RouterNode
-from streamcore.yamlfile import is_mapping
 
 State = Mapping[str, Any]
 

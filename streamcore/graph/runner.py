@@ -8,17 +8,17 @@ from typing import Any
 
 import anyio.lowlevel
 
-from streamcore.closing import unregistered
+from streamcore.concurrency.closing import unregistered
+from streamcore.concurrency.merge import merged
 from streamcore.errors import ConfigError, NodeError
+from streamcore.files.template import TemplateError
+from streamcore.files.yaml_model import did_you_mean
 from streamcore.graph.events import Event, GraphComplete, Interrupt, NodeComplete, NodeEvent
 from streamcore.graph.load import START, Graph
-from streamcore.graph.merge import merged
 from streamcore.graph.nodes import Context, run_node
 from streamcore.graph.routing import following, ready
 from streamcore.graph.schema import LlmNode, Node
 from streamcore.graph.thread import Config, Thread, plain
-from streamcore.template import TemplateError
-from streamcore.yamlmodel import did_you_mean
 
 
 class Run:

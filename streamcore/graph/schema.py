@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from streamcore.files.template import TemplateError
+from streamcore.files.yaml_file import is_mapping
+from streamcore.files.yaml_model import FileModel, did_you_mean, wrong
 from streamcore.graph.expressions import check_condition, check_value
-from streamcore.prompts import FallbackBlock, StreamOptionsBlock, TimeoutsBlock
-from streamcore.template import TemplateError
-from streamcore.yamlfile import is_mapping
-from streamcore.yamlmodel import FileModel, did_you_mean, wrong
+from streamcore.prompts.prompt_file import FallbackBlock, StreamOptionsBlock, TimeoutsBlock
 
 START = "START"
 END = "END"

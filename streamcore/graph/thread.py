@@ -20,11 +20,11 @@ import anyio
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from streamcore.checkpoints import Checkpointer, open_checkpointer
-from streamcore.closing import CLOSE_SECONDS
+from streamcore.concurrency.closing import CLOSE_SECONDS
 from streamcore.errors import ConfigError, StreamcoreError
+from streamcore.files.yaml_file import is_mapping
+from streamcore.files.yaml_model import did_you_mean
 from streamcore.graph.load import Graph
-from streamcore.yamlfile import is_mapping
-from streamcore.yamlmodel import did_you_mean
 
 if TYPE_CHECKING:
     from streamcore.provider import Provider

@@ -12,8 +12,8 @@ from typing import Any
 import anyio
 
 from streamcore.chunk import CONTENT_KINDS, Chunk
-from streamcore.closing import unregistered
 from streamcore.completion import Attempt, Completion, Fold
+from streamcore.concurrency.closing import unregistered
 from streamcore.errors import OutputValidationError, ProviderError, StreamcoreError, StreamInterrupted
 from streamcore.pipeline.adapt import What, adapted, refuses
 from streamcore.pipeline.clocks import Clocks, alarm, timed

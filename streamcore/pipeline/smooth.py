@@ -16,7 +16,7 @@ from typing import Protocol
 import anyio
 
 from streamcore.chunk import Chunk
-from streamcore.closing import CLOSE_SECONDS
+from streamcore.concurrency.closing import CLOSE_SECONDS
 from streamcore.errors import StreamInterrupted
 from streamcore.pipeline.smoother import Smoother, StreamOptions
 

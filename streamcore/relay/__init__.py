@@ -1,8 +1,9 @@
 """Keep a run going when its reader's connection breaks, and give whoever comes back exactly the rest."""
 
 from streamcore.errors import RelayError, RunExists, RunExpired, RunNotFound, TooManyRuns
-from streamcore.relay.log import Found, RunLog, Status, open_log
+from streamcore.relay.log import Found, RunLog, Status
 from streamcore.relay.memory import MemoryLog
+from streamcore.relay.open import open_log
 from streamcore.relay.reader import Reader
 from streamcore.relay.relay import Relay
 from streamcore.relay.response import relay_response, run_response

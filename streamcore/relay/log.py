@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from streamcore.errors import ConfigError
 from streamcore.sse import Item
 
 Wish = Literal["", "stop", "cancel"]
@@ -51,7 +50,7 @@ class Beat:
 
 
 class RunLog(Protocol):
-    """What keeps runs. `streamcore.testing.relay` is the suite that each one passes.
+    """What keeps runs. `streamcore.testing.suites.run_log` is the suite that each one passes.
 
     An epoch is the right to write to a run: `start` gives it, and `take_over` takes it away. All may raise
     `RelayError`: the log cannot be reached; then what was asked may or may not have been done, and may be asked again.
@@ -121,24 +120,3 @@ class RunLog(Protocol):
     async def status(self, run_id: str) -> Status | None:
         """Tell where the run stands; None if there is no such run."""
         ...
-
-
-def open_log(url: str | None = None, *, keep: float = 3600.0) -> RunLog:
-    """Return the log for a URL: None or `memory:` keeps runs in this process, `redis://...` in Redis.
-
-    Args:
-        url: as `streamcore serve --relay` takes it; `rediss://` and `unix://` mean Redis too.
-        keep: seconds for which a run that has ended can still be read.
-
-    Raises:
-        ConfigError: there is no such kind of log, the URL cannot be read, or redis-py is missing.
-    """
-    if url is None or url == "memory:":
-        from streamcore.relay.memory import MemoryLog
-
-        return MemoryLog(keep=keep)
-    if url.startswith(("redis://", "rediss://", "unix://")):
-        from streamcore.relay.redis import RedisLog
-
-        return RedisLog(url, keep=keep)
-    raise ConfigError("a relay's log is memory: or redis://user:password@host:6379/0 (rediss://, unix://)")

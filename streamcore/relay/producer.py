@@ -13,8 +13,8 @@ from typing import Any, Protocol, cast
 import anyio
 from anyio.abc import TaskGroup
 
-from streamcore.closing import CLOSE_SECONDS
 from streamcore.completion import Completion
+from streamcore.concurrency.closing import CLOSE_SECONDS
 from streamcore.errors import ConfigError, RelayError, StreamcoreError, StreamInterrupted
 from streamcore.relay.entries import compacted, encode_end
 from streamcore.relay.log import RunLog, Wish

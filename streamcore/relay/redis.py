@@ -15,9 +15,9 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-from streamcore.clients import shared_client
 from streamcore.errors import RelayError
-from streamcore.redisdb import FAILURES, RedisPlace
+from streamcore.net.clients import shared_client
+from streamcore.net.redis_client import FAILURES, RedisPlace
 from streamcore.relay.entries import decode_items, encode_items
 from streamcore.relay.log import Beat, Found, Status, Wish
 from streamcore.relay.memory import MemoryLog, busy, exists, too_many

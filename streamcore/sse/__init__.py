@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from streamcore.errors import ConfigError
 from streamcore.sse.encoder import Describe, Encoder, Format, Item, encode, public_message
-from streamcore.sse.place import Place, read_place
+from streamcore.sse.event_id import Place, read_place
 
 if TYPE_CHECKING:
     from streamcore.sse.response import SSEResponse

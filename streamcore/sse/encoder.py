@@ -13,7 +13,7 @@ import msgspec
 from streamcore.chunk import Chunk
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, NodeError, StreamcoreError, StreamInterrupted
-from streamcore.sse.place import LAST, Place, tail
+from streamcore.sse.event_id import LAST, Place, tail
 
 Format = Literal["text", "json", "html"]
 """`text`: tokens as they are; `json`: chunks and graph events, lossless; `html`: escaped fragments for HTMX."""

@@ -10,11 +10,11 @@ from typing import Any, Self
 
 import anyio
 
-from streamcore.closing import CLOSE_SECONDS
 from streamcore.completion import Completion
+from streamcore.concurrency.closing import CLOSE_SECONDS
 from streamcore.errors import StreamInterrupted
 from streamcore.sse.encoder import HIDDEN, Encoder, Item, public_message
-from streamcore.sse.place import read_place
+from streamcore.sse.event_id import read_place
 
 log = logging.getLogger("streamcore")
 

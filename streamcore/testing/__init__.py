@@ -1,14 +1,15 @@
 """Offer what services and their tests need instead of a vendor: answers, recordings, a simulator, faults."""
 
-from streamcore.testing.answers import Answer, PlannedCall, tokens
-from streamcore.testing.fault_server import FaultServer
-from streamcore.testing.faults import FAULTS, Fault
-from streamcore.testing.matching import UnrecordedRequest
-from streamcore.testing.recorder import Recorder, record
-from streamcore.testing.recording import Exchange, Read, RecordedRequest, Recording, RecordingError
-from streamcore.testing.replay import ReplayTransport
-from streamcore.testing.simulator import Simulator
-from streamcore.testing.steps import Hold, Pause, Repeat, Reset, Send
+from streamcore.testing.faults.fault_server import FaultServer
+from streamcore.testing.faults.steps import Hold, Pause, Repeat, Reset, Send
+from streamcore.testing.faults.table import FAULTS, Fault
+from streamcore.testing.recordings.exchange import Exchange, Read, RecordedRequest, RecordingError
+from streamcore.testing.recordings.matching import UnrecordedRequest
+from streamcore.testing.recordings.recorder import Recorder, record
+from streamcore.testing.recordings.recording import Recording
+from streamcore.testing.recordings.replay import ReplayTransport
+from streamcore.testing.simulator.answers import Answer, PlannedCall, tokens
+from streamcore.testing.simulator.server import Simulator
 from streamcore.testing.stopwatch import Stopwatch
 
 __all__ = [

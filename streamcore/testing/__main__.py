@@ -6,9 +6,9 @@ import argparse
 import sys
 from contextlib import suppress
 
-from streamcore.testing.answers import counted
-from streamcore.testing.service import serve
-from streamcore.testing.simulator import Simulator
+from streamcore.testing.simulator.answers import counted
+from streamcore.testing.simulator.server import Simulator
+from streamcore.testing.simulator.service import serve
 
 
 def main() -> None:

@@ -11,8 +11,8 @@ from streamcore.chunk import Chunk
 from streamcore.errors import ConfigError
 from streamcore.provider import Vendor
 from streamcore.request import Request
-from streamcore.testing.answers import Asked, plausible
-from streamcore.testing.encode import frames
+from streamcore.testing.simulator.answers import Asked, plausible
+from streamcore.testing.simulator.encode import frames
 from streamcore.wire.chat import ChatVocabulary
 from streamcore.wire.decoder import StreamDecoder
 

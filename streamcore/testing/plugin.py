@@ -15,11 +15,12 @@ import httpx2
 import pytest
 
 from streamcore.provider import vendor
-from streamcore.testing.fault_server import FaultServer, Play
-from streamcore.testing.matching import endpoint
-from streamcore.testing.recorder import Recorder, guess_provider
-from streamcore.testing.recording import Exchange, Pace, Recording
-from streamcore.testing.replay import PLACEHOLDER_KEY, ReplayTransport
+from streamcore.testing.faults.fault_server import FaultServer, Play
+from streamcore.testing.recordings.exchange import Exchange, Pace
+from streamcore.testing.recordings.matching import endpoint
+from streamcore.testing.recordings.recorder import Recorder, guess_provider
+from streamcore.testing.recordings.recording import Recording
+from streamcore.testing.recordings.replay import PLACEHOLDER_KEY, ReplayTransport
 
 _LOOPBACK = ("127.", "::1", "localhost")
 

@@ -11,8 +11,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from streamcore import __version__
-from streamcore.clients import lifespan
 from streamcore.graph.load import Graph
+from streamcore.net.clients import lifespan
 from streamcore.provider import Provider
 from streamcore.web.router import router
 

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from streamcore.checkpoints import Checkpointer, MemoryCheckpointer, open_checkpointer
-from streamcore.clients import chosen_transport
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, PromptError
 from streamcore.execute import environment_provider, stream_prompt
-from streamcore.graph.doors import stream_graph_with_tokens
+from streamcore.files.template import needed
+from streamcore.files.yaml_file import is_mapping, load_yaml
 from streamcore.graph.load import Graph, load_graph
+from streamcore.graph.stream import stream_graph_with_tokens
 from streamcore.graph.thread import Config, Thread
-from streamcore.prompts import Prompt, load_prompt
+from streamcore.net.clients import chosen_transport
+from streamcore.prompts.prompt_file import Prompt, load_prompt
 from streamcore.provider import Provider, get_provider
 from streamcore.request import Message
-from streamcore.template import needed
 from streamcore.web.models import About, Question, SessionState, Turn
-from streamcore.yamlfile import is_mapping, load_yaml
 
 INPUTS = ("message", "query", "question", "input", "prompt", "text", "topic")
 """What a variable or a key of the state that takes a user's message is mostly called; the first that is there."""

@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from streamcore.testing import Answer, Simulator
-from streamcore.testing.answers import Asked
+from streamcore.testing.simulator.answers import Asked
 from streamcore.web import create_app
 from tests.serving import serving
 from tests.support import provider_at, wait_until

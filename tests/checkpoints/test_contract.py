@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from streamcore.checkpoints import Checkpointer, MemoryCheckpointer, open_checkpointer
-from streamcore.testing.checkpoints import CheckpointerSuite
+from streamcore.testing.suites.checkpointer import CheckpointerSuite
 
 
 class TestMemory(CheckpointerSuite):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from streamcore.checkpoints.sqlite import SQLiteCheckpointer
-from streamcore.yamlfile import parse_yaml
+from streamcore.files.yaml_file import parse_yaml
 from tests.snippets import blocks, run
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,0 +1,1 @@
+"""Know which event loop runs, own open streams and close them, run background tasks, merge sources."""

@@ -1,0 +1,86 @@
+"""Run several async generators at the same time and yield what they yield, as it comes.
+
+The tasks belong to one that is started outside of any task group, so that a reader who just stops leaves no scope
+open: it reads and closes all the sources, and its own scope stands around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Generic, TypeVar
+
+import anyio
+
+from streamcore.concurrency.closing import CLOSE_SECONDS, start_task, unregistered
+from streamcore.errors import StreamInterrupted
+
+T = TypeVar("T")
+
+MOST_READY = 64
+"""Items that may wait for a slow reader; beyond that no source is read."""
+
+
+async def merged(sources: Sequence[AsyncGenerator[T]], limit: int) -> AsyncGenerator[tuple[int, T]]:
+    """Yield each item with the number of its source, at most `limit` of which run at a time, in the order given.
+
+    The first error of a source cancels the others, and is raised after everything that came before it.
+    """
+    pump = _Pump(sources, limit)
+    start_task(pump.run)
+    try:
+        async for item in pump.ready:
+            yield item
+        if pump.error is not None:
+            raise pump.error
+    finally:
+        await pump.aclose()
+
+
+class _Pump(Generic[T]):
+    def __init__(self, sources: Sequence[AsyncGenerator[T]], limit: int) -> None:
+        self._sources = sources
+        self._limiter = anyio.Semaphore(limit)
+        self._life = anyio.CancelScope()
+        self._done = anyio.Event()
+        self._send, self.ready = anyio.create_memory_object_stream[tuple[int, T]](MOST_READY)
+        self.error: Exception | None = None
+
+    async def run(self) -> None:
+        """Read all the sources to their end and close them."""
+        try:
+            with self._life:
+                async with anyio.create_task_group() as self._tasks:
+                    for number, source in enumerate(self._sources):
+                        await self._limiter.acquire()
+                        self._tasks.start_soon(self._read, number, source)
+        except BaseException:
+            # Cancelled from outside, as by a loop that ends: to a reader this must not look like the end.
+            self.error = self.error or StreamInterrupted("the run was cancelled before its end")
+            raise
+        finally:
+            self._send.close()
+            self._done.set()
+
+    async def _read(self, number: int, source: AsyncGenerator[T]) -> None:
+        try:
+            await unregistered(lambda: self._pass_on(number, source))
+        except Exception as error:  # noqa: BLE001  raised on the reader's side
+            self.error = self.error or error
+            self._tasks.cancel_scope.cancel()
+        finally:
+            self._limiter.release()
+
+    async def _pass_on(self, number: int, source: AsyncGenerator[T]) -> None:
+        async with aclosing(source):
+            async for item in source:
+                await self._send.send((number, item))
+
+    async def aclose(self) -> None:
+        """End the tasks and wait until they have closed their sources."""
+        self._life.cancel()
+        try:
+            with anyio.move_on_after(2 * CLOSE_SECONDS, shield=True):
+                await self._done.wait()
+        finally:
+            self.ready.close()

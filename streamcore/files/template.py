@@ -1,0 +1,227 @@
+"""Fill a prompt's text with variables: `{name}` placeholders, or Jinja2 where `{{` or `{%` occur."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Collection, Iterable, Mapping
+from enum import Enum
+from functools import cache
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from streamcore.files.sandbox import Sandbox
+
+MAX_TEXT = 4 * 1024 * 1024
+"""The most characters of a filled text."""
+MAX_DEPTH = 64
+
+_PLACEHOLDER = re.compile(r"\{([^\W\d]\w*(?:\.[^\W\d]\w*)*)\}")
+
+
+class TemplateError(ValueError):
+    """The text cannot be filled; `offset` is where in it the trouble is."""
+
+    def __init__(self, message: str, offset: int = 0) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+def is_jinja(text: str) -> bool:
+    """True if the text is Jinja2 rather than one with placeholders."""
+    return "{{" in text or "{%" in text
+
+
+def check(text: str) -> None:
+    """Find what can be found wrong without variables.
+
+    Raises:
+        TemplateError: the text is not valid Jinja2.
+    """
+    if is_jinja(text):
+        try:
+            _sandbox().compiled(text)
+        except Exception as error:
+            raise _jinja_error(text, error, {}, {}) from error
+
+
+def needed(text: str) -> list[str]:
+    """Return the names without which a text that is valid cannot be filled, those with a default left out."""
+    if not is_jinja(text):
+        return list(dict.fromkeys(found[1].split(".")[0] for found in _PLACEHOLDER.finditer(text)))
+    from jinja2 import meta, nodes
+
+    tree = _sandbox().parse(text)
+    optional = {
+        inner.name
+        for node in tree.find_all((nodes.Filter, nodes.Test))
+        if node.name in ("default", "d", "defined", "undefined")
+        for inner in [node.node, *(node.node.find_all(nodes.Name) if node.node is not None else ())]
+        if isinstance(inner, nodes.Name)
+    }
+    return sorted(meta.find_undeclared_variables(tree) - optional - {"state"} - _sandbox().globals.keys())
+
+
+def fill(text: str, variables: Mapping[str, Any], state: Mapping[str, Any]) -> str:
+    """Return the text with its variables filled in.
+
+    A name is looked for in the variables, then among the values of the state, where null counts as missing; `state` is
+    the state itself. Placeholders are identifiers and dotted paths; any other brace, as in JSON, stays.
+
+    Raises:
+        TemplateError: a variable is missing, the Jinja2 text is wrong, or the result is too long.
+    """
+    if not is_jinja(text):
+        return _placeholders(text, variables, state)
+    try:
+        plain_state = _plain(state)
+        named = {name: value for name, value in plain_state.items() if value is not None}
+        return _sandbox().render(text, {**named, "state": plain_state, **_plain(variables)})
+    except Exception as error:
+        raise _jinja_error(text, error, variables, state) from error
+
+
+def _placeholders(text: str, variables: Mapping[str, Any], state: Mapping[str, Any]) -> str:
+    pieces: list[str] = []
+    size = end = 0
+    for match in _PLACEHOLDER.finditer(text):
+        try:
+            value = _written(_look_up(match[1], variables, state))
+        except TemplateError as error:
+            error.offset = match.start()
+            raise
+        except RecursionError as error:
+            raise TemplateError(f"the variable {match[1]!r} holds itself", match.start()) from error
+        pieces += (text[end : match.start()], value)
+        size += len(value)
+        if size > MAX_TEXT:
+            raise TemplateError(f"the text has more than {MAX_TEXT} characters with {match[1]!r}", match.start())
+        end = match.end()
+    return "".join((*pieces, text[end:]))
+
+
+def _look_up(path: str, variables: Mapping[str, Any], state: Mapping[str, Any]) -> Any:
+    first, *rest = path.split(".")
+    found: Any
+    if first in variables:
+        found = variables[first]
+    elif first == "state":
+        found = state
+    elif state.get(first) is not None:
+        found = state[first]
+    else:
+        named = [name for name, value in state.items() if value is not None and not name.startswith("_")]
+        raise TemplateError(f"the variable {first!r} is missing{_hint(first, 'given were', [*variables, *named])}")
+    for part in rest:
+        inside = _inside(found)
+        if part not in inside:
+            hint = _hint(part, "it has", inside)
+            raise TemplateError(f"the variable {path!r} is missing: there is no {part!r} in it{hint}")
+        holder: Any = found
+        found = holder[part] if isinstance(found, Mapping) else getattr(holder, part)
+    return found
+
+
+def _inside(value: Any) -> Collection[str]:
+    return cast("Mapping[str, Any]", value).keys() if isinstance(value, Mapping) else _fields(value)
+
+
+def _hint(name: str, introduction: str, names: Iterable[object]) -> str:
+    """Return what else there is, by name only: values may be secret."""
+    known = sorted({str(one) for one in names})
+    near = difflib.get_close_matches(name, known, n=1)
+    guess = f"; did you mean {near[0]!r}?" if near else ""
+    shown = ", ".join(map(repr, known[:20])) + (", ..." if len(known) > 20 else "")
+    return f"{guess or ';'} {introduction} {shown or 'none'}"
+
+
+def _fields(value: object) -> tuple[str, ...]:
+    """Return the names of an object's data; nothing else of it can be reached from a prompt."""
+    names: Iterable[str] = ()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = (field.name for field in dataclasses.fields(value))
+    elif not isinstance(value, type):
+        names = getattr(type(value), "model_fields", ())
+    return tuple(name for name in names if not name.startswith("_"))
+
+
+def _written(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(_written(item) for item in cast("list[object]", value))
+    return str(value.value if isinstance(value, Enum) else value)
+
+
+@cache
+def _sandbox() -> Sandbox:
+    from streamcore.files.sandbox import Sandbox
+
+    return Sandbox()
+
+
+def _plain(value: Any, depth: int = 0) -> Any:
+    """Return the value as plain data: what a template gets has no methods of the caller's."""
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    if depth > MAX_DEPTH:
+        raise ValueError(f"a variable is nested more than {MAX_DEPTH} levels deep, or holds itself")
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v, depth + 1) for k, v in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item, depth + 1) for item in cast("list[Any]", value)]
+    if isinstance(value, Enum):
+        return _plain(value.value, depth + 1)
+    names = _fields(value)
+    if names:
+        return {name: _plain(getattr(value, name), depth + 1) for name in names}
+    for kind in (int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    return "".join((str(value), ""))  # a plain str, also of a subclass
+
+
+def _jinja_error(text: str, error: Exception, variables: Mapping[str, Any], state: Mapping[str, Any]) -> TemplateError:
+    """Say what is wrong with a Jinja2 text, and where."""
+    from jinja2 import TemplateSyntaxError, UndefinedError
+
+    if isinstance(error, TemplateSyntaxError):
+        return TemplateError(f"this is not valid Jinja2: {error.message}{_similar(error)}", _start(text, error.lineno))
+    start = _start(text, _template_line(error.__traceback__))
+    if not isinstance(error, UndefinedError):
+        return TemplateError(f"the Jinja2 text failed: {error or type(error).__name__}", start)
+    found = re.search(r"'(\w+)' is undefined|has no attribute '(.+)'$", str(error))
+    if found is None:
+        return TemplateError(f"a variable is missing: {error}", start)
+    name = found[1] or found[2]
+    place = re.compile(rf"(?:\w+\.)*\b{re.escape(name)}\b").search(text, start)
+    path = place[0] if place and found[2] else name
+    message = f"the variable {path!r} is missing" + (f": {error}" if found[2] else "")
+    if found[1] or path.split(".")[0] in {*variables, *state, "state"}:
+        try:
+            _look_up(path, variables, state)
+        except TemplateError as missing:
+            message = str(missing)
+    return TemplateError(message, place.start() if place else start)
+
+
+def _similar(error: Exception) -> str:
+    found = re.match(r"No (filter|test) named '(.+)'", str(error))
+    known: Iterable[str] = vars(_sandbox())[f"{found[1]}s"] if found else ()
+    near = difflib.get_close_matches(found[2], known, n=1) if found else []
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _start(text: str, line: int) -> int:
+    """Return the offset at which a line begins."""
+    return sum(len(one) + 1 for one in text.split("\n")[: line - 1])
+
+
+def _template_line(trace: TracebackType | None) -> int:
+    """Return the line of the template at which it failed: Jinja2 puts it into the traceback."""
+    line = 1
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == "<template>":
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line

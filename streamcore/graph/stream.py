@@ -1,0 +1,147 @@
+"""Open the doors to a graph: all events of a run, or the text of one node."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from streamcore.concurrency.closing import Held, held_open, unregistered
+from streamcore.errors import ConfigError
+from streamcore.graph.events import Event
+from streamcore.graph.load import Graph, load_graph
+
+T = TypeVar("T")
+
+
+def stream_graph_with_tokens(
+    graph: Graph | str | Path,
+    initial_state: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> EventStream[Event]:
+    """Run a graph and iterate over its events: every token of every node, and what the nodes did.
+
+    Args:
+        graph: a graph, or the path of its file.
+        initial_state: plain data, laid over the thread's saved state.
+        config: `thread_id` names the conversation to go on with; `checkpointer` (an object, or a mapping as in the
+            file) goes before the file's; `resume` is the answer to a question that waits; `include_metadata` gives
+            every event `metadata`; `provider`, `model`, `temperature` go before what the graph says, and `transport`
+            before the environment. LangGraph's `{"configurable": {...}}` is taken, too.
+
+    Yields dicts, told apart by `type`: `node_start`, `token`, `restart`, `node_complete`, `interrupt`,
+    `graph_complete`; see `streamcore.graph.events`. A `node_complete` comes after the thread is saved.
+
+    Nothing happens until the first iteration; then, or later:
+
+    Raises:
+        GraphError: the file is wrong.
+        ConfigError: something that was written cannot work: a key of `config`, a prompt, a missing variable.
+        NodeError: a node failed; its `cause` says why, `.partial` has what it had said.
+        ThreadConflict: another run has changed the thread meanwhile.
+    """
+
+    def start() -> AsyncGenerator[Event]:
+        from streamcore.graph.runner import Run
+        from streamcore.graph.thread import Config
+
+        return Run(_loaded(graph), initial_state or {}, Config.of(config)).events()
+
+    return EventStream(start)
+
+
+def stream_node_output(
+    graph: Graph | str | Path,
+    node: str,
+    state: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> EventStream[str]:
+    """Run one llm or router node and iterate over its text: `str`, never empty, in order.
+
+    The node runs whatever `skip_if_exists` says, on `state` laid over the thread's saved state, and the thread is saved
+    when it has ended well. Arguments and errors are those of `stream_graph_with_tokens`.
+    """
+
+    def start() -> AsyncGenerator[str]:
+        from streamcore.graph.runner import node_text
+        from streamcore.graph.thread import Config
+
+        return node_text(_loaded(graph), node, state or {}, Config.of(config))
+
+    return EventStream(start)
+
+
+def _loaded(graph: Graph | str | Path) -> Graph:
+    if isinstance(graph, str | Path):
+        return load_graph(graph)
+    if isinstance(graph, Graph):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return graph
+    raise ConfigError(f"a graph is the path of its file, or what load_graph() returns; got a {type(graph).__name__}")
+
+
+class EventStream(Generic[T]):
+    """Iterate over what a run yields.
+
+    Leaving `async with`, cancelling, or `aclose()` ends the run, its parallel branches and the vendors' responses
+    before the next statement; breaking out of a bare `async for` does so soon after the last reference is gone.
+    """
+
+    def __init__(self, start: Callable[[], AsyncGenerator[T]]) -> None:
+        self._start = start
+        self._source: AsyncGenerator[T] | None = None
+        self._held: Held | None = None
+        self._ended = False
+        self._error: Exception | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        if self._error is not None:
+            raise self._error
+        if self._ended:
+            raise StopAsyncIteration
+        try:
+            if self._source is not None:
+                return await anext(self._source)
+            self._held = await held_open()
+            self._source = self._start()
+            self._held.streams.add(self._source)
+            return await unregistered(self._source.__anext__)
+        except BaseException as error:
+            if getattr(self._source, "ag_running", False):
+                raise ConfigError("another task is reading this run; a run has one reader") from error
+            self._ended = True
+            if isinstance(error, Exception) and not isinstance(error, StopAsyncIteration):
+                self._error = error
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
+        """Forget the run, which has ended and closed what it had open."""
+        if self._held is not None and self._source is not None:
+            self._held.streams.discard(self._source)
+        self._source = None
+
+    async def aclose(self) -> None:
+        """End the run. Harmless when repeated."""
+        source, self._source, self._ended = self._source, None, True
+        if source is not None and self._held is not None:
+            await self._held.close(source)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        # Reached by a bare `async for` that was broken off.
+        if self._source is not None and self._held is not None:
+            self._held.close_later(self._source)

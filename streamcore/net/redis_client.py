@@ -1,0 +1,102 @@
+"""Reach a Redis: read its URL, share its connections on the event loop, and tell what failed without the password."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from streamcore.errors import ConfigError, scrub
+from streamcore.net.clients import shared_client
+
+try:
+    from redis.asyncio import ConnectionPool, Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import ExponentialWithJitterBackoff
+    from redis.exceptions import ConnectionError as RedisConnectionError
+    from redis.exceptions import RedisError
+    from redis.exceptions import TimeoutError as RedisTimeoutError
+except ModuleNotFoundError as error:
+    raise ConfigError("Redis needs redis-py, which is not installed; run: pip install redis") from error
+
+RETRIES = 3
+"""How often a command is sent again after a broken connection, within about a second; after a timeout it is not."""
+
+FAILURES = (RedisError, OSError)
+"""What redis-py raises."""
+
+
+class RedisPlace:
+    """One database of one Redis, for one part of streamcore.
+
+    Connections belong to the event loop and the process that use them, and end with the loop.
+
+    Args:
+        url: `redis://[user:password@]host:port/db`, `rediss://...` (TLS) or `unix:///path`.
+        part: whose URL it is, for messages.
+        instead: what to take under trio.
+        connections: how many at most.
+
+    Raises:
+        ConfigError: the URL cannot be read.
+    """
+
+    def __init__(self, url: str, part: str, instead: str, connections: int | None = None) -> None:
+        self._url = url
+        self._part = part
+        self._instead = instead
+        self._more = {} if connections is None else {"max_connections": connections}
+        pool = self._open().connection_pool
+        settings: Mapping[str, Any] = pool.connection_kwargs
+        self._password: str | None = settings.get("password")
+        place = settings.get("path") or f"{settings.get('host', 'localhost')}:{settings.get('port', 6379)}"
+        self.where = f"Redis at {place}, database {settings.get('db', 0)}"
+
+    async def client(self) -> Redis:
+        """Return the client of the running loop.
+
+        Raises:
+            ConfigError: the loop is trio's.
+        """
+        self.check_loop()
+
+        def make() -> tuple[Redis, Callable[[], Awaitable[object]]]:
+            client = self._open()
+            return client, client.aclose
+
+        return await shared_client(("redis", self._part, self._url), make)
+
+    def check_loop(self) -> None:
+        """Raise `ConfigError` if the running loop is trio's."""
+        trio = sys.modules.get("trio")
+        if trio is not None and trio.lowlevel.in_trio_task():
+            raise ConfigError(
+                f"{self._part} in Redis need asyncio, since redis-py knows no other event loop; under trio take "
+                f"{self._instead}"
+            )
+
+    def told(self, error: BaseException) -> str:
+        """Return what an error says, without the password."""
+        return scrub(str(error).rstrip(".") or type(error).__name__, [self._password])
+
+    @staticmethod
+    def is_gone(error: BaseException) -> bool:
+        """Return whether nobody can say if the command was done."""
+        return isinstance(error, RedisConnectionError | RedisTimeoutError | OSError)
+
+    def _open(self) -> Redis:
+        """Return a client, not yet connected."""
+        retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), RETRIES, (RedisConnectionError,))
+        try:
+            pool: ConnectionPool = ConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]
+                self._url, retry=retry, decode_responses=False, **self._more
+            )
+            pool.connection_class(**pool.connection_kwargs)  # checks what the URL's query says
+        except (ValueError, TypeError):
+            # Neither the URL nor an error that quotes parts of it is shown: there may be a password in it.
+            raise ConfigError(
+                f"{self._part}: the Redis `url` cannot be read (it is not shown, as it may hold a password); it is "
+                "redis://user:password@host:6379/0, rediss://... for TLS, or unix:///path; in a password "
+                "@ / : ? # % are written %40 %2F %3A %3F %23 %25"
+            ) from None
+        return Redis.from_pool(pool)

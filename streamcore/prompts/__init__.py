@@ -1,0 +1,1 @@
+"""Turn a prompt file into a request."""

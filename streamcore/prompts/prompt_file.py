@@ -1,0 +1,316 @@
+"""Find a prompt file, check it whole, and fill it in: YAML -> `Request`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice, takewhile
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field, model_validator
+
+from streamcore.errors import ConfigError, PromptError, PromptNotFound
+from streamcore.files.template import TemplateError, check, fill
+from streamcore.files.yaml_file import Stamp, YamlFile, parse_yaml, read_yaml, stamp
+from streamcore.files.yaml_model import FileModel, did_you_mean, validate, wrong
+from streamcore.pipeline.structured import Output, schema_validator
+from streamcore.prompts.schema import SchemaBlock
+from streamcore.request import Message, Request, Role, Tool
+
+DEFAULT_TEMPERATURE = 0.7
+_FOLDER = "STREAMCORE_PROMPTS_DIR"
+
+
+class ToolBlock(FileModel):
+    """One entry of `tools:`."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = Field(default_factory=lambda: {"type": "object", "properties": {}})
+
+
+class TimeoutsBlock(FileModel):
+    """`timeouts:`, in seconds; null is for ever. What is left out keeps its default (`streamcore.Timeouts`)."""
+
+    first_token: float | None = Field(default=None, gt=0)
+    stall: float | None = Field(default=None, gt=0)
+    silence: float | None = Field(default=None, gt=0)
+    total: float | None = Field(default=None, gt=0)
+
+
+class StreamOptionsBlock(FileModel):
+    """`stream_options:`, how text is gathered before it comes out (`streamcore.StreamOptions`)."""
+
+    buffer_size: int = Field(default=0, ge=0)
+    emit_interval: float = Field(default=0, ge=0)
+    boundary: Literal["none", "word", "line"] = "none"
+    first: Literal["immediate", "buffered"] = "immediate"
+    include_metadata: bool = False
+
+
+class FallbackBlock(FileModel):
+    """One entry of `fallback:` that is a mapping."""
+
+    provider: str
+    model: str | None = None
+
+
+class PromptFile(FileModel):
+    """Everything that a prompt file may hold."""
+
+    version: Any = None
+    name: str | None = None
+    description: str | None = None
+    system: str | None = None
+    user: str | None = None
+    template: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    temperature: float | None = Field(default=None, ge=0)
+    max_tokens: int | None = Field(default=None, ge=1)
+    schema_: SchemaBlock | None = Field(default=None, alias="schema")
+    output_schema: dict[str, Any] | None = None
+    stop: str | list[str] | None = None
+    tools: list[ToolBlock] = Field(default_factory=list[ToolBlock])
+    reasoning: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | int | None = None
+    timeouts: TimeoutsBlock | None = None
+    stream_options: StreamOptionsBlock | None = None
+    fallback: list[str | FallbackBlock] = Field(default_factory=list[str | FallbackBlock])
+
+    @model_validator(mode="after")
+    def _one_user_text(self) -> PromptFile:
+        if self.user is not None and self.template is not None:
+            raise wrong(
+                "a prompt has either 'user' or 'template', the text of the user's message, not both", "template"
+            )
+        if self.user is None and self.template is None:
+            empty = next((key for key in ("user", "template") if key in self.model_fields_set), None)
+            if empty:
+                raise wrong("expected the text of the user's message, but there is nothing", empty)
+            raise wrong("a prompt needs 'user' (or 'template'), the text of the user's message")
+        if self.schema_ is not None and self.output_schema is not None:
+            raise wrong("a prompt has either 'schema' or 'output_schema', not both", "output_schema")
+        if self.output_schema is not None:
+            try:
+                schema_validator(self.output_schema)
+            except ConfigError as error:
+                raise wrong(str(error), "output_schema") from error
+        return self
+
+    def fallbacks(self) -> list[str | Mapping[str, Any]]:
+        """Return `fallback` as the doors take it."""
+        return [one if isinstance(one, str) else one.model_dump(exclude_none=True) for one in self.fallback]
+
+    def texts(self) -> Iterator[tuple[str, Role, str]]:
+        """Yield the key, the role and the text of each message."""
+        if self.system is not None:
+            yield "system", "system", self.system
+        if self.user is not None:
+            yield "user", "user", self.user
+        if self.template is not None:
+            yield "template", "user", self.template
+
+    def json_schema(self) -> dict[str, Any] | None:
+        """Return the JSON Schema that the answer must fit, from either key."""
+        return self.schema_.json_schema() if self.schema_ is not None else self.output_schema
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt file that was read and found right."""
+
+    name: str
+    file: PromptFile
+    source: YamlFile
+
+    def output(self) -> Output | None:
+        """Return what the answer must be, None where the file does not say."""
+        if self.file.schema_ is not None:
+            return self.file.schema_.output
+        return None if self.file.output_schema is None else Output.of(self.file.output_schema)
+
+    def render(self, variables: Mapping[str, Any], state: Mapping[str, Any]) -> list[Message]:
+        """Return the messages with their variables filled in.
+
+        Raises:
+            PromptError: a variable is missing, or a template failed; the message has file and line.
+        """
+        messages: list[Message] = []
+        for key, role, text in self.file.texts():
+            try:
+                messages.append(Message(role, fill(text, variables, state)))
+            except TemplateError as error:
+                raise self._error(key, error) from error
+        return messages
+
+    def check_templates(self) -> None:
+        """Find errors of Jinja2 that need no variables to be found.
+
+        Raises:
+            PromptError: a text is not valid Jinja2.
+        """
+        for key, _, text in self.file.texts():
+            try:
+                check(text)
+            except TemplateError as error:
+                raise self._error(key, error) from error
+
+    def _error(self, key: str, error: TemplateError) -> PromptError:
+        line = self.source.text_line((key,), error.offset)
+        return PromptError(f"{self.source.path}:{line}: prompt {self.name!r}, {key}: {error}")
+
+
+def load_prompt(name: str, *, prompts_dir: str | Path | None = None, graph_path: str | Path | None = None) -> Prompt:
+    """Find and check the prompt `name` (folders with `/`, without `.yaml`).
+
+    Looked for in this order, D being `prompts_dir` and G the folder of `graph_path`, where given: `G/D/<name>.yaml`,
+    `D/<name>.yaml`, `G/<name>.yaml`, `G/prompts/<name>.yaml`; then in `$STREAMCORE_PROMPTS_DIR`, else `./prompts`; and
+    last, `a/b` as `a/prompts/b.yaml`. A file is read anew when it has changed, and another is taken once it is there.
+
+    Raises:
+        PromptNotFound: it is in none of them; the message lists every path.
+        PromptError: the file is wrong; the message has file and line.
+    """
+    kept = _kept(name, prompts_dir, graph_path, os.environ.get(_FOLDER))
+    prompt = kept[0].current()
+    if prompt is None:
+        path = find_prompt(name, prompts_dir=prompts_dir, graph_path=graph_path)
+        before = stamp(path)  # whatever changes from here on is seen the next time
+        prompt = _load(name, path, read_yaml(path, PromptError))
+        places = (place for _, place in _candidates(name.split("/"), prompts_dir, graph_path))
+        kept[0] = _Kept(tuple(takewhile(path.__ne__, places)), path, before, prompt)
+    return prompt
+
+
+class _Kept(NamedTuple):
+    """What a name led to, which counts until something changes that may lead elsewhere."""
+
+    ahead: tuple[Path, ...] = ()
+    """Where no file was, and one would be taken first."""
+    path: Path = Path()
+    stamp: Stamp | None = None
+    prompt: Prompt | None = None
+
+    def current(self) -> Prompt | None:
+        """Return the prompt if looking for it again would give the same."""
+        if self.stamp is None or stamp(self.path) != self.stamp or any(map(os.path.lexists, self.ahead)):
+            return None
+        return self.prompt
+
+
+@lru_cache(maxsize=256)
+def _kept(name: str, prompts_dir: str | Path | None, graph_path: str | Path | None, folder: str | None) -> list[_Kept]:
+    """Return where to keep what a name leads to from these places."""
+    return [_Kept()]
+
+
+def find_prompt(name: str, *, prompts_dir: str | Path | None = None, graph_path: str | Path | None = None) -> Path:
+    """Return the path of a prompt's file; see `load_prompt`. A name never leads out of its folder, nor does a link."""
+    parts = name.split("/")
+    if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts):
+        raise PromptNotFound(
+            f"{name!r} is no name of a prompt: a name is the path of a file inside the prompt folder, without '.yaml', "
+            "with '/' between folders"
+        )
+    tried: list[str] = []
+    candidates = _candidates(parts, prompts_dir, graph_path)
+    for root, path in candidates:
+        why = ""
+        try:
+            if path.is_file():
+                if _leads_into(path, root):
+                    return path
+                why = f" (a link that leads out of {root})"
+        except OSError as error:
+            why = f" ({error.strerror})"
+        tried.append(f"{path}{why}")
+    hint = _similar(name, [root for root, _ in candidates if graph_path is None or root != Path(graph_path).parent])
+    raise PromptNotFound(f"there is no prompt {name!r}{hint or ';'} tried: {', '.join(dict.fromkeys(tried))}")
+
+
+def _candidates(
+    parts: Sequence[str], prompts_dir: str | Path | None, graph_path: str | Path | None
+) -> list[tuple[Path, Path]]:
+    """Return each folder that a prompt may stand in, with its path there."""
+    *folders, last = parts
+    inside = Path(*folders, f"{last}.yaml")
+    roots: list[Path] = []
+    beside = Path(graph_path).parent if graph_path is not None else None
+    if beside is not None and prompts_dir is not None:
+        roots.append(beside / prompts_dir)
+    if prompts_dir is not None:
+        roots.append(Path(prompts_dir))
+    if beside is not None:
+        roots += [beside, beside / "prompts"]
+    roots.append(Path(os.environ.get(_FOLDER) or "prompts"))
+    found = [(root, root / inside) for root in roots]
+    own = Path(*folders, "prompts")
+    if folders and _leads_into(own, Path()):
+        found.append((own, own / inside.name))
+    return found
+
+
+def _leads_into(path: Path, root: Path) -> bool:
+    """True if a path below a folder is in it when all links are followed; most often there is none."""
+    try:
+        step = root
+        for part in path.relative_to(root).parts:
+            step = step / part
+            if step.is_symlink():
+                break
+        else:
+            return True
+        return path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a name that no file system takes
+        return False
+
+
+def _similar(name: str, roots: Iterable[Path]) -> str:
+    """Return a suggestion from the names that are there, of some hundred files at most."""
+    if name.endswith((".yaml", ".yml")):
+        return "; leave out the ending, '.yaml' is added;"
+    known = {
+        path.relative_to(root).with_suffix("").as_posix()
+        for root in roots
+        for path in islice(root.rglob("*.yaml"), 500)
+    }
+    return did_you_mean(name, sorted(known - {name}))
+
+
+@lru_cache(maxsize=256)
+def _load(name: str, path: Path, raw: bytes) -> Prompt:
+    source = parse_yaml(path, raw, PromptError)
+    prompt = Prompt(name, validate(PromptFile, source, PromptError), source)
+    prompt.check_templates()
+    return prompt
+
+
+def build_request(
+    prompt: Prompt,
+    variables: Mapping[str, Any] | None,
+    *,
+    state: Mapping[str, Any] | None = None,
+    model: str | None = None,
+    temperature: float | None = None,
+) -> Request:
+    """Fill a prompt in; arguments go before what the file says, and 0.7 is the temperature that nobody set.
+
+    Raises:
+        PromptError: a variable is missing.
+    """
+    file = prompt.file
+    return Request(
+        messages=prompt.render(variables or {}, state or {}),
+        model=model or file.model,
+        temperature=file.temperature if temperature is None else temperature,
+        # Vendors refuse a temperature together with reasoning.
+        default_temperature=DEFAULT_TEMPERATURE if file.reasoning is None else None,
+        max_tokens=file.max_tokens,
+        stop=tuple([file.stop] if isinstance(file.stop, str) else file.stop or ()),
+        tools=tuple(Tool(tool.name, tool.description, tool.parameters) for tool in file.tools),
+        output_schema=file.json_schema(),
+        reasoning=file.reasoning,
+    )

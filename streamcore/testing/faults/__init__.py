@@ -1,0 +1,1 @@
+"""Play what goes wrong between a vendor and a reader, byte for byte."""

@@ -1,0 +1,241 @@
+"""Write HTTP responses that go wrong: the whole bytes, framing included, so that a fault can lie about that, too."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from streamcore.testing.faults.steps import Pause, Repeat, Send, Step
+from streamcore.testing.simulator.answers import Answer
+from streamcore.testing.simulator.encode import frames
+
+Steps = Callable[[str, Answer], Sequence[Step]]
+"""What is done for a wire, as `openai-chat`, and the answer that is disturbed."""
+
+KEPT = 2
+"""How many tokens come whole before a fault in the middle of an answer."""
+
+MIB = 1024 * 1024
+SSE = "text/event-stream; charset=utf-8"
+END = b"0\r\n\r\n"
+PING_EVERY = 0.02
+
+# HTTP: heads, framing, bodies
+
+
+def head(status: str = "200 OK", content_type: str = SSE, **headers: str) -> bytes:
+    """Return the head of a response; `_` in a header's name stands for `-`.
+
+    The server closes the connection after its steps, and says so: else the client's next request could meet that.
+    """
+    fields = {"content-type": content_type, "x-request-id": "req_fault", "connection": "close"} | headers
+    lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items()]
+    return f"HTTP/1.1 {status}\r\n{''.join(lines)}\r\n".encode()
+
+
+def chunked(*parts: bytes, **headers: str) -> bytes:
+    """Return the head and these parts, each a chunk of its own, of a response that is not over yet."""
+    return head(transfer_encoding="chunked", **headers) + b"".join(framed(part) for part in parts if part)
+
+
+def framed(data: bytes) -> bytes:
+    """Return data as one HTTP chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def sized(status: str, body: bytes, content_type: str = "application/json", **headers: str) -> list[Step]:
+    """Return the steps of a whole response of known length."""
+    return [Send(head(status, content_type, content_length=str(len(body)), **headers) + body)]
+
+
+def whole(wire: str, answer: Answer) -> list[bytes]:
+    """Return all the events of an answer."""
+    return [data for data, _ in frames(wire, answer)]
+
+
+def begun(wire: str, answer: Answer) -> list[bytes]:
+    """Return the events of an answer that breaks off after two pieces of content, or fewer where it has no more."""
+    pieces = sum(paced for _, paced in frames(wire, answer))
+    return whole(wire, Answer(answer.tokens, answer.reasoning, answer.calls, answer.model, min(KEPT, pieces)))
+
+
+# Words of each wire
+
+
+def token(wire: str, text: str) -> bytes:
+    """Return the event of one token."""
+    return next(data for data, paced in frames(wire, Answer([text])) if paced)
+
+
+def error_event(wire: str, kind: str, message: str) -> bytes:
+    """Return an event that reports an error of this type in a stream that has begun."""
+    error = {"type": kind, "message": message}
+    match wire:
+        case "anthropic-messages":
+            return event({"type": "error", "error": error}, "error")
+        case "openai-responses":
+            return event({"type": "error", "code": kind, "message": message, "param": None}, "error")
+        case "mistral-chat":
+            return event({"object": "error", **error, "code": None})
+        case _:
+            return event({"error": {**error, "param": None, "code": None}})
+
+
+def ping(wire: str) -> bytes:
+    """Return an event that only keeps a stream of this wire alive."""
+    match wire:
+        case "anthropic-messages":
+            return event({"type": "ping"}, "ping")
+        case "openai-responses":
+            return event({"type": "keepalive", "sequence_number": 0}, "keepalive")
+        case _:
+            nothing: dict[str, object] = {"index": 0, "delta": {}, "finish_reason": None}
+            return event({"id": "ping", "choices": [nothing]})
+
+
+def event(data: Mapping[str, object], name: str = "") -> bytes:
+    return (f"event: {name}\n" if name else "").encode() + b"data: " + json.dumps(data).encode() + b"\n\n"
+
+
+# Steps that several rows share
+
+
+def refusal(status: str, kind: str, message: str, **headers: str) -> Steps:
+    body = json.dumps({"type": "error", "error": {"type": kind, "message": message}}).encode()
+    return lambda wire, answer: sized(status, body, **headers)
+
+
+def exactly(*steps: Step) -> Steps:
+    return lambda wire, answer: steps
+
+
+def page(body: bytes, content_type: str) -> Steps:
+    return lambda wire, answer: sized("200 OK", body, content_type)
+
+
+def then(*steps: Step) -> Steps:
+    """Begin the answer, then this."""
+    return lambda wire, answer: [Send(chunked(*begun(wire, answer))), *steps]
+
+
+def then_event(event: bytes | Callable[[str], bytes]) -> Steps:
+    """Begin the answer, send an event that spoils it, and end politely a second later, for who has not noticed."""
+
+    def steps(wire: str, answer: Answer) -> list[Step]:
+        spoiling = event if isinstance(event, bytes) else event(wire)
+        return [Send(chunked(*begun(wire, answer), spoiling)), Pause(1), Send(END)]
+
+    return steps
+
+
+def in_full(change: Callable[[bytes], Iterable[bytes]]) -> Steps:
+    """Send the whole answer, its bytes changed, each part of them a read of its own."""
+    return lambda wire, answer: [Send(chunked(*change(b"".join(whole(wire, answer)))) + END)]
+
+
+def after_mark(*steps: Step) -> Steps:
+    return lambda wire, answer: [Send(chunked(*whole(wire, answer))), *steps]
+
+
+def byte_by_byte(body: bytes) -> Iterable[bytes]:
+    return (body[at : at + 1] for at in range(len(body)))
+
+
+def split_characters(body: bytes) -> Iterable[bytes]:
+    """Make line ends CRLF, and cut before each byte that no line or character begins with."""
+    body = body.replace(b"\n", b"\r\n")
+    start = 0
+    for at, byte in enumerate(body):
+        if byte & 0xC0 == 0x80 or byte == 0x0A:
+            yield body[start:at]
+            start = at
+    yield body[start:]
+
+
+def gzip(events: Sequence[bytes], *, ends: bool) -> bytes:
+    packer = zlib.compressobj(wbits=31)
+    packed = b"".join(packer.compress(event) + packer.flush(zlib.Z_SYNC_FLUSH) for event in events)
+    return packed + (packer.flush() if ends else b"")
+
+
+def gzipped(wire: str, answer: Answer) -> list[Step]:
+    return [Send(chunked(gzip(whole(wire, answer), ends=True), content_encoding="gzip") + END)]
+
+
+def gzip_cut(wire: str, answer: Answer) -> list[Step]:
+    return [Send(chunked(gzip(begun(wire, answer), ends=False), content_encoding="gzip") + END)]
+
+
+def gzip_garbled(wire: str, answer: Answer) -> list[Step]:
+    packed = gzip(begun(wire, answer), ends=False)
+    return [Send(chunked(packed, b"\xff garbage \xff" * 8, content_encoding="gzip") + END)]
+
+
+def says_gzip(wire: str, answer: Answer) -> list[Step]:
+    return [Send(chunked(*whole(wire, answer), content_encoding="gzip") + END)]
+
+
+def unknown_encoding(wire: str, answer: Answer) -> list[Step]:
+    return [Send(chunked(*whole(wire, answer), content_encoding="zebra") + END)]
+
+
+def length(of_whole: bool, more: int) -> Steps:
+    """Declare more bytes than are sent, of the whole answer or of its beginning."""
+
+    def steps(wire: str, answer: Answer) -> list[Step]:
+        body = b"".join(whole(wire, answer) if of_whole else begun(wire, answer))
+        return [Send(head(content_length=str(len(body) + more)) + body)]
+
+    return steps
+
+
+def length_too_short(wire: str, answer: Answer) -> list[Step]:
+    length = len(b"".join(begun(wire, answer)))
+    return [Send(head(content_length=str(length)) + b"".join(whole(wire, answer)))]
+
+
+def until_closed(of_whole: bool) -> Steps:
+    def steps(wire: str, answer: Answer) -> list[Step]:
+        return [Send(head() + b"".join(whole(wire, answer) if of_whole else begun(wire, answer)))]
+
+    return steps
+
+
+def half_an_event(wire: str, answer: Answer) -> list[Step]:
+    events = begun(wire, answer)
+    rest = b"".join(whole(wire, answer)).removeprefix(b"".join(events))
+    return [Send(chunked(*events, rest[: rest.find(b"\n\n") // 2]) + END)]
+
+
+def huge(wire: str) -> bytes:
+    """Return an event of 20 MiB that is right but for its size."""
+    return token(wire, "x" * (20 * MIB))
+
+
+def thinking(wire: str, answer: Answer) -> list[Step]:
+    events = whole(wire, answer)
+    first = len(begun(wire, answer))
+    beat = framed(ping(wire))
+    rest = chunked(*events[first:]).partition(b"\r\n\r\n")[2]
+    return [Send(chunked(*events[:first])), Repeat(beat, PING_EVERY, times=30), Send(rest + END)]
+
+
+def keep_alive(comment: bytes | None) -> Steps:
+    def steps(wire: str, answer: Answer) -> list[Step]:
+        beat = comment or ping(wire)
+        return [Send(chunked(*begun(wire, answer))), Repeat(framed(beat), PING_EVERY)]
+
+    return steps
+
+
+def error(kind: str, message: str) -> Callable[[str], bytes]:
+    return lambda wire: error_event(wire, kind, message)
+
+
+def at_once(wire: str, answer: Answer) -> list[Step]:
+    return [Send(chunked(error_event(wire, "overloaded_error", "Too busy"))), Pause(1), Send(END)]
+
+
+def more_after_mark(wire: str, answer: Answer) -> list[Step]:
+    return [Send(chunked(*whole(wire, answer), *whole(wire, Answer(["MORE"]))) + END)]

@@ -1,0 +1,473 @@
+"""List what goes wrong between a vendor and a reader: each fault a row of data, its bytes and what must come of it.
+
+The bytes are whole HTTP responses, framing included, so that a row can lie about that, too. Names say what happens;
+`streamcore.testing.FaultServer` and `Simulator` play them, `streamcore.testing.suites.provider` judges by them. The
+file is long because it is a table.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from streamcore.errors import (
+    AuthenticationError,
+    BadRequestError,
+    ConnectionFailed,
+    MalformedStream,
+    NotFoundError,
+    OverloadedError,
+    RateLimitError,
+    ServerError,
+    StreamcoreError,
+    StreamInterrupted,
+    StreamTimeout,
+)
+from streamcore.testing.faults import spoiled
+from streamcore.testing.faults.steps import Hold, Pause, Repeat, Reset, Send
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Say what a server does wrong, exactly, and how a stream must end then."""
+
+    name: str
+    says: str
+    """What happens, in a sentence."""
+    steps: spoiled.Steps = field(repr=False)
+    """Return what is done for a wire, as `openai-chat`, and the answer that is disturbed."""
+    error: type[StreamcoreError] | None = None
+    """The error that must be raised; None: the whole answer arrives in spite of it."""
+    keeps: int | None = None
+    """How many of the answer's tokens must be in `.partial`; None: all of them."""
+    retryable: bool | None = None
+    """Whether trying again may help, where the error says so."""
+    retry_after: float | None = None
+    """How many seconds the error must say that the vendor asks to wait."""
+    shows: str = ""
+    """What the error's message must hold."""
+    clock: Literal["first_token", "stall", "silence"] | None = None
+    """The clock that must run out."""
+    timeouts: Mapping[str, float] = field(default_factory=dict[str, float])
+    """The clocks, in seconds, that a reader needs to see the end soon."""
+    place: Literal["server", "closed-port", "unknown-host", "https"] = "server"
+    """Where the fault lies: in what the server says, or already in the address."""
+
+
+_HTML = b"<!DOCTYPE html>\n<title>Sign in</title>" + b"x" * 1000
+_JSON = b'{"id": "1", "choices": [], "note": "' + b"x" * 1000 + b'"}'
+
+_ROWS = (
+    Fault("none", "nothing: the whole answer, as it should be", spoiled.in_full(lambda body: [body])),
+    # The vendor says no
+    Fault(
+        "rate-limited",
+        "429 with Retry-After: 1",
+        spoiled.refusal("429 Too Many Requests", "rate_limit_error", "Slow down", retry_after="1"),
+        RateLimitError,
+        keeps=0,
+        retryable=True,
+        retry_after=1.0,
+        shows="Slow down",
+    ),
+    Fault(
+        "bad-request",
+        "400, the request is not understood",
+        spoiled.refusal("400 Bad Request", "invalid_request_error", "No such parameter"),
+        BadRequestError,
+        keeps=0,
+        retryable=False,
+        shows="No such parameter",
+    ),
+    Fault(
+        "wrong-key",
+        "401, the key is refused",
+        spoiled.refusal("401 Unauthorized", "authentication_error", "Incorrect API key"),
+        AuthenticationError,
+        keeps=0,
+        retryable=False,
+        shows="Incorrect API key",
+    ),
+    Fault(
+        "forbidden",
+        "403, the key may not do this",
+        spoiled.refusal("403 Forbidden", "permission_error", "Not with this key"),
+        AuthenticationError,
+        keeps=0,
+        retryable=False,
+        shows="Not with this key",
+    ),
+    Fault(
+        "no-such-model",
+        "404, the model is unknown",
+        spoiled.refusal("404 Not Found", "not_found_error", "No such model"),
+        NotFoundError,
+        keeps=0,
+        retryable=False,
+        shows="No such model",
+    ),
+    Fault(
+        "server-error",
+        "500",
+        spoiled.refusal("500 Internal Server Error", "api_error", "It broke"),
+        ServerError,
+        keeps=0,
+        retryable=True,
+        shows="It broke",
+    ),
+    Fault(
+        "bad-gateway",
+        "502 with an HTML page, as proxies answer",
+        lambda wire, answer: spoiled.sized("502 Bad Gateway", b"<h1>upstream sent too big header</h1>", "text/html"),
+        ServerError,
+        keeps=0,
+        retryable=True,
+        shows="502",
+    ),
+    Fault(
+        "unavailable",
+        "503 without a body",
+        lambda wire, answer: spoiled.sized("503 Service Unavailable", b"", "text/plain"),
+        OverloadedError,
+        keeps=0,
+        retryable=True,
+        shows="503",
+    ),
+    Fault(
+        "overloaded",
+        "529",
+        spoiled.refusal("529 Overloaded", "overloaded_error", "Too busy"),
+        OverloadedError,
+        keeps=0,
+        retryable=True,
+        shows="Too busy",
+    ),
+    # No answer at all
+    Fault(
+        "connection-refused",
+        "nobody listens on the port",
+        spoiled.exactly(),
+        ConnectionFailed,
+        keeps=0,
+        retryable=True,
+        place="closed-port",
+    ),
+    Fault(
+        "unknown-host",
+        "the name cannot be resolved",
+        spoiled.exactly(),
+        ConnectionFailed,
+        keeps=0,
+        retryable=True,
+        place="unknown-host",
+    ),
+    Fault(
+        "https-to-http",
+        "the port does not speak TLS",
+        spoiled.exactly(*spoiled.sized("400 Bad Request", b"")),
+        ConnectionFailed,
+        keeps=0,
+        retryable=False,
+        place="https",
+    ),
+    Fault(
+        "reset-before-headers",
+        "the connection is reset before a byte of the answer",
+        spoiled.exactly(Reset()),
+        ConnectionFailed,
+        keeps=0,
+        retryable=True,
+    ),
+    Fault(
+        "closed-before-headers",
+        "the connection is closed before a byte of the answer",
+        spoiled.exactly(),
+        ConnectionFailed,
+        keeps=0,
+        retryable=True,
+    ),
+    Fault(
+        "cut-headers",
+        "the connection is closed in the middle of the headers",
+        spoiled.exactly(Send(b"HTTP/1.1 200 OK\r\ncontent-ty")),
+        ConnectionFailed,
+        keeps=0,
+        retryable=True,
+    ),
+    Fault(
+        "no-http",
+        "the server speaks another protocol",
+        spoiled.exactly(Send(b"SSH-2.0-OpenSSH_9.9\r\n\r\n")),
+        ConnectionFailed,
+        keeps=0,
+        retryable=True,
+    ),
+    Fault(
+        "mute",
+        "the request is read and never answered",
+        spoiled.exactly(Hold()),
+        StreamTimeout,
+        keeps=0,
+        clock="silence",
+        timeouts={"silence": 0.2},
+    ),
+    Fault(
+        "late",
+        "the request is read and not answered before a reader's patience for a first token ends",
+        spoiled.exactly(Hold()),
+        StreamTimeout,
+        keeps=0,
+        clock="first_token",
+        timeouts={"first_token": 0.2},
+    ),
+    # A stream that breaks
+    Fault(
+        "reset-mid-stream",
+        "the connection is reset after two tokens",
+        spoiled.then(Reset()),
+        StreamInterrupted,
+        spoiled.KEPT,
+    ),
+    Fault(
+        "closed-mid-stream", "the connection is closed within the body", spoiled.then(), StreamInterrupted, spoiled.KEPT
+    ),
+    Fault(
+        "broken-chunks",
+        "the framing of the body is no framing",
+        spoiled.then(Send(b"zz\r\nxx\r\n"), Hold()),
+        StreamInterrupted,
+        spoiled.KEPT,
+    ),
+    Fault(
+        "end-without-mark",
+        "the body ends politely after two tokens, without the vendor's mark",
+        spoiled.then(Send(spoiled.END)),
+        StreamInterrupted,
+        spoiled.KEPT,
+    ),
+    Fault(
+        "cut-event",
+        "the body ends politely in the middle of an event",
+        spoiled.half_an_event,
+        StreamInterrupted,
+        spoiled.KEPT,
+    ),
+    Fault(
+        "empty-200",
+        "200 and not a byte of body",
+        spoiled.exactly(Send(spoiled.chunked() + spoiled.END)),
+        StreamInterrupted,
+        keeps=0,
+    ),
+    Fault(
+        "close-delimited-cut",
+        "a body without length or chunks is closed after two tokens",
+        spoiled.until_closed(of_whole=False),
+        StreamInterrupted,
+        spoiled.KEPT,
+    ),
+    Fault(
+        "length-unmet",
+        "the connection is closed 1,000 bytes before the declared length",
+        spoiled.length(of_whole=False, more=1000),
+        StreamInterrupted,
+        spoiled.KEPT,
+    ),
+    Fault(
+        "length-too-short",
+        "the declared length ends after two tokens, the bytes do not",
+        spoiled.length_too_short,
+        StreamInterrupted,
+        spoiled.KEPT,
+    ),
+    Fault(
+        "truncated-gzip", "the gzip file ends politely in its middle", spoiled.gzip_cut, StreamInterrupted, spoiled.KEPT
+    ),
+    # A stream that goes quiet
+    Fault(
+        "stall",
+        "two tokens, and then nothing, the connection open",
+        spoiled.then(Hold()),
+        StreamTimeout,
+        spoiled.KEPT,
+        clock="stall",
+        timeouts={"stall": 0.2},
+    ),
+    Fault(
+        "silent-stall",
+        "the same for a reader who counts bytes instead of content",
+        spoiled.then(Hold()),
+        StreamTimeout,
+        spoiled.KEPT,
+        clock="silence",
+        timeouts={"silence": 0.5, "stall": 60},
+    ),
+    Fault(
+        "stall-with-comments",
+        "two tokens, and then only comments for ever",
+        spoiled.keep_alive(b": keep-alive\n\n"),
+        StreamTimeout,
+        spoiled.KEPT,
+        clock="stall",
+        timeouts={"stall": 0.2},
+    ),
+    Fault(
+        "stall-with-pings",
+        "two tokens, and then only the vendor's pings for ever",
+        spoiled.keep_alive(None),
+        StreamTimeout,
+        spoiled.KEPT,
+        clock="stall",
+        timeouts={"stall": 0.2},
+    ),
+    Fault(
+        "headers-only",
+        "the headers of a stream, and then nothing",
+        spoiled.exactly(Send(spoiled.chunked()), Hold()),
+        StreamTimeout,
+        keeps=0,
+        clock="first_token",
+        timeouts={"first_token": 0.2},
+    ),
+    # A 200 that is no such stream
+    Fault(
+        "html-200",
+        "200 with an HTML page",
+        spoiled.page(_HTML, "text/html"),
+        MalformedStream,
+        keeps=0,
+        shows=repr(_HTML.decode()[:200]),
+    ),
+    Fault(
+        "json-200",
+        "200 with a JSON body, no stream",
+        spoiled.page(_JSON, "application/json"),
+        MalformedStream,
+        keeps=0,
+        shows=repr(_JSON.decode()[:200]),
+    ),
+    Fault("says-gzip", "content-encoding: gzip over plain bytes", spoiled.says_gzip, MalformedStream, keeps=0),
+    Fault("garbled-gzip", "gzip, and garbage after two tokens", spoiled.gzip_garbled, MalformedStream, spoiled.KEPT),
+    Fault(
+        "malformed-json",
+        "an event that is no JSON",
+        spoiled.then_event(b'data: {"broken": \n\n'),
+        MalformedStream,
+        spoiled.KEPT,
+        shows="event ",
+    ),
+    Fault(
+        "invalid-utf8",
+        "an event that is no UTF-8",
+        spoiled.then_event(b'data: {"x": "\xff"}\n\n'),
+        MalformedStream,
+        spoiled.KEPT,
+        shows="event ",
+    ),
+    Fault(
+        "deep-json",
+        "an event nested 100,000 deep",
+        spoiled.then_event(b"data: " + b"[" * 100_000 + b"]" * 100_000 + b"\n\n"),
+        MalformedStream,
+        spoiled.KEPT,
+        shows="event ",
+    ),
+    Fault(
+        "huge-event",
+        "an event of 20 MiB",
+        spoiled.then_event(spoiled.huge),
+        MalformedStream,
+        spoiled.KEPT,
+        shows=str(8 * spoiled.MIB),
+    ),
+    Fault(
+        "endless-event",
+        "an event that never ends",
+        spoiled.then(Repeat(b"10000\r\n" + b"data: " + b"x" * (65536 - 6) + b"\r\n", times=1024)),
+        MalformedStream,
+        spoiled.KEPT,
+        shows=str(8 * spoiled.MIB),
+    ),
+    # The vendor's own errors, after it had begun
+    Fault(
+        "error-event",
+        "an event in the stream says that the vendor is overloaded",
+        spoiled.then_event(spoiled.error("overloaded_error", "Too busy")),
+        OverloadedError,
+        spoiled.KEPT,
+        retryable=True,
+        shows="Too busy",
+    ),
+    Fault(
+        "error-event-final",
+        "an event in the stream says that the request is invalid",
+        spoiled.then_event(spoiled.error("invalid_request_error", "No such thing")),
+        BadRequestError,
+        spoiled.KEPT,
+        retryable=False,
+        shows="No such thing",
+    ),
+    Fault(
+        "error-event-first",
+        "the first event of a 200 says that the vendor is overloaded",
+        spoiled.at_once,
+        OverloadedError,
+        keeps=0,
+        retryable=True,
+        shows="Too busy",
+    ),
+    # Odd, and whole all the same
+    Fault("byte-by-byte", "every byte comes in a read of its own", spoiled.in_full(spoiled.byte_by_byte)),
+    Fault(
+        "split-characters",
+        "CRLF line ends; reads end within characters and line ends",
+        spoiled.in_full(spoiled.split_characters),
+    ),
+    Fault("bom", "a byte order mark comes first", spoiled.in_full(lambda body: [b"\xef\xbb\xbf" + body])),
+    Fault("no-last-blank-line", "the last event lacks its blank line", spoiled.in_full(lambda body: [body.rstrip()])),
+    Fault("gzip", "the body is compressed", spoiled.gzipped),
+    Fault("unknown-encoding", "the body is said to be in an encoding that nobody knows", spoiled.unknown_encoding),
+    Fault(
+        "close-delimited",
+        "a body without length or chunks ends with the connection",
+        spoiled.until_closed(of_whole=True),
+    ),
+    Fault("length-too-long", "the declared length is 1,000 bytes too long", spoiled.length(of_whole=True, more=1000)),
+    Fault("more-after-mark", "another answer follows the mark of the end", spoiled.more_after_mark),
+    Fault("held-after-mark", "the body does not end after the mark of the end", spoiled.after_mark(Hold())),
+    Fault("reset-after-mark", "the connection is reset after the mark of the end", spoiled.after_mark(Reset())),
+    Fault(
+        "slow-with-pings",
+        "the model thinks for 0.6 s after two tokens, and pings meanwhile",
+        spoiled.thinking,
+        timeouts={"silence": 0.5, "stall": 30},
+    ),
+    Fault(
+        "pause",
+        "a tenth of a second between headers and body",
+        lambda wire, answer: [
+            Send(spoiled.chunked()),
+            Pause(0.1),
+            Send(spoiled.chunked(*spoiled.whole(wire, answer)).partition(b"\r\n\r\n")[2] + spoiled.END),
+        ],
+    ),
+)
+
+FAULTS: Mapping[str, Fault] = MappingProxyType({fault.name: fault for fault in _ROWS})
+"""Every fault by its name, `none` first."""
+
+
+def find_fault(name: str) -> Fault:
+    """Return the fault of a name.
+
+    Raises:
+        ValueError: there is none; the message says which there are, and which one was perhaps meant.
+    """
+    if name in FAULTS:
+        return FAULTS[name]
+    near = difflib.get_close_matches(name, FAULTS, n=1)
+    meant = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"no fault is called {name!r}{meant} There are: {', '.join(FAULTS)}")

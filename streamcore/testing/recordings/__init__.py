@@ -1,0 +1,1 @@
+"""Record what vendors send, keep it in files, and replay it."""

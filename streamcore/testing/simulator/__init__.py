@@ -1,0 +1,1 @@
+"""Serve the vendors' wires on loopback, with made-up answers or recordings."""

@@ -1,0 +1,77 @@
+"""Read out of a vendor's request body what decides a made-up answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, cast
+
+from streamcore.pipeline.structured import INSTRUCTION
+from streamcore.testing.simulator.answers import Asked
+
+_Json = Mapping[str, Any]
+
+
+def asked_on(wire: str, body: _Json) -> Asked:
+    """Return what a request body of this wire asks for; parts that are not understood count as absent."""
+    said: Any = body.get("input" if wire == "openai-responses" else "messages") or []
+    # The Responses API takes a plain text for a list with one message.
+    turns = cast("list[_Json]", [{"role": "user", "content": said}] if isinstance(said, str) else said)
+    last: _Json = turns[-1] if turns else {}
+    users = [turn for turn in turns if turn.get("role") == "user"]
+    return Asked(
+        text=_text(users[-1].get("content")) if users else "",
+        model=str(body.get("model") or "simulated"),
+        tools=[_tool(tool) for tool in body.get("tools") or ()],
+        schema=_schema(body) or _told(body, turns),
+        answered=_result(last),
+    )
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    parts = cast("list[_Json]", content or [])
+    return "".join(str(part.get("text", "")) for part in parts)
+
+
+def _result(last: _Json) -> str | None:
+    if last.get("type") == "function_call_output":
+        return str(last.get("output", ""))
+    if last.get("role") == "tool":
+        return _text(last.get("content"))
+    content: Any = last.get("content")
+    if isinstance(content, list):
+        for part in cast("list[_Json]", content):
+            if part.get("type") == "tool_result":
+                return _text(part.get("content"))
+    return None
+
+
+def _tool(tool: _Json) -> tuple[str, _Json]:
+    function: _Json = tool.get("function", tool)
+    return str(function.get("name")), function.get("parameters") or function.get("input_schema") or {}
+
+
+def _told(body: _Json, turns: list[_Json]) -> _Json | None:
+    """Return the schema that a system message tells in words."""
+    texts = [_text(body.get("system")), *(_text(turn.get("content")) for turn in turns if turn.get("role") == "system")]
+    for text in texts:
+        _, found, schema = text.partition(INSTRUCTION)
+        if found:
+            return cast("_Json", json.JSONDecoder().raw_decode(schema)[0])
+    return None
+
+
+def _schema(body: _Json) -> _Json | None:
+    for path in (
+        ("response_format", "json_schema", "schema"),
+        ("text", "format", "schema"),
+        ("output_config", "format", "schema"),
+    ):
+        found: Any = body
+        for key in path:
+            found = cast("_Json", found).get(key) if isinstance(found, Mapping) else None
+        if isinstance(found, Mapping):
+            return cast("_Json", found)
+    return None

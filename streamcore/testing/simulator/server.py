@@ -1,0 +1,416 @@
+"""Serve all four wires over real HTTP on loopback, from made-up answers or recordings, at a given pace.
+
+`python -m streamcore.testing` runs it in a process of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import h11
+
+from streamcore.testing.faults.steps import Line, play
+from streamcore.testing.faults.table import Fault, find_fault
+from streamcore.testing.recordings.exchange import Exchange
+from streamcore.testing.recordings.matching import Player, UnrecordedRequest
+from streamcore.testing.recordings.recording import Recording
+from streamcore.testing.simulator.answers import Answer, Asked, plausible
+from streamcore.testing.simulator.asked import asked_on
+from streamcore.testing.simulator.encode import frames
+from streamcore.testing.simulator.pacer import Pacer, Schedule, scheduled
+from streamcore.testing.simulator.page import Figures, page
+
+Decide = Callable[[Asked], Answer]
+
+# Where each wire is served, and what a provider must be given as its base URL to get there.
+ROUTES: Mapping[str, str] = {
+    "/v1/messages": "anthropic-messages",
+    "/v1/chat/completions": "openai-chat",
+    "/v1/responses": "openai-responses",
+    "/mistral/v1/chat/completions": "mistral-chat",
+}
+BASE_PATHS: Mapping[str, str] = {"anthropic": "", "mistral": "/mistral"}
+
+_KEPT = 10_000  # requests
+_RENDERED = 64  # answers
+_STREAM = (("content-type", "text/event-stream; charset=utf-8"), ("x-request-id", "req_simulated"))
+_FRAMING = ("connection", "content-length", "keep-alive", "transfer-encoding")  # of the recorded connection, not ours
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One request that the simulator got."""
+
+    path: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: Mapping[str, Any] = field(repr=False)
+    at: float = 0.0
+    """When it came, as `time.time()`."""
+
+
+class Simulator:
+    """A server on 127.0.0.1 and a free port, in a thread with an event loop of its own.
+
+    Use it as a context manager; leaving it closes every connection and joins the thread.
+
+    Args:
+        answer: what to say: an `Answer`, a text, or a function of what was asked. By default something plausible.
+        rate: tokens (of a recording: reads) per second and stream; None sends as fast as the reader reads;
+            `recorded` plays recordings as they came.
+        port: 0 takes a free one.
+        recordings: recordings, or their files, to answer what they hold. What they do not hold gets `answer` if it
+            is given, else status 404 and a message that tells the difference.
+        fault: what goes wrong with every answer, by its name in `FAULTS`.
+
+    Raises:
+        ValueError: there is no such fault, or it lies in an address rather than in what a server says.
+    """
+
+    def __init__(
+        self,
+        answer: Answer | str | Decide | None = None,
+        *,
+        rate: float | Literal["recorded"] | None = None,
+        port: int = 0,
+        recordings: Iterable[Recording | str | Path] = (),
+        fault: Fault | str | None = None,
+    ) -> None:
+        loaded = [one if isinstance(one, Recording) else Recording.load(one) for one in recordings]
+        together = Recording(tuple(exchange for one in loaded for exchange in one.exchanges))
+        self.player = Player(together.at_pace(rate or 0).exchanges) if loaded else None
+        text = Answer.of(answer) if isinstance(answer, str) else answer or plausible
+        self.decide: Decide = text if callable(text) else lambda asked: _with_model(text, asked)
+        self.rate = None if rate == "recorded" else rate
+        self._only_recorded = self.player is not None and answer is None
+        self.port = port
+        self.fault = find_fault(fault) if isinstance(fault, str) else fault
+        if self.fault is not None and self.fault.place != "server":
+            raise ValueError(f"fault {self.fault.name!r} lies in the address; only a FaultServer can play it")
+        self.requests: list[Recorded] = []
+        """What was asked; of very many, the latest."""
+        self.connections = 0
+        """How many TCP connections were accepted."""
+        self.open = 0
+        """How many answers are being streamed now."""
+        self.abandoned = 0
+        """How many answers the client did not stay to the end of."""
+        self.served = 0
+        """How many answers were sent to their end."""
+        self.pacer = Pacer()
+        self.clients: set[_Connection] = set()
+        self._most_open = 0
+        self._rendered: dict[tuple[str, str, float | None], Schedule] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ready = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped: asyncio.Event | None = None
+        self._server: asyncio.Server | None = None
+
+    @property
+    def url(self) -> str:
+        """The root of the server."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def base_url(self, provider: str) -> str:
+        """Return what `base_url=` must be for a provider: with `/v1`, except Anthropic and Mistral."""
+        return self.url + BASE_PATHS.get(provider, "/v1")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that aim a service at the simulator."""
+        found: dict[str, str] = {}
+        for provider in ("anthropic", "openai", "mistral"):
+            found[f"{provider.upper()}_BASE_URL"] = self.base_url(provider)
+            found[f"{provider.upper()}_API_KEY"] = "simulator-key"
+        return found
+
+    @property
+    def figures(self) -> Figures:
+        """What was done so far, and how late it was."""
+        lag = self.pacer.lag
+        p50, p99 = lag.quantile(0.5) * 1000, lag.quantile(0.99) * 1000
+        streams = (self.open, self._most_open, self.served, self.abandoned)
+        return Figures(*streams, lag.count, p50, p99, lag.longest * 1000)
+
+    def page(self) -> str:
+        """Return the page at `/`."""
+        return page(self.environment, ROUTES, self.requests, self.figures)
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+        if self._thread is not None:
+            self._thread.join()
+
+    async def _run(self) -> None:
+        try:
+            await self.listen()
+        finally:
+            self._ready.set()
+        await self.serve()
+
+    async def listen(self) -> str:
+        """Bind the port on the running loop and return the URL."""
+        self._loop = asyncio.get_running_loop()
+        self._stopped = asyncio.Event()
+        self._server = await self._loop.create_server(lambda: _Connection(self), "127.0.0.1", self.port, backlog=4096)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self.url
+
+    async def serve(self) -> None:
+        """Serve, after `listen`, until `stop` is called."""
+        if self._server is None or self._stopped is None:
+            raise RuntimeError("listen() comes before serve()")
+        try:
+            await self._stopped.wait()
+        finally:
+            # asyncio loses the socket of a connection that is accepted but not yet made when its server is closed.
+            await asyncio.sleep(0)
+            self._server.close()
+            for task in list(self._tasks):
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            for connection in list(self.clients):
+                connection.close()
+            await self._server.wait_closed()
+
+    def stop(self) -> None:
+        """End `serve`; may be called from any thread."""
+        if self._loop is not None and self._stopped is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._stopped.set)
+
+    def recorded(self, method: str, url: str, body: bytes) -> Exchange | None:
+        """Return the recorded exchange that answers a request; None if an answer is to be made up.
+
+        Raises:
+            UnrecordedRequest: there are recordings and no answer, and none of them matches.
+        """
+        if self.player is None:
+            return None
+        try:
+            return self.player.find(method, url, body)
+        except UnrecordedRequest:
+            if self._only_recorded:
+                raise
+            return None
+
+    def note(self, asked: Recorded) -> None:
+        """Remember a request."""
+        self.requests.append(asked)
+        if len(self.requests) > _KEPT:
+            del self.requests[: _KEPT // 2]
+
+    @contextmanager
+    def streaming(self) -> Generator[None]:
+        """Count an answer that is being sent."""
+        self.open += 1
+        self._most_open = max(self._most_open, self.open)
+        try:
+            yield
+            self.served += 1
+        except asyncio.CancelledError:
+            self.abandoned += 1
+            raise
+        finally:
+            self.open -= 1
+
+    def rendered(self, wire: str, answer: Answer) -> Schedule:
+        """Return what to send for an answer, and when; all clients that get the same answer share it."""
+        key = (wire, repr(answer), self.rate)
+        found = self._rendered.get(key)
+        if found is None:
+            found = scheduled(frames(wire, answer), self.rate)
+            if len(self._rendered) >= _RENDERED:
+                self._rendered.clear()
+            self._rendered[key] = found
+        return found
+
+    def start(self, task: asyncio.Task[None]) -> None:
+        """Keep a task alive until it is done."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _with_model(answer: Answer, asked: Asked) -> Answer:
+    return Answer(answer.tokens, answer.reasoning, answer.calls, asked.model, answer.cut)
+
+
+log = logging.getLogger("streamcore")
+
+
+class _Connection(asyncio.Protocol):
+    """One client: h11 reads its requests; answers are written as they are, one HTTP chunk for each event."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+        self._http = h11.Connection(h11.SERVER)
+        self.writable = asyncio.Event()
+        self.writable.set()
+        self._transport: asyncio.Transport | None = None
+        self._answering: asyncio.Task[None] | None = None
+        self._request: h11.Request | None = None
+        self._body = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  what create_server always gives
+        self._simulator.connections += 1
+        self._simulator.clients.add(self)
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._simulator.clients.discard(self)
+        if self._answering is not None:
+            self._answering.cancel()
+
+    def close(self) -> None:
+        """Drop the connection, whatever is still to be sent."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def pause_writing(self) -> None:
+        self.writable.clear()
+
+    def resume_writing(self) -> None:
+        self.writable.set()
+
+    def data_received(self, data: bytes) -> None:
+        self._http.receive_data(data)
+        self._next_events()
+
+    def _next_events(self) -> None:
+        while True:
+            event = self._http.next_event()
+            if isinstance(event, h11.Request):
+                self._request, self._body = event, b""
+            elif isinstance(event, h11.Data):
+                self._body += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage) and self._request is not None:
+                self._answering = asyncio.get_running_loop().create_task(self._answer(self._request))
+                self._simulator.start(self._answering)
+            else:
+                if isinstance(event, h11.ConnectionClosed) and self._transport is not None:
+                    self._transport.close()
+                return
+
+    async def _answer(self, request: h11.Request) -> None:
+        try:
+            await self._respond(request)
+        except Exception as error:  # the outermost edge: a client that gets nothing would wait for ever
+            log.exception("the simulator could not answer")
+            if self._http.our_state is h11.SEND_RESPONSE:
+                self._send_error(500, f"the simulator could not answer: {type(error).__name__}: {error}")
+            else:
+                self.close()
+
+    async def _respond(self, request: h11.Request) -> None:
+        path = request.target.decode("ascii").partition("?")[0].partition("#")[0]
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
+        wire = ROUTES.get(path)
+        try:
+            body: dict[str, Any] = json.loads(self._body or b"{}")
+        except ValueError:
+            wire = None
+            body = {}
+        if request.method == b"GET" and path in ("/", "/statistics"):
+            self._send_page(path)
+            return
+        self._simulator.note(Recorded(path, headers, body, time.time()))
+        if wire is None or request.method != b"POST":
+            self._send_error(404, f"no such address: {request.method.decode()} {path}")
+            return
+        try:
+            exchange = self._simulator.recorded("POST", path, self._body)
+        except UnrecordedRequest as error:
+            self._send_error(404, str(error))
+            return
+        fault, transport = self._simulator.fault, self._transport
+        with self._simulator.streaming():
+            if exchange is not None and fault is None:
+                await self._play(exchange)
+                return
+            answer = self._simulator.decide(asked_on(wire, body))
+            if fault is not None and transport is not None:
+                await play(fault.steps(wire, answer), Line(transport, self.writable))
+            else:
+                await self._stream(self._simulator.rendered(wire, answer))
+
+    async def _stream(self, schedule: Schedule) -> None:
+        self._begin(200, _STREAM)
+        if self._simulator.rate:
+            await self._simulator.pacer.play(schedule, self)
+        else:
+            for number, (_, data) in enumerate(schedule):
+                if number % 64 == 63:
+                    await asyncio.sleep(0)
+                self.write(data)
+                if not self.writable.is_set():
+                    await self.writable.wait()
+        self.write(self._http.send(h11.EndOfMessage()))
+        self._next_request()
+
+    async def _play(self, exchange: Exchange) -> None:
+        """Send a recorded response; a recorded break breaks the connection."""
+        self._begin(exchange.status, [item for item in exchange.headers if item[0] not in _FRAMING])
+        # An empty chunk would end the body.
+        reads = [(one.at, b"%x\r\n%b\r\n" % (len(one.data), one.data)) for one in exchange.reads if one.data]
+        await self._simulator.pacer.play(reads, self)
+        if exchange.end == "whole":
+            self.write(self._http.send(h11.EndOfMessage()))
+            self._next_request()
+        elif self._transport is not None:
+            self._transport.close()  # without the last chunk, which the reader takes for a broken connection
+
+    def _begin(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
+        fields = [*headers, ("transfer-encoding", "chunked")]
+        self.write(self._http.send(h11.Response(status_code=status, headers=fields)))
+
+    def _send_error(self, status: int, message: str) -> None:
+        self._send(status, json.dumps({"error": {"message": message, "type": "not_found_error"}}))
+
+    def _send_page(self, path: str) -> None:
+        if path == "/":
+            self._send(200, self._simulator.page(), "text/html; charset=utf-8")
+        else:
+            self._send(200, self._simulator.figures.json())
+
+    def _send(self, status: int, text: str, kind: str = "application/json") -> None:
+        body = text.encode()
+        headers = [("content-type", kind), ("content-length", str(len(body)))]
+        self.write(self._http.send(h11.Response(status_code=status, headers=headers)))
+        self.write(self._http.send(h11.Data(data=body)))
+        self.write(self._http.send(h11.EndOfMessage()))
+        self._next_request()
+
+    def write(self, data: bytes | None) -> None:
+        """Hand bytes to the operating system, unless the client is gone."""
+        if self._transport is not None and data and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def _next_request(self) -> None:
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+            self._next_events()
+        elif self._transport is not None:
+            self._transport.close()

@@ -1,0 +1,406 @@
+"""Hold a provider to streamcore's contract: a pytest suite to subclass, with every fault and every kind of reader.
+
+    class TestMyProvider(ProviderSuite):
+        wire = "openai-chat"
+
+        def provider(self, url: str) -> MyProvider:
+            return MyProvider(base_url=url + "/v1", api_key="key")
+
+It needs pytest, and runs each test through anyio's plugin. `docs/testing.md` tells more.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import time
+import traceback
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+import anyio
+import anyio.lowlevel
+import httpx2
+import pytest
+
+from streamcore.errors import RateLimitError, ServerError, StreamInterrupted
+from streamcore.execute import stream_request
+from streamcore.net.clients import aclose_providers
+from streamcore.net.raw_response import credentials
+from streamcore.provider import Provider
+from streamcore.request import Message, Request
+from streamcore.stream import Stream
+from streamcore.testing.faults import spoiled
+from streamcore.testing.faults.fault_server import ANSWER, FaultServer, Play
+from streamcore.testing.faults.steps import Hold, Repeat, Send, Step
+from streamcore.testing.faults.table import FAULTS, Fault
+from streamcore.testing.simulator.answers import Answer, PlannedCall
+from streamcore.testing.simulator.encode import PROMPT_TOKENS, WIRES
+from streamcore.testing.suites.judging import Reading, equal, judge, need, stays_failed
+from streamcore.testing.suites.watch import nothing_left_behind, quiet
+
+TEXT = "".join(ANSWER.tokens)
+PATIENCE = 30.0
+"""Seconds after which a stream that does not end is ended, and the test fails."""
+
+_ASK = Request(messages=[Message("user", "Hello")])
+_FLOOD = 1024  # pieces of 64 KiB, far more than all the buffers on the way hold
+
+
+def _may_pass(fault: Fault) -> bool:
+    """Tell whether the same request is made again after this fault: nothing came, and the next may fare better."""
+    early = fault.keeps == 0 and fault.place == "server"
+    return early and (fault.retryable is True or fault.error is StreamInterrupted or fault.name == "late")
+
+
+class ProviderSuite:
+    """Subclass this in a test module, and pytest runs the suite on your provider.
+
+    Every test checks, besides what it is named after, that no task, socket or file is left open and that nothing was
+    written to stderr, to the event loop's exception handler, or to the unraisable hook.
+    """
+
+    pytestmark: ClassVar[list[pytest.MarkDecorator]] = [pytest.mark.anyio]
+
+    wire: ClassVar[str] = "openai-chat"
+    """What the provider speaks: `anthropic-messages`, `openai-chat`, `openai-responses` or `mistral-chat`."""
+    backends: ClassVar[Sequence[str]] = ("asyncio", "trio") if find_spec("trio") else ("asyncio",)
+    """The event loops that the provider runs on."""
+    deviations: ClassVar[Mapping[str, str]] = {}
+    """Rows that are known to fail, each with the reason: a fault's name, `retried-` and a fault's name, or a test's
+    name with dashes, without `test_`. They are expected failures, and one that passes is told."""
+
+    def provider(self, url: str) -> Provider:
+        """Return the provider for a server at this address, which has no path."""
+        raise NotImplementedError("a ProviderSuite needs a method provider(self, url) that returns your provider")
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Make each test once for each backend and row."""
+        self._check()
+        test = metafunc.function.__name__.removeprefix("test_").replace("_", "-")
+        if "anyio_backend" in metafunc.fixturenames:
+            metafunc.parametrize("anyio_backend", [self._row(name, test, name) for name in self.backends])
+        if "fault" in metafunc.fixturenames:
+            prefix, faults = (
+                ("", FAULTS.values()) if test == "fault" else ("retried-", filter(_may_pass, FAULTS.values()))
+            )
+            metafunc.parametrize("fault", [self._row(fault, prefix + fault.name, fault.name) for fault in faults])
+
+    def _row(self, value: object, name: str, label: str) -> Any:
+        reason = self.deviations.get(name)
+        marks = () if reason is None else (pytest.mark.xfail(reason=reason, strict=True),)
+        return pytest.param(value, id=label, marks=marks)
+
+    def _check(self) -> None:
+        tests = {name[5:].replace("_", "-") for name in dir(self) if name.startswith("test_")}
+        known = tests | {*FAULTS} | {f"retried-{fault.name}" for fault in FAULTS.values() if _may_pass(fault)}
+        unknown = sorted(set(self.deviations) - known)
+        if unknown:
+            raise pytest.UsageError(f"{type(self).__name__}.deviations: no row is called {', '.join(unknown)}")
+        if self.wire not in WIRES:
+            raise pytest.UsageError(f"{type(self).__name__}.wire is one of {', '.join(WIRES)}, not {self.wire!r}")
+
+    @pytest.fixture(autouse=True)
+    def _silent(self, capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+        yield
+        written = capfd.readouterr().err
+        need(not written, f"something was written to stderr: {written}")
+
+    @asynccontextmanager
+    async def _serving(self, *plays: Play, answer: Answer = ANSWER) -> AsyncGenerator[tuple[FaultServer, Provider]]:
+        """Serve, and give out a provider of it; at the end everything must be closed."""
+        async with nothing_left_behind():
+            with FaultServer(*plays, wire=self.wire, answer=answer) as server:
+                provider = self.provider(server.url)
+                try:
+                    yield server, provider
+                finally:
+                    await provider.aclose()
+                    await aclose_providers()
+
+    def _plain(self, *events: bytes) -> list[Step]:
+        return [Send(spoiled.chunked(*events) + spoiled.END)]
+
+    def _endless(self, every: float = 0.002) -> list[Step]:
+        word = spoiled.framed(spoiled.token(self.wire, "word "))
+        return [Send(spoiled.chunked(*spoiled.begun(self.wire, ANSWER))), Repeat(word, every)]
+
+    # Faults
+
+    async def test_fault(self, fault: Fault) -> None:
+        """A fault becomes its error, with what came before it, or costs nothing."""
+        plays = ("none", fault) if fault.timeouts else (fault,)
+        async with self._serving(*plays) as (server, provider):
+            if fault.timeouts:  # what is loaded with the first request must not count for a clock
+                await _open(provider).collect()
+            stream = _open(provider, timeouts=fault.timeouts)
+            await judge(await Reading(stream).to_the_end(), fault, ANSWER, provider)
+            _closed(server)
+            equal(len(server.requests), len(plays) if fault.place == "server" else 0, "the number of requests")
+
+    async def test_cut_after_every_token(self) -> None:
+        """Wherever a body ends without its mark, the stream is interrupted there and keeps what came."""
+        for kept in range(len(ANSWER.tokens) + 1):
+            cut = Answer(ANSWER.tokens, cut=kept)
+            fault = Fault("cut", "", lambda wire, answer: self._plain(*spoiled.whole(wire, answer)), StreamInterrupted)
+            async with self._serving(fault, answer=cut) as (_, provider):
+                reading = await Reading(_open(provider)).to_the_end()
+                await judge(reading, fault, Answer(ANSWER.tokens[:kept]), provider)
+
+    async def test_retried(self, fault: Fault) -> None:
+        """What may pass is tried again before the first token, after as long as the vendor asks."""
+        timeouts = {clock: 3 * seconds for clock, seconds in fault.timeouts.items()}
+        async with self._serving("none", fault, "none") as (server, provider):
+            await _open(provider).collect()
+            start = time.monotonic()
+            reading = await Reading(_open(provider, timeouts=timeouts, max_retries=1)).to_the_end()
+            need(reading.error is None, f"it was not tried again: {reading.error!r}")
+            equal(reading.text, TEXT, "the text that the reader saw")
+            need(time.monotonic() - start > 0.99 * (fault.retry_after or 0), "it was tried again before Retry-After")
+            first, second = reading.stream.partial.attempts
+            need(str(first.error).startswith(fault.error.__name__ if fault.error else ""), f"attempt 1: {first}")
+            equal(second.error, None, "the error of the second attempt")
+            equal(len(server.requests), 3, "the number of requests")
+
+    async def test_gives_up(self) -> None:
+        """After so many retries the last error is raised, and tells of all of them."""
+        async with self._serving("server-error") as (server, provider):
+            reading = await Reading(_open(provider, max_retries=2)).to_the_end()
+            error = reading.error
+            if not isinstance(error, ServerError):
+                pytest.fail(f"ServerError must be raised, not {error!r}", pytrace=False)
+            equal((len(error.attempts), len(server.requests)), (3, 3), "the number of attempts, and of requests")
+
+    async def test_never_waits_past_total(self) -> None:
+        """A vendor that asks to wait longer than the caller has is not waited for."""
+        async with self._serving("none", "rate-limited") as (server, provider):
+            await _open(provider).collect()
+            reading = await Reading(_open(provider, timeouts={"total": 0.9}, max_retries=2)).to_the_end()
+            need(type(reading.error) is RateLimitError, f"RateLimitError must be raised, not {reading.error!r}")
+            equal(len(server.requests), 2, "the number of requests")
+
+    async def test_nothing_is_repeated_after_content(self) -> None:
+        """A stream that breaks after its first token is not silently begun again."""
+        async with self._serving("reset-mid-stream", "none") as (server, provider):
+            reading = await Reading(_open(provider, max_retries=2)).to_the_end()
+            need(type(reading.error) is StreamInterrupted, f"StreamInterrupted, not {reading.error!r}")
+            equal(len(server.requests), 1, "the number of requests")
+
+    async def test_secrets(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A key that the vendor echoes is in no message, traceback or log."""
+        async with self._serving("none") as (server, provider):
+            await _open(provider).collect()
+            sent = credentials(httpx2.Request("POST", server.url, headers=dict(server.requests[0].headers)))
+        if not sent:
+            pytest.skip("the provider sent no key of 8 characters or more, so none can leak")
+        for steps in _echoes(sent):
+            async with self._serving(steps) as (server, provider):
+                with caplog.at_level(logging.DEBUG):
+                    reading = await Reading(_open(provider)).to_the_end()
+                error = reading.error
+                if error is None:
+                    pytest.fail("an answer that holds the key only ended well", pytrace=False)
+                seen = [*traceback.format_exception(error), repr(error), repr(vars(error)), caplog.text]
+                need(not any(secret in text for secret in sent for text in seen), f"the key is shown by {type(error)}")
+
+    # What is streamed
+
+    async def test_text_comes_token_by_token(self) -> None:
+        """Each token is a chunk of its own, between one `start` and one `finish`; only usage follows."""
+        async with self._serving("none") as (_, provider):
+            reading = await Reading(_open(provider)).to_the_end()
+        texts = [chunk.text for chunk in reading.chunks if chunk.kind == "text"]
+        equal(texts, list(ANSWER.tokens), "the texts")
+        kinds = [kind for kind in reading.kinds if kind not in ("usage", "ping", "other")]
+        equal(kinds, ["start", *["text"] * len(texts), "finish"], "the kinds of the chunks")
+
+    async def test_the_answer_tells_its_model_id_and_reason(self) -> None:
+        """`model`, `id` and `finish_reason` are what the vendor said."""
+        async with self._serving("none") as (_, provider):
+            answer = await _open(provider).collect()
+        equal((answer.model, answer.finish_reason), ("simulated", "stop"), "model and finish_reason")
+        need(answer.id, "the answer has no id")
+
+    async def test_usage(self) -> None:
+        """Tokens are counted as the vendor counts them."""
+        async with self._serving("none") as (_, provider):
+            usage = (await _open(provider).collect()).usage
+        need(usage is not None, "no usage came")
+        counts = usage and (usage.input_tokens, usage.output_tokens)
+        equal(counts, (PROMPT_TOKENS, len(ANSWER.tokens)), "the tokens of prompt and answer")
+
+    async def test_reasoning(self) -> None:
+        """Reasoning is kept, and apart from text."""
+        async with self._serving("none", answer=Answer(ANSWER.tokens, reasoning=["Let me", " think."])) as (
+            _,
+            provider,
+        ):
+            answer = await _open(provider).collect()
+        equal((answer.reasoning, answer.text), ("Let me think.", TEXT), "reasoning and text")
+
+    async def test_tool_calls(self) -> None:
+        """Calls come in fragments, and fold to their arguments exactly as sent."""
+        calls = [PlannedCall("weather", {"city": "Zürich", "days": 3}, "call_1"), PlannedCall("clock", {}, "call_2")]
+        async with self._serving("none", answer=Answer(["One moment."], calls=calls)) as (_, provider):
+            reading = await Reading(_open(provider)).to_the_end()
+        answer = reading.stream.partial
+        found = [(call.id, call.name, call.arguments) for call in answer.tool_calls]
+        equal(found, [(call.id, call.name, json.dumps(call.arguments)) for call in calls], "the calls")
+        pieces = [chunk.tool_call.arguments for chunk in reading.chunks if chunk.tool_call]
+        wanted = [part for call in calls for part in call.fragments]
+        equal([piece for piece in pieces if piece], wanted, "the fragments of the arguments")
+        equal((answer.text, answer.finish_reason), ("One moment.", "tool_calls"), "text and finish_reason")
+
+    # How it is read
+
+    async def test_leaving_async_with_closes(self) -> None:
+        """Leaving `async with` closes the vendor's response before the next statement."""
+        async with self._serving(self._endless()) as (server, provider):
+            stream = _open(provider)
+            async with stream:
+                async for chunk in stream:
+                    if chunk.text:
+                        break
+            _closed(server)  # the event loop stands still meanwhile, so nothing that closes later is seen
+            await _unfinished(stream)
+
+    async def test_an_error_of_the_reader_closes(self) -> None:
+        """So does an error in the loop's body, which comes out unchanged."""
+
+        async def fail_in_the_loop(provider: Provider) -> None:
+            async with _open(provider) as stream:
+                async for _ in stream:
+                    raise ZeroDivisionError
+
+        async with self._serving(self._endless()) as (server, provider):
+            with pytest.raises(ZeroDivisionError):
+                await fail_in_the_loop(provider)
+            _closed(server)
+
+    async def test_breaking_a_bare_loop_closes(self) -> None:
+        """Breaking out of a bare `async for` closes within the loop's next turns."""
+        async with self._serving(self._endless()) as (server, provider):
+            async for chunk in _open(provider):
+                if chunk.text:
+                    break
+            await _some_turns()
+            _closed(server)
+
+    async def test_dropping_a_stream_closes(self) -> None:
+        """So does dropping the last reference to a stream that was read by hand."""
+        async with self._serving(self._endless()) as (server, provider):
+            stream = _open(provider)
+            await anext(stream)
+            del stream
+            gc.collect()
+            await _some_turns()
+            _closed(server)
+
+    async def test_cancelling_before_the_first_byte_closes(self) -> None:
+        """A reader who is cancelled while the vendor is silent lets go of the request."""
+        async with self._serving((Hold(),)) as (server, provider):
+            stream = _open(provider)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(stream.collect)
+                await _until(lambda: server.requests)
+                tasks.cancel_scope.cancel()
+            _closed(server)
+            await _unfinished(stream)
+
+    async def test_cancelling_in_the_middle_closes(self) -> None:
+        """A reader who is cancelled in a read closes the response, and keeps what it has read."""
+        async with self._serving(self._endless()) as (server, provider):
+            reading = Reading(_open(provider))
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(reading.to_the_end)
+                await _until(lambda: len(reading.chunks) > 5)
+                tasks.cancel_scope.cancel()
+            _closed(server)
+            await _unfinished(reading.stream)
+            need(reading.stream.partial.text.startswith(reading.text), "text that was read is not in .partial")
+
+    async def test_stop_ends_well(self) -> None:
+        """`stop()` from another task ends the stream without an error, closed and not complete."""
+        async with self._serving(self._endless()) as (server, provider):
+            reading = Reading(_open(provider))
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(reading.to_the_end)
+                await _until(lambda: len(reading.chunks) > 5)
+                reading.stream.stop()
+            _closed(server)
+            equal(reading.error, None, "the error of a stream that was stopped")
+            equal(reading.stream.partial.text, reading.text, "the text in stream.partial")
+            need(not reading.stream.partial.complete, "a stream that was stopped must not look complete")
+
+    async def test_a_slow_reader_slows_the_vendor_down(self) -> None:
+        """What a reader has not asked for is not hoarded: the vendor's writes come to a halt."""
+        piece = spoiled.framed(spoiled.token(self.wire, "x" * 65536))
+        begin = Send(spoiled.chunked(*spoiled.begun(self.wire, ANSWER)))
+        flood: list[Step] = [begin, Repeat(piece, times=_FLOOD)]
+        async with self._serving(flood) as (server, provider):
+            async with _open(provider) as stream:
+                await anext(stream)
+                await _until(lambda: server.blocked or server.sent >= _FLOOD * len(piece))
+                need(server.sent < _FLOOD * len(piece) // 2, f"{server.sent} bytes were read for one chunk")
+            _closed(server)
+
+    def test_a_second_event_loop(self, anyio_backend: str) -> None:
+        """The same provider works in a second event loop, after the first one has ended."""
+
+        async def ask() -> str:
+            return (await _open(provider).collect()).text
+
+        with quiet(), FaultServer("none", wire=self.wire) as server:
+            provider = self.provider(server.url)
+            for _ in range(2):
+                equal(anyio.run(ask, backend=anyio_backend), TEXT, "the answer")
+
+
+def _open(provider: Provider, *, timeouts: Mapping[str, float] | None = None, max_retries: int = 0) -> Stream:
+    return stream_request(
+        _ASK, provider=provider, timeouts={"total": PATIENCE, **(timeouts or {})}, max_retries=max_retries
+    )
+
+
+def _closed(server: FaultServer) -> None:
+    server.wait_until(lambda server: server.open == 0, "the connection was closed")
+
+
+async def _until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        need(time.monotonic() < deadline, "it took too long")
+        await anyio.sleep(0.001)
+
+
+async def _some_turns() -> None:
+    for _ in range(10):  # turns of the loop, not time
+        await anyio.lowlevel.checkpoint()
+
+
+async def _unfinished(stream: Stream) -> None:
+    """A stream that its reader left must not look finished to a later call."""
+    try:
+        await stream.collect()
+    except StreamInterrupted as error:
+        await stays_failed(stream, error)
+    else:
+        pytest.fail("a stream that was left early looks finished", pytrace=False)
+
+
+def _echoes(secrets: Sequence[str]) -> list[list[Step]]:
+    """Return answers that echo what a request carried: as an error's JSON or text, a page, an event, a broken one."""
+    echo = f"Incorrect API key provided: {', '.join(secrets)}"
+    error = {"type": "error", "error": {"message": echo, "type": secrets[0], "code": secrets[-1]}}
+    body = json.dumps(error).encode()
+    event = b"data: " + body + b"\n\n"
+    return [
+        spoiled.sized("401 Unauthorized", body),
+        spoiled.sized("403 Forbidden", echo.encode(), "text/plain"),
+        spoiled.sized("200 OK", f"<html>{echo}</html>".encode(), "text/html"),
+        [Send(spoiled.chunked(event) + spoiled.END)],
+        [Send(spoiled.chunked(b"data: {" + echo.encode() + b"\n\n") + spoiled.END)],
+    ]

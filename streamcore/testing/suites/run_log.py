@@ -1,0 +1,332 @@
+"""Hold a relay's log to streamcore's contract: a pytest suite to subclass.
+
+    class TestMyLog(RunLogSuite):
+        def log(self) -> MyLog:
+            return MyLog(url)
+
+It needs pytest, and runs each test through anyio's plugin. Each test uses runs of its own.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from streamcore.chunk import Chunk, Opaque, ToolCall, Usage
+from streamcore.errors import RunExists, TooManyRuns
+from streamcore.relay import Found, RunLog
+from streamcore.relay.entries import encode_end
+from streamcore.sse import Item
+
+END = encode_end(None, None)
+LOST = encode_end(RuntimeError("lost"), None)
+LEASE = 60.0
+SHORT = 0.05
+
+ITEMS: Sequence[Item] = (
+    Chunk("start", id="resp_1", model="m", request_id="req", usage=Usage(input_tokens=7, raw={"n": 2**70})),
+    Chunk("text", 'straße, 東京, 👩‍💻, \x00, \u2028, "quoted" \\'),
+    Chunk("text", "\r"),
+    Chunk("text", "\n half an emoji: \ud83d"),
+    Chunk("text", "of another answer", index=2, choice=1),
+    Chunk("text", "with raw", raw=b'{"bytes": "\xff\x00"}'),
+    Chunk("reasoning", "why", opaque=Opaque("wire", ({"signature": "x"},))),
+    Chunk("refusal", "no"),
+    Chunk("tool_call", tool_call=ToolCall("id", "name", '{"half', 1, custom=True)),
+    Chunk("citation", data={"url": "u", "score": float("inf")}),
+    Chunk("other", event="vendor.word", raw=b"{}"),
+    Chunk("ping"),
+    Chunk("restart"),
+    Chunk("finish", finish_reason="stop", raw_finish_reason="end_turn", finish_detail={"a": [1, None]}),
+    "a token",
+    "\ud83d",
+    {"type": "token", "node": "n", "content": "graph"},
+    {"type": "node_complete", "node": "n", "output": {"deep": [{"": None}], "n": 1e-300}},
+    {"type": "interrupt", "node": "ask", "message": {"any": "thing"}, "resume_key": "k"},
+)
+"""What a stream can hold."""
+
+
+class RunLogSuite:
+    """Subclass this in a test module, and pytest runs the suite on your log."""
+
+    pytestmark: ClassVar[list[pytest.MarkDecorator]] = [pytest.mark.anyio]
+
+    backends: ClassVar[Sequence[str]] = ("asyncio", "trio") if find_spec("trio") else ("asyncio",)
+    """The event loops that the log runs on."""
+
+    def log(self) -> RunLog:
+        """Return the log; where several workers can share a store, each call returns a new one for the same store."""
+        raise NotImplementedError("a RunLogSuite needs a method log(self) that returns yours")
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Make each test once for each backend."""
+        if "anyio_backend" in metafunc.fixturenames:
+            metafunc.parametrize("anyio_backend", self.backends)
+
+    @pytest.fixture
+    def run(self) -> str:
+        """Name a run that no other test uses."""
+        return f"Lauf {uuid.uuid4()}"
+
+    async def test_a_run_that_never_was(self, run: str) -> None:
+        """It has no status, cannot be taken over, written, renewed or read, and wishes for it are no error."""
+        log = self.log()
+        _equal(await log.status(run), None, "status")
+        _equal(await log.take_over(run, LOST), False, "take_over")
+        _equal(await log.append(run, 1, 0, ["a"], None, lease=LEASE), False, "append")
+        _equal(await log.renew(run, 1, lease=LEASE), None, "renew")
+        await log.wish(run, "stop")
+        await log.touch(run)
+        found = await log.read(run, 0, 0)
+        _equal(found is None or (not found.items and found.end is None), True, "read found nothing")
+        _equal(await log.status(run), None, "status, still")
+
+    async def test_one_start(self, run: str) -> None:
+        """Of many starts of one name, on many workers, one wins; also when the run has ended no other one does."""
+        won: list[int] = []
+        lost: list[str] = []
+
+        async def start(log: RunLog) -> None:
+            try:
+                won.append(await log.start(run, "ada", lease=LEASE))
+            except RunExists:
+                lost.append(run)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(8):
+                group.start_soon(start, self.log())
+        _equal((len(won), len(lost)), (1, 7), "won and lost")
+        await self.log().append(run, won[0], 0, [], END, lease=LEASE)
+        with pytest.raises(RunExists):
+            await self.log().start(run, "eve", lease=LEASE)
+
+    async def test_one_run_of_a_thread_at_a_time(self, run: str) -> None:
+        """A thread's newest run keeps others from starting until it has ended; then another is the newest."""
+        thread, one, two = f"thread {run}", f"{run} 1", f"{run} 2"
+        log, other = self.log(), self.log()
+        _equal(await other.latest(thread), None, "latest of no run")
+        won: list[str] = []
+
+        async def start(log: RunLog, name: str) -> None:
+            try:
+                await log.start(name, "", lease=SHORT, thread=thread)
+            except RunExists:
+                return
+            won.append(name)
+
+        async with anyio.create_task_group() as group:
+            for number in range(6):
+                group.start_soon(start, self.log(), f"{one} {number}")
+        _equal(len(won), 1, "runs of the thread")
+        _equal(await other.latest(thread), won[0], "latest")
+        await _until(log, won[0], "lost")
+        with pytest.raises(RunExists):
+            await other.start(two, "", lease=LEASE, thread=thread)
+        _equal(await other.status(two), None, "status of the one that was refused")
+        await other.start(f"{two} elsewhere", "", lease=LEASE, thread=f"other {thread}")
+        await other.take_over(won[0], LOST)
+        _equal(await log.latest(thread), won[0], "latest, ended")
+        await other.start(two, "", lease=LEASE, thread=thread)
+        _equal(await log.latest(thread), two, "latest, then")
+
+    async def test_items_come_back_as_they_were(self, run: str) -> None:
+        """Whatever an item is, and wherever a reader begins, on the worker that writes and on another."""
+        log, other = self.log(), self.log()
+        epoch = await log.start(run, "ada", lease=LEASE)
+        _equal(await log.append(run, epoch, 0, ITEMS[:1], None, lease=LEASE), True, "append of one")
+        _equal(await log.append(run, epoch, 1, ITEMS[1:9], None, lease=LEASE), True, "append of several")
+        _equal(await log.append(run, epoch, 9, ITEMS[9:], END, lease=LEASE), True, "append with the end")
+        for reader in (log, other):
+            for after in range(len(ITEMS) + 1):
+                items, end = await _all(reader, run, after)
+                _equal(items, [*ITEMS[after:]], f"items after {after}")
+                _equal(end, END, f"end after {after}")
+        status = await other.status(run)
+        _equal(status and (status.owner, status.state, status.seq), ("ada", "ended", len(ITEMS) + 1), "status")
+
+    async def test_many_items_in_random_pieces(self, run: str) -> None:
+        """Readers who come and go at random get every item once, while they are written."""
+        log = self.log()
+        chance = random.Random(7)  # noqa: S311
+        wanted: list[Item] = [f"{n} " for n in range(2_500)]
+        epoch = await log.start(run, "", lease=LEASE)
+
+        async def write() -> None:
+            seq = 0
+            while seq < len(wanted):
+                batch = wanted[seq : seq + chance.randint(1, 60)]
+                _equal(await log.append(run, epoch, seq, batch, None, lease=LEASE), True, "append")
+                seq += len(batch)
+                await anyio.lowlevel.checkpoint()
+            await log.append(run, epoch, seq, [], END, lease=LEASE)
+
+        async def read(reader: RunLog) -> None:
+            got: list[Item] = []
+            end = None
+            while end is None:
+                found = await reader.read(run, len(got), 5)
+                if found is None:
+                    raise AssertionError("the run is gone")
+                kept = found.items[: chance.randint(1, 100)]  # the connection breaks
+                got += kept
+                end = found.end if len(kept) == len(found.items) else None
+            _equal(got == wanted, True, "every item once")
+
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(read, log)
+                group.start_soon(read, self.log())
+            group.start_soon(write)
+
+    async def test_what_is_asked_again_is_stored_once(self, run: str) -> None:
+        """An append whose answer was lost may be asked again; one in the wrong place stores nothing."""
+        log = self.log()
+        epoch = await log.start(run, "", lease=LEASE)
+        for _ in range(2):
+            _equal(await log.append(run, epoch, 0, ["a", "b"], None, lease=LEASE), True, "append")
+        for seq in (1, 3):
+            _equal(await log.append(run, epoch, seq, ["c", "d"], None, lease=LEASE), False, f"append at {seq}")
+        for _ in range(2):
+            _equal(await log.append(run, epoch, 2, ["c"], END, lease=LEASE), True, "append with the end")
+        _equal(await _all(self.log(), run, 0), (["a", "b", "c"], END), "what is stored")
+
+    async def test_nothing_after_the_end(self, run: str) -> None:
+        """After its end nothing is added, renewed, taken over or asked of a run."""
+        log = self.log()
+        epoch = await log.start(run, "", lease=SHORT)
+        await log.append(run, epoch, 0, ["a"], END, lease=SHORT)
+        await anyio.sleep(2 * SHORT)
+        _equal(await log.append(run, epoch, 1, ["b"], None, lease=LEASE), False, "append")
+        _equal(await log.append(run, epoch, 2, ["b"], LOST, lease=LEASE), False, "append of another end")
+        _equal(await log.renew(run, epoch, lease=LEASE), None, "renew")
+        _equal(await self.log().take_over(run, LOST), True, "take_over")
+        _equal(await _all(log, run, 0), (["a"], END), "what is stored")
+
+    async def test_the_epoch_is_the_right_to_write(self, run: str) -> None:
+        """Only the winner of `start` writes, and no longer than until its lease is over and somebody takes over."""
+        log, other = self.log(), self.log()
+        epoch = await log.start(run, "", lease=LEASE)
+        for wrong in (epoch + 1, 0):
+            _equal(await other.append(run, wrong, 0, ["x"], None, lease=LEASE), False, "append with a wrong epoch")
+            _equal(await other.renew(run, wrong, lease=LEASE), None, "renew with a wrong epoch")
+        _equal(await other.take_over(run, LOST), True, "take_over while the lease holds")
+        _equal(await log.append(run, epoch, 0, ["a"], None, lease=SHORT), True, "append of the winner")
+        await _until(other, run, "lost")
+        _equal(await other.take_over(run, LOST), True, "take_over")
+        _equal(await other.take_over(run, END), True, "take_over, again")
+        _equal(await log.append(run, epoch, 1, ["b"], None, lease=LEASE), False, "append of one who was thought dead")
+        _equal(await log.append(run, epoch, 1, [], END, lease=LEASE), False, "its end")
+        _equal(await log.renew(run, epoch, lease=LEASE), None, "its renewal")
+        for reader in (log, other):
+            _equal(await _all(reader, run, 0), (["a"], LOST), "what is stored")
+
+    async def test_a_lease_that_is_late_but_was_not_taken(self, run: str) -> None:
+        """Who wakes up before somebody took over goes on."""
+        log = self.log()
+        epoch = await log.start(run, "", lease=SHORT)
+        await _until(log, run, "lost")
+        beat = await log.renew(run, epoch, lease=LEASE)
+        _equal(beat is not None, True, "renew")
+        status = await self.log().status(run)
+        _equal(status and status.state, "running", "state")
+
+    async def test_word_for_the_producer(self, run: str) -> None:
+        """Wishes and readers are told with the renewal, whichever worker they came to."""
+        log, other = self.log(), self.log()
+        epoch = await log.start(run, "", lease=LEASE)
+        await anyio.sleep(0.3)
+        beat = await log.renew(run, epoch, lease=LEASE)
+        _equal(beat and (beat.wish, beat.idle >= 0.29), ("", True), "nobody came")
+        before = time.monotonic()
+        await other.touch(run)
+        await other.wish(run, "stop")
+        beat = await log.renew(run, epoch, lease=LEASE)
+        idle = time.monotonic() - before + 0.01
+        _equal(beat and (beat.wish, beat.idle <= idle), ("stop", True), "somebody came and wants an end")
+
+    async def test_reading_waits(self, run: str) -> None:
+        """A reader that has everything waits for what comes, wherever it is."""
+        log = self.log()
+        epoch = await log.start(run, "", lease=LEASE)
+        _equal(await _all(log, run, 0), ([], None), "read without waiting")
+        got: list[Any] = []
+
+        async def read(reader: RunLog) -> None:
+            found = await reader.read(run, 0, 10)
+            got.append(found and (found.seq, [*found.items]))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(read, log)
+            group.start_soon(read, self.log())
+            await anyio.wait_all_tasks_blocked()
+            await log.append(run, epoch, 0, ["news"], None, lease=LEASE)
+        _equal(got, [(1, ["news"])] * 2, "what was read")
+
+    async def test_a_snapshot_stands_for_what_was_trimmed(self, run: str) -> None:
+        """Who lacks items that are gone gets the snapshot, and goes on behind it; who has them notices nothing."""
+        log = self.log()
+        epoch = await log.start(run, "", lease=LEASE)
+        await log.append(run, epoch, 0, ["a", "b"], None, lease=LEASE)
+        await log.append(run, epoch, 2, ["c", "d", "e"], None, lease=LEASE)
+        await log.trim(run, epoch + 1, 3, ["not mine to say"])
+        await log.trim(run, epoch, 3, ["abc"])
+        await log.append(run, epoch, 5, ["f"], END, lease=LEASE)
+        for after in range(2):  # what was appended together may go together
+            _equal(await self.log().read(run, after, 1), Found(3, [], snapshot=["abc"]), f"read after {after}")
+        for reader in (log, self.log()):
+            for after in range(3, 7):
+                _equal(await _all(reader, run, after), (["d", "e", "f"][after - 3 :], END), f"read after {after}")
+            status = await reader.status(run)
+            _equal(status and status.first, 4, "first")
+
+    async def test_so_many_of_one_owner(self, run: str) -> None:
+        """`limit` counts what goes on, on all workers: an end frees a place, and so does a lease that is over."""
+        owner = f"owner {run}"
+        epoch = await self.log().start(f"{run} 1", owner, lease=LEASE, limit=2)
+        await self.log().start(f"{run} 2", owner, lease=SHORT, limit=2)
+        with pytest.raises(TooManyRuns):
+            await self.log().start(f"{run} 3", owner, lease=LEASE, limit=2)
+        await self.log().start(f"{run} 4", f"other {run}", lease=LEASE, limit=2)
+        await _until(self.log(), f"{run} 2", "lost")
+        await self.log().start(f"{run} 3", owner, lease=LEASE, limit=2)
+        await self.log().append(f"{run} 1", epoch, 0, [], END, lease=LEASE)
+        await self.log().start(f"{run} 5", owner, lease=LEASE, limit=2)
+        with pytest.raises(TooManyRuns):
+            await self.log().start(f"{run} 6", owner, lease=LEASE, limit=2)
+        await self.log().start(f"{run} 6", owner, lease=LEASE)
+
+
+async def _all(log: RunLog, run: str, after: int) -> tuple[list[Item], bytes | None]:
+    """Read all that is there."""
+    items: list[Item] = []
+    while True:
+        found = await log.read(run, after, 0)
+        if found is None:
+            raise AssertionError(f"{run} is gone")
+        items += found.items
+        if found.end is not None or found.seq == after:
+            return items, found.end
+        after = found.seq
+
+
+async def _until(log: RunLog, run: str, state: str) -> None:
+    for _ in range(1000):
+        status = await log.status(run)
+        if status is not None and status.state == state:
+            return
+        await anyio.sleep(0.01)
+    raise AssertionError(f"{run} never was {state!r}")
+
+
+def _equal(found: Any, wanted: Any, what: str) -> None:
+    if found != wanted:
+        raise AssertionError(f"{what}: expected {wanted!r}, and got {found!r}")

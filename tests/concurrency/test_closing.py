@@ -1,0 +1,232 @@
+"""End the event loop, or the interpreter, under open streams: all is closed, and nothing is written to stderr."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import subprocess
+import sys
+import weakref
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from streamcore import Chunk, Request, stream_request
+from streamcore.concurrency.closing import held_here, unregistered
+from streamcore.testing import Answer, Simulator
+from tests.loop_endings import ENDINGS
+from tests.support import BACKENDS, RUNS, ask, eventually, wait_until
+
+SCRIPT = Path(__file__).resolve().parents[1] / "loop_endings.py"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_loop_that_ends_closes_what_is_open_in_silence(backend: str, simulator: Simulator) -> None:
+    simulator.decide = lambda asked: Answer.of("word " * 500)
+    simulator.rate = 500
+    names = [name for ran_on, name in RUNS if ran_on == backend]
+    result = subprocess.run(
+        [
+            *(sys.executable, "-W", "error", SCRIPT, backend),
+            *(f"{name}={simulator.base_url(name)}" for name in names),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.stderr == ""
+    assert result.stdout.splitlines() == [f"{name} {ending.__name__}" for name in names for ending in ENDINGS]
+    assert result.returncode == 0
+    wait_until(lambda: simulator.open == 0, "every answer was given up")
+
+
+@pytest.mark.parametrize("how", ["plain", "smoothed", "sync", "thread"])
+@pytest.mark.parametrize(("backend", "name"), [("asyncio", "anthropic"), ("trio", "openai"), ("asyncio", "mistral")])
+def test_an_interpreter_that_exits_in_a_stream_does_so_in_silence(
+    how: str, backend: str, name: str, simulator: Simulator
+) -> None:
+    simulator.decide = lambda asked: Answer.of("word " * 500)
+    simulator.rate = 500
+    script = Path(__file__).resolve().parents[1] / "interpreter_exits.py"
+    result = subprocess.run(
+        [sys.executable, "-W", "error", script, how, backend, name, simulator.base_url(name)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (3, "")
+    wait_until(lambda: simulator.open == 0, "the answer was given up")
+
+
+# The parts
+
+
+@pytest.mark.anyio
+async def test_generators_that_begin_unregistered_are_unknown_to_the_loop() -> None:
+    async def inner() -> AsyncGenerator[int]:
+        await anyio.lowlevel.checkpoint()
+        yield 1
+        yield 2
+
+    async def outer() -> AsyncGenerator[int]:
+        await anyio.lowlevel.checkpoint()
+        async for number in inner():
+            yield number
+
+    hooks = sys.get_asyncgen_hooks()
+    generator = outer()
+    known: list[object] = []
+    sys.set_asyncgen_hooks(firstiter=known.append)
+    try:
+        assert await unregistered(generator.__anext__) == 1
+        assert known == []
+        assert await anext(generator) == 2
+        with pytest.raises(StopAsyncIteration):
+            await unregistered(generator.__anext__)
+        registered = inner()
+        assert await anext(registered) == 1
+        assert known == [registered]
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+    await registered.aclose()
+
+
+@pytest.mark.anyio
+async def test_errors_and_cancellation_pass_through_unregistered() -> None:
+    async def fail() -> None:
+        await anyio.lowlevel.checkpoint()
+        raise ZeroDivisionError
+
+    async def forever() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            left.append(sys.get_asyncgen_hooks())
+
+    left: list[object] = []
+    hooks = sys.get_asyncgen_hooks()
+    with pytest.raises(ZeroDivisionError):
+        await unregistered(fail)
+    assert sys.get_asyncgen_hooks() == hooks
+    with anyio.move_on_after(0.01) as scope:
+        await unregistered(forever)
+    assert scope.cancelled_caught
+    assert len(left) == 1
+    assert sys.get_asyncgen_hooks() == hooks
+
+
+@pytest.mark.anyio
+async def test_an_error_that_passed_through_unregistered_keeps_nothing_alive() -> None:
+    class Thing:
+        pass
+
+    dropped: list[weakref.ref[Thing]] = []
+
+    async def hold() -> None:
+        thing = Thing()
+        dropped.append(weakref.ref(thing))
+        await anyio.sleep_forever()
+
+    gc.collect()
+    gc.disable()  # so that only reference counts can free it
+    try:
+        with anyio.move_on_after(0.01):
+            await unregistered(hold)
+        await anyio.lowlevel.checkpoint()
+        assert dropped[0]() is None
+    finally:
+        gc.enable()
+
+
+class Endless:
+    """A provider that never ends and counts what is open."""
+
+    name = "endless"
+
+    def __init__(self) -> None:
+        self.open = 0
+
+    async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
+        self.open += 1
+        try:
+            yield [Chunk("start")]
+            while True:
+                await anyio.lowlevel.checkpoint()
+                yield [Chunk("text", "word ")]
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.lowlevel.checkpoint()
+                self.open -= 1
+
+    async def aclose(self) -> None:
+        """Hold nothing."""
+
+
+@pytest.mark.anyio
+async def test_nothing_is_kept_of_streams_that_ended_failed_or_were_dropped() -> None:
+    provider = Endless()
+    for _ in range(3):
+        async for _chunk in stream_request(ask(), provider=provider):
+            break
+        async with stream_request(ask(), provider=provider) as stream:
+            await anext(stream)
+        reader = stream_request(ask(), provider=provider)
+        with anyio.move_on_after(0.01):
+            await reader.collect()
+        async with stream_request(ask(), provider=provider):
+            pass  # opened and never read
+    for _ in range(10):
+        await anyio.lowlevel.checkpoint()
+    assert provider.open == 0
+    held = held_here()
+    assert held is not None
+    assert held.streams == set()
+
+
+@pytest.mark.anyio
+async def test_a_reader_that_is_cancelled_between_two_reads_still_closes_to_the_end() -> None:
+    class Slow(Endless):
+        async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
+            self.open += 1
+            try:
+                yield [Chunk("start")]
+                await anyio.sleep_forever()
+            finally:
+                await anyio.lowlevel.checkpoint()  # as closing a socket takes a turn or two
+                self.open -= 1
+
+    provider = Slow()
+    with anyio.move_on_after(0.01) as scope:
+        async with stream_request(ask(), provider=provider) as stream:
+            await anext(stream)
+            await anyio.sleep_forever()  # the caller's own work
+    assert scope.cancelled_caught
+    assert provider.open == 0
+
+
+@pytest.mark.anyio
+async def test_a_stream_dropped_in_another_thread_is_closed_on_its_own_loop() -> None:
+    provider = Endless()
+    kept = [stream_request(ask(), provider=provider)]
+    await anext(kept[0])
+    await anyio.to_thread.run_sync(kept.clear)
+    gc.collect()
+    await eventually(lambda: provider.open == 0, "the stream was closed")
+
+
+def test_a_stream_dropped_after_its_loop_has_ended_is_no_trouble() -> None:
+    provider = Endless()
+    kept = []
+
+    async def main() -> None:
+        kept.append(stream_request(ask(), provider=provider))
+        await anext(kept[0])
+
+    asyncio.run(main())
+    assert provider.open == 0
+    kept.clear()
+    gc.collect()

@@ -1,0 +1,59 @@
+"""Hold that the live tests work, against the simulator instead of vendors: it cannot be known too late."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from streamcore.testing import Answer, Recording, Simulator
+from streamcore.testing.simulator.answers import Asked, counted, plausible
+from tests.commands import KEY, PROVIDERS, ROOT, environment
+
+
+def live(simulator: Simulator | None, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-rs", "tests/live/vendors.py"],
+        cwd=ROOT,
+        env=environment(simulator, **more),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def model(asked: Asked) -> Answer:
+    """Answer as a model would, as far as the tests can tell."""
+    if "Count" in asked.text:
+        return counted(2000)
+    return plausible(asked)
+
+
+def test_all_four_pass_and_can_be_recorded(tmp_path: Path) -> None:
+    with Simulator(model, rate=500) as simulator:
+        done = live(simulator, STREAMCORE_LIVE_RECORD=str(tmp_path))
+        assert done.returncode == 0, done.stdout
+        assert "16 passed" in done.stdout
+        assert simulator.abandoned == 4
+    recorded = {path.stem for path in tmp_path.iterdir()}
+    assert recorded == {
+        f"{name}-{what}" for name in PROVIDERS for what in ("prompt", "tool", "structured", "cancelled")
+    }
+    for path in tmp_path.iterdir():
+        assert Recording.load(path).exchanges
+        assert KEY not in path.read_text("utf-8")
+
+
+def test_without_keys_nothing_is_asked() -> None:
+    done = live(None)
+    assert done.returncode == 0
+    assert " passed" not in done.stdout
+    assert "set OPENAI_API_KEY" in done.stdout
+
+
+def test_a_vendor_that_cuts_its_streams_is_found() -> None:
+    with Simulator(Answer(["Hello", " you"], cut=1)) as simulator:
+        done = live(simulator)
+    assert done.returncode == 1
+    assert "StreamInterrupted" in done.stdout

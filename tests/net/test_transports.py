@@ -1,0 +1,458 @@
+"""Check what providers send over: how it is chosen, and that aiohttp gives and loses no more than httpx2 does."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+
+from streamcore import (
+    ConfigError,
+    ConnectionFailed,
+    ProviderNotInstalled,
+    StreamInterrupted,
+    StreamTimeout,
+    execute_prompt_async,
+    execute_prompt_streaming,
+    get_provider,
+    stream_graph_with_tokens,
+    stream_request,
+    sync,
+)
+from streamcore.pipeline.retry import Fallback
+from streamcore.testing import FaultServer, Simulator
+from streamcore.testing.faults.fault_server import ANSWER
+from streamcore.testing.faults.spoiled import END, begun, chunked, framed
+from streamcore.testing.faults.steps import Hold, Pause, Send, Step
+from tests.graphs import write_graph
+from tests.providers.test_settings import FORK, python, variable
+from tests.serving import listen, serving
+from tests.support import GATEWAYS, KEY, VENDORS, ask, provider_at, require, wait_until, wire_of
+from tests.wire.test_recordings import FEWEST, HANDFUL, RECORDINGS, SHARED
+from tests.wire_adapter import PROVIDERS, pieces, read, summary
+
+asyncio_only = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+TRANSPORTS = ("httpx2", "aiohttp")
+NO_ID = {"x-request-id": ""}  # which an error would show, and a mocked vendor has none
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note the address of every request that goes over aiohttp."""
+    from streamcore.net.aiohttp_client import AiohttpTransport
+
+    urls: list[str] = []
+    send = AiohttpTransport.handle_async_request
+
+    async def noted(self: AiohttpTransport, request: httpx2.Request) -> httpx2.Response:
+        urls.append(str(request.url))
+        return await send(self, request)
+
+    monkeypatch.setattr(AiohttpTransport, "handle_async_request", noted)
+    return urls
+
+
+def at(name: str, url: str, **settings: Any) -> Any:
+    """Return a provider that sends over aiohttp to a server without a path."""
+    path = "" if name in ("anthropic", "mistral") else "/v1"
+    return get_provider(name, api_key=KEY, model="m", base_url=url + path, transport="aiohttp", **settings)
+
+
+# Choosing
+
+
+@pytest.mark.anyio
+@asyncio_only
+@pytest.mark.parametrize("name", [*VENDORS, *GATEWAYS])
+async def test_every_provider_sends_over_aiohttp_where_it_is_told_to(
+    name: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, sent: list[str]
+) -> None:
+    monkeypatch.setenv(variable(name, "BASE_URL"), simulator.base_url(name))
+    monkeypatch.setenv(variable(name, "API_KEY"), KEY)
+    request = ask(model="m")
+    assert (await stream_request(request, provider=name).collect()).complete
+    assert sent == []
+    assert (await stream_request(request, provider=get_provider(name, transport="aiohttp")).collect()).complete
+    assert len(sent) == 1
+    assert (await stream_request(request, provider=name, transport="aiohttp").collect()).complete
+    monkeypatch.setenv("STREAMCORE_TRANSPORT", "aiohttp")
+    assert (await stream_request(request, provider=name).collect()).complete
+    assert len(sent) == 3
+    assert (await stream_request(request, provider=name, transport="httpx2").collect()).complete
+    assert len(sent) == 3
+    assert simulator.connections == 2  # one for each transport
+
+
+@pytest.mark.parametrize("name", [*VENDORS, "groq"])
+def test_an_unknown_transport_is_told_where_it_was_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"transport= is one of 'httpx2', 'aiohttp', not 'requests'"):
+        get_provider(name, api_key=KEY, transport="requests")
+    monkeypatch.setenv("STREAMCORE_TRANSPORT", "requests")
+    with pytest.raises(ConfigError, match=r"STREAMCORE_TRANSPORT is one of 'httpx2', 'aiohttp', not 'requests'"):
+        get_provider(name, api_key=KEY)
+
+
+@pytest.mark.parametrize("name", VENDORS)
+def test_a_missing_aiohttp_is_told_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    find: Callable[..., Any] = __import__("importlib.util").util.find_spec
+    monkeypatch.setattr(
+        "streamcore.net.clients.find_spec", lambda module: None if module == "aiohttp" else find(module)
+    )
+    get_provider(name, api_key=KEY)
+    with pytest.raises(ProviderNotInstalled, match="pip install aiohttp"):
+        get_provider(name, api_key=KEY, transport="aiohttp")
+
+
+@pytest.mark.parametrize("name", VENDORS)
+def test_a_client_of_the_callers_has_its_own_transport(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = httpx2.AsyncClient()
+    with pytest.raises(ConfigError, match="give one of them"):
+        get_provider(name, api_key=KEY, http_client=client, transport="httpx2")
+    monkeypatch.setenv("STREAMCORE_TRANSPORT", "aiohttp")
+    get_provider(name, api_key=KEY, http_client=client)
+
+
+@pytest.mark.anyio
+async def test_a_ready_provider_has_its_own_transport() -> None:
+    with pytest.raises(ConfigError, match="give transport='aiohttp' to get_provider"):
+        await stream_request(ask(), provider=get_provider("demo"), transport="aiohttp").collect()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+@pytest.mark.parametrize("name", ["anthropic", "openai", "openai-responses"])
+async def test_aiohttp_under_trio_says_what_to_do(name: str, simulator: Simulator) -> None:
+    with pytest.raises(ConfigError, match="asyncio only; under trio, take 'httpx2'"):
+        await stream_request(ask(), provider=provider_at(simulator, name, transport="aiohttp")).collect()
+    assert simulator.requests == []
+
+
+@pytest.fixture
+def told(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Lead provider `openai` to the simulator, and make a prompt and a graph."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", simulator.base_url("openai"))
+    monkeypatch.setenv("STREAMCORE_PROMPTS_DIR", str(tmp_path / "prompts"))
+    return write_graph(
+        tmp_path,
+        """
+        state: {message: str}
+        nodes:
+          say: {type: llm, prompt: say, state_key: said, provider: openai}
+        edges:
+          - {from: START, to: say}
+          - {from: say, to: END}
+        """,
+        say="Say {message}",
+    )
+
+
+@pytest.mark.anyio
+@asyncio_only
+async def test_every_door_takes_a_transport(told: Path, sent: list[str]) -> None:
+    given: dict[str, Any] = {"provider": "openai", "transport": "aiohttp"}
+    assert [text async for text in execute_prompt_streaming("say", {"message": "a"}, **given)]
+    assert await execute_prompt_async("say", {"message": "a"}, **given)
+    assert len(sent) == 2
+    config = {"transport": "aiohttp"}
+    assert [event async for event in stream_graph_with_tokens(told, {"message": "a"}, config)]
+    assert len(sent) == 3
+
+
+@pytest.mark.anyio
+@asyncio_only
+async def test_a_fallback_is_asked_over_the_same_transport(
+    told: Path, sent: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FaultServer("server-error") as failing:
+        monkeypatch.setenv("GROQ_API_KEY", KEY)
+        monkeypatch.setenv("GROQ_BASE_URL", failing.url + "/v1")
+        fallback: list[Fallback] = ["openai", {"provider": "openai", "transport": "httpx2"}, "demo"]
+        stream = stream_request(ask(), provider="groq", fallback=fallback, max_retries=0, transport="aiohttp")
+        answer = await stream.collect()
+    assert [attempt.provider for attempt in answer.attempts] == ["groq", "openai"]
+    assert len(sent) == 2
+
+
+def test_without_a_loop_too(told: Path, sent: list[str]) -> None:
+    assert list(sync.execute_prompt_streaming("say", {"message": "a"}, provider="openai", transport="aiohttp"))
+    assert len(sent) == 1
+
+
+@pytest.mark.parametrize("target", ["prompt", "graph"])
+def test_a_service_asks_over_the_transport_that_it_was_given(target: str, told: Path, sent: list[str]) -> None:
+    from streamcore.web import create_app
+
+    what = told if target == "graph" else told.parent / "prompts" / "say.yaml"
+    with serving(create_app(what, provider="openai", transport="aiohttp")) as url:
+        assert listen(url, "/stream?prompt=hello&format=json")[-1].name != "stream-error"
+    assert len(sent) == 1
+    with pytest.raises(ConfigError, match="not 'requests'"):
+        create_app(what, transport="requests")
+
+
+# What comes
+
+
+async def over_aiohttp(wire: str, bodies: list[bytes]) -> list[dict[str, Any]]:
+    """Serve bodies over TCP in odd pieces, and return how each was read over aiohttp."""
+    plays: list[list[Step]] = [
+        [*(Send(part) for part in (chunked(**NO_ID), *map(framed, pieces(body)), END))] for body in bodies
+    ]
+    found: list[dict[str, Any]] = []
+    with FaultServer(*plays, wire=wire) as server:
+        provider = at(PROVIDERS[wire], server.url)
+        for _ in bodies:
+            stream = stream_request(ask(model="recorded"), provider=provider)
+            try:
+                found.append(summary(await stream.collect()))
+            except Exception as error:  # noqa: BLE001  compared below
+                partial = summary(stream.partial)
+                found.append(partial | {"error": f"{type(error).__name__}: {error}", "partial": partial})
+    return found
+
+
+@pytest.mark.anyio
+@asyncio_only
+@pytest.mark.parametrize("wire", PROVIDERS)
+async def test_a_recording_is_read_as_over_httpx2(wire: str) -> None:
+    bodies = [(RECORDINGS / f"{name}.sse").read_bytes() for name, of in HANDFUL.items() if of == PROVIDERS[wire]]
+    assert bodies
+    assert await over_aiohttp(wire, bodies) == [await read(wire, body) for body in bodies]
+
+
+@pytest.mark.real
+@pytest.mark.anyio
+@asyncio_only
+@pytest.mark.parametrize("wire", PROVIDERS)
+async def test_every_real_recording_is_read_as_over_httpx2(wire: str) -> None:
+    corpus = SHARED / "wire" / "recordings" / wire
+    require(corpus.exists(), "the corpus of recordings is not beside the project")
+    bodies = [path.read_bytes() for path in sorted(corpus.glob("*.sse"))]
+    assert len(bodies) >= FEWEST[wire]
+    assert await over_aiohttp(wire, bodies) == [await read(wire, body) for body in bodies]
+
+
+# How it ends
+
+
+@pytest.mark.anyio
+@asyncio_only
+@pytest.mark.parametrize("name", VENDORS)
+async def test_what_came_before_a_cut_is_handed_out_though_nobody_was_reading(name: str) -> None:
+    first, *rest = (framed(event) for event in begun(wire_of(name), ANSWER))
+    with FaultServer([Send(chunked()), Send(first), Send(b"".join(rest))], wire=wire_of(name)) as server:
+        stream = stream_request(ask(), provider=at(name, server.url), max_retries=0)
+        await anext(stream)
+        server.wait_until(lambda server: server.open == 0, "the answer was cut")  # the loop stands still meanwhile
+        with pytest.raises(StreamInterrupted) as caught:
+            await stream.collect()
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "".join(ANSWER.tokens[:2])
+
+
+@pytest.mark.anyio
+@asyncio_only
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize(("name", "streams"), [("openai", 1100), ("anthropic", 150), ("mistral", 150)])
+async def test_as_many_streams_are_open_as_are_asked_for(name: str, streams: int, transport: str) -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    require(hard > 2 * streams + 200, f"this system allows {hard} open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * streams + 200), hard))
+    begin: list[Step] = [Send(chunked(*begun(wire_of(name), ANSWER))), Hold()]
+    came, all_came = 0, anyio.Event()
+
+    async def one(provider: Any) -> None:
+        nonlocal came
+        async with stream_request(ask(), provider=provider, max_retries=0) as stream:
+            async for chunk in stream:
+                came += chunk.text == ANSWER.tokens[1]
+                if came == streams:
+                    all_came.set()
+
+    with FaultServer(begin, wire=wire_of(name)) as server:
+        path = "" if name in ("anthropic", "mistral") else "/v1"
+        provider = get_provider(name, api_key=KEY, model="m", base_url=server.url + path, transport=transport)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(streams):
+                tasks.start_soon(one, provider)
+            with anyio.fail_after(60):
+                await all_came.wait()
+            assert server.open == streams
+            tasks.cancel_scope.cancel()
+        server.wait_until(lambda server: server.open == 0, "all connections were closed")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.anyio
+@asyncio_only
+@pytest.mark.parametrize("name", VENDORS)
+async def test_cancelling_before_the_answer_closes_the_connection(name: str) -> None:
+    with FaultServer("mute") as server:
+        with anyio.move_on_after(0.2):
+            await stream_request(ask(), provider=at(name, server.url)).collect()
+        assert server.requests
+        server.wait_until(lambda server: server.open == 0, "the connection was closed")
+
+
+@pytest.mark.anyio
+@asyncio_only
+async def test_cancelling_closes_a_connection_that_takes_no_more_of_the_request() -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        stream = stream_request(ask("x" * 20_000_000), provider=at("openai", url), timeouts={"total": 0.5})
+        with pytest.raises(StreamTimeout):
+            await stream.collect()
+        accepted, _ = listening.accept()
+        with accepted, suppress(ConnectionResetError):
+            accepted.settimeout(10)
+            size = 0
+            while data := accepted.recv(1 << 20):
+                size += len(data)
+            assert size < 20_000_000
+
+
+@pytest.mark.anyio
+@asyncio_only
+@pytest.mark.parametrize("name", VENDORS)
+async def test_a_header_that_cannot_be_sent_is_the_callers_error(name: str, simulator: Simulator) -> None:
+    provider = provider_at(simulator, name, api_key="sk-new\nline", transport="aiohttp")
+    with pytest.raises(ConfigError, match="control characters") as caught:
+        await stream_request(ask(), provider=provider).collect()
+    assert "sk-new" not in str(caught.value)
+    assert simulator.requests == []
+
+
+@pytest.mark.anyio
+@asyncio_only
+async def test_a_certificate_that_nobody_vouches_for_is_not_worth_a_retry(self_signed: ssl.SSLContext) -> None:
+    with FaultServer("none", tls=self_signed) as server:
+        with pytest.raises(ConnectionFailed, match=r"(?i)certificate") as caught:
+            await stream_request(ask(), provider=at("openai", server.url)).collect()
+        assert not caught.value.retryable
+        assert server.requests == []
+
+
+@pytest.mark.anyio
+@asyncio_only
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://127.0.0.1", "http://127.0.0.1:port"])
+async def test_a_base_url_that_is_none_is_the_callers_error(url: str) -> None:
+    with pytest.raises(ConfigError):
+        await stream_request(ask(), provider=at("openai", url), max_retries=0).collect()
+
+
+@pytest.mark.anyio
+@asyncio_only
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_proxy_is_used_as_the_environment_says(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with FaultServer("none") as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        provider = get_provider("openai", api_key=KEY, model="m", base_url="http://far.invalid/v1", transport=transport)
+        assert (await stream_request(ask(), provider=provider).collect()).text == "".join(ANSWER.tokens)
+        assert proxy.requests[0].path == "http://far.invalid/v1/chat/completions"
+
+
+@pytest.mark.anyio
+@asyncio_only
+@pytest.mark.parametrize("name", [*VENDORS, "groq"])
+async def test_reads_have_a_timeout_only_with_a_client_of_the_callers(
+    name: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from streamcore.net.aiohttp_client import AiohttpTransport
+
+    reads: list[float | None] = []
+
+    def noting(send: Any) -> Any:
+        async def noted(self: Any, request: httpx2.Request) -> httpx2.Response:
+            reads.append(request.extensions["timeout"]["read"])
+            response: httpx2.Response = await send(self, request)
+            return response
+
+        return noted
+
+    for transport in (httpx2.AsyncHTTPTransport, AiohttpTransport):
+        monkeypatch.setattr(transport, "handle_async_request", noting(transport.handle_async_request))
+    for transport_name in TRANSPORTS:
+        provider = provider_at(simulator, name, transport=transport_name)
+        assert (await stream_request(ask(), provider=provider).collect()).complete
+    async with httpx2.AsyncClient() as plain, httpx2.AsyncClient(timeout=7) as strict:
+        for client in (plain, strict):
+            provider = provider_at(simulator, name, http_client=client)
+            assert (await stream_request(ask(), provider=provider).collect()).complete
+    assert reads == [None, None, 600, 7]  # httpx2's own five seconds are not for models that think
+
+
+@pytest.mark.anyio
+@asyncio_only
+async def test_the_read_timeout_of_a_client_counts_from_the_last_bytes() -> None:
+    from streamcore.net.aiohttp_client import AiohttpClient
+
+    first, *rest = (framed(event) for event in begun("openai-chat", ANSWER))
+    steps: list[Step] = [Send(chunked() + first)]
+    for event in rest:
+        steps += [Pause(0.6), Send(event)]
+    with FaultServer([*steps, Hold()]) as server:
+        async with AiohttpClient(timeout=1.0) as client:
+            provider = get_provider("openai", api_key=KEY, model="m", base_url=f"{server.url}/v1", http_client=client)
+            with pytest.raises(StreamTimeout, match="as long as the HTTP client waits") as caught:
+                await stream_request(ask(), provider=provider, max_retries=0).collect()
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "".join(ANSWER.tokens[:2])
+
+
+@pytest.mark.anyio
+@asyncio_only
+@pytest.mark.parametrize("name", VENDORS)
+async def test_a_proxy_that_aiohttp_does_not_know_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    with pytest.raises(ConfigError, match="no socks5 proxy; take transport='httpx2'"):
+        await stream_request(ask(), provider=at(name, "http://far.invalid")).collect()
+
+
+# Clients
+
+
+@pytest.mark.parametrize("name", VENDORS)
+def test_every_loop_closes_its_clients(name: str, simulator: Simulator) -> None:
+    provider = provider_at(simulator, name, transport="aiohttp")
+
+    async def run() -> None:
+        for _ in range(3):
+            assert (await stream_request(ask(), provider=provider).collect()).complete
+
+    anyio.run(run)
+    anyio.run(run)
+    wait_until(lambda: not simulator.clients, "the connections were closed")
+    assert simulator.connections == 2  # one a loop, used again
+
+
+@pytest.mark.parametrize("name", VENDORS)
+def test_a_fork_gets_its_own_clients_and_leaves_its_parents_alone(name: str, simulator: Simulator) -> None:
+    require(hasattr(os, "fork"), "this system cannot fork")
+    python(FORK.format(name=name, url=simulator.base_url(name)), STREAMCORE_TRANSPORT="aiohttp")
+    assert len(simulator.requests) == 3
+    assert simulator.connections == 2
+
+
+def test_nothing_of_aiohttp_is_imported_for_httpx2(simulator: Simulator) -> None:
+    python(
+        f"""
+        import asyncio, sys
+        from streamcore import Message, Request, get_provider, stream_request
+
+        provider = get_provider("mistral", api_key="k", model="m", base_url={simulator.base_url("mistral")!r})
+        asyncio.run(stream_request(Request([Message("user", "Hi")]), provider=provider).collect())
+        assert "aiohttp" not in sys.modules
+        """
+    )

@@ -1,0 +1,345 @@
+"""Test the forms of a schema: closed for vendors, a model for a prompt's `schema:`, an example for the demo."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Union
+
+import jsonschema
+import pytest
+from anthropic import transform_schema
+from hypothesis import given
+from hypothesis import strategies as st
+from openai.lib._pydantic import to_strict_json_schema
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from streamcore.errors import ConfigError
+from streamcore.pipeline.structured import Output
+from streamcore.prompts.schema import SchemaBlock
+from streamcore.testing.simulator.example import example
+from streamcore.wire.closed_schema import closed_schema
+from streamcore_anthropic.request import SCHEMAS as ANTHROPIC
+
+
+class Colour(enum.Enum):
+    red = "red"
+    blue = "blue"
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"] = "cat"
+    lives: int = Field(ge=1, lt=10)
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"] = "dog"
+    good: bool = True
+
+
+class Tree(BaseModel):
+    """A tree."""
+
+    name: str = Field(min_length=2, max_length=20, pattern=r"^[a-z]+\d{2,}$", examples=["oak12"])
+    children: list[Tree] = Field(default=[], max_length=3)
+    parent: Tree | None = Field(None, description="Above it.")
+
+
+class Order(BaseModel):
+    colour: Colour
+    pet: Annotated[Cat | Dog, Field(discriminator="kind")]
+    other: Cat | Dog | None = None
+    tree: Tree = Field(description="Which one.")
+    price: float = Field(gt=0, le=100, multiple_of=0.5)
+    count: int = Field(gt=3, lt=6)
+    when: datetime.date
+    at: datetime.datetime
+    id: uuid.UUID
+    tags: list[Annotated[str, Field(min_length=3)]] = Field(min_length=2, max_length=4)
+    code: str = Field(pattern=r"^(AB|CD)-\d{3}[x-z]?$")
+
+
+def objects(schema: Any) -> Iterator[dict[str, Any]]:
+    """Yield every schema of an object in a schema."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "object":
+            yield schema
+        for inner in schema.values():
+            yield from objects(inner)
+    elif isinstance(schema, list):
+        for inner in schema:
+            yield from objects(inner)
+
+
+# Closed forms
+
+MODELS: list[Any] = [Order, Tree, Cat]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_strict_form_closes_and_requires_everything(model: type[BaseModel]) -> None:
+    closed = closed_schema(model.model_json_schema())
+    assert closed is not None
+    found = list(objects(closed))
+    assert found
+    for one in found:
+        assert one["additionalProperties"] is False
+        assert one["required"] == list(one["properties"])
+    text = json.dumps(closed)
+    for word in ('"default"', '"oneOf"', '"discriminator"', '"allOf"', '"minLength"', '"maxLength"', '"examples"'):
+        assert word not in text
+    jsonschema.Draft202012Validator.check_schema(closed)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_strict_form_says_what_the_vendors_own_helpers_say(model: type[BaseModel]) -> None:
+    """The same objects with the same properties; the SDK leaves keywords in that its API refuses."""
+    closed = closed_schema(model.model_json_schema())
+    theirs = to_strict_json_schema(model)
+    mine = {(one.get("title"), tuple(one["properties"]), tuple(one["required"])) for one in objects(closed)}
+    assert mine == {(one.get("title"), tuple(one["properties"]), tuple(one["required"])) for one in objects(theirs)}
+    for name in theirs.get("$defs", {}):
+        assert name in closed["$defs"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_other_closed_form_says_what_the_vendors_own_helper_says(model: type[BaseModel]) -> None:
+    closed = closed_schema(model.model_json_schema(), ANTHROPIC)
+    theirs = transform_schema(model)
+    mine = {(one.get("title"), tuple(one["properties"]), tuple(one.get("required", ()))) for one in objects(closed)}
+    assert mine == {
+        (one.get("title"), tuple(one["properties"]), tuple(one.get("required", ()))) for one in objects(theirs)
+    }
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_what_fits_the_closed_form_fits_the_schema(model: type[BaseModel]) -> None:
+    """The constraints that are only said in words are such that the example keeps to them."""
+    closed = closed_schema(model.model_json_schema())
+    assert closed is not None
+    value = example(closed)
+    jsonschema.validate(value, closed)
+    jsonschema.validate(value, model.model_json_schema())
+    model.model_validate(value)
+
+
+def test_constraints_that_a_vendor_does_not_know_are_said_in_words() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "a": {"type": "string", "minLength": 2, "description": "A name."},
+            "b": {"type": "string", "format": "binary"},
+            "c": {"type": "string", "pattern": "(?!x)y"},
+            "d": {"type": "integer", "minimum": 1},
+        },
+    }
+    assert (closed_schema(schema) or {})["properties"] == {
+        "a": {"type": "string", "description": "A name. (minLength: 2)"},
+        "b": {"type": "string", "description": "format: binary"},
+        "c": {"type": "string", "description": "pattern: (?!x)y"},
+        "d": {"type": "integer", "minimum": 1},
+    }
+    assert (closed_schema(schema, ANTHROPIC) or {})["properties"]["d"] == {
+        "type": "integer",
+        "description": "minimum: 1",
+    }
+
+
+def within(**schema: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": {"a": schema}}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string"},
+        {"type": "array", "items": {"type": "string"}},
+        {"anyOf": [{"type": "object", "properties": {}}]},
+        {"type": "object"},
+        {"$ref": "#/$defs/A"},
+        {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}},
+        {"type": "object", "properties": {}, "additionalProperties": True},
+        {"type": "object", "properties": {"a": True}},
+        within(),
+        within(type="object"),
+        within(type="object", additionalProperties={"type": "string"}),
+        within(type="array"),
+        within(type="array", prefixItems=[{"type": "string"}]),
+        within(type="string", contentEncoding="base64"),
+        within(**{"$ref": "https://example.com/a.json"}),
+        within(**{"$ref": "#/$defs/none"}),
+        within(allOf=[{"type": "string"}, {"minLength": 2}]),
+        within(**{"not": {"type": "string"}}),
+    ],
+)
+def test_what_leaves_something_open_has_no_closed_form(schema: dict[str, Any]) -> None:
+    assert closed_schema(schema) is None
+
+
+def test_a_schema_is_left_as_it_was() -> None:
+    schema = Order.model_json_schema()
+    before = json.dumps(schema)
+    closed_schema(schema)
+    assert json.dumps(schema) == before
+
+
+# `schema:` of a prompt
+
+
+def block(**fields: dict[str, Any]) -> SchemaBlock:
+    return SchemaBlock.model_validate({"name": "Answer", "fields": fields})
+
+
+@pytest.mark.parametrize(
+    ("field", "good", "bad"),
+    [
+        ({"type": "str"}, "a", 1),
+        ({"type": "int"}, 3, "x"),
+        ({"type": "float"}, 0.5, "x"),
+        ({"type": "bool"}, True, "x"),
+        ({"type": "Any"}, {"a": [1]}, None),
+        ({"type": "list"}, [1, "a"], 1),
+        ({"type": "list[int]"}, [1], ["x"]),
+        ({"type": "dict[str, list[int]]"}, {"a": [1]}, {"a": ["x"]}),
+        ({"type": "dict"}, {"a": 1}, [1]),
+        ({"type": "int", "constraints": {"ge": 1, "lt": 5}}, 4, 5),
+        ({"type": "str", "constraints": {"pattern": "b+(?=c)", "max_length": 9}}, "abbc", "abb"),
+        ({"type": "list[str]", "constraints": {"min_length": 2}}, ["a", "b"], ["a"]),
+        ({"type": "dict[str, int]", "constraints": {"max_length": 1}}, {"a": 1}, {"a": 1, "b": 2}),
+        ({"type": "float", "optional": True, "constraints": {"le": 1}}, 1.0, 2.0),
+    ],
+)
+def test_a_field_takes_what_its_json_schema_takes(field: dict[str, Any], good: Any, bad: Any) -> None:
+    made = block(x=field)
+    model = made.model
+    assert model.model_validate_json(json.dumps({"x": good})).model_dump() == {"x": good}
+    jsonschema.validate({"x": good}, made.json_schema())
+    if field["type"] == "Any":
+        return
+    with pytest.raises(ValidationError):
+        model.model_validate_json(json.dumps({"x": bad}))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"x": bad}, made.json_schema())
+
+
+def test_defaults_and_optional_fields() -> None:
+    made = block(
+        a={"type": "int", "default": 3}, b={"type": "str", "optional": True}, c={"type": "list[int]", "default": [1]}
+    )
+    first, second = made.model(), made.model()
+    assert first.model_dump() == {"a": 3, "b": None, "c": [1]}
+    assert first.c is not second.c  # type: ignore[attr-defined]
+    assert made.model(b=None, z=1).model_dump() == first.model_dump(), "a key too many is passed over"
+
+
+@pytest.mark.parametrize("name", ["copy", "json", "schema", "model_name", "first name", "class", "naïve"])
+def test_a_field_may_be_called_what_it_likes(name: str) -> None:
+    made = block(**{name: {"type": "int"}})
+    assert getattr(made.model.model_validate({name: 3}), name) == 3
+
+
+@pytest.mark.parametrize("name", ["_private", "__dunder__", "model_dump", "model_config", "model_fields"])
+def test_a_field_may_not_take_the_objects_own_names(name: str) -> None:
+    with pytest.raises(ValidationError, match="name"):
+        block(**{name: {"type": "int"}})
+
+
+def test_the_output_of_a_block_is_asked_for_as_the_file_says() -> None:
+    made = block(a={"type": "int"})
+    assert made.output is made.output
+    assert made.output.schema == made.json_schema()
+    assert made.output.name == "Answer"
+
+
+def test_an_output_is_made_once_for_a_type() -> None:
+    assert Output.of(Tree) is Output.of(Tree)
+    assert Output.of({"type": "object"}) is Output.of({"type": "object"})
+    assert Output.of(Annotated[list[int], Field(json_schema_extra={"x": []})]).schema["x"] == []
+    with pytest.raises(ConfigError):
+        Output.of(object())
+
+
+# Examples
+
+TYPES: list[Any] = [
+    Order,
+    Tree,
+    dict[str, Cat],
+    list[Dog],
+    tuple[int, str],
+    set[Annotated[int, Field(ge=4)]],
+    Union[None, int],  # noqa: UP007
+    Annotated[dict[str, int], Field(min_length=3)],
+    Annotated[list[str], Field(min_length=3)],
+    Annotated[int, Field(multiple_of=7, gt=7)],
+    Annotated[float, Field(gt=0, lt=0.001)],
+    Annotated[float, Field(lt=-3)],
+    Annotated[int, Field(le=-3)],
+    Annotated[str, Field(max_length=1)],
+    Annotated[str, Field(min_length=30, pattern="^[A-Z]")],
+    Annotated[str, Field(pattern=r"^\+\d{2} \d{3,4}-[^0-9a]{2}\w$")],
+    Annotated[str, Field(pattern=r"^(?:red|green)+$", min_length=9)],
+    decimal.Decimal,
+    datetime.timedelta,
+    datetime.time,
+    Literal[3, "x"],
+]
+
+
+@pytest.mark.parametrize("wanted", TYPES, ids=str)
+def test_an_example_fits(wanted: Any) -> None:
+    adapter: TypeAdapter[Any] = TypeAdapter(wanted)
+    value = example(adapter.json_schema())
+    adapter.validate_json(json.dumps(value))
+    jsonschema.validate(value, adapter.json_schema())
+
+
+SCALARS = (
+    st.builds(
+        lambda low, more: {"type": "integer", "minimum": low, "maximum": low + more},
+        st.integers(-9, 9),
+        st.integers(0, 9),
+    )
+    | st.builds(
+        lambda low, more: {"type": "number", "exclusiveMinimum": low, "exclusiveMaximum": low + more},
+        st.integers(-9, 9),
+        st.integers(1, 9),
+    )
+    | st.builds(
+        lambda low, more: {"type": "string", "minLength": low, "maxLength": low + more},
+        st.integers(0, 20),
+        st.integers(0, 9),
+    )
+    | st.sampled_from([{"type": "boolean"}, {"type": "null"}, {"enum": ["x", 1]}, {"const": [1]}, {}])
+)
+SCHEMAS = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.builds(lambda item, least: {"type": "array", "items": item, "minItems": least}, inner, st.integers(0, 3))
+        | st.builds(
+            lambda fields: {"type": "object", "properties": fields, "required": sorted(fields)[:1]},
+            st.dictionaries(st.sampled_from("abcd"), inner, max_size=3),
+        )
+        | st.builds(lambda value: {"type": "object", "additionalProperties": value, "minProperties": 2}, inner)
+        | st.builds(lambda options: {"anyOf": options}, st.lists(inner, min_size=1, max_size=3))
+        | st.builds(lambda one: {"allOf": [one, {"description": "too"}]}, inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(SCHEMAS)
+def test_examples_fit_any_schema(schema: dict[str, Any]) -> None:
+    jsonschema.validate(example(schema), schema)
+
+
+@given(SCHEMAS)
+def test_what_fits_a_closed_form_fits_the_schema_where_nothing_is_said_in_words(schema: dict[str, Any]) -> None:
+    wanted = {"type": "object", "properties": {"x": schema}, "required": ["x"]}
+    closed = closed_schema(wanted)
+    if closed is not None and '"description"' not in json.dumps(closed):
+        jsonschema.validate(example(closed), wanted)

@@ -1,0 +1,68 @@
+"""Run the snippets of docs/relay.md, and the measurement that it names."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio
+import httpx2
+import pytest
+
+from streamcore.relay import Relay
+from streamcore.testing.suites.run_log import RunLogSuite
+from tests.checkpoints.redis_server import RedisServer
+from tests.serving import serving, told
+from tests.snippets import blocks, run_module
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "relay.md"
+FIRST, SERVICE, REDIS, LOG = blocks(PAGE, "python")
+
+
+def test_the_first_snippet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(ROOT)
+    run_module(FIRST)
+    text = capsys.readouterr().out
+    assert text.startswith("Hello! You asked: “hello”")
+    assert text.endswith("\nstop\n")
+
+
+def test_the_service() -> None:
+    names = run_module(SERVICE)
+    app, relay = names["app"], names["relay"]
+
+    async def tokens() -> object:
+        for number in range(5):
+            await anyio.sleep(0.01)
+            yield f"{number} "
+
+    async def start() -> None:
+        await relay.start("a", tokens())
+
+    app.add_api_route("/start", start, methods=["POST"])
+    with serving(app) as url:
+        assert httpx2.get(f"{url}/answers/a").status_code == 404
+        httpx2.post(f"{url}/start")
+        assert "".join(one.data for one in told(httpx2.get(f"{url}/answers/a").content)) == "0 1 2 3 4 [DONE]"
+        again = httpx2.get(f"{url}/answers/a", headers={"Last-Event-ID": "3"})
+        assert [one.data for one in told(again.content)] == ["3 ", "4 ", "[DONE]"]
+        gone = httpx2.get(f"{url}/answers/b", headers={"Last-Event-ID": "3"})
+        assert told(gone.content)[0].name == "stream-error"
+        end = httpx2.get(f"{url}/answers/a", headers={"Last-Event-ID": "end"})
+        assert [one.data for one in told(end.content)] == ["[DONE]"]
+
+
+def test_the_others() -> None:
+    assert isinstance(run_module(REDIS)["relay"], Relay)
+    assert issubclass(run_module(LOG)["TestMyLog"], RunLogSuite)
+
+
+@pytest.mark.real
+def test_the_measurement_runs(tmp_path: Path) -> None:
+    """Its figures depend on the machine; that nothing is lost does not."""
+    with RedisServer(tmp_path) as server:
+        command = [sys.executable, str(ROOT / "benchmarks/relay.py"), "--quick", "--redis", server.url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout.count("100 of 100 runs at the same time") == 2, done.stdout + done.stderr

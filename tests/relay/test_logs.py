@@ -1,0 +1,110 @@
+"""Run the suite that every relay's log passes on the two that streamcore brings, and what is Redis' own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from streamcore.errors import ConfigError, RelayError
+from streamcore.relay import MemoryLog, RunLog, open_log
+from streamcore.relay.redis import RedisLog
+from streamcore.testing.suites.run_log import END, RunLogSuite
+from tests.checkpoints.redis_server import RedisServer
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Run a Redis, and return its address."""
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server.url
+
+
+class TestMemory(RunLogSuite):
+    """Runs in memory."""
+
+    @pytest.fixture(autouse=True)
+    def _store(self) -> None:
+        self.store = MemoryLog()
+
+    def log(self) -> RunLog:
+        return self.store
+
+
+@pytest.mark.real
+class TestRedis(RunLogSuite):
+    """Runs in Redis; redis-py knows asyncio only."""
+
+    backends = ("asyncio",)
+    query = ""
+
+    @pytest.fixture(autouse=True)
+    def _store(self, redis_url: str) -> None:
+        self.url = redis_url + self.query
+
+    def log(self) -> RunLog:
+        return open_log(self.url)
+
+
+@pytest.mark.real
+class TestRedisProtocol3(TestRedis):
+    """The same with Redis' newer protocol, whose answers look different."""
+
+    query = "?protocol=3"
+
+
+@pytest.mark.anyio
+@pytest.mark.real
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+@pytest.mark.parametrize("make", [lambda url: MemoryLog(keep=0.2), lambda url: RedisLog(url, keep=0.2)])
+async def test_a_run_that_has_ended_expires(redis_url: str, make: type[RedisLog]) -> None:
+    log = make(redis_url)
+    epoch = await log.start("old", "", lease=60, limit=None)
+    await log.append("old", epoch, 0, ["a"], END, lease=60)
+    for _ in range(500):
+        if await log.status("old") is None:
+            break
+        await anyio.sleep(0.02)
+    assert not await log.take_over("old", END)
+    again = await log.start("old", "", lease=60, limit=None)
+    assert not await log.append("old", epoch, 0, ["of the old run"], None, lease=60)
+    assert await log.append("old", again, 0, ["b"], END, lease=60)
+
+
+@pytest.mark.anyio
+@pytest.mark.real
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_a_redis_that_is_gone_or_comes_back_empty(tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as server:
+        log = RedisLog(server.url)
+        epoch = await log.start("r", "", lease=60, limit=None)
+        assert await log.append("r", epoch, 0, ["a"], None, lease=60)
+        server.kill()
+        for call in (
+            log.start("s", "", lease=60, limit=None),
+            log.append("r", epoch, 1, ["b"], None, lease=60),
+            log.renew("r", epoch, lease=60),
+            log.read("r", 0, 1),
+            log.status("r"),
+        ):
+            with pytest.raises(RelayError, match=rf"in Redis at 127.0.0.1:{server.port}, database 0: "):
+                await call
+        server.start()  # empty, and without the script
+        assert not await log.append("r", epoch, 1, ["b"], None, lease=60)
+        assert await log.renew("r", epoch, lease=60) is None
+        assert await log.status("r") is None
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["trio"], indirect=True)
+async def test_trio_is_told_what_to_take() -> None:
+    with pytest.raises(ConfigError, match=r"runs in Redis need asyncio.*under trio take the log in memory"):
+        await open_log("redis://127.0.0.1:1").status("r")
+
+
+def test_a_url_of_nothing_known() -> None:
+    with pytest.raises(ConfigError, match="memory: or redis://"):
+        open_log("postgres://secret@host")
+    assert isinstance(open_log("memory:"), MemoryLog)

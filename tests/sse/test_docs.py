@@ -1,0 +1,46 @@
+"""Run the snippets of docs/web.md, and the measurement that it names."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.snippets import blocks, run
+from tests.sse.test_response import get
+from tests.sse_support import ROOT, parse, service
+
+PAGE = ROOT / "docs" / "web.md"
+
+
+def test_the_pages_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+    async def names() -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for code in blocks(PAGE, "python"):
+            found = await run(code, found)
+        return found
+
+    with service(asyncio.run(names())["app"]) as port:
+        text = parse(get(port, "/stream?prompt=hello")[2])
+        assert "".join(event.data for event in text).startswith("Hello!")
+        assert text[-1].data == "[DONE]"
+        fragments = parse(get(port, "/stream/session123")[2])
+        assert fragments[0].data == "<span>Hello</span>"
+        assert fragments[-1].event == "done"
+
+
+def test_the_measurement_runs() -> None:
+    """Its figures depend on the machine; that no client loses anything does not."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks/sse.py"), "--events", "50", "--rounds", "1", "--clients", "20"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert "20 of 20 clients at the same time got all of 200 events" in done.stdout, done.stdout + done.stderr

@@ -1,0 +1,305 @@
+"""Test the SSE encoder: each format to the last character, ends, ids, restarts, whatever comes in whatever pieces."""
+
+from __future__ import annotations
+
+import html
+import json
+from dataclasses import fields
+from itertools import groupby, pairwise
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from streamcore import (
+    Chunk,
+    Completion,
+    ConfigError,
+    NodeError,
+    Opaque,
+    PromptNotFound,
+    RateLimitError,
+    StreamInterrupted,
+    ToolCall,
+    Usage,
+)
+from streamcore.chunk import ChunkKind
+from streamcore.sse import Format, Item, encode
+from streamcore.sse.event_id import Place, read_place
+from tests.sse_support import HOSTILE, RETURNS, Event, parse
+
+FORMATS: list[Format] = ["text", "json", "html"]
+TEXTS = st.lists(st.one_of(st.text(min_size=1, max_size=6), st.sampled_from([*HOSTILE, *RETURNS])), max_size=12)
+
+
+def encoded(fmt: Format, items: list[Any], *, ids: bool = False, together: bool = False) -> list[Event]:
+    encoder = encode(fmt, ids=ids)
+    pieces = [encoder.feed(items)] if together else [encoder.feed([item]) for item in items]
+    return parse(b"".join([encoder.start(), *pieces, encoder.end()]))
+
+
+def shown(fmt: Format, events: list[Event]) -> str:
+    """Return what a page shows."""
+    messages = [event.data for event in events if event.event == "message"]
+    if fmt == "text":
+        assert messages.count("[DONE]") == 1
+        assert messages.pop() == "[DONE]"
+        return "".join(messages)
+    if fmt == "html":
+        assert all(data.startswith("<span>") and data.endswith("</span>") for data in messages)
+        inner = "".join(data.removeprefix("<span>").removesuffix("</span>") for data in messages)
+        assert "<" not in inner
+        assert ">" not in inner
+        # `html.unescape` reads `&#13;` and `&#10;` as a browser does.
+        return html.unescape(inner)
+    return "".join(json.loads(data)["text"] for data in messages)
+
+
+def kept(fmt: Format, text: str) -> str:
+    """Return the text as far as a format can say it."""
+    if fmt == "text":
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.replace("\0", "\ufffd") if fmt == "html" else text
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_hostile_tokens_arrive(fmt: Format, together: bool) -> None:
+    tokens = [*HOSTILE, *RETURNS]
+    assert shown(fmt, encoded(fmt, tokens, together=together)) == kept(fmt, "".join(tokens))
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+@given(tokens=TEXTS)
+def test_any_text_arrives(fmt: Format, tokens: list[str]) -> None:
+    events = encoded(fmt, tokens)
+    assert shown(fmt, events) == kept(fmt, "".join(tokens))
+    assert [event.event for event in events if event.event != "message"] == ([] if fmt == "text" else ["done"])
+
+
+@given(text=st.text(st.sampled_from("[DONE]\r\n \t"), max_size=40), cuts=st.sets(st.integers(0, 40)))
+def test_no_token_is_taken_for_the_end(text: str, cuts: set[int]) -> None:
+    bounds = [0, *sorted(cut for cut in cuts if cut < len(text)), len(text)]
+    pieces = [text[a:b] for a, b in pairwise(bounds)]
+    *messages, last = [event.data for event in encoded("text", pieces)]
+    assert last == "[DONE]"
+    assert not [data for data in messages if data.strip() == "[DONE]"]
+    assert "".join(messages) == kept("text", text)
+
+
+def test_text_is_the_seeds_shape() -> None:
+    encoder = encode("text")
+    assert encoder.start() == b""
+    assert encoder.feed(["Hello", Chunk("text", ", World")]) == b"data: Hello\n\ndata: , World\n\n"
+    assert encoder.feed(["a\nb"]) == b"data: a\ndata: b\n\n"
+    assert encoder.end() == b"data: [DONE]\n\n"
+
+
+def test_html_shape() -> None:
+    encoder = encode("html")
+    assert encoder.feed(["<b>\r\n"]) == b"data: <span>&lt;b&gt;&#13;&#10;</span>\n\n"
+    assert encoder.end() == b"event: done\ndata: \n\n"
+
+
+@pytest.mark.parametrize("fmt", ["text", "html"])
+def test_surrogates_that_came_apart(fmt: Format) -> None:
+    assert shown(fmt, encoded(fmt, ["a\ud83d", "\ude00b", "\ude00", "\ud83dx", "\ud83d"])) == "a😀b��x�"
+
+
+def test_json_keeps_surrogates_apart() -> None:
+    tokens = ["a\ud83d", "\ude00b"]
+    assert [json.loads(event.data)["text"] for event in encoded("json", tokens)[:-1]] == tokens
+
+
+CHUNKS = [
+    Chunk("start", id="r1", model="m", request_id="q", usage=Usage(input_tokens=3, raw={"input_tokens": 3})),
+    Chunk("text", "Hi\r\n"),
+    Chunk("text", "second", index=1, choice=2),
+    Chunk("text", ""),
+    Chunk("reasoning", "hm", opaque=Opaque("w", ({"signature": "s"},))),
+    Chunk("refusal", "no"),
+    Chunk("tool_call", tool_call=ToolCall("c", "weather", '{"a"', position=1)),
+    Chunk("citation", data={"url": "http://x"}),
+    Chunk("usage", usage=Usage(1, 2, 3, 4, 5, raw={"n": {"m": None}})),
+    Chunk("ping"),
+    Chunk("restart"),
+    Chunk("other", event="new.event", raw=b'{"x": [1, 1e400, "\xc3\xa9"]}'),
+    Chunk("finish", finish_reason="stop", raw_finish_reason="end_turn", finish_detail={"type": "x"}),
+]
+
+
+def chunk_of(data: str) -> Chunk:
+    """Rebuild a chunk from its message."""
+    found = json.loads(data)
+    raw = found.pop("raw", None)
+    chunk = msgspec.convert(found, Chunk)
+    return Chunk(**{**{f.name: getattr(chunk, f.name) for f in fields(Chunk)}, "raw": raw and raw.encode()})
+
+
+def test_json_loses_nothing_of_a_chunk() -> None:
+    messages = [event.data for event in encoded("json", CHUNKS) if event.event == "message"]
+    assert [chunk_of(data) for data in messages] == CHUNKS
+    assert {chunk.kind for chunk in CHUNKS} == set(get_args(ChunkKind))
+
+
+@pytest.mark.parametrize("fmt", ["text", "html"])
+def test_only_what_the_doors_yield_is_shown(fmt: Format) -> None:
+    chunks = [chunk for chunk in CHUNKS if chunk.kind != "restart"]
+    assert shown(fmt, encoded(fmt, chunks)) == kept(fmt, "Hi\r\nno")
+
+
+class Verdict(BaseModel):
+    """What a node may put into the state."""
+
+    score: float
+
+
+GRAPH: list[Item] = [
+    {"type": "node_start", "node": "a"},
+    {"type": "token", "node": "a", "content": "Hi\n"},
+    {"type": "node_complete", "node": "a", "output": {"answer": "Hi\n", "verdict": Verdict(score=0.5)}},
+    {"type": "interrupt", "node": "b", "message": "Which\none?", "resume_key": "choice"},
+    {"type": "token", "node": "c", "content": "<b>"},
+    {"type": "graph_complete", "state": {"answer": "Hi\n"}},
+]
+
+
+def test_graph_events_as_json() -> None:
+    messages = [json.loads(event.data) for event in encoded("json", GRAPH) if event.event == "message"]
+    assert messages[2]["output"] == {"answer": "Hi\n", "verdict": {"score": 0.5}}
+    assert messages[:2] + messages[3:] == [*GRAPH[:2], *GRAPH[3:]]
+
+
+@pytest.mark.parametrize(("fmt", "question"), [("text", "Which\none?"), ("html", "<span>Which&#10;one?</span>")])
+def test_graph_tokens_and_questions(fmt: Format, question: str) -> None:
+    events = encoded(fmt, GRAPH)
+    assert shown(fmt, events) == "Hi\n<b>"
+    assert [event.data for event in events if event.event == "interrupt"] == [question]
+
+
+def test_a_question_that_is_no_text() -> None:
+    event = {"type": "interrupt", "node": "b", "message": {"pick": ["a", "b"]}, "resume_key": "choice"}
+    assert encode("text").feed([event]) == b'event: interrupt\ndata: {"pick":["a","b"]}\n\n'
+
+
+def test_what_json_cannot_say() -> None:
+    with pytest.raises(ConfigError, match=r"'node_complete'.*object"):
+        encode("json").feed([{"type": "node_complete", "node": "a", "output": object()}])
+
+
+@pytest.mark.parametrize("restart", [Chunk("restart"), {"type": "restart", "node": "a"}])
+@pytest.mark.parametrize("fmt", ["text", "html"])
+def test_restart_is_refused(fmt: Format, restart: Item) -> None:
+    with pytest.raises(ConfigError, match="'json'"):
+        encode(fmt).feed(["void", restart])
+
+
+def test_unknown_format() -> None:
+    with pytest.raises(ConfigError, match=r"'xml'.*'text', 'json', 'html'"):
+        encode("xml")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_ids_count_items_and_end_in_end(fmt: Format) -> None:
+    encoder = encode(fmt, ids=True)
+    assert encoder.start() == b"id: 0\n\n"
+    events = parse(encoder.feed(["a", "b"]) + encoder.feed([Chunk("text", "[DONE]")]) + encoder.end())
+    third = ["3+444f4e455d", "3"] if fmt == "text" else ["3"]  # of [DONE] only the bracket has been sent
+    assert [event.id for event in events] == ["1", "2", *third, "end"]
+    later = encode(fmt, ids="r7", after=7)
+    assert later.start() == b"id: r7.7\n\n"
+    assert [event.id for event in parse(later.feed(["a"]) + later.end())] == ["r7.8", "r7.end"]
+
+
+def joined(events: list[Event]) -> list[tuple[str, str]]:
+    """Return what is shown between events with names, whatever messages it came in."""
+    groups = groupby(events, key=lambda event: event.event)
+    return [(name, "".join(event.data for event in group).replace("</span><span>", "")) for name, group in groups]
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+@given(tokens=TEXTS, data=st.data())
+def test_whoever_comes_back_gets_the_rest(fmt: Format, tokens: list[str], data: st.DataObject) -> None:
+    items: list[Item] = [Chunk("reasoning", "hm"), *tokens, Chunk("ping")]
+    items.insert(data.draw(st.integers(0, len(items))), {"type": "interrupt", "node": "n", "message": "Why?"})
+    whole = encode(fmt, ids="run")
+    events = parse(whole.start() + whole.feed(items) + whole.end())
+    assert read_place(events[-1].id or "") == Place("run", None)
+    cut = data.draw(st.integers(0, len(events) - 1))
+    place = read_place(events[cut - 1].id or "") if cut else Place("run")
+    assert place is not None
+    assert place.after is not None
+    encoder = encode(fmt, ids="run", after=place)
+    rest = parse(encoder.start() + encoder.feed(items[place.after :]) + encoder.end())
+    assert joined(rest) == joined(events[cut:])
+    assert rest[-1] == events[-1]
+
+
+@pytest.mark.parametrize(
+    ("said", "place"),
+    [
+        ("0", Place()),
+        ("12+0d", Place("", 12, "\r")),
+        ("a~b.12+eda0bd", Place("a~b", 12, "\ud83d")),
+        ("end", Place("", None)),
+        ("r.end", Place("r", None)),
+        *((odd, None) for odd in ("", "x", "-1", "1+", "1+0", "1+ff", "1.2.3", "a b.1", "9" * 16, "end+0d", "١")),
+    ],
+)
+def test_places_are_read(said: str, place: Place | None) -> None:
+    assert read_place(said) == place
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_an_error_comes_before_the_end(fmt: Format) -> None:
+    encoder = encode(fmt)
+    error = RateLimitError("too\nmuch <b>", provider="p", retry_after=2)
+    error.partial = Completion(text="Hi", model="m")
+    assert encoder.feed(["Hi\r"])  # the CR must come before the error
+    *_, told, last = parse(encoder.error(error))
+    assert told.event == "stream-error"
+    if fmt == "json":
+        said = json.loads(told.data)
+        assert said == {"type": "RateLimitError", "message": str(error), "retryable": True, "retry_after": 2}
+        assert json.loads(last.data) == {"complete": False, "model": "m"}
+    elif fmt == "text":
+        assert told.data == str(error)
+    else:
+        assert html.unescape(told.data) == f"<span>{error}</span>"
+        assert "<b>" not in told.data
+    assert last.event == ("message" if fmt == "text" else "done")
+
+
+def test_held_back_text_comes_before_an_error() -> None:
+    encoder = encode("text", ids=True)
+    assert encoder.feed(["a\r"])
+    events = parse(encoder.error(StreamInterrupted("cut")))
+    assert [(event.data, event.id) for event in events] == [("\n", "1"), ("cut", "1"), ("[DONE]", "end")]
+
+
+def hidden_cause() -> NodeError:
+    error = NodeError("node 'x' failed: no prompt in /srv/secret")
+    error.__cause__ = PromptNotFound("no prompt in /srv/secret")
+    return error
+
+
+@pytest.mark.parametrize("error", [PromptNotFound("tried /srv/secret"), ValueError("secret"), hidden_cause()])
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_errors_of_the_service_are_not_told(fmt: Format, error: Exception) -> None:
+    assert b"secret" not in encode(fmt).error(error)
+    assert b"secret" in encode(fmt, describe=str).error(error)
+
+
+def test_json_end_says_what_chunks_do_not() -> None:
+    completion = Completion(text="Hi", finish_reason="stop", complete=True, parsed={"a": Verdict(score=1)})
+    (done,) = parse(encode("json").end(completion))
+    assert done.event == "done"
+    assert json.loads(done.data) == {"complete": True, "finish_reason": "stop", "parsed": {"a": {"score": 1}}}
+
+
+def test_heartbeat_is_a_comment() -> None:
+    assert parse(encode("text").heartbeat()) == []
+    assert encode("text").heartbeat().endswith(b"\n\n")

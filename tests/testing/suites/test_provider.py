@@ -1,0 +1,155 @@
+"""Run the conformance suite on the documentation's own provider, and on providers that each break one promise."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamcore import Provider
+from streamcore.testing import FAULTS, Fault
+from streamcore.testing.suites.provider import ProviderSuite
+from tests.snippets import blocks, run, run_module
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = ROOT / "docs" / "testing.md"
+WALK_THROUGH = next(code for code in blocks(ROOT / "docs" / "providers.md", "python") if "class TypedProvider" in code)
+TypedProvider: Any = run_module(WALK_THROUGH)["TypedProvider"]
+
+
+# What the typed stream of the SDK costs, row by row.
+WRAPPED = "the SDK wraps errors of a stream that has begun as if there had been no connection"
+NO_STREAM = "the SDK takes any 200 for a stream"
+LEAKS = "the SDK raises what its parser raises"
+NO_LIMIT = "the SDK takes events of any size"
+EVENTS = "the SDK raises its plain APIError, without status, for an error in a stream"
+NO_HEADERS = "the example reads no Retry-After"
+DEVIATIONS = {
+    "rate-limited": NO_HEADERS,
+    "retried-rate-limited": NO_HEADERS,
+    "never-waits-past-total": NO_HEADERS,
+    "https-to-http": "the example takes every lost connection for one that may come back",
+    "reset-mid-stream": WRAPPED,
+    "closed-mid-stream": WRAPPED,
+    "broken-chunks": WRAPPED,
+    "length-unmet": WRAPPED,
+    "nothing-is-repeated-after-content": WRAPPED,
+    "says-gzip": WRAPPED,
+    "garbled-gzip": WRAPPED,
+    "html-200": NO_STREAM,
+    "json-200": NO_STREAM,
+    "malformed-json": LEAKS,
+    "invalid-utf8": LEAKS,
+    "deep-json": LEAKS,
+    "huge-event": NO_LIMIT,
+    "endless-event": NO_LIMIT,
+    "error-event": EVENTS,
+    "error-event-final": EVENTS,
+    "error-event-first": EVENTS,
+    "retried-error-event-first": EVENTS,
+    "secrets": "the example shows the vendor's words as they are",
+    "reasoning": "the example passes text, tool calls, usage and the end",
+}
+
+
+class TestTypedProvider(ProviderSuite):
+    """The provider of docs/providers.md, which stands on an SDK's typed stream."""
+
+    wire = "openai-chat"
+    backends = ("asyncio",)  # under trio the SDK leaves its generators to the garbage collector, which trio tells
+    deviations = DEVIATIONS
+
+    def provider(self, url: str) -> Provider:
+        made: Provider = TypedProvider(base_url=url + "/v1", api_key="docs-key-0123456789")
+        return made
+
+
+# What the suite must find, and where; `Honest` shows that the row itself is not what fails.
+FOUND = {
+    "Swallows": "test_fault[asyncio-end-without-mark]",
+    "Hoards": "test_a_slow_reader_slows_the_vendor_down[asyncio]",
+    "Merges": "test_text_comes_token_by_token[asyncio]",
+    "Loses": "test_fault[asyncio-none]",
+    "KeepsOpen": "test_leaving_async_with_closes[asyncio]",
+    "LeavesATask": "test_fault[asyncio-none]",
+    "Mutters": "test_fault[asyncio-none]",
+    "Leaks": "test_fault[asyncio-wrong-key]",
+    "ShowsTheKey": "test_secrets[asyncio]",
+    "IsBetterThanItSays": "test_fault[asyncio-none]",
+}
+
+
+def pytest_in_process_of_its_own(*arguments: str | Path) -> str:
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-rA", "-p", "no:cacheprovider", *arguments]
+    env = {name: value for name, value in os.environ.items() if name != "CI"}  # where pytest tells more in its summary
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, timeout=100, check=False).stdout
+
+
+@pytest.mark.timeout(150)
+def test_the_suite_finds_every_broken_promise() -> None:
+    module = "tests/broken_providers.py"
+    honest = [f"{module}::TestHonest::{row}" for row in sorted(set(FOUND.values()))]
+    broken = [f"{module}::Test{name}::{row}" for name, row in FOUND.items()]
+    told = pytest_in_process_of_its_own(*honest, *broken)
+    for row in honest:
+        assert f"PASSED {row}" in told
+    for row in broken:
+        assert f"FAILED {row}" in told or f"ERROR {row}" in told, row
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("deviations = {'stal': 'x'}", "TestMine.deviations: no row is called stal"),
+        ("wire = 'smoke-signals'", "TestMine.wire is one of anthropic-messages, openai-chat"),
+    ],
+)
+def test_a_mistake_in_the_suites_settings_is_told(tmp_path: Path, body: str, said: str) -> None:
+    path = tmp_path / "test_mine.py"
+    text = "from streamcore.testing.suites.provider import ProviderSuite\n\nclass TestMine(ProviderSuite):\n    "
+    (tmp_path / "pytest.ini").write_text("[pytest]\n", "utf-8")
+    path.write_text(text + body + "\n", "utf-8")
+    assert said in pytest_in_process_of_its_own(path, "-c", tmp_path / "pytest.ini")
+
+
+# The page that tells of it
+
+
+@pytest.mark.parametrize("row", FAULTS.values(), ids=FAULTS)
+def test_the_page_lists_every_fault(row: Fault) -> None:
+    end = (
+        "the whole answer"
+        if row.error is None
+        else f"`{row.error.__name__}`" + (f" ({row.clock})" if row.clock else "")
+    )
+    assert f"| `{row.name}` | {row.says} | {end} |" in PAGE.read_text("utf-8").splitlines()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_pages_fault_snippets_run(anyio_backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+    snippets = [code for code in blocks(PAGE, "python") if "FaultServer" in code]
+    assert len(snippets) == 2
+    for code in snippets:
+        await run(code)
+    assert "Before that came: Héllo, wörld\n1 request, 0 connections left open" in capsys.readouterr().out
+
+
+def test_the_pages_suites_run_as_a_newcomer_runs_them(tmp_path: Path) -> None:
+    """On an honest provider, so that the page's deviations all pass, which strict expectations tell."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\n", "utf-8")
+    (tmp_path / "my_module.py").write_text(
+        "from streamcore_openai import OpenAIProvider\n\n"
+        "def MyProvider(base_url, api_key):\n    return OpenAIProvider(model='m', base_url=base_url, api_key=api_key)\n"
+    )
+    first, second = [code for code in blocks(PAGE, "python") if "my_module" in code]
+    (tmp_path / "test_first.py").write_text(first, "utf-8")
+    (tmp_path / "test_second.py").write_text(second, "utf-8")
+    names = "reasoning or huge-event or reset-mid-stream or slow_reader or second_event_loop"
+    told = pytest_in_process_of_its_own(tmp_path, "-c", tmp_path / "pytest.ini", "-k", names)
+    assert told.count("[XPASS(strict)] our models do not think aloud") == 2
+    assert "4 failed, 16 passed" in told

@@ -1,0 +1,46 @@
+"""Run the snippets of docs/serve.md, and hold its tables to the routes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from streamcore.web.sessions import MAX_SESSIONS
+from streamcore.web.targets import INPUTS
+from tests.serving import listen, serving
+from tests.snippets import blocks
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "serve.md"
+
+
+def test_the_pages_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("prompts", "graphs"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    mounted, guarded = blocks(PAGE, "python")
+    names: dict[str, object] = {}
+    exec(compile(mounted, str(PAGE), "exec"), names)  # noqa: S102
+    with serving(names["app"]) as url:
+        assert listen(url, "/interview/stream?format=json")[1].json["message"] == "What is your name?"
+        assert httpx2.get(f"{url}/interview/").status_code == 200
+        assert listen(url, "/chat/stream?prompt=Hi")[-1].data == "[DONE]"
+    exec(compile(guarded, str(PAGE), "exec"), names)  # noqa: S102
+    with serving(names["app"]) as url:
+        assert httpx2.get(f"{url}/stream?prompt=Hi").status_code == 401
+        assert listen(url, "/stream?prompt=Hi", headers={"Authorization": "Bearer s3cret"})[-1].data == "[DONE]"
+
+
+def test_the_page_tells_the_real_routes_and_figures() -> None:
+    from streamcore.web import create_app
+
+    text = PAGE.read_text("utf-8")
+    told = set(re.findall(r"`(?:GET|POST) (/[\w{}/]*)", text))
+    spec = create_app(ROOT / "graphs" / "interview.yaml", provider="demo").openapi()
+    assert told - {"/openapi"} == set(spec["paths"])
+    assert f"{MAX_SESSIONS:,}" in text
+    for name in INPUTS:
+        assert f"`{name}`" in text

@@ -1,0 +1,103 @@
+"""Use two workers of `streamcore serve` over one Redis: whoever comes back, to whichever, gets exactly the rest."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from streamcore.testing import Answer, Simulator
+from tests.checkpoints.redis_server import RedisServer
+from tests.serving import listen, reading, text_of, told
+from tests.support import wait_until
+from tests.web.test_serve import refused, served
+
+pytestmark = pytest.mark.real
+WORDS = [f"w{number} " for number in range(300)]
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path) as running:
+        yield running
+
+
+def workers(stack: ExitStack, redis: RedisServer, simulator: Simulator, *more: str) -> list[tuple[Any, str]]:
+    arguments = ("chat", "--provider", "openai", "--model", "m", "--relay", redis.url, *more)
+    return [stack.enter_context(served(*arguments, simulator=simulator)) for _ in range(2)]
+
+
+def test_read_on_at_the_other_worker_and_go_on_talking_there(redis: RedisServer) -> None:
+    with Simulator(Answer(WORDS), rate=200) as simulator, ExitStack() as stack:
+        (_, first), (_, second) = workers(stack, redis, simulator)
+        begun = httpx2.post(f"{first}/start", json={"prompt": "One?", "session_id": "s"}).json()
+        whole = listen(second, f"/{begun['stream']}&format=json")
+        assert text_of(whole) == "".join(WORDS)
+        for url in (first, second):
+            rest = listen(url, "/stream/s?prompt=One%3F&format=json", headers={"Last-Event-ID": whole[99].id})
+            assert rest == whole[100:]
+        assert httpx2.get(f"{second}/state/s").json()["turns"][0]["user"] == "One?"
+        with socket.create_connection(("127.0.0.1", redis.port)) as asked:
+            asked.sendall(b"TTL streamcore:thread:/s\r\n")
+            kept = int(asked.recv(100)[1:])
+        assert 7 * 24 * 3600 - 100 < kept <= 7 * 24 * 3600
+        listen(second, "/stream/s?prompt=Two%3F")
+        assert len(simulator.requests) == 2
+        assert len(simulator.requests[1].body["messages"]) == 4
+
+
+def test_one_run_in_a_conversation_on_all_workers_and_stop_from_any(redis: RedisServer) -> None:
+    with Simulator(Answer(["w "] * 9000), rate=100) as simulator, ExitStack() as stack:
+        (_, first), (_, second) = workers(stack, redis, simulator)
+        assert httpx2.post(f"{first}/start", json={"prompt": "x", "session_id": "s"}).status_code == 201
+        assert httpx2.post(f"{second}/start", json={"prompt": "x", "session_id": "s"}).status_code == 409
+        assert httpx2.get(f"{second}/state/s").json()["status"] == "running"
+        wait_until(lambda: simulator.open == 1, "the model was asked")
+        assert httpx2.post(f"{second}/stop/s", timeout=20).json() == {"stopped": True}
+        wait_until(lambda: (simulator.open, simulator.abandoned) == (0, 1), "the upstream was closed")
+        assert "stream-error" not in [one.name for one in listen(first, "/stream/s?format=json")]
+
+
+def test_a_worker_that_is_stopped_sends_its_readers_to_the_others(redis: RedisServer) -> None:
+    with Simulator(Answer(WORDS), rate=100) as simulator, ExitStack() as stack:
+        (_, first), (process, second) = workers(stack, redis, simulator)
+        begun = httpx2.post(f"{first}/start", json={"prompt": "x"}).json()
+        path = f"/{begun['stream']}&format=json"
+        reader, came, some = reading(second, path, "w20 ")
+        assert some.wait(20)
+        process.send_signal(signal.SIGTERM)
+        reader.join(20)
+        assert process.wait(20) in (0, -signal.SIGTERM)
+        begin = told(b"".join(came))
+        assert {one.name for one in begin} == {"message"}  # no end: it goes on
+        rest = listen(first, path, headers={"Last-Event-ID": begin[-1].id})
+        assert text_of([*begin, *rest]) == "".join(WORDS)
+        assert rest[-1].json["complete"] is True
+        assert len(simulator.requests) == 1
+
+
+def test_without_its_redis_the_service_says_so_and_comes_back(redis: RedisServer) -> None:
+    with Simulator("Yes.") as simulator, ExitStack() as stack:
+        ((_, url), _) = workers(stack, redis, simulator)
+        listen(url, "/stream?prompt=x")
+        redis.kill()
+        for answer in (
+            httpx2.get(f"{url}/stream?prompt=x", timeout=20),
+            httpx2.post(f"{url}/start", json={"prompt": "x"}, timeout=20),
+            httpx2.get(f"{url}/state/s", timeout=20),
+        ):
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert httpx2.get(f"{url}/health").json()["running"] == 0
+        redis.start()
+        listen(url, "/stream?prompt=x")
+        assert len(simulator.requests) == 2
+
+
+def test_a_redis_that_cannot_be_named_is_refused_at_the_start() -> None:
+    assert "redis://" in refused("chat", "--provider", "demo", "--relay", "http://127.0.0.1:1")
