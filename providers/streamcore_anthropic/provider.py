@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Unpack, cast
 
 from streamcore.chunk import Chunk
 from streamcore.net.clients import SDKClient, remember_urls
-from streamcore.net.raw_response import SDKErrors, read_response, request_id
+from streamcore.net.http_errors import SDKErrors, request_id
+from streamcore.net.raw_response import read_response
 from streamcore.provider import ProviderSettings, Vendor
 from streamcore.request import Request
 from streamcore.wire.closed_schema import closed_schema

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import subprocess
 import sys
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import anyio
@@ -15,7 +16,8 @@ import pytest
 
 from streamcore import Chunk, Request, stream_request
 from streamcore.concurrency.closing import held_here, unregistered
-from streamcore.testing import Answer, Simulator
+from streamcore.testing import Answer, ScriptedProvider, Simulator
+from streamcore.testing.scripted import Step
 from tests.loop_endings import ENDINGS
 from tests.support import BACKENDS, RUNS, ask, eventually, wait_until
 
@@ -142,33 +144,14 @@ async def test_an_error_that_passed_through_unregistered_keeps_nothing_alive() -
         gc.enable()
 
 
-class Endless:
-    """A provider that never ends and counts what is open."""
-
-    name = "endless"
-
-    def __init__(self) -> None:
-        self.open = 0
-
-    async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
-        self.open += 1
-        try:
-            yield [Chunk("start")]
-            while True:
-                await anyio.lowlevel.checkpoint()
-                yield [Chunk("text", "word ")]
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.lowlevel.checkpoint()
-                self.open -= 1
-
-    async def aclose(self) -> None:
-        """Hold nothing."""
+def endless(request: Request) -> Iterator[Step]:
+    yield Chunk("start")
+    yield from itertools.repeat("word ")
 
 
 @pytest.mark.anyio
 async def test_nothing_is_kept_of_streams_that_ended_failed_or_were_dropped() -> None:
-    provider = Endless()
+    provider = ScriptedProvider(endless)
     for _ in range(3):
         async for _chunk in stream_request(ask(), provider=provider):
             break
@@ -189,17 +172,7 @@ async def test_nothing_is_kept_of_streams_that_ended_failed_or_were_dropped() ->
 
 @pytest.mark.anyio
 async def test_a_reader_that_is_cancelled_between_two_reads_still_closes_to_the_end() -> None:
-    class Slow(Endless):
-        async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
-            self.open += 1
-            try:
-                yield [Chunk("start")]
-                await anyio.sleep_forever()
-            finally:
-                await anyio.lowlevel.checkpoint()  # as closing a socket takes a turn or two
-                self.open -= 1
-
-    provider = Slow()
+    provider = ScriptedProvider([Chunk("start"), anyio.sleep_forever])
     with anyio.move_on_after(0.01) as scope:
         async with stream_request(ask(), provider=provider) as stream:
             await anext(stream)
@@ -210,7 +183,7 @@ async def test_a_reader_that_is_cancelled_between_two_reads_still_closes_to_the_
 
 @pytest.mark.anyio
 async def test_a_stream_dropped_in_another_thread_is_closed_on_its_own_loop() -> None:
-    provider = Endless()
+    provider = ScriptedProvider(endless)
     kept = [stream_request(ask(), provider=provider)]
     await anext(kept[0])
     await anyio.to_thread.run_sync(kept.clear)
@@ -219,7 +192,7 @@ async def test_a_stream_dropped_in_another_thread_is_closed_on_its_own_loop() ->
 
 
 def test_a_stream_dropped_after_its_loop_has_ended_is_no_trouble() -> None:
-    provider = Endless()
+    provider = ScriptedProvider(endless)
     kept = []
 
     async def main() -> None:
