@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any, Unpack
 
 import httpx2
 import pytest
 
-from streamcore import Chunk, ConfigError, MissingAPIKey, ProviderNotInstalled, Request, aclose_providers
+from streamcore import (
+    Chunk,
+    ConfigError,
+    MissingAPIKey,
+    ProviderNotInstalled,
+    Request,
+    aclose_providers,
+    get_provider,
+    stream_request,
+)
 from streamcore.net.clients import SDKClient
 from streamcore.provider import ProviderSettings, Vendor
+from streamcore.testing import Simulator
+from tests.snippets import blocks
+from tests.support import ask
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "providers.md"
 VENDOR = Vendor(name="acme-ai", sdk="httpx2", install="httpx2", base_url="http://acme.test", default_model="a1")
 
 
@@ -137,3 +151,22 @@ def test_wrong_settings_are_refused() -> None:
     missing = Vendor(name="none", sdk="no_such_module_anywhere", install="none-sdk")
     with pytest.raises(ProviderNotInstalled, match="pip install none-sdk"):
         SDKClient(missing, {}, build, http_class=lambda: httpx2.AsyncClient)
+
+
+@pytest.mark.anyio
+async def test_the_provider_of_the_documentation_works(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = next(code for code in blocks(PAGE, "python") if "class AcmeProvider" in code)
+    module = f"acme_{tmp_path.name}".replace("-", "_")
+    (tmp_path / f"{module}.py").write_text(code, "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("ACME_API_KEY", "key-of-acme-0123456789")
+    monkeypatch.setenv("ACME_BASE_URL", simulator.base_url("openai"))
+    for _ in range(2):
+        provider = get_provider(f"{module}:AcmeProvider")
+        assert (await stream_request(ask(), provider=provider).collect()).complete
+    asked = simulator.requests[-1]
+    assert (asked.body["model"], asked.headers["authorization"]) == ("acme-1", "Bearer key-of-acme-0123456789")
+    assert simulator.connections == 1
+    await aclose_providers()
