@@ -8,13 +8,14 @@ import math
 import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from contextlib import aclosing
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
 from streamcore.chunk import Chunk
-from streamcore.concurrency.closing import unregistered
+from streamcore.concurrency.generators import opened
 from streamcore.errors import (
     ConfigError,
     ConnectionFailed,
@@ -63,22 +64,21 @@ async def read_response(
         reads = _decoded(response, raw) if "content-encoding" in response.headers else raw
     feed = decoder.feed
     with TransportErrors(streaming=True):
-        try:
-            first = await _first(reads)
-            if first:
-                yield feed(first)
-            if not decoder.done:
-                async for data in reads:
-                    yield feed(data)
-                    if decoder.done:
-                        break
-            if decoder.done:
-                await _drain(reads, decoder)
-        finally:
-            # In this order: the generators below `reads`, which httpx2 drops, then end without waiting for anything.
-            await response.aclose()
-            await reads.aclose()
-            await raw.aclose()
+        # httpx2 drops the generators below `reads`; they end without awaiting anything once the response is closed.
+        async with aclosing(raw), opened(reads, finalizer=False) as hidden:
+            try:
+                first = await anext(hidden, b"")
+                if first:
+                    yield feed(first)
+                if not decoder.done:
+                    async for data in reads:
+                        yield feed(data)
+                        if decoder.done:
+                            break
+                if decoder.done:
+                    await _drain(reads, decoder)
+            finally:
+                await response.aclose()
     rest = decoder.flush()
     if rest:
         yield rest
@@ -97,14 +97,6 @@ async def _decoded(response: httpx2.Response, raw: AsyncGenerator[bytes]) -> Asy
             yield decoded
     for decoded in decoder.flush():
         yield decoded
-
-
-async def _first(reads: AsyncGenerator[bytes]) -> bytes:
-    """Return the bytes of the first read, none if the body is empty; with it all of httpx2's generators begin."""
-    try:
-        return await unregistered(reads.__anext__, finalizer=False)
-    except StopAsyncIteration:
-        return b""
 
 
 async def _drain(reads: AsyncGenerator[bytes], decoder: StreamDecoder) -> None:
