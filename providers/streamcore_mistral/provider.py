@@ -12,7 +12,8 @@ from streamcore.chunk import Chunk
 from streamcore.concurrency.event_loop import running_on_trio
 from streamcore.errors import ConfigError, ProviderError
 from streamcore.net.clients import Resolved, chosen_transport, environment, new_http_client
-from streamcore.net.raw_response import TransportErrors, read_response, request_id, response_error
+from streamcore.net.http_errors import TransportErrors, request_id, response_error
+from streamcore.net.raw_response import read_response
 from streamcore.provider import Vendor
 from streamcore.request import Request
 from streamcore.wire.chat import ChatVocabulary

@@ -111,8 +111,9 @@ async def test_the_rest_may_be_read_from_the_source_itself() -> None:
 @pytest.mark.anyio
 async def test_a_generator_without_items_gives_the_default() -> None:
     async def empty() -> AsyncGenerator[bytes]:
+        nothing: list[bytes] = []
         await anyio.lowlevel.checkpoint()
-        for item in ():
+        for item in nothing:
             yield item
 
     async with opened(empty(), finalizer=False) as items:

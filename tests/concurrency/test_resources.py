@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -14,7 +15,8 @@ import pytest
 
 from streamcore import Chunk, Request, Stream, stream_request
 from streamcore.concurrency.resources import known_resources
-from streamcore.testing import Answer, Simulator
+from streamcore.testing import Answer, ScriptedProvider, Simulator
+from streamcore.testing.scripted import Step
 from tests.loop_endings import ENDINGS
 from tests.support import BACKENDS, RUNS, ask, eventually, wait_until
 
@@ -61,33 +63,14 @@ def test_an_interpreter_that_exits_in_a_stream_does_so_in_silence(
     wait_until(lambda: simulator.open == 0, "the answer was given up")
 
 
-class Endless:
-    """A provider that never ends and counts what is open."""
-
-    name = "endless"
-
-    def __init__(self) -> None:
-        self.open = 0
-
-    async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
-        self.open += 1
-        try:
-            yield [Chunk("start")]
-            while True:
-                await anyio.lowlevel.checkpoint()
-                yield [Chunk("text", "word ")]
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.lowlevel.checkpoint()
-                self.open -= 1
-
-    async def aclose(self) -> None:
-        """Hold nothing."""
+def endless(request: Request) -> Iterator[Step]:
+    yield Chunk("start")
+    yield from itertools.repeat("word ")
 
 
 @pytest.mark.anyio
 async def test_nothing_is_kept_of_streams_that_ended_failed_or_were_dropped() -> None:
-    provider = Endless()
+    provider = ScriptedProvider(endless)
     for _ in range(3):
         async for _chunk in stream_request(ask(), provider=provider):
             break
@@ -108,17 +91,7 @@ async def test_nothing_is_kept_of_streams_that_ended_failed_or_were_dropped() ->
 
 @pytest.mark.anyio
 async def test_a_reader_that_is_cancelled_between_two_reads_still_closes_to_the_end() -> None:
-    class Slow(Endless):
-        async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
-            self.open += 1
-            try:
-                yield [Chunk("start")]
-                await anyio.sleep_forever()
-            finally:
-                await anyio.lowlevel.checkpoint()  # as closing a socket takes a turn or two
-                self.open -= 1
-
-    provider = Slow()
+    provider = ScriptedProvider([Chunk("start"), anyio.sleep_forever])
     with anyio.move_on_after(0.01) as scope:
         async with stream_request(ask(), provider=provider) as stream:
             await anext(stream)
@@ -129,7 +102,7 @@ async def test_a_reader_that_is_cancelled_between_two_reads_still_closes_to_the_
 
 @pytest.mark.anyio
 async def test_a_stream_dropped_in_another_thread_is_closed_on_its_own_loop() -> None:
-    provider = Endless()
+    provider = ScriptedProvider(endless)
     kept = [stream_request(ask(), provider=provider)]
     await anext(kept[0])
     await anyio.to_thread.run_sync(kept.clear)
@@ -138,7 +111,7 @@ async def test_a_stream_dropped_in_another_thread_is_closed_on_its_own_loop() ->
 
 
 def test_a_stream_dropped_after_its_loop_has_ended_is_no_trouble() -> None:
-    provider = Endless()
+    provider = ScriptedProvider(endless)
     kept: list[Stream] = []
 
     async def main() -> None:

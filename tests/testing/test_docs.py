@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from streamcore import stream_request
 from streamcore.testing import Answer, Recording, Simulator
 from tests.snippets import blocks, run
+from tests.support import ask
 
 pytest_plugins = ["pytester"]
 
@@ -22,7 +24,7 @@ def snippets() -> list[str]:
 
 def _is_about_recordings(code: str) -> bool:
     """Leave the page's tests, and the sections that `test_conformance.py` runs, to others."""
-    return not any(word in code for word in ("def test_", "ProviderSuite", "FaultServer"))
+    return not any(word in code for word in ("def test_", "ProviderSuite", "FaultServer", "ScriptedProvider"))
 
 
 def test_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -37,6 +39,17 @@ def test_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = names[3]["whole"]
     assert names[3]["in_threes"].exchanges[0].body == whole.body == names[3]["slow"].exchanges[0].body
     assert names[3]["cut"].exchanges[0].body == whole.reads[0].data
+
+
+def test_the_script_of_the_page() -> None:
+    (code,) = [code for code in snippets() if "ScriptedProvider" in code and "def test_" not in code]
+
+    async def play() -> str:
+        names = await run(code)
+        names["gate"].set()
+        return (await stream_request(ask(), provider=names["provider"]).collect()).text
+
+    assert asyncio.run(play()) == "Hello World"
 
 
 def test_tests(pytester: pytest.Pytester) -> None:
