@@ -12,7 +12,7 @@ import anyio
 
 from streamcore.errors import ConfigError, OutputValidationError
 from streamcore.pipeline.clocks import Timeouts
-from streamcore.pipeline.retry import Fallback, OnInterrupt, Target
+from streamcore.pipeline.retry import Candidate, Fallback, OnInterrupt
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.pipeline.structured import UNFINISHED, Output
 from streamcore.provider import Provider, get_provider, provider_names, vendor
@@ -90,7 +90,7 @@ def stream_request(
     def prepare() -> Plan:
         found = _found(provider, transport)
         return Plan(
-            Target(found, replace(request, include_raw=True) if include_raw else request),
+            Candidate(found, replace(request, include_raw=True) if include_raw else request),
             timeouts=Timeouts.of(timeouts),
             options=None if stream_options is None else StreamOptions.of(stream_options),
             max_retries=max_retries,
@@ -201,7 +201,7 @@ def stream_prompt(
         file = prompt.file
         options = stream_options if stream_options is not None else _given(file.stream_options)
         return Plan(
-            Target(found, replace(request, include_raw=True) if include_raw else request),
+            Candidate(found, replace(request, include_raw=True) if include_raw else request),
             timeouts=Timeouts.of(timeouts if timeouts is not None else _given(file.timeouts)),
             options=None if options is None else StreamOptions.of(options),
             max_retries=max_retries,
