@@ -16,7 +16,7 @@ import gc
 import random
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ import anyio.lowlevel
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from streamcore import (
-    Chunk,
     Message,
     OverloadedError,
     Request,
@@ -39,10 +38,11 @@ from streamcore import (
     get_provider,
     stream_request,
 )
-from streamcore.concurrency.closing import held_here
+from streamcore.concurrency.resources import known_resources
 from streamcore.pipeline import retry
 from streamcore.provider import Provider
-from streamcore.testing import Answer, Simulator
+from streamcore.testing import FINISH, Answer, ScriptedProvider, Simulator
+from streamcore.testing.scripted import Step
 from streamcore.testing.simulator.answers import Asked
 
 AT_ONCE = 50
@@ -119,49 +119,28 @@ class Plan:
         return "".join(self.tokens if self.ending == "mark" else self.tokens[: self.end_at])
 
 
-class Script:
-    """A provider that does what a plan says, from memory."""
+def scripted(plan: Plan) -> ScriptedProvider:
+    """Return a provider that does what a plan says, from memory: a few tokens in each read, pauses, and the ending."""
+    rng = random.Random(plan.seed + "reads")
 
-    name = "script"
+    def steps(request: Request) -> Iterator[Step]:
+        tokens = list(plan.tokens if plan.ending == "mark" else plan.tokens[: plan.end_at])
+        while tokens:
+            size = rng.choice((0, 1, 1, 1, 5))
+            yield tokens[:size]
+            del tokens[:size]
+            if rng.random() < 0.3:
+                yield rng.choice((0, 0, 0.001))
+        if plan.ending == "error":
+            yield ServerError("broken", retryable=False)
+        if plan.ending == "hang":
+            yield anyio.sleep_forever
+        if plan.ending == "mark":
+            yield FINISH
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._asked = 0
-        self.open = 0
-
-    async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
-        """Stream the plan's tokens, a few in each read."""
-        plan, self._asked = self._plan, self._asked + 1
-        rng = random.Random(plan.seed + "reads")
-        self.open += 1
-        try:
-            await anyio.lowlevel.checkpoint()
-            if plan.first_fails and self._asked == 1:
-                raise OverloadedError("busy")
-            chunks = [Chunk("text", token) for token in plan.tokens]
-            if plan.ending != "mark":
-                del chunks[plan.end_at :]
-            while chunks:
-                size = rng.choice((0, 1, 1, 1, 5))
-                yield chunks[:size]
-                del chunks[:size]
-                if rng.random() < 0.3:
-                    await anyio.sleep(rng.choice((0, 0, 0.001)))
-            if plan.ending == "error":
-                raise ServerError("broken", retryable=False)
-            if plan.ending == "hang":
-                await anyio.sleep_forever()
-            if plan.ending == "mark":
-                yield [Chunk("finish", finish_reason="stop", raw_finish_reason="stop")]
-        finally:
-            try:
-                with anyio.CancelScope(shield=True):
-                    await anyio.lowlevel.checkpoint()  # as closing a socket takes a turn
-            finally:
-                self.open -= 1
-
-    async def aclose(self) -> None:
-        """Hold nothing."""
+    if plan.first_fails:
+        return ScriptedProvider(OverloadedError("busy"), steps, name="script")
+    return ScriptedProvider(steps, name="script")
 
 
 def answer(asked: Asked) -> Answer:
@@ -176,7 +155,7 @@ class Failed(AssertionError):  # noqa: N818
 
 async def run_one(plan: Plan, backend: str, simulator: Simulator) -> None:
     """Run one stream as planned and check what came of it."""
-    script = Script(plan)
+    script = scripted(plan)
     provider: Provider = (
         script
         if plan.source == "memory"
@@ -343,15 +322,15 @@ async def _limited(limiter: anyio.CapacityLimiter, seed: str, backend: str, simu
 
 async def _settle(simulator: Simulator, tasks: int) -> None:
     """Wait until the simulator has seen every connection close that was given up, and no more tasks run than before."""
-    held = held_here()
+    resources = known_resources()
     gc.collect()  # an error that was caught may hold its stream in a cycle
     with anyio.move_on_after(10):
-        while simulator.open or (held is not None and held.streams):  # noqa: ASYNC110  another thread's facts
+        while simulator.open or (resources is not None and resources.streams):  # noqa: ASYNC110  another thread's facts
             await anyio.sleep(0.001)
         while _tasks() > tasks:  # noqa: ASYNC110
             await anyio.sleep(0.001)
         return
-    raise Failed(f"open: {simulator.open} answers, {held and held.streams} streams, {_tasks()} tasks")
+    raise Failed(f"open: {simulator.open} answers, {resources and resources.streams} streams, {_tasks()} tasks")
 
 
 def _tasks() -> int:

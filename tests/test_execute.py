@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import threading
-from collections.abc import AsyncGenerator, Callable, Sized
+from collections.abc import Callable, Iterator, Sized
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,9 @@ from streamcore import (
     sync,
 )
 from streamcore.execute import AnswerOptions
-from streamcore.testing import Answer, Simulator
+from streamcore.testing import FINISH, Answer, ScriptedProvider, Simulator
+from streamcore.testing.scripted import Step
 from tests.support import ask, eventually, provider_at, wait_until
-
-Batches = list[list[Chunk]]
 
 
 def text(*pieces: str) -> list[Chunk]:
@@ -47,32 +46,6 @@ def text(*pieces: str) -> list[Chunk]:
 
 def finish(reason: FinishReason | None = "stop", word: str | None = "stop") -> list[Chunk]:
     return [Chunk("finish", finish_reason=reason, raw_finish_reason=word)]
-
-
-class Scripted:
-    """A provider that streams these batches, and counts its streams; an exception among them is raised."""
-
-    name = "scripted"
-
-    def __init__(self, *batches: list[Chunk] | Exception) -> None:
-        self.batches = batches
-        self.requests: list[Request] = []
-        self.open = 0
-
-    async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
-        self.requests.append(request)
-        self.open += 1
-        try:
-            for batch in self.batches:
-                await anyio.lowlevel.checkpoint()
-                if isinstance(batch, Exception):
-                    raise batch
-                yield batch
-        finally:
-            self.open -= 1
-
-    async def aclose(self) -> None:
-        """Hold nothing."""
 
 
 HELLO: tuple[list[Chunk], ...] = ([Chunk("start", id="1", model="m")], text("Hel", "lo"), [], text(" World"), finish())
@@ -94,7 +67,7 @@ WORLD = {"name": "World", "mood": "kind"}
 
 @pytest.mark.anyio
 async def test_stream_prompt_fills_the_prompt_in_and_yields_chunks() -> None:
-    provider = Scripted(*HELLO)
+    provider = ScriptedProvider(HELLO)
     stream = stream_prompt("greet", WORLD, provider=provider, model="m", temperature=0.3)
     chunks = [chunk async for chunk in stream]
     assert chunks == [chunk for batch in HELLO for chunk in batch]
@@ -108,7 +81,7 @@ async def test_stream_prompt_fills_the_prompt_in_and_yields_chunks() -> None:
 
 @pytest.mark.anyio
 async def test_the_request_arrives_as_it_was_written() -> None:
-    provider = Scripted(*HELLO)
+    provider = ScriptedProvider(HELLO)
     request = ask("Hi", temperature=0.0, stop=["END"], seed=3)
     assert (await stream_request(request, provider=provider).collect()).text == "Hello World"
     assert provider.requests == [request]
@@ -120,7 +93,7 @@ async def test_the_request_arrives_as_it_was_written() -> None:
 async def test_a_stream_takes_its_state_and_its_graphs_folder(tmp_path: Path) -> None:
     (tmp_path / "graphs" / "prompts").mkdir(parents=True)
     (tmp_path / "graphs" / "prompts" / "near.yaml").write_text("user: 'Topic: {state.topic}'", "utf-8")
-    provider = Scripted(*HELLO)
+    provider = ScriptedProvider(HELLO)
     graph = tmp_path / "graphs" / "graph.yaml"
     await stream_prompt("near", provider=provider, graph_path=graph, state={"topic": "rain"}).collect()
     assert provider.requests[0].messages[0].text == "Topic: rain"
@@ -171,19 +144,22 @@ async def test_nothing_happens_at_the_call(simulator: Simulator) -> None:
 
 @pytest.mark.anyio
 async def test_text_yields_what_the_model_says_and_nothing_else() -> None:
-    provider = Scripted(
-        [Chunk("start"), Chunk("ping"), Chunk("reasoning", "Hm.")],
-        [Chunk("text", ""), *text("a"), Chunk("text", "of another answer", choice=1), *text("b")],
-        [],
-        [Chunk("tool_call", tool_call=ToolCall("1", "f", "{}")), Chunk("other", raw=b"{}"), Chunk("refusal", "No.")],
-        finish(),
+    provider = ScriptedProvider(
+        [
+            [Chunk("start"), Chunk("ping"), Chunk("reasoning", "Hm.")],
+            [Chunk("text", ""), *text("a"), Chunk("text", "of another answer", choice=1), *text("b")],
+            [],
+            [Chunk("tool_call", tool_call=ToolCall("1", "f", "{}")), Chunk("other", raw=b"{}")],
+            [Chunk("refusal", "No.")],
+            finish(),
+        ]
     )
     assert [piece async for piece in stream_request(ask(), provider=provider).text()] == ["a", "b", "No."]
 
 
 @pytest.mark.anyio
 async def test_partial_grows_while_the_answer_comes() -> None:
-    stream = stream_request(ask(), provider=Scripted(*HELLO))
+    stream = stream_request(ask(), provider=ScriptedProvider(HELLO))
     assert (stream.partial.text, stream.partial.complete) == ("", False)
     seen = [(stream.partial.text, stream.partial.complete) async for _ in stream.text()]
     assert seen == [("Hello", False), ("Hello", False), ("Hello World", False)]
@@ -193,7 +169,7 @@ async def test_partial_grows_while_the_answer_comes() -> None:
 
 @pytest.mark.anyio
 async def test_a_provider_that_forgets_the_end_was_interrupted() -> None:
-    stream = stream_request(ask(), provider=Scripted(text("Hello")))
+    stream = stream_request(ask(), provider=ScriptedProvider([text("Hello")]))
     with pytest.raises(StreamInterrupted, match="scripted") as caught:
         await stream.collect()
     assert caught.value.partial is not None
@@ -203,7 +179,7 @@ async def test_a_provider_that_forgets_the_end_was_interrupted() -> None:
 @pytest.mark.anyio
 async def test_a_providers_error_is_raised_as_itself_with_what_came() -> None:
     error = RateLimitError("slow down", code="busy", retry_after=2)
-    provider = Scripted(text("Hel"), error)
+    provider = ScriptedProvider([text("Hel"), error])
     with pytest.raises(RateLimitError) as caught:
         await stream_request(ask(model="m"), provider=provider).collect()
     assert caught.value is error
@@ -216,7 +192,7 @@ async def test_a_providers_error_is_raised_as_itself_with_what_came() -> None:
 
 @pytest.mark.anyio
 async def test_a_bare_loop_yields_text() -> None:
-    provider = Scripted(*HELLO)
+    provider = ScriptedProvider(HELLO)
     pieces = [piece async for piece in execute_prompt_streaming("greet", WORLD, 0.9, provider, model="m")]
     assert pieces == ["Hel", "lo", " World"]
     assert (provider.requests[0].temperature, provider.requests[0].model) == (0.9, "m")
@@ -224,7 +200,9 @@ async def test_a_bare_loop_yields_text() -> None:
 
 @pytest.mark.anyio
 async def test_a_refusals_text_is_yielded_like_text() -> None:
-    provider = Scripted([Chunk("refusal", "I cannot"), Chunk("refusal", " help.")], finish("refusal", "refusal"))
+    provider = ScriptedProvider(
+        [[Chunk("refusal", "I cannot"), Chunk("refusal", " help.")], finish("refusal", "refusal")]
+    )
     pieces = [piece async for piece in execute_prompt_streaming("greet", WORLD, provider=provider)]
     assert pieces == ["I cannot", " help."]
 
@@ -234,7 +212,7 @@ async def test_a_refusals_text_is_yielded_like_text() -> None:
     ("reason", "word"), [("refusal", "refusal"), ("content_filter", "content_filter"), ("content_filter", "blocked")]
 )
 async def test_a_refusal_without_a_word_is_an_error(reason: FinishReason, word: str) -> None:
-    provider = Scripted([Chunk("start", id="1", model="m", request_id="req_1")], finish(reason, word))
+    provider = ScriptedProvider([[Chunk("start", id="1", model="m", request_id="req_1")], finish(reason, word)])
     texts = execute_prompt_streaming("greet", WORLD, provider=provider)
     with pytest.raises(ContentRefused) as caught:
         await anext(texts)
@@ -251,20 +229,20 @@ async def test_a_refusal_without_a_word_is_an_error(reason: FinishReason, word: 
 
 @pytest.mark.anyio
 async def test_a_filter_that_comes_after_text_is_no_error() -> None:
-    provider = Scripted(text("Hello"), finish("content_filter"))
+    provider = ScriptedProvider([text("Hello"), finish("content_filter")])
     assert await execute_prompt_async("greet", WORLD, provider=provider) == "Hello"
 
 
 @pytest.mark.anyio
 async def test_one_floor_down_a_refusal_is_an_answer_like_another() -> None:
-    provider = Scripted(finish("refusal"))
+    provider = ScriptedProvider([finish("refusal")])
     assert [piece async for piece in stream_prompt("greet", WORLD, provider=provider).text()] == []
     assert (await stream_prompt("greet", WORLD, provider=provider).collect()).finish_reason == "refusal"
 
 
 @pytest.mark.anyio
 async def test_an_empty_answer_is_no_refusal() -> None:
-    provider = Scripted(finish())
+    provider = ScriptedProvider([finish()])
     assert [piece async for piece in execute_prompt_streaming("greet", WORLD, provider=provider)] == []
     assert await execute_prompt_async("greet", WORLD, provider=provider) == ""
 
@@ -274,7 +252,7 @@ async def test_an_empty_answer_is_no_refusal() -> None:
 
 @pytest.mark.anyio
 async def test_the_whole_text_at_once() -> None:
-    assert await execute_prompt_async("greet", WORLD, provider=Scripted(*HELLO)) == "Hello World"
+    assert await execute_prompt_async("greet", WORLD, provider=ScriptedProvider(HELLO)) == "Hello World"
 
 
 @pytest.mark.anyio
@@ -288,40 +266,28 @@ async def test_cancelling_the_whole_text_closes_the_response(simulator: Simulato
     wait_until(lambda: simulator.abandoned == 1, "the server saw the connection close")
 
 
-class Gated:
-    """A provider that answers with what it was asked, each when it may."""
-
-    name = "gated"
+class Gates:
+    """Answers that wait after their text until a test lets them end."""
 
     def __init__(self) -> None:
-        self.running: list[str] = []
-        self.most = 0
-        self.closed: list[str] = []
-        self.gates: dict[str, anyio.Event] = {}
         self.failing: set[str] = set()
+        self._gates: dict[str, anyio.Event] = {}
 
-    async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
-        asked = request.messages[-1].text.removeprefix("Greet ").removesuffix(".")
-        self.running.append(asked)
-        self.most = max(self.most, len(self.running))
-        try:
-            yield text(f"Hello {asked}")
-            await self.gates.setdefault(asked, anyio.Event()).wait()
-            if asked in self.failing:
-                raise RateLimitError("too many")
-            yield finish()
-        finally:
-            self.running.remove(asked)
-            self.closed.append(asked)
-
-    async def aclose(self) -> None:
-        """Hold nothing."""
+    def answer(self, request: Request) -> Iterator[Step]:
+        name = name_in(request)
+        yield f"Hello {name}"
+        yield self._gates.setdefault(name, anyio.Event()).wait
+        yield RateLimitError("too many") if name in self.failing else FINISH
 
     def open(self, name: str) -> None:
-        self.gates.setdefault(name, anyio.Event()).set()
+        self._gates.setdefault(name, anyio.Event()).set()
 
 
-def greetings(provider: Gated, *names: str) -> list[dict[str, Any]]:
+def name_in(request: Request) -> str:
+    return request.messages[-1].text.removeprefix("Greet ").removesuffix(".")
+
+
+def greetings(provider: ScriptedProvider, *names: str) -> list[dict[str, Any]]:
     return [
         {"prompt_name": "greet", "variables": {"name": name, "mood": "kind"}, "provider": provider} for name in names
     ]
@@ -329,7 +295,8 @@ def greetings(provider: Gated, *names: str) -> list[dict[str, Any]]:
 
 @pytest.mark.anyio
 async def test_results_come_in_the_order_of_the_prompts_whatever_the_order_of_the_answers() -> None:
-    provider = Gated()
+    gates = Gates()
+    provider = ScriptedProvider(gates.answer)
     results: list[str] = []
 
     async def run() -> None:
@@ -338,59 +305,67 @@ async def test_results_come_in_the_order_of_the_prompts_whatever_the_order_of_th
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run)
         for name in ("Cleo", "Ann", "Bob"):
-            await eventually(lambda: len(provider.running) == 3 - len(provider.closed), "all run")
-            provider.open(name)
-            await eventually(partial(provider.closed.__contains__, name), "one ended")
-    assert provider.closed == ["Cleo", "Ann", "Bob"]
+            await eventually(lambda: provider.open == 3 - len(provider.closed_requests), "all run")
+            gates.open(name)
+            await eventually(partial(_last_closed, provider, name), "one ended")
+    assert [name_in(request) for request in provider.closed_requests] == ["Cleo", "Ann", "Bob"]
     assert results == ["Hello Ann", "Hello Bob", "Hello Cleo"]
 
 
-def _has(names: Sized, count: int) -> bool:
-    return len(names) == count
+def _last_closed(provider: ScriptedProvider, name: str) -> bool:
+    return [name_in(request) for request in provider.closed_requests[-1:]] == [name]
+
+
+def _has(requests: Sized, count: int) -> bool:
+    return len(requests) == count
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("limit", [1, 2, 5])
 async def test_no_more_than_the_limit_run_at_once(limit: int) -> None:
-    provider = Gated()
+    gates = Gates()
+    provider = ScriptedProvider(gates.answer)
     names = [str(number) for number in range(7)]
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: execute_prompts_concurrent(greetings(provider, *names), limit=limit))
         for done in range(len(names)):
-            await eventually(partial(_has, provider.closed, done), "the one before has ended")
+            await eventually(partial(_has, provider.closed_requests, done), "the one before has ended")
             expected = min(limit, len(names) - done)
-            await eventually(partial(_has, provider.running, expected), "as many as may run")
+            await eventually(partial(_has, provider.open_requests, expected), "as many as may run")
             await anyio.wait_all_tasks_blocked()
-            assert len(provider.running) == expected
-            provider.open(provider.running[0])
-    assert provider.most == limit
+            assert provider.open == expected
+            gates.open(name_in(provider.open_requests[0]))
+    assert provider.most_open == limit
 
 
 @pytest.mark.anyio
 async def test_the_first_failure_is_raised_as_itself_and_the_others_are_closed() -> None:
-    provider = Gated()
+    gates = Gates()
+    provider = ScriptedProvider(gates.answer)
 
     async def fail() -> None:
-        await eventually(lambda: len(provider.running) == 2, "two run")
-        provider.failing.add(provider.running[1])
-        provider.open(provider.running[1])
+        await eventually(lambda: provider.open == 2, "two run")
+        name = name_in(provider.open_requests[1])
+        gates.failing.add(name)
+        gates.open(name)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(fail)
         with pytest.raises(RateLimitError, match="too many"):
             await execute_prompts_concurrent(greetings(provider, "Ann", "Bob", "Cleo"), limit=2)
-        assert provider.running == []
-    assert len(provider.closed) == 2, "the third must not have begun"
+        assert provider.open == 0
+    assert len(provider.closed_requests) == 2, "the third must not have begun"
 
 
 @pytest.mark.anyio
 async def test_cancelling_all_of_them_closes_all_of_them() -> None:
-    provider = Gated()
+    gates = Gates()
+    provider = ScriptedProvider(gates.answer)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: execute_prompts_concurrent(greetings(provider, "Ann", "Bob")))
-        await eventually(lambda: len(provider.running) == 2, "both run")
+        await eventually(lambda: provider.open == 2, "both run")
         tasks.cancel_scope.cancel()
-    assert sorted(provider.closed) == ["Ann", "Bob"]
+    assert sorted(name_in(request) for request in provider.closed_requests) == ["Ann", "Bob"]
 
 
 @pytest.mark.anyio
@@ -417,7 +392,7 @@ async def test_no_prompts_give_no_results() -> None:
 
 @pytest.mark.anyio
 async def test_every_key_of_one_prompt_is_known_to_many() -> None:
-    provider = Scripted(*HELLO)
+    provider = ScriptedProvider(HELLO)
     keys = {*inspect.signature(execute_prompt_async).parameters, *AnswerOptions.__optional_keys__} - {"options"}
     given: dict[str, Any] = {"prompt_name": "greet", "variables": WORLD, "provider": provider, "temperature": 0.4}
     given |= {"max_retries": 0, "retries": 0}
@@ -451,7 +426,7 @@ def test_the_sync_doors_have_the_same_names() -> None:
 
 
 def test_sync_streams_yield_chunks_or_text() -> None:
-    provider = Scripted(*HELLO)
+    provider = ScriptedProvider(HELLO)
     stream = sync.stream_prompt("greet", WORLD, provider=provider)
     assert provider.requests == []
     assert [chunk.kind for chunk in stream] == ["start", "text", "text", "text", "finish"]
@@ -462,13 +437,13 @@ def test_sync_streams_yield_chunks_or_text() -> None:
 
 
 def test_sync_doors_give_text() -> None:
-    provider = Scripted(*HELLO)
+    provider = ScriptedProvider(HELLO)
     assert list(sync.execute_prompt_streaming("greet", WORLD, 0.2, provider, model="m")) == ["Hel", "lo", " World"]
     assert (provider.requests[0].temperature, provider.requests[0].model) == (0.2, "m")
     assert sync.execute_prompt_async("greet", WORLD, provider=provider, model="m") == "Hello World"
     prompts = [{"prompt_name": "greet", "variables": WORLD, "provider": provider}] * 3
     assert sync.execute_prompts_concurrent(prompts, limit=2) == ["Hello World"] * 3
-    refused = Scripted(finish("refusal"))
+    refused = ScriptedProvider([finish("refusal")])
     with pytest.raises(ContentRefused):
         list(sync.execute_prompt_streaming("greet", WORLD, provider=refused))
 
@@ -478,7 +453,7 @@ def test_sync_errors_come_with_the_first_use_and_again_with_every_later_one() ->
     for _ in range(2):
         with pytest.raises(PromptNotFound):
             next(missing)
-    cut = sync.stream_request(ask(), provider=Scripted(text("Hello")))
+    cut = sync.stream_request(ask(), provider=ScriptedProvider([text("Hello")]))
     for call in (cut.collect, cut.collect, lambda: next(cut), lambda: list(cut.text())):
         with pytest.raises(StreamInterrupted) as caught:
             call()
@@ -488,7 +463,7 @@ def test_sync_errors_come_with_the_first_use_and_again_with_every_later_one() ->
 
 
 def test_a_finished_sync_stream_stays_finished() -> None:
-    provider = Scripted(*HELLO)
+    provider = ScriptedProvider(HELLO)
     stream = sync.stream_request(ask(), provider=provider)
     assert stream.collect() == stream.collect()
     assert list(stream) == []
@@ -522,7 +497,7 @@ def test_leaving_a_sync_stream_closes_it(name: str, simulator: Simulator) -> Non
 
 
 def test_a_sync_stream_that_was_never_read_asks_nobody() -> None:
-    provider = Scripted(*HELLO)
+    provider = ScriptedProvider(HELLO)
     sync.stream_request(ask(), provider=provider)
     with sync.stream_request(ask(), provider=provider) as stream:
         pass
@@ -533,7 +508,7 @@ def test_a_sync_stream_that_was_never_read_asks_nobody() -> None:
 
 @pytest.mark.anyio
 async def test_sync_doors_inside_a_running_loop_say_so() -> None:
-    provider = Scripted(*HELLO)
+    provider = ScriptedProvider(HELLO)
     calls: list[Callable[[], object]] = [
         lambda: sync.stream_prompt("greet", WORLD, provider=provider),
         lambda: sync.stream_request(ask(), provider=provider),
@@ -551,7 +526,7 @@ async def test_sync_doors_inside_a_running_loop_say_so() -> None:
 @pytest.mark.anyio
 async def test_a_sync_stream_made_outside_and_read_inside_a_loop_says_so_too() -> None:
     made: list[sync.SyncStream] = []
-    thread = threading.Thread(target=lambda: made.append(sync.stream_request(ask(), provider=Scripted(*HELLO))))
+    thread = threading.Thread(target=lambda: made.append(sync.stream_request(ask(), provider=ScriptedProvider(HELLO))))
     thread.start()
     thread.join()
     with pytest.raises(ConfigError, match="running event loop"):
@@ -561,7 +536,7 @@ async def test_a_sync_stream_made_outside_and_read_inside_a_loop_says_so_too() -
 
 
 def test_sync_doors_work_in_threads() -> None:
-    provider = Scripted(*HELLO)
+    provider = ScriptedProvider(HELLO)
     texts: list[str] = []
     threads = [
         threading.Thread(target=lambda: texts.append(sync.execute_prompt_async("greet", WORLD, provider=provider)))

@@ -8,12 +8,14 @@ from streamcore.testing.recordings.matching import UnrecordedRequest
 from streamcore.testing.recordings.recorder import Recorder, record
 from streamcore.testing.recordings.recording import Recording
 from streamcore.testing.recordings.replay import ReplayTransport
+from streamcore.testing.scripted import FINISH, ScriptedProvider
 from streamcore.testing.simulator.answers import Answer, PlannedCall, tokens
 from streamcore.testing.simulator.server import Simulator
 from streamcore.testing.stopwatch import Stopwatch
 
 __all__ = [
     "FAULTS",
+    "FINISH",
     "Answer",
     "Exchange",
     "Fault",
@@ -29,6 +31,7 @@ __all__ = [
     "Repeat",
     "ReplayTransport",
     "Reset",
+    "ScriptedProvider",
     "Send",
     "Simulator",
     "Stopwatch",

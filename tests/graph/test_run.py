@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,14 @@ import pytest
 
 from streamcore import (
     AuthenticationError,
-    Chunk,
     ConfigError,
     NodeError,
     PromptError,
     PromptNotFound,
-    Request,
     StreamInterrupted,
     stream_graph_with_tokens,
 )
-from streamcore.testing import Answer, FaultServer, Send, Simulator
-from streamcore.testing.demo import DemoProvider
+from streamcore.testing import FINISH, Answer, FaultServer, ScriptedProvider, Send, Simulator
 from tests.graphs import answers, collect, kinds, output, ran, text_of, write_graph
 from tests.support import KEY, eventually, require
 
@@ -306,33 +303,11 @@ async def test_a_map_keeps_the_order_of_its_items(tmp_path: Path, vendor: Simula
     assert said == {n: "x " * (20 - n) + str(n) for n in range(20)}
 
 
-class Counting:
-    """The demo provider, counting how many answers are under way."""
-
-    name = "counting"
-
-    def __init__(self) -> None:
-        self._demo = DemoProvider(rate=300)
-        self.now = self.most = 0
-
-    async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
-        self.now += 1
-        self.most = max(self.most, self.now)
-        try:
-            async for chunks in self._demo.stream(request):
-                yield chunks
-        finally:
-            self.now -= 1
-
-    async def aclose(self) -> None:
-        await self._demo.aclose()
-
-
 async def test_a_map_runs_no_more_at_once_than_it_may(tmp_path: Path) -> None:
     path = write_graph(tmp_path, MAP, word="{word}")
-    provider = Counting()
+    provider = ScriptedProvider(["x", 0.01, "y", FINISH])
     await collect(stream_graph_with_tokens(path, {"words": list(range(12))}, {"provider": provider}))
-    assert (provider.most, provider.now) == (4, 0)
+    assert (provider.most_open, provider.open) == (4, 0)
 
 
 async def test_a_map_over_no_list_says_so(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -27,46 +27,18 @@ from streamcore import (
     stream_request,
 )
 from streamcore.pipeline.clocks import Clocks
+from streamcore.testing import FINISH, ScriptedProvider
+from streamcore.testing.scripted import Step
 from tests.support import eventually
 
 pytestmark = pytest.mark.anyio
 
 ASK = Request([Message("user", "Hello")])
-FINISH = Chunk("finish", finish_reason="stop", raw_finish_reason="stop")
 PING = Chunk("ping")
 FOREVER = 3600.0
-Step = str | float | Chunk | Exception
 
 
-class Scripted:
-    """Play one script for each attempt: text, chunks, pauses in seconds, errors."""
-
-    name = "scripted"
-
-    def __init__(self, *scripts: Sequence[Step]) -> None:
-        self._scripts = scripts
-        self.requests: list[Request] = []
-        self.open = 0
-
-    async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
-        script = self._scripts[min(len(self.requests), len(self._scripts) - 1)]
-        self.requests.append(request)
-        self.open += 1
-        try:
-            for step in script:
-                if isinstance(step, float):
-                    await anyio.sleep(step)
-                elif isinstance(step, Exception):
-                    raise step
-                else:
-                    yield [Chunk("text", step)] if isinstance(step, str) else [step]
-        finally:
-            self.open -= 1
-
-    async def aclose(self) -> None: ...
-
-
-async def failure(provider: Scripted, **options: Any) -> StreamcoreError:
+async def failure(provider: ScriptedProvider, **options: Any) -> StreamcoreError:
     with pytest.raises(StreamcoreError) as caught:
         await stream_request(ASK, provider=provider, **options).collect()
     assert provider.open == 0
@@ -94,7 +66,7 @@ def text_of(error: StreamcoreError) -> str:
     ],
 )
 async def test_the_error_names_the_clock(script: list[Step], timeouts: dict[str, float], clock: str) -> None:
-    error = await failure(Scripted(script), timeouts=timeouts, max_retries=0)
+    error = await failure(ScriptedProvider(script), timeouts=timeouts, max_retries=0)
     assert isinstance(error, StreamTimeout)
     assert (error.clock, error.seconds) == (clock, timeouts[clock])
     assert f"{timeouts[clock]:g} s (clock {clock!r})" in str(error)
@@ -105,13 +77,13 @@ async def test_the_error_names_the_clock(script: list[Step], timeouts: dict[str,
 
 async def test_pings_reset_silence_but_a_longer_stall_lets_a_model_think() -> None:
     pings: list[Step] = [PING, 0.02] * 5
-    provider = Scripted(["Hm", *pings, "!", FINISH])
+    provider = ScriptedProvider(["Hm", *pings, "!", FINISH])
     answer = await stream_request(ASK, provider=provider, timeouts={"stall": 30, "silence": 5}).collect()
     assert (answer.text, answer.complete) == ("Hm!", True)
 
 
 async def test_the_readers_own_time_counts_for_no_clock() -> None:
-    provider = Scripted(["a", "b", "c", FINISH])
+    provider = ScriptedProvider(["a", "b", "c", FINISH])
     stream = stream_request(ASK, provider=provider, timeouts={"stall": 0.2, "silence": 0.2, "total": 0.4})
     async for _ in stream:
         await anyio.sleep(0.25)
@@ -119,7 +91,7 @@ async def test_the_readers_own_time_counts_for_no_clock() -> None:
 
 
 async def test_a_real_cancellation_is_not_taken_for_a_clock() -> None:
-    provider = Scripted(["a", FOREVER])
+    provider = ScriptedProvider(["a", FOREVER])
     stream = stream_request(ASK, provider=provider, timeouts={"stall": 30})
     with anyio.move_on_after(0.02) as scope:
         await stream.collect()
@@ -147,7 +119,7 @@ def test_clocks_by_arithmetic() -> None:
 @pytest.mark.parametrize("timeouts", [{"stal": 1}, {"stall": 0}, {"stall": -1}, {"stall": "1"}, {"total": True}])
 async def test_bad_timeouts_are_told(timeouts: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="timeouts: "):
-        await stream_request(ASK, provider=Scripted([FINISH]), timeouts=timeouts).collect()
+        await stream_request(ASK, provider=ScriptedProvider([FINISH]), timeouts=timeouts).collect()
 
 
 # Retry and fallback
@@ -159,7 +131,7 @@ async def test_bad_timeouts_are_told(timeouts: dict[str, Any]) -> None:
     ids=["overloaded", "rate limit", "cut before content", "late first token"],
 )
 async def test_what_may_pass_is_tried_again(error: Exception | None) -> None:
-    provider = Scripted([FOREVER if error is None else error], ["Hello", FINISH])
+    provider = ScriptedProvider([FOREVER if error is None else error], ["Hello", FINISH])
     answer = await stream_request(ASK, provider=provider, timeouts={"first_token": 0.3}).collect()
     assert (answer.text, answer.complete) == ("Hello", True)
     first, second = answer.attempts
@@ -168,7 +140,7 @@ async def test_what_may_pass_is_tried_again(error: Exception | None) -> None:
 
 
 async def test_no_more_often_than_asked_for() -> None:
-    provider = Scripted([OverloadedError("busy")])
+    provider = ScriptedProvider([OverloadedError("busy")])
     error = await failure(provider, max_retries=3)
     assert isinstance(error, OverloadedError)
     assert len(provider.requests) == len(error.attempts) == 4
@@ -176,20 +148,20 @@ async def test_no_more_often_than_asked_for() -> None:
 
 @pytest.mark.parametrize("error", [AuthenticationError("no"), MalformedStream("a page"), ConfigError("wrong")])
 async def test_what_will_not_pass_is_not(error: StreamcoreError) -> None:
-    provider = Scripted([error])
+    provider = ScriptedProvider([error])
     assert await failure(provider) is error
     assert len(provider.requests) == 1
 
 
 async def test_after_content_nothing_is_repeated() -> None:
-    provider = Scripted(["Hel", OverloadedError("busy")], ["again", FINISH])
-    error = await failure(provider, fallback=[Scripted(["other", FINISH])])
+    provider = ScriptedProvider(["Hel", OverloadedError("busy")], ["again", FINISH])
+    error = await failure(provider, fallback=[ScriptedProvider(["other", FINISH])])
     assert (type(error), text_of(error), len(provider.requests)) == (OverloadedError, "Hel", 1)
 
 
 async def test_a_pause_never_goes_beyond_total_nor_beyond_a_minute() -> None:
     for wish, timeouts in ((5.0, {"total": 2}), (3600.0, {})):
-        provider = Scripted([RateLimitError("wait", retry_after=wish)], ["Hello", FINISH])
+        provider = ScriptedProvider([RateLimitError("wait", retry_after=wish)], ["Hello", FINISH])
         error = await failure(provider, timeouts=timeouts)
         assert isinstance(error, RateLimitError)
         assert (error.retry_after, len(provider.requests)) == (wish, 1)
@@ -197,9 +169,9 @@ async def test_a_pause_never_goes_beyond_total_nor_beyond_a_minute() -> None:
 
 async def test_fallback_is_asked_in_turn() -> None:
     first, second, third = (
-        Scripted([AuthenticationError("no")]),
-        Scripted([OverloadedError("x")]),
-        Scripted(["Hi", FINISH]),
+        ScriptedProvider([AuthenticationError("no")]),
+        ScriptedProvider([OverloadedError("x")]),
+        ScriptedProvider(["Hi", FINISH]),
     )
     request = Request(ASK.messages, model="only-the-first-knows-it")
     answer = await stream_request(request, provider=first, fallback=[second, third], max_retries=1).collect()
@@ -210,7 +182,7 @@ async def test_fallback_is_asked_in_turn() -> None:
 
 
 async def test_fallback_by_name_model_and_mapping() -> None:
-    failing = Scripted([AuthenticationError("no")])
+    failing = ScriptedProvider([AuthenticationError("no")])
     for entry, model in (("demo", "demo"), ("demo/m-1", "m-1"), ({"provider": "demo", "model": "m-2"}, "m-2")):
         answer = await stream_request(ASK, provider=failing, fallback=[entry]).collect()
         assert (answer.complete, answer.model) == (True, model)
@@ -218,7 +190,7 @@ async def test_fallback_by_name_model_and_mapping() -> None:
 
 @pytest.mark.parametrize("entry", ["nobody", {"model": "m"}, {"provider": "demo", "colour": 1}])
 async def test_a_bad_fallback_is_told_before_anything_is_sent(entry: Any) -> None:
-    provider = Scripted(["Hello", FINISH])
+    provider = ScriptedProvider(["Hello", FINISH])
     with pytest.raises(ConfigError):
         await stream_request(ASK, provider=provider, fallback=[entry]).collect()
     assert provider.requests == []
@@ -228,7 +200,7 @@ async def test_a_prompt_may_say_it_all(tmp_path: Any) -> None:
     (tmp_path / "p.yaml").write_text(
         "user: x\ntimeouts: {first_token: 0.5, stall: null}\nfallback: [demo/m-9]\nstream_options: {buffer_size: 5}\n"
     )
-    provider = Scripted([FOREVER])
+    provider = ScriptedProvider([FOREVER])
     answer = await stream_prompt("p", prompts_dir=tmp_path, provider=provider, max_retries=0).collect()
     assert answer.model == "m-9"
     assert "first_token" in str(answer.attempts[0].error)
@@ -238,7 +210,7 @@ async def test_a_prompt_may_say_it_all(tmp_path: Any) -> None:
 
 
 async def test_restart_voids_what_came() -> None:
-    provider = Scripted(["Hel", StreamInterrupted("cut")], ["Good", " day", FINISH])
+    provider = ScriptedProvider(["Hel", StreamInterrupted("cut")], ["Good", " day", FINISH])
     stream = stream_request(ASK, provider=provider, on_interrupt="restart")
     assert [(chunk.kind, chunk.text) async for chunk in stream] == [
         ("text", "Hel"),
@@ -252,12 +224,12 @@ async def test_restart_voids_what_came() -> None:
 
 async def test_text_cannot_tell_a_restart() -> None:
     with pytest.raises(ConfigError, match="restart"):
-        stream_request(ASK, provider=Scripted([FINISH]), on_interrupt="restart").text()
+        stream_request(ASK, provider=ScriptedProvider([FINISH]), on_interrupt="restart").text()
 
 
 @pytest.mark.parametrize("options", [None, {"buffer_size": 100}])
 async def test_stop_ends_well_with_what_came(options: dict[str, Any] | None) -> None:
-    provider = Scripted(["Hello", " you", FOREVER])
+    provider = ScriptedProvider(["Hello", " you", FOREVER])
     stream = stream_request(ASK, provider=provider, stream_options=options)
     seen: list[str] = []
     async with anyio.create_task_group() as tasks:
@@ -275,7 +247,7 @@ async def test_stop_ends_well_with_what_came(options: dict[str, Any] | None) -> 
 
 
 async def test_a_stream_that_was_stopped_before_it_began_sends_nothing() -> None:
-    provider = Scripted(["Hello", FINISH])
+    provider = ScriptedProvider(["Hello", FINISH])
     stream = stream_request(ASK, provider=provider)
     stream.stop()
     assert not (await stream.collect()).complete
@@ -284,7 +256,7 @@ async def test_a_stream_that_was_stopped_before_it_began_sends_nothing() -> None
 
 @pytest.mark.parametrize("options", [None, {"buffer_size": 100}])
 async def test_a_second_reader_is_told_and_the_first_reads_on(options: dict[str, Any] | None) -> None:
-    provider = Scripted(["Hello", 0.05, " you", FINISH])
+    provider = ScriptedProvider(["Hello", 0.05, " you", FINISH])
     stream = stream_request(ASK, provider=provider, stream_options=options)
     seen: list[str] = []
 
@@ -307,7 +279,7 @@ SMOOTH = {"buffer_size": 4, "emit_interval": 5}
 
 
 async def test_smoothing_changes_pieces_and_nothing_else() -> None:
-    provider = Scripted([*"Hello you", 0.01, *"there", Chunk("reasoning", "hm"), FINISH])
+    provider = ScriptedProvider([*"Hello you", 0.01, *"there", Chunk("reasoning", "hm"), FINISH])
     stream = stream_request(ASK, provider=provider, stream_options=SMOOTH)
     chunks = [chunk async for chunk in stream]
     assert "".join(chunk.text for chunk in chunks if chunk.kind == "text") == "Hello youthere"
@@ -317,7 +289,7 @@ async def test_smoothing_changes_pieces_and_nothing_else() -> None:
 
 
 async def test_an_error_comes_behind_what_was_held() -> None:
-    provider = Scripted(["H", "ell", "o", StreamInterrupted("cut")])
+    provider = ScriptedProvider(["H", "ell", "o", StreamInterrupted("cut")])
     seen: list[str] = []
     with pytest.raises(StreamInterrupted) as caught:
         async for chunk in stream_request(ASK, provider=provider, stream_options={"buffer_size": 50}):
@@ -329,15 +301,13 @@ async def test_an_error_comes_behind_what_was_held() -> None:
 async def test_a_slow_reader_slows_the_source_down() -> None:
     made = 0
 
-    class Endless(Scripted):
-        async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
-            nonlocal made
-            while True:
-                made += 1
-                yield [Chunk("text", "x"), PING]
-                await anyio.lowlevel.checkpoint()
+    def endless(request: Request) -> Iterator[Step]:
+        nonlocal made
+        while True:
+            made += 1
+            yield ["x", PING]
 
-    async with stream_request(ASK, provider=Endless([]), stream_options=SMOOTH) as stream:
+    async with stream_request(ASK, provider=ScriptedProvider(endless), stream_options=SMOOTH) as stream:
         await anext(stream)
         await anyio.wait_all_tasks_blocked()
         assert made < 1000
@@ -346,13 +316,13 @@ async def test_a_slow_reader_slows_the_source_down() -> None:
 @pytest.mark.parametrize("options", [None, SMOOTH])
 @pytest.mark.parametrize("script", [[FOREVER], ["a", FOREVER], ["a", *["b"] * 500, FOREVER]])
 async def test_leaving_closes_before_the_next_statement(script: list[Step], options: dict[str, int] | None) -> None:
-    provider = Scripted(script)
+    provider = ScriptedProvider(script)
     with anyio.move_on_after(0.02):
         async with stream_request(ASK, provider=provider, stream_options=options) as stream:
             async for _ in stream:
                 pass
     assert provider.open == 0
-    provider = Scripted(["a", FOREVER])
+    provider = ScriptedProvider(["a", FOREVER])
     with pytest.raises(ZeroDivisionError):
         async with stream_request(ASK, provider=provider, stream_options=options) as stream:
             async for _ in stream:
@@ -362,7 +332,7 @@ async def test_leaving_closes_before_the_next_statement(script: list[Step], opti
 
 @pytest.mark.parametrize("options", [None, SMOOTH])
 async def test_a_bare_loop_that_is_broken_off_closes_soon(options: dict[str, int] | None) -> None:
-    provider = Scripted(["a", FOREVER])
+    provider = ScriptedProvider(["a", FOREVER])
     async for _ in stream_request(ASK, provider=provider, stream_options=options):
         break
     gc.collect()

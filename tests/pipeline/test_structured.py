@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,7 +34,8 @@ from streamcore import (
     sync,
 )
 from streamcore.pipeline.structured import INSTRUCTION
-from streamcore.testing import Answer, PlannedCall, Simulator
+from streamcore.testing import FINISH, Answer, PlannedCall, ScriptedProvider, Simulator
+from streamcore.testing.scripted import Step
 from streamcore.testing.simulator.example import example
 from tests.support import GATEWAYS, KEY, RUNS, ask, body_of, provider_at
 
@@ -62,38 +62,15 @@ TOLD = INSTRUCTION.strip()
 USAGE = Usage(input_tokens=5, output_tokens=7)
 
 
-class Scripted:
-    """A provider that gives these answers in turn; one that is a list of chunks is given as it is."""
+def scripted(*answers: str | list[Chunk], native: bool = False, name: str = "scripted") -> ScriptedProvider:
+    """Return a provider of these answers in turn: a text in pieces of three characters, chunks in one read."""
+    scripts = [_reads(answer) if isinstance(answer, str) else [answer] for answer in answers]
+    return ScriptedProvider(*scripts, takes_schema=native, name=name)
 
-    name = "scripted"
 
-    def __init__(self, *answers: str | Sequence[Chunk], native: bool = False, size: int = 3) -> None:
-        self.answers = list(answers)
-        self.requests: list[Request] = []
-        self.native = native
-        self.size = size
-        self.closed = 0
-
-    def takes_schema(self, schema: Any) -> bool:
-        return self.native
-
-    async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
-        self.requests.append(request)
-        answer = self.answers.pop(0)
-        try:
-            if not isinstance(answer, str):
-                yield list(answer)
-                return
-            yield [Chunk("start", model="m")]
-            for start in range(0, len(answer), self.size):
-                await anyio.lowlevel.checkpoint()
-                yield [Chunk("text", answer[start : start + self.size])]
-            yield [Chunk("finish", finish_reason="stop", raw_finish_reason="stop"), Chunk("usage", usage=USAGE)]
-        finally:
-            self.closed += 1
-
-    async def aclose(self) -> None:
-        """Do nothing."""
+def _reads(text: str) -> list[Step]:
+    pieces = [text[start : start + 3] for start in range(0, len(text), 3)]
+    return [Chunk("start", model="m"), *pieces, [FINISH, Chunk("usage", usage=USAGE)]]
 
 
 def ended(reason: Any, text: str = "", *more: Chunk) -> list[Chunk]:
@@ -125,7 +102,7 @@ def prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @anyio_mark
 async def test_a_provider_that_does_not_speak_of_schemas_is_told_in_words() -> None:
-    provider = Scripted(BERN, BERN, BERN)
+    provider = scripted(BERN, BERN, BERN)
     await stream_request(ask("Hi"), provider=provider, output_model=City).collect()
     await stream_request(
         Request([Message("system", "Be brief."), Message("user", "Hi")]), provider=provider, output_model=City
@@ -143,7 +120,7 @@ async def test_a_provider_that_does_not_speak_of_schemas_is_told_in_words() -> N
 
 @anyio_mark
 async def test_a_provider_that_holds_answers_to_a_schema_is_given_it() -> None:
-    provider = Scripted(BERN, native=True)
+    provider = scripted(BERN, native=True)
     await stream_request(ask("Hi"), provider=provider, output_model=City).collect()
     assert provider.requests == [ask("Hi", output_schema=City.model_json_schema())]
 
@@ -248,7 +225,7 @@ def test_a_schema_that_is_refused_is_said_in_words_from_then_on(monkeypatch: pyt
     ],
 )
 async def test_the_first_json_that_fits_is_the_value(wanted: Any, text: str, value: Any) -> None:
-    stream = stream_request(ask("Hi"), provider=Scripted(text), output_model=wanted)
+    stream = stream_request(ask("Hi"), provider=scripted(text), output_model=wanted)
     kept = [chunk.text async for chunk in stream if chunk.kind == "text"]
     assert "".join(kept) == text
     assert stream.partial.parsed == value
@@ -268,7 +245,7 @@ async def test_the_value_is_made_once_and_only_at_the_end() -> None:
             checked.append(name)
             return name
 
-    stream = stream_request(ask("Hi"), provider=Scripted('{"name": "Bern"}'), output_model=Counted)
+    stream = stream_request(ask("Hi"), provider=scripted('{"name": "Bern"}'), output_model=Counted)
     async for _ in stream.partial_objects():
         assert stream.partial.parsed is None
     first = stream.partial.parsed
@@ -278,7 +255,7 @@ async def test_the_value_is_made_once_and_only_at_the_end() -> None:
 
 @anyio_mark
 async def test_without_a_schema_nothing_is_checked_and_objects_grow_all_the_same() -> None:
-    stream = stream_request(ask("Hi"), provider=Scripted('So: {"a": [1, 2]}'))
+    stream = stream_request(ask("Hi"), provider=scripted('So: {"a": [1, 2]}'))
     assert [found async for found in stream.partial_objects()][-1] == {"a": [1, 2]}
     assert (stream.partial.parsed, stream.partial.complete) == (None, True)
 
@@ -286,7 +263,7 @@ async def test_without_a_schema_nothing_is_checked_and_objects_grow_all_the_same
 @anyio_mark
 async def test_a_request_that_sets_a_schema_itself_is_sent_as_it_is_and_not_checked() -> None:
     request = ask("Hi", output_schema={"type": "object"})
-    provider = Scripted("no")
+    provider = scripted("no")
     assert (await stream_request(request, provider=provider).collect()).text == "no"
     assert provider.requests == [request]
 
@@ -296,7 +273,7 @@ async def test_a_request_that_sets_a_schema_itself_is_sent_as_it_is_and_not_chec
 
 @anyio_mark
 async def test_what_does_not_fit_is_told_field_by_field() -> None:
-    stream = stream_request(ask("Hi"), provider=Scripted(WRONG), output_model=City)
+    stream = stream_request(ask("Hi"), provider=scripted(WRONG), output_model=City)
     text = ""
     with pytest.raises(OutputValidationError) as caught:
         async for chunk in stream:
@@ -336,7 +313,7 @@ async def test_what_does_not_fit_is_told_field_by_field() -> None:
 )
 async def test_why_there_is_no_value(answer: Any, words: list[str], mendable: bool) -> None:
     with pytest.raises(OutputValidationError) as caught:
-        await stream_request(ask("Hi"), provider=Scripted(answer), output_model=City).collect()
+        await stream_request(ask("Hi"), provider=scripted(answer), output_model=City).collect()
     for word in words:
         assert word in str(caught.value)
     assert "'City'" in str(caught.value)
@@ -352,12 +329,12 @@ async def test_a_cut_answer_is_never_taken_for_the_object_that_it_begins_with() 
 
     for text in ('{"inner": {"name": "Bern"}', '{\'inner\': {"name": "Bern"}}'):
         with pytest.raises(OutputValidationError):
-            await stream_request(ask("Hi"), provider=Scripted(text), output_model=Loose).collect()
+            await stream_request(ask("Hi"), provider=scripted(text), output_model=Loose).collect()
 
 
 @anyio_mark
 async def test_an_answer_that_a_limit_ends_but_that_is_whole_counts() -> None:
-    stream = stream_request(ask("Hi"), provider=Scripted(ended("length", BERN)), output_model=City)
+    stream = stream_request(ask("Hi"), provider=scripted(ended("length", BERN)), output_model=City)
     assert (await stream.collect()).parsed == City(name="Bern", people=134000)
 
 
@@ -365,7 +342,7 @@ async def test_an_answer_that_a_limit_ends_but_that_is_whole_counts() -> None:
 async def test_a_schema_names_the_place_of_each_fault() -> None:
     schema = {"type": "object", "properties": {"l": {"type": "array", "items": {"type": "integer"}}}}
     with pytest.raises(OutputValidationError, match=r"l\.1: 'x' is not of type 'integer'") as caught:
-        await stream_request(ask("Hi"), provider=Scripted('{"l": [1, "x"]}'), output_model=schema).collect()
+        await stream_request(ask("Hi"), provider=scripted('{"l": [1, "x"]}'), output_model=schema).collect()
     assert caught.value.errors[0]["loc"] == ("l", 1)
 
 
@@ -373,7 +350,7 @@ async def test_a_schema_names_the_place_of_each_fault() -> None:
 async def test_a_tool_call_is_no_answer_yet() -> None:
     call = Chunk("tool_call", tool_call=ToolCall("1", "weather", "{}"))
     answer = await stream_request(
-        ask("Hi"), provider=Scripted(ended("tool_calls", "", call)), output_model=City
+        ask("Hi"), provider=scripted(ended("tool_calls", "", call)), output_model=City
     ).collect()
     assert (answer.parsed, answer.tool_calls[0].name) == (None, "weather")
 
@@ -383,7 +360,7 @@ async def test_messages_stay_short_and_say_nothing_twice() -> None:
     schema = {"type": "object", "required": ["b"], "properties": {"a": {"maxLength": 3}, "c": {"enum": ["x", 1]}}}
     text = json.dumps({"a": "y" * 500, "c": "z"})
     with pytest.raises(OutputValidationError) as caught:
-        await stream_request(ask("Hi"), provider=Scripted(text), output_model=schema).collect()
+        await stream_request(ask("Hi"), provider=scripted(text), output_model=schema).collect()
     said = str(caught.value)
     assert "'b' is a required property" in said
     assert "c: 'z' is not one of ['x', 1]; " in said
@@ -395,15 +372,8 @@ async def test_messages_stay_short_and_say_nothing_twice() -> None:
 
 @anyio_mark
 async def test_another_provider_is_asked_in_its_own_way() -> None:
-    class Down(Scripted):
-        name = "down"
-
-        async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
-            self.requests.append(request)
-            raise ServerError("down", status=500)
-            yield []
-
-    first, second = Down(native=True), Scripted(WRONG, BERN)
+    first = ScriptedProvider(ServerError("down", status=500), name="down", takes_schema=True)
+    second = scripted(WRONG, BERN)
     answer = await stream_request(
         ask("Hi"), provider=first, output_model=City, fallback=[second], max_retries=0, retries=1
     ).collect()
@@ -416,7 +386,7 @@ async def test_another_provider_is_asked_in_its_own_way() -> None:
 
 @anyio_mark
 async def test_a_model_is_told_what_was_wrong_and_asked_again() -> None:
-    provider = Scripted(WRONG, BERN, native=True)
+    provider = scripted(WRONG, BERN, native=True)
     stream = stream_request(ask("Hi"), provider=provider, output_model=City, retries=2)
     chunks = [chunk async for chunk in stream]
     kinds = [chunk.kind for chunk in chunks]
@@ -437,20 +407,20 @@ async def test_a_model_is_told_what_was_wrong_and_asked_again() -> None:
 
 @anyio_mark
 async def test_the_last_answer_that_does_not_fit_is_the_error() -> None:
-    provider = Scripted(WRONG, "no", WRONG)
+    provider = scripted(WRONG, "no", WRONG)
     stream = stream_request(ask("Hi"), provider=provider, output_model=City, retries=2)
     with pytest.raises(OutputValidationError) as caught:
         await stream.collect()
     assert caught.value.partial is not None
     assert len(caught.value.partial.attempts) == len(provider.requests) == 3
     assert [len(request.messages) for request in provider.requests] == [2, 4, 6]
-    assert provider.closed == 3
+    assert len(provider.closed_requests) == 3
 
 
 @anyio_mark
 @pytest.mark.parametrize("answer", [ended("refusal", "No."), ended("length", "{"), ended("content_filter")])
 async def test_what_asking_again_would_not_mend_is_not_asked_again(answer: list[Chunk]) -> None:
-    provider = Scripted(answer, BERN)
+    provider = scripted(answer, BERN)
     with pytest.raises(OutputValidationError):
         await stream_request(ask("Hi"), provider=provider, output_model=City, retries=3).collect()
     assert len(provider.requests) == 1
@@ -458,7 +428,7 @@ async def test_what_asking_again_would_not_mend_is_not_asked_again(answer: list[
 
 @anyio_mark
 async def test_an_empty_answer_is_not_sent_back() -> None:
-    provider = Scripted(ended("stop"), BERN, native=True)
+    provider = scripted(ended("stop"), BERN, native=True)
     await stream_request(ask("Hi"), provider=provider, output_model=City, retries=1).collect()
     assert [message.role for message in provider.requests[1].messages] == ["user", "user"]
 
@@ -466,7 +436,7 @@ async def test_an_empty_answer_is_not_sent_back() -> None:
 @anyio_mark
 async def test_objects_begin_anew_after_a_restart_also_when_smoothed() -> None:
     for options in (None, {"buffer_size": 8, "emit_interval": 1}):
-        provider = Scripted('{"name": "b"}', BERN)
+        provider = scripted('{"name": "b"}', BERN)
         stream = stream_request(ask("Hi"), provider=provider, output_model=City, retries=1, stream_options=options)
         seen = [found async for found in stream.partial_objects()]
         assert seen[-1] == {"name": "Bern", "people": 134000}
@@ -493,7 +463,7 @@ def test_every_vendor_takes_the_correction(backend: str, name: str) -> None:
 
 def test_a_log_does_not_tell_the_answer(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "streamcore")
-    provider = Scripted('{"name": "secret-7", "people": 1}', BERN)
+    provider = scripted('{"name": "secret-7", "people": 1}', BERN)
     sync.stream_request(ask("Hi"), provider=provider, output_model=City, retries=1).collect()
     assert "OutputValidationError" in caplog.text
     assert "secret-7" not in caplog.text
@@ -501,12 +471,12 @@ def test_a_log_does_not_tell_the_answer(caplog: pytest.LogCaptureFixture) -> Non
 
 @anyio_mark
 async def test_leaving_in_the_middle_of_an_object_closes_the_response() -> None:
-    provider = Scripted(BERN)
+    provider = scripted(BERN)
     async with stream_request(ask("Hi"), provider=provider, output_model=City) as stream:
         async for found in stream.partial_objects():
             if found:
                 break
-    assert provider.closed == 1
+    assert len(provider.closed_requests) == 1
     assert not stream.partial.complete
     assert stream.partial.parsed is None
 
@@ -515,19 +485,19 @@ async def test_leaving_in_the_middle_of_an_object_closes_the_response() -> None:
 async def test_cancelling_at_every_read_leaves_no_value() -> None:
     reads = len(BERN) // 3 + 1
     for number in range(reads):
-        provider = Scripted(BERN)
+        provider = scripted(BERN)
         stream = stream_request(ask("Hi"), provider=provider, output_model=City)
         with anyio.CancelScope() as scope:
             async for chunk in stream:
                 if stream.partial.text == BERN[: 3 * number] and chunk.kind in ("start", "text"):
                     scope.cancel()
         if scope.cancelled_caught:
-            assert (provider.closed, stream.partial.parsed, stream.partial.complete) == (1, None, False)
+            assert (len(provider.closed_requests), stream.partial.parsed, stream.partial.complete) == (1, None, False)
 
 
 @anyio_mark
 async def test_a_stream_that_is_stopped_is_not_checked() -> None:
-    stream = stream_request(ask("Hi"), provider=Scripted(BERN), output_model=City)
+    stream = stream_request(ask("Hi"), provider=scripted(BERN), output_model=City)
     async for chunk in stream:
         if chunk.kind == "text":
             stream.stop()
@@ -539,63 +509,63 @@ async def test_a_stream_that_is_stopped_is_not_checked() -> None:
 
 @anyio_mark
 async def test_the_prompts_own_schemas_make_values(prompts: Path) -> None:
-    answer = await stream_prompt("short", provider=Scripted('{"name": "Bern"}')).collect()
+    answer = await stream_prompt("short", provider=scripted('{"name": "Bern"}')).collect()
     place = answer.parsed
     assert isinstance(place, BaseModel)
     assert type(place).__name__ == "Place"
     assert place.model_dump() == {"name": "Bern", "people": 7, "mayor": None, "tags": [], "copy": True}
-    again = await stream_prompt("short", provider=Scripted('{"name": "Bern"}')).collect()
+    again = await stream_prompt("short", provider=scripted('{"name": "Bern"}')).collect()
     assert type(again.parsed) is type(place)
     assert again.parsed.tags is not place.tags  # type: ignore[attr-defined]
     with pytest.raises(OutputValidationError, match="name: String should have at least 2"):
-        await stream_prompt("short", provider=Scripted('{"name": "B"}')).collect()
-    assert (await stream_prompt("long", provider=Scripted(BERN)).collect()).parsed == json.loads(BERN)
+        await stream_prompt("short", provider=scripted('{"name": "B"}')).collect()
+    assert (await stream_prompt("long", provider=scripted(BERN)).collect()).parsed == json.loads(BERN)
     with pytest.raises(OutputValidationError, match=r"name: 'bern' does not match '\^\[A-Z\]'"):
-        await stream_prompt("long", provider=Scripted('{"name": "bern"}')).collect()
+        await stream_prompt("long", provider=scripted('{"name": "bern"}')).collect()
 
 
 @anyio_mark
 async def test_a_model_in_the_call_goes_before_the_prompts_schema(prompts: Path) -> None:
-    provider = Scripted(BERN)
+    provider = scripted(BERN)
     assert await execute_prompt_async("short", None, City, provider=provider) == City(name="Bern", people=134000)
     assert "Place" not in provider.requests[0].messages[0].text
 
 
 @anyio_mark
 async def test_the_door_that_waits_gives_a_value_or_text(prompts: Path) -> None:
-    city = await execute_prompt_async("plain", {}, City, 0.1, Scripted(BERN))
+    city = await execute_prompt_async("plain", {}, City, 0.1, scripted(BERN))
     assert city == City(name="Bern", people=134000)
-    assert await execute_prompt_async("plain", provider=Scripted(BERN)) == BERN
-    assert await execute_prompt_async("long", provider=Scripted(BERN)) == json.loads(BERN)
-    assert await execute_prompt_async("long", provider=Scripted("no", BERN), retries=1) == json.loads(BERN)
+    assert await execute_prompt_async("plain", provider=scripted(BERN)) == BERN
+    assert await execute_prompt_async("long", provider=scripted(BERN)) == json.loads(BERN)
+    assert await execute_prompt_async("long", provider=scripted("no", BERN), retries=1) == json.loads(BERN)
     many = await execute_prompts_concurrent(
         [
-            {"prompt_name": "plain", "provider": Scripted(BERN), "output_model": City},
-            {"prompt_name": "plain", "provider": Scripted("hi")},
+            {"prompt_name": "plain", "provider": scripted(BERN), "output_model": City},
+            {"prompt_name": "plain", "provider": scripted("hi")},
         ]
     )
     assert many == [city, "hi"]
     call = Chunk("tool_call", tool_call=ToolCall("1", "weather", "{}"))
     with pytest.raises(OutputValidationError, match="collect") as caught:
-        await execute_prompt_async("long", provider=Scripted(ended("tool_calls", "", call)))
+        await execute_prompt_async("long", provider=scripted(ended("tool_calls", "", call)))
     assert caught.value.partial is not None
     assert caught.value.partial.tool_calls
     with pytest.raises(OutputValidationError, match="refused"):
-        await execute_prompt_async("long", provider=Scripted(ended("refusal")))
+        await execute_prompt_async("long", provider=scripted(ended("refusal")))
     with pytest.raises(ContentRefused):
-        await execute_prompt_async("plain", provider=Scripted(ended("refusal")))
+        await execute_prompt_async("plain", provider=scripted(ended("refusal")))
 
 
 @anyio_mark
 async def test_doors_that_give_text_ask_for_a_schema_but_do_not_check(prompts: Path) -> None:
-    provider = Scripted("It is Bern.", native=True)
+    provider = scripted("It is Bern.", native=True)
     assert [token async for token in execute_prompt_streaming("long", provider=provider)] == ["It ", "is ", "Ber", "n."]
     assert provider.requests[0].output_schema is not None
-    stream = stream_prompt("long", provider=Scripted("It is Bern."))
+    stream = stream_prompt("long", provider=scripted("It is Bern."))
     with pytest.raises(OutputValidationError):
         [token async for token in stream.text()]
     with pytest.raises(ConfigError, match="restart"):
-        stream_prompt("long", provider=Scripted(""), retries=1).text()
+        stream_prompt("long", provider=scripted(""), retries=1).text()
 
 
 @anyio_mark
@@ -609,7 +579,7 @@ async def test_doors_that_give_text_ask_for_a_schema_but_do_not_check(prompts: P
     ],
 )
 async def test_what_cannot_be_asked_for(options: dict[str, Any], words: str) -> None:
-    provider = Scripted(BERN)
+    provider = scripted(BERN)
     with pytest.raises(ConfigError, match=words):
         await stream_request(ask("Hi"), provider=provider, **options).collect()
     assert provider.requests == []
@@ -619,16 +589,16 @@ async def test_what_cannot_be_asked_for(options: dict[str, Any], words: str) -> 
 async def test_a_schema_does_not_lead_outside_of_itself() -> None:
     schema = {"type": "object", "properties": {"a": {"$ref": "http://127.0.0.1:9/x.json"}}}
     with pytest.raises(ConfigError, match=r"127\.0\.0\.1:9"):
-        await stream_request(ask("Hi"), provider=Scripted('{"a": 1}'), output_model=schema).collect()
+        await stream_request(ask("Hi"), provider=scripted('{"a": 1}'), output_model=schema).collect()
 
 
 def test_code_without_a_loop(prompts: Path) -> None:
-    assert sync.execute_prompt_async("plain", {}, City, provider=Scripted(BERN)) == City(name="Bern", people=134000)
-    with sync.stream_prompt("long", provider=Scripted(BERN)) as stream:
+    assert sync.execute_prompt_async("plain", {}, City, provider=scripted(BERN)) == City(name="Bern", people=134000)
+    with sync.stream_prompt("long", provider=scripted(BERN)) as stream:
         seen = list(stream.partial_objects())
     assert seen[-1] == json.loads(BERN)
     assert stream.partial.parsed == json.loads(BERN)
-    with sync.stream_prompt("long", provider=Scripted(BERN)) as stream:
+    with sync.stream_prompt("long", provider=scripted(BERN)) as stream:
         for found in stream.partial_objects():
             if found:
                 break
