@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 endif
 
-.PHONY: demo test test-long test-all test-lowest live check format stress bench bench-quick clean
+.PHONY: demo test test-long test-all test-lowest live check format stress bench bench-quick docs clean
 
 demo: $(if $(wildcard $(DEV)),$(DEV),$(DEMO))
 	@$(BIN)/python examples/demo_streaming.py --verify
@@ -53,6 +53,11 @@ check: $(DEV)
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/test_layers.py
+
+# The documentation site, in site/. A broken link, an anchor that is not there and a public name without a docstring fail.
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "built site/index.html"
 
 format: $(DEV)
 	$(BIN)/ruff format $(CODE)
@@ -90,6 +95,11 @@ $(DEV): pyproject.toml | $(BIN)/python
 	@$(call INSTALL,dev)
 	@touch $@
 
+.venv/.docs: pyproject.toml $(DEV)
+	@echo "Installing what the documentation site needs into .venv (once) ..."
+	@$(call INSTALL,docs)
+	@touch $@
+
 $(LOWEST)/.ready: pyproject.toml $(DEV)
 	rm -rf $(LOWEST)
 	$(PYTHON) -m venv --without-pip $(LOWEST)
@@ -98,5 +108,5 @@ $(LOWEST)/.ready: pyproject.toml $(DEV)
 	@touch $@
 
 clean:
-	rm -rf .venv $(LOWEST) .bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv $(LOWEST) .bench build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
