@@ -24,11 +24,11 @@ __all__ = ["require"]
 PREFIXES = tuple(
     f"{name.upper().replace('-', '_')}_" for name in [*provider_names(), "streamcore"] if name != "openai-responses"
 )
-# Without compiled files each Python process takes seconds longer to start. Many tests start some, so these share theirs.
+LOOPBACK = ("127.", "::1", "localhost")
+
+# Without compiled files each Python process takes seconds longer to start. The processes of all tests share theirs.
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
     os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(__file__).resolve().parents[1] / ".venv" / "pycache"))
-
-LOOPBACK = ("127.", "::1", "localhost")
 
 
 @pytest.fixture(scope="session", autouse=True)
