@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from streamcore.testing import ScriptedProvider
 CALL, NODE, DEFAULTS, PROMPT = "the call", "the node", "the defaults", "the prompt"
 
 
-def resolve(**choices: dict[str, Any]) -> ResolvedModel:
+def resolve(**choices: Mapping[str, Any]) -> ResolvedModel:
     """Resolve the choices of four sources, in the order in which they override each other."""
     sources = {"call": CALL, "node": NODE, "defaults": DEFAULTS, "prompt": PROMPT}
     return resolve_provider([ModelChoice(**choices.get(key, {}), source=sources[key]) for key in sources], "prompt 'p'")

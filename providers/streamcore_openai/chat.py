@@ -17,7 +17,7 @@ from streamcore_openai.sdk import Connection
 if TYPE_CHECKING:
     import openai
 
-VENDOR = Vendor(name="openai", sdk="openai", install="openai", default_model="gpt-5.4-mini")
+VENDOR = Vendor(name="openai", sdk="openai", install='-e ".[openai]"', default_model="gpt-5.4-mini")
 
 
 @dataclass(frozen=True, slots=True)

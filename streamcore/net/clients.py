@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from streamcore.concurrency.closing import Close, held_here, held_open
-from streamcore.errors import ConfigError, ProviderNotInstalled
+from streamcore.concurrency.event_loop import running_on_trio
+from streamcore.concurrency.resources import Close, known_resources, open_resources
+from streamcore.errors import ConfigError, ProviderNotInstalled, install_command
 from streamcore.provider import ProviderSettings, Vendor, check_settings
 
 if TYPE_CHECKING:
@@ -103,11 +103,11 @@ class SDKClient(Generic[C]):
             return self._own
         # An SDK reads many variables; before each request only these are compared.
         seen = tuple(self.vendor.from_environment(suffix) for suffix in self._variables)
-        held, shared = held_here(), self._shared
-        if held is not None and shared is not None and shared[0] is held.clients and shared[1] == seen:
+        resources, shared = known_resources(), self._shared
+        if resources is not None and shared is not None and shared[0] is resources.clients and shared[1] == seen:
             return shared[2]
         client = await shared_client(self._key(), self._make)
-        self._shared = ((await held_open()).clients, seen, client)
+        self._shared = ((await open_resources()).clients, seen, client)
         return client
 
     def _make(self) -> tuple[C, Close]:
@@ -140,7 +140,8 @@ def chosen_transport(given: str | None, client: object = None) -> str:
         raise ConfigError(f"{where} must be one of {', '.join(map(repr, TRANSPORTS))}, not {name!r}")
     if name == "aiohttp" and find_spec("aiohttp") is None:
         raise ProviderNotInstalled(
-            "transport 'aiohttp' needs the package 'aiohttp', which is not installed; run: pip install aiohttp"
+            "transport 'aiohttp' needs the package 'aiohttp', which is not installed; run: "
+            f"{install_command('aiohttp')}"
         )
     return name
 
@@ -158,8 +159,7 @@ def new_http_client(transport: str, sdk_class: type[httpx2.AsyncClient]) -> http
 
     client_class = sdk_class
     if transport == "aiohttp":
-        trio = sys.modules.get("trio")
-        if trio is not None and trio.lowlevel.in_trio_task():
+        if running_on_trio():
             raise ConfigError(
                 f"transport 'aiohttp' runs on asyncio only; under trio, use 'httpx2' (transport=, {VARIABLE})"
             )
@@ -173,7 +173,7 @@ async def shared_client(key: Hashable, make: Callable[[], tuple[T, Close]]) -> T
 
     A forked process gets its own clients, since two processes must not write to one socket.
     """
-    clients = (await held_open()).clients
+    clients = (await open_resources()).clients
     if key not in clients:
         clients[key] = make()
     return cast("T", clients[key][0])
@@ -199,9 +199,9 @@ async def aclose_providers() -> None:
 
     Services that live as long as their loop need not call it: `asyncio.run` and `trio.run` do the same at their end.
     """
-    held = held_here()
-    if held is not None:
-        await held.close_clients()
+    resources = known_resources()
+    if resources is not None:
+        await resources.close_clients()
 
 
 @asynccontextmanager
