@@ -86,7 +86,7 @@ def test_a_ready_provider_is_matched_by_its_name() -> None:
 
 
 def test_a_temperature_of_zero_is_set() -> None:
-    choices = {"node": {"temperature": 0.0}, "prompt": {"provider": "demo", "temperature": 0.4}}
+    choices: dict[str, Any] = {"node": {"temperature": 0.0}, "prompt": {"provider": "demo", "temperature": 0.4}}
     assert resolve(**choices).temperature == 0.0
 
 
