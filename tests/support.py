@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 import anyio
@@ -24,11 +24,17 @@ WIRES = {
     "openai-responses": "openai-responses",
     "mistral": "mistral-chat",
 }
-DEADLINE = 30.0
+DEADLINE = 60.0
 """Seconds after which a condition is given up; long, since the machine may be busy."""
 
 # Each vendor on each backend; Mistral's SDK knows asyncio only.
 RUNS = [(backend, name) for name in VENDORS for backend in BACKENDS if (backend, name) != ("trio", "mistral")]
+
+
+def first_short(values: Iterable[Any]) -> list[Any]:
+    """Return parameters of a test: the first value, and the others marked `long`."""
+    first, *others = values
+    return [first, *(pytest.param(value, marks=pytest.mark.long) for value in others)]
 
 
 def require(condition: object, why: str) -> None:

@@ -144,16 +144,16 @@ class FaultServer:
         play = self._plays.pop(0) if len(self._plays) > 1 else self._plays[0]
         return play.steps(self._wire, self._answer) if isinstance(play, Fault) else play
 
-    def wait_until(self, condition: Callable[[Self], object], what: str) -> None:
+    def wait_until(self, condition: Callable[[Self], object], what: str, seconds: float = PATIENCE) -> None:
         """Block the calling thread, and its event loop, until a condition of this server is true.
 
         Raises:
-            TimeoutError: if it is not true within 30 seconds.
+            TimeoutError: if it is not true within this many seconds.
         """
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + seconds
         while not condition(self):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"within {PATIENCE:g} s the fault server did not see that {what}")
+                raise TimeoutError(f"within {seconds:g} s the fault server did not see that {what}")
             time.sleep(0.001)
 
 

@@ -469,5 +469,5 @@ def find_fault(name: str) -> Fault:
     if name in FAULTS:
         return FAULTS[name]
     near = difflib.get_close_matches(name, FAULTS, n=1)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"there is no fault {name!r}{meant}; the faults are: {', '.join(FAULTS)}")
+    meant = f"; did you mean {near[0]!r}?" if near else "."
+    raise ValueError(f"there is no fault {name!r}{meant} The faults are: {', '.join(FAULTS)}")
