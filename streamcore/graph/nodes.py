@@ -17,7 +17,14 @@ import anyio.to_thread
 from streamcore.chunk import Usage
 from streamcore.concurrency.generators import opened
 from streamcore.concurrency.merge import merged
-from streamcore.errors import ConfigError, NodeError, OutputValidationError, StreamcoreError, ThreadConflict
+from streamcore.errors import (
+    ConfigError,
+    NodeError,
+    OutputValidationError,
+    PromptError,
+    StreamcoreError,
+    ThreadConflict,
+)
 from streamcore.execute import stream_prompt
 from streamcore.files.yaml_file import is_list, is_mapping
 from streamcore.graph.events import Metadata, NodeEvent
@@ -25,6 +32,7 @@ from streamcore.graph.expressions import resolve
 from streamcore.graph.load import Graph
 from streamcore.graph.schema import InterruptNode, LlmNode, MapNode, Node, PassthroughNode, PythonNode
 from streamcore.graph.thread import Config
+from streamcore.graph.variables import in_node, refuse_missing, variables_of
 from streamcore.pipeline.json_text import documents
 from streamcore.prompts.prompt_file import load_prompt
 from streamcore.stream import Stream, refused
@@ -70,6 +78,8 @@ async def run_node(name: str, node: Node, state: State, context: Context) -> Asy
                 else:
                     told = True
                 yield event
+    except PromptError as error:
+        raise in_node(context.graph, name, error) from error
     except (ConfigError, ThreadConflict):
         raise
     except Exception as error:  # noqa: BLE001  raised as the node's, or told as its outcome
@@ -129,6 +139,7 @@ def open_stream(node: LlmNode, state: State, context: Context) -> Stream:
 
     Raises:
         TemplateError: an expression in `variables` failed.
+        PromptError: the prompt would write a variable that has no value.
         ConfigError: the node may begin its answer again, and the reader could not be told.
     """
     again = node.on_error in ("retry", "fallback")
@@ -137,10 +148,8 @@ def open_stream(node: LlmNode, state: State, context: Context) -> Stream:
             "on_interrupt: restart and retries may begin an answer again, which a reader of text cannot be told; "
             "read the graph's events, or take them out of the node"
         )
-    if node.variables is None:
-        variables = {key: value for key, value in state.items() if value is not None and not key.startswith("_")}
-    else:
-        variables = resolve(node.variables, state)
+    variables = variables_of(node, state)
+    refuse_missing(context.graph, node, variables, state)
     defaults, config = context.graph.file.defaults, context.config
     own_provider = config.provider is None and node.provider in (None, defaults.provider)
     temperatures = (config.temperature, node.temperature, defaults.temperature)

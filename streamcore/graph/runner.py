@@ -9,7 +9,7 @@ import anyio.lowlevel
 
 from streamcore.concurrency.generators import opened
 from streamcore.concurrency.merge import merged
-from streamcore.errors import ConfigError, NodeError
+from streamcore.errors import ConfigError, NodeError, PromptError
 from streamcore.files.template import TemplateError
 from streamcore.files.yaml_model import did_you_mean
 from streamcore.graph.events import Event, GraphComplete, Interrupt, NodeComplete, NodeEvent
@@ -18,6 +18,7 @@ from streamcore.graph.nodes import Context, run_node
 from streamcore.graph.routing import following, ready
 from streamcore.graph.schema import LlmNode, Node
 from streamcore.graph.thread import Config, Thread, plain
+from streamcore.graph.variables import has_value, missing_variables
 
 
 class GraphRun:
@@ -39,6 +40,7 @@ class GraphRun:
             yield self._told(first if first["type"] == "interrupt" else await self._completed(first))
             if first["type"] == "interrupt":
                 return
+        self._refuse_missing()
         while step := self._step():
             await anyio.lowlevel.checkpoint()
             context = Context(self._graph, self._config)
@@ -80,6 +82,16 @@ class GraphRun:
             thread.next = self._following(START)
         return None
 
+    def _refuse_missing(self) -> None:
+        """Raise before anything runs, and costs, if a node would lack a variable.
+
+        Raises:
+            PromptError: the message has a line for each node.
+        """
+        found = missing_variables(self._graph, self._thread.view(), self._thread.next)
+        if found:
+            raise PromptError("\n".join(map(str, found))) from found[0]
+
     def _step(self) -> list[str]:
         """Return the nodes that run now; those whose value is there already are passed over."""
         thread, passed = self._thread, set[str]()
@@ -93,11 +105,7 @@ class GraphRun:
                 passed.add(name)
 
     def _has_value(self, name: str) -> bool:
-        node = self._graph.nodes[name]
-        skips = node.skip_if_exists
-        if skips is None:
-            skips = node.type in ("llm", "router") and name not in self._graph.reach[name]
-        return skips and self._thread.state.get(node.writes(name)[0]) is not None
+        return has_value(self._graph, name, self._thread.state)
 
     def _run(self, step: Sequence[str], context: Context) -> AsyncGenerator[NodeEvent]:
         state = self._thread.view()
