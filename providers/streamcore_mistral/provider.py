@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import httpx2
     from mistralai.client import Mistral
 
-VENDOR = Vendor(name="mistral", sdk="mistralai.client", install="mistralai", default_model="mistral-small-latest")
+VENDOR = Vendor(name="mistral", sdk="mistralai.client", install='-e ".[mistral]"', default_model="mistral-small-latest")
 
 
 class MistralProvider:

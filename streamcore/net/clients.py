@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from streamcore.concurrency.event_loop import running_on_trio
 from streamcore.concurrency.resources import Close, known_resources, open_resources
-from streamcore.errors import ConfigError, ProviderNotInstalled
+from streamcore.errors import ConfigError, ProviderNotInstalled, install_command
 
 if TYPE_CHECKING:
     import httpx2
@@ -43,7 +43,8 @@ def chosen_transport(given: str | None, own: object = None) -> str:
         raise ConfigError(f"{where} is one of {', '.join(map(repr, TRANSPORTS))}, not {name!r}")
     if name == "aiohttp" and find_spec("aiohttp") is None:
         raise ProviderNotInstalled(
-            "transport 'aiohttp' needs the package 'aiohttp', which is not installed; run: pip install aiohttp"
+            "transport 'aiohttp' needs the package 'aiohttp', which is not installed; run: "
+            f"{install_command('aiohttp')}"
         )
     return name
 
