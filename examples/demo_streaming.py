@@ -107,7 +107,7 @@ async def verify() -> bool:
     """Stream through every installed SDK from the simulator, then show a cut; return whether all was right."""
     present = [provider for provider in PROVIDERS if installed(provider)]
     if not present:
-        print("no vendor's SDK is installed; try: pip install anthropic openai mistralai")
+        print('no vendor\'s SDK is installed; run: pip install -e ".[anthropic,openai,mistral]"')
         return False
     rows: list[tuple[str, Stopwatch, bool]] = []
     with Simulator(TEXT, rate=RATE) as simulator:

@@ -44,6 +44,20 @@ class ToolCall:
     custom: bool = False
     """True for a tool that takes free text instead of JSON."""
 
+    @property
+    def complete(self) -> bool:
+        """True if the arguments are whole: JSON, nothing at all, or the text of a custom tool.
+
+        A call that was cut is not complete. No request with it can be sent; see `Completion.to_message`.
+        """
+        if self.custom:
+            return True
+        try:
+            self.parse()
+        except ValueError:
+            return False
+        return True
+
     def parse(self) -> Any:
         """Return the arguments as an object; no arguments at all mean `{}`.
 
@@ -81,12 +95,19 @@ class Usage:
 class Opaque:
     """Hold what only the vendor understands and wants back: signatures, redacted and encrypted reasoning.
 
-    `wire` names the format it belongs to; `items` are JSON objects, verbatim. On a `reasoning` chunk they are the
-    piece that came; on a `finish` chunk, the whole answer in the vendor's own form, ready to be sent back.
+    On a `reasoning` chunk it is the piece that came. On a `finish` chunk it is what the next request to the same
+    vendor needs, in the vendor's own form: the whole answer (Anthropic, Responses), or what plain text and calls
+    cannot say (chat dialect). docs/conversations.md lists it for each vendor.
     """
 
     wire: str
+    """The format, as in `openai-chat`."""
     items: tuple[Mapping[str, Any], ...]
+    """JSON objects, verbatim and in order: content blocks, output items, parts of the content."""
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What belongs beside the items: keys of the assistant's message (chat dialect), or of the request (Anthropic)."""
+    source: str | None = None
+    """The server that sent it, as in `deepseek`. Another server of the same format gets nothing of it; None: any."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import httpx2
 
 GROUP = "streamcore.providers"
+"""The entry-point group by which providers are found."""
 
 
 @runtime_checkable
@@ -60,7 +61,7 @@ class Vendor:
     sdk: str | None
     """The module of the SDK, None if there is none."""
     install: str | None
-    """The distribution that brings it."""
+    """What `pip install` takes to bring it."""
     default_model: str | None = None
     base_url: str | None = None
     """Where it is reached if nothing else is said; None leaves it to the SDK."""
@@ -97,8 +98,9 @@ class Vendor:
             ProviderNotInstalled: with the command that installs it.
         """
         if not self.installed:
+            package = (self.sdk or "").partition(".")[0]
             raise ProviderNotInstalled(
-                f"provider {self.name!r} needs the package {self.install!r}, which is not installed; "
+                f"provider {self.name!r} needs the package {package!r}, which is not installed; "
                 f"run: pip install {self.install}"
             )
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import httpx2
 
 VENDOR = Vendor(
-    name="anthropic", sdk="anthropic", install="anthropic", default_model="claude-haiku-4-5", needs_key=True
+    name="anthropic", sdk="anthropic", install='-e ".[anthropic]"', default_model="claude-haiku-4-5", needs_key=True
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from streamcore.chunk import Chunk
+from streamcore.concurrency.event_loop import running_on_trio
 from streamcore.errors import ConfigError, ProviderError
 from streamcore.net.clients import Resolved, chosen_transport, environment, new_http_client
 from streamcore.net.http_errors import TransportErrors, request_id, response_error
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import httpx2
     from mistralai.client import Mistral
 
-VENDOR = Vendor(name="mistral", sdk="mistralai.client", install="mistralai", default_model="mistral-small-latest")
+VENDOR = Vendor(name="mistral", sdk="mistralai.client", install='-e ".[mistral]"', default_model="mistral-small-latest")
 
 
 class MistralProvider:
@@ -116,8 +116,7 @@ class MistralProvider:
 
 
 def _require_asyncio() -> None:
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_task():
+    if running_on_trio():
         raise ConfigError(
             "provider 'mistral' needs asyncio: its SDK calls asyncio.to_thread. "
             "Under trio use another provider, or reach Mistral as provider 'openai' with base_url="

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import httpx2
     import openai
 
-VENDOR = Vendor(name="openai", sdk="openai", install="openai", default_model="gpt-5.4-mini")
+VENDOR = Vendor(name="openai", sdk="openai", install='-e ".[openai]"', default_model="gpt-5.4-mini")
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,9 @@ class Gateway:
 
 
 def _row(name: str, base_url: str, model: str | None, *, key: bool = True, **quirks: Any) -> Gateway:
-    vendor = Vendor(name=name, sdk="openai", install="openai", default_model=model, base_url=base_url, needs_key=key)
+    vendor = Vendor(
+        name=name, sdk="openai", install='-e ".[openai]"', default_model=model, base_url=base_url, needs_key=key
+    )
     return Gateway(vendor, Quirks(**quirks))
 
 

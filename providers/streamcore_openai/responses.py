@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import openai
 
 VENDOR = Vendor(
-    name="openai-responses", sdk="openai", install="openai", default_model="gpt-5.4-mini", settings="openai"
+    name="openai-responses", sdk="openai", install='-e ".[openai]"', default_model="gpt-5.4-mini", settings="openai"
 )
 
 

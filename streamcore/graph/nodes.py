@@ -7,7 +7,6 @@ import inspect
 import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
 from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
@@ -16,9 +15,16 @@ import anyio
 import anyio.to_thread
 
 from streamcore.chunk import Usage
-from streamcore.concurrency.closing import unregistered
+from streamcore.concurrency.generators import opened
 from streamcore.concurrency.merge import merged
-from streamcore.errors import ConfigError, NodeError, OutputValidationError, StreamcoreError, ThreadConflict
+from streamcore.errors import (
+    ConfigError,
+    NodeError,
+    OutputValidationError,
+    PromptError,
+    StreamcoreError,
+    ThreadConflict,
+)
 from streamcore.execute import stream_prompt
 from streamcore.files.yaml_file import is_list, is_mapping
 from streamcore.graph.events import Metadata, NodeEvent
@@ -26,6 +32,7 @@ from streamcore.graph.expressions import resolve
 from streamcore.graph.load import Graph
 from streamcore.graph.schema import InterruptNode, LlmNode, MapNode, Node, PassthroughNode, PythonNode
 from streamcore.graph.thread import Config
+from streamcore.graph.variables import in_node, refuse_missing, variables_of
 from streamcore.pipeline.json_text import documents
 from streamcore.prompts.prompt_file import load_prompt
 from streamcore.stream import Stream, refused
@@ -64,14 +71,15 @@ async def run_node(name: str, node: Node, state: State, context: Context) -> Asy
     told = False
     try:
         _check_requires(name, node, state, context)
-        async with aclosing(_RUN[node.type](name, node, state, context)) as events:
-            event = await unregistered(events.__anext__)
-            while event["type"] != "node_complete" and event["type"] != "interrupt":
-                told = True
+        async with opened(_RUN[node.type](name, node, state, context)) as events:
+            async for event in events:
+                if event["type"] == "node_complete" or event["type"] == "interrupt":
+                    event.setdefault("metadata", {})["seconds"] = anyio.current_time() - began
+                else:
+                    told = True
                 yield event
-                event = await anext(events)
-            event.setdefault("metadata", {})["seconds"] = anyio.current_time() - began
-            yield event
+    except PromptError as error:
+        raise in_node(context.graph, name, error) from error
     except (ConfigError, ThreadConflict):
         raise
     except Exception as error:  # noqa: BLE001  raised as the node's, or told as its outcome
@@ -131,6 +139,7 @@ def open_stream(node: LlmNode, state: State, context: Context) -> Stream:
 
     Raises:
         TemplateError: an expression in `variables` failed.
+        PromptError: the prompt would write a variable that has no value.
         ConfigError: the node may begin its answer again, and the reader could not be told.
     """
     again = node.on_error in ("retry", "fallback")
@@ -139,10 +148,8 @@ def open_stream(node: LlmNode, state: State, context: Context) -> Stream:
             "on_interrupt: restart and retries may begin an answer again, which a reader of text cannot be told; "
             "read the graph's events, or take them out of the node"
         )
-    if node.variables is None:
-        variables = {key: value for key, value in state.items() if value is not None and not key.startswith("_")}
-    else:
-        variables = resolve(node.variables, state)
+    variables = variables_of(node, state)
+    refuse_missing(context.graph, node, variables, state)
     defaults, config = context.graph.file.defaults, context.config
     own_provider = config.provider is None and node.provider in (None, defaults.provider)
     temperatures = (config.temperature, node.temperature, defaults.temperature)
@@ -243,7 +250,7 @@ async def _map(name: str, node: MapNode, state: State, context: Context) -> Asyn
         run_node(name, item, {**state, node.as_: one, "_map_index": index}, replace(context, streams={}))
         for index, one in enumerate(items)
     ]
-    async with aclosing(merged(sources, node.max_concurrency)) as events:
+    async with opened(merged(sources, node.max_concurrency)) as events:
         async for index, event in events:
             if event["type"] == "node_complete":
                 results[index] = {**(event["output"] or {item.state_key or name: None}), "_map_index": index}
@@ -270,7 +277,7 @@ async def _interrupt(name: str, node: InterruptNode, state: State, context: Cont
     message = resolve(node.message, state)
     facts: Metadata = {}
     if node.prompt is not None:
-        async with aclosing(_llm(name, node, state, context)) as events:
+        async with opened(_llm(name, node, state, context)) as events:
             async for event in events:
                 if event["type"] == "node_complete":
                     message = event["output"][node.state_key or name]

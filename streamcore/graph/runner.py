@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
 from typing import Any
 
 import anyio.lowlevel
 
-from streamcore.concurrency.closing import unregistered
+from streamcore.concurrency.generators import opened
 from streamcore.concurrency.merge import merged
-from streamcore.errors import ConfigError, NodeError
+from streamcore.errors import ConfigError, NodeError, PromptError
 from streamcore.files.template import TemplateError
 from streamcore.files.yaml_model import did_you_mean
 from streamcore.graph.events import Event, GraphComplete, Interrupt, NodeComplete, NodeEvent
@@ -19,9 +18,10 @@ from streamcore.graph.nodes import Context, run_node
 from streamcore.graph.routing import following, ready
 from streamcore.graph.schema import LlmNode, Node
 from streamcore.graph.thread import Config, Thread, plain
+from streamcore.graph.variables import has_value, missing_variables
 
 
-class Run:
+class GraphRun:
     """One run of a graph on a thread."""
 
     def __init__(self, graph: Graph, initial: Mapping[str, Any], config: Config) -> None:
@@ -40,12 +40,12 @@ class Run:
             yield self._told(first if first["type"] == "interrupt" else await self._completed(first))
             if first["type"] == "interrupt":
                 return
+        self._refuse_missing()
         while step := self._step():
             await anyio.lowlevel.checkpoint()
             context = Context(self._graph, self._config)
             try:
-                async with aclosing(self._run(step, context)) as events:
-                    yield self._told(await unregistered(events.__anext__))
+                async with opened(self._run(step, context)) as events:
                     async for event in events:
                         if event["type"] == "token" and "metadata" not in event:
                             yield event
@@ -82,6 +82,16 @@ class Run:
             thread.next = self._following(START)
         return None
 
+    def _refuse_missing(self) -> None:
+        """Raise before anything runs, and costs, if a node would lack a variable.
+
+        Raises:
+            PromptError: the message has a line for each node.
+        """
+        found = missing_variables(self._graph, self._thread.view(), self._thread.next)
+        if found:
+            raise PromptError("\n".join(map(str, found))) from found[0]
+
     def _step(self) -> list[str]:
         """Return the nodes that run now; those whose value is there already are passed over."""
         thread, passed = self._thread, set[str]()
@@ -95,11 +105,7 @@ class Run:
                 passed.add(name)
 
     def _has_value(self, name: str) -> bool:
-        node = self._graph.nodes[name]
-        skips = node.skip_if_exists
-        if skips is None:
-            skips = node.type in ("llm", "router") and name not in self._graph.reach[name]
-        return skips and self._thread.state.get(node.writes(name)[0]) is not None
+        return has_value(self._graph, name, self._thread.state)
 
     def _run(self, step: Sequence[str], context: Context) -> AsyncGenerator[NodeEvent]:
         state = self._thread.view()
@@ -169,8 +175,7 @@ async def node_text(graph: Graph, name: str, state: Mapping[str, Any], config: C
     thread.state.update(given)
     context = Context(graph, config, restarts=False)
     try:
-        async with aclosing(run_node(name, for_text(node), thread.view(), context)) as events:
-            await unregistered(events.__anext__)
+        async with opened(run_node(name, for_text(node), thread.view(), context)) as events:
             async for event in events:
                 if event["type"] == "token":
                     yield event["content"]
@@ -189,6 +194,6 @@ def for_text(node: Node) -> Node:
 
 
 async def _together(sources: Sequence[AsyncGenerator[NodeEvent]]) -> AsyncGenerator[NodeEvent]:
-    async with aclosing(merged(sources, len(sources))) as events:
+    async with opened(merged(sources, len(sources))) as events:
         async for _, event in events:
             yield event

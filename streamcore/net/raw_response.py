@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
 import anyio
 
 from streamcore.chunk import Chunk
-from streamcore.concurrency.closing import unregistered
+from streamcore.concurrency.generators import opened
 from streamcore.errors import StreamcoreError
 from streamcore.net.content_encoding import decoded
 from streamcore.net.credentials import credentials, scrub_error
@@ -48,22 +49,21 @@ async def read_response(
         reads = decoded(response, raw) if "content-encoding" in response.headers else raw
     feed = decoder.feed
     with TransportErrors(streaming=True):
-        try:
-            first = await _first(reads)
-            if first:
-                yield feed(first)
-            if not decoder.done:
-                async for data in reads:
-                    yield feed(data)
-                    if decoder.done:
-                        break
-            if decoder.done:
-                await _drain(reads, decoder)
-        finally:
-            # In this order: generators of httpx2 that are still open then end without waiting.
-            await response.aclose()
-            await reads.aclose()
-            await raw.aclose()
+        # The response is closed first: generators of httpx2 that are still open then end without waiting.
+        async with aclosing(raw), opened(reads, finalizer=False) as hidden:
+            try:
+                first = await anext(hidden, b"")
+                if first:
+                    yield feed(first)
+                if not decoder.done:
+                    async for data in reads:
+                        yield feed(data)
+                        if decoder.done:
+                            break
+                if decoder.done:
+                    await _drain(reads, decoder)
+            finally:
+                await response.aclose()
     rest = decoder.flush()
     if rest:
         yield rest
@@ -72,14 +72,6 @@ async def read_response(
     except StreamcoreError as error:
         scrub_error(error, credentials(response.request))
         raise
-
-
-async def _first(reads: AsyncGenerator[bytes]) -> bytes:
-    """Return the bytes of the first read, b"" if the body is empty; it starts all of httpx2's generators."""
-    try:
-        return await unregistered(reads.__anext__, finalizer=False)
-    except StopAsyncIteration:
-        return b""
 
 
 async def _drain(reads: AsyncGenerator[bytes], decoder: StreamDecoder) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
@@ -17,6 +16,7 @@ from typing import Any, Literal
 import anyio
 
 from streamcore.chunk import CONTENT_KINDS, Chunk
+from streamcore.concurrency.event_loop import running_on_trio
 from streamcore.errors import ConfigError, StreamTimeout
 
 _NO_MORE: list[Chunk] = []  # told from an empty read by its identity
@@ -230,8 +230,7 @@ class Alarm:
 
 def alarm(clocks: Clocks) -> Alarm | None:
     """Return an alarm for the running loop, None under trio, where `timed` does its work."""
-    trio = sys.modules.get("trio")
-    return None if trio is not None and trio.lowlevel.in_trio_task() else Alarm(clocks)
+    return None if running_on_trio() else Alarm(clocks)
 
 
 async def timed(

@@ -132,8 +132,8 @@ class Prompt:
             return self.file.schema_.output
         return None if self.file.output_schema is None else Output.of(self.file.output_schema)
 
-    def render(self, variables: Mapping[str, Any], state: Mapping[str, Any]) -> list[Message]:
-        """Return the messages with their variables filled in.
+    def render(self, variables: Mapping[str, Any], state: Mapping[str, Any], *, nulls: bool = True) -> list[Message]:
+        """Return the messages with their variables filled in; with `nulls=False` a null that is written is an error.
 
         Raises:
             PromptError: a variable is missing, or a template failed; the message has file and line.
@@ -141,7 +141,7 @@ class Prompt:
         messages: list[Message] = []
         for key, role, text in self.file.texts():
             try:
-                messages.append(Message(role, fill(text, variables, state)))
+                messages.append(Message(role, fill(text, variables, state, nulls=nulls)))
             except TemplateError as error:
                 raise self._error(key, error) from error
         return messages

@@ -41,7 +41,9 @@ async def relay_response(
         run_id: a name that the page has chosen and nobody can guess. A client that reconnects without an id then starts
             no second run, but gets the run from its beginning. None: a random name.
         owner: the user; no other user can read or stop the run.
-        headers, describe, heartbeat: see `sse_response`.
+        headers: see `sse_response`.
+        describe: see `sse_response`.
+        heartbeat: see `sse_response`.
 
     Raises:
         TooManyRuns: the relay's limit is reached; answer with status 429.
@@ -85,7 +87,9 @@ async def run_response(
         event_id: the last event that the client has; None: it has none, and gets the run from its beginning.
         format: see `streamcore.sse.Format`.
         who: who reads, for the relay's `access`.
-        headers, describe, heartbeat: see `sse_response`.
+        headers: see `sse_response`.
+        describe: see `sse_response`.
+        heartbeat: see `sse_response`.
 
     Raises:
         RunNotFound: this reader has no such run, and `event_id` is None; with an `event_id`, the stream says so.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Mapping
 from typing import TYPE_CHECKING
 
-from streamcore.errors import ConfigError
+from streamcore.errors import ConfigError, install_command
 from streamcore.sse.encoder import Describe, Encoder, Format, Item, encode, public_message
 from streamcore.sse.event_id import EventId, parse_event_id
 from streamcore.sse.shutdown import end_streams
@@ -78,7 +78,7 @@ def sse_response(
         from streamcore.sse.response import SSEResponse
     except ImportError as error:
         raise ConfigError(
-            'sse_response needs starlette, which is not installed; run: pip install -e ".[server]"'
+            f"sse_response needs the package 'starlette', which is not installed; run: {install_command('server')}"
         ) from error
     return SSEResponse(
         source,

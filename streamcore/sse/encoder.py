@@ -22,7 +22,7 @@ Item = Chunk | str | Mapping[str, Any]
 """One item of a stream: a chunk, a token, or a dict of `stream_graph_with_tokens`."""
 
 Describe = Callable[[Exception], str]
-"""Returns the message that clients get for an error."""
+"""A function that returns the message that clients get for an error."""
 
 HEARTBEAT = b": heartbeat\n\n"
 MARK = "[DONE]"

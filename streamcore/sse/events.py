@@ -11,7 +11,8 @@ from typing import Self
 import anyio
 
 from streamcore.completion import Completion
-from streamcore.concurrency.closing import CLOSE_SECONDS
+from streamcore.concurrency.event_loop import running_on_trio
+from streamcore.concurrency.resources import CLOSE_SECONDS
 from streamcore.errors import StreamInterrupted
 from streamcore.sse.encoder import HIDDEN, Encoder, Item, public_message
 from streamcore.sse.event_id import parse_event_id
@@ -39,6 +40,7 @@ class Events:
         self._stopping = False
         self._cancel_read: Callable[[], object] | None = None  # while the source is read
         self._cancelled = False
+        self._on_trio: bool | None = None
 
     def end_instead(self, last_id: str) -> None:
         """Yield an end instead of the stream, for a client that reconnects after the message `last_id`.
@@ -105,10 +107,9 @@ class Events:
         """Return the next items of the source, None at its end."""
         if self._stopping:
             raise _stopped()
-        try:
-            task = asyncio.current_task()
-        except RuntimeError:  # trio
-            task = None
+        if self._on_trio is None:
+            self._on_trio = running_on_trio()
+        task = None if self._on_trio else asyncio.current_task()
         if task is None:
             return await self._read_in_scope()
         self._cancel_read = task.cancel

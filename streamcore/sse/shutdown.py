@@ -15,6 +15,8 @@ from contextlib import contextmanager
 
 from anyio.lowlevel import RunVar
 
+from streamcore.concurrency.event_loop import running_on_trio, start_task
+
 LOOK_SECONDS = 0.25
 """How often the server is asked while streams are open."""
 
@@ -22,12 +24,11 @@ LOOK_SECONDS = 0.25
 class _OpenStreams:
     """The open streams of one event loop."""
 
-    __slots__ = ("_ending", "_stops", "_timer")
+    __slots__ = ("_stops", "_timer")
 
     def __init__(self) -> None:
         self._stops: set[Callable[[], None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._ending: asyncio.Task[None] | None = None
 
     def add(self, stop: Callable[[], None]) -> None:
         """Add a stream by the function that ends it."""
@@ -44,30 +45,17 @@ class _OpenStreams:
 
     def end_all(self) -> None:
         """End every stream, each once."""
-        try:
-            in_task = asyncio.current_task() is not None
-        except RuntimeError:  # trio
-            in_task = True
-        if in_task:
-            self._end_now()
-        else:  # a callback of the loop, in which anyio's task groups cannot be used
-            self._ending = asyncio.get_running_loop().create_task(self._end_soon())
+        start_task(self._end_all)  # a callback of the loop cannot use anyio's task groups
 
-    async def _end_soon(self) -> None:
-        self._end_now()
-
-    def _end_now(self) -> None:
+    async def _end_all(self) -> None:
         stops, self._stops = self._stops, set()
         for stop in stops:
             stop()
 
     def _schedule(self) -> None:
         """Look again later."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # trio, on which uvicorn does not run
-            return
-        self._timer = loop.call_later(LOOK_SECONDS, self._look)
+        if not running_on_trio():  # on which uvicorn does not run
+            self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
 
     def _look(self) -> None:
         self._timer = None

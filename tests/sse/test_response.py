@@ -345,6 +345,7 @@ async def test_stopping_ends_a_waiting_stream(anyio_backend: str, slow: Simulato
         await eventually(lambda: slow.open, "the upstream is asked")
         events.stop()
         events.stop()
+    await events.aclose()
     assert b"".join(received) == (
         b"event: stream-error\ndata: the server is being stopped; the answer ends here\n\ndata: [DONE]\n\n"
     )
@@ -479,5 +480,5 @@ def test_without_starlette(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(sys.modules, "starlette.responses", None)
     monkeypatch.delitem(sys.modules, "streamcore.sse.response", raising=False)
-    with pytest.raises(ConfigError, match=r"needs starlette.*\[server\]"):
+    with pytest.raises(ConfigError, match=r"'starlette', which is not installed; run: pip install -e .*server"):
         sse_response(execute_prompt_streaming("greet", provider="demo"))
