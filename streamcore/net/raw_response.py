@@ -25,6 +25,7 @@ from streamcore.errors import (
     StreamTimeout,
     provider_error,
     scrub,
+    scrub_json,
 )
 from streamcore.wire.decoder import StreamDecoder
 
@@ -248,6 +249,7 @@ def _scrub_error(error: StreamcoreError, secrets: list[str]) -> None:
     if isinstance(error, ProviderError):
         error.message = scrub(error.message, secrets)
         error.code = error.code and scrub(error.code, secrets)
+        error.body = scrub_json(error.body, secrets)
     error.args = tuple(scrub(part, secrets) if isinstance(part, str) else part for part in error.args)
 
 

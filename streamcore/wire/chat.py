@@ -6,27 +6,32 @@ Source: the vendors' API references for `chat.completion.chunk`, and what 27 ser
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import msgspec
 
 from streamcore.chunk import Chunk, FinishReason, Opaque, Usage, content
-from streamcore.errors import provider_error
+from streamcore.errors import StreamcoreError, provider_error
 from streamcore.wire.chat_lenient import lenient_event
 from streamcore.wire.chat_structs import ChatEvent, Choice, TextEvent
 from streamcore.wire.decoder import DONE, parse_json
-from streamcore.wire.lenient import count, is_array, mapping
+from streamcore.wire.endings import NATIVE_REASONS, failed_answer, is_failure, looks_like_error, unmarked
+from streamcore.wire.facts import Facts, read_cost, token_logprobs
+from streamcore.wire.lenient import count, is_array, is_object, items, mapping
+from streamcore.wire.lenient import text as text_of
 from streamcore.wire.reasoning_details import merge_details
 from streamcore.wire.tool_calls import ToolCalls
 
 FINISH_REASONS: Mapping[str, FinishReason] = {
     "stop": "stop",
-    "eos": "stop",
     "end_turn": "stop",
+    "stop_sequence": "stop",
     "length": "length",
     "max_tokens": "length",
     "model_length": "length",
     "tool_calls": "tool_calls",
+    "tool_use": "tool_calls",
     "function_call": "tool_calls",
     "content_filter": "content_filter",
     "refusal": "refusal",
@@ -47,20 +52,23 @@ class ChatVocabulary:
 
     def __init__(self, wire: str = "openai-chat", *, request_id: str | None = None) -> None:
         self.wire = wire
+        self.marked = False
         self.done = False
+        self.failed: StreamcoreError | None = None
+        self.suspect: Any = None
         self._request_id = request_id
         self._started = False
+        self._id: str | None = None  # of the last event that had one
         self._texting = False
         self._open: set[int] = set()
         self._finished: set[int] = set()
         self._calls: dict[int, ToolCalls] = {}
+        self._reasoned: set[int] = set()  # the choices whose reasoning comes in a field of its own
         self._details: list[Mapping[str, Any]] = []
         self._merge_at = _UNMERGED
-
-    @property
-    def marked(self) -> bool:
-        """True after `[DONE]`, or when every choice has its finish reason."""
-        return self.done or (bool(self._finished) and self._open <= self._finished)
+        self._facts = Facts()
+        self._citations: list[Any] = []
+        self._logprobs: list[tuple[int, list[Any]]] = []  # of the event that is being read, by choice
 
     def event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
         """Append the chunks of one event; see `Vocabulary.event`."""
@@ -77,7 +85,12 @@ class ChatVocabulary:
                     return
         self._any_event(name, data, out)
 
+    def knows(self, kind: str, event: Mapping[str, Any]) -> bool:
+        """True for an event with choices or token counts; see `Vocabulary.knows`."""
+        return "choices" in event
+
     def _any_event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
+        value: Any = None
         try:
             event = _decode(data)
         except (msgspec.DecodeError, ValueError):
@@ -89,38 +102,68 @@ class ChatVocabulary:
                 raise provider_error(value, request_id=self._request_id) from None
             event, known = lenient_event(value)
             extra = not known or event.extras()
+            if not known and not event.choices and looks_like_error(value):
+                self.suspect = value
         else:
             extra = event.extras()
+        if self.marked and self._begins_another(event):
+            self.done = True  # the answer was whole; a second one is not merged with it
+            out.append(_other(name, data))
+            return
+        self._id = event.id or self._id
+        self._note_facts(event, value)
         if not self._started and (event.id or event.model or event.choices):
-            self._start(event, out)
+            self._started = True
+            start = Chunk("start", id=event.id or None, model=event.model or None, request_id=self._request_id)
+            out.append(replace(start, data=self._facts.take()))
         for choice in event.choices or ():
             if self._choice(choice, out):
                 extra = True
-        usage = event.usage
-        if usage is None and event.x_groq is not None:
-            usage = event.x_groq.get("usage")
+        if event.citations or event.search_results:
+            self._cite(event, out)
+        usage = _usage(event)
         if usage:
-            out.append(Chunk("usage", usage=read_usage(mapping(usage))))
+            out.append(Chunk("usage", usage=read_usage(usage), data=self._facts.take()))
         if event.error is not None or (name == b"error" and not event.choices):
             raise provider_error(parse_json(data), request_id=self._request_id)
-        if extra:
-            out.append(Chunk("other", event=name.decode("utf-8", "replace") or None, raw=data))
+        facts = self._facts.take() if self._started else None
+        number, entries = self._logprobs.pop(0) if self._logprobs else (0, None)
+        if extra or facts or entries:
+            facts = {**(facts or {}), "logprobs": entries} if entries else facts
+            out.append(_other(name, data, facts, number))
+        while self._logprobs:  # of further choices in the same event
+            number, entries = self._logprobs.pop(0)
+            out.append(_other(name, data, {"logprobs": entries}, number))
 
-    def _start(self, event: ChatEvent, out: list[Chunk]) -> None:
-        self._started = True
-        out.append(Chunk("start", id=event.id or None, model=event.model or None, request_id=self._request_id))
+    def _begins_another(self, event: ChatEvent) -> bool:
+        """True if an event after the finish reasons has content of a response with another id."""
+        if not event.id or not self._id or event.id == self._id:
+            return False
+        deltas = [choice.delta for choice in event.choices or () if choice.delta is not None]
+        return any(delta.content or delta.tool_calls or delta.reasoning or delta.reasoning_content for delta in deltas)
+
+    def _note_facts(self, event: ChatEvent, value: object) -> None:
+        facts, usage = self._facts, _usage(event) or {}
+        facts.note("service_tier", text_of(event.service_tier) or text_of(usage.get("service_tier")))
+        facts.note("served_by", text_of(event.provider))
+        if usage or value is not None:
+            facts.note("cost", read_cost(usage, _with_deltas(mapping(value))))
 
     def _choice(self, choice: Choice, out: list[Chunk]) -> bool:
         """Append a choice's chunks; return True if it holds more than they say."""
         number = choice.index or 0
-        self._open.add(number)
+        if number not in self._open:
+            self._open.add(number)
+            self.marked = self.done
         extra = choice.extras()
         delta = choice.delta
         if delta is not None:
             reasoning, more = delta.reasoning_content, delta.reasoning
             if reasoning:
+                self._reasoned.add(number)
                 out.append(content("reasoning", reasoning, 0, number))
             if more and more != reasoning:
+                self._reasoned.add(number)
                 out.append(content("reasoning", more, 0, number))
             if delta.reasoning_details:
                 extra |= self._reasoning_details(delta.reasoning_details, number, bool(reasoning or more), out)
@@ -142,26 +185,59 @@ class ChatVocabulary:
             for annotation in delta.annotations or ():
                 out.append(Chunk("citation", choice=number, data=annotation))
             extra |= delta.extras()
+        if choice.logprobs:
+            extra |= self._note_logprobs(choice.logprobs, number)
         if choice.finish_reason:
-            self._finish(choice.finish_reason, number, out)
+            self._finish(choice, choice.finish_reason, number, out)
         return extra
 
-    def _finish(self, reason: str, number: int, out: list[Chunk]) -> None:
+    def _note_logprobs(self, logprobs: object, number: int) -> bool:
+        """Note the entries of a choice's logprobs; return True if there is more in them."""
+        entries = token_logprobs(logprobs)
+        if entries:
+            self._logprobs.append((number, entries))
+        return not is_object(logprobs) or any(logprobs.values())
+
+    def _finish(self, choice: Choice, reason: str, number: int, out: list[Chunk]) -> None:
+        self._texting = False
         self._finished.add(number)
+        self.marked = self._open <= self._finished
+        native = text_of(choice.native_finish_reason) or ""
+        if is_failure(reason) or is_failure(native):
+            failure = reason if is_failure(reason) else native
+            self.failed = self.failed or failed_answer(failure, request_id=self._request_id)
+            return
+        stop = text_of(choice.stop_reason) or text_of(choice.matched_stop)
+        if stop is not None and reason == "stop":
+            self._facts.note("stop_sequence", stop)
         out.append(
             Chunk(
                 "finish",
                 choice=number,
-                finish_reason=FINISH_REASONS.get(reason, "other"),
+                finish_reason=NATIVE_REASONS.get(native.lower()) or FINISH_REASONS.get(reason, "other"),
                 raw_finish_reason=reason,
                 opaque=self._opaque(number),
+                data=self._facts.take(),
             )
         )
 
     def _end(self, out: list[Chunk]) -> None:
-        self.done = True
-        for number in sorted((self._open or {0}) - self._finished):
+        self.marked = self.done = True
+        unfinished = sorted((self._open or {0}) - self._finished)
+        if unfinished and self.suspect is not None:
+            raise unmarked(self.suspect, request_id=self._request_id)
+        for number in unfinished:
             out.append(Chunk("finish", choice=number, opaque=self._opaque(number)))
+
+    def _cite(self, event: ChatEvent, out: list[Chunk]) -> None:
+        """Append the sources that an event lists and no earlier event did; most servers repeat the whole list."""
+        results, urls = items(event.search_results), items(event.citations)
+        listed = {mapping(result).get("url") for result in results}
+        sources = [*results, *({"url": url} if isinstance(url, str) else url for url in urls if url not in listed)]
+        for source in sources:
+            if is_object(source) and source not in self._citations:
+                self._citations.append(source)
+                out.append(Chunk("citation", data=source))
 
     def _opaque(self, number: int) -> Opaque | None:
         return Opaque(self.wire, merge_details(self._details)) if self._details and number == 0 else None
@@ -174,16 +250,22 @@ class ChatVocabulary:
             self._merge_at = len(self._details) + _UNMERGED
 
     def _reasoning_details(self, details: list[Any], number: int, told: bool, out: list[Chunk]) -> bool:
-        """Keep what must be sent back. Its texts repeat `reasoning`; where that is missing, they stay opaque."""
-        items = [cast("dict[str, Any]", detail) for detail in details if isinstance(detail, dict)]
+        """Keep what must be sent back. Texts that repeat `reasoning` stay there; without it, they are the reasoning."""
+        given = [cast("dict[str, Any]", detail) for detail in details if isinstance(detail, dict)]
         if number == 0:
-            self._keep(items)
-        opaque = tuple(
-            item for item in items if not told or not isinstance(item.get("text") or item.get("summary"), str)
-        )
+            self._keep(given)
+        if told:
+            opaque = tuple(item for item in given if _detail_text(item) is None)
+        else:
+            opaque = tuple(given)
+            if number not in self._reasoned:
+                for item in given:
+                    text = _detail_text(item)
+                    if text:
+                        out.append(content("reasoning", text, 0, number))
         if opaque:
             out.append(Chunk("reasoning", choice=number, opaque=Opaque(self.wire, opaque)))
-        return len(items) < len(details)
+        return len(given) < len(details)
 
     def _parts(self, parts: list[Any], number: int, out: list[Chunk]) -> bool:
         """Read content that is a list of parts, as Mistral sends thinking and references."""
@@ -217,6 +299,33 @@ class ChatVocabulary:
         return extra
 
 
+def _other(name: bytes, data: bytes, facts: Mapping[str, Any] | None = None, choice: int = 0) -> Chunk:
+    return Chunk("other", event=name.decode("utf-8", "replace") or None, choice=choice, raw=data, data=facts)
+
+
+def _detail_text(item: Mapping[str, Any]) -> str | None:
+    return text_of(item.get("text") or item.get("summary"))
+
+
+def _usage(event: ChatEvent) -> Mapping[str, Any] | None:
+    """Return the token counts of an event, wherever it has them."""
+    usage: object = event.usage
+    if not usage and event.x_groq is not None:
+        usage = event.x_groq.get("usage")
+    if not usage:
+        usage = next((choice.usage for choice in event.choices or () if choice.usage), None)
+    return mapping(usage) or None
+
+
+def _with_deltas(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the event with the metadata that some gateways put into a delta."""
+    for choice in items(event.get("choices")):
+        metadata = mapping(mapping(choice).get("delta")).get("provider_metadata")
+        if metadata:
+            return {**event, "provider_metadata": metadata}
+    return event
+
+
 def read_usage(usage: Mapping[str, Any]) -> Usage:
     """Give a usage object of the chat dialect its normal form."""
     prompt = mapping(usage.get("prompt_tokens_details"))
@@ -225,8 +334,17 @@ def read_usage(usage: Mapping[str, Any]) -> Usage:
     return Usage(
         input_tokens=count(usage.get("prompt_tokens")),
         output_tokens=count(usage.get("completion_tokens")),
-        cache_read_tokens=count(usage.get("prompt_cache_hit_tokens") if cached is None else cached),
-        cache_write_tokens=count(prompt.get("cache_write_tokens")),
-        reasoning_tokens=count(output.get("reasoning_tokens")),
+        cache_read_tokens=_largest(
+            usage.get("prompt_cache_hit_tokens") if cached is None else cached,
+            usage.get("cached_tokens"),
+            usage.get("cache_read_input_tokens"),
+        ),
+        cache_write_tokens=_largest(prompt.get("cache_write_tokens"), usage.get("cache_creation_input_tokens")),
+        reasoning_tokens=_largest(output.get("reasoning_tokens"), usage.get("reasoning_tokens")),
         raw=usage,
     )
+
+
+def _largest(*values: object) -> int | None:
+    """Return the largest of the counts: servers fill a field that they do not use with 0."""
+    return max((number for number in map(count, values) if number is not None), default=None)

@@ -1,4 +1,4 @@
-"""Read a chat event that the strict structs refuse: odd number types, wrong shapes, fields nobody has declared."""
+"""Read a chat event that the strict structs refuse: odd number types, wrong shapes, fields that are not declared."""
 
 from __future__ import annotations
 
@@ -62,6 +62,8 @@ class _Reader:
             model=self.text(given.get("model")),
             usage=self.mapping(given.get("usage")),
             x_groq=self.mapping(given.get("x_groq")),
+            service_tier=given.get("service_tier"),
+            provider=given.get("provider"),
             citations=given.get("citations"),
             search_results=given.get("search_results"),
             prompt_filter_results=given.get("prompt_filter_results"),
@@ -75,6 +77,10 @@ class _Reader:
             index=self.number(given.get("index")),
             finish_reason=self.text(given.get("finish_reason")),
             logprobs=given.get("logprobs"),
+            native_finish_reason=given.get("native_finish_reason"),
+            stop_reason=given.get("stop_reason"),
+            matched_stop=given.get("matched_stop"),
+            usage=self.mapping(given.get("usage")),
             message=given.get("message", UNSET),
             text=given.get("text", UNSET),
             content_filter_results=given.get("content_filter_results"),
