@@ -9,7 +9,7 @@ LOWEST := .venv-lowest
 LOWEST_TESTS := tests/wire tests/providers tests/testing/recordings tests/test_execute.py tests/prompts/test_prompt_file.py \
 	tests/cli/test_cli.py tests/testing/test_plugin.py
 
-.PHONY: demo test test-lowest live check format stress bench bench-quick clean
+.PHONY: demo test test-lowest live check format stress bench bench-quick docs clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo_streaming.py --verify
@@ -31,6 +31,11 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/test_layers.py
+
+# The documentation site, in site/. A broken link, an anchor that is not there and a public name without a docstring fail.
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "built site/index.html"
 
 format: $(READY)
 	$(BIN)/ruff format $(CODE)
@@ -59,6 +64,10 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(READY)
 
+.venv/.docs: pyproject.toml $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
 $(LOWEST)/.ready: pyproject.toml $(READY)
 	rm -rf $(LOWEST)
 	$(PYTHON) -m venv --without-pip $(LOWEST)
@@ -67,5 +76,5 @@ $(LOWEST)/.ready: pyproject.toml $(READY)
 	@touch $@
 
 clean:
-	rm -rf .venv $(LOWEST) .bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv $(LOWEST) .bench build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

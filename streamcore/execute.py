@@ -12,7 +12,7 @@ import anyio
 
 from streamcore.errors import ConfigError, OutputValidationError
 from streamcore.pipeline.clocks import Timeouts
-from streamcore.pipeline.retry import Fallback, OnInterrupt, Target
+from streamcore.pipeline.retry import Candidate, Fallback, OnInterrupt
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.pipeline.structured import UNFINISHED, Output
 from streamcore.provider import Provider, get_provider, provider_names, vendor
@@ -90,7 +90,7 @@ def stream_request(
     def prepare() -> Plan:
         found = _found(provider, transport)
         return Plan(
-            Target(found, replace(request, include_raw=True) if include_raw else request),
+            Candidate(found, replace(request, include_raw=True) if include_raw else request),
             timeouts=Timeouts.of(timeouts),
             options=None if stream_options is None else StreamOptions.of(stream_options),
             max_retries=max_retries,
@@ -155,14 +155,19 @@ def stream_prompt(
     Args:
         prompt_name: the file's name without `.yaml`, folders with `/`.
         variables: what its placeholders stand for.
-        provider, model, temperature: go before what the file says; then come the environment (`STREAMCORE_PROVIDER`
-            or `PROVIDER`, `<NAME>_MODEL`), the provider's default model, and 0.7. A provider of another vendor
-            than the file's takes nothing from the file's `model`.
+        provider: overrides the file's; defaults to `STREAMCORE_PROVIDER` or `PROVIDER` of the environment.
+        model: overrides the file's; defaults to `<NAME>_MODEL` of the environment, then to the provider's own default.
+            A provider of another vendor than the file's ignores the file's `model`.
+        temperature: overrides the file's; defaults to 0.7.
         prompts_dir: where to look first; else `$STREAMCORE_PROMPTS_DIR`, else `./prompts`.
         graph_path: a graph file beside which to look.
         state: what `state.x` in the prompt reads.
-        timeouts, stream_options, fallback: go before the prompt's own keys of these names; see `stream_request`, also
-            for `max_retries`, `on_interrupt` and `retries`.
+        timeouts: overrides the prompt's; see `stream_request`.
+        stream_options: overrides the prompt's; see `stream_request`.
+        fallback: overrides the prompt's; see `stream_request`.
+        max_retries: see `stream_request`.
+        on_interrupt: see `stream_request`.
+        retries: see `stream_request`.
         output_model: goes before the prompt's `schema` and `output_schema`, see `stream_request`.
         include_raw: give every chunk its event's JSON in `raw`.
         transport: what to send over, see `stream_request`.
@@ -196,7 +201,7 @@ def stream_prompt(
         file = prompt.file
         options = stream_options if stream_options is not None else _given(file.stream_options)
         return Plan(
-            Target(found, replace(request, include_raw=True) if include_raw else request),
+            Candidate(found, replace(request, include_raw=True) if include_raw else request),
             timeouts=Timeouts.of(timeouts if timeouts is not None else _given(file.timeouts)),
             options=None if options is None else StreamOptions.of(options),
             max_retries=max_retries,

@@ -13,6 +13,7 @@ from streamcore.graph.load import START, Graph, build_graph
 from streamcore.graph.stream import EventStream
 
 OnToken = Callable[[str], Awaitable[object] | object]
+"""A function, plain or async, that receives each token."""
 
 
 def create_streaming_node(
@@ -28,7 +29,8 @@ def create_streaming_node(
         node_name: what errors call it, and its `state_key` if the config has none.
         node_config: the keys of an llm node in a graph file, and `on_token`, a function, plain or async, that is given
             each token before it is yielded.
-        prompts_dir, graph_path: where the prompt is looked for; see `stream_prompt`.
+        prompts_dir: the folder to search for the prompt; see `stream_prompt`.
+        graph_path: the graph file next to which to search; see `stream_prompt`.
 
     Raises:
         GraphError: the config is wrong.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import httpx2
 
 GROUP = "streamcore.providers"
+"""The entry-point group by which providers are found."""
 
 
 @runtime_checkable

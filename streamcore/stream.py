@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
 from streamcore.chunk import Chunk
 from streamcore.completion import Completion
-from streamcore.concurrency.closing import Held, held_open, unregistered
-from streamcore.errors import ConfigError, ContentRefused, OutputValidationError, StreamInterrupted
+from streamcore.concurrency.owned_stream import OwnedStream
+from streamcore.errors import ConfigError, ContentRefused, OutputValidationError
 from streamcore.pipeline.clocks import DEFAULT, Clocks, Timeouts
 from streamcore.pipeline.json_text import NOTHING, GrowingJson
-from streamcore.pipeline.retry import Fallback, OnInterrupt, Retries, Target
-from streamcore.pipeline.run import Run
+from streamcore.pipeline.retry import Candidate, Fallback, OnInterrupt, Retries
+from streamcore.pipeline.run import AnswerRun
 from streamcore.pipeline.smooth import smoothed
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.pipeline.structured import Output
@@ -24,7 +24,7 @@ from streamcore.pipeline.structured import Output
 class Plan:
     """Everything that was decided before the first request: whom to ask what, and how to treat the answer."""
 
-    target: Target
+    candidate: Candidate
     timeouts: Timeouts = DEFAULT
     options: StreamOptions | None = None
     max_retries: int = 2
@@ -38,42 +38,70 @@ class Plan:
 Prepare = Callable[[], Plan]
 
 
+class _Answer:
+    """Put the stages of one answer together when it is first read, and give what has been received of it."""
+
+    def __init__(self, prepare: Prepare) -> None:
+        self._prepare = prepare
+        self.checked = True
+        """False if the answer is not checked against its schema."""
+        self.run: AnswerRun | None = None
+
+    def open(self) -> AsyncGenerator[list[Chunk]]:
+        """Return the chunks of every read, through all stages."""
+        plan = self._prepare()
+        retries = Retries(
+            plan.candidate, plan.fallback, plan.max_retries, plan.on_interrupt, plan.retries, plan.transport
+        )
+        output = plan.output
+        if output is not None and not self.checked:
+            output = replace(output, load=None)
+        self.run = AnswerRun(retries, Clocks(plan.timeouts), output)
+        # The stages, in the order in which a chunk passes them.
+        source = self.run.chunks()
+        if plan.options is not None:
+            source = smoothed(source, plan.options)
+        return source
+
+    def partial(self, *, complete: bool = False) -> Completion:
+        """Return the answer as far as it has been received."""
+        return Completion() if self.run is None else self.run.completion(complete=complete)
+
+    def document(self) -> str:
+        """Return the JSON text that was found to fit the schema, empty before."""
+        return "" if self.run is None else self.run.document
+
+
 class Stream:
     """Iterate over the chunks of one answer.
 
-    Nothing happens until the first iteration, `async with` or `collect()`; errors of configuration come there, too.
-    Guarantees: chunks come in order; iteration ends without an error only if the vendor marked the end; an error is
-    raised again by every later call; `partial` holds all that came.
+    Nothing happens until the first iteration, `async with` or `collect()`; errors of configuration are raised there,
+    too. Guarantees: chunks come in order; iteration ends without an error only if the vendor marked the end; an error
+    is raised again by every later call; `partial` holds all that was received.
 
     Leaving `async with`, cancelling, or `aclose()` closes the vendor's response before the next statement; breaking
     out of a bare `async for` does so within a turn of the loop after the last reference is gone.
     """
 
     def __init__(self, prepare: Prepare, *, restarts: bool = False) -> None:
-        self._prepare = prepare
         self._restarts = restarts
-        self._checked = True
-        self._run: Run | None = None
-        self._source: AsyncGenerator[list[Chunk]] | None = None
-        self._held: Held | None = None
-        self._next: Callable[[], Awaitable[list[Chunk]]] | None = None
-        """The source's own method, between the first read and the end."""
+        self._answer = _Answer(prepare)
+        self._reads = OwnedStream(self._answer.open, self._answer.partial)
         self._pending: list[Chunk] = []  # of the last read, the next one last
-        self._complete = False
-        self._ended = False
-        self._error: Exception | None = None
 
     @property
     def partial(self) -> Completion:
-        """The answer as far as it has come; `complete` once the vendor has marked its end."""
-        if self._run is None:
-            return Completion()
-        return self._run.completion(complete=self._complete)
+        """The answer as far as it has been received; `complete` once the vendor has marked its end."""
+        run, reads = self._answer.run, self._reads
+        ended = reads.ended and run is not None and not run.stopped
+        # An answer that does not fit its schema is whole all the same.
+        return self._answer.partial(complete=ended or isinstance(reads.error, OutputValidationError))
 
     @property
     def structured(self) -> bool:
         """True if the answer is checked against a schema; known once the stream is open."""
-        return self._run is not None and self._run.output is not None and self._run.output.load is not None
+        run = self._answer.run
+        return run is not None and run.output is not None and run.output.load is not None
 
     def text(self, *, refusals_raise: bool = False) -> TextStream:
         """Iterate over the text instead: non-empty `str`, a refusal's text included.
@@ -82,33 +110,33 @@ class Stream:
         `ContentRefused`, since its reader could not tell that from an empty answer.
 
         Raises:
-            ConfigError: the stream was opened with `on_interrupt="restart"` or `retries`: text cannot tell a restart.
+            ConfigError: the stream has `on_interrupt="restart"` or `retries`: text cannot represent a restart.
         """
         if self._restarts:
             raise ConfigError(
-                "on_interrupt='restart' and retries need a reader of chunks: text alone cannot say that what came "
-                "before is void"
+                "text() cannot be used with on_interrupt='restart' or retries: text alone cannot say that what came "
+                "before is void; iterate over the chunks instead"
             )
-        return TextStream(self, refusals_raise=refusals_raise)
+        return TextStream(self, self._reads, refusals_raise=refusals_raise)
 
     def partial_objects(self) -> AsyncIterator[Any]:
         """Iterate over the object that the answer's JSON gives, as it grows: plain data, each time that it changes.
 
-        The last is the whole of it, before validation made `partial.parsed` of it. After a restart it begins anew.
-        Raises what iteration raises.
+        The last item is the whole object, before validation turns it into `partial.parsed`. After a restart the object
+        begins anew. Raises what iteration raises.
         """
-        return _ObjectStream(self, lambda: "" if self._run is None else self._run.document)
+        return _ObjectStream(self, self._answer.document)
 
     def unchecked(self) -> Self:
-        """Ask for what the schema says, but do not check the answer; to be called before the stream is used."""
-        self._checked = False
+        """Send the schema, but do not check the answer against it; call this before the stream is used."""
+        self._answer.checked = False
         return self
 
     async def collect(self) -> Completion:
         """Read to the end and return the whole answer.
 
         Raises:
-            StreamcoreError: as iteration does; `.partial` has what came.
+            StreamcoreError: as iteration does; `.partial` has what was received.
         """
         while await self.next_batch() is not None:
             pass
@@ -121,11 +149,10 @@ class Stream:
         if self._pending:
             return self._pending.pop()
         while True:
-            reads_on = self._next
             try:
-                batch = await (self._first() if reads_on is None else reads_on())
+                batch = await self._reads.next()
             except BaseException as error:
-                self._end(error)
+                self._reads.end(error)
                 raise
             if len(batch) == 1:  # as a read mostly has
                 return batch[0]
@@ -135,93 +162,33 @@ class Stream:
 
     async def next_batch(self) -> list[Chunk] | None:
         """Return the chunks of the next network read, perhaps none; None at the end of the stream."""
-        reads_on = self._next
         try:
-            return await (self._first() if reads_on is None else reads_on())
+            return await self._reads.next()
         except StopAsyncIteration as error:
-            self._end(error)
+            self._reads.end(error)
             return None
         except BaseException as error:
-            self._end(error)
+            self._reads.end(error)
             raise
-
-    async def _first(self) -> list[Chunk]:
-        """Read for the first time; or after the end, and say again how that was."""
-        if self._error is not None:
-            raise self._error
-        if self._ended:
-            raise StopAsyncIteration
-        source = self._source or await self._open()
-        batch = await unregistered(source.__anext__)
-        self._next = source.__anext__
-        return batch
-
-    def _end(self, error: BaseException) -> None:
-        """Note how reading ended, and forget the source, which has closed itself."""
-        if self._ended or self._error is not None:
-            return
-        if getattr(self._source, "ag_running", False):
-            raise ConfigError(
-                "another task is reading this stream; a stream has one reader, so give each task a stream of its own"
-            ) from error
-        if isinstance(error, StopAsyncIteration):
-            self._complete = self._run is not None and not self._run.stopped
-            self._ended = True
-        elif isinstance(error, Exception):
-            self._error = error
-            self._complete = isinstance(error, OutputValidationError)  # the vendor came to its end
-        else:  # cancelled in the middle of a read: the source is gone, and must not look finished to a later call
-            self._fail("reading was cancelled")
-        self._next = None
-        if self._held is not None and self._source is not None:
-            self._held.streams.discard(self._source)
-        self._source = None
-
-    def _fail(self, why: str) -> None:
-        error = StreamInterrupted(f"{why} before the end of the stream; what arrived is in .partial")
-        error.partial = self.partial
-        self._error = error
-
-    async def _open(self) -> AsyncGenerator[list[Chunk]]:
-        plan = self._prepare()
-        retries = Retries(plan.target, plan.fallback, plan.max_retries, plan.on_interrupt, plan.retries, plan.transport)
-        output = plan.output
-        if output is not None and not self._checked:
-            output = replace(output, load=None)
-        self._run = Run(retries, Clocks(plan.timeouts), output)
-        self._held = await held_open()
-        # The stages, in the order in which a chunk passes them.
-        source = self._run.chunks()
-        if plan.options is not None:
-            source = smoothed(source, plan.options)
-        self._source = source
-        self._held.streams.add(source)
-        return source
 
     def stop(self) -> None:
         """End the stream well where it is; may be called from another task.
 
-        Whoever reads it sees its end, after what has come; the vendor's response is closed. `partial.complete` stays
-        False. Cancelling a reader is another thing: that is its own task's end.
+        Its reader sees the end after what was received; the vendor's response is closed. `partial.complete` stays
+        False. Cancelling the reader's task, by contrast, ends that task.
         """
-        if self._run is None:
-            self._ended = True
+        if self._answer.run is None:
+            self._reads.ended = True
         else:
-            self._run.stop()
+            self._answer.run.stop()
 
     async def aclose(self) -> None:
-        """Close the vendor's response; what has come stays in `partial`. Harmless when repeated."""
-        source, self._source = self._source, None
+        """Close the vendor's response; what was received stays in `partial`. Harmless when repeated."""
         self._pending.clear()
-        if not self._ended and self._error is None:
-            self._fail("the stream was closed by its reader")
-            self._next = None
-        if source is not None and self._held is not None:
-            await self._held.close(source)
+        await self._reads.aclose()
 
     async def __aenter__(self) -> Self:
-        if self._source is None and not self._ended and self._error is None:
-            await self._open()
+        await self._reads.ensure_open()
         return self
 
     async def __aexit__(
@@ -232,17 +199,13 @@ class Stream:
     ) -> None:
         await self.aclose()
 
-    def __del__(self) -> None:
-        # Reached by a bare `async for` that was broken off. A stream that ended or failed has closed itself.
-        if self._source is not None and self._held is not None:
-            self._held.close_later(self._source)
-
 
 class TextStream:
     """Iterate over the text of one answer: `str`, never empty, in order. See `Stream.text`."""
 
-    def __init__(self, stream: Stream, *, refusals_raise: bool = False) -> None:
+    def __init__(self, stream: Stream, reads: OwnedStream[list[Chunk]], *, refusals_raise: bool = False) -> None:
         self._stream = stream
+        self._reads = reads
         self._pending: list[str] = []  # of the last read, the next one last
         self._refusals_raise = refusals_raise
         self._empty = True
@@ -253,13 +216,11 @@ class TextStream:
     async def __anext__(self) -> str:
         if self._pending:
             return self._pending.pop()
-        stream = self._stream
         while True:
-            reads_on = stream._next  # pyright: ignore[reportPrivateUsage]  the way around one more coroutine
             try:
-                batch = await (stream._first() if reads_on is None else reads_on())  # pyright: ignore[reportPrivateUsage]
+                batch = await self._reads.next()
             except BaseException as error:
-                stream._end(error)  # pyright: ignore[reportPrivateUsage]
+                self._reads.end(error)
                 if isinstance(error, StopAsyncIteration):
                     self._check()
                 raise
@@ -283,7 +244,7 @@ class TextStream:
 
     @property
     def partial(self) -> Completion:
-        """The answer as far as it has come."""
+        """The answer as far as it has been received."""
         return self._stream.partial
 
     async def aclose(self) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
 from streamcore import execute
 from streamcore.chunk import Chunk
 from streamcore.completion import Completion
+from streamcore.concurrency.event_loop import loop_is_running
 from streamcore.errors import ConfigError
 from streamcore.provider import Provider
 from streamcore.request import Request
@@ -118,12 +118,7 @@ async def _next(source: AsyncIterator[T]) -> T:
 
 
 def _refuse_running_loop() -> None:
-    trio = sys.modules.get("trio")
-    running = trio is not None and trio.lowlevel.in_trio_run()
-    with suppress(RuntimeError):
-        asyncio.get_running_loop()
-        running = True
-    if running:
+    if loop_is_running():
         raise ConfigError(
             "streamcore.sync was called inside a running event loop, which it would block; "
             "use the same function of streamcore with await or async for"

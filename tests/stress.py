@@ -38,7 +38,7 @@ from streamcore import (
     get_provider,
     stream_request,
 )
-from streamcore.concurrency.closing import held_here
+from streamcore.concurrency.resources import known_resources
 from streamcore.pipeline import retry
 from streamcore.provider import Provider
 from streamcore.testing import FINISH, Answer, ScriptedProvider, Simulator
@@ -322,15 +322,15 @@ async def _limited(limiter: anyio.CapacityLimiter, seed: str, backend: str, simu
 
 async def _settle(simulator: Simulator, tasks: int) -> None:
     """Wait until the simulator has seen every connection close that was given up, and no more tasks run than before."""
-    held = held_here()
+    resources = known_resources()
     gc.collect()  # an error that was caught may hold its stream in a cycle
     with anyio.move_on_after(10):
-        while simulator.open or (held is not None and held.streams):  # noqa: ASYNC110  another thread's facts
+        while simulator.open or (resources is not None and resources.streams):  # noqa: ASYNC110  another thread's facts
             await anyio.sleep(0.001)
         while _tasks() > tasks:  # noqa: ASYNC110
             await anyio.sleep(0.001)
         return
-    raise Failed(f"open: {simulator.open} answers, {held and held.streams} streams, {_tasks()} tasks")
+    raise Failed(f"open: {simulator.open} answers, {resources and resources.streams} streams, {_tasks()} tasks")
 
 
 def _tasks() -> int:

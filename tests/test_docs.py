@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,68 +16,112 @@ import pytest
 
 from streamcore import Message, Request, StreamInterrupted, get_provider, stream_request
 from streamcore.testing import Answer, PlannedCall, Simulator
-from tests.snippets import blocks, run
+from streamcore.testing.demo import DemoProvider
+from tests.snippets import Block, all_blocks, blocks, run_script, save_files
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 PROVIDERS_PAGE = ROOT / "docs" / "providers.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+ANSWER = "Hello, World!"
+
+
+SCRIPTS = [
+    pytest.param(page, block, id=f"{page.name}:{block.line}")
+    for page in PAGES
+    for block in all_blocks(page)
+    if block.language == "python" and block.title is None
+]
+APPS = [
+    pytest.param(page, block, id=f"{page.name}:{block.line}")
+    for page in PAGES
+    for block in all_blocks(page)
+    if block.language == "python" and "\napp = " in block.code
+]
+
+
+def test_readme_and_index_begin_with_the_same_example() -> None:
+    assert next(blocks(README, "python")) == next(blocks(ROOT / "docs" / "index.md", "python"))
 
 
 @pytest.fixture
-def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulator]:
-    """Stand in a folder with the project's prompts; a vendor that a snippet names is the simulator."""
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Make a folder with the project's prompts and graphs. The vendors are the simulator, and `demo` is quick."""
     for folder in ("prompts", "graphs"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     monkeypatch.chdir(tmp_path)
-    with Simulator("Hello, World!") as simulator:
-        monkeypatch.setenv("MISTRAL_BASE_URL", simulator.base_url("mistral"))
-        monkeypatch.setenv("MISTRAL_API_KEY", "docs-key")
-        yield simulator
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(DemoProvider.__init__, "__kwdefaults__", {"model": None, "rate": 300, "transport": None})
+    with Simulator(ANSWER) as simulator:
+        for name, value in simulator.environment.items():
+            monkeypatch.setenv(name, value)
+        yield tmp_path
 
 
-def test_readme_python(newcomer: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
-    snippets = list(blocks(README, "python"))
-    assert len(snippets) >= 6
-    for code in snippets:
-        if "streamcore.sync" in code:
-            exec(compile(code, "<readme>", "exec"), {"__name__": "readme"})  # noqa: S102
-        else:
-            asyncio.run(run(code))
-    assert "Hello, World!" in capsys.readouterr().out
+@pytest.mark.parametrize(("page", "block"), SCRIPTS)
+def test_python(page: Path, block: Block, reader: Path) -> None:
+    """Every block runs as it is, beside the files of its page."""
+    save_files(page, reader)
+    run_script(block.code, f"{page.name}:{block.line}")
 
 
-@pytest.mark.parametrize("page", ["streaming.md", "structured.md"])
-def test_pages_python(page: str, newcomer: Simulator) -> None:
-    snippets = list(blocks(ROOT / "docs" / page, "python"))
-    assert len(snippets) >= 3
-    for code in snippets:
-        asyncio.run(run(code))
+@pytest.mark.parametrize(("page", "block"), APPS)
+def test_apps(page: Path, block: Block, reader: Path) -> None:
+    """Every service can be imported, and answers."""
+    app = run_script(block.code, f"{page.name}:{block.line}")["app"]
+
+    async def main() -> httpx2.Response:
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://service") as client:
+            return await client.get("/openapi.json")
+
+    answer = asyncio.run(main())
+    assert answer.status_code == 200
+    assert answer.json()["paths"]
 
 
-def test_transport_page_python(newcomer: Simulator) -> None:
-    first, second = blocks(ROOT / "docs" / "transport.md", "python")
-    asyncio.run(run(first))
-    space = asyncio.run(run(second))
-    assert type(space["client"]).__name__ == "AiohttpClient"
-    assert space["provider"].name == "openai"
+def test_other_python_has_a_purpose() -> None:
+    """A block with a file's name is a service, a test or a module that another block imports."""
+    for page in PAGES:
+        found = [block for block in all_blocks(page) if block.language == "python"]
+        for block in found:
+            if block.title is not None:
+                module = Path(block.title).stem
+                assert (
+                    module.startswith("test_")
+                    or "\napp = " in block.code
+                    or any(f"from {module} import" in other.code or f'"{module}:' in other.code for other in found)
+                ), f"{page.name}:{block.line}: nothing runs {block.title}"
 
 
-def test_async_usage_page_python(newcomer: Simulator) -> None:
-    snippets = list(blocks(ROOT / "docs" / "async-usage.md", "python"))
-    assert len(snippets) >= 10
-    for code in snippets:
-        if "streamcore.sync" in code or "trio.run" in code:
-            exec(compile(code, "<async-usage>", "exec"), {"__name__": "snippet"})  # noqa: S102
-        else:
-            asyncio.run(run(code))
+def test_start_page_tests(reader: Path) -> None:
+    """The tests of the tutorial pass: the recorded one is recorded, then played without a vendor."""
+    save_files(ROOT / "docs" / "start.md", reader)
+    pytest_here = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio"]
+    hidden = ("_API_KEY", "_BASE_URL")
+    offline = {name: value for name, value in os.environ.items() if not name.endswith(hidden)} | {"OPENAI_API_KEY": "a"}
+    for arguments, environment in ((["--record", "test_recorded.py"], dict(os.environ)), ([], offline)):
+        done = subprocess.run(
+            [*pytest_here, *arguments], capture_output=True, text=True, timeout=100, env=environment, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
 
 
-@pytest.mark.anyio
-async def test_async_usage_service_answers(newcomer: Simulator) -> None:
-    code = next(code for code in blocks(ROOT / "docs" / "async-usage.md", "python") if "FastAPI" in code)
-    app = (await run(code))["app"]
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://service") as client:
-        answer = await client.get("/greet", params={"name": "Ada"})
+def test_transport_page_makes_a_client(reader: Path) -> None:
+    names = [run_script(code) for code in blocks(ROOT / "docs" / "transport.md", "python")]
+    assert type(names[-1]["client"]).__name__ == "AiohttpClient"
+    assert names[-1]["provider"].name == "openai"
+
+
+def test_async_usage_service_answers(reader: Path) -> None:
+    page = ROOT / "docs" / "async-usage.md"
+    app = run_script(next(code for code in blocks(page, "python") if "FastAPI" in code))["app"]
+
+    async def main() -> httpx2.Response:
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://service") as client:
+            return await client.get("/greet", params={"name": "Ada"})
+
+    answer = asyncio.run(main())
     assert answer.status_code == 200
     assert "Ada" in answer.text
 
@@ -92,10 +139,10 @@ def test_streaming_page_tells_the_real_defaults() -> None:
         assert row.rstrip("| ").strip("`").lower().endswith(str(default).lower().removesuffix(".0"))
 
 
-def test_structured_page_shows_what_is_printed(newcomer: Simulator, capsys: pytest.CaptureFixture[str]) -> None:
+def test_structured_page_shows_what_is_printed(reader: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = ROOT / "docs" / "structured.md"
     for code in blocks(page, "python"):
-        asyncio.run(run(code))
+        run_script(code)
     printed = capsys.readouterr().out
     shown = [
         comment.strip()
@@ -109,7 +156,7 @@ def test_structured_page_shows_what_is_printed(newcomer: Simulator, capsys: pyte
     assert "{'city': 'a'}\n{'city': 'a city'}\n" in printed
 
 
-def test_readme_prompt_is_a_prompt(newcomer: Simulator) -> None:
+def test_readme_prompt_is_a_prompt(reader: Path) -> None:
     from streamcore.prompts.prompt_file import load_prompt
 
     for number, code in enumerate(blocks(README, "yaml")):
@@ -117,7 +164,7 @@ def test_readme_prompt_is_a_prompt(newcomer: Simulator) -> None:
         assert load_prompt(f"readme{number}").render({"name": "Ada"}, {})
 
 
-@pytest.mark.parametrize("page", [README, *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8")):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
@@ -158,16 +205,6 @@ def test_own_provider_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         asyncio.run(main(Answer(["Hi", " you"], cut=1)))
     assert caught.value.partial is not None
     assert caught.value.partial.text == "Hi"
-
-
-def test_settings_snippet(monkeypatch: pytest.MonkeyPatch) -> None:
-    code = next(code for code in blocks(PROVIDERS_PAGE, "python") if "http_client=" in code)
-
-    async def main() -> None:
-        names = await run(code)
-        assert names["provider"].name == "mistral"
-
-    asyncio.run(main())
 
 
 def test_every_provider_is_on_the_page() -> None:

@@ -130,3 +130,24 @@ def test_every_file_says_what_it_is_for() -> None:
         doc = ast.get_docstring(ast.parse(path.read_text("utf-8")))
         assert doc, path
         assert doc.splitlines()[0].endswith((".", ":")), path
+
+
+@pytest.mark.parametrize(
+    ("name", "package"),
+    [
+        ("unregistered", "streamcore/concurrency"),
+        ("set_asyncgen_hooks", "streamcore/concurrency"),
+        ("in_trio_task", "streamcore/concurrency/event_loop.py"),
+        ("in_trio_run", "streamcore/concurrency/event_loop.py"),
+        ("spawn_system_task", "streamcore/concurrency/event_loop.py"),
+    ],
+)
+def test_a_name_is_used_in_one_place_only(name: str, package: str) -> None:
+    """Open generators with `opened` or `OwnedStream`; ask `event_loop` which loop runs."""
+    for path in [*FILES, *(ROOT / "providers").rglob("*.py")]:
+        if not path.relative_to(ROOT).as_posix().startswith(package):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                names = {getattr(node, field, None) for field in ("id", "attr")}
+                if isinstance(node, ast.ImportFrom):
+                    names |= {alias.name for alias in node.names}
+                assert name not in names, f"{path}:{getattr(node, 'lineno', 0)} uses {name}, which belongs to {package}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +17,22 @@ from fastapi import FastAPI
 
 from streamcore import stream_graph_with_tokens
 from streamcore.testing import Simulator
-from tests.snippets import run
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = ROOT.parent / "shared" / "seeds"
 SEED = SEEDS / "000_a1a538e2dc946095.txt"
 PROVIDERS = ["anthropic", "openai", "openai-responses", "mistral"]
 TEXT = "Hello, World! Nice to\n  meet you."
+
+
+async def run(code: str, names: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Run a block as the seeds write it, with `await` at the top level, and return its names."""
+    names = {"__name__": "snippet", **(names or {})}
+    result = eval(compile(code, "<seed>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)  # noqa: S307
+    if inspect.isawaitable(result):
+        await result
+    return names
+
 
 QUICK_START = """
 from streamcore.executor_async import execute_prompt_streaming

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from streamcore.chunk import Chunk
 from streamcore.net.clients import Resolved, chosen_transport, environment, new_http_client, remember_urls
-from streamcore.net.raw_response import SDKErrors, read_response, request_id
+from streamcore.net.http_errors import SDKErrors, request_id
+from streamcore.net.raw_response import read_response
 from streamcore.provider import Vendor
 from streamcore.request import Request
 from streamcore.wire.closed_schema import closed_schema

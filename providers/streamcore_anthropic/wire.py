@@ -290,7 +290,7 @@ class AnthropicVocabulary:
 
     def _overlaid(self, usage: Mapping[str, Any]) -> Usage:
         for key, value in usage.items():
-            if value or self._usage.get(key) is None:  # null and 0 take nothing back: counts only grow
+            if value or (value is not None and not self._usage.get(key)):  # null and 0 take nothing back
                 self._usage[key] = value
         return read_usage(self._usage)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,9 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from streamcore.chunk import Chunk
+from streamcore.concurrency.event_loop import running_on_trio
 from streamcore.errors import ConfigError, ProviderError
 from streamcore.net.clients import Resolved, chosen_transport, environment, new_http_client
-from streamcore.net.raw_response import TransportErrors, read_response, request_id, response_error
+from streamcore.net.http_errors import TransportErrors, request_id, response_error
+from streamcore.net.raw_response import read_response
 from streamcore.provider import Vendor
 from streamcore.request import Request
 from streamcore.wire.chat import ChatVocabulary
@@ -115,8 +116,7 @@ class MistralProvider:
 
 
 def _require_asyncio() -> None:
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_task():
+    if running_on_trio():
         raise ConfigError(
             "provider 'mistral' needs asyncio: its SDK calls asyncio.to_thread. "
             "Under trio use another provider, or reach Mistral as provider 'openai' with base_url="

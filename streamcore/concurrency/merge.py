@@ -7,12 +7,13 @@ open: it reads and closes all the sources, and its own scope stands around them.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from typing import Generic, TypeVar
 
 import anyio
 
-from streamcore.concurrency.closing import CLOSE_SECONDS, start_task, unregistered
+from streamcore.concurrency.event_loop import start_task
+from streamcore.concurrency.generators import opened
+from streamcore.concurrency.resources import CLOSE_SECONDS
 from streamcore.errors import StreamInterrupted
 
 T = TypeVar("T")
@@ -26,18 +27,18 @@ async def merged(sources: Sequence[AsyncGenerator[T]], limit: int) -> AsyncGener
 
     The first error of a source cancels the others, and is raised after everything that came before it.
     """
-    pump = _Pump(sources, limit)
-    start_task(pump.run)
+    merger = _Merger(sources, limit)
+    start_task(merger.run)
     try:
-        async for item in pump.ready:
+        async for item in merger.ready:
             yield item
-        if pump.error is not None:
-            raise pump.error
+        if merger.error is not None:
+            raise merger.error
     finally:
-        await pump.aclose()
+        await merger.aclose()
 
 
-class _Pump(Generic[T]):
+class _Merger(Generic[T]):
     def __init__(self, sources: Sequence[AsyncGenerator[T]], limit: int) -> None:
         self._sources = sources
         self._limiter = anyio.Semaphore(limit)
@@ -64,17 +65,14 @@ class _Pump(Generic[T]):
 
     async def _read(self, number: int, source: AsyncGenerator[T]) -> None:
         try:
-            await unregistered(lambda: self._pass_on(number, source))
+            async with opened(source) as items:
+                async for item in items:
+                    await self._send.send((number, item))
         except Exception as error:  # noqa: BLE001  raised on the reader's side
             self.error = self.error or error
             self._tasks.cancel_scope.cancel()
         finally:
             self._limiter.release()
-
-    async def _pass_on(self, number: int, source: AsyncGenerator[T]) -> None:
-        async with aclosing(source):
-            async for item in source:
-                await self._send.send((number, item))
 
     async def aclose(self) -> None:
         """End the tasks and wait until they have closed their sources."""

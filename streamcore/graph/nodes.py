@@ -7,7 +7,6 @@ import inspect
 import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
 from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
@@ -16,7 +15,7 @@ import anyio
 import anyio.to_thread
 
 from streamcore.chunk import Usage
-from streamcore.concurrency.closing import unregistered
+from streamcore.concurrency.generators import opened
 from streamcore.concurrency.merge import merged
 from streamcore.errors import ConfigError, NodeError, OutputValidationError, StreamcoreError, ThreadConflict
 from streamcore.execute import stream_prompt
@@ -64,14 +63,13 @@ async def run_node(name: str, node: Node, state: State, context: Context) -> Asy
     told = False
     try:
         _check_requires(name, node, state, context)
-        async with aclosing(_RUN[node.type](name, node, state, context)) as events:
-            event = await unregistered(events.__anext__)
-            while event["type"] != "node_complete" and event["type"] != "interrupt":
-                told = True
+        async with opened(_RUN[node.type](name, node, state, context)) as events:
+            async for event in events:
+                if event["type"] == "node_complete" or event["type"] == "interrupt":
+                    event.setdefault("metadata", {})["seconds"] = anyio.current_time() - began
+                else:
+                    told = True
                 yield event
-                event = await anext(events)
-            event.setdefault("metadata", {})["seconds"] = anyio.current_time() - began
-            yield event
     except (ConfigError, ThreadConflict):
         raise
     except Exception as error:  # noqa: BLE001  raised as the node's, or told as its outcome
@@ -243,7 +241,7 @@ async def _map(name: str, node: MapNode, state: State, context: Context) -> Asyn
         run_node(name, item, {**state, node.as_: one, "_map_index": index}, replace(context, streams={}))
         for index, one in enumerate(items)
     ]
-    async with aclosing(merged(sources, node.max_concurrency)) as events:
+    async with opened(merged(sources, node.max_concurrency)) as events:
         async for index, event in events:
             if event["type"] == "node_complete":
                 results[index] = {**(event["output"] or {item.state_key or name: None}), "_map_index": index}
@@ -270,7 +268,7 @@ async def _interrupt(name: str, node: InterruptNode, state: State, context: Cont
     message = resolve(node.message, state)
     facts: Metadata = {}
     if node.prompt is not None:
-        async with aclosing(_llm(name, node, state, context)) as events:
+        async with opened(_llm(name, node, state, context)) as events:
             async for event in events:
                 if event["type"] == "node_complete":
                     message = event["output"][node.state_key or name]

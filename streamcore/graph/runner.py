@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
 from typing import Any
 
 import anyio.lowlevel
 
-from streamcore.concurrency.closing import unregistered
+from streamcore.concurrency.generators import opened
 from streamcore.concurrency.merge import merged
 from streamcore.errors import ConfigError, NodeError
 from streamcore.files.template import TemplateError
@@ -21,7 +20,7 @@ from streamcore.graph.schema import LlmNode, Node
 from streamcore.graph.thread import Config, Thread, plain
 
 
-class Run:
+class GraphRun:
     """One run of a graph on a thread."""
 
     def __init__(self, graph: Graph, initial: Mapping[str, Any], config: Config) -> None:
@@ -44,8 +43,7 @@ class Run:
             await anyio.lowlevel.checkpoint()
             context = Context(self._graph, self._config)
             try:
-                async with aclosing(self._run(step, context)) as events:
-                    yield self._told(await unregistered(events.__anext__))
+                async with opened(self._run(step, context)) as events:
                     async for event in events:
                         if event["type"] == "token" and "metadata" not in event:
                             yield event
@@ -169,8 +167,7 @@ async def node_text(graph: Graph, name: str, state: Mapping[str, Any], config: C
     thread.state.update(given)
     context = Context(graph, config, restarts=False)
     try:
-        async with aclosing(run_node(name, for_text(node), thread.view(), context)) as events:
-            await unregistered(events.__anext__)
+        async with opened(run_node(name, for_text(node), thread.view(), context)) as events:
             async for event in events:
                 if event["type"] == "token":
                     yield event["content"]
@@ -189,6 +186,6 @@ def for_text(node: Node) -> Node:
 
 
 async def _together(sources: Sequence[AsyncGenerator[NodeEvent]]) -> AsyncGenerator[NodeEvent]:
-    async with aclosing(merged(sources, len(sources))) as events:
+    async with opened(merged(sources, len(sources))) as events:
         async for _, event in events:
             yield event

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from streamcore.concurrency.closing import Held, held_open, unregistered
+from streamcore.concurrency.owned_stream import OwnedStream
 from streamcore.errors import ConfigError
 from streamcore.graph.events import Event
 from streamcore.graph.load import Graph, load_graph
@@ -43,10 +43,10 @@ def stream_graph_with_tokens(
     """
 
     def start() -> AsyncGenerator[Event]:
-        from streamcore.graph.runner import Run
+        from streamcore.graph.runner import GraphRun
         from streamcore.graph.thread import Config
 
-        return Run(_loaded(graph), initial_state or {}, Config.of(config)).events()
+        return GraphRun(_loaded(graph), initial_state or {}, Config.of(config)).events()
 
     return EventStream(start)
 
@@ -84,51 +84,27 @@ class EventStream(Generic[T]):
     """Iterate over what a run yields.
 
     Leaving `async with`, cancelling, or `aclose()` ends the run, its parallel branches and the vendors' responses
-    before the next statement; breaking out of a bare `async for` does so soon after the last reference is gone.
+    before the next statement; breaking out of a bare `async for` does so soon after the last reference is gone. An
+    error is raised again by every later call; a run that was closed or cancelled before its end never looks finished:
+    the next read raises `StreamInterrupted`.
     """
 
     def __init__(self, start: Callable[[], AsyncGenerator[T]]) -> None:
-        self._start = start
-        self._source: AsyncGenerator[T] | None = None
-        self._held: Held | None = None
-        self._ended = False
-        self._error: Exception | None = None
+        self._events = OwnedStream(start)
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T:
-        if self._error is not None:
-            raise self._error
-        if self._ended:
-            raise StopAsyncIteration
         try:
-            if self._source is not None:
-                return await anext(self._source)
-            self._held = await held_open()
-            self._source = self._start()
-            self._held.streams.add(self._source)
-            return await unregistered(self._source.__anext__)
+            return await self._events.next()
         except BaseException as error:
-            if getattr(self._source, "ag_running", False):
-                raise ConfigError("another task is reading this run; a run has one reader") from error
-            self._ended = True
-            if isinstance(error, Exception) and not isinstance(error, StopAsyncIteration):
-                self._error = error
-            self._let_go()
+            self._events.end(error)
             raise
-
-    def _let_go(self) -> None:
-        """Forget the run, which has ended and closed what it had open."""
-        if self._held is not None and self._source is not None:
-            self._held.streams.discard(self._source)
-        self._source = None
 
     async def aclose(self) -> None:
         """End the run. Harmless when repeated."""
-        source, self._source, self._ended = self._source, None, True
-        if source is not None and self._held is not None:
-            await self._held.close(source)
+        await self._events.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -140,8 +116,3 @@ class EventStream(Generic[T]):
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
-
-    def __del__(self) -> None:
-        # Reached by a bare `async for` that was broken off.
-        if self._source is not None and self._held is not None:
-            self._held.close_later(self._source)

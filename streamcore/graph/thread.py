@@ -20,7 +20,7 @@ import anyio
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from streamcore.checkpoints import Checkpointer, open_checkpointer
-from streamcore.concurrency.closing import CLOSE_SECONDS
+from streamcore.concurrency.resources import CLOSE_SECONDS
 from streamcore.errors import ConfigError, StreamcoreError
 from streamcore.files.yaml_file import is_mapping
 from streamcore.files.yaml_model import did_you_mean

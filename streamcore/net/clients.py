@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import AsyncGenerator, Callable, Hashable
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from streamcore.concurrency.closing import Close, held_here, held_open
+from streamcore.concurrency.event_loop import running_on_trio
+from streamcore.concurrency.resources import Close, known_resources, open_resources
 from streamcore.errors import ConfigError, ProviderNotInstalled
 
 if TYPE_CHECKING:
@@ -61,8 +61,7 @@ def new_http_client(transport: str, plain: type[httpx2.AsyncClient]) -> httpx2.A
 
     made = plain
     if transport == "aiohttp":
-        trio = sys.modules.get("trio")
-        if trio is not None and trio.lowlevel.in_trio_task():
+        if running_on_trio():
             raise ConfigError(
                 f"transport 'aiohttp' runs on asyncio only; under trio, take 'httpx2' (transport=, {VARIABLE})"
             )
@@ -76,7 +75,7 @@ async def shared_client(key: Hashable, make: Callable[[], tuple[T, Close]]) -> T
 
     A process that was forked gets its own, since two processes must not write to one socket.
     """
-    clients = (await held_open()).clients
+    clients = (await open_resources()).clients
     if key not in clients:
         clients[key] = make()
     return cast("T", clients[key][0])
@@ -106,11 +105,11 @@ class Resolved(Generic[T]):
 
     async def client(self, seen: Hashable, key: Callable[[], Hashable], make: Callable[[], tuple[T, Close]]) -> T:
         """Return the client; see `shared_client`."""
-        held, found = held_here(), self._found
-        if held is not None and found is not None and found[0] is held.clients and found[1] == seen:
+        resources, found = known_resources(), self._found
+        if resources is not None and found is not None and found[0] is resources.clients and found[1] == seen:
             return found[2]
         client = await shared_client(key(), make)
-        self._found = ((await held_open()).clients, seen, client)
+        self._found = ((await open_resources()).clients, seen, client)
         return client
 
 
@@ -124,9 +123,9 @@ async def aclose_providers() -> None:
 
     Services that live as long as their loop need not call it: `asyncio.run` and `trio.run` do the same at their end.
     """
-    held = held_here()
-    if held is not None:
-        await held.close_clients()
+    resources = known_resources()
+    if resources is not None:
+        await resources.close_clients()
 
 
 @asynccontextmanager

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from streamcore.concurrency.event_loop import running_on_trio
 from streamcore.errors import ConfigError, scrub
 from streamcore.net.clients import shared_client
 
@@ -68,8 +68,7 @@ class RedisPlace:
 
     def check_loop(self) -> None:
         """Raise `ConfigError` if the running loop is trio's."""
-        trio = sys.modules.get("trio")
-        if trio is not None and trio.lowlevel.in_trio_task():
+        if running_on_trio():
             raise ConfigError(
                 f"{self._part} in Redis need asyncio, since redis-py knows no other event loop; under trio take "
                 f"{self._instead}"

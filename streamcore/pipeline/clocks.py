@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
@@ -17,6 +16,7 @@ from typing import Any, Literal
 import anyio
 
 from streamcore.chunk import CONTENT_KINDS, Chunk
+from streamcore.concurrency.event_loop import running_on_trio
 from streamcore.errors import ConfigError, StreamTimeout
 
 _NO_MORE: list[Chunk] = []  # told from an empty read by its identity
@@ -39,7 +39,7 @@ class Timeouts:
     """
 
     first_token: float | None = 120.0
-    """From sending the request to the first content (text, reasoning, refusal, tool call, citation, other)."""
+    """From sending the request to the first content (text, reasoning, refusal, tool call, citation)."""
     stall: float | None = 60.0
     """From content to content. Pings, usage and comments do not count: a server that only keeps alive is stuck."""
     silence: float | None = 120.0
@@ -230,16 +230,15 @@ class Alarm:
 
 def alarm(clocks: Clocks) -> Alarm | None:
     """Return an alarm for the running loop, None under trio, where `timed` does its work."""
-    trio = sys.modules.get("trio")
-    return None if trio is not None and trio.lowlevel.in_trio_task() else Alarm(clocks)
+    return None if running_on_trio() else Alarm(clocks)
 
 
 async def timed(
-    source: AsyncGenerator[list[Chunk]], clocks: Clocks, came: Callable[[], str]
+    source: AsyncGenerator[list[Chunk]], clocks: Clocks, came: Callable[[], str], finished: Callable[[], bool]
 ) -> AsyncGenerator[list[Chunk]]:
     """Yield from the source with each of its reads in a cancel scope of its own: for trio.
 
-    A stream that is stopped ends here as if it had no more to read.
+    A stream that is stopped, or whose answer is finished when a clock runs out, ends here as if it had no more to read.
 
     Raises:
         StreamTimeout: a clock ran out; `came` says what had arrived.
@@ -252,7 +251,7 @@ async def timed(
                 clocks.interrupt = scope.cancel
                 chunks = await anext(source, _NO_MORE)
             if chunks is None:
-                if clocks.stopped:
+                if clocks.stopped or finished():
                     return
                 raise clocks.ran_out(came())
             if chunks is _NO_MORE:

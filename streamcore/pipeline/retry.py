@@ -24,15 +24,15 @@ LONGEST_RETRY_AFTER = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Candidate:
     """Whom to ask, and what."""
 
     provider: Provider
     request: Request
 
 
-def fallback_target(fallback: Fallback, request: Request, transport: str | None = None) -> Target:
-    """Return the target of one entry of `fallback`: a name, `name/model`, a mapping, or a provider.
+def fallback_candidate(fallback: Fallback, request: Request, transport: str | None = None) -> Candidate:
+    """Return the candidate of one entry of `fallback`: a name, `name/model`, a mapping, or a provider.
 
     The model of the first choice means nothing to another vendor: without one of its own, the default counts. Its
     transport does, except to a ready provider.
@@ -42,7 +42,7 @@ def fallback_target(fallback: Fallback, request: Request, transport: str | None 
     """
     if isinstance(fallback, str):
         name, _, model = fallback.partition("/")
-        return Target(get_provider(name, transport=transport), replace(request, model=model or None))
+        return Candidate(get_provider(name, transport=transport), replace(request, model=model or None))
     if isinstance(fallback, Mapping):
         settings: dict[str, Any] = dict(fallback)
         if not {"client", "http_client"} & settings.keys():
@@ -51,8 +51,8 @@ def fallback_target(fallback: Fallback, request: Request, transport: str | None 
         if not isinstance(name, str):
             raise ConfigError(f"an entry of fallback needs 'provider'; got {sorted(fallback)}")
         model = settings.pop("model", None)
-        return Target(get_provider(name, **settings), replace(request, model=model))
-    return Target(fallback, replace(request, model=None))
+        return Candidate(get_provider(name, **settings), replace(request, model=model))
+    return Candidate(fallback, replace(request, model=None))
 
 
 class Retries:
@@ -60,7 +60,7 @@ class Retries:
 
     def __init__(
         self,
-        first: Target,
+        first: Candidate,
         fallback: Sequence[Fallback],
         max_retries: int,
         on_interrupt: OnInterrupt,
@@ -73,15 +73,15 @@ class Retries:
             raise ConfigError(f"retries is how often to ask for an answer that fits, 0 or more; not {retries!r}")
         if on_interrupt not in ("raise", "restart"):
             raise ConfigError(f"on_interrupt is 'raise' or 'restart', not {on_interrupt!r}")
-        self.target = first
-        self._fallback = [fallback_target(entry, first.request, transport) for entry in fallback]
+        self.candidate = first
+        self._fallback = [fallback_candidate(entry, first.request, transport) for entry in fallback]
         self._max = max_retries
         self._left = max_retries
         self._on_interrupt = on_interrupt
         self._answers_left = retries
 
     def next_answer(self, answer: Completion, errors: Sequence[Mapping[str, Any]], left: float) -> float | None:
-        """Return the seconds to wait before `target` is asked to mend its answer, None to give up.
+        """Return the seconds to wait before `candidate` is asked to mend its answer, None to give up.
 
         Without `errors` there is nothing to mend: the model refused, or the answer was cut.
         """
@@ -89,11 +89,11 @@ class Retries:
             return None
         self._answers_left -= 1
         self._left = self._max
-        self.target = replace(self.target, request=corrected(self.target.request, answer, errors))
+        self.candidate = replace(self.candidate, request=corrected(self.candidate.request, answer, errors))
         return 0.0
 
     def next_pause(self, error: StreamcoreError, *, content: bool, left: float) -> float | None:
-        """Return the seconds to wait before `target` is asked (perhaps another now), None to give up.
+        """Return the seconds to wait before `candidate` is asked (perhaps another now), None to give up.
 
         `content` says that some of the answer has been handed out; `left` is how many seconds `total` still has.
         """
@@ -104,7 +104,7 @@ class Retries:
             self._left -= 1
             return pause
         if self._fallback and isinstance(error, ProviderError | StreamError):
-            self.target = self._fallback.pop(0)
+            self.candidate = self._fallback.pop(0)
             self._left = self._max
             return 0.0
         return None

@@ -5,25 +5,24 @@ from __future__ import annotations
 import logging
 import time
 from asyncio import CancelledError, current_task
-from collections.abc import AsyncGenerator, Awaitable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import anyio
 
 from streamcore.chunk import CONTENT_KINDS, Chunk
 from streamcore.completion import Attempt, Completion, Fold
-from streamcore.concurrency.closing import unregistered
+from streamcore.concurrency.generators import opened
 from streamcore.errors import OutputValidationError, ProviderError, StreamcoreError, StreamInterrupted
 from streamcore.pipeline.adapt import What, adapted, refuses
 from streamcore.pipeline.clocks import Clocks, alarm, timed
-from streamcore.pipeline.retry import Retries, Target
+from streamcore.pipeline.retry import Candidate, Retries
 from streamcore.pipeline.structured import UNFINISHED, Output
 
 log = logging.getLogger("streamcore")
 
 
-class Run:
+class AnswerRun:
     """One answer: its attempts, what has come of it, and how it ended.
 
     `chunks()` is the source of a `Stream`. Guarantees: it ends without an error only after a `finish` chunk; every
@@ -58,16 +57,16 @@ class Run:
         try:
             schema = None if self.output is None else self.output.schema
             while True:
-                target = self._retries.target
+                candidate = self._retries.candidate
                 chunks: list[Chunk] | None = None
                 added: set[What] = set()
                 begun = now()
                 try:
-                    request, added = adapted(target.provider, target.request, schema)
-                    source = target.provider.stream(request)
-                    reads = timed(source, clocks, self._came) if bell is None else source
-                    async with aclosing(reads):
-                        reading: Awaitable[list[Chunk]] = unregistered(reads.__anext__)
+                    request, added = adapted(candidate.provider, candidate.request, schema)
+                    source = candidate.provider.stream(request)
+                    reads = timed(source, clocks, self._came, lambda: fold.finished) if bell is None else source
+                    async with opened(reads) as hidden:
+                        reading = hidden.__anext__()
                         if bell is not None:
                             bell.limit_changed()
                         keep_text, flowing = fold.texts.append, False
@@ -84,7 +83,7 @@ class Run:
                             except CancelledError:
                                 if bell is None or not bell.rang():
                                     raise
-                                if clocks.stopped:
+                                if clocks.stopped or fold.finished:  # a finished answer needs nothing more
                                     break
                                 raise clocks.ran_out(self._came()) from None
                             if bell is not None:
@@ -107,12 +106,12 @@ class Run:
                             if clocks.stopped:
                                 break
                             reading = anext(reads)
-                    self._check(target)
+                    self._check(candidate)
                 except StreamcoreError as error:
-                    if chunks is None and refuses(error, target.provider, target.request, added):
+                    if chunks is None and refuses(error, candidate.provider, candidate.request, added):
                         clocks.read((), now() - begun)
                         continue
-                    pause = self._next_pause(target, error)
+                    pause = self._next_pause(candidate, error)
                 else:
                     return
                 await anyio.sleep(pause)
@@ -127,22 +126,22 @@ class Run:
                 bell.stop()
                 clocks.interrupt = None  # they would hold one another until the garbage collector comes
 
-    def _check(self, target: Target) -> None:
+    def _check(self, candidate: Candidate) -> None:
         """Let a stream end only if the vendor marked its end, or the reader wanted it."""
         if not self.fold.finished and not self._clocks.stopped:
             raise StreamInterrupted(
-                f"the stream of provider {target.provider.name!r} ended without its terminal mark; "
+                f"the stream of provider {candidate.provider.name!r} ended without its terminal mark; "
                 "what arrived is in .partial"
             )
         if self.output is not None and self.output.load is not None and not self._clocks.stopped:
             answer = self.fold.completion(complete=True)
             if answer.finish_reason not in UNFINISHED:
                 self.document, self.parsed = self.output.find(answer)
-        self._note(target, None)
+        self._note(candidate, None)
 
-    def _next_pause(self, target: Target, error: StreamcoreError) -> float:
+    def _next_pause(self, candidate: Candidate, error: StreamcoreError) -> float:
         """Return how long to wait before the next attempt, or raise the error, which is then the last."""
-        self._note(target, error)
+        self._note(candidate, error)
         if isinstance(error, OutputValidationError):
             pause = self._retries.next_answer(self.fold.completion(complete=True), error.errors, self._clocks.left)
         else:
@@ -169,15 +168,15 @@ class Run:
         counts += [f"{len(answer.tool_calls)} tool calls"] if answer.tool_calls else []
         return f"{', '.join(counts) or 'nothing'} had come"
 
-    def _note(self, target: Target, error: StreamcoreError | None) -> None:
+    def _note(self, candidate: Candidate, error: StreamcoreError | None) -> None:
         """Write an attempt down."""
-        model = self.fold.model or target.request.model
+        model = self.fold.model or candidate.request.model
         if isinstance(error, ProviderError):
-            error.provider = error.provider or target.provider.name
+            error.provider = error.provider or candidate.provider.name
             error.model = error.model or model
             model = model or error.model
         said = None if error is None else f"{type(error).__name__}: {error}"
-        self.attempts = (*self.attempts, Attempt(target.provider.name, model, said, self.fold.usage))
+        self.attempts = (*self.attempts, Attempt(candidate.provider.name, model, said, self.fold.usage))
 
     def _finish(self, error: StreamcoreError) -> None:
         if isinstance(error, ProviderError):

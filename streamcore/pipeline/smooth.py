@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-import sys
 from collections.abc import AsyncGenerator, Callable
-from contextvars import copy_context
 from typing import Protocol
 
 import anyio
 
 from streamcore.chunk import Chunk
-from streamcore.concurrency.closing import CLOSE_SECONDS
+from streamcore.concurrency.event_loop import running_on_trio, start_task
+from streamcore.concurrency.resources import CLOSE_SECONDS
 from streamcore.errors import StreamInterrupted
 from streamcore.pipeline.smoother import Smoother, StreamOptions
 
@@ -29,33 +28,33 @@ async def smoothed(source: AsyncGenerator[list[Chunk]], options: StreamOptions) 
 
     An error of the source comes after everything that came before it.
     """
-    pump = _Pump(source, Smoother(options))
-    pump.start()
+    task = _SmoothingTask(source, Smoother(options))
+    task.start()
     try:
         while True:
-            ready = await pump.next()
+            ready = await task.next()
             if ready is None:
                 return
             yield ready
     finally:
-        await pump.aclose()
+        await task.aclose()
 
 
-class _Gate(Protocol):
+class _Wakeup(Protocol):
     """Let one side wait for the other, with an alarm clock."""
 
     now: Callable[[], float]
 
     async def wait(self) -> None: ...
 
-    def open(self) -> None: ...
+    def wake(self) -> None: ...
 
-    def alarm(self, deadline: float) -> None: ...
+    def tick_at(self, deadline: float) -> None: ...
 
     def stop(self) -> None: ...
 
 
-class _Pump:
+class _SmoothingTask:
     """Read a source in a task of its own."""
 
     def __init__(self, source: AsyncGenerator[list[Chunk]], smoother: Smoother) -> None:
@@ -67,18 +66,12 @@ class _Pump:
         self._space: anyio.Event | None = None
         self._life = anyio.CancelScope()
         self._done = anyio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._gate: _Gate
+        self._wakeup: _Wakeup
 
     def start(self) -> None:
         """Start the task on the running loop."""
-        trio = sys.modules.get("trio")
-        if trio is not None and trio.lowlevel.in_trio_task():
-            self._gate = _ScopeGate(self._tick)
-            trio.lowlevel.spawn_system_task(self._run, context=copy_context())
-        else:
-            self._gate = _FutureGate(self._tick)
-            self._task = asyncio.get_running_loop().create_task(self._run())
+        self._wakeup = _TrioWakeup(self._tick) if running_on_trio() else _AsyncioWakeup(self._tick)
+        start_task(self._run)
 
     async def next(self) -> list[Chunk] | None:
         """Return what is ready, waiting for it; None at the end."""
@@ -88,7 +81,7 @@ class _Pump:
                     error, self._error = self._error, None
                     raise error
                 return None
-            await self._gate.wait()
+            await self._wakeup.wait()
         ready, self._ready = self._ready, []
         if self._space is not None:
             self._space.set()
@@ -96,7 +89,7 @@ class _Pump:
 
     async def aclose(self) -> None:
         """End the task and wait until it has closed the source."""
-        self._gate.stop()
+        self._wakeup.stop()
         if not self._done.is_set():
             self._life.cancel()
             with anyio.move_on_after(2 * CLOSE_SECONDS, shield=True):
@@ -117,35 +110,35 @@ class _Pump:
             self._error = StreamInterrupted("reading was cancelled before the end of the stream")
             raise
         finally:
-            self._ready += self._smoother.flush(self._gate.now())
+            self._ready += self._smoother.flush(self._wakeup.now())
             self._ended = True
             self._done.set()
-            self._gate.open()
+            self._wakeup.wake()
 
     async def _read(self) -> None:
-        gate, smoother = self._gate, self._smoother
+        wakeup, smoother = self._wakeup, self._smoother
         async for chunks in self._source:
             if not chunks:
                 continue
-            out = smoother.feed(chunks, gate.now())
+            out = smoother.feed(chunks, wakeup.now())
             if out:
                 self._ready += out
-                gate.open()
-            gate.alarm(smoother.deadline)
+                wakeup.wake()
+            wakeup.tick_at(smoother.deadline)
             if len(self._ready) >= MOST_READY:
                 self._space = anyio.Event()
                 await self._space.wait()
                 self._space = None
 
     def _tick(self) -> None:
-        out = self._smoother.tick(self._gate.now())
+        out = self._smoother.tick(self._wakeup.now())
         if out:
             self._ready += out
-            self._gate.open()
-        self._gate.alarm(self._smoother.deadline)
+            self._wakeup.wake()
+        self._wakeup.tick_at(self._smoother.deadline)
 
 
-class _FutureGate:
+class _AsyncioWakeup:
     """For asyncio: a bare future for the reader, and one timer that is moved only when it fires."""
 
     def __init__(self, tick: Callable[[], None]) -> None:
@@ -157,20 +150,20 @@ class _FutureGate:
         self._deadline = math.inf
 
     async def wait(self) -> None:
-        """Wait until the gate is opened."""
+        """Wait until the wakeup is opened."""
         self._waiter = self._loop.create_future()
         try:
             await self._waiter
         finally:
             self._waiter = None
 
-    def open(self) -> None:
+    def wake(self) -> None:
         """Let the reader go on."""
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    def alarm(self, deadline: float) -> None:
+    def tick_at(self, deadline: float) -> None:
         """Call `tick` at a time, infinity for never."""
         self._deadline = deadline
         handle = self._handle
@@ -191,12 +184,12 @@ class _FutureGate:
         if self._deadline == math.inf:
             return
         if self._loop.time() < self._deadline:
-            self.alarm(self._deadline)
+            self.tick_at(self._deadline)
         else:
             self._tick()
 
 
-class _ScopeGate:
+class _TrioWakeup:
     """For trio: an event for the reader; the deadline is that of the scope in which it waits."""
 
     def __init__(self, tick: Callable[[], None]) -> None:
@@ -207,7 +200,7 @@ class _ScopeGate:
         self._deadline = math.inf
 
     async def wait(self) -> None:
-        """Wait until the gate is opened, or until the alarm has made something ready."""
+        """Wait until the wakeup is opened, or until the alarm has made something ready."""
         self._event = anyio.Event()
         try:
             with anyio.CancelScope(deadline=self._deadline) as self._scope:
@@ -217,12 +210,12 @@ class _ScopeGate:
         finally:
             self._event = self._scope = None
 
-    def open(self) -> None:
+    def wake(self) -> None:
         """Let the reader go on."""
         if self._event is not None:
             self._event.set()
 
-    def alarm(self, deadline: float) -> None:
+    def tick_at(self, deadline: float) -> None:
         """End the reader's waiting at a time, infinity for never."""
         self._deadline = deadline
         if self._scope is not None:

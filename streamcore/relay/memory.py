@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 
 import anyio
 
+from streamcore.concurrency.event_loop import running_on_trio
 from streamcore.errors import RunExists, TooManyRuns
 from streamcore.relay.log import Beat, Found, Status, Wish
 from streamcore.sse import Item
@@ -51,8 +51,7 @@ class _Run:
 
     async def wait(self) -> None:
         """Return at the next `tell`."""
-        trio = sys.modules.get("trio")
-        if trio is not None and trio.lowlevel.in_trio_task():
+        if running_on_trio():
             event = anyio.Event()
             self.waiting.append(event)
             await event.wait()

@@ -14,7 +14,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from streamcore.completion import Completion
-from streamcore.concurrency.closing import CLOSE_SECONDS
+from streamcore.concurrency.resources import CLOSE_SECONDS
 from streamcore.errors import ConfigError, RelayError, StreamcoreError, StreamInterrupted
 from streamcore.relay.entries import compacted, encode_end
 from streamcore.relay.log import RunLog, Wish

@@ -41,7 +41,9 @@ async def relay_response(
         run_id: the run's name, if the page has chosen one, which nobody can guess: then also a client that comes back
             without an id begins no second run. It gets the run from its beginning.
         owner: who asks; nobody else can read or stop the run.
-        headers, describe, heartbeat: see `sse_response`.
+        headers: see `sse_response`.
+        describe: see `sse_response`.
+        heartbeat: see `sse_response`.
 
     Raises:
         TooManyRuns: as many runs are going on as may be; a status 429 would be right.
@@ -85,7 +87,9 @@ async def run_response(
         place: how far the client has come; None: it comes for the first time, and gets the run from its beginning.
         format: see `streamcore.sse.Format`.
         who: who reads, for the relay's `access`.
-        headers, describe, heartbeat: see `sse_response`.
+        headers: see `sse_response`.
+        describe: see `sse_response`.
+        heartbeat: see `sse_response`.
 
     Raises:
         RunNotFound: there is no such run for this reader, who gave no place; with one, the stream tells it.

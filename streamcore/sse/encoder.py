@@ -22,6 +22,7 @@ Item = Chunk | str | Mapping[str, Any]
 """What a stream is made of: chunks, tokens, or the dicts of `stream_graph_with_tokens`."""
 
 Describe = Callable[[Exception], str]
+"""A function that returns the text that an error shows to the client."""
 
 HEARTBEAT = b": heartbeat\n\n"
 MARK = "[DONE]"

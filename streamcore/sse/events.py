@@ -11,7 +11,7 @@ from typing import Any, Self
 import anyio
 
 from streamcore.completion import Completion
-from streamcore.concurrency.closing import CLOSE_SECONDS
+from streamcore.concurrency.resources import CLOSE_SECONDS
 from streamcore.errors import StreamInterrupted
 from streamcore.sse.encoder import HIDDEN, Encoder, Item, public_message
 from streamcore.sse.event_id import read_place

@@ -29,27 +29,11 @@ def create_app(
 
     Args:
         target: a graph, the path of a graph's or a prompt's file, or a prompt's name.
-        provider, model, temperature: go before what the files say.
+        provider: a name or a ready provider; overrides what the files say.
         cors: the origins whose pages may ask, as `https://example.org`; all others are turned away.
         allowed_hosts: the names under which the service is asked; a service on loopback that says its names cannot be
             reached through another site's DNS.
-        variables: values for the prompt's other variables, or for the graph's state.
-        message_as: the variable, or key of the state, that a message becomes; found by itself where it is clear.
-        prompts_dir: where a prompt is looked for.
-        checkpointer: what keeps conversations, see `streamcore.checkpoints`; goes before a graph's own. Without one,
-            the memory of the process, for the last 10,000.
-        auth: a FastAPI dependency for everything but the page and `/health`. It raises `HTTPException`, or returns who
-            asks, a `str`: people see their own conversations only.
-        max_input: characters in a message (413 above).
-        max_streams: answers that are on their way at once in this worker (429 above).
-        max_per_user: the same for one of those whom `auth` names, over all workers.
-        relay: where answers are kept for those who lose their connection: the URL of a log that several workers share
-            (`redis://...`), or an open `streamcore.relay.Relay`, whose limits then go before these; without, the
-            memory of this process.
-        grace: seconds without a reader after which an answer is cancelled.
-        describe: what an error says to the client, see `streamcore.sse.public_message`.
-        page: False leaves the page out.
-        transport: what to send over, see `streamcore.get_provider`.
+        options: more arguments of `router`.
 
     Raises:
         ConfigError: there is no such target or provider, or it is wrong.

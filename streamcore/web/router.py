@@ -73,9 +73,36 @@ def router(
     page: bool = True,
     transport: str | None = None,
 ) -> APIRouter:
-    """Return the routes to a prompt or a graph, to be mounted in an app; `create_app` says what the arguments are.
+    """Return the routes to a prompt or a graph, to be mounted in an app.
 
-    Mount it with a prefix; the page then stands at `<prefix>/`. Its lifespan becomes part of the app's.
+    Mount it with a prefix; the page is then at `<prefix>/`. Its lifespan becomes part of the app's.
+
+    Args:
+        target: a graph, the path of a graph's or a prompt's file, or a prompt's name.
+        provider: a name or a ready provider; overrides what the files say.
+        model: overrides what the files say.
+        temperature: overrides what the files say.
+        cors: the origins whose pages may send requests, as `https://example.org`; all others get 403.
+        variables: values for the prompt's other variables, or for the graph's state.
+        message_as: the variable, or key of the state, that a message becomes; found by itself where it is clear.
+        prompts_dir: where a prompt is looked for.
+        checkpointer: what keeps conversations, see `streamcore.checkpoints`; goes before a graph's own. Without one,
+            the memory of the process, for the last 10,000.
+        auth: a FastAPI dependency for everything but the page and `/health`. It raises `HTTPException`, or returns who
+            asks, a `str`: people see their own conversations only.
+        max_input: characters in a message (413 above).
+        max_streams: answers that are on their way at once in this worker (429 above).
+        max_per_user: the same for one of those whom `auth` names, over all workers.
+        relay: where answers are kept for those who lose their connection: the URL of a log that several workers share
+            (`redis://...`), or an open `streamcore.relay.Relay`, whose limits then go before these; without, the
+            memory of this process.
+        grace: seconds without a reader after which an answer is cancelled.
+        describe: what an error says to the client, see `streamcore.sse.public_message`.
+        page: False leaves the page out.
+        transport: what to send over, see `streamcore.get_provider`.
+
+    Raises:
+        ConfigError: there is no such target or provider, or it is wrong.
     """
     opened = relay if isinstance(relay, Relay) else _relay(relay, grace, max_streams, max_per_user)
     found = target_of(

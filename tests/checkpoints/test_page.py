@@ -13,7 +13,7 @@ import pytest
 
 from streamcore.checkpoints.sqlite import SQLiteCheckpointer
 from streamcore.files.yaml_file import parse_yaml
-from tests.snippets import blocks, run
+from tests.snippets import blocks, run_script
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "threads.md"
@@ -30,9 +30,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_its_python(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     interview, by_hand, suite = blocks(PAGE, "python")
-    asyncio.run(run(interview))
+    run_script(interview)
     assert capsys.readouterr().out == "What is your name?\n"
-    asyncio.run(run(by_hand))
+    run_script(by_hand)
     assert "{'name_question': 'What is your name?', 'name': 'Ada'" in capsys.readouterr().out
     assert asyncio.run(SQLiteCheckpointer("threads.db").load("interview/ada")) is None
     (folder / "test_mine.py").write_text(suite, "utf-8")

@@ -146,7 +146,7 @@ async def test_a_run_has_one_reader(tmp_path: Path, vendor: Simulator) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(read)
         await eventually(lambda: vendor.open, "the first reader waits")
-        with pytest.raises(ConfigError, match="a run has one reader"):
+        with pytest.raises(ConfigError, match="a stream has one reader"):
             await collect(stream)
     assert ran(events) == ["a"]
 

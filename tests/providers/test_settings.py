@@ -30,7 +30,7 @@ from streamcore import (
     stream_prompt,
     stream_request,
 )
-from streamcore.concurrency.closing import Held, held_here, held_open
+from streamcore.concurrency.resources import OpenResources, known_resources, open_resources
 from streamcore.provider import Provider, vendor
 from streamcore.testing import Answer, Simulator
 from tests.support import (
@@ -508,8 +508,8 @@ async def test_one_client_that_cannot_be_closed_does_not_keep_the_others_open(ca
     async def close() -> None:
         closed.append("second")
 
-    held = await held_open()
-    held.clients.update({"a": (object(), fail), "b": (object(), close)})
+    resources = await open_resources()
+    resources.clients.update({"a": (object(), fail), "b": (object(), close)})
     await aclose_providers()
     assert closed == ["second"]
     assert "closing 'object' failed" in caplog.text
@@ -581,17 +581,17 @@ def test_a_fork_gets_its_own_clients_and_leaves_its_parents_alone(name: str, sim
 
 @pytest.mark.anyio
 async def test_what_was_open_before_a_fork_is_not_the_childs(monkeypatch: pytest.MonkeyPatch) -> None:
-    held = await held_open()
-    assert held_here() is held
+    resources = await open_resources()
+    assert known_resources() is resources
     with monkeypatch.context() as patch:
-        patch.setattr("streamcore.concurrency.closing.os.getpid", lambda: held.pid + 1)
-        assert held_here() is None
+        patch.setattr("streamcore.concurrency.resources.os.getpid", lambda: resources.pid + 1)
+        assert known_resources() is None
     closed: list[str] = []
 
     async def close() -> None:
         closed.append("client")
 
-    inherited = Held()
+    inherited = OpenResources()
     inherited.clients["key"] = (object(), close)
     await anext(inherited.guard)
     inherited.pid += 1

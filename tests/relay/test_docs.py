@@ -14,7 +14,7 @@ from streamcore.relay import Relay
 from streamcore.testing.suites.run_log import RunLogSuite
 from tests.checkpoints.redis_server import RedisServer
 from tests.serving import serving, told
-from tests.snippets import blocks, run_module
+from tests.snippets import blocks, run_script
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "relay.md"
@@ -23,14 +23,14 @@ FIRST, SERVICE, REDIS, LOG = blocks(PAGE, "python")
 
 def test_the_first_snippet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(ROOT)
-    run_module(FIRST)
+    run_script(FIRST)
     text = capsys.readouterr().out
     assert text.startswith("Hello! You asked: “hello”")
     assert text.endswith("\nstop\n")
 
 
 def test_the_service() -> None:
-    names = run_module(SERVICE)
+    names = run_script(SERVICE)
     app, relay = names["app"], names["relay"]
 
     async def tokens() -> object:
@@ -55,8 +55,8 @@ def test_the_service() -> None:
 
 
 def test_the_others() -> None:
-    assert isinstance(run_module(REDIS)["relay"], Relay)
-    assert issubclass(run_module(LOG)["TestMyLog"], RunLogSuite)
+    assert isinstance(run_script(REDIS)["relay"], Relay)
+    assert issubclass(run_script(LOG)["TestMyLog"], RunLogSuite)
 
 
 @pytest.mark.real

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
-from typing import Any
 
 import pytest
 
-from tests.snippets import blocks, run
+from tests.snippets import blocks, run_script
 from tests.sse.test_response import get
 from tests.sse_support import ROOT, parse, service
 
@@ -19,16 +17,12 @@ PAGE = ROOT / "docs" / "web.md"
 def test_the_pages_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
-    async def names() -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for code in blocks(PAGE, "python"):
-            found = await run(code, found)
-        return found
-
-    with service(asyncio.run(names())["app"]) as port:
+    text_app, html_app = (run_script(code)["app"] for code in blocks(PAGE, "python") if "FastAPI" in code)
+    with service(text_app) as port:
         text = parse(get(port, "/stream?prompt=hello")[2])
         assert "".join(event.data for event in text).startswith("Hello!")
         assert text[-1].data == "[DONE]"
+    with service(html_app) as port:
         fragments = parse(get(port, "/stream/session123")[2])
         assert fragments[0].data == "<span>Hello</span>"
         assert fragments[-1].event == "done"

@@ -1,16 +1,13 @@
-"""Run the snippets of docs/testing.md: first against the simulator in a vendor's place, then by what that recorded."""
+"""Hold the examples of docs/testing.md to what the page says of them."""
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
 
-from streamcore import stream_request
 from streamcore.testing import Answer, Recording, Simulator
-from tests.snippets import blocks, run
-from tests.support import ask
+from tests.snippets import blocks, run_script, save_files
 
 pytest_plugins = ["pytester"]
 
@@ -22,34 +19,35 @@ def snippets() -> list[str]:
     return list(blocks(PAGE, "python"))
 
 
-def _is_about_recordings(code: str) -> bool:
-    """Leave the page's tests, and the sections that `test_conformance.py` runs, to others."""
-    return not any(word in code for word in ("def test_", "ProviderSuite", "FaultServer", "ScriptedProvider"))
+def test_recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The page's recording is what its examples play, and what is made of it is what they say."""
+    save_files(PAGE, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    played = [code for code in snippets() if '"replay"' in code or "Simulator(recordings" in code]
+    for code in played:
+        run_script(code)
+    assert capsys.readouterr().out == "Good morning, Ada.\nGood morning, Ada. 1\n"
+    names = run_script(next(code for code in snippets() if ".recut(" in code))
+    whole = names["whole"]
+    assert names["in_threes"].exchanges[0].body == whole.body == names["slow"].exchanges[0].body
+    assert names["cut"].exchanges[0].body == whole.reads[0].data
 
 
-def test_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page goes on with what its first snippets made."""
+def test_recording_is_played_as_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recordings").mkdir()
     monkeypatch.chdir(tmp_path)
     with Simulator(Answer(["Good morning, ", "Ada."])) as simulator:
-        monkeypatch.setenv("OPENAI_BASE_URL", simulator.base_url("openai"))
-        monkeypatch.setenv("OPENAI_API_KEY", "docs-key-of-nobody")
-        names = [asyncio.run(run(code)) for code in snippets() if _is_about_recordings(code)]
-    assert len(names) == 4
-    assert {found["answer"].text for found in names[:3]} == {"Good morning, Ada."}
-    whole = names[3]["whole"]
-    assert names[3]["in_threes"].exchanges[0].body == whole.body == names[3]["slow"].exchanges[0].body
-    assert names[3]["cut"].exchanges[0].body == whole.reads[0].data
+        for name, value in simulator.environment.items():
+            monkeypatch.setenv(name, value)
+        run_script(next(code for code in snippets() if "record(" in code and "ReplayTransport(" in code))
+    assert capsys.readouterr().out == "True\n"
 
 
-def test_the_script_of_the_page() -> None:
-    (code,) = [code for code in snippets() if "ScriptedProvider" in code and "def test_" not in code]
-
-    async def play() -> str:
-        names = await run(code)
-        names["gate"].set()
-        return (await stream_request(ask(), provider=names["provider"]).collect()).text
-
-    assert asyncio.run(play()) == "Hello World"
+def test_the_script_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    run_script(next(code for code in snippets() if "ScriptedProvider" in code and "def test_" not in code))
+    assert capsys.readouterr().out == "Hel\nlo\n World\n"
 
 
 def test_tests(pytester: pytest.Pytester) -> None:

@@ -11,7 +11,7 @@ import pytest
 from streamcore.web.sessions import MAX_SESSIONS
 from streamcore.web.targets import INPUTS
 from tests.serving import listen, serving
-from tests.snippets import blocks
+from tests.snippets import blocks, run_script
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "serve.md"
@@ -22,14 +22,11 @@ def test_the_pages_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     mounted, guarded = blocks(PAGE, "python")
-    names: dict[str, object] = {}
-    exec(compile(mounted, str(PAGE), "exec"), names)  # noqa: S102
-    with serving(names["app"]) as url:
+    with serving(run_script(mounted)["app"]) as url:
         assert listen(url, "/interview/stream?format=json")[1].json["message"] == "What is your name?"
         assert httpx2.get(f"{url}/interview/").status_code == 200
         assert listen(url, "/chat/stream?prompt=Hi")[-1].data == "[DONE]"
-    exec(compile(guarded, str(PAGE), "exec"), names)  # noqa: S102
-    with serving(names["app"]) as url:
+    with serving(run_script(guarded)["app"]) as url:
         assert httpx2.get(f"{url}/stream?prompt=Hi").status_code == 401
         assert listen(url, "/stream?prompt=Hi", headers={"Authorization": "Bearer s3cret"})[-1].data == "[DONE]"
 

@@ -570,7 +570,8 @@ def test_message_delta_overlays_the_usage_of_message_start(
         usage.cache_write_tokens,
         usage.reasoning_tokens,
     ) == expected
-    assert usage.raw == (first or {}) | {key: value for key, value in (last or {}).items() if value is not None}
+    counts = {key: value for key, value in (last or {}).items() if value or (value == 0 and not (first or {}).get(key))}
+    assert usage.raw == (first or {}) | counts
 
 
 def test_usage_that_was_told_does_not_change_later() -> None:

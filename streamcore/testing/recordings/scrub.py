@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import httpx2
 
-from streamcore.net.raw_response import credentials
+from streamcore.net.credentials import credentials
 from streamcore.testing.recordings.exchange import Read, is_array, is_object
 
 _SECRET_PARAMETER = re.compile("key|token|secret|sig|auth|password", re.IGNORECASE)

@@ -29,7 +29,7 @@ import pytest
 from streamcore.errors import RateLimitError, ServerError, StreamInterrupted
 from streamcore.execute import stream_request
 from streamcore.net.clients import aclose_providers
-from streamcore.net.raw_response import credentials
+from streamcore.net.credentials import credentials
 from streamcore.provider import Provider
 from streamcore.request import Message, Request
 from streamcore.stream import Stream

@@ -7,13 +7,15 @@ import gc
 import os
 import sys
 import warnings
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.lowlevel
+
+from streamcore.concurrency.event_loop import running_on_trio
 
 _TURNS = 10  # of the loop, in which what was dropped may still close itself
 
@@ -74,7 +76,7 @@ def quiet() -> Generator[list[str]]:
 @contextmanager
 def _loop_watched(complaints: list[str]) -> Generator[None]:
     """Write down what reaches asyncio's exception handler; trio raises such things."""
-    if _in_trio():
+    if running_on_trio():
         yield
         return
     loop = asyncio.get_running_loop()
@@ -92,7 +94,7 @@ def _loop_watched(complaints: list[str]) -> Generator[None]:
 
 def _tasks() -> set[object]:
     """Return the tasks of the running loop."""
-    if not _in_trio():
+    if not running_on_trio():
         return set(asyncio.all_tasks())
     import trio
 
@@ -105,12 +107,6 @@ def _tasks() -> set[object]:
             for nursery in task.child_nurseries:
                 waiting.extend(nursery.child_tasks)
     return found
-
-
-def _in_trio() -> bool:
-    trio = sys.modules.get("trio")
-    in_trio_task: Callable[[], bool] = trio.lowlevel.in_trio_task if trio is not None else lambda: False
-    return in_trio_task()
 
 
 def _open_files() -> set[str]:

@@ -13,12 +13,12 @@ import pytest
 from streamcore import Provider
 from streamcore.testing import FAULTS, Fault
 from streamcore.testing.suites.provider import ProviderSuite
-from tests.snippets import blocks, run, run_module
+from tests.snippets import blocks, run_script
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "docs" / "testing.md"
 WALK_THROUGH = next(code for code in blocks(ROOT / "docs" / "providers.md", "python") if "class TypedProvider" in code)
-TypedProvider: Any = run_module(WALK_THROUGH)["TypedProvider"]
+TypedProvider: Any = run_script(WALK_THROUGH)["TypedProvider"]
 
 
 # What the typed stream of the SDK costs, row by row.
@@ -129,13 +129,11 @@ def test_the_page_lists_every_fault(row: Fault) -> None:
     assert f"| `{row.name}` | {row.says} | {end} |" in PAGE.read_text("utf-8").splitlines()
 
 
-@pytest.mark.anyio
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_the_pages_fault_snippets_run(anyio_backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_pages_fault_snippets_run(capsys: pytest.CaptureFixture[str]) -> None:
     snippets = [code for code in blocks(PAGE, "python") if "FaultServer" in code]
     assert len(snippets) == 2
     for code in snippets:
-        await run(code)
+        run_script(code)
     assert "Before that came: Héllo, wörld\n1 request, 0 connections left open" in capsys.readouterr().out
 
 

@@ -1,0 +1,68 @@
+"""Undo the content encoding of a streamed response body."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import AsyncGenerator, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import httpx2
+
+_GZIP = zlib.MAX_WBITS | 16
+_PIECE = 1 << 20  # bytes of output at once, so that a small body cannot fill the memory in one call
+
+
+def decoded(response: httpx2.Response, raw: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Return the decoded bytes of a response whose `raw` body nobody has read.
+
+    httpx2 decodes everything but gzip, of which it reads the first member only. RFC 1952, section 2.2, allows several,
+    and gateways that compress event by event send them. Closing the generator closes all that it reads from, but `raw`.
+    """
+    if response.headers["content-encoding"].strip().lower() in ("gzip", "x-gzip"):
+        return _gunzip(raw)
+    return response.aiter_bytes()
+
+
+async def _gunzip(raw: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Yield the decompressed bytes.
+
+    Raises:
+        httpx2.DecodingError: the data is not gzip.
+    """
+    import httpx2
+
+    decoder = Gunzip()
+    try:
+        async for data in raw:
+            for piece in decoder.feed(data):
+                yield piece
+    except zlib.error as error:
+        raise httpx2.DecodingError(str(error)) from error
+
+
+class Gunzip:
+    """Decompress gzip data of one member or several, cut anywhere."""
+
+    __slots__ = ("_member",)
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(_GZIP)
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield what these bytes decompress to, in pieces of at most 1 MiB.
+
+        Raises:
+            zlib.error: the data is not gzip.
+        """
+        while data:
+            if self._member.eof:
+                data = data.lstrip(b"\0")  # padding, which may stand between members and behind the last
+                if not data:
+                    return
+                self._member = zlib.decompressobj(_GZIP)
+            piece = self._member.decompress(data, _PIECE)
+            while piece:
+                yield piece
+                piece = self._member.decompress(self._member.unconsumed_tail, _PIECE)
+            data = self._member.unused_data
