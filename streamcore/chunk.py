@@ -117,8 +117,8 @@ class Chunk:
     opaque: Opaque | None = None
     """What must be sent back with the next turn (`reasoning`, `finish`)."""
     data: Mapping[str, Any] | None = None
-    """`citation`: the citation as the vendor sent it. `start`, `usage`, `finish`, `other`: facts about the answer, under
-    the names that `Completion` has for them (`service_tier`, `stop_sequence`, `logprobs`, `served_by`, `cost`).
+    """`citation`: the citation as the vendor sent it. `start`, `usage`, `finish`, `other`: facts about the answer,
+    under the names that `Completion` has for them (`service_tier`, `stop_sequence`, `logprobs`, `served_by`, `cost`).
     `reasoning`: `{"part": n}` where part n of several summaries or blocks begins."""
     id: str | None = None
     """`start`: the response's id."""

@@ -139,8 +139,8 @@ _COUNTS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_to
 class Fold:
     """Sum up chunks as they pass; `completion()` may be asked for at any time.
 
-    Rules (each is a test): the last non-null count wins, 0 does not replace more; a later finish reason wins; tool calls merge by
-    `position`; a `restart` voids everything before it.
+    Rules (each is a test): the last non-null count wins, and 0 does not replace more; a later finish reason wins;
+    tool calls merge by `position`; a `restart` voids everything before it.
     """
 
     __slots__ = ("_answers", "_begun", "_content", "_first", "_start", "texts", "usage")

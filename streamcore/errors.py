@@ -344,9 +344,11 @@ def _error_object(body: object) -> Mapping[str, Any]:
     for key in _NESTED_KEYS:
         inner = given.get(key)
         if isinstance(inner, list) and inner:
-            inner = cast("list[Any]", inner)[0]
+            inner = inner[0]
         if isinstance(inner, Mapping):
             nested = cast("Mapping[str, Any]", inner)
+            if key == "detail" and isinstance(given[key], list) and nested.get("msg"):  # FastAPI: what is invalid
+                return {"message": nested["msg"]}
             if key in ("error", "fault") or any(nested.get(name) for name in (*_MESSAGE_KEYS, *_CODE_KEYS)):
                 return nested
         if isinstance(inner, str) and inner and key != "detail":
@@ -371,5 +373,5 @@ def scrub_json(value: Any, secrets: Iterable[str | None]) -> Any:
         given = cast("Mapping[str, Any]", value)
         return {scrub(key, secrets): scrub_json(item, secrets) for key, item in given.items()}
     if isinstance(value, list):
-        return [scrub_json(item, secrets) for item in cast("list[Any]", value)]
+        return [scrub_json(item, secrets) for item in value]
     return value

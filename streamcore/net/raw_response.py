@@ -64,8 +64,17 @@ async def read_response(
                         yield feed(data)
                         if decoder.ending:
                             break
-                if decoder.ending:
-                    async for late in _after_finish(reads, decoder):
+                deadline = anyio.current_time() + LATE_SECONDS
+                while decoder.ending and not decoder.done:
+                    late = await _late(reads, decoder, deadline)
+                    if late is None:
+                        break
+                    if any(chunk.kind not in ("ping", "other") for chunk in late):
+                        deadline = anyio.current_time() + LATE_SECONDS
+                    yield late
+                if decoder.done:
+                    late = await _drain(reads, decoder)
+                    if late:
                         yield late
             finally:
                 await response.aclose()
@@ -79,22 +88,12 @@ async def read_response(
         raise
 
 
-async def _after_finish(reads: AsyncGenerator[bytes], decoder: StreamDecoder) -> AsyncGenerator[list[Chunk]]:
-    """Yield what follows the mark of the end: after a finish reason until nothing of use comes, else for a moment."""
-    deadline = anyio.current_time() + LATE_SECONDS
-    while not decoder.done:
-        data = b""
-        with anyio.CancelScope(deadline=deadline if decoder.vocabulary.marked else math.inf):
-            data = await anext(reads, b"")
-        if not data:  # the bytes have ended, or the time has
-            return
-        chunks = decoder.feed(data)
-        if any(chunk.kind not in ("ping", "other") for chunk in chunks):
-            deadline = anyio.current_time() + LATE_SECONDS
-        yield chunks
-    late = await _drain(reads, decoder)
-    if late:
-        yield late
+async def _late(reads: AsyncGenerator[bytes], decoder: StreamDecoder, deadline: float) -> list[Chunk] | None:
+    """Return the chunks of a read after a finish reason; None if the bytes have ended, or nothing came in time."""
+    data = b""
+    with anyio.CancelScope(deadline=deadline if decoder.vocabulary.marked else math.inf):
+        data = await anext(reads, b"")
+    return decoder.feed(data) if data else None
 
 
 async def _drain(reads: AsyncGenerator[bytes], decoder: StreamDecoder) -> list[Chunk]:

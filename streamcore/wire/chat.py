@@ -63,10 +63,11 @@ class ChatVocabulary:
         self._open: set[int] = set()
         self._finished: set[int] = set()
         self._calls: dict[int, ToolCalls] = {}
-        self._reasoned: set[int] = set()  # the choices whose reasoning comes in a field of its own
+        self._reasoned = False  # reasoning comes in a field of its own
         self._details: list[Mapping[str, Any]] = []
         self._merge_at = _UNMERGED
         self._facts = Facts()
+        self._told = False  # the event that is being read may say more about the answer than most
         self._citations: list[Any] = []
         self._logprobs: list[tuple[int, list[Any]]] = []  # of the event that is being read, by choice
 
@@ -90,7 +91,6 @@ class ChatVocabulary:
         return "choices" in event
 
     def _any_event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
-        value: Any = None
         try:
             event = _decode(data)
         except (msgspec.DecodeError, ValueError):
@@ -110,27 +110,49 @@ class ChatVocabulary:
             self.done = True  # the answer was whole; a second one is not merged with it
             out.append(_other(name, data))
             return
-        self._id = event.id or self._id
-        self._note_facts(event, value)
         if not self._started and (event.id or event.model or event.choices):
-            self._started = True
-            start = Chunk("start", id=event.id or None, model=event.model or None, request_id=self._request_id)
-            out.append(replace(start, data=self._facts.take()))
+            self._started = self._told = True
+            out.append(Chunk("start", id=event.id or None, model=event.model or None, request_id=self._request_id))
         for choice in event.choices or ():
             if self._choice(choice, out):
                 extra = True
-        if event.citations or event.search_results:
-            self._cite(event, out)
-        usage = _usage(event)
-        if usage:
-            out.append(Chunk("usage", usage=read_usage(usage), data=self._facts.take()))
+        usage = event.usage
+        if usage is None and event.x_groq is not None:
+            usage = event.x_groq.get("usage")
+        if usage or self._told:
+            self._tell(event, usage, data, out)
         if event.error is not None or (name == b"error" and not event.choices):
             raise provider_error(parse_json(data), request_id=self._request_id)
-        facts = self._facts.take() if self._started else None
+        if extra:
+            self._others(event, name, data, out)
+
+    def _tell(self, event: ChatEvent, usage: object, data: bytes, out: list[Chunk]) -> None:
+        """Append the token counts of an event, and add what it says about the answer to its rare chunks."""
+        self._told = False
+        self._id = event.id or self._id
+        if not usage:
+            usage = next((choice.usage for choice in event.choices or () if choice.usage), None)
+        counts, value = mapping(usage), mapping(parse_json(data))
+        if counts:
+            out.append(Chunk("usage", usage=read_usage(counts)))
+        facts = self._facts
+        facts.note("service_tier", text_of(value.get("service_tier")) or text_of(counts.get("service_tier")))
+        facts.note("served_by", text_of(value.get("provider")))
+        facts.note("cost", read_cost(counts, _with_deltas(value)))
+        new = facts.take()
+        if new:
+            last = next((n for n in reversed(range(len(out))) if out[n].kind in ("start", "usage", "finish")), None)
+            if last is None:
+                out.append(_other(b"", data, new))
+            else:
+                out[last] = replace(out[last], data={**(out[last].data or {}), **new})
+
+    def _others(self, event: ChatEvent, name: bytes, data: bytes, out: list[Chunk]) -> None:
+        """Append an event that has more than its chunks say, with the parts of it that `Completion` has fields for."""
+        if event.citations or event.search_results:
+            self._cite(event, out)
         number, entries = self._logprobs.pop(0) if self._logprobs else (0, None)
-        if extra or facts or entries:
-            facts = {**(facts or {}), "logprobs": entries} if entries else facts
-            out.append(_other(name, data, facts, number))
+        out.append(_other(name, data, {"logprobs": entries} if entries else None, number))
         while self._logprobs:  # of further choices in the same event
             number, entries = self._logprobs.pop(0)
             out.append(_other(name, data, {"logprobs": entries}, number))
@@ -141,13 +163,6 @@ class ChatVocabulary:
             return False
         deltas = [choice.delta for choice in event.choices or () if choice.delta is not None]
         return any(delta.content or delta.tool_calls or delta.reasoning or delta.reasoning_content for delta in deltas)
-
-    def _note_facts(self, event: ChatEvent, value: object) -> None:
-        facts, usage = self._facts, _usage(event) or {}
-        facts.note("service_tier", text_of(event.service_tier) or text_of(usage.get("service_tier")))
-        facts.note("served_by", text_of(event.provider))
-        if usage or value is not None:
-            facts.note("cost", read_cost(usage, _with_deltas(mapping(value))))
 
     def _choice(self, choice: Choice, out: list[Chunk]) -> bool:
         """Append a choice's chunks; return True if it holds more than they say."""
@@ -160,10 +175,10 @@ class ChatVocabulary:
         if delta is not None:
             reasoning, more = delta.reasoning_content, delta.reasoning
             if reasoning:
-                self._reasoned.add(number)
+                self._reasoned = True
                 out.append(content("reasoning", reasoning, 0, number))
             if more and more != reasoning:
-                self._reasoned.add(number)
+                self._reasoned = True
                 out.append(content("reasoning", more, 0, number))
             if delta.reasoning_details:
                 extra |= self._reasoning_details(delta.reasoning_details, number, bool(reasoning or more), out)
@@ -187,6 +202,8 @@ class ChatVocabulary:
             extra |= delta.extras()
         if choice.logprobs:
             extra |= self._note_logprobs(choice.logprobs, number)
+        if choice.usage:
+            self._told = True
         if choice.finish_reason:
             self._finish(choice, choice.finish_reason, number, out)
         return extra
@@ -200,6 +217,7 @@ class ChatVocabulary:
 
     def _finish(self, choice: Choice, reason: str, number: int, out: list[Chunk]) -> None:
         self._texting = False
+        self._told = True
         self._finished.add(number)
         self.marked = self._open <= self._finished
         native = text_of(choice.native_finish_reason) or ""
@@ -208,8 +226,6 @@ class ChatVocabulary:
             self.failed = self.failed or failed_answer(failure, request_id=self._request_id)
             return
         stop = text_of(choice.stop_reason) or text_of(choice.matched_stop)
-        if stop is not None and reason == "stop":
-            self._facts.note("stop_sequence", stop)
         out.append(
             Chunk(
                 "finish",
@@ -217,7 +233,7 @@ class ChatVocabulary:
                 finish_reason=NATIVE_REASONS.get(native.lower()) or FINISH_REASONS.get(reason, "other"),
                 raw_finish_reason=reason,
                 opaque=self._opaque(number),
-                data=self._facts.take(),
+                data={"stop_sequence": stop} if stop and reason == "stop" else None,
             )
         )
 
@@ -258,7 +274,7 @@ class ChatVocabulary:
             opaque = tuple(item for item in given if _detail_text(item) is None)
         else:
             opaque = tuple(given)
-            if number not in self._reasoned:
+            if not self._reasoned:
                 for item in given:
                     text = _detail_text(item)
                     if text:
@@ -305,16 +321,6 @@ def _other(name: bytes, data: bytes, facts: Mapping[str, Any] | None = None, cho
 
 def _detail_text(item: Mapping[str, Any]) -> str | None:
     return text_of(item.get("text") or item.get("summary"))
-
-
-def _usage(event: ChatEvent) -> Mapping[str, Any] | None:
-    """Return the token counts of an event, wherever it has them."""
-    usage: object = event.usage
-    if not usage and event.x_groq is not None:
-        usage = event.x_groq.get("usage")
-    if not usage:
-        usage = next((choice.usage for choice in event.choices or () if choice.usage), None)
-    return mapping(usage) or None
 
 
 def _with_deltas(event: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -62,8 +62,6 @@ class _Reader:
             model=self.text(given.get("model")),
             usage=self.mapping(given.get("usage")),
             x_groq=self.mapping(given.get("x_groq")),
-            service_tier=given.get("service_tier"),
-            provider=given.get("provider"),
             citations=given.get("citations"),
             search_results=given.get("search_results"),
             prompt_filter_results=given.get("prompt_filter_results"),

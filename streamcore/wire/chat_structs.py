@@ -121,10 +121,10 @@ class ChatEvent(Struct, gc=False, forbid_unknown_fields=True):
     object: Known = UNSET
     created: Known = UNSET
     system_fingerprint: Known = UNSET
-    service_tier: Any = None
+    service_tier: Known = UNSET
     obfuscation: Known = UNSET
     p: Known = UNSET
-    provider: Any = None
+    provider: Known = UNSET
     type: Known = UNSET
     stream_options: Known = UNSET
     x_groq: dict[str, Any] | None = None

@@ -50,7 +50,7 @@ class Vocabulary(Protocol):
         ...
 
     def knows(self, kind: str, event: Mapping[str, Any]) -> bool:
-        """True if an event is of an answer's own kinds, which mean nothing after the end; `kind` is its name or type."""
+        """True if an event is of an answer's own kinds, which mean nothing after the end; `kind` is its name."""
         ...
 
 
@@ -105,7 +105,7 @@ class StreamDecoder:
         self._read(events, out)
         if self.done:
             if self._sse.pending or self._events - before < len(events):
-                log.debug("data followed the end of a %s stream in the same read", self.vocabulary.wire)
+                log.debug("ignored what followed the end of a %s stream in the same read", self.vocabulary.wire)
         elif self._sse.pending > self._max:
             self._events += 1
             self._fail(self._too_long())
@@ -114,7 +114,7 @@ class StreamDecoder:
     def _feed_late(self, data: bytes, out: list[Chunk]) -> None:
         """Append what the bytes after the end hold: nothing of the answer, but nothing is dropped silently."""
         if data.strip():
-            log.debug("%d bytes came after the end of a %s stream", len(data), self.vocabulary.wire)
+            log.debug("ignored %d bytes after the end of the answer on %s", len(data), self.vocabulary.wire)
         if self._failure is None and self._sse.pending <= self._max:
             for event in self._sse.feed(data):
                 self._late(event, out)
@@ -203,7 +203,7 @@ class StreamDecoder:
         self._fail(error, error.__cause__)
 
     def flush(self) -> list[Chunk]:
-        """Return the chunks of an event that lacks its last blank line, if its data are whole, and what was kept back."""
+        """Return the chunks of a whole event that lacks only its last blank line, and what was kept back."""
         out: list[Chunk] = []
         event = None if self._failure is not None else self._sse.flush()
         if event is not None and (event.name == b"error" or _is_whole(event.data)):
@@ -232,7 +232,8 @@ class StreamDecoder:
             if not BOM.startswith(head) and not _could_be_sse(head):
                 shown = head.decode("utf-8", "replace")[:_SHOWN]
                 raise MalformedStream(f"the response is no event stream; it begins with {shown!r}")
-        said = "" if vocabulary.suspect is None else f"; one event looks like an error: {str(vocabulary.suspect)[:_SHOWN]}"
+        suspect = vocabulary.suspect
+        said = "" if suspect is None else f"; one event looks like an error: {str(suspect)[:_SHOWN]}"
         raise StreamInterrupted(
             f"the {vocabulary.wire} stream ended without its terminal mark "
             f"after {self._events} events and {self._bytes} bytes{said}; what arrived is in .partial"

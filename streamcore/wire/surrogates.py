@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -82,7 +82,8 @@ class SplitCharacters:
                 self._streamed(chunk, out)
             else:
                 if chunk.kind == "finish":
-                    self._release(out, lambda key, choice=chunk.choice: key[1] == choice)
+                    choice = chunk.choice
+                    self._release(out, lambda key: key[1] == choice)
                 out.append(_mended(chunk))
         return out
 
@@ -108,7 +109,7 @@ class SplitCharacters:
                 return
         out.append(_with_text(_mended(chunk), well_formed(text)))
 
-    def _release(self, out: list[Chunk], which: Any) -> None:
+    def _release(self, out: list[Chunk], which: Callable[[_Key], bool]) -> None:
         for key in [key for key in self._halves if which(key)]:
             _, chunk = self._halves.pop(key)
             out.append(_with_text(_mended(chunk), _REPLACEMENT))

@@ -449,8 +449,8 @@ class Puzzled:
     wire = "puzzled"
     done = False
     marked = True
-    failed = None
-    suspect = None
+    failed: StreamcoreError | None = None
+    suspect: Any = None
 
     def event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
         out.append(Chunk("text", text="a"))
