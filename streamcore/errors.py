@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from streamcore.completion import Attempt, Completion
 
@@ -330,6 +330,10 @@ _MESSAGE_KEYS = ("message", "detail", "msg", "error_msg", "errorMessage", "error
 _NESTED_KEYS = ("error", "errors", "fault", "detail", "base_resp")  # where vendors put the error's own object
 
 
+def _is_list(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
+
+
 def _encodable(text: str) -> str:
     """Return the text with U+FFFD for each lone half of a surrogate pair, which no encoding can write."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -343,7 +347,7 @@ def _error_object(body: object) -> Mapping[str, Any]:
     given = cast("Mapping[str, Any]", body)
     for key in _NESTED_KEYS:
         inner = given.get(key)
-        if isinstance(inner, list) and inner:
+        if _is_list(inner) and inner:
             inner = inner[0]
         if isinstance(inner, Mapping):
             nested = cast("Mapping[str, Any]", inner)
@@ -372,6 +376,6 @@ def scrub_json(value: Any, secrets: Iterable[str | None]) -> Any:
     if isinstance(value, Mapping):
         given = cast("Mapping[str, Any]", value)
         return {scrub(key, secrets): scrub_json(item, secrets) for key, item in given.items()}
-    if isinstance(value, list):
+    if _is_list(value):
         return [scrub_json(item, secrets) for item in value]
     return value

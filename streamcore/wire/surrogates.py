@@ -82,8 +82,7 @@ class SplitCharacters:
                 self._streamed(chunk, out)
             else:
                 if chunk.kind == "finish":
-                    choice = chunk.choice
-                    self._release(out, lambda key: key[1] == choice)
+                    self._release_choice(chunk.choice, out)
                 out.append(_mended(chunk))
         return out
 
@@ -108,6 +107,9 @@ class SplitCharacters:
             if not text and call is None:
                 return
         out.append(_with_text(_mended(chunk), well_formed(text)))
+
+    def _release_choice(self, choice: int, out: list[Chunk]) -> None:
+        self._release(out, lambda key: key[1] == choice)
 
     def _release(self, out: list[Chunk], which: Callable[[_Key], bool]) -> None:
         for key in [key for key in self._halves if which(key)]:
