@@ -1,31 +1,53 @@
-# Everything runs in .venv, which is made at first use and again when pyproject.toml changes.
+# Everything runs in .venv, which is made at first use and updated when pyproject.toml changes. It holds the packages
+# of one set of extras: those of the demo, or those of all other targets, which include the demo's.
 PYTHON ?= python3
 BIN := .venv/bin
-READY := .venv/.ready
+DEMO := .venv/.demo
+DEV := .venv/.dev
+DEMO_EXTRAS := anthropic,openai,mistral
 CODE := streamcore pytest_streamcore providers examples benchmarks tests docs
+
+# Install extras, in a fifth of pip's time where uv can be had. uv does not read pip's settings (an index, a proxy).
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+INSTALL = { $(PIP) uv && $(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[$(1)]'; } || \
+	{ echo "uv cannot install them; using pip ..."; $(PIP) --editable '.[$(1)]'; }
 
 LOWEST := .venv-lowest
 # What the oldest supported versions must pass: all that touches an SDK, and the command line.
 LOWEST_TESTS := tests/wire tests/providers tests/testing/recordings tests/test_execute.py tests/prompts/test_prompt_file.py \
 	tests/cli/test_cli.py tests/testing/test_plugin.py
 
-.PHONY: demo test test-lowest live check format stress bench bench-quick docs clean
+# Without compiled files each Python process takes seconds longer to start. Packages are compiled as they are imported,
+# not when they are installed. Where the source tree must stay free of compiled files, .venv holds them.
+ifdef PYTHONDONTWRITEBYTECODE
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
+endif
 
-demo: $(READY)
-	$(BIN)/python examples/demo_streaming.py --verify
+.PHONY: demo test test-long test-all test-lowest live check format stress bench bench-quick docs clean
 
-test: $(READY)
-	$(BIN)/python -m pytest -n auto
+demo: $(if $(wildcard $(DEV)),$(DEV),$(DEMO))
+	@$(BIN)/python examples/demo_streaming.py --verify
+
+# All but the tests that are long by nature; at most five minutes on two cores.
+test: $(DEV)
+	$(BIN)/python -m pytest -n auto -m "not long"
+
+# The rest: kill trials, browsers, load, full matrices.
+test-long: $(DEV)
+	$(BIN)/python -m pytest -n auto -m long
+
+test-all: test test-long
 
 # The oldest versions that pyproject.toml allows, each as low as the others let it be.
 test-lowest: $(LOWEST)/.ready
 	$(LOWEST)/bin/python -m pytest -q -n auto $(LOWEST_TESTS)
 
 # Real vendors, those whose keys are in the environment; RECORD=1 refreshes tests/recordings/live.
-live: $(READY)
+live: $(DEV)
 	$(if $(RECORD),STREAMCORE_LIVE_RECORD=tests/recordings/live) $(BIN)/python -m pytest -rs tests/live/vendors.py
 
-check: $(READY)
+check: $(DEV)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
@@ -37,19 +59,19 @@ docs: .venv/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "built site/index.html"
 
-format: $(READY)
+format: $(DEV)
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
 
-stress: $(READY)
+stress: $(DEV)
 	$(BIN)/python -W error tests/stress.py
 
 # Next to every peer, each in an environment of its own under .bench; writes docs/benchmarks.md.
-bench: $(READY)
+bench: $(DEV)
 	$(BIN)/python -m benchmarks.peers
 
 # Without peers, and every limit that the other scripts hold; a limit that is missed is told at the end.
-bench-quick: $(READY)
+bench-quick: $(DEV)
 	@missed=; for script in decode imports pipeline graph sse cold; do \
 		echo "== benchmarks/$$script.py"; \
 		$(BIN)/python benchmarks/$$script.py --quick || missed="$$missed $$script"; \
@@ -57,18 +79,28 @@ bench-quick: $(READY)
 	echo "== benchmarks.peers"; $(BIN)/python -m benchmarks.peers --quick || missed="$$missed peers"; \
 	test -z "$$missed" || { echo "missed a limit:$$missed"; exit 1; }
 
-$(READY): pyproject.toml
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "streamcore needs Python 3.11 or newer; set one with: make PYTHON=python3.12 ..."; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch $(READY)
+	@echo "Making .venv with $$($(PYTHON) --version) ..."
+	@$(PYTHON) -m venv .venv
 
-.venv/.docs: pyproject.toml $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+$(DEMO): pyproject.toml | $(BIN)/python
+	@echo "Installing streamcore and the SDKs of Anthropic, OpenAI and Mistral into .venv (once) ..."
+	@$(call INSTALL,$(DEMO_EXTRAS))
 	@touch $@
 
-$(LOWEST)/.ready: pyproject.toml $(READY)
+$(DEV): pyproject.toml | $(BIN)/python
+	@echo "Installing streamcore and all that its tests and checks need into .venv (once) ..."
+	@$(call INSTALL,dev)
+	@touch $@
+
+.venv/.docs: pyproject.toml $(DEV)
+	@echo "Installing what the documentation site needs into .venv (once) ..."
+	@$(call INSTALL,docs)
+	@touch $@
+
+$(LOWEST)/.ready: pyproject.toml $(DEV)
 	rm -rf $(LOWEST)
 	$(PYTHON) -m venv --without-pip $(LOWEST)
 	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[dev]'

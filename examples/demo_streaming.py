@@ -107,7 +107,7 @@ async def verify() -> bool:
     """Stream through every installed SDK from the simulator, then show a cut; return whether all was right."""
     present = [provider for provider in PROVIDERS if installed(provider)]
     if not present:
-        print("no vendor's SDK is installed; try: pip install anthropic openai mistralai")
+        print('no vendor\'s SDK is installed; run: pip install -e ".[anthropic,openai,mistral]"')
         return False
     rows: list[tuple[str, Stopwatch, bool]] = []
     with Simulator(TEXT, rate=RATE) as simulator:
@@ -134,7 +134,7 @@ async def real(provider: str | None, model: str | None) -> int:
         print("No vendor's key was found. Set one of these variables and try again:\n")
         for name in PROVIDERS:
             known = vendor(name)
-            if known is not None and known.name == (known.settings or known.name):
+            if known is not None and known.name == known.family:
                 print(f"  {known.variable('API_KEY'):20} for {name}")
         print("\nOr see it offline: python examples/demo_streaming.py --verify")
         return 2

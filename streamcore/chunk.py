@@ -44,6 +44,20 @@ class ToolCall:
     custom: bool = False
     """True for a tool that takes free text instead of JSON."""
 
+    @property
+    def complete(self) -> bool:
+        """True if the arguments are whole: JSON, nothing at all, or the text of a custom tool.
+
+        A call that was cut is not complete. No request with it can be sent; see `Completion.to_message`.
+        """
+        if self.custom:
+            return True
+        try:
+            self.parse()
+        except ValueError:
+            return False
+        return True
+
     def parse(self) -> Any:
         """Return the arguments as an object; no arguments at all mean `{}`.
 
@@ -81,12 +95,19 @@ class Usage:
 class Opaque:
     """Hold what only the vendor understands and wants back: signatures, redacted and encrypted reasoning.
 
-    `wire` names the format it belongs to; `items` are JSON objects, verbatim. On a `reasoning` chunk they are the
-    piece that came; on a `finish` chunk, the whole answer in the vendor's own form, ready to be sent back.
+    On a `reasoning` chunk it is the piece that came. On a `finish` chunk it is what the next request to the same
+    vendor needs, in the vendor's own form: the whole answer (Anthropic, Responses), or what plain text and calls
+    cannot say (chat dialect). docs/conversations.md lists it for each vendor.
     """
 
     wire: str
+    """The format, as in `openai-chat`."""
     items: tuple[Mapping[str, Any], ...]
+    """JSON objects, verbatim and in order: content blocks, output items, parts of the content."""
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What belongs beside the items: keys of the assistant's message (chat dialect), or of the request (Anthropic)."""
+    source: str | None = None
+    """The server that sent it, as in `deepseek`. Another server of the same format gets nothing of it; None: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +154,15 @@ class Chunk:
 
 
 class _Draft:
-    """Lay out memory exactly as `Chunk` does, without the frozen checks that make its constructor six times dearer.
+    """Become a `Chunk` once its fields are set: a quicker constructor for the one object that every token needs.
 
-    A frozen dataclass sets each field through `object.__setattr__`, 1.5 us for one chunk. A draft is filled with
-    plain stores and then becomes a `Chunk`, 0.25 us; Python allows that because both have the same slots.
+    The generated constructor of a frozen dataclass sets each field with `object.__setattr__`, since the class's own
+    `__setattr__` raises: 1.4 us for the 16 fields of a chunk. This class has the same slots in the same order, and so
+    the same layout in memory, but no `__setattr__`: its fields are set by plain stores. The last line then assigns
+    `__class__`, which Python allows between classes of the same layout. What the caller gets is an ordinary, frozen
+    `Chunk`; no draft is ever seen outside `__init__`. That takes 0.24 us.
+    Plainer ways measured on the same machine (CPython 3.11): `Chunk(...)` 1.4 us, `object.__new__` and the slots'
+    descriptors 0.7 us, `Chunk.__setstate__` 3.0 us.
     """
 
     __slots__ = Chunk.__slots__
@@ -165,7 +191,7 @@ content = cast("_MakeContent", _Draft)
 
 
 class _CallDraft:
-    """The same for `ToolCall`, of which a chunk for every fragment has one."""
+    """Do the same for `ToolCall`, of which every fragment of a call has one: 0.18 us instead of 0.55."""
 
     __slots__ = ToolCall.__slots__
 

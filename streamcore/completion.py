@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streamcore.chunk import CONTENT_KINDS, Chunk, FinishReason, Opaque, ToolCall, Usage
@@ -49,19 +50,29 @@ class Completion:
     alternatives: tuple[Completion, ...] = ()
 
     def to_message(self) -> Message:
-        """Return the assistant's message for the next turn, opaque data included."""
+        """Return the assistant's message for the next turn, opaque data included.
+
+        A request with a tool call that was cut raises `ConfigError`; `ToolCall.complete` tells before. An answer
+        that holds nothing to send back gives a message that requests leave out.
+        """
         return Message(
             role="assistant",
-            content=self.text or self.refusal,
+            content=self.text or self.refusal or _transcript(self.opaque),
             tool_calls=self.tool_calls,
             opaque=self.opaque,
         )
 
 
+def _transcript(opaque: Opaque | None) -> str:
+    """Return what a spoken answer says, for vendors that do not know its id."""
+    audio: Mapping[str, Any] = (opaque.fields.get("audio") or {}) if opaque is not None else {}
+    return audio.get("transcript") or ""
+
+
 class _Answer:
     """Gather the pieces of one choice."""
 
-    __slots__ = ("calls", "citations", "finish", "opaque", "reasoning", "refusal", "text")
+    __slots__ = ("breaks", "calls", "citations", "finish", "opaque", "reasoning", "refusal", "text")
 
     def __init__(self) -> None:
         self.text: list[str] = []
@@ -71,12 +82,15 @@ class _Answer:
         self.citations: list[Mapping[str, Any]] = []
         self.finish: Chunk | None = None
         self.opaque: Opaque | None = None
+        self.breaks: list[int] = []  # how many texts had come before reasoning that has a place among them
 
     def add(self, chunk: Chunk) -> None:
         """Take in any chunk but `text`, which the fold itself appends."""
         match chunk.kind:
             case "reasoning":
                 self.reasoning.append(chunk.text)
+                if chunk.opaque is not None and self.text:
+                    self.breaks.append(len(self.text))
             case "refusal":
                 self.refusal.append(chunk.text)
             case "tool_call" if chunk.tool_call is not None:
@@ -96,20 +110,61 @@ class _Answer:
         """True once any of its content has come."""
         return bool(self.text or self.reasoning or self.refusal or self.calls or self.citations)
 
-    def completion(self, **common: Any) -> Completion:
+    def completion(self, seed: str, **common: Any) -> Completion:
         finish = self.finish
+        reasoning = "".join(self.reasoning)
         return Completion(
             text="".join(self.text),
-            reasoning="".join(self.reasoning),
+            reasoning=reasoning,
             refusal="".join(self.refusal),
-            tool_calls=tuple(_merge(fragments) for _, fragments in sorted(self.calls.items())),
+            tool_calls=_with_ids([_merge(fragments) for _, fragments in sorted(self.calls.items())], seed),
             citations=tuple(self.citations),
             finish_reason=finish.finish_reason if finish else None,
             raw_finish_reason=finish.raw_finish_reason if finish else None,
             finish_detail=finish.finish_detail if finish else None,
-            opaque=self.opaque,
+            opaque=None if self.opaque is None else _filled(self.opaque, self.text, self.breaks, reasoning),
             **common,
         )
+
+
+def _filled(opaque: Opaque, texts: Sequence[str], breaks: Sequence[int], reasoning: str) -> Opaque:
+    """Put in what decoders leave to the fold: the text between other parts, and the reasoning where it is None."""
+    items, fields = opaque.items, opaque.fields
+    if breaks:
+        starts = (0, *breaks[:-1])
+        runs = iter(["".join(texts[start:end]) for start, end in zip(starts, breaks, strict=True) if end > start])
+        items = tuple(_with_text(item, runs) for item in items)
+        fields = {
+            key: [_with_text(part, runs) for part in value] if key == "content" else value
+            for key, value in fields.items()
+        }
+    if None in fields.values():
+        fields = {key: reasoning if value is None else value for key, value in fields.items()}
+    return opaque if items is opaque.items and fields is opaque.fields else replace(opaque, items=items, fields=fields)
+
+
+def _with_text(item: Mapping[str, Any], runs: Iterable[str]) -> Mapping[str, Any]:
+    return {"type": "text", "text": next(iter(runs), "")} if item == {"type": "text"} else item
+
+
+def _with_ids(calls: Sequence[ToolCall], seed: str) -> tuple[ToolCall, ...]:
+    """Give an id to each call that has none, or one that an earlier call has: results are matched by it."""
+    known: set[str] = set()
+    named: list[ToolCall] = []
+    for call in calls:
+        made = not call.id or call.id in known
+        named.append(replace(call, id=call_id(seed, call.position)) if made else call)
+        known.add(named[-1].id or "")
+    return tuple(named)
+
+
+def call_id(*seeds: object) -> str:
+    """Return an id for a tool call that every vendor accepts: nine letters and digits, the same for the same seeds."""
+    number = int.from_bytes(hashlib.blake2b(repr(seeds).encode(), digest_size=8).digest())
+    return "".join(_ALPHABET[number // 36**digit % 36] for digit in range(9))
+
+
+_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 def _merge(fragments: list[ToolCall]) -> ToolCall:
@@ -218,5 +273,8 @@ class Fold:
             "id": start.id if start else None,
             "request_id": start.request_id if start else None,
         }
-        others = tuple(answer.completion(**common) for choice, answer in sorted(self._answers.items()) if choice != 0)
-        return self._first.completion(usage=self.usage, alternatives=others, attempts=attempts, parsed=parsed, **common)
+        seed = (start and start.id) or ""
+        others = (answer.completion(seed, **common) for choice, answer in sorted(self._answers.items()) if choice != 0)
+        return self._first.completion(
+            seed, usage=self.usage, alternatives=tuple(others), attempts=attempts, parsed=parsed, **common
+        )

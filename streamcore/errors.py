@@ -9,6 +9,11 @@ from typing import Any, TypeGuard, cast
 from streamcore.completion import Attempt, Completion
 
 
+def install_command(extra: str) -> str:
+    """Return the command that installs an extra of this distribution, from its checkout."""
+    return f'pip install -e ".[{extra}]"'
+
+
 class StreamcoreError(Exception):
     """The root of every error of streamcore. `partial` is the answer as far as it came, None where none began.
 

@@ -54,7 +54,7 @@ def test_demo_names_missing_sdks() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "mistral            skipped: its SDK is not installed (pip install mistralai)" in done.stdout
+    assert 'mistral            skipped: its SDK is not installed (pip install -e ".[mistral]")' in done.stdout
     assert done.stdout.count("identical") == 4
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any, cast
 
 import msgspec
@@ -17,7 +18,7 @@ from streamcore.chunk import Chunk, FinishReason, Opaque, ToolCall, Usage, conte
 from streamcore.errors import StreamcoreError, provider_error
 from streamcore.wire.decoder import parse_json
 from streamcore.wire.endings import another_answer, failed_answer, is_failure, looks_like_error, unmarked
-from streamcore.wire.lenient import count, is_array, items, mapping
+from streamcore.wire.lenient import count, is_array, is_object, items, mapping
 
 WIRE = "anthropic-messages"
 
@@ -42,6 +43,7 @@ class _Delta(Struct, gc=False):
     stop_reason: str | None = None
     stop_sequence: str | None = None
     stop_details: dict[str, Any] | None = None
+    container: Any = None
 
 
 class _Block(Struct, gc=False):
@@ -61,6 +63,7 @@ class _Message(Struct, gc=False):
     content: list[Raw] | None = None
     usage: dict[str, Any] | None = None
     stop_reason: str | None = None
+    container: Any = None
 
 
 class _Event(Struct, gc=False):
@@ -71,6 +74,7 @@ class _Event(Struct, gc=False):
     message: _Message | None = None
     usage: dict[str, Any] | None = None
     error: Any = None
+    context_management: Any = None
 
 
 _decode = msgspec.json.Decoder(_Event).decode
@@ -89,6 +93,7 @@ _EVENTS = frozenset(
     }
 )
 _PLAIN = frozenset({"text", "tool_use"})  # the blocks that a `Message` can hold without opaque data
+_TOOL_USE = frozenset({"type", "id", "name", "input"})
 
 
 class _OpenBlock:
@@ -112,10 +117,17 @@ class _OpenBlock:
             block[key] = (block.get(key) or "") + "".join(self.pieces)
         if self.json:
             try:
-                block["input"] = msgspec.json.decode("".join(self.json) or "{}")
+                given: object = msgspec.json.decode("".join(self.json) or "{}")
             except (msgspec.DecodeError, ValueError):
-                block["input"] = {}  # a call that was cut cannot be sent back as it is
+                given = None  # a call that was cut; its `ToolCall` says so, and no request takes it
+            block["input"] = given if is_object(given) else {}
         return block
+
+    def is_plain(self, first: bool) -> bool:
+        """True if a message's text and calls say all that this block holds, in this order."""
+        if self.type == "text":
+            return first and not self.data.get("citations")
+        return self.type == "tool_use" and self.data.keys() <= _TOOL_USE
 
 
 class AnthropicVocabulary:
@@ -123,16 +135,18 @@ class AnthropicVocabulary:
 
     wire = WIRE
 
-    def __init__(self, *, request_id: str | None = None) -> None:
+    def __init__(self, *, request_id: str | None = None, source: str | None = None) -> None:
         self.marked = False
         self.done = False
         self.failed: StreamcoreError | None = None
         self.suspect: Any = None
         self._request_id = request_id
         self._id: str | None = None
+        self._source = source
         self._blocks: dict[int, _OpenBlock] = {}
+        self._all: list[tuple[int, _OpenBlock]] = []  # an index may be started twice
+        self._container: object = None
         self._calls = 0
-        self._plain = True
         self._started = False
         self._finished = False
         self._stop_reason: str | None = None
@@ -159,7 +173,7 @@ class AnthropicVocabulary:
             case "message_start" if event.message is not None:
                 self._message_start(event.message, data, out)
             case "message_delta" if event.delta is not None or event.usage:
-                self._message_delta(event, out)
+                self._message_delta(event, data, out)
             case "message_stop":
                 self._stop(out)
             case "ping":
@@ -185,6 +199,7 @@ class AnthropicVocabulary:
 
     def _message_start(self, message: _Message, data: bytes, out: list[Chunk]) -> None:
         usage = self._overlaid(message.usage) if message.usage else None
+        self._container = message.container or self._container
         if self._started:  # some proxies send it twice; its content is not passed on twice
             if message.id and self._id and message.id != self._id:
                 raise another_answer(self._id, message.id)
@@ -207,15 +222,13 @@ class AnthropicVocabulary:
             out.append(_other("content_block_start", index, data))
             return
         open_block = self._blocks[index] = _OpenBlock(block, whole)
-        if block.type not in _PLAIN:
-            self._plain = False
+        self._all.append((index, open_block))
         match block.type:
             case "text":
                 if block.text:
                     out.append(content("text", block.text, index))
                 for citation in block.citations or ():
                     out.append(Chunk("citation", index=index, data=citation))
-                    self._plain = False
             case "thinking":
                 if block.thinking:
                     out.append(content("reasoning", block.thinking, index))
@@ -258,7 +271,6 @@ class AnthropicVocabulary:
                     block.data["signature"] = (block.data.get("signature") or "") + delta.signature
                 out.append(_opaque(index, {"signature": delta.signature}))
             case "citations_delta" if delta.citation is not None:
-                self._plain = False
                 if block is not None:
                     block.data["citations"] = [*(block.data.get("citations") or ()), delta.citation]
                 out.append(Chunk("citation", index=index, data=delta.citation))
@@ -281,8 +293,12 @@ class AnthropicVocabulary:
             out.append(content("tool_call", "", index, 0, ToolCall(call.id, call.name, block.input, call.position)))
         block.input = ""
 
-    def _message_delta(self, event: _Event, out: list[Chunk]) -> None:
+    def _message_delta(self, event: _Event, data: bytes, out: list[Chunk]) -> None:
         delta = event.delta
+        if delta is not None:
+            self._container = delta.container or self._container
+        if event.context_management:
+            out.append(_other("message_delta", 0, data))
         if delta is not None and delta.stop_reason is not None:
             self._finish(delta.stop_reason, delta.stop_details or delta.stop_sequence, out)
         if event.usage:
@@ -301,18 +317,23 @@ class AnthropicVocabulary:
             self.failed = failed_answer(reason, request_id=self._request_id)
             return
         self._finished = True
-        opaque = None
-        if not self._plain:
-            opaque = Opaque(WIRE, tuple(block.whole() for _, block in sorted(self._blocks.items())))
         out.append(
             Chunk(
                 "finish",
                 finish_reason=None if reason is None else FINISH_REASONS.get(reason, "other"),
                 raw_finish_reason=reason,
                 finish_detail=detail,
-                opaque=opaque,
+                opaque=self._opaque(),
             )
         )
+
+    def _opaque(self) -> Opaque | None:
+        """Return the blocks for the next turn, unless text and calls say it all; with them, the container's name."""
+        fields = {} if self._container is None else {"container": self._container}
+        blocks = [block for _, block in sorted(self._all, key=itemgetter(0))]
+        if not fields and all(block.is_plain(place == 0) for place, block in enumerate(blocks)):
+            return None
+        return Opaque(WIRE, tuple(block.whole() for block in blocks), fields, self._source)
 
 
 def read_usage(usage: Mapping[str, Any]) -> Usage:

@@ -6,7 +6,7 @@ Source: the Responses API reference, "Streaming events", and recordings of the A
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -85,6 +85,9 @@ _OWN_EVENTS = (
     }
 )
 
+_PLAIN_CALL = frozenset({"type", "id", "call_id", "name", "arguments", "status"})
+_PLAIN_MESSAGE = frozenset({"type", "id", "role", "content", "status"})
+
 _Key = tuple[str, int, int]  # the event that streams the text, output item, part
 
 
@@ -97,11 +100,12 @@ class ResponsesVocabulary:
 
     wire = WIRE
 
-    def __init__(self, *, request_id: str | None = None) -> None:
+    def __init__(self, *, request_id: str | None = None, source: str | None = None) -> None:
         self.marked = False
         self.done = False
         self.failed: StreamcoreError | None = None
         self.suspect: Any = None
+        self._source = source
         self._request_id = request_id
         self._id: str | None = None
         self._started = False
@@ -230,7 +234,7 @@ class ResponsesVocabulary:
         """Open or close an output item."""
         kind = text(item.get("type")) or ""
         self._last = max(self._last, index)
-        self._positions.setdefault(str(item.get("id") or item.get("call_id")), index)
+        self._positions.setdefault(_key(item), index)
         if kind in _CALLS:
             self._open_call(item, index, out)
         elif kind not in _OWN_ITEMS:
@@ -239,7 +243,7 @@ class ResponsesVocabulary:
             self._items[index] = item
             self._catch_up(item, index, out)
             if item.get("encrypted_content") and kind == "reasoning":
-                out.append(Chunk("reasoning", index=index, opaque=Opaque(WIRE, (item,))))
+                out.append(Chunk("reasoning", index=index, opaque=Opaque(WIRE, (item,), source=self._source)))
 
     def _open_call(self, item: Mapping[str, Any], index: int, out: list[Chunk]) -> None:
         if index not in self._calls:
@@ -278,9 +282,7 @@ class ResponsesVocabulary:
 
     def _end(self, kind: str, response: Mapping[str, Any], data: bytes, out: list[Chunk]) -> None:
         self.marked = self.done = True
-        if not self._items and not self._told_items:  # a server that streams nothing but the whole response
-            for index, item in enumerate(items(response.get("output"))):
-                self._item(mapping(item), index, True, data, out)
+        self._unclosed(items(response.get("output")), data, out)
         status = text(response.get("status")) or kind.removeprefix("response.")
         failed = kind == "response.failed" or status == "cancelled" or is_failure(status)
         if not response and self.suspect is not None:
@@ -305,6 +307,16 @@ class ResponsesVocabulary:
                 raise provider_error({"error": error}, request_id=self._request_id)
             raise failed_answer(status, request_id=self._request_id)
 
+    def _unclosed(self, output: Sequence[Any], data: bytes, out: list[Chunk]) -> None:
+        """Take the items that no event of their own closed from the whole response."""
+        closed = {_key(item) for item in self._items.values()} - {_key({})}
+        streamed = {index for _, index in self._told_items}
+        for place, item in enumerate(map(mapping, output)):
+            key = _key(item)
+            index = place if place in streamed else self._positions.get(key, place)
+            if key not in closed and index not in self._items:
+                self._item(item, index, True, data, out)
+
     def _finish_reason(self, status: str, detail: str | None) -> FinishReason:
         if status in ("completed", "done"):
             return "tool_calls" if self._calls else "stop"
@@ -313,10 +325,29 @@ class ResponsesVocabulary:
         return "content_filter" if detail == "content_filter" else "other"
 
     def _opaque(self) -> Opaque | None:
-        """Return the items for the next turn, unless plain messages and calls say it all."""
+        """Return the items for the next turn, unless one text and calls after it say it all."""
         output = tuple(item for _, item in sorted(self._items.items()))
-        plain = all(item.get("type") in ("message", "function_call") for item in output)
-        return None if plain else Opaque(WIRE, output)
+        plain = all(_is_plain(item, place == 0) for place, item in enumerate(output))
+        return None if plain else Opaque(WIRE, output, source=self._source)
+
+
+def _key(item: Mapping[str, Any]) -> str:
+    return str(item.get("id") or item.get("call_id"))
+
+
+def _is_plain(item: Mapping[str, Any], first: bool) -> bool:
+    """True if a message's text and calls say all that this item holds, in this order."""
+    known = {key for key, value in item.items() if value is not None}
+    if item.get("type") == "function_call":
+        return known <= _PLAIN_CALL
+    parts = [mapping(part) for part in items(item.get("content"))]
+    return (
+        first
+        and item.get("type") == "message"
+        and known <= _PLAIN_MESSAGE
+        and len(parts) < 2
+        and all(part.get("type") == "output_text" and not part.get("annotations") for part in parts)
+    )
 
 
 def read_usage(usage: Mapping[str, Any]) -> Usage:

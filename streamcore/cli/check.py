@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from streamcore.cli.output import BAD_INPUT, note
+from streamcore.cli.variables import Var, VarFile, VarsFile, gather
 from streamcore.errors import ConfigError, GraphError
 
 
 def check(
     files: Annotated[list[Path], typer.Argument(help="Graph files, or prompt files.", metavar="FILE...")],
+    var: Var = None,
+    var_file: VarFile = None,
+    vars_file: VarsFile = None,
     diagram: Annotated[bool, typer.Option("--mermaid", help="Print each graph as a Mermaid diagram.")] = False,
 ) -> None:
     """Check graph files with their prompts, or prompt files, without running anything.
 
     Example: streamcore check graphs/interview.yaml
 
-    Found are unknown keys and types, nodes that nothing leads to or that do not exist, loops without a limit, prompts
-    and variables that are missing. Exit code 2 if there is anything, with a list, a line each.
+    It finds unknown keys and types, nodes that nothing leads to or that do not exist, loops without a limit, missing
+    prompts and variables. With --var it also finds the variables that a run with these values would lack. Prints a
+    line for each problem, and exits with code 2 if there is one.
     """
     problems = 0
+    given = gather(var, var_file, vars_file) if var or var_file or vars_file else None
     for file in files:
         try:
-            found = _problems(file)
+            found = _problems(file, given)
         except ConfigError as error:
             found = str(error).splitlines()
         for problem in found:
@@ -40,16 +47,18 @@ def check(
         raise typer.Exit(BAD_INPUT)
 
 
-def _problems(file: Path) -> list[str]:
+def _problems(file: Path, given: Mapping[str, Any] | None) -> list[str]:
     from streamcore.files.yaml_file import is_mapping, load_yaml
     from streamcore.graph.check import check_graph
     from streamcore.prompts.prompt_file import load_prompt
 
     data = load_yaml(file, GraphError).data
     if is_mapping(data) and "nodes" not in data and data.keys() & {"user", "template", "system"}:
-        load_prompt(file.stem, prompts_dir=file.parent)
+        prompt = load_prompt(file.stem, prompts_dir=file.parent)
+        if given is not None:
+            prompt.render(given, {})
         return []
-    return check_graph(file)
+    return check_graph(file, given)
 
 
 def _draw(file: Path) -> None:
@@ -59,4 +68,4 @@ def _draw(file: Path) -> None:
     try:
         typer.echo(mermaid(load_graph(file)), nl=False)
     except GraphError:
-        return  # it has been told
+        return  # already reported

@@ -81,12 +81,16 @@ def serve(
     note(f"serving {target} on http://{shown}:{listening.getsockname()[1]}/  (Ctrl-C stops)")
     if not local:
         note("anyone who reaches this address can use it; for `auth`, see create_app in docs/serve.md")
+    _warn_of_missing_key(provider)
+    _server(app).run(sockets=[listening])
+
+
+def _warn_of_missing_key(provider: str | None) -> None:
     known = vendor(provider) if provider is not None and provider in provider_names() else None
     if known is not None and known.needs_key and known.from_environment("API_KEY") is None:
         note(
             f"{known.variable('API_KEY')} is not set: unless {provider}'s SDK finds credentials elsewhere, answers fail"
         )
-    _server(app).run(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:

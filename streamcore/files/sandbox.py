@@ -42,13 +42,19 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
-    def __init__(self) -> None:
+    def __init__(self, *, nulls: bool = True) -> None:
+        """Make an environment; with `nulls=False` a template that writes a null raises `NullWrittenError`."""
         super().__init__(undefined=_Undefined, keep_trailing_newline=True, finalize=_writable)
         self.globals["namespace"] = _Namespace
         del self.globals["lipsum"]
         for name in ("urlize", "wordwrap", "xmlattr"):
             del self.filters[name]
         self.filters["format"] = _format
+        self.filters["default"] = self.filters["d"] = _default
+        if not nulls:
+            self.finalize = _not_null
+            kept = {"default", "d", "tojson"}
+            self.filters |= {name: _refusing_null(one) for name, one in self.filters.items() if name not in kept}
         self.filters = {name: _guarded(name, function) for name, function in self.filters.items()}
         self.filters |= {" kept": _kept, " turn": _turn}  # the blank keeps templates from naming them
         self.compiled: Callable[[str], Template] = functools.lru_cache(maxsize=256)(self.from_string)
@@ -173,6 +179,10 @@ def _filter(name: str, value: nodes.Expr) -> nodes.Filter:
     return nodes.Filter(value, name, [], [], None, None, lineno=value.lineno)
 
 
+class NullWrittenError(SecurityError):
+    """A template writes a null, which would become the word `None` in its text."""
+
+
 class _Undefined(StrictUndefined):
     """A missing name, which is an error also inside a list that is written out."""
 
@@ -287,6 +297,36 @@ def _format(value: Any, *args: Any, **kwargs: Any) -> str:
     """Stand in for the filter `format`."""
     _estimate_format(str(value), kwargs or args)
     return str(value) % (kwargs or args)
+
+
+def _default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:
+    """Stand in for the filter `default`: a null has no value either."""
+    missing = value is None or isinstance(value, Undefined) or (boolean and not value)
+    return default_value if missing else value
+
+
+def _not_null(value: Any) -> Any:
+    """Return what `{{ ... }}` writes, which is no null."""
+    if value is None:
+        raise NullWrittenError("a null is written")
+    return _writable(value)
+
+
+def _refusing_null(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a filter so that it refuses a null, of which most make the text `None`."""
+    first = 1 if hasattr(function, "jinja_pass_arg") else 0
+
+    @functools.wraps(function)
+    def refusing(*args: Any, **kwargs: Any) -> Any:
+        value = args[first] if len(args) > first else ...
+        if value is None or (isinstance(value, list) and None in value and function.__name__ in _JOINING):
+            raise NullWrittenError("a null is written")
+        return function(*args, **kwargs)
+
+    return refusing
+
+
+_JOINING = ("do_join", "sync_do_join")
 
 
 def _guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -64,31 +64,67 @@ def needed(text: str) -> list[str]:
     return sorted(meta.find_undeclared_variables(tree) - optional - {"state"} - _sandbox().globals.keys())
 
 
-def fill(text: str, variables: Mapping[str, Any], state: Mapping[str, Any]) -> str:
+def used(text: str) -> set[str]:
+    """Return the names that a valid text reads, also where it can do without."""
+    if not is_jinja(text):
+        return set(needed(text))
+    from jinja2 import meta
+
+    return meta.find_undeclared_variables(_sandbox().parse(text)) - _sandbox().globals.keys()
+
+
+def always_written(text: str) -> list[str]:
+    """Return the variables that a valid text writes whatever their values are, as dotted paths.
+
+    Of Jinja2 that is what it writes outside of every `if` and `for`, without a default.
+    """
+    if not is_jinja(text):
+        return list(dict.fromkeys(found[1] for found in _PLACEHOLDER.finditer(text)))
+    from jinja2 import nodes
+
+    written = (inner for node in _sandbox().parse(text).body if isinstance(node, nodes.Output) for inner in node.nodes)
+    return list(dict.fromkeys(path for node in written if (path := _path(node)) is not None))
+
+
+def _path(node: object) -> str | None:
+    """Return the dotted path that a node of a Jinja2 text reads, None if it is something else."""
+    from jinja2 import nodes
+
+    if isinstance(node, nodes.Filter) and node.name not in ("default", "d"):
+        return _path(node.node)
+    if isinstance(node, nodes.Getattr):
+        holder = _path(node.node)
+        return None if holder is None else f"{holder}.{node.attr}"
+    return node.name if isinstance(node, nodes.Name) else None
+
+
+def fill(text: str, variables: Mapping[str, Any], state: Mapping[str, Any], *, nulls: bool = True) -> str:
     """Return the text with its variables filled in.
 
     A name is looked for in the variables, then among the values of the state, where null counts as missing; `state` is
     the state itself. Placeholders are identifiers and dotted paths; any other brace, as in JSON, stays.
+    With `nulls=False` a null that is written is an error; else it becomes `None`.
 
     Raises:
         TemplateError: a variable is missing, the Jinja2 text is wrong, or the result is too long.
     """
     if not is_jinja(text):
-        return _placeholders(text, variables, state)
+        return _placeholders(text, variables, state, nulls)
     try:
         plain_state = _plain(state)
         named = {name: value for name, value in plain_state.items() if value is not None}
-        return _sandbox().render(text, {**named, "state": plain_state, **_plain(variables)})
+        return _sandbox(nulls).render(text, {**named, "state": plain_state, **_plain(variables)})
     except Exception as error:
         raise _jinja_error(text, error, variables, state) from error
 
 
-def _placeholders(text: str, variables: Mapping[str, Any], state: Mapping[str, Any]) -> str:
+def _placeholders(text: str, variables: Mapping[str, Any], state: Mapping[str, Any], nulls: bool) -> str:
     pieces: list[str] = []
     size = end = 0
     for match in _PLACEHOLDER.finditer(text):
         try:
-            value = _written(_look_up(match[1], variables, state))
+            found = _look_up(match[1], variables, state)
+            value = _written(found if nulls else _not_null(match[1], found))
         except TemplateError as error:
             error.offset = match.start()
             raise
@@ -100,6 +136,12 @@ def _placeholders(text: str, variables: Mapping[str, Any], state: Mapping[str, A
             raise TemplateError(f"the text has more than {MAX_TEXT} characters with {match[1]!r}", match.start())
         end = match.end()
     return "".join((*pieces, text[end:]))
+
+
+def _not_null(path: str, value: Any) -> Any:
+    if value is None:
+        raise TemplateError(f"the variable {path!r} has no value: it is null")
+    return value
 
 
 def _look_up(path: str, variables: Mapping[str, Any], state: Mapping[str, Any]) -> Any:
@@ -154,10 +196,10 @@ def _written(value: object) -> str:
 
 
 @cache
-def _sandbox() -> Sandbox:
+def _sandbox(nulls: bool = True) -> Sandbox:
     from streamcore.files.sandbox import Sandbox
 
-    return Sandbox()
+    return Sandbox(nulls=nulls)
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
@@ -185,9 +227,13 @@ def _jinja_error(text: str, error: Exception, variables: Mapping[str, Any], stat
     """Say what is wrong with a Jinja2 text, and where."""
     from jinja2 import TemplateSyntaxError, UndefinedError
 
+    from streamcore.files.sandbox import NullWrittenError
+
     if isinstance(error, TemplateSyntaxError):
         return TemplateError(f"this is not valid Jinja2: {error.message}{_similar(error)}", _start(text, error.lineno))
     start = _start(text, _template_line(error.__traceback__))
+    if isinstance(error, NullWrittenError):
+        return _null_error(text, start, variables, state)
     if not isinstance(error, UndefinedError):
         return TemplateError(f"the Jinja2 text failed: {error or type(error).__name__}", start)
     found = re.search(r"'(\w+)' is undefined|has no attribute '(.+)'$", str(error))
@@ -203,6 +249,18 @@ def _jinja_error(text: str, error: Exception, variables: Mapping[str, Any], stat
         except TemplateError as missing:
             message = str(missing)
     return TemplateError(message, place.start() if place else start)
+
+
+def _null_error(text: str, start: int, variables: Mapping[str, Any], state: Mapping[str, Any]) -> TemplateError:
+    """Say which variable of a Jinja2 text is null: the first null one from the line on at which it failed."""
+    for place in re.finditer(r"(?<![\w.'\"])[^\W\d]\w*(?:\.[^\W\d]\w*)*", text[start:]):
+        try:
+            found = _look_up(place[0], variables, state)
+        except TemplateError:
+            continue
+        if found is None:
+            return TemplateError(f"the variable {place[0]!r} has no value: it is null", start + place.start())
+    return TemplateError("a null is written here, which has no text", start)
 
 
 def _similar(error: Exception) -> str:

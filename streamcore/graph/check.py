@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,20 @@ from streamcore.files.yaml_model import did_you_mean
 from streamcore.graph.expressions import names_in
 from streamcore.graph.load import START, Graph, load_graph
 from streamcore.graph.schema import LlmNode, MapNode, Node, PassthroughNode
-from streamcore.graph.thread import open_store
+from streamcore.graph.thread import Thread, open_store
+from streamcore.graph.variables import missing_variables
 from streamcore.prompts.prompt_file import Prompt, load_prompt
 
 _ALWAYS = ("_loop_counts", "_partial")
 
 
-def check_graph(path: str | Path) -> list[str]:
-    """Return everything that is wrong with a graph file and its prompts, a line each, with file and line."""
+def check_graph(path: str | Path, given: Mapping[str, Any] | None = None) -> list[str]:
+    """Return everything that is wrong with a graph file and its prompts, a line each, with file and line.
+
+    Args:
+        path: the graph's file.
+        given: the initial state of a run; with it, variables that this run would lack are found, too.
+    """
     try:
         graph = load_graph(path)
     except GraphError as error:
@@ -30,11 +36,18 @@ def check_graph(path: str | Path) -> list[str]:
         found += _node(graph, name, node, ())
     for name, node in graph.items.items():
         found += _node(graph, name, node, ("node",))
+    if given is not None and not found:
+        found += _lacking(graph, given)
     return list(dict.fromkeys(found))
 
 
 def _at(graph: Graph, *where: str | int) -> str:
     return f"{graph.path}:{graph.source.line(where)}"
+
+
+def _lacking(graph: Graph, given: Mapping[str, Any]) -> list[str]:
+    state = Thread(graph, state=dict(given)).view()
+    return [line for error in missing_variables(graph, state) for line in str(error).splitlines()]
 
 
 def _dead_nodes(graph: Graph) -> Iterator[str]:
@@ -73,7 +86,11 @@ def _node(graph: Graph, name: str, node: Node, inside: tuple[str, ...]) -> Itera
     item = (outer.as_, "_map_index") if inside and isinstance(outer, MapNode) else ()
     texts: list[tuple[Any, str]] = []
     if isinstance(node, LlmNode):
-        texts += [(value, "variables") for value in (node.variables or {}).values()]
+        variables = {} if node.variables is None else node.variables
+        for key, value in variables.items():
+            gets = "" if node.prompt is None else f": prompt {node.prompt!r} gets {key!r}, which"
+            what = f"node {name!r}{gets}"
+            yield from _unknown(graph, what, value, item, (*at, "variables"))
         texts += [(getattr(node, "message", None), "message")]
         prompt: str | None = node.prompt
         if prompt is not None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from streamcore.concurrency.event_loop import running_on_trio
-from streamcore.errors import ConfigError, scrub
+from streamcore.errors import ConfigError, install_command, scrub
 from streamcore.net.clients import shared_client
 
 try:
@@ -17,7 +17,9 @@ try:
     from redis.exceptions import RedisError
     from redis.exceptions import TimeoutError as RedisTimeoutError
 except ModuleNotFoundError as error:
-    raise ConfigError("Redis needs redis-py, which is not installed; run: pip install redis") from error
+    raise ConfigError(
+        f"Redis needs the package 'redis', which is not installed; run: {install_command('redis')}"
+    ) from error
 
 RETRIES = 3
 """How often a command is sent again after a broken connection, within about a second; after a timeout it is not."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Mapping
 from typing import TYPE_CHECKING
 
-from streamcore.errors import ConfigError
+from streamcore.errors import ConfigError, install_command
 from streamcore.sse.encoder import Describe, Encoder, Format, Item, encode, public_message
 from streamcore.sse.event_id import Place, read_place
 
@@ -57,7 +57,9 @@ def sse_response(
     try:
         from streamcore.sse.response import SSEResponse
     except ImportError as error:
-        raise ConfigError("sse_response needs sse-starlette; install it: pip install sse-starlette") from error
+        raise ConfigError(
+            f"sse_response needs the package 'sse-starlette', which is not installed; run: {install_command('server')}"
+        ) from error
     return SSEResponse(
         source,
         encode(format, ids=ids, after=after or 0, retry=retry, describe=describe),

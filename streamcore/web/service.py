@@ -127,7 +127,7 @@ class Service:
     async def _begin(self, request: Request, session_id: str, ask: Ask) -> str:
         if len(ask.prompt or "") > self._max_input:
             raise too_large(f"a message may have {self._max_input} characters; this one has {len(ask.prompt or '')}")
-        why = self._target.refuse(ask)
+        why = await self._target.refuse(key_of(owner(request), session_id), ask)
         if why is not None:
             raise HTTPException(400, why)
         try:

@@ -10,15 +10,17 @@ from typing import Any, Literal, Protocol
 from streamcore.checkpoints import Checkpointer, MemoryCheckpointer, open_checkpointer
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, PromptError
-from streamcore.execute import environment_provider, stream_prompt
+from streamcore.execute import stream_prompt
 from streamcore.files.template import needed
 from streamcore.files.yaml_file import is_mapping, load_yaml
+from streamcore.graph.config import Config
 from streamcore.graph.load import Graph, load_graph
 from streamcore.graph.stream import stream_graph_with_tokens
-from streamcore.graph.thread import Config, Thread
+from streamcore.graph.thread import Thread
+from streamcore.graph.variables import missing_variables, paths_of
 from streamcore.net.clients import chosen_transport
 from streamcore.prompts.prompt_file import Prompt, load_prompt
-from streamcore.provider import Provider, get_provider
+from streamcore.provider import ModelChoice, Provider, get_provider, resolve_provider
 from streamcore.request import Message
 from streamcore.web.models import About, Question, SessionState, Turn
 
@@ -43,6 +45,11 @@ class Settings:
     model: str | None = None
     temperature: float | None = None
     transport: str | None = None
+
+    @property
+    def choice(self) -> ModelChoice:
+        """The provider, model and temperature that the operator names."""
+        return ModelChoice(self.provider, self.model, self.temperature, "provider= or --provider")
 
     def check(self) -> None:
         """Find out now whether the provider can be had.
@@ -69,8 +76,8 @@ class Target(Protocol):
     @property
     def about(self) -> About: ...
 
-    def refuse(self, ask: Ask) -> str | None:
-        """Say why nothing can be made of this, None if something can."""
+    async def refuse(self, key: str, ask: Ask) -> str | None:
+        """Return why this request is not valid, None if it is."""
         ...
 
     async def open(self, key: str, ask: Ask) -> Source: ...
@@ -112,11 +119,7 @@ def target_of(
     if isinstance(wanted, Graph):
         return GraphTarget(wanted, settings, given, message_as, checkpointer, fallback)
     prompt = load_prompt(str(wanted), prompts_dir=prompts_dir)
-    if not (settings.provider or prompt.file.provider or environment_provider()):
-        raise ConfigError(
-            f"no provider for prompt {prompt.name!r}; give one (provider=, --provider), or set STREAMCORE_PROVIDER. "
-            "Without a key or network, take 'demo'"
-        )
+    resolve_provider([settings.choice, prompt.choice], f"prompt {prompt.name!r}")
     store = fallback if checkpointer is None else open_checkpointer(checkpointer)
     return PromptTarget(prompt, settings, given, _input_of(prompt, given, message_as), store, prompts_dir)
 
@@ -136,6 +139,13 @@ def _input_of(prompt: Prompt, given: Mapping[str, Any], message_as: str | None) 
     return found
 
 
+def without_folders(message: str, *paths: Path) -> str:
+    """Return a message with the names of these files only: where they are is no matter of a client's."""
+    for path in sorted(paths, key=lambda path: -len(str(path))):
+        message = message.replace(str(path), path.name)
+    return message
+
+
 @dataclass(frozen=True, slots=True)
 class PromptTarget:
     """A prompt as a conversation: the turns before stand between its system text and the new message."""
@@ -153,11 +163,20 @@ class PromptTarget:
         what = self.prompt.file.description or ""
         return About(name=self.prompt.name, kind="prompt", description=what, input=self.input, begins=False)
 
-    def refuse(self, ask: Ask) -> str | None:
-        """Say why there is nothing to ask."""
+    async def refuse(self, key: str, ask: Ask) -> str | None:
+        """Return what the request lacks: a message, or a variable of the prompt."""
         if ask.resume is not None:
             return "a prompt asks no questions; send a message"
-        return None if ask.prompt else "there is nothing to stream: give ?prompt=, or POST start first"
+        if not ask.prompt:
+            return "there is nothing to stream: give ?prompt=, or POST start first"
+        try:
+            self.prompt.render(self._variables(ask), {})
+        except PromptError as error:
+            return without_folders(str(error), self.prompt.source.path)
+        return None
+
+    def _variables(self, ask: Ask) -> dict[str, Any]:
+        return {**self.given, **ask.variables, self.input: ask.prompt}
 
     async def open(self, key: str, ask: Ask) -> Source:
         """Return the answer's stream."""
@@ -166,7 +185,7 @@ class PromptTarget:
             history += [Message("user", turn["user"]), Message("assistant", turn["assistant"])]
         return stream_prompt(
             self.prompt.name,
-            {**self.given, **ask.variables, self.input: ask.prompt},
+            self._variables(ask),
             provider=self.settings.provider,
             model=self.settings.model,
             temperature=self.settings.temperature,
@@ -211,10 +230,12 @@ class GraphTarget:
 
     @property
     def input(self) -> str | None:
-        """The key of the state that a message becomes."""
+        """The key of the state that a message becomes: one that is declared, not given, and best that no node sets."""
         declared = [name for name in self.graph.file.state if name not in self.given]
-        named = [name for name in INPUTS if name in declared]
-        return self.message_as or (named[0] if named else declared[0] if len(declared) == 1 else None)
+        set_by_nodes = {key for name, node in self.graph.nodes.items() for key in node.writes(name)}
+        free = [name for name in declared if name not in set_by_nodes]
+        named = [name for names in (free, declared) for name in INPUTS if name in names]
+        return self.message_as or (named[0] if named else free[0] if len(free) == 1 else None)
 
     @property
     def about(self) -> About:
@@ -227,19 +248,29 @@ class GraphTarget:
     def _first(self) -> list[str]:
         return [name for edge in self.graph.edges["START"] for name in edge.targets() if name in self.graph.nodes]
 
-    def refuse(self, ask: Ask) -> str | None:
-        """Say why the message has no place."""
+    async def refuse(self, key: str, ask: Ask) -> str | None:
+        """Return why the graph cannot take the message, or which variables a run would lack."""
         if ask.prompt and self.input is None:
             return f"graph {self.graph.name!r} takes no message; serve it with --input KEY, or give variables"
-        return None
+        if ask.resume is not None or not self._missing(Thread(self.graph), ask):
+            return None
+        thread = await Thread.open(self.graph, self._config(key))  # its saved state may have what is missing
+        missing = [] if thread.asked is not None else self._missing(thread, ask)
+        return without_folders("\n".join(missing), *paths_of(self.graph)) or None
 
-    async def open(self, key: str, ask: Ask) -> Source:
-        """Return the run's events."""
+    def _missing(self, thread: Thread, ask: Ask) -> list[str]:
+        thread.state.update(self._state(ask))
+        return [str(error) for error in missing_variables(self.graph, thread.view(), thread.next or None)]
+
+    def _state(self, ask: Ask) -> dict[str, Any]:
         state = {**self.given, **ask.variables}
         if ask.prompt and self.input is not None:
             state[self.input] = ask.prompt
-        config = replace(self._config(key), resume=ask.resume)
-        return stream_graph_with_tokens(self.graph, state, {name: getattr(config, name) for name in _CONFIG})
+        return state
+
+    async def open(self, key: str, ask: Ask) -> Source:
+        """Return the run's events."""
+        return stream_graph_with_tokens(self.graph, self._state(ask), replace(self._config(key), resume=ask.resume))
 
     async def ended(self, key: str, ask: Ask, answer: Completion | None) -> None:
         """Do nothing: the thread has been saved after each node."""
@@ -270,6 +301,3 @@ class GraphTarget:
             temperature=self.settings.temperature,
             transport=self.settings.transport,
         )
-
-
-_CONFIG = ("thread_id", "checkpointer", "resume", "provider", "model", "temperature", "transport")

@@ -5,7 +5,7 @@ Source: the vendors' API references for `chat.completion.chunk`, and what 27 ser
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from streamcore.wire.endings import NATIVE_REASONS, failed_answer, is_failure, l
 from streamcore.wire.facts import Facts, read_cost, token_logprobs
 from streamcore.wire.lenient import count, is_array, is_object, items, mapping
 from streamcore.wire.lenient import text as text_of
-from streamcore.wire.reasoning_details import merge_details
+from streamcore.wire.sent_back import SentBack
 from streamcore.wire.tool_calls import ToolCalls
 
 FINISH_REASONS: Mapping[str, FinishReason] = {
@@ -37,8 +37,6 @@ FINISH_REASONS: Mapping[str, FinishReason] = {
     "refusal": "refusal",
 }
 
-_UNMERGED = 64  # pieces of opaque reasoning
-
 _decode = msgspec.json.Decoder(ChatEvent).decode
 _decode_text = msgspec.json.Decoder(TextEvent).decode
 
@@ -50,7 +48,7 @@ class ChatVocabulary:
     since usage and even content follow a finish reason.
     """
 
-    def __init__(self, wire: str = "openai-chat", *, request_id: str | None = None) -> None:
+    def __init__(self, wire: str = "openai-chat", *, request_id: str | None = None, source: str | None = None) -> None:
         self.wire = wire
         self.marked = False
         self.done = False
@@ -64,8 +62,8 @@ class ChatVocabulary:
         self._finished: set[int] = set()
         self._calls: dict[int, ToolCalls] = {}
         self._reasoned = False  # reasoning comes in a field of its own
-        self._details: list[Mapping[str, Any]] = []
-        self._merge_at = _UNMERGED
+        self._kept = SentBack(wire, source)
+        self._reasoning_key: str | None = None  # the field that brings the reasoning of the first answer
         self._facts = Facts()
         self._told = False  # the event that is being read may say more about the answer than most
         self._citations: list[Any] = []
@@ -177,16 +175,18 @@ class ChatVocabulary:
             if reasoning:
                 self._reasoned = True
                 out.append(content("reasoning", reasoning, 0, number))
+                self._reasoning_key = "reasoning_content"
             if more and more != reasoning:
                 self._reasoned = True
                 out.append(content("reasoning", more, 0, number))
+                self._reasoning_key = self._reasoning_key or "reasoning"
             if delta.reasoning_details:
                 extra |= self._reasoning_details(delta.reasoning_details, number, bool(reasoning or more), out)
             text = delta.content
             if text:
                 if isinstance(text, str):
                     out.append(content("text", text, 0, number))
-                    self._texting = number == 0
+                    self._texting = self._kept.text_follows = number == 0
                 else:
                     extra |= self._parts(text, number, out)
             if delta.refusal:
@@ -196,10 +196,16 @@ class ChatVocabulary:
                 if calls is None:
                     calls = self._calls[number] = ToolCalls()
                 for call in delta.tool_calls:
-                    out.append(content("tool_call", "", 0, number, calls.merge(call)))
+                    fragment = calls.merge(call)
+                    out.append(content("tool_call", "", 0, number, fragment))
+                    if call.kept and number == 0:
+                        self._kept.call(fragment.position, call.kept)
             for annotation in delta.annotations or ():
                 out.append(Chunk("citation", choice=number, data=annotation))
-            extra |= delta.extras()
+            if delta.extras():
+                extra = True
+                if number == 0:
+                    self._kept.rare(delta)
         if choice.logprobs:
             extra |= self._note_logprobs(choice.logprobs, number)
         if choice.usage:
@@ -256,20 +262,14 @@ class ChatVocabulary:
                 out.append(Chunk("citation", data=source))
 
     def _opaque(self, number: int) -> Opaque | None:
-        return Opaque(self.wire, merge_details(self._details)) if self._details and number == 0 else None
-
-    def _keep(self, details: Iterable[Mapping[str, Any]]) -> None:
-        """Keep what must be sent back, merged from time to time: an object for each token is many times larger."""
-        self._details += details
-        if len(self._details) >= self._merge_at:
-            self._details = list(merge_details(self._details))
-            self._merge_at = len(self._details) + _UNMERGED
+        """Return what the next turn must bring back; reasoning only if tools were called, as its vendors want it."""
+        return self._kept.opaque(self._reasoning_key if self._calls.get(0) else None) if number == 0 else None
 
     def _reasoning_details(self, details: list[Any], number: int, told: bool, out: list[Chunk]) -> bool:
         """Keep what must be sent back. Texts that repeat `reasoning` stay there; without it, they are the reasoning."""
         given = [cast("dict[str, Any]", detail) for detail in details if isinstance(detail, dict)]
         if number == 0:
-            self._keep(given)
+            self._kept.details(given)
         if told:
             opaque = tuple(item for item in given if _detail_text(item) is None)
         else:
@@ -280,7 +280,7 @@ class ChatVocabulary:
                     if text:
                         out.append(content("reasoning", text, 0, number))
         if opaque:
-            out.append(Chunk("reasoning", choice=number, opaque=Opaque(self.wire, opaque)))
+            out.append(Chunk("reasoning", choice=number, opaque=Opaque(self.wire, opaque, source=self._kept.source)))
         return len(given) < len(details)
 
     def _parts(self, parts: list[Any], number: int, out: list[Chunk]) -> bool:
@@ -291,21 +291,34 @@ class ChatVocabulary:
                 case str(text) | {"type": "text", "text": str(text)}:
                     if text:
                         out.append(content("text", text, 0, number))
-                case {"type": "thinking", "thinking": thinking}:
-                    if number == 0:
-                        self._keep((part,))
-                    extra |= self._thinking(thinking, number, out)
+                        self._kept.text_follows |= number == 0
+                case {"type": "thinking", "thinking": thinking} | {"type": "reasoning", "summary": thinking}:
+                    if number == 0 and not self._kept.text_follows:
+                        self._kept.part(part)
+                        extra |= self._thinking(thinking, number, out)
+                    else:
+                        extra |= self._thinking_after_text(part, thinking, number, out)
                 case {"type": "reference" | "tool_reference"}:
                     out.append(Chunk("citation", choice=number, data=part))
                 case _:
                     extra = True
         return extra
 
+    def _thinking_after_text(self, part: Mapping[str, Any], thinking: object, number: int, out: list[Chunk]) -> bool:
+        """Read thinking after text; in the answer that is sent back, its first chunk carries the part."""
+        before = len(out)
+        extra = self._thinking(thinking, number, out)
+        if number == 0:
+            starts = len(out) > before and out[before].kind == "reasoning"
+            first = out.pop(before).text if starts else ""
+            out.insert(before, Chunk("reasoning", first, opaque=self._kept.part_after_text(part)))
+        return extra
+
     def _thinking(self, thinking: object, number: int, out: list[Chunk]) -> bool:
         extra = False
         for piece in thinking if is_array(thinking) else [thinking]:
             match piece:
-                case str(text) | {"type": "text", "text": str(text)}:
+                case str(text) | {"type": "text" | "summary_text", "text": str(text)}:
                     if text:
                         out.append(content("reasoning", text, 0, number))
                 case {"type": "reference" | "tool_reference"}:

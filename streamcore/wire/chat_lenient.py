@@ -9,7 +9,18 @@ from typing import Any, cast
 from msgspec import UNSET
 
 from streamcore.wire.chat_structs import CallDelta, ChatEvent, Choice, Delta, Function
-from streamcore.wire.lenient import is_array, items
+from streamcore.wire.lenient import is_array, items, mapping
+
+SENT_BACK = frozenset(
+    {
+        "extra_content",  # Gemini: thought signatures
+        "provider_specific_fields",  # LiteLLM's name for the same
+        "thought_signature",
+        "thinking_blocks",  # LiteLLM: Anthropic's thinking
+        "reasoning_opaque",  # GitHub Copilot
+    }
+)
+"""Fields that no vendor reads, and that the server which sent them wants back with the next turn."""
 
 
 class _Reader:
@@ -98,6 +109,7 @@ class _Reader:
             function_call=given.get("function_call"),
             audio=given.get("audio"),
             images=given.get("images"),
+            kept=_kept(value),
         )
 
     def call(self, value: object) -> CallDelta:
@@ -110,7 +122,12 @@ class _Reader:
             index=self.number(given.get("index")),
             id=self.text(given.get("id")),
             function=Function(name=self.text(function.get("name")), arguments=self.text(arguments)),
+            kept=_kept(value),
         )
+
+
+def _kept(value: object) -> dict[str, Any] | None:
+    return {key: item for key, item in mapping(value).items() if key in SENT_BACK and item} or None
 
 
 def lenient_event(value: object) -> tuple[ChatEvent, bool]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 Known = Raw | UnsetType
 _X_GROQ = frozenset({"id", "seed", "usage"})
@@ -62,6 +62,8 @@ class CallDelta(Struct, gc=False, forbid_unknown_fields=True):
     id: str | None = None
     function: Function | None = None
     type: str | None = None
+    kept: dict[str, Any] | None = field(default=None, name=" kept")
+    """Of a call that the lenient reader took: what must be sent back with it."""
 
 
 class Delta(Struct, gc=False, forbid_unknown_fields=True):
@@ -80,10 +82,12 @@ class Delta(Struct, gc=False, forbid_unknown_fields=True):
     images: Any = None
     channel: Known = UNSET
     token_id: Known = UNSET
+    kept: dict[str, Any] | None = field(default=None, name=" kept")
+    """Of a delta that the lenient reader took: what must be sent back with the message."""
 
     def extras(self) -> bool:
         """True if there is content here that has no normal form."""
-        return bool(self.function_call or self.audio or self.images)
+        return bool(self.function_call or self.audio or self.images or self.kept)
 
 
 class Choice(Struct, gc=False, forbid_unknown_fields=True):

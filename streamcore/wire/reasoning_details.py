@@ -7,13 +7,14 @@ from typing import Any
 
 from streamcore.wire.lenient import is_array
 
-_TEXTS = ("text", "summary", "data", "signature")
+_TEXTS = ("text", "summary", "thinking", "data", "signature")
+_PIECES = ("thinking", "summary")
 
 
 def merge_details(fragments: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
     """Concatenate neighbouring fragments of the same type and index; other fields keep their last value.
 
-    Reads OpenRouter's `reasoning_details` and Mistral's `thinking` parts.
+    Reads OpenRouter's `reasoning_details`, Mistral's `thinking` parts and Databricks' `reasoning` parts.
     """
     merged: list[dict[str, Any]] = []
     for fragment in fragments:
@@ -27,7 +28,7 @@ def merge_details(fragments: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, 
             known = last.get(key)
             if key in _TEXTS and isinstance(value, str) and isinstance(known, str):
                 last[key] = known + value
-            elif key == "thinking" and is_array(value) and is_array(known):
+            elif key in _PIECES and is_array(value) and is_array(known):
                 last[key] = _join_texts(known, value)
             else:
                 last[key] = value
@@ -49,6 +50,8 @@ def _join_texts(known: list[Any], more: list[Any]) -> list[Any]:
         match known[-1:], piece:
             case [{"type": "text", "text": str(before)}], {"type": "text", "text": str(text)}:
                 known[-1] = {"type": "text", "text": before + text}
+            case [{"type": "summary_text", "text": str(before)}], {"type": "summary_text", "text": str(text)}:
+                known[-1] = {**known[-1], **piece, "text": before + text}  # a signature comes with the last one
             case _:
                 known.append(piece)
     return known

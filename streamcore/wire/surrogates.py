@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-from streamcore.chunk import Chunk, ToolCall
+from streamcore.chunk import Chunk, Opaque, ToolCall
 from streamcore.wire.lenient import is_array, is_object
 
 _SHIFT = 0x102000
@@ -132,12 +132,17 @@ def _mended(chunk: Chunk) -> Chunk:
         usage=None if usage is None else replace(usage, raw=well_formed(usage.raw)),
         raw_finish_reason=well_formed(chunk.raw_finish_reason),
         finish_detail=well_formed(chunk.finish_detail),
-        opaque=None if opaque is None else replace(opaque, items=tuple(well_formed(item) for item in opaque.items)),
+        opaque=None if opaque is None else _mended_opaque(opaque),
         data=cast("Mapping[str, Any] | None", well_formed(chunk.data)),
         id=well_formed(chunk.id),
         model=well_formed(chunk.model),
         event=well_formed(chunk.event),
     )
+
+
+def _mended_opaque(opaque: Opaque) -> Opaque:
+    items = tuple(well_formed(item) for item in opaque.items)
+    return replace(opaque, items=items, fields=well_formed(dict(opaque.fields)))
 
 
 def _mended_call(call: ToolCall) -> ToolCall:

@@ -62,9 +62,15 @@ class ToolCalls:
     def _find(self, identity: str | None, index: int | None, name: str | None) -> _Call | None:
         """Return the call that a fragment goes on with, None if it opens another."""
         if identity is not None:
-            for known in self._calls:
-                if known.id == identity:
-                    return known
+            same = [known for known in self._calls if known.id == identity]
+            exact = next((known for known in same if known.index == index), None)
+            if exact is not None:
+                return exact
+            if same:
+                last = same[-1]
+                unfinished = bool(last.arguments) and not last.is_whole()  # a server that counts fragments, not calls
+                goes_on = index is None or last.index is None or name is None or unfinished
+                return last if goes_on else None  # one id at two indexes: servers make ids of names
         if index is None:
             call = self._calls[-1] if self._calls else None
         else:

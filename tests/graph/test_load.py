@@ -250,7 +250,11 @@ def test_nothing_is_wrong(tmp_path: Path) -> None:
         ("loop_limits: {a: 2}", "", "6: 'a', 'b' may run for ever; give one of them a number in 'loop_limits'"),
         ("  - {from: b, to: c}\n", "", "8: nothing leads to node 'c'"),
         ("prompt: about,", "prompt: about2,", "6: node 'a': prompt 'about2' needs 'txt'"),
-        ('topic: "{state.topic}"', 'topic: "{state.topik}"', "6: node 'a' reads 'topik', which is not under 'state'"),
+        (
+            'topic: "{state.topic}"',
+            'topic: "{state.topik}"',
+            "6: node 'a': prompt 'about' gets 'topic', which reads 'topik', which is not under 'state'",
+        ),
         ("{prompt: rate,", "{prompt: about2,", "7: node 'b': prompt 'about2' needs 'txt', which neither its variables"),
         (
             "rating.score",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
@@ -106,7 +107,7 @@ def test_a_missing_aiohttp_is_told_at_once(name: str, monkeypatch: pytest.Monkey
         "streamcore.net.clients.find_spec", lambda module: None if module == "aiohttp" else find(module)
     )
     get_provider(name, api_key=KEY)
-    with pytest.raises(ProviderNotInstalled, match="pip install aiohttp"):
+    with pytest.raises(ProviderNotInstalled, match=re.escape('pip install -e ".[aiohttp]"')):
         get_provider(name, api_key=KEY, transport="aiohttp")
 
 

@@ -221,8 +221,8 @@ def test_a_missing_sdk_says_what_to_install() -> None:
             else:
                 print(name, "works")
     """
-    expected = dict.fromkeys([*GATEWAYS, "openai", "openai-responses"], "pip install openai")
-    expected |= {"anthropic": "pip install anthropic", "mistral": "pip install mistralai"}
+    expected = dict.fromkeys([*GATEWAYS, "openai", "openai-responses"], 'pip install -e ".[openai]"')
+    expected |= {name: f'pip install -e ".[{name}]"' for name in ("anthropic", "mistral")}
     expected |= {"demo": "works", "replay": "works"}
     told = dict(line.split(" ", 1) for line in python(code).splitlines())
     assert expected.items() <= told.items()

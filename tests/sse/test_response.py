@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import re
 import signal
 import socket
 import time
@@ -482,5 +483,5 @@ def test_without_sse_starlette(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sse_starlette", None)
     monkeypatch.setitem(sys.modules, "sse_starlette.sse", None)
     monkeypatch.delitem(sys.modules, "streamcore.sse.response", raising=False)
-    with pytest.raises(ConfigError, match="pip install sse-starlette"):
+    with pytest.raises(ConfigError, match=re.escape('pip install -e ".[server]"')):
         sse_response(execute_prompt_streaming("greet", provider="demo"))

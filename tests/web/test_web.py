@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -467,3 +469,10 @@ def test_the_key_is_in_no_answer() -> None:
             body = httpx2.get(f"{url}/stream?prompt=x&format=json").text
             assert "stream-error" in body
             assert KEY not in body
+
+
+def test_without_fastapi_it_says_which_extra_to_install() -> None:
+    code = "import sys; sys.modules['fastapi'] = None; import streamcore.web"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    said = "ConfigError: streamcore.web needs the package 'fastapi', which is not installed; run: pip install -e"
+    assert f'{said} ".[server]"' in done.stderr

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamcore.chunk import Chunk, Opaque, ToolCall, Usage, content
-from streamcore.completion import Attempt, Completion, Fold
+from streamcore.completion import Attempt, Completion, Fold, call_id
 from streamcore.errors import StreamcoreError, StreamInterrupted
 from streamcore.request import Message
 from streamcore.wire.chat import ChatVocabulary
@@ -503,7 +503,7 @@ def test_what_the_mistral_body_says() -> None:
     _, answer = decode(make, [body])
     assert (answer.reasoning, answer.text) == ("Hm…", "Ça va")
     (call,) = answer.tool_calls
-    assert (call.id, call.name, call.parse()) == (None, "now", ZONE)
+    assert (call.id, call.name, call.parse()) == (call_id(answer.id, 0), "now", ZONE)
     assert answer.opaque == Opaque("mistral-chat", (thinking("Hm…", closed=True),))
 
 

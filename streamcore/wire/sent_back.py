@@ -1,0 +1,119 @@
+"""Gather what an answer in the chat dialect must bring back with the next turn, beside its text and calls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from streamcore.chunk import Opaque
+from streamcore.wire.chat_structs import Delta
+from streamcore.wire.lenient import is_array, is_object, mapping, text
+from streamcore.wire.reasoning_details import merge_details
+
+WIRE = "openai-chat"
+TEXT_HERE: Mapping[str, Any] = {"type": "text"}
+"""Stands for a run of text between two parts; `Fold` puts the text in, which a decoder does not keep."""
+
+_UNMERGED = 64  # fragments of reasoning
+
+
+class SentBack:
+    """Keep the opaque data of one answer in the order of the wire; fragments are merged from time to time."""
+
+    __slots__ = ("_audio", "_calls", "_details", "_fields", "_merge_at", "_parts", "_wire", "source", "text_follows")
+
+    def __init__(self, wire: str, source: str | None) -> None:
+        self._wire = wire
+        self.source = source
+        self._details: list[Mapping[str, Any]] = []
+        self._parts: list[Mapping[str, Any]] = []
+        self._fields: dict[str, Any] = {}
+        self._calls: dict[str, dict[str, Any]] = {}
+        self._audio: dict[str, Any] = {}
+        self._merge_at = _UNMERGED
+        self.text_follows = False
+        """True while text is the last thing that came; the vocabulary sets it."""
+
+    def details(self, details: Iterable[Mapping[str, Any]]) -> None:
+        """Keep fragments of `reasoning_details`: an object for each token is many times larger than their text."""
+        self._details += details
+        if len(self._details) >= self._merge_at:
+            self._details = list(merge_details(self._details))
+            self._merge_at = len(self._details) + _UNMERGED
+
+    def part(self, part: Mapping[str, Any]) -> None:
+        """Keep a part of the content that is not text."""
+        parts = self._parts
+        parts.append(part)
+        if len(parts) >= self._merge_at:
+            self._parts = list(merge_details(parts))
+            self._merge_at = len(self._parts) + _UNMERGED
+
+    def part_after_text(self, part: Mapping[str, Any]) -> Opaque:
+        """Keep a part that follows text, and return it.
+
+        `Fold` needs to know where the text was: a chunk that carries the part says so.
+        """
+        self.text_follows = False
+        self._parts.append(TEXT_HERE)
+        self._parts.append(part)
+        return Opaque(self._wire, (part,), source=self.source)
+
+    def rare(self, delta: Delta) -> None:
+        """Keep the audio's id and the fields that only the server which sent them understands."""
+        for key, value in (delta.kept or {}).items():
+            kept = _without_flags(value) if key == "extra_content" else value
+            if kept:
+                self._fields[key] = _merged(self._fields.get(key), kept)
+        audio = mapping(delta.audio)
+        for key in ("id", "expires_at"):
+            if audio.get(key):
+                self._audio[key] = audio[key]
+        transcript = text(audio.get("transcript"))
+        if transcript:
+            self._audio["transcript"] = self._audio.get("transcript", "") + transcript
+
+    def call(self, position: int, kept: Mapping[str, Any]) -> None:
+        """Keep the fields of a tool call."""
+        known = self._calls.setdefault(str(position), {})
+        for key, value in kept.items():
+            known[key] = _merged(known.get(key), value)
+
+    def opaque(self, reasoning_key: str | None) -> Opaque | None:
+        """Return all of it; `reasoning_key` names the field in which reasoning came, if it must be sent back.
+
+        `Fold` puts the reasoning itself in place of None.
+        """
+        parts = merge_details(self._parts)
+        items = merge_details(self._details)
+        fields: dict[str, Any] = {
+            key: list(merge_details(value)) if is_array(value) else value for key, value in self._fields.items()
+        }
+        if reasoning_key == "reasoning_content" or (reasoning_key and not (items or parts)):
+            fields[reasoning_key] = None
+        if self._calls:
+            fields["tool_calls"] = self._calls
+        if self._audio.get("id"):
+            fields["audio"] = self._audio
+        if self._wire != WIRE:
+            items = parts  # a wire that has no other opaque data
+        elif parts:
+            fields["content"] = list(parts)
+        return Opaque(self._wire, items, fields, self.source) if items or fields else None
+
+
+def _without_flags(value: Any) -> Any:
+    """Return `extra_content` without what only describes the chunk, such as `{"google": {"thought": true}}`."""
+    if not is_object(value):
+        return None
+    kept = {key: _without_flags(item) if is_object(item) else item for key, item in value.items() if item is not True}
+    return {key: item for key, item in kept.items() if item}
+
+
+def _merged(known: Any, more: Any) -> Any:
+    """Return both values: objects merge, lists are joined, anything else is replaced."""
+    if is_object(known) and is_object(more):
+        return {**known, **{key: _merged(known.get(key), value) for key, value in more.items()}}
+    if is_array(known) and is_array(more):
+        return [*known, *more]
+    return more
