@@ -25,8 +25,8 @@ ChunkKind = Literal[
 FinishReason = Literal["stop", "length", "tool_calls", "refusal", "content_filter", "pause", "other"]
 """Why generation ended, the same words for every vendor."""
 
-CONTENT_KINDS: frozenset[ChunkKind] = frozenset({"text", "reasoning", "refusal", "tool_call", "citation", "other"})
-"""The kinds that carry something the model made; the rest frame it."""
+CONTENT_KINDS: frozenset[ChunkKind] = frozenset({"text", "reasoning", "refusal", "tool_call", "citation"})
+"""The kinds that carry something the model made. The rest frame it: clocks and retries do not count them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,9 @@ class Chunk:
     opaque: Opaque | None = None
     """What must be sent back with the next turn (`reasoning`, `finish`)."""
     data: Mapping[str, Any] | None = None
-    """`citation`: the citation as the vendor sent it."""
+    """`citation`: the citation as the vendor sent it. `start`, `usage`, `finish`, `other`: facts about the answer,
+    under the names that `Completion` has for them (`service_tier`, `stop_sequence`, `logprobs`, `served_by`, `cost`).
+    `reasoning`: `{"part": n}` where part n of several summaries or blocks begins."""
     id: str | None = None
     """`start`: the response's id."""
     model: str | None = None
@@ -152,10 +154,15 @@ class Chunk:
 
 
 class _Draft:
-    """Lay out memory exactly as `Chunk` does, without the frozen checks that make its constructor six times dearer.
+    """Become a `Chunk` once its fields are set: a quicker constructor for the one object that every token needs.
 
-    A frozen dataclass sets each field through `object.__setattr__`, 1.5 us for one chunk. A draft is filled with
-    plain stores and then becomes a `Chunk`, 0.25 us; Python allows that because both have the same slots.
+    The generated constructor of a frozen dataclass sets each field with `object.__setattr__`, since the class's own
+    `__setattr__` raises: 1.4 us for the 16 fields of a chunk. This class has the same slots in the same order, and so
+    the same layout in memory, but no `__setattr__`: its fields are set by plain stores. The last line then assigns
+    `__class__`, which Python allows between classes of the same layout. What the caller gets is an ordinary, frozen
+    `Chunk`; no draft is ever seen outside `__init__`. That takes 0.24 us.
+    Plainer ways measured on the same machine (CPython 3.11): `Chunk(...)` 1.4 us, `object.__new__` and the slots'
+    descriptors 0.7 us, `Chunk.__setstate__` 3.0 us.
     """
 
     __slots__ = Chunk.__slots__
@@ -184,7 +191,7 @@ content = cast("_MakeContent", _Draft)
 
 
 class _CallDraft:
-    """The same for `ToolCall`, of which a chunk for every fragment has one."""
+    """Do the same for `ToolCall`, of which every fragment of a call has one: 0.18 us instead of 0.55."""
 
     __slots__ = ToolCall.__slots__
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any, cast
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from streamcore.chunk import Chunk, FinishReason, Opaque, ToolCall, Usage, content, tool_call
-from streamcore.errors import provider_error
+from streamcore.errors import StreamcoreError, provider_error
 from streamcore.wire.decoder import parse_json
-from streamcore.wire.lenient import count, is_array, items, mapping
+from streamcore.wire.endings import another_answer, failed_answer, is_failure, looks_like_error, unmarked
+from streamcore.wire.lenient import count, is_array, is_object, items, mapping
 
 WIRE = "anthropic-messages"
 
@@ -41,6 +43,7 @@ class _Delta(Struct, gc=False):
     stop_reason: str | None = None
     stop_sequence: str | None = None
     stop_details: dict[str, Any] | None = None
+    container: Any = None
 
 
 class _Block(Struct, gc=False):
@@ -60,6 +63,7 @@ class _Message(Struct, gc=False):
     content: list[Raw] | None = None
     usage: dict[str, Any] | None = None
     stop_reason: str | None = None
+    container: Any = None
 
 
 class _Event(Struct, gc=False):
@@ -70,12 +74,26 @@ class _Event(Struct, gc=False):
     message: _Message | None = None
     usage: dict[str, Any] | None = None
     error: Any = None
+    context_management: Any = None
 
 
 _decode = msgspec.json.Decoder(_Event).decode
 _decode_block = msgspec.json.Decoder(_Block).decode
 
-_PLAIN = frozenset({"text", "tool_use"})  # the blocks that a message can express without opaque data
+_EVENTS = frozenset(
+    {
+        "content_block_delta",
+        "content_block_start",
+        "content_block_stop",
+        "error",
+        "message_delta",
+        "message_start",
+        "message_stop",
+        "ping",
+    }
+)
+_PLAIN = frozenset({"text", "tool_use"})  # the blocks that a `Message` can hold without opaque data
+_TOOL_USE = frozenset({"type", "id", "name", "input"})
 
 
 class _OpenBlock:
@@ -99,10 +117,17 @@ class _OpenBlock:
             block[key] = (block.get(key) or "") + "".join(self.pieces)
         if self.json:
             try:
-                block["input"] = msgspec.json.decode("".join(self.json) or "{}")
+                given: object = msgspec.json.decode("".join(self.json) or "{}")
             except (msgspec.DecodeError, ValueError):
-                block["input"] = {}  # a call that was cut cannot be sent back as it is
+                given = None  # a call that was cut; its `ToolCall` says so, and no request takes it
+            block["input"] = given if is_object(given) else {}
         return block
+
+    def is_plain(self, first: bool) -> bool:
+        """True if a message's text and calls say all that this block holds, in this order."""
+        if self.type == "text":
+            return first and not self.data.get("citations")
+        return self.type == "tool_use" and self.data.keys() <= _TOOL_USE
 
 
 class AnthropicVocabulary:
@@ -110,21 +135,26 @@ class AnthropicVocabulary:
 
     wire = WIRE
 
-    def __init__(self, *, request_id: str | None = None) -> None:
+    def __init__(self, *, request_id: str | None = None, source: str | None = None) -> None:
+        self.marked = False
         self.done = False
+        self.failed: StreamcoreError | None = None
+        self.suspect: Any = None
         self._request_id = request_id
+        self._id: str | None = None
+        self._source = source
         self._blocks: dict[int, _OpenBlock] = {}
+        self._all: list[tuple[int, _OpenBlock]] = []  # an index may be started twice
+        self._container: object = None
         self._calls = 0
-        self._plain = True
         self._started = False
         self._finished = False
         self._stop_reason: str | None = None
         self._usage: dict[str, Any] = {}
 
-    @property
-    def marked(self) -> bool:
-        """True after `message_stop`."""
-        return self.done
+    def knows(self, kind: str, event: Mapping[str, Any]) -> bool:
+        """True for the events of a message; see `Vocabulary.knows`."""
+        return kind in _EVENTS or event.get("type") in _EVENTS
 
     def event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
         """Append the chunks of one event; see `Vocabulary.event`."""
@@ -143,26 +173,42 @@ class AnthropicVocabulary:
             case "message_start" if event.message is not None:
                 self._message_start(event.message, data, out)
             case "message_delta" if event.delta is not None or event.usage:
-                self._message_delta(event, out)
+                self._message_delta(event, data, out)
             case "message_stop":
-                self.done = True
-                if not self._finished:
-                    self._finish(self._stop_reason, None, out)
+                self._stop(out)
             case "ping":
                 out.append(Chunk("ping"))
             case "error" | "" if kind or event.error is not None:
                 raise provider_error(parse_json(data), request_id=self._request_id)
             case _:
-                out.append(_other(kind, event.index, data))
+                self._unknown(kind, event.index, data, out)
+
+    def _unknown(self, kind: str, index: int, data: bytes, out: list[Chunk]) -> None:
+        value = parse_json(data)
+        if kind not in _EVENTS and looks_like_error(value):
+            self.suspect = value
+        out.append(_other(kind, index, data))
+
+    def _stop(self, out: list[Chunk]) -> None:
+        self.marked = self.done = True
+        if self._finished or self.failed is not None:
+            return
+        if self._stop_reason is None and self.suspect is not None:
+            raise unmarked(self.suspect, request_id=self._request_id)
+        self._finish(self._stop_reason, None, out)
 
     def _message_start(self, message: _Message, data: bytes, out: list[Chunk]) -> None:
         usage = self._overlaid(message.usage) if message.usage else None
-        if self._started:  # some proxies send it twice; what it holds is not said twice
+        self._container = message.container or self._container
+        if self._started:  # some proxies send it twice; its content is not passed on twice
+            if message.id and self._id and message.id != self._id:
+                raise another_answer(self._id, message.id)
             out.append(_other("message_start", 0, data))
             if usage is not None:
                 out.append(Chunk("usage", usage=usage))
             return
         self._started = True
+        self._id = message.id
         out.append(Chunk("start", id=message.id, model=message.model, request_id=self._request_id, usage=usage))
         self._stop_reason = message.stop_reason
         for index, block in enumerate(message.content or ()):
@@ -176,15 +222,13 @@ class AnthropicVocabulary:
             out.append(_other("content_block_start", index, data))
             return
         open_block = self._blocks[index] = _OpenBlock(block, whole)
-        if block.type not in _PLAIN:
-            self._plain = False
+        self._all.append((index, open_block))
         match block.type:
             case "text":
                 if block.text:
                     out.append(content("text", block.text, index))
                 for citation in block.citations or ():
                     out.append(Chunk("citation", index=index, data=citation))
-                    self._plain = False
             case "thinking":
                 if block.thinking:
                     out.append(content("reasoning", block.thinking, index))
@@ -227,7 +271,6 @@ class AnthropicVocabulary:
                     block.data["signature"] = (block.data.get("signature") or "") + delta.signature
                 out.append(_opaque(index, {"signature": delta.signature}))
             case "citations_delta" if delta.citation is not None:
-                self._plain = False
                 if block is not None:
                     block.data["citations"] = [*(block.data.get("citations") or ()), delta.citation]
                 out.append(Chunk("citation", index=index, data=delta.citation))
@@ -250,33 +293,47 @@ class AnthropicVocabulary:
             out.append(content("tool_call", "", index, 0, ToolCall(call.id, call.name, block.input, call.position)))
         block.input = ""
 
-    def _message_delta(self, event: _Event, out: list[Chunk]) -> None:
+    def _message_delta(self, event: _Event, data: bytes, out: list[Chunk]) -> None:
         delta = event.delta
+        if delta is not None:
+            self._container = delta.container or self._container
+        if event.context_management:
+            out.append(_other("message_delta", 0, data))
         if delta is not None and delta.stop_reason is not None:
             self._finish(delta.stop_reason, delta.stop_details or delta.stop_sequence, out)
         if event.usage:
             out.append(Chunk("usage", usage=self._overlaid(event.usage)))
 
     def _overlaid(self, usage: Mapping[str, Any]) -> Usage:
-        self._usage |= {key: value for key, value in usage.items() if value is not None}
+        for key, value in usage.items():
+            if value or (value is not None and not self._usage.get(key)):  # null and 0 take nothing back
+                self._usage[key] = value
         return read_usage(self._usage)
 
     def _finish(self, reason: str | None, detail: str | dict[str, Any] | None, out: list[Chunk]) -> None:
-        self._finished = True
         for index in self._blocks:
             self._block_stop(index, out)  # for servers that leave the stops out
-        opaque = None
-        if not self._plain:
-            opaque = Opaque(WIRE, tuple(block.whole() for _, block in sorted(self._blocks.items())))
+        if reason is not None and is_failure(reason):
+            self.failed = failed_answer(reason, request_id=self._request_id)
+            return
+        self._finished = True
         out.append(
             Chunk(
                 "finish",
                 finish_reason=None if reason is None else FINISH_REASONS.get(reason, "other"),
                 raw_finish_reason=reason,
                 finish_detail=detail,
-                opaque=opaque,
+                opaque=self._opaque(),
             )
         )
+
+    def _opaque(self) -> Opaque | None:
+        """Return the blocks for the next turn, unless text and calls say it all; with them, the container's name."""
+        fields = {} if self._container is None else {"container": self._container}
+        blocks = [block for _, block in sorted(self._all, key=itemgetter(0))]
+        if not fields and all(block.is_plain(place == 0) for place, block in enumerate(blocks)):
+            return None
+        return Opaque(WIRE, tuple(block.whole() for block in blocks), fields, self._source)
 
 
 def read_usage(usage: Mapping[str, Any]) -> Usage:

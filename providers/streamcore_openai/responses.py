@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack, cast
 
 from streamcore.chunk import Chunk
-from streamcore.provider import Vendor
-from streamcore.request import Image, Message, Request
+from streamcore.provider import ProviderSettings, Vendor
+from streamcore.request import Request
 from streamcore.wire.chat_request import chat_response_format
 from streamcore.wire.closed_schema import closed_schema
-from streamcore_openai.responses_wire import WIRE, ResponsesVocabulary
+from streamcore_openai.responses_input import input_items
+from streamcore_openai.responses_wire import ResponsesVocabulary
 from streamcore_openai.sdk import Connection
 
 if TYPE_CHECKING:
-    import httpx2
     import openai
 
 VENDOR = Vendor(
-    name="openai-responses", sdk="openai", install='-e ".[openai]"', default_model="gpt-5.4-mini", settings="openai"
+    name="openai-responses", sdk="openai", install='-e ".[openai]"', default_model="gpt-5.4-mini", environment="openai"
 )
 
 
@@ -28,27 +28,9 @@ class OpenAIResponsesProvider:
     vendor: ClassVar[Vendor] = VENDOR
     name = VENDOR.name
 
-    def __init__(
-        self,
-        *,
-        model: str | None = None,
-        api_key: str | None = None,
-        base_url: str | None = None,
-        http_client: httpx2.AsyncClient | None = None,
-        client: openai.AsyncOpenAI | None = None,
-        headers: Mapping[str, str] | None = None,
-        transport: str | None = None,
-    ) -> None:
-        self._model = model
-        self._connection = Connection(
-            VENDOR,
-            api_key=api_key,
-            base_url=base_url,
-            http_client=http_client,
-            client=client,
-            headers=headers,
-            transport=transport,
-        )
+    def __init__(self, **settings: Unpack[ProviderSettings]) -> None:
+        self._model = settings.get("model")
+        self._connection = Connection(VENDOR, settings)
 
     def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
         """Stream the answer; see `Provider.stream`."""
@@ -62,34 +44,36 @@ class OpenAIResponsesProvider:
         )
 
     def model_for(self, request: Request) -> str:
-        """Return the model that a request goes to."""
+        """Return the model that answers a request."""
         return VENDOR.resolve_model(request, self._model)
 
     def takes_schema(self, schema: Mapping[str, Any]) -> bool:
-        """True if the vendor holds answers to this schema."""
+        """True if the vendor enforces this schema."""
         return closed_schema(schema) is not None
 
     async def aclose(self) -> None:
-        """Do nothing: clients are shared, and closed by the loop's end or by `aclose_providers()`."""
+        """Do nothing: the end of the event loop or `aclose_providers()` closes the shared client."""
 
 
 def _create(client: openai.AsyncOpenAI) -> Callable[..., Any]:
     return cast("Callable[..., Any]", client.responses.with_streaming_response.create)
 
 
-def responses_body(request: Request, model: str) -> dict[str, Any]:
+def responses_body(request: Request, model: str, source: str | None = None) -> dict[str, Any]:
     """Return the keyword arguments of `responses.create`, without `stream` and `extra`.
 
+    `source` names the server, as in `Opaque.source`.
+
     Raises:
-        ConfigError: the request has something that this API cannot say.
+        ConfigError: this API cannot express something in the request, or a tool call was cut.
     """
     if request.seed is not None:
         raise VENDOR.unsupported("a seed", "its API has none; leave seed= out, or use provider 'openai'")
     if request.stop:
-        raise VENDOR.unsupported("stop texts", "its API has none; leave stop= out, or use provider 'openai'")
+        raise VENDOR.unsupported("stop sequences", "its API has none; leave stop= out, or use provider 'openai'")
     if isinstance(request.reasoning, int):
         raise VENDOR.unsupported("a budget of reasoning tokens", "give an effort such as 'low'")
-    body: dict[str, Any] = {"model": model, "input": [item for m in request.messages for item in _items(m)]}
+    body: dict[str, Any] = {"model": model, "input": input_items(request, source)}
     if request.temperature is not None:
         body["temperature"] = request.temperature
     if request.max_tokens is not None:
@@ -117,38 +101,3 @@ def responses_body(request: Request, model: str) -> dict[str, Any]:
     if isinstance(request.cache, str):
         body["prompt_cache_key"] = request.cache
     return body
-
-
-def _items(message: Message) -> list[dict[str, Any]]:
-    """Return the input items of one turn."""
-    if message.opaque is not None and message.opaque.wire == WIRE:
-        return [dict(item) for item in message.opaque.items]
-    if message.role == "tool":
-        return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": _content(message)}]
-    items: list[dict[str, Any]] = []
-    if message.role == "assistant":
-        if message.text:
-            items.append({"role": "assistant", "content": message.text})
-    else:
-        items.append({"role": message.role, "content": _content(message)})
-    items.extend(
-        {
-            "type": "function_call",
-            "call_id": call.id or f"call_{call.position}",
-            "name": call.name or "",
-            "arguments": call.arguments or "{}",
-        }
-        for call in message.tool_calls
-    )
-    return items
-
-
-def _content(message: Message) -> str | list[dict[str, Any]]:
-    if not any(isinstance(part, Image) for part in message.parts):
-        return message.text
-    return [
-        {"type": "input_image", "image_url": part.as_url}
-        if isinstance(part, Image)
-        else {"type": "input_text", "text": part.text}
-        for part in message.parts
-    ]

@@ -6,15 +6,16 @@ Source: the Responses API reference, "Streaming events", and recordings of the A
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from streamcore.chunk import Chunk, ChunkKind, FinishReason, Opaque, ToolCall, Usage, content, tool_call
-from streamcore.errors import provider_error
+from streamcore.errors import StreamcoreError, provider_error
 from streamcore.wire.decoder import DONE, parse_json
+from streamcore.wire.endings import another_answer, failed_answer, is_failure, looks_like_error, unmarked
 from streamcore.wire.lenient import count, items, mapping, text
 
 WIRE = "openai-responses"
@@ -70,13 +71,28 @@ _FRAMES = frozenset(
     }
 )
 _PINGS = frozenset({"keepalive", "ping", "response.keepalive"})
-_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed", "response.done"})
+_OWN_EVENTS = (
+    _FRAMES
+    | _PINGS
+    | _ENDS
+    | {
+        "error",
+        "response.created",
+        "response.output_item.added",
+        "response.output_item.done",
+        "response.output_text.annotation.added",
+    }
+)
+
+_PLAIN_CALL = frozenset({"type", "id", "call_id", "name", "arguments", "status"})
+_PLAIN_MESSAGE = frozenset({"type", "id", "role", "content", "status"})
 
 _Key = tuple[str, int, int]  # the event that streams the text, output item, part
 
 
 class ResponsesVocabulary:
-    """Read the events of one response; `response.completed`, `.incomplete` and `.failed` mark and end it.
+    """Read the events of one response; `response.completed`, `.incomplete`, `.failed` and `.done` mark and end it.
 
     Every text is also sent whole when its part, its item and the response are done. It is taken from there only
     where no delta brought any of it, so that servers which send no deltas lose nothing, and nothing is said twice.
@@ -84,9 +100,14 @@ class ResponsesVocabulary:
 
     wire = WIRE
 
-    def __init__(self, *, request_id: str | None = None) -> None:
+    def __init__(self, *, request_id: str | None = None, source: str | None = None) -> None:
+        self.marked = False
         self.done = False
+        self.failed: StreamcoreError | None = None
+        self.suspect: Any = None
+        self._source = source
         self._request_id = request_id
+        self._id: str | None = None
         self._started = False
         self._calls: dict[int, ToolCall] = {}
         self._told: set[_Key] = set()  # the texts that have been passed on, each part for itself
@@ -99,10 +120,10 @@ class ResponsesVocabulary:
         self._flow_index: int = 0
         self._flow_part: int | None = None
 
-    @property
-    def marked(self) -> bool:
-        """True after the event that ends the response."""
-        return self.done
+    def knows(self, kind: str, event: Mapping[str, Any]) -> bool:
+        """True for the events of a response; see `Vocabulary.knows`."""
+        kinds = (kind, event.get("type"))
+        return any(one in known for one in kinds for known in (_DELTAS, _DONES, _CALL_DELTAS, _CALL_DONES, _OWN_EVENTS))
 
     def event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
         """Append the chunks of one event; see `Vocabulary.event`."""
@@ -151,7 +172,10 @@ class ResponsesVocabulary:
     def _rare(self, kind: str, index: int, event: _Event, data: bytes, out: list[Chunk]) -> None:
         """Take the events that come once or seldom."""
         response = _object(event.response)
+        if kind == "response.created" and self._id and text(response.get("id")) not in (None, self._id):
+            raise another_answer(self._id, text(response.get("id")))
         if response and not self._started:
+            self._id = text(response.get("id"))
             self._started = True
             response_id, model = text(response.get("id")), text(response.get("model"))
             out.append(Chunk("start", id=response_id, model=model, request_id=self._request_id))
@@ -162,6 +186,9 @@ class ResponsesVocabulary:
         elif kind == "response.created" or kind in _FRAMES:
             pass
         else:
+            value = parse_json(data)
+            if not kind.startswith("response.") and looks_like_error(value):
+                self.suspect = value
             out.append(_other(kind, index, data))
 
     def _missing_index(self, kind: str, event: _Event) -> int:
@@ -207,7 +234,7 @@ class ResponsesVocabulary:
         """Open or close an output item."""
         kind = text(item.get("type")) or ""
         self._last = max(self._last, index)
-        self._positions.setdefault(str(item.get("id") or item.get("call_id")), index)
+        self._positions.setdefault(_key(item), index)
         if kind in _CALLS:
             self._open_call(item, index, out)
         elif kind not in _OWN_ITEMS:
@@ -216,7 +243,7 @@ class ResponsesVocabulary:
             self._items[index] = item
             self._catch_up(item, index, out)
             if item.get("encrypted_content") and kind == "reasoning":
-                out.append(Chunk("reasoning", index=index, opaque=Opaque(WIRE, (item,))))
+                out.append(Chunk("reasoning", index=index, opaque=Opaque(WIRE, (item,), source=self._source)))
 
     def _open_call(self, item: Mapping[str, Any], index: int, out: list[Chunk]) -> None:
         if index not in self._calls:
@@ -254,13 +281,14 @@ class ResponsesVocabulary:
                     self._citation(index, mapping(citation), out)
 
     def _end(self, kind: str, response: Mapping[str, Any], data: bytes, out: list[Chunk]) -> None:
-        self.done = True
-        if not self._items and not self._told_items:  # a server that streams nothing but the whole response
-            for index, item in enumerate(items(response.get("output"))):
-                self._item(mapping(item), index, True, data, out)
+        self.marked = self.done = True
+        self._unclosed(items(response.get("output")), data, out)
         status = text(response.get("status")) or kind.removeprefix("response.")
+        failed = kind == "response.failed" or status == "cancelled" or is_failure(status)
+        if not response and self.suspect is not None:
+            raise unmarked(self.suspect, request_id=self._request_id)
         detail = text(mapping(response.get("incomplete_details")).get("reason"))
-        if kind != "response.failed":
+        if not failed:
             out.append(
                 Chunk(
                     "finish",
@@ -273,21 +301,53 @@ class ResponsesVocabulary:
         usage = mapping(response.get("usage"))
         if usage:
             out.append(Chunk("usage", usage=read_usage(usage)))
-        if kind == "response.failed":
-            raise provider_error({"error": response.get("error")}, request_id=self._request_id)
+        if failed:
+            error = response.get("error") or mapping(response.get("status_details")).get("error")
+            if error or kind == "response.failed":
+                raise provider_error({"error": error}, request_id=self._request_id)
+            raise failed_answer(status, request_id=self._request_id)
+
+    def _unclosed(self, output: Sequence[Any], data: bytes, out: list[Chunk]) -> None:
+        """Take the items that no event of their own closed from the whole response."""
+        closed = {_key(item) for item in self._items.values()} - {_key({})}
+        streamed = {index for _, index in self._told_items}
+        for place, item in enumerate(map(mapping, output)):
+            key = _key(item)
+            index = place if place in streamed else self._positions.get(key, place)
+            if key not in closed and index not in self._items:
+                self._item(item, index, True, data, out)
 
     def _finish_reason(self, status: str, detail: str | None) -> FinishReason:
-        if status == "completed":
+        if status in ("completed", "done"):
             return "tool_calls" if self._calls else "stop"
         if detail == "max_output_tokens":
             return "length"
         return "content_filter" if detail == "content_filter" else "other"
 
     def _opaque(self) -> Opaque | None:
-        """Return the items for the next turn, unless plain messages and calls say it all."""
+        """Return the items for the next turn, unless one text and calls after it say it all."""
         output = tuple(item for _, item in sorted(self._items.items()))
-        plain = all(item.get("type") in ("message", "function_call") for item in output)
-        return None if plain else Opaque(WIRE, output)
+        plain = all(_is_plain(item, place == 0) for place, item in enumerate(output))
+        return None if plain else Opaque(WIRE, output, source=self._source)
+
+
+def _key(item: Mapping[str, Any]) -> str:
+    return str(item.get("id") or item.get("call_id"))
+
+
+def _is_plain(item: Mapping[str, Any], first: bool) -> bool:
+    """True if a message's text and calls say all that this item holds, in this order."""
+    known = {key for key, value in item.items() if value is not None}
+    if item.get("type") == "function_call":
+        return known <= _PLAIN_CALL
+    parts = [mapping(part) for part in items(item.get("content"))]
+    return (
+        first
+        and item.get("type") == "message"
+        and known <= _PLAIN_MESSAGE
+        and len(parts) < 2
+        and all(part.get("type") == "output_text" and not part.get("annotations") for part in parts)
+    )
 
 
 def read_usage(usage: Mapping[str, Any]) -> Usage:

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from streamcore.errors import ConfigError, PromptError
-from streamcore.execute import environment_provider
 from streamcore.files.yaml_file import is_mapping, load_yaml
 from streamcore.graph.load import Graph, load_graph
 from streamcore.graph.schema import LlmNode
 from streamcore.prompts.prompt_file import load_prompt
-from streamcore.provider import Vendor, provider_names, vendor
+from streamcore.provider import Vendor, environment_provider, provider_names, vendor
 
 
 def missing_keys(target: str, provider: str | None, prompts_dir: Path | None) -> list[Vendor]:

@@ -25,7 +25,8 @@ from streamcore.cli.output import bad_input, fail, show_log
 from streamcore.cli.terminal import show
 from streamcore.cli.variables import Var, VarFile, VarsFile, gather, read_text
 from streamcore.errors import ConfigError, StreamcoreError
-from streamcore.execute import environment_provider, stream_prompt, stream_request
+from streamcore.execute import stream_prompt, stream_request
+from streamcore.provider import environment_provider
 from streamcore.request import Message, Request
 from streamcore.stream import Stream
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -67,10 +68,7 @@ def serve(
     """
     read_env_file(env_file)
     provider, model = provider_and_model(provider, model)
-    missing = [name for name in ("fastapi", "sse_starlette", "uvicorn") if find_spec(name) is None]
-    if missing:
-        bad_input(f"serve needs the package {missing[0]!r}, which is not installed; run: {install_command('server')}")
-    from streamcore.cli.missing_keys import missing_keys
+    _require_packages()
     from streamcore.web import create_app
 
     local = host in LOOPBACK
@@ -95,6 +93,20 @@ def serve(
     listening = _listen(host, port)
     shown = f"[{host}]" if ":" in host else host
     note(f"serving {target} on http://{shown}:{listening.getsockname()[1]}/  (Ctrl-C stops)")
+    _warn(target, provider, prompts_dir, local=local)
+    _server(app).run(sockets=[listening])
+
+
+def _require_packages() -> None:
+    missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
+    if missing:
+        bad_input(f"serve needs the package {missing[0]!r}, which is not installed; run: {install_command('server')}")
+
+
+def _warn(target: str, provider: str | None, prompts_dir: Path | None, *, local: bool) -> None:
+    """Print what the operator should know: who can use the service, and which keys are missing."""
+    from streamcore.cli.missing_keys import missing_keys
+
     if not local:
         note("warning: anyone who reaches this address can use it; for `auth`, see create_app in docs/serve.md")
     for known in missing_keys(target, provider, prompts_dir):
@@ -102,7 +114,6 @@ def serve(
             f"warning: {known.variable('API_KEY')} is not set: unless the SDK of {known.name} finds credentials "
             "elsewhere, its answers fail"
         )
-    _server(app).run(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -12,12 +12,13 @@ from streamcore.concurrency.merge import merged
 from streamcore.errors import ConfigError, NodeError, PromptError
 from streamcore.files.template import TemplateError
 from streamcore.files.yaml_model import did_you_mean
+from streamcore.graph.config import Config
 from streamcore.graph.events import Event, GraphComplete, Interrupt, NodeComplete, NodeEvent
 from streamcore.graph.load import START, Graph
 from streamcore.graph.nodes import Context, run_node
 from streamcore.graph.routing import following, ready
 from streamcore.graph.schema import LlmNode, Node
-from streamcore.graph.thread import Config, Thread, plain
+from streamcore.graph.thread import Thread, as_json_data
 from streamcore.graph.variables import has_value, missing_variables
 
 
@@ -27,7 +28,7 @@ class GraphRun:
     def __init__(self, graph: Graph, initial: Mapping[str, Any], config: Config) -> None:
         self._graph = graph
         self._config = config
-        self._initial = plain(initial, "initial_state")
+        self._initial = as_json_data(initial, "initial_state")
         self._sequence = 0
         self._thread: Thread
 
@@ -115,7 +116,7 @@ class GraphRun:
     async def _completed(self, event: NodeComplete) -> NodeComplete:
         """Take a node's output into the state, and make that durable before anybody hears of it."""
         name, thread = event["node"], self._thread
-        event["output"] = plain(event["output"], f"the output of node {name!r}")
+        event["output"] = as_json_data(event["output"], f"the output of node {name!r}")
         thread.take(name, event["output"])
         thread.counts[name] = thread.counts.get(name, 0) + 1
         self._go_on(name, self._following(name))
@@ -125,7 +126,7 @@ class GraphRun:
     async def _asked(self, event: Interrupt) -> Interrupt:
         """Remember a question, so that it is not asked of the model again."""
         name, thread = event["node"], self._thread
-        event["message"] = plain({"message": event["message"]}, f"the message of node {name!r}")["message"]
+        event["message"] = as_json_data({"message": event["message"]}, f"the message of node {name!r}")["message"]
         thread.asked = {"node": name, "message": event["message"], "resume_key": event["resume_key"]}
         thread.take(name, {self._graph.nodes[name].writes(name)[0]: event["message"]})
         await thread.save()
@@ -170,7 +171,7 @@ async def node_text(graph: Graph, name: str, state: Mapping[str, Any], config: C
         raise ConfigError(f"graph {graph.name!r} has no node {name!r}{did_you_mean(name, [*graph.nodes])}")
     if node.type not in ("llm", "router"):
         raise ConfigError(f"node {name!r} is of the type {node.type}, which streams no text; llm and router nodes do")
-    given = plain(state, "state")
+    given = as_json_data(state, "state")
     thread = await Thread.open(graph, config)
     thread.state.update(given)
     context = Context(graph, config, restarts=False)
@@ -180,7 +181,7 @@ async def node_text(graph: Graph, name: str, state: Mapping[str, Any], config: C
                 if event["type"] == "token":
                     yield event["content"]
                 elif event["type"] == "node_complete":
-                    thread.take(name, plain(event["output"], f"the output of node {name!r}"))
+                    thread.take(name, as_json_data(event["output"], f"the output of node {name!r}"))
                     await thread.save()
     except BaseException:
         await thread.keep(context.said())

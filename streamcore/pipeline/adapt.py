@@ -1,4 +1,4 @@
-"""Send what not every model takes, a default temperature and a schema, and go without where it is refused."""
+"""Add a default temperature and a schema to a request, and leave them out for models that refuse them."""
 
 from __future__ import annotations
 
@@ -22,18 +22,17 @@ _NAMES: Mapping[What, re.Pattern[str]] = {
     "a schema": re.compile(r"schema|response_?format|output_(config|format)|text\.format|structured", re.IGNORECASE),
 }
 _refusing: set[tuple[str, str | None, What]] = set()
-"""The models (by provider) that were seen to refuse something."""
+"""What was refused, by provider and model."""
 
 
 def adapted(provider: Provider, request: Request, schema: Mapping[str, Any] | None) -> tuple[Request, set[What]]:
-    """Return the request as it is to be sent, and what was added to it; `refuses` says that it must go without.
+    """Return the request to send, and what was added to it.
 
-    Added are the default temperature, where nobody set one, and a schema that the vendor holds answers to; where it
-    does not, the model is told the schema in words. What the request itself sets is sent as it is, and refused as
-    it may be.
+    The default temperature is added where none was set. The schema is added where the vendor enforces it; elsewhere it
+    becomes an instruction in the system message. What the request itself sets is sent as it is.
     """
     added: set[What] = set()
-    if request.temperature is None and request.default_temperature is not None:
+    if _takes_default_temperature(request):
         added.add("a temperature")
     if schema is not None and _takes(provider, schema):
         added.add("a schema")
@@ -44,13 +43,13 @@ def adapted(provider: Provider, request: Request, schema: Mapping[str, Any] | No
 
 
 def refuses(error: Exception, provider: Provider, request: Request, added: set[What]) -> bool:
-    """True if a model refuses something that was added: that costs one more request, once for each model."""
+    """Return True if a model refuses something that was added, and remember it: it costs one request for each model."""
     if not isinstance(error, BadRequestError):
         return False
     refused: What | None = next((what for what in added if _NAMES[what].search(str(error))), None)
     if refused is None:
         return False
-    log.info("%s refuses %s; asking again without", error.model or provider.name, refused)
+    log.info("%s refuses %s; the request is sent again without it", error.model or provider.name, refused)
     _refusing.add((provider.name, _model(provider, request), refused))
     return True
 
@@ -63,13 +62,19 @@ def _form(request: Request, schema: Mapping[str, Any] | None, tries: set[What]) 
     return replace(request, output_schema=schema) if "a schema" in tries else instructed(request, schema)
 
 
+def _takes_default_temperature(request: Request) -> bool:
+    """True if nothing sets a temperature, and reasoning, with which vendors refuse one, is not asked for."""
+    unset = request.temperature is None and request.reasoning is None and "temperature" not in request.extra
+    return unset and request.default_temperature is not None
+
+
 def _takes(provider: Provider, schema: Mapping[str, Any]) -> bool:
-    """True if the provider says that its vendor holds answers to this schema; who says nothing does not."""
+    """Return True if the provider has `takes_schema` and its vendor enforces this schema."""
     takes_schema = getattr(provider, "takes_schema", None)
     return takes_schema is not None and bool(takes_schema(schema))
 
 
 def _model(provider: Provider, request: Request) -> str | None:
-    """Name the model that answers: the request's, or what the provider says it would take."""
+    """Return the model that answers: the request's, or the one that the provider would choose."""
     model_for = getattr(provider, "model_for", None)
     return request.model if model_for is None else model_for(request)

@@ -1,6 +1,6 @@
-"""Keep four clocks over a stream's reads, at the cost of a few attribute stores for each.
+"""Limit how long each read of a stream may take, by four clocks, at the cost of a few attribute stores a read.
 
-The reads are timed, not what the reader does between them: time outside `__anext__` counts for no clock.
+Only reads are timed: the time that the caller spends between them counts for no clock.
 """
 
 from __future__ import annotations
@@ -10,66 +10,61 @@ import math
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import anyio
 
 from streamcore.chunk import CONTENT_KINDS, Chunk
 from streamcore.concurrency.event_loop import running_on_trio
-from streamcore.errors import ConfigError, StreamTimeout
+from streamcore.errors import StreamTimeout
+from streamcore.pipeline.settings import check_fields, from_mapping
 
-_NO_MORE: list[Chunk] = []  # told from an empty read by its identity
+_NO_MORE: list[Chunk] = []  # stands for the end; compared by identity, since a read may be empty
 
 ClockName = Literal["first_token", "stall", "silence", "total"]
 
 _WHAT: Mapping[ClockName, str] = {
-    "first_token": "no content came",
-    "stall": "no more content came",
-    "silence": "not a byte came",
-    "total": "the answer was not whole",
+    "first_token": "no content arrived",
+    "stall": "no more content arrived",
+    "silence": "no data arrived",
+    "total": "the answer was not complete",
 }
+
+
+_SECONDS: Mapping[str, Any] = {"expected": "a number of seconds above 0 or null", "gt": 0}
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Say how long to wait, in seconds; None is for ever. The defaults suit a person who waits for an answer.
+    """Limit how long a stream waits, in seconds; None is no limit. The defaults suit a person who waits for an answer.
 
-    A mapping with the same keys does as well, in calls and as `timeouts:` in YAML.
+    A mapping with the same keys is accepted too, in calls and as `timeouts:` in YAML.
+
+    Raises:
+        ConfigError: a value is not a number of seconds above 0.
     """
 
-    first_token: float | None = 120.0
-    """From sending the request to the first content (text, reasoning, refusal, tool call, citation, other)."""
-    stall: float | None = 60.0
-    """From content to content. Pings, usage and comments do not count: a server that only keeps alive is stuck."""
-    silence: float | None = 120.0
+    first_token: float | None = field(default=120.0, metadata=_SECONDS)
+    """From sending the request to the first content (text, reasoning, refusal, tool call or citation)."""
+    stall: float | None = field(default=60.0, metadata=_SECONDS)
+    """From content to content. Pings, usage and comments are not content: a server that sends only those is stuck."""
+    silence: float | None = field(default=120.0, metadata=_SECONDS)
     """From byte to byte, pings and comments included."""
-    total: float | None = None
-    """For everything, retries and their pauses included. None by default: long answers are the point."""
+    total: float | None = field(default=None, metadata=_SECONDS)
+    """For the whole stream, retries and their pauses included. None by default: answers may be long."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
-                raise ConfigError(f"timeouts: {field.name} is a number of seconds above 0 or null, not {value!r}")
+        check_fields(self, "timeouts")
 
     @classmethod
     def of(cls, value: Timeouts | Mapping[str, Any] | None) -> Timeouts:
-        """Return timeouts from what a caller or a file gave; keys that it leaves out keep their defaults.
+        """Return timeouts from an object or a mapping; missing keys have their defaults.
 
         Raises:
-            ConfigError: a key is unknown or a value is no number of seconds.
+            ConfigError: a key is unknown, or a value is not a number of seconds.
         """
-        if value is None:
-            return DEFAULT
-        if isinstance(value, Timeouts):
-            return value
-        given = dict(value)
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(set(given) - set(known))
-        if unknown:
-            raise ConfigError(f"timeouts: unknown {', '.join(map(repr, unknown))}; known are {', '.join(known)}")
-        return cls(**given)
+        return DEFAULT if value is None else from_mapping(cls, "timeouts", value)
 
 
 DEFAULT = Timeouts()
@@ -86,10 +81,10 @@ class Clocks:
         "_spent",
         "_stall",
         "_total",
-        "flow",
         "interrupt",
         "limit",
         "shortest",
+        "steady_limit",
         "stopped",
     )
 
@@ -97,26 +92,27 @@ class Clocks:
         self.stopped = False
         """True once the reader has asked for the end."""
         self.interrupt: Callable[[], None] | None = None
-        """Ends the read that is under way."""
+        """Ends the current read."""
         self._first = timeouts.first_token or math.inf
         self._stall = timeouts.stall or math.inf
         self._silence = timeouts.silence or math.inf
         self._total = timeouts.total or math.inf
-        self.flow = min(self._stall, self._silence) if timeouts.total is None else -1.0
-        """The limit of every read while content flows and nothing counts the whole: then a read changes nothing."""
+        self.steady_limit = min(self._stall, self._silence) if timeouts.total is None else -1.0
+        """The limit of every read that follows a read with content, if `total` is off; else no limit equals it."""
         self.shortest = min(self._first, self._stall, self._silence, self._total)
+        """The shortest of the four times."""
         self._spent = 0.0
         self.restart()
 
     def restart(self) -> None:
-        """Begin anew with another attempt; only `total` goes on."""
+        """Reset all clocks but `total` for another attempt."""
         self._since_content = 0.0
         self._begun = False
         self.limit = self._limit()
         """How many seconds the next read may take."""
 
     def stop(self) -> None:
-        """End the stream where it is, the read that is under way included."""
+        """End the stream where it is; a read that is waiting ends, too."""
         self.stopped = True
         if self.interrupt is not None:
             self.interrupt()
@@ -127,7 +123,7 @@ class Clocks:
         return self._total - self._spent
 
     def read(self, chunks: Iterable[Chunk], seconds: float) -> None:
-        """Note that a read took so long and brought these chunks."""
+        """Count a read: the seconds that it took, and the chunks that it gave."""
         self._spent += seconds
         self._since_content += seconds
         for chunk in chunks:
@@ -145,8 +141,8 @@ class Clocks:
         content = (self._stall if self._begun else self._first) - self._since_content
         return min(content, self._silence, self._total - self._spent)
 
-    def ran_out(self, came: str) -> StreamTimeout:
-        """Return the error for a read that took longer than `limit()`; `came` says what had arrived."""
+    def ran_out(self, received: str) -> StreamTimeout:
+        """Return the error for a read that took longer than `limit`; `received` tells what had arrived."""
         content: ClockName = "stall" if self._begun else "first_token"
         limits: dict[ClockName, tuple[float, float]] = {
             "total": (self._total - self._spent, self._total),
@@ -157,91 +153,92 @@ class Clocks:
         name = min(limits, key=lambda clock: limits[clock][0])
         seconds = limits[name][1]
         return StreamTimeout(
-            f"{_WHAT[name]} within {seconds:g} s (clock {name!r}); {came}", clock=name, seconds=seconds
+            f"{_WHAT[name]} within {seconds:g} s (clock {name!r}); {received}", clock=name, seconds=seconds
         )
 
 
-class Alarm:
-    """Cancel the task that waits, when its time is over: one timer for a whole stream, moved only when it fires.
+class ReadTimer:
+    """Cancel the task that reads when the read takes too long: one timer for a whole stream, moved only when needed.
 
-    For asyncio. A timeout armed and disarmed around every read costs more than reading. Here each read only notes who
-    reads and since when; the timer looks at that when it fires, and goes off again when the time could be over at the
-    earliest. `Task.uncancel` keeps this apart from a real cancellation, as in `asyncio.timeout`.
+    For asyncio. A timeout that is set and removed around every read costs more than reading. Here each read only notes
+    its task and its beginning. When the timer fires, it looks at these, and either cancels the task or is set again for
+    the earliest moment at which the read could be too long. `Task.uncancel` tells this cancellation from any other, as
+    in `asyncio.timeout`.
     """
 
-    __slots__ = ("_cancelling", "_clocks", "_due", "_handle", "_rang", "loop", "start", "task")
+    __slots__ = ("_cancelled", "_cancelling", "_clocks", "_due", "_handle", "loop", "start", "task")
 
     def __init__(self, clocks: Clocks) -> None:
         self._clocks = clocks
         self.loop = asyncio.get_running_loop()
         self.start = 0.0
-        """When the read that is under way began, by `time.monotonic`: half the price of the loop's own method."""
+        """When the current read began, by `time.monotonic`, which costs half of the loop's own method."""
         self.task: asyncio.Task[Any] | None = None
-        """Who reads; None between two reads."""
+        """The task that reads; None between two reads."""
         self._handle: asyncio.TimerHandle | None = None
         self._due = 0.0
-        self._rang = False
+        self._cancelled = False
         self._cancelling = 0
 
     def limit_changed(self) -> None:
-        """Look at the clocks again: the next read may take less time than the one before."""
+        """Set the timer to an earlier moment if the next read may take less time than it was set for."""
         limit = self._clocks.limit
         if self._handle is None or time.monotonic() + limit < self._due:
             self.stop()
-            # One that goes off too early looks again, and the first content need not move it.
-            self._look_after(min(limit, self._clocks.shortest))
+            # A timer that fires too early is set again; so the shorter limit after the first content moves nothing.
+            self._fire_after(min(limit, self._clocks.shortest))
 
-    def ring(self) -> None:
-        """Cancel the watched task now."""
-        if self.task is not None and not self._rang:
-            self._rang = True
+    def cancel_read(self) -> None:
+        """Cancel the current read now."""
+        if self.task is not None and not self._cancelled:
+            self._cancelled = True
             self._cancelling = self.task.cancelling()
             self.task.cancel()
 
     def stop(self) -> None:
-        """Take the timer back."""
+        """Remove the timer."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
 
-    def rang(self) -> bool:
-        """Return whether the cancellation that was just caught is this alarm's, and no one else's besides."""
-        if not self._rang:
+    def caused_cancellation(self) -> bool:
+        """Return True if this timer alone cancelled the task that has just caught `CancelledError`."""
+        if not self._cancelled:
             return False
-        self._rang = False
+        self._cancelled = False
         task = asyncio.current_task()
         return task is not None and task.uncancel() <= self._cancelling
 
-    def _look_after(self, seconds: float) -> None:
+    def _fire_after(self, seconds: float) -> None:
         if seconds != math.inf:
             self._due = time.monotonic() + seconds
-            self._handle = self.loop.call_later(seconds, self._look)
+            self._handle = self.loop.call_later(seconds, self._fire)
 
-    def _look(self) -> None:
+    def _fire(self) -> None:
         self._handle = None
         now = time.monotonic()
-        # A reader who is busy elsewhere has all the time of the next read.
-        over = (now if self.task is None else self.start) + self._clocks.limit
-        if over > now:
-            self._look_after(over - now)
+        # Between two reads, the next one still has its whole time.
+        end = (now if self.task is None else self.start) + self._clocks.limit
+        if end > now:
+            self._fire_after(end - now)
         else:
-            self.ring()
+            self.cancel_read()
 
 
-def alarm(clocks: Clocks) -> Alarm | None:
-    """Return an alarm for the running loop, None under trio, where `timed` does its work."""
-    return None if running_on_trio() else Alarm(clocks)
+def read_timer(clocks: Clocks) -> ReadTimer | None:
+    """Return a timer for the running loop; None on trio, where `timed` limits the reads."""
+    return None if running_on_trio() else ReadTimer(clocks)
 
 
 async def timed(
-    source: AsyncGenerator[list[Chunk]], clocks: Clocks, came: Callable[[], str]
+    source: AsyncGenerator[list[Chunk]], clocks: Clocks, received: Callable[[], str], finished: Callable[[], bool]
 ) -> AsyncGenerator[list[Chunk]]:
     """Yield from the source with each of its reads in a cancel scope of its own: for trio.
 
-    A stream that is stopped ends here as if it had no more to read.
+    A stream that is stopped, or whose answer is finished when a clock runs out, ends here without an error.
 
     Raises:
-        StreamTimeout: a clock ran out; `came` says what had arrived.
+        StreamTimeout: a clock ran out; `received` tells what had arrived.
     """
     async with aclosing(source):
         while not clocks.stopped:
@@ -251,9 +248,9 @@ async def timed(
                 clocks.interrupt = scope.cancel
                 chunks = await anext(source, _NO_MORE)
             if chunks is None:
-                if clocks.stopped:
+                if clocks.stopped or finished():
                     return
-                raise clocks.ran_out(came())
+                raise clocks.ran_out(received())
             if chunks is _NO_MORE:
                 return
             clocks.read(chunks, anyio.current_time() - start)

@@ -1,4 +1,4 @@
-"""Decide whether a failed attempt is made again, with whom, and after how long."""
+"""Decide whether a failed attempt is repeated, with which provider, and after how many seconds."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ OnInterrupt = Literal["raise", "restart"]
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 8.0
 LONGEST_RETRY_AFTER = 60.0
-"""Seconds beyond which a vendor's Retry-After is reported rather than slept through."""
+"""A vendor's Retry-After of more seconds than this is not waited for: the error is raised."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Whom to ask, and what."""
+    """A provider, and the request that it gets: the first choice, or an entry of `fallback`."""
 
     provider: Provider
     request: Request
@@ -34,11 +34,11 @@ class Candidate:
 def fallback_candidate(fallback: Fallback, request: Request, transport: str | None = None) -> Candidate:
     """Return the candidate of one entry of `fallback`: a name, `name/model`, a mapping, or a provider.
 
-    The model of the first choice means nothing to another vendor: without one of its own, the default counts. Its
-    transport does, except to a ready provider.
+    An entry without a model gets the default model of its provider, since another vendor does not know the model of the
+    first choice. It gets the transport of the first choice, unless it is a ready provider.
 
     Raises:
-        ConfigError: the entry names nothing.
+        ConfigError: the entry names no provider.
     """
     if isinstance(fallback, str):
         name, _, model = fallback.partition("/")
@@ -49,14 +49,14 @@ def fallback_candidate(fallback: Fallback, request: Request, transport: str | No
             settings.setdefault("transport", transport)
         name = settings.pop("provider", None)
         if not isinstance(name, str):
-            raise ConfigError(f"an entry of fallback needs 'provider'; got {sorted(fallback)}")
+            raise ConfigError(f"an entry of fallback has no 'provider' with a name; its keys are {sorted(fallback)}")
         model = settings.pop("model", None)
         return Candidate(get_provider(name, **settings), replace(request, model=model))
     return Candidate(fallback, replace(request, model=None))
 
 
 class Retries:
-    """Count the tries; before the first content only, unless the caller wants interrupted answers begun again."""
+    """Decide about the next attempt: only before the first content, unless `on_interrupt` is `restart`."""
 
     def __init__(
         self,
@@ -68,9 +68,11 @@ class Retries:
         transport: str | None = None,
     ) -> None:
         if isinstance(max_retries, bool) or max_retries < 0:
-            raise ConfigError(f"max_retries is how often to try again, 0 or more; not {max_retries!r}")
+            raise ConfigError(f"max_retries is a number of further attempts, 0 or more, not {max_retries!r}")
         if isinstance(retries, bool) or retries < 0:
-            raise ConfigError(f"retries is how often to ask for an answer that fits, 0 or more; not {retries!r}")
+            raise ConfigError(
+                f"retries is a number of further requests for an answer that fits, 0 or more, not {retries!r}"
+            )
         if on_interrupt not in ("raise", "restart"):
             raise ConfigError(f"on_interrupt is 'raise' or 'restart', not {on_interrupt!r}")
         self.candidate = first
@@ -81,9 +83,9 @@ class Retries:
         self._answers_left = retries
 
     def next_answer(self, answer: Completion, errors: Sequence[Mapping[str, Any]], left: float) -> float | None:
-        """Return the seconds to wait before `candidate` is asked to mend its answer, None to give up.
+        """Return the seconds to wait before `candidate` is asked to correct its answer, None to give up.
 
-        Without `errors` there is nothing to mend: the model refused, or the answer was cut.
+        Without `errors` there is nothing to correct: the model refused, or the answer was cut.
         """
         if not errors or self._answers_left <= 0 or left <= 0:
             return None
@@ -93,9 +95,9 @@ class Retries:
         return 0.0
 
     def next_pause(self, error: StreamcoreError, *, content: bool, left: float) -> float | None:
-        """Return the seconds to wait before `candidate` is asked (perhaps another now), None to give up.
+        """Return the seconds to wait before the next attempt, None to give up; may change `candidate`.
 
-        `content` says that some of the answer has been handed out; `left` is how many seconds `total` still has.
+        `content` is True if the reader has received content; `left` is how many seconds the clock `total` has left.
         """
         if left <= 0 or (content and self._on_interrupt != "restart"):
             return None
@@ -110,18 +112,18 @@ class Retries:
         return None
 
     def _pause(self, error: StreamcoreError) -> float | None:
-        """Return the vendor's own wish, or a doubling pause with jitter, so that many clients do not come at once."""
-        wish = error.retry_after if isinstance(error, ProviderError) else None
-        if wish is not None:
-            return wish if wish <= LONGEST_RETRY_AFTER else None
+        """Return the vendor's Retry-After, or a doubling pause with jitter, which spreads the load of many clients."""
+        retry_after = error.retry_after if isinstance(error, ProviderError) else None
+        if retry_after is not None:
+            return retry_after if retry_after <= LONGEST_RETRY_AFTER else None
         ceiling = min(LONGEST_PAUSE, FIRST_PAUSE * math.pow(2, self._max - self._left))
         return ceiling * random.uniform(0.5, 1.0)  # noqa: S311  spreads load, guards nothing
 
 
 def _retryable(error: StreamcoreError, content: bool) -> bool:
-    """True if the same request may fare better: the vendor says so, or the connection or a clock ended it."""
+    """Return True if the same request may succeed: the vendor says so, or the connection broke or a clock ran out."""
     if isinstance(error, ProviderError):
         return error.retryable
     if isinstance(error, MalformedStream):
-        return content  # a page instead of a stream comes again; a stream that was garbled on its way may not
+        return content  # without content it is a page instead of a stream, which a retry would only get again
     return isinstance(error, StreamError)

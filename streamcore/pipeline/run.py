@@ -1,4 +1,38 @@
-"""Drive one answer from the first request to its one ending: reads under clocks, retries, the contract."""
+"""Drive one answer from the first request to its one ending: attempts, timed reads, and the terminal contract."""
+
+# Theory of operation
+# ===================
+#
+# An answer is a sequence of attempts; an attempt is a request to one candidate (a provider and what it is asked) and
+# the reads of its response. `AnswerRun.chunks` is in one of five states:
+#
+#   REQUESTING   the request is sent; nothing has been read. `chunks is None`.
+#   READING      at least one read has returned; its chunks are folded into the answer and handed to the reader.
+#   CHECKING     the source has ended without an error, or the reader has stopped the stream.
+#   PAUSING      the attempt failed, and another will be made after `pause` seconds.
+#   ENDED        `chunks` has returned or raised. There is no way out of this state.
+#
+#   from         what happens                                                    to
+#   REQUESTING   the first read returns                                          READING
+#   REQUESTING   the vendor refuses what we added (temperature, schema)          REQUESTING, without that, at once
+#   READING      a read returns                                                  READING
+#   either       a read raises StopAsyncIteration, or `stop()` was called      CHECKING
+#   either       a read raises our error, or a clock runs out                    PAUSING, or ENDED with that error
+#   either       the reader is cancelled, or closes the generator                ENDED, with that exception
+#   CHECKING     the terminal mark has come, and the answer fits its schema      ENDED, well
+#   CHECKING     `stop()` was called                                             ENDED, well, but not complete
+#   CHECKING     there was no terminal mark (StreamInterrupted)                  PAUSING, or ENDED with that error
+#   CHECKING     the answer does not fit its schema (OutputValidationError)      PAUSING, or ENDED with that error
+#   PAUSING      the pause is over                                               REQUESTING
+#
+# PAUSING or ENDED is decided by `Retries` alone: by the class of the error, by whether the reader has seen content,
+# and by the seconds that the clock `total` has left. When a new attempt begins after the reader has seen anything of
+# the last one, a `restart` chunk tells it that this is void. Every error that ends the answer has `.partial`, and a
+# vendor's error has `.attempts`: both are set in `_finish`, and nowhere else.
+#
+# There are two ways to limit a read, for asyncio a timer (`ReadTimer`), for trio a cancel scope around each read
+# (`timed`). On asyncio a timeout and `stop()` arrive in this task as CancelledError; `caused_cancellation` tells it
+# from a cancellation by anybody else, which passes through.
 
 from __future__ import annotations
 
@@ -15,7 +49,7 @@ from streamcore.completion import Attempt, Completion, Fold
 from streamcore.concurrency.generators import opened
 from streamcore.errors import OutputValidationError, ProviderError, StreamcoreError, StreamInterrupted
 from streamcore.pipeline.adapt import What, adapted, refuses
-from streamcore.pipeline.clocks import Clocks, alarm, timed
+from streamcore.pipeline.clocks import Clocks, read_timer, timed
 from streamcore.pipeline.retry import Candidate, Retries
 from streamcore.pipeline.structured import UNFINISHED, Output
 
@@ -23,10 +57,10 @@ log = logging.getLogger("streamcore")
 
 
 class AnswerRun:
-    """One answer: its attempts, what has come of it, and how it ended.
+    """Run one answer: make its attempts, keep what was received, and end once.
 
-    `chunks()` is the source of a `Stream`. Guarantees: it ends without an error only after a `finish` chunk; every
-    error has `partial` and, where it is the vendor's, whom it came from and all attempts.
+    `chunks()` is the source of a `Stream`. Guarantees: it ends without an error only after a `finish` chunk, or after
+    `stop()`; every error has `partial` and, where it is the vendor's, the provider, the model and all attempts.
     """
 
     def __init__(self, retries: Retries, clocks: Clocks, output: Output | None = None) -> None:
@@ -41,19 +75,19 @@ class AnswerRun:
 
     @property
     def stopped(self) -> bool:
-        """True if the reader asked for the end before the vendor came to it."""
+        """True if `stop()` ended the stream before the vendor did."""
         return self._clocks.stopped and not self.fold.finished
 
     def stop(self) -> None:
-        """End the stream where it is; it is then neither complete nor broken."""
+        """End the stream where it is; it is then neither complete nor failed."""
         self._clocks.stop()
 
     async def chunks(self) -> AsyncGenerator[list[Chunk]]:
-        """Yield the chunks of every read, of as many attempts as it takes."""
-        clocks, bell, fold = self._clocks, alarm(self._clocks), self.fold
-        now, loop = time.monotonic, None if bell is None else bell.loop
-        if bell is not None:
-            clocks.interrupt = bell.ring
+        """Yield the chunks of every read, of as many attempts as it takes; the theory is at the top of this file."""
+        clocks, timer, fold = self._clocks, read_timer(self._clocks), self.fold
+        now, loop = time.monotonic, None if timer is None else timer.loop
+        if timer is not None:
+            clocks.interrupt = timer.cancel_read
         try:
             schema = None if self.output is None else self.output.schema
             while True:
@@ -64,44 +98,40 @@ class AnswerRun:
                 try:
                     request, added = adapted(candidate.provider, candidate.request, schema)
                     source = candidate.provider.stream(request)
-                    reads = timed(source, clocks, self._came) if bell is None else source
+                    reads = timed(source, clocks, self._received, lambda: fold.finished) if timer is None else source
                     async with opened(reads) as hidden:
                         reading = hidden.__anext__()
-                        if bell is not None:
-                            bell.limit_changed()
-                        keep_text, flowing = fold.texts.append, False
+                        if timer is not None:
+                            timer.limit_changed()
+                        # While `steady`, a read with one text chunk changes neither a limit nor the fold's state.
+                        keep_text, steady = fold.texts.append, False
                         while True:
-                            # Every token passes here, so alarm and fold are worked by hand: a generator around the
+                            # Every token passes here, so timer and fold are worked by hand: a generator around the
                             # reads, or a method for each of these lines, would cost as much as all of it does.
-                            if bell is not None:
-                                bell.start = now()
-                                bell.task = current_task(loop)
+                            if timer is not None:
+                                timer.start = now()
+                                timer.task = current_task(loop)
                             try:
                                 chunks = await reading
                             except StopAsyncIteration:
                                 break
                             except CancelledError:
-                                if bell is None or not bell.rang():
+                                if timer is None or not timer.caused_cancellation():
                                     raise
-                                if clocks.stopped:
+                                if clocks.stopped or fold.finished:  # a finished answer needs nothing more
                                     break
-                                raise clocks.ran_out(self._came()) from None
-                            if bell is not None:
-                                bell.task = None
-                            if (
-                                flowing
-                                and len(chunks) == 1
-                                and (chunk := chunks[0]).kind == "text"
-                                and not chunk.choice
-                            ):
+                                raise clocks.ran_out(self._received()) from None
+                            if timer is not None:
+                                timer.task = None
+                            if steady and len(chunks) == 1 and (chunk := chunks[0]).kind == "text" and not chunk.choice:
                                 keep_text(chunk.text)
                             else:
                                 fold.add(chunks)
                                 keep_text = fold.texts.append
-                                if bell is not None and not (flowing and chunks and chunks[0].kind in CONTENT_KINDS):
-                                    clocks.read(chunks, now() - bell.start)
-                                    bell.limit_changed()
-                                    flowing = clocks.limit == clocks.flow
+                                if timer is not None and not (steady and chunks and chunks[0].kind in CONTENT_KINDS):
+                                    clocks.read(chunks, now() - timer.start)
+                                    timer.limit_changed()
+                                    steady = clocks.limit == clocks.steady_limit
                             yield chunks
                             if clocks.stopped:
                                 break
@@ -122,12 +152,12 @@ class AnswerRun:
                     self.fold.add(restart)
                     yield restart
         finally:
-            if bell is not None:
-                bell.stop()
-                clocks.interrupt = None  # they would hold one another until the garbage collector comes
+            if timer is not None:
+                timer.stop()
+                clocks.interrupt = None  # a cycle of references, which only the garbage collector would free
 
     def _check(self, candidate: Candidate) -> None:
-        """Let a stream end only if the vendor marked its end, or the reader wanted it."""
+        """Raise unless the vendor marked the end and the answer fits its schema, or the stream was stopped."""
         if not self.fold.finished and not self._clocks.stopped:
             raise StreamInterrupted(
                 f"the stream of provider {candidate.provider.name!r} ended without its terminal mark; "
@@ -159,8 +189,8 @@ class AnswerRun:
             log.info("asking the fallback provider %r%s after %s", following.provider.name, model, reason)
         return pause
 
-    def _came(self) -> str:
-        """Say what there is so far, for the message of a clock."""
+    def _received(self) -> str:
+        """Describe what was received so far, for the message of a timeout."""
         answer = self.fold.completion(complete=False)
         counts = [
             f"{len(text)} characters of {kind}"
@@ -168,23 +198,24 @@ class AnswerRun:
             if text
         ]
         counts += [f"{len(answer.tool_calls)} tool calls"] if answer.tool_calls else []
-        return f"{', '.join(counts) or 'nothing'} had come"
+        return f"received before: {', '.join(counts) or 'nothing'}"
 
     def _note(self, candidate: Candidate, error: StreamcoreError | None) -> None:
-        """Write an attempt down."""
+        """Add an attempt to the list."""
         model = self.fold.model or candidate.request.model
         if isinstance(error, ProviderError):
             error.provider = error.provider or candidate.provider.name
             error.model = error.model or model
             model = model or error.model
-        said = None if error is None else f"{type(error).__name__}: {error}"
-        self.attempts = (*self.attempts, Attempt(candidate.provider.name, model, said, self.fold.usage))
+        message = None if error is None else f"{type(error).__name__}: {error}"
+        self.attempts = (*self.attempts, Attempt(candidate.provider.name, model, message, self.fold.usage))
 
     def _finish(self, error: StreamcoreError) -> None:
+        """Give the error that ends the answer what was received and all attempts."""
         if isinstance(error, ProviderError):
             error.attempts = self.attempts
         error.partial = self.completion(complete=isinstance(error, OutputValidationError))
 
     def completion(self, *, complete: bool) -> Completion:
-        """Return what has come so far, with the attempts and, at the end, the value."""
+        """Return what was received so far, with the attempts and, at the end, the validated value."""
         return self.fold.completion(complete=complete, attempts=self.attempts, parsed=self.parsed)

@@ -1,7 +1,7 @@
-"""Smooth a source with a timer that fires while nothing arrives: one task reads, the reader's side waits.
+"""Smooth a source with a timer that fires while nothing arrives: one task reads the source, the reader waits for it.
 
-The task is started outside of any task group, so that a reader who just stops leaves no scope open: it reads *and*
-closes the source, its own scope stands around both, and closing it is bounded in time.
+The task is started outside any task group, so that a reader who stops leaves no scope open. It reads *and* closes the
+source, inside one scope of its own, and closing has a time limit.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from streamcore.errors import StreamInterrupted
 from streamcore.pipeline.smoother import Smoother, StreamOptions
 
 MOST_READY = 256
-"""Chunks that may wait for a slow reader; beyond that the source is not read, and TCP slows the vendor down."""
+"""How many chunks may wait for a slow reader; beyond that the source is not read, and TCP slows the vendor down."""
 
 
 async def smoothed(source: AsyncGenerator[list[Chunk]], options: StreamOptions) -> AsyncGenerator[list[Chunk]]:
     """Yield the source's chunks with their text gathered as the options say.
 
-    An error of the source comes after everything that came before it.
+    An error of the source is raised after all chunks that were received before it.
     """
     task = _SmoothingTask(source, Smoother(options))
     task.start()
@@ -41,7 +41,7 @@ async def smoothed(source: AsyncGenerator[list[Chunk]], options: StreamOptions) 
 
 
 class _Wakeup(Protocol):
-    """Let one side wait for the other, with an alarm clock."""
+    """Let the reader wait until the task has something for it, and call a function at a set time."""
 
     now: Callable[[], float]
 
@@ -74,7 +74,7 @@ class _SmoothingTask:
         start_task(self._run)
 
     async def next(self) -> list[Chunk] | None:
-        """Return what is ready, waiting for it; None at the end."""
+        """Return what is ready, after waiting for it if nothing is; None at the end."""
         while not self._ready:
             if self._ended:
                 if self._error is not None:
@@ -106,7 +106,7 @@ class _SmoothingTask:
         except Exception as error:  # noqa: BLE001  raised on the reader's side
             self._error = error
         except BaseException:
-            # Cancelled from outside, as by a loop that ends: to a reader this must not look like the end.
+            # Cancelled from outside, as by a loop that ends: the reader must not take this for the end.
             self._error = StreamInterrupted("reading was cancelled before the end of the stream")
             raise
         finally:
@@ -139,7 +139,7 @@ class _SmoothingTask:
 
 
 class _AsyncioWakeup:
-    """For asyncio: a bare future for the reader, and one timer that is moved only when it fires."""
+    """For asyncio: a plain future for the reader, and one timer that is moved only when it fires."""
 
     def __init__(self, tick: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -150,7 +150,7 @@ class _AsyncioWakeup:
         self._deadline = math.inf
 
     async def wait(self) -> None:
-        """Wait until the wakeup is opened."""
+        """Wait for `wake`."""
         self._waiter = self._loop.create_future()
         try:
             await self._waiter
@@ -158,13 +158,13 @@ class _AsyncioWakeup:
             self._waiter = None
 
     def wake(self) -> None:
-        """Let the reader go on."""
+        """End the reader's wait."""
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
     def tick_at(self, deadline: float) -> None:
-        """Call `tick` at a time, infinity for never."""
+        """Set the time at which `tick` is called, infinity for never."""
         self._deadline = deadline
         handle = self._handle
         if deadline != math.inf and (handle is None or handle.when() > deadline):
@@ -173,7 +173,7 @@ class _AsyncioWakeup:
             self._handle = self._loop.call_at(deadline, self._fire)
 
     def stop(self) -> None:
-        """Take the timer back."""
+        """Remove the timer."""
         self._deadline = math.inf
         if self._handle is not None:
             self._handle.cancel()
@@ -200,7 +200,7 @@ class _TrioWakeup:
         self._deadline = math.inf
 
     async def wait(self) -> None:
-        """Wait until the wakeup is opened, or until the alarm has made something ready."""
+        """Wait for `wake`, or for the set time."""
         self._event = anyio.Event()
         try:
             with anyio.CancelScope(deadline=self._deadline) as self._scope:
@@ -211,16 +211,16 @@ class _TrioWakeup:
             self._event = self._scope = None
 
     def wake(self) -> None:
-        """Let the reader go on."""
+        """End the reader's wait."""
         if self._event is not None:
             self._event.set()
 
     def tick_at(self, deadline: float) -> None:
-        """End the reader's waiting at a time, infinity for never."""
+        """Set the time at which `tick` is called, infinity for never."""
         self._deadline = deadline
         if self._scope is not None:
             self._scope.deadline = deadline
 
     def stop(self) -> None:
-        """Forget the alarm."""
+        """Forget the set time."""
         self._deadline = math.inf

@@ -215,8 +215,8 @@ def test_an_env_file_is_read_where_asked(command: str, tmp_path: Path) -> None:
 def test_a_fallback_names_the_provider_that_it_asks(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text("user: x\nprovider: openai\nfallback: [mistral/m-2]\n", "utf-8")
     with Simulator("ok") as simulator:
-        environment = {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "OPENAI_API_KEY": KEY}
-        done = streamcore("prompt", str(tmp_path / "p.yaml"), simulator=simulator, **environment)
+        nobody = "http://127.0.0.1:9/v1"
+        done = streamcore("prompt", str(tmp_path / "p.yaml"), simulator=simulator, OPENAI_BASE_URL=nobody)
     assert done.stdout == "ok\n"
     lines = done.stderr.splitlines()
     assert "(trying again in " in lines[0]

@@ -1,4 +1,4 @@
-"""Check what an answer in the chat dialect keeps for the next turn, beside its text and calls."""
+"""Check what an answer keeps for the next turn, beside its text and calls."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pytest
 from streamcore.chunk import Chunk, ToolCall
 from streamcore.completion import Completion, Fold
 from streamcore.wire.chat import ChatVocabulary
-from streamcore.wire.decoder import StreamDecoder
+from streamcore.wire.decoder import StreamDecoder, Vocabulary
+from streamcore_anthropic.wire import AnthropicVocabulary
+from streamcore_openai.responses_wire import ResponsesVocabulary
 
 Json = dict[str, Any]
 
@@ -173,3 +175,127 @@ def test_a_server_that_counts_fragments_has_one_call() -> None:
 )
 def test_a_call_says_whether_it_is_complete(arguments: str, custom: bool, complete: bool) -> None:
     assert ToolCall("a", "tide", arguments, custom=custom).complete is complete
+
+
+# Anthropic
+
+
+def blocks(*started: tuple[int, Json, list[Json]], delta: Json | None = None, **message: Any) -> Completion:
+    """Return the answer of a message with these blocks: index, start, deltas."""
+    events: list[Json] = [{"type": "message_start", "message": {"id": "m", **message}}]
+    for index, block, deltas in started:
+        events.append({"type": "content_block_start", "index": index, "content_block": block})
+        events += [{"type": "content_block_delta", "index": index, "delta": piece} for piece in deltas]
+        events.append({"type": "content_block_stop", "index": index})
+    events += [
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn", **(delta or {})}},
+        {"type": "message_stop"},
+    ]
+    return decoded(AnthropicVocabulary(source="here"), events)
+
+
+def decoded(vocabulary: Vocabulary, events: list[Json]) -> Completion:
+    """Return the answer of a stream with these events."""
+    decoder = StreamDecoder(vocabulary)
+    fold = Fold()
+    fold.add(decoder.feed("".join(f"data: {json.dumps(event)}\n\n" for event in events).encode()))
+    decoder.close()
+    return fold.completion(complete=True)
+
+
+TEXT: Json = {"type": "text", "text": "Hello"}
+USE: Json = {"type": "tool_use", "id": "t", "name": "tide", "input": {}}
+
+
+def test_text_and_calls_after_it_need_nothing_more() -> None:
+    assert blocks((0, TEXT, []), (1, USE, [])).opaque is None
+
+
+@pytest.mark.parametrize(
+    "started",
+    [
+        pytest.param([USE, TEXT], id="text after a call"),
+        pytest.param([TEXT, TEXT], id="two texts"),
+        pytest.param([TEXT, {**USE, "caller": {"type": "direct"}}], id="a call that says who made it"),
+    ],
+)
+def test_blocks_that_text_and_calls_cannot_say_are_kept(started: list[Json]) -> None:
+    kept = blocks(*((index, block, []) for index, block in enumerate(started))).opaque
+    assert kept is not None
+    assert (kept.items, kept.source) == (tuple(started), "here")
+
+
+def test_a_block_index_that_is_started_twice_loses_nothing() -> None:
+    result: Json = {"type": "web_search_tool_result", "tool_use_id": "s", "content": []}
+    use: Json = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "tide"}}
+    kept = blocks((0, use, []), (0, result, []), (1, TEXT, [])).opaque
+    assert kept is not None
+    assert kept.items == (use, result, TEXT)
+
+
+@pytest.mark.parametrize("where", ["message_start", "message_delta"])
+def test_the_container_of_code_execution_is_kept(where: str) -> None:
+    container = {"id": "box", "expires_at": "2027-01-01T00:00:00Z"}
+    given: Json = {"container": container}
+    said = blocks((0, TEXT, []), **given) if where == "message_start" else blocks((0, TEXT, []), delta=given)
+    assert said.opaque is not None
+    assert (said.opaque.items, said.opaque.fields) == ((TEXT,), given)
+
+
+# Responses
+
+
+def message(text: str = "Hello", **more: Any) -> Json:
+    """Return an output item that is a message."""
+    part: Json = {"type": "output_text", "text": text, "annotations": []}
+    return {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [part], **more}
+
+
+FUNCTION: Json = {"type": "function_call", "id": "f", "call_id": "c", "name": "tide", "arguments": "{}"}
+
+
+def items(*closed: Json, output: list[Json] | None = None) -> Completion:
+    """Return the answer of a response with these items, closed one by one or only there at the end."""
+    events: list[Json] = [
+        {"type": "response.output_item.done", "output_index": index, "item": item} for index, item in enumerate(closed)
+    ]
+    response = {"id": "r", "status": "completed", "output": output or []}
+    return decoded(ResponsesVocabulary(source="here"), [*events, {"type": "response.completed", "response": response}])
+
+
+def test_one_message_and_calls_need_nothing_more() -> None:
+    assert items(message(), FUNCTION).opaque is None
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        pytest.param([message(phase="commentary"), FUNCTION], id="phase"),
+        pytest.param([message(), {**FUNCTION, "namespace": "sea"}], id="namespace"),
+        pytest.param([FUNCTION, message()], id="a message after a call"),
+        pytest.param([message(), message("again", id="m2")], id="two messages"),
+        pytest.param([message(content=[{"type": "refusal", "refusal": "No."}])], id="a refusal"),
+        pytest.param(
+            [message(content=[{"type": "output_text", "text": "a", "annotations": [{"type": "url_citation"}]}])],
+            id="annotations",
+        ),
+    ],
+)
+def test_items_that_text_and_calls_cannot_say_are_kept(output: list[Json]) -> None:
+    kept = items(*output).opaque
+    assert kept is not None
+    assert (kept.items, kept.source) == (tuple(output), "here")
+
+
+def test_an_item_without_an_event_of_its_own_is_taken_from_the_whole_response() -> None:
+    reasoning: Json = {"type": "reasoning", "id": "rs", "summary": [], "encrypted_content": "x"}
+    said = items(reasoning, output=[reasoning, message(), FUNCTION])
+    assert said.opaque is not None
+    assert said.opaque.items == (reasoning, message(), FUNCTION)
+    assert (said.text, [made.id for made in said.tool_calls]) == ("Hello", ["c"])
+
+
+def test_an_item_that_was_closed_is_taken_once() -> None:
+    again = items(message(phase="final_answer"), output=[message(phase="final_answer")])
+    assert again.opaque is not None
+    assert (again.text, len(again.opaque.items)) == ("Hello", 1)
