@@ -55,6 +55,7 @@ __all__ = [
     "Chunk",
     "ChunkKind",
     "Completion",
+    "Cost",
     "ConfigError",
     "ConnectionFailed",
     "ContentRefused",

@@ -213,7 +213,7 @@ class AnthropicVocabulary:
             case "ping":
                 out.append(Chunk("ping"))
             case "error" | "" if kind or event.error is not None:
-                raise provider_error(value, request_id=self._request_id)
+                raise provider_error(parse_json(data), request_id=self._request_id)
             case _:
                 self._unknown(kind, event.index, value, data, out)
         if has_unread_fields(kind, value) and not any(chunk.kind == "other" for chunk in out[before:]):

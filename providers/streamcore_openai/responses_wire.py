@@ -330,10 +330,11 @@ class ResponsesVocabulary:
             out.append(Chunk("usage", usage=read_usage(usage)))
         self._note(response)
         facts = self._facts.take()
-        if has_unread_fields({"response": response}) or (facts and failed and not usage):
-            out.append(Chunk("other", event=kind, raw=data, data=facts))
-        elif facts:
+        if facts and (usage or not failed):
             out[-1] = replace(out[-1], data=facts)
+            facts = None
+        if facts or has_unread_fields({"response": response}):
+            out.append(Chunk("other", event=kind, raw=data, data=facts))
         if failed:
             error = response.get("error") or mapping(response.get("status_details")).get("error")
             if error or kind == "response.failed":
