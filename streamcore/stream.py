@@ -1,4 +1,4 @@
-"""Define `Stream`, what a caller holds: chunks or text as they come, the answer so far, and the way to close it."""
+"""Define `Stream`: the chunks or the text of one answer as they arrive, the answer so far, and how to close it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from streamcore.pipeline.structured import Output
 
 @dataclass(slots=True)
 class Plan:
-    """Everything that was decided before the first request: whom to ask what, and how to treat the answer."""
+    """Everything that is decided before the first request: provider, request, and how to treat the answer."""
 
     candidate: Candidate
     timeouts: Timeouts = DEFAULT
@@ -114,8 +114,8 @@ class Stream:
         """
         if self._restarts:
             raise ConfigError(
-                "text() cannot be used with on_interrupt='restart' or retries: text alone cannot say that what came "
-                "before is void; iterate over the chunks instead"
+                "text() cannot be used with on_interrupt='restart' or retries: text cannot represent a restart; "
+                "iterate over the chunks instead"
             )
         return TextStream(self, self._reads, refusals_raise=refusals_raise)
 

@@ -24,7 +24,7 @@ MOST_READY = 256
 
 
 async def smoothed(source: AsyncGenerator[list[Chunk]], options: StreamOptions) -> AsyncGenerator[list[Chunk]]:
-    """Yield the source's chunks with their text gathered as the options say.
+    """Yield the source's chunks with their text gathered according to the options.
 
     An error of the source is raised after all chunks that were received before it.
     """

@@ -209,7 +209,7 @@ async def test_one_node_of_a_graph(tmp_path: Path, vendor: Simulator) -> None:
     assert "".join(await collect(stream_node_output(graph, "a", {"topic": "tea", "said": "before"}))) == "about tea"
     with pytest.raises(ConfigError, match="graph 'graph' has no node 'aa'; did you mean 'a'"):
         await collect(stream_node_output(graph, "aa"))
-    with pytest.raises(ConfigError, match="node 'b' is of the type passthrough, which streams no text"):
+    with pytest.raises(ConfigError, match="node 'b' has the type passthrough, which has no text to stream"):
         await collect(stream_node_output(graph, "b"))
 
 
@@ -350,7 +350,7 @@ async def test_json_of_a_node_without_schema(tmp_path: Path, vendor: Simulator) 
     answers(vendor, lambda asked: 'Here:\n```json\n{"a": [1]}\n```\nDone.')
     assert output(await collect(stream_graph_with_tokens(path)), "a") == {"a": {"a": [1]}}
     answers(vendor, lambda asked: "none")
-    with pytest.raises(NodeError, match="parse_json: there is no JSON in the answer, which begins with 'none'"):
+    with pytest.raises(NodeError, match="parse_json: the answer has no JSON; it begins with 'none'"):
         await collect(stream_graph_with_tokens(path))
 
 

@@ -300,8 +300,8 @@ async def test_what_does_not_fit_is_told_field_by_field() -> None:
 @pytest.mark.parametrize(
     ("answer", "words", "mendable"),
     [
-        ("I think it is Bern.", ["There is no JSON in it", "'I think it is Bern.'"], True),
-        ("", ["There is no JSON", "it is empty"], True),
+        ("I think it is Bern.", ["The answer has no JSON", "'I think it is Bern.'"], True),
+        ("", ["The answer has no JSON", "it is empty"], True),
         ('{"name": "Bern", }', ["Invalid JSON: ", "column 18"], True),
         ('{"people": 1}', ["name: Field required"], True),
         ("x" * 500, ["it begins with 'xxx"], True),
