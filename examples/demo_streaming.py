@@ -134,7 +134,7 @@ async def real(provider: str | None, model: str | None) -> int:
         print("No vendor's key was found. Set one of these variables and try again:\n")
         for name in PROVIDERS:
             known = vendor(name)
-            if known is not None and known.name == (known.settings or known.name):
+            if known is not None and known.name == known.family:
                 print(f"  {known.variable('API_KEY'):20} for {name}")
         print("\nOr see it offline: python examples/demo_streaming.py --verify")
         return 2

@@ -1,12 +1,11 @@
-"""Open the doors: from a prompt's name, or a `Request`, to a stream, to text, to the whole answer."""
+"""Run a prompt file or a `Request`: as a stream, as text, or as the whole answer."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
+from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 import anyio
 
@@ -15,12 +14,9 @@ from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.retry import Candidate, Fallback, OnInterrupt
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.pipeline.structured import UNFINISHED, Output
-from streamcore.provider import Provider, get_provider, provider_names, vendor
+from streamcore.provider import ModelChoice, Provider, get_provider, resolve_provider
 from streamcore.request import Message, Request
 from streamcore.stream import Plan, Stream, TextStream
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
 TimeoutsLike = Timeouts | Mapping[str, Any]
 OptionsLike = StreamOptions | Mapping[str, Any]
@@ -28,7 +24,7 @@ T = TypeVar("T")
 
 
 class PromptOptions(TypedDict, total=False):
-    """The arguments that all doors from a prompt have; `stream_prompt` says what they mean."""
+    """The arguments that all functions for prompts have; see `stream_prompt`."""
 
     model: str | None
     prompts_dir: str | Path | None
@@ -41,13 +37,13 @@ class PromptOptions(TypedDict, total=False):
 
 
 class TextOptions(PromptOptions, total=False):
-    """The arguments of `execute_prompt_streaming`, beside those that it names itself."""
+    """The keyword arguments of `execute_prompt_streaming`."""
 
     stream_options: OptionsLike | None
 
 
 class AnswerOptions(PromptOptions, total=False):
-    """The arguments of `execute_prompt_async`, beside those that it names itself."""
+    """The keyword arguments of `execute_prompt_async`."""
 
     retries: int
 
@@ -69,26 +65,30 @@ def stream_request(
     """Return the stream of the answer to a request.
 
     Args:
-        request: what to ask.
+        request: the request. If it sets no temperature, 0.7 is sent; see `Request.default_temperature`.
         provider: a name, as in `get_provider`, or a ready provider.
-        timeouts: four clocks in seconds, see `Timeouts`; keys that are left out keep their defaults.
-        stream_options: how text is gathered before it comes out, see `StreamOptions`; without, not at all.
-        max_retries: how often to try again before the first content, after errors that may pass: 408, 409, 429,
-            5xx, a lost connection, a late first token. With a pause that doubles, or the vendor's Retry-After.
-        fallback: whom to ask then, in turn: `"mistral"`, `"openai/gpt-x"`, `{"provider": ..., "model": ...}`.
-        on_interrupt: `restart` begins the answer again when it breaks after content has come, behind a chunk
-            `restart` that voids what came before it.
-        output_model: what the answer must be: a pydantic model, any other type that pydantic takes, or a JSON Schema.
-            It is checked at its end and becomes `Completion.parsed`; goes before the request's `output_schema`.
-        retries: how often to ask again, behind a chunk `restart`, with what was wrong with an answer that does not fit.
+        timeouts: four clocks in seconds, see `Timeouts`; missing keys have their defaults.
+        stream_options: how text is gathered before it is emitted, see `StreamOptions`; None emits it as it arrives.
+        max_retries: how many times an attempt is retried before the first content, after errors that may be
+            temporary: status 408, 409, 429 and 5xx, a lost connection, a late first token. The pause doubles each
+            time, or is the vendor's Retry-After.
+        fallback: the providers that are tried next, in order: `"mistral"`, `"openai/gpt-x"`,
+            `{"provider": ..., "model": ...}`.
+        on_interrupt: `restart` requests the answer again if it breaks after the first content; a chunk `restart` then
+            says that everything before it is void. `raise` raises the error.
+        output_model: the type of the answer: a pydantic model, any other type that pydantic accepts, or a JSON Schema.
+            The answer is validated at its end and becomes `Completion.parsed`. Overrides the request's
+            `output_schema`.
+        retries: how many times an answer that does not validate is requested again, with the errors; a chunk
+            `restart` comes before each new answer.
         include_raw: give every chunk its event's JSON in `raw`.
-        transport: what providers that are named send over, those of `fallback` too; see `get_provider`.
+        transport: what named providers send over, those of `fallback` included; see `get_provider`.
 
-    Nothing happens until the stream is used; see `Stream` for what is raised then.
+    Nothing happens until the stream is used; `Stream` lists what is raised then.
     """
 
     def prepare() -> Plan:
-        found = _found(provider, transport)
+        found = _ready(provider, transport)
         return Plan(
             Candidate(found, replace(request, include_raw=True) if include_raw else request),
             timeouts=Timeouts.of(timeouts),
@@ -104,28 +104,30 @@ def stream_request(
     return Stream(prepare, restarts=on_interrupt == "restart" or retries > 0)
 
 
-def _found(provider: str | Provider, transport: str | None) -> Provider:
-    """Return the provider of a name, or the one that was given.
+def _ready(provider: str | Provider, transport: str | None) -> Provider:
+    """Return the provider with this name, or the provider itself.
 
     Raises:
-        ConfigError: it was given with a transport besides, or as `get_provider` says.
+        ConfigError: a ready provider was given together with a transport; or see `get_provider`.
     """
     if isinstance(provider, str):
         return get_provider(provider, transport=transport)
     if transport is not None:
-        raise ConfigError(f"a ready provider has its transport; give transport={transport!r} to get_provider")
+        raise ConfigError(f"a ready provider has its own transport; give transport={transport!r} to get_provider()")
     return provider
 
 
-def _output(wanted: Any, file: Output | None, retries: int) -> Output | None:
-    """Return what the answer must be: the call's word goes before the file's.
+def _output(output_model: Any, file: Output | None, retries: int) -> Output | None:
+    """Return how the answer is validated: the call's `output_model` overrides the file's schema.
 
     Raises:
-        ConfigError: nothing is wanted, but retries.
+        ConfigError: `retries` is set without a schema.
     """
-    output = file if wanted is None else Output.of(wanted)
+    output = file if output_model is None else Output.of(output_model)
     if output is None and retries:
-        raise ConfigError("retries asks again for an answer that fits; give output_model=, or a schema in the prompt")
+        raise ConfigError(
+            "retries needs a schema to validate the answer; give output_model=, or a schema in the prompt"
+        )
     return output
 
 
@@ -154,55 +156,49 @@ def stream_prompt(
 
     Args:
         prompt_name: the file's name without `.yaml`, folders with `/`.
-        variables: what its placeholders stand for.
+        variables: the values of its placeholders.
         provider: overrides the file's; defaults to `STREAMCORE_PROVIDER` or `PROVIDER` of the environment.
         model: overrides the file's; defaults to `<NAME>_MODEL` of the environment, then to the provider's own default.
             A provider of another vendor than the file's ignores the file's `model`.
         temperature: overrides the file's; defaults to 0.7.
-        prompts_dir: where to look first; else `$STREAMCORE_PROMPTS_DIR`, else `./prompts`.
-        graph_path: a graph file beside which to look.
-        state: what `state.x` in the prompt reads.
+        prompts_dir: the first folder to look in; then `$STREAMCORE_PROMPTS_DIR`, or else `./prompts`.
+        graph_path: a graph file; prompts are also looked up in its folder.
+        state: the values that `state.x` in the prompt reads.
         timeouts: overrides the prompt's; see `stream_request`.
         stream_options: overrides the prompt's; see `stream_request`.
         fallback: overrides the prompt's; see `stream_request`.
         max_retries: see `stream_request`.
         on_interrupt: see `stream_request`.
         retries: see `stream_request`.
-        output_model: goes before the prompt's `schema` and `output_schema`, see `stream_request`.
+        output_model: overrides the prompt's `schema` and `output_schema`; see `stream_request`.
         include_raw: give every chunk its event's JSON in `raw`.
-        transport: what to send over, see `stream_request`.
-        history: the turns of a conversation so far; they stand between the prompt's system text and its user's.
+        transport: what to send over; see `stream_request`.
+        history: the previous turns of the conversation; they are sent between the prompt's system and user messages.
 
-    Nothing happens until the stream is used; then, besides what `Stream` raises:
+    Nothing happens until the stream is used; then it raises, besides what `Stream` lists:
 
     Raises:
         PromptNotFound: there is no such prompt.
-        PromptError: the file is wrong, or a variable is missing.
-        ConfigError: no provider or model is named anywhere.
+        PromptError: the file is not valid, or a variable is missing.
+        ConfigError: no source names a provider or a model.
     """
 
     def prepare() -> Plan:
         from streamcore.prompts.prompt_file import build_request, load_prompt
 
         prompt = load_prompt(prompt_name, prompts_dir=prompts_dir, graph_path=graph_path)
-        request = build_request(prompt, variables, state=state, model=model, temperature=temperature)
+        call = ModelChoice(provider, model, temperature)
+        resolved = resolve_provider([call, prompt.choice], f"prompt {prompt_name!r}")
+        request = build_request(prompt, variables, state=state, resolved=resolved)
         if history:
             *before, last = request.messages
             request = replace(request, messages=[*before, *history, last])
-        chosen = provider or prompt.file.provider or environment_provider()
-        if model is None and prompt.file.provider and chosen and _family(chosen) != _family(prompt.file.provider):
-            request = replace(request, model=None)  # the file's model is a name of the file's vendor
-        if chosen is None:
-            raise ConfigError(
-                f"no provider for prompt {prompt_name!r}; give provider= in the call, `provider:` in "
-                f"{prompt.source.path}, or set STREAMCORE_PROVIDER. Without a key or network, take 'demo'"
-            )
-        found = _found(chosen, transport)
+        found = _ready(resolved.provider, transport)
         file = prompt.file
-        options = stream_options if stream_options is not None else _given(file.stream_options)
+        options = file.stream_options if stream_options is None else stream_options
         return Plan(
             Candidate(found, replace(request, include_raw=True) if include_raw else request),
-            timeouts=Timeouts.of(timeouts if timeouts is not None else _given(file.timeouts)),
+            timeouts=Timeouts.of(file.timeouts if timeouts is None else timeouts),
             options=None if options is None else StreamOptions.of(options),
             max_retries=max_retries,
             fallback=tuple(file.fallbacks() if fallback is None else fallback),
@@ -215,23 +211,6 @@ def stream_prompt(
     return Stream(prepare, restarts=on_interrupt == "restart" or retries > 0)
 
 
-def _family(provider: str | Provider) -> str:
-    """Return the name under which a vendor's providers share keys and models, as both APIs of one vendor do."""
-    name = provider if isinstance(provider, str) else provider.name
-    known = vendor(name) if name in provider_names() else None
-    return name if known is None else known.settings or name
-
-
-def _given(block: BaseModel | None) -> dict[str, Any] | None:
-    """Return the keys of a block that its file has."""
-    return None if block is None else block.model_dump(exclude_unset=True)
-
-
-def environment_provider() -> str | None:
-    """Return the provider that the environment names."""
-    return os.environ.get("STREAMCORE_PROVIDER") or os.environ.get("PROVIDER") or None
-
-
 def execute_prompt_streaming(
     prompt_name: str,
     variables: Mapping[str, Any] | None = None,
@@ -239,14 +218,14 @@ def execute_prompt_streaming(
     provider: str | Provider | None = None,
     **options: Unpack[TextOptions],
 ) -> TextStream:
-    """Stream the text of the answer, for a bare `async for token in ...`.
+    """Stream the text of the answer to a prompt, for a bare `async for token in ...`.
 
-    Yields `str`, never empty, in order; a refusal's text comes like text. The arguments are those of `stream_prompt`.
-    A schema of the prompt is asked for, but the answer is not checked.
+    Yields non-empty `str` in order; the text of a refusal is yielded like other text. The arguments are those of
+    `stream_prompt`. A schema of the prompt is sent, but the answer is not validated.
 
     Raises (at the first iteration or later):
-        ContentRefused: the answer ended refused or filtered, without any text.
-        StreamcoreError: as `stream_prompt` says; `.partial` has what came.
+        ContentRefused: the answer was refused or filtered and has no text.
+        StreamcoreError: see `stream_prompt`; `.partial` has what arrived.
     """
     stream = stream_prompt(prompt_name, variables, temperature=temperature, provider=provider, **options)
     return stream.unchecked().text(refusals_raise=True)
@@ -293,15 +272,15 @@ async def execute_prompt_async(
     provider: str | Provider | None = None,
     **options: Unpack[AnswerOptions],
 ) -> Any:
-    """Return the whole answer: its text, or with a schema its value.
+    """Return the whole answer to a prompt: its text, or its validated value if there is a schema.
 
-    A schema is `output_model`, or the prompt's `schema` or `output_schema`. The arguments are those of
+    The schema is `output_model`, or the prompt's `schema` or `output_schema`. The arguments are those of
     `stream_prompt`.
 
     Raises:
-        OutputValidationError: the answer does not fit the schema, or is no answer but a refusal or a tool call.
-        ContentRefused: without a schema: the answer ended refused or filtered, without any text.
-        StreamcoreError: as `stream_prompt` says; `.partial` has what came.
+        OutputValidationError: the answer does not fit the schema, or the model refused or called a tool instead.
+        ContentRefused: there is no schema, and the answer was refused or filtered and has no text.
+        StreamcoreError: see `stream_prompt`; `.partial` has what arrived.
     """
     stream = stream_prompt(
         prompt_name, variables, output_model=output_model, temperature=temperature, provider=provider, **options
@@ -312,8 +291,8 @@ async def execute_prompt_async(
         answer = await stream.collect()
     if answer.finish_reason in UNFINISHED:
         error = OutputValidationError(
-            f"the model ended with {answer.raw_finish_reason!r} and gave no answer to check; to work on with its tool "
-            "calls, take stream_prompt(...).collect()"
+            f"the model ended with {answer.raw_finish_reason!r}, so there is no answer to validate; to handle its tool "
+            "calls, use stream_prompt(...).collect()"
         )
         error.partial = answer
         raise error
@@ -328,8 +307,8 @@ async def execute_prompts_concurrent(prompts: Sequence[Mapping[str, Any]], *, li
         limit: how many run at the same time.
 
     Raises:
-        ConfigError: a mapping has an unknown key, or lacks `prompt_name`.
-        StreamcoreError: the first that failed; the others are cancelled and their responses closed.
+        ConfigError: a mapping has an unknown key or no `prompt_name`.
+        StreamcoreError: a prompt failed; the others are cancelled and their responses are closed.
     """
     if limit < 1:
         raise ConfigError(f"limit must be at least 1, not {limit}")
@@ -345,7 +324,7 @@ async def execute_prompts_concurrent(prompts: Sequence[Mapping[str, Any]], *, li
             async with limiter:
                 try:
                     results[number] = await execute_prompt_async(**prompt)
-                except Exception as error:  # noqa: BLE001  raised below, as itself and not in a group
+                except Exception as error:  # noqa: BLE001  raised below, outside of an exception group
                     failures.append(error)
                     tasks.cancel_scope.cancel()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from streamcore.errors import GraphError
+from streamcore.graph.config import Config
 from streamcore.graph.load import START, Graph, build_graph
 from streamcore.graph.stream import EventStream
 
@@ -41,7 +42,6 @@ def create_streaming_node(
 
     async def tokens(state: Mapping[str, Any]) -> AsyncGenerator[str]:
         from streamcore.graph.runner import node_text
-        from streamcore.graph.thread import Config
 
         async with aclosing(node_text(graph, node_name, state, Config())) as source:
             async for token in source:
@@ -72,11 +72,11 @@ def create_streaming_llm_node(
     async def updates(state: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
         from streamcore.graph.nodes import Context, run_node
         from streamcore.graph.runner import for_text
-        from streamcore.graph.thread import Config, plain
+        from streamcore.graph.thread import as_json_data
 
         context = Context(graph, Config(), restarts=False)
         node = for_text(graph.nodes[node_name])
-        async with aclosing(run_node(node_name, node, plain(state, "state"), context)) as events:
+        async with aclosing(run_node(node_name, node, as_json_data(state, "state"), context)) as events:
             async for event in events:
                 if event["type"] == "token":
                     yield {stream_key: event["content"]}

@@ -1,4 +1,4 @@
-"""Define what a provider is, and find one by its name among those that are installed."""
+"""Define what a provider is, find one by name, and resolve which provider and model answer a call."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import difflib
 import importlib
 import inspect
 import os
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast, runtime_checkable
 
 from streamcore.chunk import Chunk
 from streamcore.errors import ConfigError, MissingAPIKey, ProviderNotFound, ProviderNotInstalled
@@ -26,24 +26,24 @@ GROUP = "streamcore.providers"
 
 @runtime_checkable
 class Provider(Protocol):
-    """What streams a request: an adapter over a vendor's SDK, or anything else that makes chunks.
+    """Stream the answer to a request: an adapter over a vendor's SDK, or anything else that makes chunks.
 
-    Two more methods are used where a provider has them: `model_for(request)` names the model that answers, and
-    `takes_schema(schema)` says whether the vendor holds answers to this JSON Schema if `Request.output_schema` has it;
-    without, the model is told the schema in words.
+    Two optional methods are used where a provider has them: `model_for(request)` names the model that answers, and
+    `takes_schema(schema)` says whether the vendor enforces this JSON Schema if `Request.output_schema` has it. Without
+    `takes_schema`, the schema is added to the instructions in words.
     """
 
     name: str
 
     def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
-        """Send the request and yield its chunks, a list for each network read (an empty one says: bytes came).
+        """Send the request and yield its chunks: a list for each network read, empty if the read completed no chunk.
 
-        A `finish` chunk says that the vendor marked the end; a stream without one was interrupted. Closing the
-        generator closes the vendor's response. How long a read may take is not its matter: `Stream` has clocks.
+        A `finish` chunk means that the vendor marked the end; a stream without one was interrupted. Closing the
+        generator closes the vendor's response. A provider sets no timeout on reads: `Stream` has clocks.
 
         Raises:
-            ConfigError: the request holds something that this provider cannot say.
-            ProviderError: the vendor refused it or could not be reached.
+            ConfigError: this provider cannot express something in the request.
+            ProviderError: the vendor refused the request or could not be reached.
             StreamError: the stream broke.
         """
         ...
@@ -53,33 +53,68 @@ class Provider(Protocol):
         ...
 
 
+class ProviderSettings(TypedDict, total=False):
+    """The settings that every built-in provider takes; `get_provider` says what each one means.
+
+    A provider with these settings is written as `def __init__(self, **settings: Unpack[ProviderSettings])`.
+    """
+
+    model: str | None
+    api_key: str | None
+    base_url: str | None
+    http_client: httpx2.AsyncClient | None
+    client: Any
+    headers: Mapping[str, str] | None
+    transport: str | None
+
+
+def check_settings(name: str, settings: Mapping[str, Any], *others: str) -> None:
+    """Refuse settings that are neither in `ProviderSettings` nor among `others`; `name` is the provider's.
+
+    Raises:
+        ConfigError: a setting is unknown; the message names it.
+    """
+    known = sorted({*ProviderSettings.__optional_keys__, *others})
+    for setting in settings:
+        if setting not in known:
+            hint = _suggestion(setting, known)
+            raise ConfigError(f"provider {name!r} has no setting {setting!r}{hint} Known are: {', '.join(known)}")
+
+
+def _suggestion(word: str, known: Iterable[str]) -> str:
+    """Return the end of a sentence about an unknown name, with the most similar known one."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else "."
+
+
 @dataclass(frozen=True, slots=True)
 class Vendor:
-    """Say what can be known of a provider before its SDK is imported."""
+    """Describe a provider without importing its SDK."""
 
     name: str
     sdk: str | None
-    """The module of the SDK, None if there is none."""
+    """The module of the SDK; None if there is none."""
     install: str | None
-    """What `pip install` takes to bring it."""
+    """What `pip install` takes to install the SDK."""
     default_model: str | None = None
     base_url: str | None = None
-    """Where it is reached if nothing else is said; None leaves it to the SDK."""
+    """The default base URL; None leaves it to the SDK."""
     needs_key: bool = True
-    settings: str = ""
-    """The name whose `<NAME>_API_KEY`, `<NAME>_BASE_URL` and `<NAME>_MODEL` count; "" is the provider's own."""
+    environment: str = ""
+    """The name whose `<NAME>_API_KEY`, `<NAME>_BASE_URL` and `<NAME>_MODEL` are read; "" means `name`."""
 
-    def variable(self, what: str) -> str:
+    @property
+    def family(self) -> str:
+        """The name under which the APIs of one vendor share keys and models."""
+        return self.environment or self.name
+
+    def variable(self, suffix: str) -> str:
         """Return the name of an environment variable, as in `OPENAI_API_KEY`."""
-        return f"{(self.settings or self.name).upper().replace('-', '_')}_{what}"
+        return f"{self.family.upper().replace('-', '_')}_{suffix}"
 
-    def from_environment(self, what: str) -> str | None:
+    def from_environment(self, suffix: str) -> str | None:
         """Return the variable's value, None if it is unset or empty."""
-        return os.environ.get(self.variable(what)) or None
-
-    def seen(self) -> tuple[str | None, str | None]:
-        """Return the key and the address that the environment has."""
-        return self.from_environment("API_KEY"), self.from_environment("BASE_URL")
+        return os.environ.get(self.variable(suffix)) or None
 
     @property
     def installed(self) -> bool:
@@ -88,14 +123,14 @@ class Vendor:
             return True
         try:
             return find_spec(self.sdk) is not None
-        except ImportError:  # what the module is in is not there
+        except ImportError:  # the package that contains the module is missing
             return False
 
     def require_sdk(self) -> None:
         """Raise unless the SDK can be imported.
 
         Raises:
-            ProviderNotInstalled: with the command that installs it.
+            ProviderNotInstalled: the SDK is missing; the message has the command that installs it.
         """
         if not self.installed:
             package = (self.sdk or "").partition(".")[0]
@@ -105,36 +140,36 @@ class Vendor:
             )
 
     def resolve_model(self, request: Request, model: str | None) -> str:
-        """Return the model of the request, else of the provider, else of the environment, else the default.
+        """Return the model of the request, else `model` (the provider's), else the environment's, else the default.
 
         Raises:
-            ConfigError: none of them names one.
+            ConfigError: none of them names a model.
         """
         found = request.model or model or self.from_environment("MODEL") or self.default_model
         if found is None:
             raise ConfigError(
                 f"provider {self.name!r} has no default model; give model= in the call or to get_provider(), "
-                f"`model:` in the prompt, or set {self.variable('MODEL')}"
+                f"`model:` in the node, the graph's defaults or the prompt, or set {self.variable('MODEL')}"
             )
         return found
 
     def missing_key(self) -> MissingAPIKey:
-        """Return the error for a key that is nowhere."""
+        """Return the error for a missing API key."""
         return MissingAPIKey(
             f"provider {self.name!r} has no API key; set {self.variable('API_KEY')} or give api_key= "
             f"to get_provider({self.name!r}, ...)"
         )
 
-    def unsupported(self, what: str, instead: str) -> ConfigError:
-        """Return the error for a part of a request that this vendor's API has no word for."""
-        return ConfigError(f"provider {self.name!r} cannot send {what}; {instead}")
+    def unsupported(self, part: str, advice: str) -> ConfigError:
+        """Return the error for a part of a request that this vendor's API cannot express."""
+        return ConfigError(f"provider {self.name!r} cannot send {part}; {advice}")
 
 
 class Factory(Protocol):
-    """What an entry point of the group `streamcore.providers` names: a class or function that makes a provider."""
+    """Make a provider: the class or function that an entry point of the group `streamcore.providers` names."""
 
     def __call__(self, **settings: Any) -> Provider:
-        """Make a provider of the settings that were given; see `get_provider`."""
+        """Return a provider with these settings; see `get_provider`."""
         ...
 
 
@@ -150,27 +185,28 @@ def get_provider(
     transport: str | None = None,
     **settings: Any,
 ) -> Provider:
-    """Return the provider of that name.
+    """Return the provider with this name.
 
     Args:
-        name: an installed provider (`streamcore providers` lists them), or `module:attribute` for one's own.
-        model: the model to ask when a request names none.
-        api_key: the vendor's key; without it, the SDK looks where it always does.
-        base_url: another server. Anthropic and Mistral want it without `/v1`, all others with it.
-        http_client: an `httpx2.AsyncClient` to send through (proxies, custom CAs, tests). It stays the caller's:
-            it is neither shared nor closed here.
-        client: a ready client of the vendor's SDK (Azure, Bedrock, Vertex). It stays the caller's, too.
-        headers: more headers for every request.
-        transport: what to send over, `httpx2` or `aiohttp`, see docs/transport.md; else `STREAMCORE_TRANSPORT` says it.
-        settings: what this provider alone understands.
+        name: an installed provider (`streamcore providers` lists them), or `module:attribute` for a custom one.
+        model: the model that answers if a request names none.
+        api_key: the vendor's key; defaults to `<NAME>_API_KEY`, or to what else the SDK reads.
+        base_url: another server; defaults to `<NAME>_BASE_URL`. Anthropic and Mistral take it without `/v1`, all
+            others with it.
+        http_client: an `httpx2.AsyncClient` to send through (proxies, custom CAs, tests). The caller closes it; it is
+            not shared.
+        client: a ready client of the vendor's SDK (Azure, Bedrock, Vertex). The caller closes it; it is not shared.
+        headers: additional headers for every request.
+        transport: `httpx2` or `aiohttp`, see docs/transport.md; defaults to `STREAMCORE_TRANSPORT`, then `httpx2`.
+        settings: settings that only this provider has.
 
     Raises:
-        ProviderNotFound: nothing of that name is installed.
+        ProviderNotFound: no provider with this name is installed.
         ProviderNotInstalled: the vendor's SDK is missing.
-        ConfigError: the provider does not know one of the settings.
+        ConfigError: the provider does not have one of the settings.
     """
     factory = _factory(name)
-    given: dict[str, Any] = {
+    named: ProviderSettings = {
         "model": model,
         "api_key": api_key,
         "base_url": base_url,
@@ -178,9 +214,8 @@ def get_provider(
         "client": client,
         "headers": headers,
         "transport": transport,
-        **settings,
     }
-    given = {key: value for key, value in given.items() if value is not None}
+    given = {key: value for key, value in {**named, **settings}.items() if value is not None}
     if not callable(factory):
         if given:
             raise ConfigError(f"{name!r} is a ready provider and takes no settings; got {', '.join(given)}")
@@ -196,9 +231,80 @@ def _checked(name: str, found: object) -> Provider:
     if isinstance(found, Provider) and isinstance(getattr(found, "name", None), str):
         return found
     raise ConfigError(
-        f"{name!r} gives a {type(found).__name__}, which is no provider: it needs `name`, `stream` and `aclose`; "
+        f"{name!r} gives a {type(found).__name__}, which is not a provider: it needs `name`, `stream` and `aclose`; "
         "see docs/providers.md"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """Say which provider, model and temperature one source names: a call, a node, a graph's defaults, a prompt file."""
+
+    provider: str | Provider | None = None
+    model: str | None = None
+    temperature: float | None = None
+    source: str = "provider= in the call"
+    """Where a provider can be given, as an error names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedModel:
+    """The provider, model and temperature that answer a call.
+
+    A `model` of None leaves it to `Vendor.resolve_model` (the provider's, the environment's, the default), and a
+    `temperature` of None to `Request.default_temperature`.
+    """
+
+    provider: str | Provider
+    model: str | None
+    temperature: float | None
+
+
+def resolve_provider(choices: Sequence[ModelChoice], what: str) -> ResolvedModel:
+    """Resolve which provider, model and temperature answer: the first of `choices` that names one overrides the rest.
+
+    After `choices` comes the environment: `STREAMCORE_PROVIDER`, then `PROVIDER`. A model belongs to the provider
+    that its own source names, or else to the next one that a later source names. It is ignored if a vendor with other
+    models was chosen.
+
+    Args:
+        choices: the sources, the one that overrides all others first: call, node, graph defaults, prompt file.
+        what: what needs a provider, as the error names it.
+
+    Raises:
+        ConfigError: no source names a provider; the message lists every source.
+    """
+    provider = _first_provider(choices) or environment_provider()
+    if provider is None:
+        sources = ", ".join(choice.source for choice in choices)
+        raise ConfigError(
+            f"no provider for {what}; give {sources}, or set STREAMCORE_PROVIDER or PROVIDER. The provider 'demo' "
+            "needs no key and no network"
+        )
+    model: str | None = None
+    for number, choice in enumerate(choices):
+        owner = _first_provider(choices[number:])
+        if choice.model and (owner is None or owner is provider or _family(owner) == _family(provider)):
+            model = choice.model
+            break
+    temperature = next((one.temperature for one in choices if one.temperature is not None), None)
+    return ResolvedModel(provider, model, temperature)
+
+
+def _first_provider(choices: Sequence[ModelChoice]) -> str | Provider | None:
+    return next((choice.provider for choice in choices if choice.provider), None)
+
+
+def environment_provider() -> str | None:
+    """Return the provider that the environment names, None if it names none."""
+    return os.environ.get("STREAMCORE_PROVIDER") or os.environ.get("PROVIDER") or None
+
+
+def _family(provider: str | Provider) -> str:
+    """Return the name under which a vendor's providers share keys and models; both APIs of OpenAI have one."""
+    name = provider if isinstance(provider, str) else provider.name
+    known = vendor(name) if name in _installed() else None
+    return name if known is None else known.family
 
 
 def provider_names() -> list[str]:
@@ -207,7 +313,7 @@ def provider_names() -> list[str]:
 
 
 def vendor(name: str) -> Vendor | None:
-    """Return what a provider says of itself without its SDK; None if it says nothing."""
+    """Return the description of a provider, which needs no SDK; None if it has none."""
     found = getattr(_factory(name), "vendor", None)
     return found if isinstance(found, Vendor) else None
 
@@ -222,16 +328,14 @@ def _factory(name: str) -> Callable[..., Provider]:
     if point is not None:
         return cast("Callable[..., Provider]", point.load())
     if ":" in name:
-        return _own(name)
-    near = difflib.get_close_matches(name, _installed(), n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+        return _imported(name)
     raise ProviderNotFound(
-        f"there is no provider {name!r}; {hint}installed are: {', '.join(provider_names())}. "
-        "For one of your own, give 'module:attribute'"
+        f"there is no provider {name!r}{_suggestion(name, _installed())} Installed are: {', '.join(provider_names())}. "
+        "Give a custom provider as 'module:attribute'"
     )
 
 
-def _own(name: str) -> Callable[..., Provider]:
+def _imported(name: str) -> Callable[..., Provider]:
     module, _, attribute = name.partition(":")
     try:
         found: Any = importlib.import_module(module)

@@ -12,6 +12,9 @@ from streamcore.chunk import Opaque, ToolCall
 Role = Literal["system", "user", "assistant", "tool"]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
+DEFAULT_TEMPERATURE = 0.7
+"""The temperature if nothing sets one, in every function."""
+
 
 @dataclass(frozen=True, slots=True)
 class Text:
@@ -102,8 +105,9 @@ class Request:
     model: str | None = None
     """The vendor's name for the model; None takes the provider's."""
     temperature: float | None = None
-    default_temperature: float | None = None
-    """What to send if `temperature` is None; a model that refuses it is asked again without (see `pipeline`)."""
+    default_temperature: float | None = DEFAULT_TEMPERATURE
+    """The temperature if `temperature` and `reasoning` are None; None leaves it to the vendor. A model that refuses it
+    is asked again without it."""
     max_tokens: int | None = None
     """The most tokens to generate. Anthropic requires a number: there None means 8192."""
     stop: Sequence[str] = ()

@@ -1,13 +1,13 @@
-"""Stream from Chat Completions: OpenAI's own, and every server that speaks the same dialect."""
+"""Stream from Chat Completions: OpenAI's own, and every server with the same API."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack, cast
 
 from streamcore.chunk import Chunk
-from streamcore.provider import Vendor
+from streamcore.provider import ProviderSettings, Vendor
 from streamcore.request import Request
 from streamcore.wire.chat import ChatVocabulary
 from streamcore.wire.chat_request import chat_messages, chat_response_format, chat_tool_choice, chat_tools
@@ -15,7 +15,6 @@ from streamcore.wire.closed_schema import closed_schema
 from streamcore_openai.sdk import Connection
 
 if TYPE_CHECKING:
-    import httpx2
     import openai
 
 VENDOR = Vendor(name="openai", sdk="openai", install='-e ".[openai]"', default_model="gpt-5.4-mini")
@@ -23,59 +22,39 @@ VENDOR = Vendor(name="openai", sdk="openai", install='-e ".[openai]"', default_m
 
 @dataclass(frozen=True, slots=True)
 class Quirks:
-    """Say where a server departs from OpenAI's own Chat Completions."""
+    """List how a server differs from OpenAI's own Chat Completions."""
 
     max_tokens: str = "max_tokens"
-    """Its name for the limit; OpenAI's newer models know only `max_completion_tokens`."""
+    """The key of the limit on tokens; OpenAI's newer models accept only `max_completion_tokens`."""
     usage_option: bool = True
-    """It accepts `stream_options.include_usage`."""
+    """The server accepts `stream_options.include_usage`."""
     reasoning: Literal["reasoning_effort", "reasoning.effort"] | None = "reasoning_effort"
-    """Where it takes the effort; None: nowhere."""
+    """The key of the reasoning effort; None if the server has none."""
     json_schema: bool = True
-    """It accepts `response_format.type: json_schema`."""
+    """The server accepts `response_format.type: json_schema`."""
     holds_schema: bool = True
-    """It holds answers to a schema, or refuses it with 400; False: that depends on the model, so it is told, too."""
+    """The server enforces a schema, or refuses it with 400. False if that depends on the model: then the schema is
+    also sent in words."""
     opaque: str | None = None
-    """The key under which an assistant message takes opaque reasoning back."""
+    """The key of an assistant message that takes opaque reasoning back."""
     cache_key: bool = False
-    """It accepts `prompt_cache_key`."""
+    """The server accepts `prompt_cache_key`."""
 
 
 OPENAI = Quirks(max_tokens="max_completion_tokens", cache_key=True)
 
 
 class OpenAIProvider:
-    """The provider `openai`, and with another `vendor` and `quirks` each gateway; see `streamcore.get_provider`."""
+    """The provider `openai`, and with another `row` and `quirks` each gateway; see `streamcore.get_provider`."""
 
     vendor: ClassVar[Vendor] = VENDOR
 
-    def __init__(
-        self,
-        *,
-        model: str | None = None,
-        api_key: str | None = None,
-        base_url: str | None = None,
-        http_client: httpx2.AsyncClient | None = None,
-        client: openai.AsyncOpenAI | None = None,
-        headers: Mapping[str, str] | None = None,
-        transport: str | None = None,
-        row: Vendor = VENDOR,
-        quirks: Quirks = OPENAI,
-    ) -> None:
+    def __init__(self, *, row: Vendor = VENDOR, quirks: Quirks = OPENAI, **settings: Unpack[ProviderSettings]) -> None:
         self.name = row.name
         self._row = row
         self._quirks = quirks
-        self._model = model
-        self._connection = Connection(
-            row,
-            api_key=api_key,
-            base_url=base_url,
-            http_client=http_client,
-            client=client,
-            headers=headers,
-            transport=transport,
-            gateway=row is not VENDOR,
-        )
+        self._model = settings.get("model")
+        self._connection = Connection(row, settings, gateway=row is not VENDOR)
 
     def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
         """Stream the answer; see `Provider.stream`."""
@@ -89,15 +68,15 @@ class OpenAIProvider:
         )
 
     def model_for(self, request: Request) -> str:
-        """Return the model that a request goes to."""
+        """Return the model that answers a request."""
         return self._row.resolve_model(request, self._model)
 
     def takes_schema(self, schema: Mapping[str, Any]) -> bool:
-        """True if the vendor holds answers to this schema."""
+        """True if the server enforces this schema."""
         return self._quirks.holds_schema and closed_schema(schema) is not None
 
     async def aclose(self) -> None:
-        """Do nothing: clients are shared, and closed by the loop's end or by `aclose_providers()`."""
+        """Do nothing: the end of the event loop or `aclose_providers()` closes the shared client."""
 
 
 def _create(client: openai.AsyncOpenAI) -> Callable[..., Any]:
@@ -108,7 +87,7 @@ def chat_body(request: Request, model: str, vendor: Vendor, quirks: Quirks) -> d
     """Return the keyword arguments of `chat.completions.create`, without `stream` and `extra`.
 
     Raises:
-        ConfigError: the request has something that this server cannot say.
+        ConfigError: this server cannot express something in the request.
     """
     body: dict[str, Any] = {"model": model, "messages": chat_messages(request, quirks.opaque)}
     if quirks.usage_option:

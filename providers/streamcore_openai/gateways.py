@@ -1,49 +1,24 @@
-"""List the servers that speak OpenAI's chat dialect: one row each, nothing but data."""
+"""List the servers that have OpenAI's Chat Completions API: one row each, as data."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Unpack
 
-from streamcore.provider import Vendor
+from streamcore.provider import ProviderSettings, Vendor
 from streamcore_openai.chat import OpenAIProvider, Quirks
-
-if TYPE_CHECKING:
-    import httpx2
-    import openai
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """A row: where a server is and how it differs. Called, as an entry point is, it makes the provider."""
+    """Say where a server is and how it differs. Calling a gateway, as an entry point is called, makes its provider."""
 
     vendor: Vendor
     quirks: Quirks = field(default_factory=Quirks)
 
-    def __call__(
-        self,
-        *,
-        model: str | None = None,
-        api_key: str | None = None,
-        base_url: str | None = None,
-        http_client: httpx2.AsyncClient | None = None,
-        client: openai.AsyncOpenAI | None = None,
-        headers: Mapping[str, str] | None = None,
-        transport: str | None = None,
-    ) -> OpenAIProvider:
-        """Make the provider; see `streamcore.get_provider` for its settings."""
-        return OpenAIProvider(
-            model=model,
-            api_key=api_key,
-            base_url=base_url,
-            http_client=http_client,
-            client=client,
-            headers=headers,
-            transport=transport,
-            row=self.vendor,
-            quirks=self.quirks,
-        )
+    def __call__(self, **settings: Unpack[ProviderSettings]) -> OpenAIProvider:
+        """Return the provider; see `streamcore.get_provider` for its settings."""
+        return OpenAIProvider(row=self.vendor, quirks=self.quirks, **settings)
 
 
 def _row(name: str, base_url: str, model: str | None, *, key: bool = True, **quirks: Any) -> Gateway:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack, cast
 
 from streamcore.chunk import Chunk
-from streamcore.provider import Vendor
+from streamcore.provider import ProviderSettings, Vendor
 from streamcore.request import Image, Message, Request
 from streamcore.wire.chat_request import chat_response_format
 from streamcore.wire.closed_schema import closed_schema
@@ -14,11 +14,10 @@ from streamcore_openai.responses_wire import WIRE, ResponsesVocabulary
 from streamcore_openai.sdk import Connection
 
 if TYPE_CHECKING:
-    import httpx2
     import openai
 
 VENDOR = Vendor(
-    name="openai-responses", sdk="openai", install='-e ".[openai]"', default_model="gpt-5.4-mini", settings="openai"
+    name="openai-responses", sdk="openai", install='-e ".[openai]"', default_model="gpt-5.4-mini", environment="openai"
 )
 
 
@@ -28,27 +27,9 @@ class OpenAIResponsesProvider:
     vendor: ClassVar[Vendor] = VENDOR
     name = VENDOR.name
 
-    def __init__(
-        self,
-        *,
-        model: str | None = None,
-        api_key: str | None = None,
-        base_url: str | None = None,
-        http_client: httpx2.AsyncClient | None = None,
-        client: openai.AsyncOpenAI | None = None,
-        headers: Mapping[str, str] | None = None,
-        transport: str | None = None,
-    ) -> None:
-        self._model = model
-        self._connection = Connection(
-            VENDOR,
-            api_key=api_key,
-            base_url=base_url,
-            http_client=http_client,
-            client=client,
-            headers=headers,
-            transport=transport,
-        )
+    def __init__(self, **settings: Unpack[ProviderSettings]) -> None:
+        self._model = settings.get("model")
+        self._connection = Connection(VENDOR, settings)
 
     def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
         """Stream the answer; see `Provider.stream`."""
@@ -62,15 +43,15 @@ class OpenAIResponsesProvider:
         )
 
     def model_for(self, request: Request) -> str:
-        """Return the model that a request goes to."""
+        """Return the model that answers a request."""
         return VENDOR.resolve_model(request, self._model)
 
     def takes_schema(self, schema: Mapping[str, Any]) -> bool:
-        """True if the vendor holds answers to this schema."""
+        """True if the vendor enforces this schema."""
         return closed_schema(schema) is not None
 
     async def aclose(self) -> None:
-        """Do nothing: clients are shared, and closed by the loop's end or by `aclose_providers()`."""
+        """Do nothing: the end of the event loop or `aclose_providers()` closes the shared client."""
 
 
 def _create(client: openai.AsyncOpenAI) -> Callable[..., Any]:
@@ -81,12 +62,12 @@ def responses_body(request: Request, model: str) -> dict[str, Any]:
     """Return the keyword arguments of `responses.create`, without `stream` and `extra`.
 
     Raises:
-        ConfigError: the request has something that this API cannot say.
+        ConfigError: this API cannot express something in the request.
     """
     if request.seed is not None:
         raise VENDOR.unsupported("a seed", "its API has none; leave seed= out, or use provider 'openai'")
     if request.stop:
-        raise VENDOR.unsupported("stop texts", "its API has none; leave stop= out, or use provider 'openai'")
+        raise VENDOR.unsupported("stop sequences", "its API has none; leave stop= out, or use provider 'openai'")
     if isinstance(request.reasoning, int):
         raise VENDOR.unsupported("a budget of reasoning tokens", "give an effort such as 'low'")
     body: dict[str, Any] = {"model": model, "input": [item for m in request.messages for item in _items(m)]}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
 from types import UnionType
-from typing import Any, TypeGuard, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeGuard, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, ValidationError, create_model
+from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_schema
 
 from streamcore.files.yaml_file import Location, MakeError, YamlFile
 
@@ -19,6 +21,33 @@ class FileModel(BaseModel):
     """A mapping in a YAML file: no unknown keys, and no guessing of types (`"1"` is no number)."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True, slots=True)
+class FromMapping:
+    """Annotate a field whose type is a dataclass of settings: the file has a mapping, checked like a `FileModel`.
+
+    The dataclass declares each setting once, for Python and for YAML: see `streamcore.pipeline.settings`.
+    """
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Validate with the model of the dataclass, then make the dataclass."""
+
+        def make(found: FileModel) -> Any:
+            return source(**found.model_dump(exclude_unset=True))
+
+        return core_schema.no_info_after_validator_function(make, handler.generate_schema(settings_model(source)))
+
+
+@cache
+def settings_model(kind: Any) -> type[FileModel]:
+    """Return the model that checks a mapping with the fields of a dataclass: their types, defaults and bounds."""
+    hints = get_type_hints(kind)
+    made: dict[str, Any] = {}
+    for one in fields(kind):
+        bounds = {name: bound for name, bound in one.metadata.items() if name in ("gt", "ge")}
+        made[one.name] = (hints[one.name], Field(default=one.default, **bounds))
+    return create_model(kind.__name__, __base__=FileModel, __doc__=kind.__doc__, **made)
 
 
 def wrong(message: str, *at: str | int) -> PydanticCustomError:
@@ -155,6 +184,8 @@ def _alternatives(kind: Any) -> Iterator[Any]:
     if get_origin(kind) in (Union, UnionType):
         for member in get_args(kind):
             yield from _alternatives(member)
+    elif get_origin(kind) is Annotated and any(isinstance(one, FromMapping) for one in kind.__metadata__):
+        yield settings_model(kind.__origin__)
     elif get_origin(kind) in (list, dict) or _is_model(kind):
         yield kind
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamcore.errors import GraphError
+from streamcore.provider import ModelChoice
 
 if TYPE_CHECKING:
     from streamcore.files.yaml_file import Location, YamlFile
@@ -44,6 +45,12 @@ class Graph:
         """Return its path if its prompts are looked for beside it."""
         own = self.file.prompts_relative
         return self.path if (self.file.defaults.prompts_relative if own is None else own) else None
+
+    @property
+    def choice(self) -> ModelChoice:
+        """The provider, model and temperature that its `defaults` name."""
+        defaults = self.file.defaults
+        return ModelChoice(defaults.provider, defaults.model, defaults.temperature, f"in `defaults:` of {self.path}")
 
     def __repr__(self) -> str:
         return f"Graph({self.name!r}, {str(self.path)!r})"

@@ -27,14 +27,15 @@ from streamcore.errors import (
 )
 from streamcore.execute import stream_prompt
 from streamcore.files.yaml_file import is_list, is_mapping
+from streamcore.graph.config import Config
 from streamcore.graph.events import Metadata, NodeEvent
 from streamcore.graph.expressions import resolve
 from streamcore.graph.load import Graph
 from streamcore.graph.schema import InterruptNode, LlmNode, MapNode, Node, PassthroughNode, PythonNode
-from streamcore.graph.thread import Config
 from streamcore.graph.variables import in_node, refuse_missing, variables_of
 from streamcore.pipeline.json_text import documents
-from streamcore.prompts.prompt_file import load_prompt
+from streamcore.prompts.prompt_file import Prompt, load_prompt
+from streamcore.provider import resolve_provider
 from streamcore.stream import Stream, refused
 
 log = logging.getLogger("streamcore")
@@ -150,33 +151,33 @@ def open_stream(node: LlmNode, state: State, context: Context) -> Stream:
         )
     variables = variables_of(node, state)
     refuse_missing(context.graph, node, variables, state)
-    defaults, config = context.graph.file.defaults, context.config
-    own_provider = config.provider is None and node.provider in (None, defaults.provider)
-    temperatures = (config.temperature, node.temperature, defaults.temperature)
+    prompt = load_prompt(node.prompt, prompts_dir=context.graph.prompts_dir, graph_path=context.graph.beside)
+    resolved = resolve_provider(
+        [context.config.choice, node.choice, context.graph.choice, prompt.choice],
+        f"prompt {node.prompt!r} in graph {context.graph.name!r}",
+    )
     return stream_prompt(
         node.prompt,
         variables,
-        provider=config.provider or node.provider or defaults.provider,
-        # The default model belongs to the default provider: another one does not know it.
-        model=config.model or node.model or (defaults.model if own_provider else None),
-        temperature=next((one for one in temperatures if one is not None), None),
+        provider=resolved.provider,
+        model=resolved.model,
+        temperature=resolved.temperature,
         prompts_dir=context.graph.prompts_dir,
         graph_path=context.graph.beside,
         state=state,
-        timeouts=None if node.timeouts is None else node.timeouts.model_dump(exclude_unset=True),
-        stream_options=None if node.stream_options is None else node.stream_options.model_dump(exclude_unset=True),
+        timeouts=node.timeouts,
+        stream_options=node.stream_options,
         max_retries=node.max_retries,
         fallback=node.fallbacks(),
         on_interrupt=node.on_interrupt or ("restart" if again and context.restarts else "raise"),
-        retries=_retries(node, context),
-        transport=config.transport,
+        retries=_retries(node, prompt, context),
+        transport=context.config.transport,
     )
 
 
-def _retries(node: LlmNode, context: Context) -> int:
+def _retries(node: LlmNode, prompt: Prompt, context: Context) -> int:
     """Return how often to ask again for an answer that fits its schema."""
     if node.retries is None and node.on_error == "retry" and context.restarts:
-        prompt = load_prompt(node.prompt, prompts_dir=context.graph.prompts_dir, graph_path=context.graph.beside)
         return node.max_retries if prompt.output() is not None else 0
     return node.retries or 0
 

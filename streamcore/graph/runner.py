@@ -12,12 +12,13 @@ from streamcore.concurrency.merge import merged
 from streamcore.errors import ConfigError, NodeError, PromptError
 from streamcore.files.template import TemplateError
 from streamcore.files.yaml_model import did_you_mean
+from streamcore.graph.config import Config
 from streamcore.graph.events import Event, GraphComplete, Interrupt, NodeComplete, NodeEvent
 from streamcore.graph.load import START, Graph
 from streamcore.graph.nodes import Context, run_node
 from streamcore.graph.routing import following, ready
 from streamcore.graph.schema import LlmNode, Node
-from streamcore.graph.thread import Config, Thread, plain
+from streamcore.graph.thread import Thread, as_json_data
 from streamcore.graph.variables import has_value, missing_variables
 
 
@@ -27,7 +28,7 @@ class GraphRun:
     def __init__(self, graph: Graph, initial: Mapping[str, Any], config: Config) -> None:
         self._graph = graph
         self._config = config
-        self._initial = plain(initial, "initial_state")
+        self._initial = as_json_data(initial, "initial_state")
         self._sequence = 0
         self._thread: Thread
 
@@ -115,7 +116,7 @@ class GraphRun:
     async def _save_output(self, event: NodeComplete) -> NodeComplete:
         """Add a node's output to the state and save the thread, before the event is yielded."""
         name, thread = event["node"], self._thread
-        event["output"] = plain(event["output"], f"the output of node {name!r}")
+        event["output"] = as_json_data(event["output"], f"the output of node {name!r}")
         thread.take(name, event["output"])
         thread.counts[name] = thread.counts.get(name, 0) + 1
         self._replace(name, self._following(name))
@@ -125,7 +126,7 @@ class GraphRun:
     async def _save_question(self, event: Interrupt) -> Interrupt:
         """Save the question of an interrupt, so that the model is not asked for it again."""
         name, thread = event["node"], self._thread
-        event["message"] = plain({"message": event["message"]}, f"the message of node {name!r}")["message"]
+        event["message"] = as_json_data({"message": event["message"]}, f"the message of node {name!r}")["message"]
         thread.asked = {"node": name, "message": event["message"], "resume_key": event["resume_key"]}
         thread.take(name, {self._graph.nodes[name].writes(name)[0]: event["message"]})
         await thread.save()
@@ -172,7 +173,7 @@ async def node_text(graph: Graph, name: str, state: Mapping[str, Any], config: C
         raise ConfigError(
             f"node {name!r} has the type {node.type}, which has no text to stream; only llm and router nodes have"
         )
-    given = plain(state, "state")
+    given = as_json_data(state, "state")
     thread = await Thread.open(graph, config)
     thread.state.update(given)
     context = Context(graph, config, restarts=False)
@@ -182,7 +183,7 @@ async def node_text(graph: Graph, name: str, state: Mapping[str, Any], config: C
                 if event["type"] == "token":
                     yield event["content"]
                 elif event["type"] == "node_complete":
-                    thread.take(name, plain(event["output"], f"the output of node {name!r}"))
+                    thread.take(name, as_json_data(event["output"], f"the output of node {name!r}"))
                     await thread.save()
     except BaseException:
         await thread.keep(context.unfinished_texts())

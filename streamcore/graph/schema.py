@@ -9,9 +9,12 @@ from pydantic import Field, model_validator
 
 from streamcore.files.template import TemplateError
 from streamcore.files.yaml_file import is_mapping
-from streamcore.files.yaml_model import FileModel, did_you_mean, wrong
+from streamcore.files.yaml_model import FileModel, FromMapping, did_you_mean, wrong
 from streamcore.graph.expressions import check_condition, check_value
-from streamcore.prompts.prompt_file import FallbackBlock, StreamOptionsBlock, TimeoutsBlock
+from streamcore.pipeline.clocks import Timeouts
+from streamcore.pipeline.smoother import StreamOptions
+from streamcore.prompts.prompt_file import FallbackBlock
+from streamcore.provider import ModelChoice
 
 START = "START"
 END = "END"
@@ -54,8 +57,8 @@ class LlmNode(NodeBlock):
     fallback: FallbackBlock | list[str | FallbackBlock] | None = None
     stream: bool = True
     stream_key: str | None = None
-    stream_options: StreamOptionsBlock | None = None
-    timeouts: TimeoutsBlock | None = None
+    stream_options: Annotated[StreamOptions, FromMapping()] | None = None
+    timeouts: Annotated[Timeouts, FromMapping()] | None = None
     on_interrupt: Literal["raise", "restart"] | None = None
     retries: int | None = Field(default=None, ge=0)
 
@@ -66,6 +69,11 @@ class LlmNode(NodeBlock):
         if self.on_error == "fallback" and not self.fallback:
             raise wrong("'fallback' needs the key 'fallback', as in fallback: {provider: demo}", "on_error")
         return self
+
+    @property
+    def choice(self) -> ModelChoice:
+        """The provider, model and temperature that the node names."""
+        return ModelChoice(self.provider, self.model, self.temperature, "`provider:` in the node")
 
     def fallbacks(self) -> list[str | Mapping[str, Any]] | None:
         """Return `fallback` as the doors take it; None leaves it to the prompt."""
@@ -176,7 +184,7 @@ class DefaultsBlock(FileModel):
     prompts_dir: str | None = None
 
 
-class ToolBlock(FileModel):
+class GraphToolBlock(FileModel):
     """One entry of `tools:`, a function that a python node calls."""
 
     type: str = "python"
@@ -227,7 +235,7 @@ class GraphFile(FileModel):
     defaults: DefaultsBlock = Field(default_factory=DefaultsBlock)
     state: dict[str, Any] = Field(default_factory=dict[str, Any])
     checkpointer: dict[str, Any] | None = None
-    tools: dict[str, ToolBlock] = Field(default_factory=dict[str, ToolBlock])
+    tools: dict[str, GraphToolBlock] = Field(default_factory=dict[str, GraphToolBlock])
     nodes: dict[str, dict[str, Any]] = Field(min_length=1)
     edges: list[EdgeBlock]
     loop_limits: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict[str, int])

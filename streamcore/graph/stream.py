@@ -9,6 +9,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from streamcore.concurrency.owned_stream import OwnedStream
 from streamcore.errors import ConfigError
+from streamcore.graph.config import Config
 from streamcore.graph.events import Event
 from streamcore.graph.load import Graph, load_graph
 
@@ -18,7 +19,7 @@ T = TypeVar("T")
 def stream_graph_with_tokens(
     graph: Graph | str | Path,
     initial_state: Mapping[str, Any] | None = None,
-    config: Mapping[str, Any] | None = None,
+    config: Config | Mapping[str, Any] | None = None,
 ) -> EventStream[Event]:
     """Run a graph and iterate over its events: every token of every node, and what the nodes did.
 
@@ -44,7 +45,6 @@ def stream_graph_with_tokens(
 
     def start() -> AsyncGenerator[Event]:
         from streamcore.graph.runner import GraphRun
-        from streamcore.graph.thread import Config
 
         return GraphRun(_loaded(graph), initial_state or {}, Config.of(config)).events()
 
@@ -55,7 +55,7 @@ def stream_node_output(
     graph: Graph | str | Path,
     node: str,
     state: Mapping[str, Any] | None = None,
-    config: Mapping[str, Any] | None = None,
+    config: Config | Mapping[str, Any] | None = None,
 ) -> EventStream[str]:
     """Run one llm or router node and iterate over its text: `str`, never empty, in order.
 
@@ -66,7 +66,6 @@ def stream_node_output(
 
     def start() -> AsyncGenerator[str]:
         from streamcore.graph.runner import node_text
-        from streamcore.graph.thread import Config
 
         return node_text(_loaded(graph), node, state or {}, Config.of(config))
 

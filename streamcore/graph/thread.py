@@ -14,7 +14,7 @@ import logging
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import anyio
 from pydantic_core import PydanticSerializationError, to_jsonable_python
@@ -23,69 +23,13 @@ from streamcore.checkpoints import Checkpointer, open_checkpointer
 from streamcore.concurrency.resources import CLOSE_SECONDS
 from streamcore.errors import ConfigError, StreamcoreError
 from streamcore.files.yaml_file import is_mapping
-from streamcore.files.yaml_model import did_you_mean
+from streamcore.graph.config import Config
 from streamcore.graph.load import Graph
-
-if TYPE_CHECKING:
-    from streamcore.provider import Provider
 
 log = logging.getLogger("streamcore")
 
 FORMAT = 1
 _SAVED = ("state", "next", "asked", "counts", "cut")
-
-# What LangGraph's config may hold besides; it means nothing here.
-_IGNORED = frozenset(
-    {
-        "checkpoint_id",
-        "checkpoint_ns",
-        "callbacks",
-        "max_concurrency",
-        "metadata",
-        "recursion_limit",
-        "run_id",
-        "run_name",
-        "tags",
-    }
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """What a caller says about one run; see `streamcore.stream_graph_with_tokens`."""
-
-    thread_id: str | None = None
-    checkpointer: Checkpointer | Mapping[str, Any] | None = None
-    resume: Any = None
-    include_metadata: bool = False
-    provider: str | Provider | None = None
-    model: str | None = None
-    temperature: float | None = None
-    transport: str | None = None
-
-    @classmethod
-    def of(cls, given: Mapping[str, Any] | None) -> Config:
-        """Return the config of a mapping, LangGraph's `{"configurable": {...}}` included.
-
-        Raises:
-            ConfigError: a key is unknown; under `configurable`, where people keep their own, one that looks misspelt.
-        """
-        if given is not None and not is_mapping(given):
-            raise ConfigError(f"config must be a mapping, as {{'thread_id': 't1'}}, not a {type(given).__name__}")
-        flat: dict[str, Any] = {key: value for key, value in (given or {}).items() if key not in _IGNORED}
-        known = list(cls.__dataclass_fields__)
-        inner: Mapping[str, Any] = flat.pop("configurable", None) or {}
-        for key, value in inner.items():
-            if key not in _IGNORED and (key in known or did_you_mean(key, known)):
-                flat[key] = value
-        for key in flat:
-            if key not in known:
-                raise ConfigError(
-                    f"unknown key {key!r} in config{did_you_mean(key, known)}; known are {', '.join(known)}"
-                )
-        if flat.get("thread_id") is not None:
-            flat["thread_id"] = str(flat["thread_id"])
-        return cls(**flat)
 
 
 @dataclass(slots=True)
@@ -195,7 +139,7 @@ def _in_process(given: Checkpointer | Mapping[str, Any] | None) -> bool:
     return given is None or given in ({"type": "memory"}, {"type": "sqlite", "path": ":memory:"})
 
 
-def plain(values: Mapping[str, Any], what: str) -> dict[str, Any]:
+def as_json_data(values: Mapping[str, Any], what: str) -> dict[str, Any]:
     """Return values as plain JSON data: pydantic models as mappings, dates as text.
 
     Raises:

@@ -1,9 +1,9 @@
-"""Share the vendors' SDK clients: one for each setting, event loop and process; say what they send over."""
+"""Build the vendors' SDK clients, choose what they send over, and share them: one per settings, loop and process."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable, Hashable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from importlib.util import find_spec
@@ -12,35 +12,132 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from streamcore.concurrency.event_loop import running_on_trio
 from streamcore.concurrency.resources import Close, known_resources, open_resources
 from streamcore.errors import ConfigError, ProviderNotInstalled, install_command
+from streamcore.provider import ProviderSettings, Vendor, check_settings
 
 if TYPE_CHECKING:
     import httpx2
 
 T = TypeVar("T")
+C = TypeVar("C")
 
 TRANSPORTS = ("httpx2", "aiohttp")
 VARIABLE = "STREAMCORE_TRANSPORT"
-_CONNECT = 5.0  # seconds for one attempt to connect
-_IDLE = 100  # connections that wait to be used again; how many may be open, the system says
+_CONNECT_SECONDS = 5.0
+_IDLE_CONNECTIONS = 100  # kept open for the next request; the number of connections in use has no limit
 
 
-def chosen_transport(given: str | None, own: object = None) -> str:
-    """Return what a provider sends over: what it was given, else what the environment says, else httpx2.
+class SDKClient(Generic[C]):
+    """Hold the SDK client that a provider sends through: the caller's, or one shared by the streams of an event loop.
 
-    `own` is a client of the caller's, which sends in its own way.
+    A provider over a vendor's SDK makes one in its constructor and awaits `get()` before each request. It checks the
+    settings, builds clients when they are first needed, and closes the shared ones when the event loop ends or
+    `aclose_providers()` is called. A client or `http_client` of the caller's is neither shared nor closed.
+
+    Args:
+        vendor: the description of the provider.
+        settings: what the provider's constructor was given.
+        build: makes an SDK client that sends through an httpx2 client, with `api_key` and `base_url` of this object,
+            and with the SDK's own retries off: streamcore retries. Clients are shared between providers whose `build`
+            is the same function, so it is a module's function, not a lambda.
+        http_class: returns the class of httpx2 client that the SDK uses; called late, so that it may import the SDK.
+        adopt: returns the caller's SDK client with its retries off; defaults to the client itself.
+        close: closes a client that `build` made; defaults to closing the httpx2 client.
+        variables: the suffixes of further environment variables whose change needs another client, such as
+            `AUTH_TOKEN` for `<NAME>_AUTH_TOKEN`; `API_KEY` and `BASE_URL` always count.
 
     Raises:
-        ConfigError: there is no such transport, or a client of the caller's besides.
-        ProviderNotInstalled: with the command that installs aiohttp.
+        ProviderNotInstalled: the SDK, or aiohttp for that transport, is missing.
+        ConfigError: a setting is unknown, or the transport cannot be used.
     """
-    if own is not None:
+
+    def __init__(
+        self,
+        vendor: Vendor,
+        settings: ProviderSettings,
+        build: Callable[[SDKClient[C], httpx2.AsyncClient], C],
+        *,
+        http_class: Callable[[], type[httpx2.AsyncClient]],
+        adopt: Callable[[C], C] | None = None,
+        close: Callable[[C], Awaitable[object]] | None = None,
+        variables: Sequence[str] = (),
+    ) -> None:
+        vendor.require_sdk()
+        check_settings(vendor.name, settings)
+        given: C | None = settings.get("client")
+        self.vendor = vendor
+        self.api_key = settings.get("api_key")
+        """The key that the caller gave; None leaves it to the environment and the SDK."""
+        self.base_url = settings.get("base_url")
+        """The base URL that the caller gave; None leaves it to the environment and the SDK."""
+        self.headers = dict(settings.get("headers") or {})
+        """Additional headers for every request."""
+        self.given = given is not None
+        """True if the caller gave a client of the SDK, which has its own key."""
+        self._http_client = settings.get("http_client")
+        self._transport = chosen_transport(settings.get("transport"), self._http_client or given)
+        self._build = build
+        self._http_class = http_class
+        self._close = close
+        self._variables = ("API_KEY", "BASE_URL", *variables)
+        self._own: C | None = given if given is None or adopt is None else adopt(given)
+        self._shared: tuple[object, Hashable, C] | None = None
+
+    def find_key(self) -> str | None:
+        """Return the caller's key, else the environment's; None leaves it to what else the SDK reads."""
+        return self.api_key or self.vendor.from_environment("API_KEY")
+
+    def find_base_url(self) -> str | None:
+        """Return the caller's base URL, else the environment's, else the vendor's default."""
+        return self.base_url or self.vendor.from_environment("BASE_URL") or self.vendor.base_url
+
+    async def get(self) -> C:
+        """Return the client to send through.
+
+        Raises:
+            MissingAPIKey: `build` needs a key, and there is none.
+            ConfigError: the transport does not run on this event loop.
+        """
+        if self._own is None and self._http_client is not None:
+            self._own = self._build(self, self._http_client)
+        if self._own is not None:
+            return self._own
+        # An SDK reads many variables; before each request only these are compared.
+        seen = tuple(self.vendor.from_environment(suffix) for suffix in self._variables)
+        resources, shared = known_resources(), self._shared
+        if resources is not None and shared is not None and shared[0] is resources.clients and shared[1] == seen:
+            return shared[2]
+        client = await shared_client(self._key(), self._make)
+        self._shared = ((await open_resources()).clients, seen, client)
+        return client
+
+    def _make(self) -> tuple[C, Close]:
+        """Build a client to share, with the function that closes it."""
+        http_client = new_http_client(self._transport, self._http_class())
+        client, close = self._build(self, http_client), self._close
+        return client, http_client.aclose if close is None else lambda: close(client)
+
+    def _key(self) -> Hashable:
+        prefix = self.vendor.variable("")
+        return self._build, prefix, self._transport, self.api_key, self.find_base_url(), environment(prefix)
+
+
+def chosen_transport(given: str | None, client: object = None) -> str:
+    """Return what a provider sends over: `given`, else the environment's `STREAMCORE_TRANSPORT`, else httpx2.
+
+    `client` is a client of the caller's, which has its own transport.
+
+    Raises:
+        ConfigError: there is no such transport, or both `given` and `client` are set.
+        ProviderNotInstalled: aiohttp is not installed; the message has the command that installs it.
+    """
+    if client is not None:
         if given is not None:
-            raise ConfigError(f"transport={given!r} and a client of your own say the same twice; give one of them")
+            raise ConfigError(f"transport={given!r} cannot be combined with your own client; give one of them")
         return "httpx2"
     name = given or os.environ.get(VARIABLE) or "httpx2"
     if name not in TRANSPORTS:
         where = f"the environment's {VARIABLE}" if given is None else "transport="
-        raise ConfigError(f"{where} is one of {', '.join(map(repr, TRANSPORTS))}, not {name!r}")
+        raise ConfigError(f"{where} must be one of {', '.join(map(repr, TRANSPORTS))}, not {name!r}")
     if name == "aiohttp" and find_spec("aiohttp") is None:
         raise ProviderNotInstalled(
             "transport 'aiohttp' needs the package 'aiohttp', which is not installed; run: "
@@ -49,32 +146,32 @@ def chosen_transport(given: str | None, own: object = None) -> str:
     return name
 
 
-def new_http_client(transport: str, plain: type[httpx2.AsyncClient]) -> httpx2.AsyncClient:
-    """Make the client that sends over a transport, over httpx2 of the SDK's own class.
+def new_http_client(transport: str, sdk_class: type[httpx2.AsyncClient]) -> httpx2.AsyncClient:
+    """Return a client that sends over the transport: `sdk_class` for httpx2, ours for aiohttp.
 
-    As many streams may be open as the system has sockets for: a pool with a limit makes the next one wait in silence.
-    Reads have no timeout here: `Stream` keeps clocks over them, and a second one would cost as much as these do.
+    The number of open streams has no limit: a pool with a limit would make the next stream wait without a sign. Reads
+    have no timeout: the clocks of `Stream` cover them, and a second timeout would cost as much as the clocks do.
 
     Raises:
-        ConfigError: aiohttp is asked for under trio.
+        ConfigError: aiohttp is used under trio.
     """
     from httpx2 import Limits, Timeout
 
-    made = plain
+    client_class = sdk_class
     if transport == "aiohttp":
         if running_on_trio():
             raise ConfigError(
-                f"transport 'aiohttp' runs on asyncio only; under trio, take 'httpx2' (transport=, {VARIABLE})"
+                f"transport 'aiohttp' runs on asyncio only; under trio, use 'httpx2' (transport=, {VARIABLE})"
             )
-        from streamcore.net.aiohttp_client import AiohttpClient as made  # noqa: N813
-    limits = Limits(max_connections=None, max_keepalive_connections=_IDLE)
-    return made(limits=limits, timeout=Timeout(None, connect=_CONNECT), follow_redirects=True)
+        from streamcore.net.aiohttp_client import AiohttpClient as client_class  # noqa: N813
+    limits = Limits(max_connections=None, max_keepalive_connections=_IDLE_CONNECTIONS)
+    return client_class(limits=limits, timeout=Timeout(None, connect=_CONNECT_SECONDS), follow_redirects=True)
 
 
 async def shared_client(key: Hashable, make: Callable[[], tuple[T, Close]]) -> T:
     """Return the client for `key` on the running loop; `make` builds it, with the function that closes it.
 
-    A process that was forked gets its own, since two processes must not write to one socket.
+    A forked process gets its own clients, since two processes must not write to one socket.
     """
     clients = (await open_resources()).clients
     if key not in clients:
@@ -83,39 +180,17 @@ async def shared_client(key: Hashable, make: Callable[[], tuple[T, Close]]) -> T
 
 
 def remember_urls(client: object) -> None:
-    """Have a client of an SDK put the URL of each endpoint together once, not for every request.
+    """Make a client of an SDK compute the URL of each endpoint once, not for every request.
 
-    The method is private to the SDKs; where one has none of this name, nothing changes.
+    The method is private to the SDKs; if it does not exist, nothing changes.
     """
     known: Any = client
     if hasattr(known, "_prepare_url"):
         known._prepare_url = lru_cache(maxsize=8)(known._prepare_url)
 
 
-class Resolved(Generic[T]):
-    """A provider's shared client on the loop where it was asked for last: looked up once, for as long as it is open.
-
-    All that an SDK reads of the environment is many variables; of these only what is given as `seen` is looked at
-    before each request.
-    """
-
-    __slots__ = ("_found",)
-
-    def __init__(self) -> None:
-        self._found: tuple[object, Hashable, T] | None = None
-
-    async def client(self, seen: Hashable, key: Callable[[], Hashable], make: Callable[[], tuple[T, Close]]) -> T:
-        """Return the client; see `shared_client`."""
-        resources, found = known_resources(), self._found
-        if resources is not None and found is not None and found[0] is resources.clients and found[1] == seen:
-            return found[2]
-        client = await shared_client(key(), make)
-        self._found = ((await open_resources()).clients, seen, client)
-        return client
-
-
 def environment(*prefixes: str) -> tuple[tuple[str, str], ...]:
-    """Return the variables that an SDK reads when its client is built, to be part of the client's key."""
+    """Return the variables with these prefixes, which an SDK reads when its client is built, as part of a key."""
     return tuple((name, os.environ[name]) for name in sorted(os.environ) if name.startswith(prefixes))
 
 

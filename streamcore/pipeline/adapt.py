@@ -32,7 +32,7 @@ def adapted(provider: Provider, request: Request, schema: Mapping[str, Any] | No
     becomes an instruction in the system message. What the request itself sets is sent as it is.
     """
     added: set[What] = set()
-    if request.temperature is None and request.default_temperature is not None:
+    if _takes_default_temperature(request):
         added.add("a temperature")
     if schema is not None and _takes(provider, schema):
         added.add("a schema")
@@ -60,6 +60,12 @@ def _form(request: Request, schema: Mapping[str, Any] | None, tries: set[What]) 
     if schema is None:
         return request
     return replace(request, output_schema=schema) if "a schema" in tries else instructed(request, schema)
+
+
+def _takes_default_temperature(request: Request) -> bool:
+    """True if nothing sets a temperature, and reasoning, with which vendors refuse one, is not asked for."""
+    unset = request.temperature is None and request.reasoning is None and "temperature" not in request.extra
+    return unset and request.default_temperature is not None
 
 
 def _takes(provider: Provider, schema: Mapping[str, Any]) -> bool:

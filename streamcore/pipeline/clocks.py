@@ -10,14 +10,15 @@ import math
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import anyio
 
 from streamcore.chunk import CONTENT_KINDS, Chunk
 from streamcore.concurrency.event_loop import running_on_trio
-from streamcore.errors import ConfigError, StreamTimeout
+from streamcore.errors import StreamTimeout
+from streamcore.pipeline.settings import check_fields, from_mapping
 
 _NO_MORE: list[Chunk] = []  # stands for the end; compared by identity, since a read may be empty
 
@@ -31,45 +32,39 @@ _WHAT: Mapping[ClockName, str] = {
 }
 
 
+_SECONDS: Mapping[str, Any] = {"expected": "a number of seconds above 0 or null", "gt": 0}
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Say how long to wait, in seconds; None is for ever. The defaults suit a person who waits for an answer.
+    """Limit how long a stream waits, in seconds; None is no limit. The defaults suit a person who waits for an answer.
 
-    A mapping with the same keys does as well, in calls and as `timeouts:` in YAML.
+    A mapping with the same keys is accepted too, in calls and as `timeouts:` in YAML.
+
+    Raises:
+        ConfigError: a value is not a number of seconds above 0.
     """
 
-    first_token: float | None = 120.0
-    """From sending the request to the first content (text, reasoning, refusal, tool call, citation, other)."""
-    stall: float | None = 60.0
-    """From content to content. Pings, usage and comments do not count: a server that only keeps alive is stuck."""
-    silence: float | None = 120.0
+    first_token: float | None = field(default=120.0, metadata=_SECONDS)
+    """From sending the request to the first content (text, reasoning, refusal, tool call or citation)."""
+    stall: float | None = field(default=60.0, metadata=_SECONDS)
+    """From content to content. Pings, usage and comments are not content: a server that sends only those is stuck."""
+    silence: float | None = field(default=120.0, metadata=_SECONDS)
     """From byte to byte, pings and comments included."""
-    total: float | None = None
-    """For everything, retries and their pauses included. None by default: long answers are the point."""
+    total: float | None = field(default=None, metadata=_SECONDS)
+    """For the whole stream, retries and their pauses included. None by default: answers may be long."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
-                raise ConfigError(f"timeouts: {field.name} is a number of seconds above 0 or null, not {value!r}")
+        check_fields(self, "timeouts")
 
     @classmethod
     def of(cls, value: Timeouts | Mapping[str, Any] | None) -> Timeouts:
-        """Return timeouts from what a caller or a file gave; keys that it leaves out keep their defaults.
+        """Return timeouts from an object or a mapping; missing keys have their defaults.
 
         Raises:
-            ConfigError: a key is unknown or a value is no number of seconds.
+            ConfigError: a key is unknown, or a value is not a number of seconds.
         """
-        if value is None:
-            return DEFAULT
-        if isinstance(value, Timeouts):
-            return value
-        given = dict(value)
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(set(given) - set(known))
-        if unknown:
-            raise ConfigError(f"timeouts: unknown {', '.join(map(repr, unknown))}; known are {', '.join(known)}")
-        return cls(**given)
+        return DEFAULT if value is None else from_mapping(cls, "timeouts", value)
 
 
 DEFAULT = Timeouts()

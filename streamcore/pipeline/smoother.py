@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
 
 from streamcore.chunk import Chunk, content
-from streamcore.errors import ConfigError
+from streamcore.pipeline.settings import check_fields, from_mapping
 
 QUIET_SECONDS = 0.1
 """The source counts as quiet after at least this many seconds without text."""
@@ -26,54 +26,43 @@ _GATHERED = frozenset({"text", "reasoning", "refusal"})
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """Say how text is emitted; an option that is left out is off. A mapping with the same keys is accepted, too."""
+    """Choose how text is gathered before it is emitted; the defaults gather nothing.
 
-    buffer_size: int = 0
+    A mapping with the same keys is accepted too, in calls and as `stream_options:` in YAML.
+
+    Raises:
+        ConfigError: a value is not valid.
+    """
+
+    buffer_size: int = field(default=0, metadata={"expected": "characters, 0 or more", "ge": 0})
     """Characters to gather before they are emitted."""
-    emit_interval: float = 0.0
-    """The least time between two emissions, in milliseconds."""
-    boundary: Literal["none", "word", "line"] = "none"
-    """Where an emission may end. Words are those of Unicode (UAX 29), so Chinese and Japanese text streams, too."""
-    first: Literal["immediate", "buffered"] = "immediate"
-    """Whether the first text is emitted at once or waits like the rest."""
-    include_metadata: bool = False
-    """Give every gathered chunk `data`: the number of its pieces, and how long the first was buffered."""
+    emit_interval: float = field(default=0.0, metadata={"expected": "milliseconds, 0 or more", "ge": 0, "lt": math.inf})
+    """The minimum time between two emissions, in milliseconds."""
+    boundary: Literal["none", "word", "line"] = field(default="none", metadata={"expected": "'none', 'word' or 'line'"})
+    """Where an emission may end. Words are those of Unicode (UAX 29), so Chinese and Japanese text streams as well."""
+    first: Literal["immediate", "buffered"] = field(
+        default="immediate", metadata={"expected": "'immediate' or 'buffered'"}
+    )
+    """Whether the first text is emitted at once or gathered like the rest."""
+    include_metadata: bool = field(default=False, metadata={"expected": "true or false"})
+    """Give every gathered chunk `data`: how many pieces it was made of, and how long the first one waited."""
 
     def __post_init__(self) -> None:
-        size: object = self.buffer_size
-        interval: object = self.emit_interval
-        metadata: object = self.include_metadata
-        _check("buffer_size", size, type(size) is int and size >= 0, "characters, 0 or more")
-        timed = type(interval) in (int, float) and 0 <= self.emit_interval < math.inf
-        _check("emit_interval", interval, timed, "milliseconds, 0 or more")
-        _check("boundary", self.boundary, self.boundary in ("none", "word", "line"), "'none', 'word' or 'line'")
-        _check("first", self.first, self.first in ("immediate", "buffered"), "'immediate' or 'buffered'")
-        _check("include_metadata", metadata, type(metadata) is bool, "true or false")
+        check_fields(self, "stream_options")
 
     @classmethod
     def of(cls, value: StreamOptions | Mapping[str, Any]) -> StreamOptions:
-        """Return the options that a caller or a file gave.
+        """Return options from an object or a mapping; missing keys have their defaults.
 
         Raises:
-            ConfigError: a key is unknown or a value does not fit.
+            ConfigError: a key is unknown, or a value is not valid.
         """
-        if isinstance(value, StreamOptions):
-            return value
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(set(value) - set(known))
-        if unknown:
-            raise ConfigError(f"stream_options: unknown {', '.join(map(repr, unknown))}; known are {', '.join(known)}")
-        return cls(**value)
+        return from_mapping(cls, "stream_options", value)
 
     @property
     def quiet(self) -> float:
-        """Seconds without new text after which all that is buffered is emitted."""
+        """Seconds without new text after which all gathered text is emitted."""
         return max(self.emit_interval / 1000, QUIET_SECONDS)
-
-
-def _check(name: str, value: object, good: bool, expected: str) -> None:
-    if not good:
-        raise ConfigError(f"stream_options: {name} is {expected}, not {value!r}")
 
 
 class Smoother:

@@ -8,47 +8,30 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from streamcore.errors import ConfigError, PromptError, PromptNotFound
 from streamcore.files.template import TemplateError, check, fill
 from streamcore.files.yaml_file import Stamp, YamlFile, parse_yaml, read_yaml, stamp
-from streamcore.files.yaml_model import FileModel, did_you_mean, validate, wrong
+from streamcore.files.yaml_model import FileModel, FromMapping, did_you_mean, validate, wrong
+from streamcore.pipeline.clocks import Timeouts
+from streamcore.pipeline.smoother import StreamOptions
 from streamcore.pipeline.structured import Output, schema_validator
 from streamcore.prompts.schema import SchemaBlock
+from streamcore.provider import ModelChoice, ResolvedModel
 from streamcore.request import Message, Request, Role, Tool
 
-DEFAULT_TEMPERATURE = 0.7
 _FOLDER = "STREAMCORE_PROMPTS_DIR"
 
 
-class ToolBlock(FileModel):
+class PromptToolBlock(FileModel):
     """One entry of `tools:`."""
 
     name: str
     description: str = ""
     parameters: dict[str, Any] = Field(default_factory=lambda: {"type": "object", "properties": {}})
-
-
-class TimeoutsBlock(FileModel):
-    """`timeouts:`, in seconds; null is for ever. What is left out keeps its default (`streamcore.Timeouts`)."""
-
-    first_token: float | None = Field(default=None, gt=0)
-    stall: float | None = Field(default=None, gt=0)
-    silence: float | None = Field(default=None, gt=0)
-    total: float | None = Field(default=None, gt=0)
-
-
-class StreamOptionsBlock(FileModel):
-    """`stream_options:`, how text is gathered before it comes out (`streamcore.StreamOptions`)."""
-
-    buffer_size: int = Field(default=0, ge=0)
-    emit_interval: float = Field(default=0, ge=0)
-    boundary: Literal["none", "word", "line"] = "none"
-    first: Literal["immediate", "buffered"] = "immediate"
-    include_metadata: bool = False
 
 
 class FallbackBlock(FileModel):
@@ -74,10 +57,10 @@ class PromptFile(FileModel):
     schema_: SchemaBlock | None = Field(default=None, alias="schema")
     output_schema: dict[str, Any] | None = None
     stop: str | list[str] | None = None
-    tools: list[ToolBlock] = Field(default_factory=list[ToolBlock])
+    tools: list[PromptToolBlock] = Field(default_factory=list[PromptToolBlock])
     reasoning: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | int | None = None
-    timeouts: TimeoutsBlock | None = None
-    stream_options: StreamOptionsBlock | None = None
+    timeouts: Annotated[Timeouts, FromMapping()] | None = None
+    stream_options: Annotated[StreamOptions, FromMapping()] | None = None
     fallback: list[str | FallbackBlock] = Field(default_factory=list[str | FallbackBlock])
 
     @model_validator(mode="after")
@@ -125,6 +108,12 @@ class Prompt:
     name: str
     file: PromptFile
     source: YamlFile
+
+    @property
+    def choice(self) -> ModelChoice:
+        """The provider, model and temperature that the file names."""
+        file = self.file
+        return ModelChoice(file.provider, file.model, file.temperature, f"`provider:` in {self.source.path}")
 
     def output(self) -> Output | None:
         """Return what the answer must be, None where the file does not say."""
@@ -293,21 +282,25 @@ def build_request(
     variables: Mapping[str, Any] | None,
     *,
     state: Mapping[str, Any] | None = None,
-    model: str | None = None,
-    temperature: float | None = None,
+    resolved: ResolvedModel | None = None,
 ) -> Request:
-    """Fill a prompt in; arguments go before what the file says, and 0.7 is the temperature that nobody set.
+    """Return the request of a prompt with its variables filled in.
+
+    Args:
+        prompt: the prompt.
+        variables: the values of its placeholders.
+        state: the values that `state.x` reads.
+        resolved: the model and temperature, as `resolve_provider` returned them; None takes those of the file.
 
     Raises:
         PromptError: a variable is missing.
     """
     file = prompt.file
+    source = resolved or prompt.choice
     return Request(
         messages=prompt.render(variables or {}, state or {}),
-        model=model or file.model,
-        temperature=file.temperature if temperature is None else temperature,
-        # Vendors refuse a temperature together with reasoning.
-        default_temperature=DEFAULT_TEMPERATURE if file.reasoning is None else None,
+        model=source.model,
+        temperature=source.temperature,
         max_tokens=file.max_tokens,
         stop=tuple([file.stop] if isinstance(file.stop, str) else file.stop or ()),
         tools=tuple(Tool(tool.name, tool.description, tool.parameters) for tool in file.tools),

@@ -10,16 +10,17 @@ from typing import Any, Literal, Protocol
 from streamcore.checkpoints import Checkpointer, MemoryCheckpointer, open_checkpointer
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, PromptError
-from streamcore.execute import environment_provider, stream_prompt
+from streamcore.execute import stream_prompt
 from streamcore.files.template import needed
 from streamcore.files.yaml_file import is_mapping, load_yaml
+from streamcore.graph.config import Config
 from streamcore.graph.load import Graph, load_graph
 from streamcore.graph.stream import stream_graph_with_tokens
-from streamcore.graph.thread import Config, Thread
+from streamcore.graph.thread import Thread
 from streamcore.graph.variables import missing_variables, paths_of
 from streamcore.net.clients import chosen_transport
 from streamcore.prompts.prompt_file import Prompt, load_prompt
-from streamcore.provider import Provider, get_provider
+from streamcore.provider import ModelChoice, Provider, get_provider, resolve_provider
 from streamcore.request import Message
 from streamcore.web.models import About, Question, SessionState, Turn
 
@@ -44,6 +45,11 @@ class Settings:
     model: str | None = None
     temperature: float | None = None
     transport: str | None = None
+
+    @property
+    def choice(self) -> ModelChoice:
+        """The provider, model and temperature that the operator names."""
+        return ModelChoice(self.provider, self.model, self.temperature, "provider= or --provider")
 
     def check(self) -> None:
         """Find out now whether the provider can be had.
@@ -113,11 +119,7 @@ def target_of(
     if isinstance(wanted, Graph):
         return GraphTarget(wanted, settings, given, message_as, checkpointer, fallback)
     prompt = load_prompt(str(wanted), prompts_dir=prompts_dir)
-    if not (settings.provider or prompt.file.provider or environment_provider()):
-        raise ConfigError(
-            f"no provider for prompt {prompt.name!r}; give one (provider=, --provider), or set STREAMCORE_PROVIDER. "
-            "Without a key or network, take 'demo'"
-        )
+    resolve_provider([settings.choice, prompt.choice], f"prompt {prompt.name!r}")
     store = fallback if checkpointer is None else open_checkpointer(checkpointer)
     return PromptTarget(prompt, settings, given, _input_of(prompt, given, message_as), store, prompts_dir)
 
@@ -268,9 +270,7 @@ class GraphTarget:
 
     async def open(self, key: str, ask: Ask) -> Source:
         """Return the run's events."""
-        state = self._state(ask)
-        config = replace(self._config(key), resume=ask.resume)
-        return stream_graph_with_tokens(self.graph, state, {name: getattr(config, name) for name in _CONFIG})
+        return stream_graph_with_tokens(self.graph, self._state(ask), replace(self._config(key), resume=ask.resume))
 
     async def ended(self, key: str, ask: Ask, answer: Completion | None) -> None:
         """Do nothing: the thread has been saved after each node."""
@@ -301,6 +301,3 @@ class GraphTarget:
             temperature=self.settings.temperature,
             transport=self.settings.transport,
         )
-
-
-_CONFIG = ("thread_id", "checkpointer", "resume", "provider", "model", "temperature", "transport")

@@ -10,9 +10,9 @@ import pytest
 
 from streamcore import load_graph
 from streamcore.graph.check import check_graph
+from streamcore.graph.config import Config
 from streamcore.graph.expressions import resolve
 from streamcore.graph.schema import NODES, DefaultsBlock, GraphFile, NodeBlock
-from streamcore.graph.thread import Config
 from tests.snippets import blocks
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,10 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamcore import ConfigError, Message, PromptError, PromptNotFound, Request, Tool
+from streamcore import ConfigError, Message, PromptError, PromptNotFound, Request, Tool, get_provider
 from streamcore.files.yaml_file import read_yaml
+from streamcore.pipeline.adapt import adapted
 from streamcore.prompts import prompt_file as prompts
 from streamcore.prompts.prompt_file import build_request, find_prompt, load_prompt
+from streamcore.provider import ResolvedModel
 from tests.snippets import blocks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -336,17 +338,19 @@ def test_every_key() -> None:
 
 def test_the_least() -> None:
     prompt = load("template: Hi {name}")
-    request = build_request(prompt, {"name": "Ada"}, model="m", temperature=0.1)
+    request = build_request(prompt, {"name": "Ada"}, resolved=ResolvedModel("demo", "m", 0.1))
     assert list(request.messages) == [Message("user", "Hi Ada")]
     assert (request.model, request.temperature, request.stop, request.output_schema) == ("m", 0.1, (), None)
-    assert build_request(load("user: x\nstop: END\ntemperature: 0.5"), None, temperature=0.0).temperature == 0
+    resolved = ResolvedModel("demo", None, 0.0)
+    assert build_request(load("user: x\nstop: END\ntemperature: 0.5"), None, resolved=resolved).temperature == 0
     assert build_request(load("user: x\nstop: END"), None).stop == ("END",)
 
 
 @pytest.mark.parametrize(("text", "default"), [("user: x", 0.7), ("user: x\nreasoning: high", None)])
 def test_temperature_that_nobody_set(text: str, default: float | None) -> None:
     request = build_request(load(text), None)
-    assert (request.temperature, request.default_temperature) == (None, default)
+    assert request.temperature is None
+    assert adapted(get_provider("demo"), request, None)[0].temperature == default
 
 
 def test_each_message_is_judged_for_itself() -> None:

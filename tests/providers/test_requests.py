@@ -37,6 +37,8 @@ def sent(name: str, request: Request) -> dict[str, Any]:
     body: dict[str, Any] = json.loads(asked.content)
     assert body.pop("stream") is True
     assert body.pop("model") == "m"
+    if request.temperature is None and request.reasoning is None:
+        assert body.pop("temperature") == 0.7
     if name not in ("anthropic", "openai-responses", "mistral"):
         assert body.pop("stream_options") == {"include_usage": True}
     return body

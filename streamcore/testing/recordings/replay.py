@@ -28,7 +28,7 @@ VENDOR = Vendor(
     install=None,
     default_model="as recorded",
     needs_key=False,
-    settings="streamcore-replay",
+    environment="streamcore-replay",
 )
 VARIABLE = "STREAMCORE_REPLAY"
 """The environment variable with the path of the recording that `provider: replay` plays."""

@@ -1,0 +1,172 @@
+"""Test `SDKClient` with the SDK of a third party, and the choice of a transport."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any, Unpack
+
+import httpx2
+import pytest
+
+from streamcore import (
+    Chunk,
+    ConfigError,
+    MissingAPIKey,
+    ProviderNotInstalled,
+    Request,
+    aclose_providers,
+    get_provider,
+    stream_request,
+)
+from streamcore.net.clients import SDKClient
+from streamcore.provider import ProviderSettings, Vendor
+from streamcore.testing import Simulator
+from tests.snippets import blocks
+from tests.support import ask
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "providers.md"
+VENDOR = Vendor(name="acme-ai", sdk="httpx2", install="httpx2", base_url="http://acme.test", default_model="a1")
+
+
+class AcmeSDK:
+    """The client of a vendor's SDK: a key, an address, and the HTTP client that it sends through."""
+
+    def __init__(self, key: str, url: str | None, http: httpx2.AsyncClient, *, retries: int) -> None:
+        self.key, self.url, self.http, self.retries = key, url, http, retries
+
+
+def build(sdk: SDKClient[AcmeSDK], http_client: httpx2.AsyncClient) -> AcmeSDK:
+    key = sdk.find_key()
+    if key is None:
+        raise sdk.vendor.missing_key()
+    return AcmeSDK(key, sdk.find_base_url(), http_client, retries=0)
+
+
+def adopt(client: AcmeSDK) -> AcmeSDK:
+    return AcmeSDK(client.key, client.url, client.http, retries=0)
+
+
+class AcmeProvider:
+    """A provider as a third party writes it."""
+
+    name = VENDOR.name
+
+    def __init__(self, **settings: Unpack[ProviderSettings]) -> None:
+        self.sdk = SDKClient(
+            VENDOR, settings, build, http_class=lambda: httpx2.AsyncClient, adopt=adopt, variables=("REGION",)
+        )
+
+    async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
+        yield []
+
+    async def aclose(self) -> None: ...
+
+
+async def client_of(**settings: Any) -> AcmeSDK:
+    return await AcmeProvider(**settings).sdk.get()
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACME_AI_API_KEY", "from-the-environment")
+
+
+@pytest.mark.anyio
+async def test_providers_with_the_same_settings_share_a_client() -> None:
+    first, second = AcmeProvider(), AcmeProvider()
+    client = await first.sdk.get()
+    assert await second.sdk.get() is client
+    assert await first.sdk.get() is client
+    assert await client_of(api_key="another") is not client
+    assert await client_of(base_url="http://elsewhere.test") is not client
+    await aclose_providers()
+    assert client.http.is_closed
+    again = await first.sdk.get()
+    assert again is not client
+    assert not again.http.is_closed
+    await aclose_providers()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("variable", ["API_KEY", "BASE_URL", "REGION"])
+async def test_a_changed_variable_needs_another_client(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = AcmeProvider()
+    client = await provider.sdk.get()
+    monkeypatch.setenv(f"ACME_AI_{variable}", "changed")
+    assert await provider.sdk.get() is not client
+    await aclose_providers()
+
+
+@pytest.mark.anyio
+async def test_key_and_base_url_come_from_the_caller_the_environment_or_the_vendor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = await client_of()
+    assert (client.key, client.url, client.retries) == ("from-the-environment", "http://acme.test", 0)
+    monkeypatch.setenv("ACME_AI_BASE_URL", "http://environment.test")
+    assert (await client_of()).url == "http://environment.test"
+    client = await client_of(api_key="given", base_url="http://given.test")
+    assert (client.key, client.url) == ("given", "http://given.test")
+    monkeypatch.delenv("ACME_AI_API_KEY")
+    with pytest.raises(MissingAPIKey, match="ACME_AI_API_KEY"):
+        await client_of()
+    await aclose_providers()
+
+
+@pytest.mark.anyio
+async def test_a_callers_clients_are_neither_shared_nor_closed() -> None:
+    async with httpx2.AsyncClient() as http:
+        client = await client_of(http_client=http)
+        assert client.http is http
+        assert await client_of(http_client=http) is not client
+        own = AcmeSDK("own", None, http, retries=5)
+        adopted = await client_of(client=own)
+        assert (adopted.key, adopted.retries) == ("own", 0)
+        await aclose_providers()
+        assert not http.is_closed
+
+
+@pytest.mark.anyio
+async def test_a_client_can_be_closed_by_the_sdk() -> None:
+    closed: list[str] = []
+
+    async def close(client: AcmeSDK) -> None:
+        closed.append(client.key)
+        await client.http.aclose()
+
+    sdk = SDKClient(VENDOR, {}, build, http_class=lambda: httpx2.AsyncClient, close=close)
+    await sdk.get()
+    await aclose_providers()
+    assert closed == ["from-the-environment"]
+
+
+def test_wrong_settings_are_refused() -> None:
+    with pytest.raises(ConfigError, match="'acme-ai' has no setting 'modle'; did you mean 'model'"):
+        AcmeProvider(modle="m")  # type: ignore[call-arg]
+    with pytest.raises(ConfigError, match="must be one of 'httpx2', 'aiohttp', not 'carrier pigeon'"):
+        AcmeProvider(transport="carrier pigeon")
+    with pytest.raises(ConfigError, match="cannot be combined with your own client"):
+        AcmeProvider(transport="httpx2", http_client=httpx2.AsyncClient())
+    missing = Vendor(name="none", sdk="no_such_module_anywhere", install="none-sdk")
+    with pytest.raises(ProviderNotInstalled, match="pip install none-sdk"):
+        SDKClient(missing, {}, build, http_class=lambda: httpx2.AsyncClient)
+
+
+@pytest.mark.anyio
+async def test_the_provider_of_the_documentation_works(
+    simulator: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = next(code for code in blocks(PAGE, "python") if "class AcmeProvider" in code)
+    module = f"acme_{tmp_path.name}".replace("-", "_")
+    (tmp_path / f"{module}.py").write_text(code, "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("ACME_API_KEY", "key-of-acme-0123456789")
+    monkeypatch.setenv("ACME_BASE_URL", simulator.base_url("openai"))
+    for _ in range(2):
+        provider = get_provider(f"{module}:AcmeProvider")
+        assert (await stream_request(ask(), provider=provider).collect()).complete
+    asked = simulator.requests[-1]
+    assert (asked.body["model"], asked.headers["authorization"]) == ("acme-1", "Bearer key-of-acme-0123456789")
+    assert simulator.connections == 1
+    await aclose_providers()
