@@ -23,6 +23,8 @@ from typing import Any
 import httpx2
 
 from streamcore import StreamcoreError, aclose_providers, execute_prompt_streaming, get_provider
+from streamcore.testing import FaultServer, Send
+from streamcore.testing.faults.steps import Step
 
 PAGE = Path(__file__).with_name("troubleshooting.md")
 BLOCK = re.compile(r"(<!-- shown: ([\w-]+) -->\n```text\n).*?(^```$)", re.MULTILINE | re.DOTALL)
@@ -98,7 +100,15 @@ def without_sdk(provider: str) -> str:
     return done.stdout.strip()
 
 
+def broken(fault: str | list[Step], **arguments: Any) -> str:
+    """Return the error that a server with a fault causes."""
+    with FaultServer(fault) as server:
+        provider = get_provider("openai", api_key="a-key", base_url=server.url + "/v1")
+        return ask("chat", {"query": "Hi"}, provider=provider, max_retries=0, **arguments)
+
+
 WRONG_KEY = "sk-wrong-key"
+SIGN_IN = b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 22\r\n\r\n<title>Sign in</title>"
 
 CASES: dict[str, Callable[[], list[str]]] = {
     "missing-variable": lambda: [ask("greet", {"name": "Ada", "stile": "formal"}), ask("greet-jinja")],
@@ -114,6 +124,10 @@ CASES: dict[str, Callable[[], list[str]]] = {
         openai_error(401, "invalid_api_key", f"Incorrect API key provided: {WRONG_KEY}.", api_key=WRONG_KEY),
         mistral_error(401, {"detail": "Unauthorized"}, api_key=WRONG_KEY),
     ],
+    "rate-limit": lambda: [broken("rate-limited"), broken("overloaded")],
+    "cut": lambda: [broken("end-without-mark")],
+    "timeout": lambda: [broken("stall", timeouts={"stall": 0.5}), broken("mute", timeouts={"first_token": 0.5})],
+    "malformed": lambda: [broken([Send(SIGN_IN)])],
     "unknown-model": lambda: [
         anthropic_error(404, "not_found_error", "model: claude-9", model="claude-9"),
         openai_error(

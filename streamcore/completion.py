@@ -105,6 +105,11 @@ class _Answer:
             case _:
                 pass
 
+    @property
+    def begun(self) -> bool:
+        """True once any of its content has come."""
+        return bool(self.text or self.reasoning or self.refusal or self.calls or self.citations)
+
     def completion(self, seed: str, **common: Any) -> Completion:
         finish = self.finish
         reasoning = "".join(self.reasoning)
@@ -173,22 +178,35 @@ def _merge(fragments: list[ToolCall]) -> ToolCall:
     )
 
 
+def merged_usage(known: Usage | None, new: Usage) -> Usage:
+    """Return the counts of `new`, save where it has 0 or none and `known` has more: counts only grow in an answer."""
+    if known is None:
+        return new
+    counts = {name: getattr(new, name) or getattr(known, name) or getattr(new, name) for name in _COUNTS}
+    if all(counts[name] == getattr(new, name) for name in _COUNTS):
+        return new
+    return Usage(**counts, raw=new.raw if any(getattr(new, name) for name in _COUNTS) else known.raw)
+
+
+_COUNTS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+
+
 class Fold:
     """Sum up chunks as they pass; `completion()` may be asked for at any time.
 
-    Rules (each is a test): the last non-null usage wins; a later finish reason wins; tool calls merge by
-    `position`; a `restart` voids everything before it.
+    Rules (each is a test): the last non-null count wins, and 0 does not replace more; a later finish reason wins;
+    tool calls merge by `position`; a `restart` voids everything before it.
     """
 
-    __slots__ = ("_answers", "_content", "_finished", "_first", "_start", "texts", "usage")
+    __slots__ = ("_answers", "_begun", "_content", "_first", "_start", "texts", "usage")
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
         """Forget everything: the answer begins anew."""
+        self._begun = False
         self._content = False
-        self._finished = False
         self._first = _Answer()
         self._answers: dict[int, _Answer] = {0: self._first}
         self._start: Chunk | None = None
@@ -209,14 +227,13 @@ class Fold:
         if chunk.kind == "restart":
             self.reset()
             return
+        self._begun = True
         if chunk.kind in CONTENT_KINDS:
             self._content = True
-        if chunk.kind == "finish":
-            self._finished = True
-        elif chunk.kind == "start" and self._start is None:
+        if chunk.kind == "start" and self._start is None:
             self._start = chunk
         if chunk.usage is not None:
-            self.usage = chunk.usage
+            self.usage = merged_usage(self.usage, chunk.usage)
         answer = self._answers.get(chunk.choice)
         if answer is None:
             answer = self._answers[chunk.choice] = _Answer()
@@ -227,8 +244,10 @@ class Fold:
 
     @property
     def finished(self) -> bool:
-        """True once a `finish` chunk has come."""
-        return self._finished
+        """True once a `finish` chunk has come for every answer that began."""
+        if self._first.finish is None and (self._first.begun or len(self._answers) == 1):
+            return False
+        return all(answer.finish is not None for choice, answer in self._answers.items() if choice)
 
     @property
     def has_content(self) -> bool:
@@ -238,7 +257,7 @@ class Fold:
     @property
     def begun(self) -> bool:
         """True once anything at all has come."""
-        return self.has_content or self._start is not None or self.usage is not None
+        return self._begun or bool(self._first.text)
 
     @property
     def model(self) -> str | None:

@@ -52,9 +52,9 @@ def serve(
 
     Ctrl-C and SIGTERM end open streams with a last event, then the server.
     """
-    missing = [name for name in ("fastapi", "sse_starlette", "uvicorn") if find_spec(name) is None]
+    missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
     if missing:
-        bad_input(f"serve needs {missing[0]}, which is not installed; run: pip install fastapi sse-starlette uvicorn")
+        bad_input(f"serve needs {missing[0]}, which is not installed; run: pip install -e '.[server]'")
     from streamcore.web import create_app
 
     local = host in LOOPBACK

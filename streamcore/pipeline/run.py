@@ -98,7 +98,7 @@ class AnswerRun:
                 try:
                     request, added = adapted(candidate.provider, candidate.request, schema)
                     source = candidate.provider.stream(request)
-                    reads = timed(source, clocks, self._received) if timer is None else source
+                    reads = timed(source, clocks, self._received, lambda: fold.finished) if timer is None else source
                     async with opened(reads) as hidden:
                         reading = hidden.__anext__()
                         if timer is not None:
@@ -118,7 +118,7 @@ class AnswerRun:
                             except CancelledError:
                                 if timer is None or not timer.caused_cancellation():
                                     raise
-                                if clocks.stopped:
+                                if clocks.stopped or fold.finished:  # a finished answer needs nothing more
                                     break
                                 raise clocks.ran_out(self._received()) from None
                             if timer is not None:

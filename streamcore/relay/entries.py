@@ -15,7 +15,7 @@ from streamcore.chunk import Chunk, content
 from streamcore.completion import Attempt, Completion
 from streamcore.errors import ConfigError, StreamcoreError
 from streamcore.sse import Item
-from streamcore.sse.encoder import plain
+from streamcore.sse.encoder import json_value
 
 _DEFAULTS: Mapping[str, Any] = {field.name: field.default for field in fields(Chunk)[1:]}
 _MERGED = frozenset({"text", "reasoning", "refusal"})
@@ -41,7 +41,7 @@ def _packed(item: Item) -> object:
         if item.kind == "text" and item == content("text", item.text):
             return item.text
         found = {name: value for name, default in _DEFAULTS.items() if (value := getattr(item, name)) != default}
-        return {"chunk": msgspec.to_builtins({"kind": item.kind, **found}, enc_hook=plain)}
+        return {"chunk": msgspec.to_builtins({"kind": item.kind, **found}, enc_hook=json_value)}
     return {"token": item} if isinstance(item, str) else {"event": item}
 
 
@@ -142,13 +142,13 @@ def _builtins(value: object) -> Any:
 def _whatever(value: object) -> object:
     """Say something also of what has no form in JSON."""
     try:
-        return plain(value)
+        return json_value(value)
     except TypeError:
         return str(value)
 
 
 def _hook(value: object) -> object:
-    return msgspec.to_builtins(value, enc_hook=plain)
+    return msgspec.to_builtins(value, enc_hook=json_value)
 
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_hook).encode

@@ -1,4 +1,4 @@
-"""Answer ASGI requests with runs: a client that reconnects goes on where its connection broke."""
+"""Answer ASGI requests with runs: a client that reconnects continues where its connection broke."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from streamcore.errors import RunExists, RunNotFound
 from streamcore.relay.producer import Source
 from streamcore.relay.relay import Relay
-from streamcore.sse import Describe, Format, Place, read_place, sse_response
+from streamcore.sse import Describe, EventId, Format, parse_event_id, sse_response
 
 if TYPE_CHECKING:
     from streamcore.sse.response import SSEResponse
@@ -28,33 +28,33 @@ async def relay_response(
     describe: Describe | None = None,
     heartbeat: float = 15.0,
 ) -> SSEResponse:
-    """Produce an answer in the background and stream it; or stream the rest of the one that a client had begun to read.
+    """Produce an answer in the background and stream it, or stream the rest of an answer to a client that reconnects.
 
-    The messages' ids name the run, so that an EventSource or HTMX that reconnects to the same URL, at whichever worker
-    of this relay's log, gets exactly the rest. It gets an error and an end, and no second run, if there is no rest.
+    The events' ids name the run. An EventSource or HTMX that reconnects to the same URL, at any worker that shares this
+    relay's log, gets exactly the rest. If there is no rest, it gets an error and an end, and no second run.
 
     Args:
         relay: the open relay.
-        source: what to stream, as in `Relay.start`; best a function, which is not called for a client that comes back.
+        source: what to stream, see `Relay.start`; a function is not called for a client that reconnects.
         last_event_id: the request's header `Last-Event-ID`, None without one.
         format: see `streamcore.sse.Format`.
-        run_id: the run's name, if the page has chosen one, which nobody can guess: then also a client that comes back
-            without an id begins no second run. It gets the run from its beginning.
-        owner: who asks; nobody else can read or stop the run.
+        run_id: a name that the page has chosen and nobody can guess. A client that reconnects without an id then starts
+            no second run, but gets the run from its beginning. None: a random name.
+        owner: the user; no other user can read or stop the run.
         headers: see `sse_response`.
         describe: see `sse_response`.
         heartbeat: see `sse_response`.
 
     Raises:
-        TooManyRuns: as many runs are going on as may be; a status 429 would be right.
+        TooManyRuns: the relay's limit is reached; answer with status 429.
         RelayError: the log cannot be reached.
-        ConfigError: the relay is not open, or sse-starlette is missing.
+        ConfigError: the relay is not open, or starlette is not installed.
     """
-    place = None
+    event_id = None
     if last_event_id:
         await _close(source)
-        place = read_place(last_event_id) or Place()
-        run_id = place.run
+        event_id = parse_event_id(last_event_id) or EventId()
+        run_id = event_id.run
     else:
         run_id = run_id or secrets.token_urlsafe(9)
         try:
@@ -62,14 +62,14 @@ async def relay_response(
         except RunExists:
             await _close(source)
     return await run_response(
-        relay, run_id, place, format, who=owner, headers=headers, describe=describe, heartbeat=heartbeat
+        relay, run_id, event_id, format, who=owner, headers=headers, describe=describe, heartbeat=heartbeat
     )
 
 
 async def run_response(
     relay: Relay,
     run_id: str,
-    place: Place | None = None,
+    event_id: EventId | None = None,
     format: Format = "text",  # noqa: A002  the word that users know
     *,
     who: str = "",
@@ -77,14 +77,14 @@ async def run_response(
     describe: Describe | None = None,
     heartbeat: float = 15.0,
 ) -> SSEResponse:
-    """Stream a run to a browser from a place on, which its `Last-Event-ID` tells (`streamcore.sse.read_place`).
+    """Stream a run to a browser, from the event that its `Last-Event-ID` names (`streamcore.sse.parse_event_id`).
 
-    A client that goes ends nothing. One that has had the end gets the end again.
+    A client that disconnects does not end the run. One that has received the end gets the end again.
 
     Args:
         relay: the open relay.
         run_id: the run's name.
-        place: how far the client has come; None: it comes for the first time, and gets the run from its beginning.
+        event_id: the last event that the client has; None: it has none, and gets the run from its beginning.
         format: see `streamcore.sse.Format`.
         who: who reads, for the relay's `access`.
         headers: see `sse_response`.
@@ -92,25 +92,25 @@ async def run_response(
         heartbeat: see `sse_response`.
 
     Raises:
-        RunNotFound: there is no such run for this reader, who gave no place; with one, the stream tells it.
+        RunNotFound: this reader has no such run, and `event_id` is None; with an `event_id`, the stream says so.
         RelayError: the log cannot be reached.
     """
-    if place is None:
+    if event_id is None:
         await relay.status(run_id, who=who)
-        place = Place()
-    after = place.after
+        event_id = EventId()
+    after = event_id.after
     if after is None:
         try:
             after = (await relay.status(run_id, who=who)).seq - 1
         except RunNotFound:
             after = 0
     reader = relay.read(run_id, after, who=who)
-    retry = random.uniform(0.5, 1.5)  # noqa: S311  a broken proxy's clients must not all come back at once
+    retry = random.uniform(0.5, 1.5)  # noqa: S311  clients of a broken proxy must not all reconnect at once
     return sse_response(
         reader,
         format,
         ids=run_id,
-        after=Place(run_id, after, place.held),
+        after=EventId(run_id, after, event_id.withheld),
         retry=retry,
         headers=headers,
         describe=describe,
@@ -119,7 +119,7 @@ async def run_response(
 
 
 async def _close(source: Source) -> None:
-    """Close a source that is not needed."""
+    """Close a source that is not used."""
     close = getattr(source, "aclose", None)
     if close is not None:
         await close()

@@ -7,12 +7,31 @@ from typing import TYPE_CHECKING
 
 from streamcore.errors import ConfigError, install_command
 from streamcore.sse.encoder import Describe, Encoder, Format, Item, encode, public_message
-from streamcore.sse.event_id import Place, read_place
+from streamcore.sse.event_id import EventId, parse_event_id
+from streamcore.sse.shutdown import end_streams
 
 if TYPE_CHECKING:
     from streamcore.sse.response import SSEResponse
 
-__all__ = ["Describe", "Encoder", "Format", "Item", "Place", "encode", "public_message", "read_place", "sse_response"]
+__all__ = [
+    "Describe",
+    "Encoder",
+    "EventId",
+    "Format",
+    "Item",
+    "Place",
+    "encode",
+    "end_streams",
+    "parse_event_id",
+    "public_message",
+    "read_place",
+    "sse_response",
+]
+
+Place = EventId
+"""The name of `EventId` in earlier versions."""
+read_place = parse_event_id
+"""The name of `parse_event_id` in earlier versions."""
 
 
 def sse_response(
@@ -20,7 +39,7 @@ def sse_response(
     format: Format = "text",  # noqa: A002  the word that users know
     *,
     ids: bool | str = True,
-    after: int | Place | None = None,
+    after: int | EventId | None = None,
     retry: float | None = None,
     wait: bool = False,
     heartbeat: float = 15.0,
@@ -31,34 +50,35 @@ def sse_response(
 ) -> SSEResponse:
     """Return the response that streams `source` to a browser, for Starlette, FastAPI and any other ASGI service.
 
-    It owns the source and closes it, and with it the vendor's response, in every case: at the end, when the client
-    goes (before the first token, in the middle, or while it does not read), when the server stops. It always sends an
-    end, see `Encoder`; a client that reconnects all the same, which `ids` show, gets an end and no second answer.
+    The response owns the source and closes it, and with it the vendor's response, in every case: at the end, when the
+    client disconnects (before the first token, in the middle, or while it does not read), when the server stops. It
+    always sends an end, see `Encoder`. A client that reconnects, recognized by `ids`, gets an end and no second answer.
 
     Args:
         source: a `Stream`, what `execute_prompt_streaming`, `stream_graph_with_tokens` or `stream_node_output`
             return, or any async iterable of `str`, chunks or graph events.
-        format: see `Format`; `json` alone can tell a restart.
-        ids: say in each message how many items have come; a str names the stream in them, see `encode`.
-        after: the place that the first message follows, where the source goes on for a client that reconnects.
-        retry: seconds after which a browser that lost the connection comes back; without, it decides.
-        wait: send no headers before the first message, so that an error before it becomes a status (502, 503, 504,
-            500) with a JSON body; without, everything is told inside a 200.
+        format: see `Format`; only `json` can tell a restart.
+        ids: add an id to each event, see `encode`.
+        after: what the client already has, where the source continues for a client that reconnects.
+        retry: seconds that a browser waits before it reconnects; None: the browser's default.
+        wait: send no headers before the first event, so that an error before it becomes a status (502, 503, 504, 500)
+            with a JSON body. Without, the status is 200 and the error an event.
         heartbeat: seconds between comments that keep the connection alive; 0 for none.
-        grace: seconds for the end to reach the client when the server is told to stop (SIGTERM, under uvicorn).
-        send_timeout: seconds that a heartbeat may take; a client that does not take it counts as gone. None: never.
+        grace: seconds for the end to reach the client when the server stops: uvicorn at SIGTERM, any server that
+            cancels open requests, or `end_streams`.
+        send_timeout: seconds that a heartbeat may take before the client counts as gone; None: no limit.
         headers: more headers.
-        describe: what an error says to the client; without, `public_message`.
+        describe: returns the message that clients get for an error; None: `public_message`.
 
     Raises:
-        ConfigError: sse-starlette is not installed, there is no such format, or the source may restart and the
-            format cannot tell.
+        ConfigError: starlette is not installed, there is no such format, or the source may restart and the format
+            cannot tell.
     """
     try:
         from streamcore.sse.response import SSEResponse
     except ImportError as error:
         raise ConfigError(
-            f"sse_response needs the package 'sse-starlette', which is not installed; run: {install_command('server')}"
+            f"sse_response needs the package 'starlette', which is not installed; run: {install_command('server')}"
         ) from error
     return SSEResponse(
         source,

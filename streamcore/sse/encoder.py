@@ -13,23 +13,23 @@ import msgspec
 from streamcore.chunk import Chunk
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, NodeError, StreamcoreError, StreamInterrupted
-from streamcore.sse.event_id import LAST, Place, tail
+from streamcore.sse.event_id import LAST, EventId, suffix
 
 Format = Literal["text", "json", "html"]
 """`text`: tokens as they are; `json`: chunks and graph events, lossless; `html`: escaped fragments for HTMX."""
 
 Item = Chunk | str | Mapping[str, Any]
-"""What a stream is made of: chunks, tokens, or the dicts of `stream_graph_with_tokens`."""
+"""One item of a stream: a chunk, a token, or a dict of `stream_graph_with_tokens`."""
 
 Describe = Callable[[Exception], str]
-"""A function that returns the text that an error shows to the client."""
+"""A function that returns the message that clients get for an error."""
 
 HEARTBEAT = b": heartbeat\n\n"
 MARK = "[DONE]"
-HIDDEN = "the service failed; its log says why"
+HIDDEN = "the service failed; its log has the details"
 
 _CHUNK_FIELDS = tuple(field.name for field in fields(Chunk))[1:]
-_SPOKEN = frozenset({"text", "reasoning", "refusal"})
+_WITH_TEXT = frozenset({"text", "reasoning", "refusal"})
 _SUMMARY = (
     "complete",
     "finish_reason",
@@ -48,7 +48,7 @@ def encode(
     format: Format = "text",  # noqa: A002  the word that users know
     *,
     ids: bool | str = False,
-    after: int | Place = 0,
+    after: int | EventId = 0,
     retry: float | None = None,
     describe: Describe | None = None,
 ) -> Encoder:
@@ -56,26 +56,26 @@ def encode(
 
     Args:
         format: see `Format`.
-        ids: say in each message, with an `id:` line, how many items have come, so that a browser which reconnects
-            says what it has; the last one's is `end`. A str names the stream in its ids: `"r7"` makes `r7.1`.
-        after: the place that the first message follows; a `Place` also says what text is still to be sent.
-        retry: seconds after which a browser that lost the connection comes back; without, it decides (Chromium: 3).
-        describe: what an error says to whoever reads the stream; without, `public_message`.
+        ids: add an `id:` line to each event, the number of items so far, so that a browser that reconnects names the
+            last one it has; the last event's id is `end`. A str names the stream in its ids: `"r7"` makes `r7.1`.
+        after: what the client already has: a number of items, or the id of its last event.
+        retry: seconds that a browser waits before it reconnects; None: the browser's default (Chromium: 3).
+        describe: returns the message that clients get for an error; None: `public_message`.
 
     Raises:
         ConfigError: there is no such format.
     """
     if format not in get_args(Format):
-        raise ConfigError(f"no SSE format {format!r}; known are {', '.join(map(repr, get_args(Format)))}")
-    place = after if isinstance(after, Place) else Place(after=after)
-    return Encoder(format, ids=ids, place=place, retry=retry, describe=describe or public_message)
+        raise ConfigError(f"there is no SSE format {format!r}; use one of {', '.join(map(repr, get_args(Format)))}")
+    event_id = after if isinstance(after, EventId) else EventId(after=after)
+    return Encoder(format, ids=ids, after=event_id, retry=retry, describe=describe or public_message)
 
 
 def public_message(error: Exception) -> str:
-    """Say what went wrong to whoever reads a stream, who need not be who runs the service.
+    """Return what the reader of a stream may know about an error.
 
-    Errors of the vendor and of the stream tell their own story. Those of configuration name files and variables, and
-    those of other code anything at all: of them only that there was one.
+    Errors of the vendor and of the stream have their own message. A configuration error names files and variables, and
+    an error of other code can say anything: of both, the message says only that the service failed.
     """
     cause = error.__cause__ if isinstance(error, NodeError) else None
     if isinstance(cause, Exception) and public_message(cause) == HIDDEN:
@@ -84,24 +84,25 @@ def public_message(error: Exception) -> str:
 
 
 class Encoder:
-    """Encode one stream: `start()`, `feed()` as often as something comes, then once `end()` or `error()`.
+    """Encode one stream: call `start()`, then `feed()` for each batch of items, then once `end()` or `error()`.
 
-    Every result is whole messages, or nothing, and may be sent as it is. The last message of every stream is its end:
-    `data: [DONE]` in `text`, `event: done` in `json` and `html`. Before it, where the stream failed, stands
-    `event: stream-error`; never `error`, which is EventSource's own. Whoever closes at the end never reconnects.
+    Each method returns whole events, or b"", to be sent as they are. The last event of every stream is its end:
+    `data: [DONE]` in `text`, `event: done` in `json` and `html`. Where the stream failed, `event: stream-error` comes
+    before it; never `error`, a name that EventSource uses itself. A client that closes at the end never reconnects.
 
-    What arrives is the text to the last character, save: `text` cannot say CR, so CR and CRLF become LF; `html` cannot
-    say NUL, which becomes U+FFFD; and half a surrogate pair whose other half never comes becomes U+FFFD in both.
+    The client gets the text to the last character, with three exceptions. `text` has no form for CR, so CR and CRLF
+    become LF. `html` has none for NUL, which becomes U+FFFD. In both, half a surrogate pair that stays alone becomes
+    U+FFFD.
     """
 
-    __slots__ = ("_describe", "_held", "_id", "_ids", "_prefix", "_retry", "format")
+    __slots__ = ("_describe", "_id", "_ids", "_prefix", "_retry", "_withheld", "format")
 
     def __init__(
         self,
         format: Format,  # noqa: A002
         *,
         ids: bool | str,
-        place: Place,
+        after: EventId,
         retry: float | None,
         describe: Describe,
     ) -> None:
@@ -109,32 +110,32 @@ class Encoder:
         self._retry = b"" if retry is None else b"retry: %d\n" % round(retry * 1000)
         self._ids = bool(ids)
         self._prefix = f"{ids}.".encode() if isinstance(ids, str) else b""
-        self._id = place.after or 0
+        self._id = after.after or 0
         self._describe = describe
-        self._held = place.held  # the end of the text so far, if it takes what follows to know what it is
+        self._withheld = after.withheld  # the end of the text so far, if what follows decides how it is sent
 
     def start(self) -> bytes:
-        """Return what goes out before anything has come: with ids the first one, so that a reconnect is known."""
-        head = self._retry + self._place() if self._ids else self._retry
+        """Return what is sent before the first item: with ids the first id, by which a reconnect is recognized."""
+        head = self._retry + self._id_line() if self._ids else self._retry
         return head + b"\n" if head else b""
 
     def feed(self, items: Iterable[Item]) -> bytes:
-        """Return the messages of some items.
+        """Return the events of some items.
 
         Raises:
-            ConfigError: a restart in `text` or `html`, which cannot take back what was shown; or a graph event that
-                holds something which is not JSON.
+            ConfigError: a restart in `text` or `html`, which cannot take back what was shown; or a graph event with a
+                value that is not JSON.
             StreamInterrupted: a relay's `gap` in `text` or `html`, for the same reason.
         """
-        say = self._framed if self.format == "json" else self._spoken
-        return b"".join([say(item) for item in items])
+        encode_item = self._json_event if self.format == "json" else self._text_events
+        return b"".join([encode_item(item) for item in items])
 
     def heartbeat(self) -> bytes:
-        """Return a comment, which keeps proxies from closing a connection that is quiet."""
+        """Return a comment, which keeps proxies from closing an idle connection."""
         return HEARTBEAT
 
     def end(self, completion: Completion | None = None) -> bytes:
-        """Return the end of a stream that did not fail; in `json` with what `completion` says beyond the chunks."""
+        """Return the end of a stream that did not fail; in `json` with a summary of `completion`."""
         return self._rest() + self._done({"complete": True} if completion is None else _summary(completion))
 
     def error(self, error: Exception) -> bytes:
@@ -142,14 +143,14 @@ class Encoder:
         rest = self._rest()
         facts = self.facts(error)
         if self.format == "json":
-            told = self._message(_dumps(facts), b"stream-error")
+            event = self._event(_dumps(facts), b"stream-error")
         else:
-            told = self._text(facts["message"], b"stream-error")
+            event = self._text(facts["message"], b"stream-error")
         partial = getattr(error, "partial", None)
-        return rest + told + self._done(_summary(partial) if partial else {"complete": False})
+        return rest + event + self._done(_summary(partial) if partial else {"complete": False})
 
     def facts(self, error: Exception) -> dict[str, Any]:
-        """Return what an error says to the client: `type`, `message`, and `retryable` and `retry_after` if known."""
+        """Return what the client gets of an error: `type`, `message`, and `retryable` and `retry_after` if known."""
         facts: dict[str, Any] = {"type": type(error).__name__, "message": self._describe(error)}
         return facts | {key: value for key in ("retryable", "retry_after") if (value := getattr(error, key, None))}
 
@@ -159,26 +160,26 @@ class Encoder:
             return b"%bdata: %b\n\n" % (head, MARK.encode())
         return b"event: done\n%bdata: %b\n\n" % (head, _dumps(summary) if self.format == "json" else b"")
 
-    def _place(self, rest: str = "") -> bytes:
-        return b"id: %b%d%b\n" % (self._prefix, self._id, tail(rest + self._held))
+    def _id_line(self, rest: str = "") -> bytes:
+        return b"id: %b%d%b\n" % (self._prefix, self._id, suffix(rest + self._withheld))
 
-    def _message(self, data: bytes, event: bytes = b"", rest: str = "") -> bytes:
-        """Frame data that has no line ends; `rest` is what is still to be sent of the same item."""
-        head = b"event: %b\n" % event if event else b""
+    def _event(self, data: bytes, name: bytes = b"", rest: str = "") -> bytes:
+        """Return the event for data without line ends; `rest` is text of the same item that is still to be sent."""
+        head = b"event: %b\n" % name if name else b""
         if self._ids:
-            head += self._place(rest)
+            head += self._id_line(rest)
         return b"%bdata: %b\n\n" % (head, data)
 
-    def _framed(self, item: Item) -> bytes:
-        """Return the message of an item in `json`."""
+    def _json_event(self, item: Item) -> bytes:
+        """Return the event of an item in `json`."""
         if isinstance(item, (Chunk, str)) or item["type"] != "gap":
             self._id += 1
-            return self._message(_json(item))
+            return self._event(_json(item))
         self._id = item["seq"]
-        return self._message(b'{"type":"gap","seq":%d,"items":[%b]}' % (self._id, b",".join(map(_json, item["items"]))))
+        return self._event(b'{"type":"gap","seq":%d,"items":[%b]}' % (self._id, b",".join(map(_json, item["items"]))))
 
-    def _spoken(self, item: Item) -> bytes:
-        """Return the messages of an item in a format that knows text only."""
+    def _text_events(self, item: Item) -> bytes:
+        """Return the events of an item in `text` or `html`, which carry text only."""
         self._id += 1
         if isinstance(item, str):
             kind, text = "text", item
@@ -189,68 +190,70 @@ class Encoder:
             kind = item["type"]
             text = item["content"] if kind == "token" else ""
             if kind == "gap":
-                return self._caught_up(item)
+                return self._gap(item)
             if kind == "interrupt":
-                said = item["message"]
-                question = said if isinstance(said, str) else _dumps(said).decode()
-                self._id -= 1  # whoever loses the connection between the two must get the question still
+                message = item["message"]
+                question = message if isinstance(message, str) else _dumps(message).decode()
+                self._id -= 1  # a client that loses the connection between the two must still get the question
                 rest = self._rest()
                 self._id += 1
                 return rest + self._text(question, b"interrupt")
         if text:
-            return self._text(self._whole(text))
+            return self._text(self._complete(text))
         if kind == "restart":
             raise ConfigError(
-                f"the answer began again, and format {self.format!r} cannot take back what was shown; "
-                "use format 'json', or no on_interrupt: restart and no retries"
+                f"the answer was restarted, and format {self.format!r} cannot take back what was shown; "
+                "use format 'json', or turn off on_interrupt: restart and retries"
             )
         return b""
 
-    def _caught_up(self, gap: Mapping[str, Any]) -> bytes:
-        """Return the messages of all that a gap stands for, to a client that has none of it."""
+    def _gap(self, gap: Mapping[str, Any]) -> bytes:
+        """Return the events of all items that a gap replaces, for a client that has none of them."""
         if self._id > 1:
-            raise StreamInterrupted("too much was missed: the beginning of the rest is no longer kept. Ask for it all")
+            raise StreamInterrupted(
+                "the rest cannot be sent, since its beginning is no longer stored; read the run from its beginning"
+            )
         self._id = 0
-        found = b"".join([self._spoken(item) for item in gap["items"]])
+        events = b"".join([self._text_events(item) for item in gap["items"]])
         self._id = gap["seq"]
-        return found
+        return events
 
-    def _whole(self, text: str) -> str:
-        """Put what was held back before a text, and hold its end back: CR before LF, half a surrogate pair."""
-        text = self._held + text
+    def _complete(self, text: str) -> str:
+        """Prepend withheld text, and withhold the end: a CR that a LF may follow, half a surrogate pair."""
+        text = self._withheld + text
         last = text[-1]
         if "\ud800" <= last <= "\udbff" or (last == "\r" and self.format == "text"):
-            self._held = last
+            self._withheld = last
             return text[:-1]
-        self._held = ""
+        self._withheld = ""
         return text
 
     def _rest(self) -> bytes:
-        held, self._held = self._held, ""
-        return self._text(held)
+        withheld, self._withheld = self._withheld, ""
+        return self._text(withheld)
 
-    def _text(self, text: str, event: bytes = b"", rest: str = "") -> bytes:
-        """Return the message of a text, none for no text; `rest` is what is still to be sent of the same item."""
+    def _text(self, text: str, name: bytes = b"", rest: str = "") -> bytes:
+        """Return the event of a text, b"" for ""; `rest` is text of the same item that is still to be sent."""
         if not text:
             return b""
         if self.format == "html":
-            # Inside an element also a text of blanks alone survives htmx; line ends would be lost in SSE's lines.
+            # htmx drops a text of blanks alone unless it is in an element; SSE would drop line ends.
             text = html.escape(text).replace("\r", "&#13;").replace("\n", "&#10;").replace("\0", "\ufffd")
-            return self._message(_utf8(f"<span>{text}</span>"), event, rest)
+            return self._event(_utf8(f"<span>{text}</span>"), name, rest)
         if "\r" in text:
             text = text.replace("\r\n", "\n").replace("\r", "\n")
-        if MARK in text and not event:  # a page that compares, trimmed or not, must not take it for the end
+        if MARK in text and not name:  # a page must not take it for the end
             cut = text.index(MARK) + 1
             return self._text(text[:cut], rest=text[cut:] + rest) + self._text(text[cut:], rest=rest)
         if "\n" in text:
             text = text.replace("\n", "\ndata: ")
-        return self._message(_utf8(text), event, rest)
+        return self._event(_utf8(text), name, rest)
 
 
 def _utf8(text: str) -> bytes:
     try:
         return text.encode()
-    except UnicodeEncodeError:  # pairs of surrogates that came apart; what has no other half becomes U+FFFD
+    except UnicodeEncodeError:  # put halves of a surrogate pair together; a half that stays alone becomes U+FFFD
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 
@@ -258,37 +261,37 @@ def _json(item: Item) -> bytes:
     if isinstance(item, Chunk):
         if item.kind == "text" and not (item.index or item.choice or item.raw):  # as nearly every token is
             return _dumps({"kind": "text", "text": item.text})
-        found: dict[str, Any] = {"kind": item.kind}
-        if item.kind in _SPOKEN:
-            found["text"] = item.text
+        facts: dict[str, Any] = {"kind": item.kind}
+        if item.kind in _WITH_TEXT:
+            facts["text"] = item.text
         for name in _CHUNK_FIELDS:
             if value := getattr(item, name):
-                found[name] = value if name != "raw" else value.decode("utf-8", "surrogateescape")
-        return _dumps(found)
+                facts[name] = value if name != "raw" else value.decode("utf-8", "surrogateescape")
+        return _dumps(facts)
     return _dumps({"kind": "text", "text": item} if isinstance(item, str) else item)
 
 
 def _summary(completion: Completion) -> dict[str, Any]:
-    """Return what is known at the end; the texts and calls are in the chunks."""
+    """Return what is known at the end, without the texts and calls, which are in the chunks."""
     facts = {name: getattr(completion, name) for name in _SUMMARY}
     return {name: value for name, value in facts.items() if name == "complete" or value not in (None, ())}
 
 
 def _dumps(value: object) -> bytes:
     try:
-        return msgspec.json.encode(value, enc_hook=plain)
-    except UnicodeEncodeError:  # half a surrogate pair: JSON's escapes can say it
-        return json.dumps(msgspec.to_builtins(value, enc_hook=plain)).encode()
+        return msgspec.json.encode(value, enc_hook=json_value)
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can escape
+        return json.dumps(msgspec.to_builtins(value, enc_hook=json_value)).encode()
     except TypeError as error:
         kind = f" of type {value['type']!r}" if isinstance(value, dict) and "type" in value else ""
         raise ConfigError(f"an event{kind} cannot be sent as JSON: {error}") from error
 
 
-def plain(value: object) -> object:
-    """Return the plain data that JSON can say in place of a mapping or a pydantic model, as msgspec's `enc_hook`."""
+def json_value(value: object) -> object:
+    """Return the dict for a mapping or a pydantic model, as msgspec's `enc_hook`."""
     if isinstance(value, Mapping):
         return dict(value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     dump = getattr(value, "model_dump", None)  # pydantic's, which is not imported here
     if dump is not None:
         return dump(mode="json")
-    raise TypeError(f"a {type(value).__name__} has no form in JSON")
+    raise TypeError(f"a {type(value).__name__} cannot be written as JSON")

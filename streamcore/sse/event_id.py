@@ -1,4 +1,4 @@
-"""Say in a message's id how far its client has come, and read that again from `Last-Event-ID`."""
+"""Write in an event's id how far its client has come, and read it again from `Last-Event-ID`."""
 
 from __future__ import annotations
 
@@ -6,38 +6,40 @@ import re
 from dataclasses import dataclass
 
 LAST = "end"
-"""The id of the last message: a client that asks for what comes after it has had everything."""
-_PLACE = re.compile(r"(?:(?P<run>[^.+\s]{1,200})\.)?(?:(?P<after>[0-9]{1,15})(?:\+(?P<held>(?:[0-9a-f]{2})+))?|end)")
+"""The id of the last event: a client that names it has received everything."""
+_EVENT_ID = re.compile(
+    r"(?:(?P<run>[^.+\s]{1,200})\.)?(?:(?P<after>[0-9]{1,15})(?:\+(?P<withheld>(?:[0-9a-f]{2})+))?|end)"
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A place in the messages of a stream: `[run.]after[+held]` or `[run.]end`.
+class EventId:
+    """The id of an event: `[run.]after[+withheld]` or `[run.]end`.
 
     Attributes:
-        run: which stream, where ids say it.
-        after: how many items were sent; None after the last message.
-        held: the end of the text of these items that was not: a CR that a LF may follow, half a surrogate pair, the
-            rest of an item that takes two messages.
+        run: the stream's name, where its ids have one.
+        after: how many items were sent; None after the last event.
+        withheld: the end of these items' text that was not sent, as hexadecimal UTF-8: a CR that a LF may follow, half
+            a surrogate pair, or the rest of an item that takes two events.
     """
 
     run: str = ""
     after: int | None = 0
-    held: str = ""
+    withheld: str = ""
 
 
-def read_place(last_event_id: str) -> Place | None:
-    """Return the place that a client names, None for what is no id of ours."""
-    found = _PLACE.fullmatch(last_event_id.strip())
-    if found is None:
+def parse_event_id(last_event_id: str) -> EventId | None:
+    """Return the event id that a client sends, None if it is not one of ours."""
+    match = _EVENT_ID.fullmatch(last_event_id.strip())
+    if match is None:
         return None
     try:
-        held = bytes.fromhex(found["held"] or "").decode("utf-8", "surrogatepass")
+        withheld = bytes.fromhex(match["withheld"] or "").decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
         return None
-    return Place(found["run"] or "", None if found["after"] is None else int(found["after"]), held)
+    return EventId(match["run"] or "", None if match["after"] is None else int(match["after"]), withheld)
 
 
-def tail(held: str) -> bytes:
-    """Return what a place says of the text that is held."""
-    return b"+" + held.encode("utf-8", "surrogatepass").hex().encode() if held else b""
+def suffix(withheld: str) -> bytes:
+    """Return the part of an event id that carries withheld text."""
+    return b"+" + withheld.encode("utf-8", "surrogatepass").hex().encode() if withheld else b""

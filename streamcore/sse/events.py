@@ -1,4 +1,4 @@
-"""Read a source of chunks, tokens or graph events as the bytes of its events, up to and with their one end."""
+"""Read a source of chunks, tokens or graph events as the bytes of its events, its one end included."""
 
 from __future__ import annotations
 
@@ -6,58 +6,69 @@ import asyncio
 import logging
 from asyncio import CancelledError
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Self
+from typing import Self
 
 import anyio
 
 from streamcore.completion import Completion
+from streamcore.concurrency.event_loop import running_on_trio
 from streamcore.concurrency.resources import CLOSE_SECONDS
 from streamcore.errors import StreamInterrupted
 from streamcore.sse.encoder import HIDDEN, Encoder, Item, public_message
-from streamcore.sse.event_id import read_place
+from streamcore.sse.event_id import parse_event_id
 
 log = logging.getLogger("streamcore")
 
 
 class Events:
-    """Iterate over the bytes of a stream's events; errors of the source become its last event.
+    """Iterate over the bytes of a stream's events; an error of the source becomes the last event.
 
-    With `wait` nothing comes before the source has given something to send.
+    With `wait` nothing is yielded before the source has given something to send.
     """
 
     def __init__(self, source: AsyncIterable[Item], encoder: Encoder, *, wait: bool = False) -> None:
         self.encoder = encoder
-        self.failed_first: Exception | None = None
+        self.first_error: Exception | None = None
         """The error of a source that failed before it gave anything to send."""
         self._source = source
-        self._next_batch: Callable[[], Awaitable[Sequence[Item] | None]] | None = getattr(source, "next_batch", None)
+        self._next: Callable[[], Awaitable[Sequence[Item] | None]] = getattr(source, "next_batch", self._next_item)
         self._items: AsyncIterator[Item] | None = None
         self._head = b"" if wait else encoder.start()
         self._sent = False
         self._over = False
         self._instead = b""
         self._stopping = False
-        self._reader: asyncio.Task[Any] | None = None  # while it waits for the source
+        self._cancel_read: Callable[[], object] | None = None  # while the source is read
         self._cancelled = False
+        self._on_trio: bool | None = None
 
-    def give_end(self, last_id: str) -> None:
-        """Give an end instead of the stream, to a client that reconnects after the message `last_id`.
+    def end_instead(self, last_id: str) -> None:
+        """Yield an end instead of the stream, for a client that reconnects after the message `last_id`.
 
-        To begin the answer again would be paid for, and be shown behind what is there.
+        To answer again would cost again, and the page would show the new answer behind the old one.
         """
-        place = read_place(last_id)
-        if place is not None and place.after is None:
+        event_id = parse_event_id(last_id)
+        if event_id is not None and event_id.after is None:
             self._instead = self.encoder.end(Completion())
         else:
             lost = StreamInterrupted("the connection was lost, and the rest of the answer with it; ask again")
             self._instead = self.encoder.error(lost)
 
-    def set(self) -> None:
-        """End the stream where it is, as an error: the server stops."""
+    def stop(self) -> None:
+        """End the stream now, as an error: the server is about to stop. Harmless when repeated."""
         self._stopping = True
-        if self._reader is not None and not self._cancelled:
+        if self._cancel_read is not None and not self._cancelled:
             self._cancelled = True
-            self._reader.cancel()
+            self._cancel_read()
+
+    def cut(self) -> bytes:
+        """Return the end of a stream whose reader was cancelled; b"" if it has ended, or its client can resume it."""
+        if self._over:
+            return b""
+        self._over = True
+        if getattr(self._source, "resumable", False):
+            return b""
+        return self.encoder.error(StreamInterrupted("the server cancelled this request; the answer ends here"))
 
     def __aiter__(self) -> Self:
         return self
@@ -81,41 +92,57 @@ class Events:
                     data = self.encoder.end(partial if isinstance(partial, Completion) else None)
                 else:
                     data = self.encoder.feed(batch)
-        except Exception as error:  # the outermost edge: logged, and told to the client
+        except Exception as error:  # the outermost edge: logged, and sent to the client
             self._over = True
             if self._stopping and getattr(self._source, "resumable", False):
-                raise StopAsyncIteration from None  # no end: the client comes back, to another worker
+                raise StopAsyncIteration from None  # no end: the client reconnects, to another worker
             hidden = public_message(error) == HIDDEN
             log.warning("a stream to a browser ended in %s", type(error).__name__, exc_info=error if hidden else None)
-            self.failed_first = None if self._sent else error
+            self.first_error = None if self._sent else error
             data = self.encoder.error(error)
         self._sent = True
         return data
 
     async def _read(self) -> Sequence[Item] | None:
-        """Return what the source gives next, None at its end."""
+        """Return the next items of the source, None at its end."""
         if self._stopping:
-            raise StreamInterrupted("the server is being stopped; the answer ends here")
-        task = self._reader = _task()
-        cancelling = 0 if task is None else task.cancelling()
+            raise _stopped()
+        if self._on_trio is None:
+            self._on_trio = running_on_trio()
+        task = None if self._on_trio else asyncio.current_task()
+        if task is None:
+            return await self._read_in_scope()
+        self._cancel_read = task.cancel
+        cancelling = task.cancelling()
         try:
-            if self._next_batch is not None:
-                return await self._next_batch()
-            if self._items is None:
-                self._items = aiter(self._source)
+            return await self._next()
+        except CancelledError:
+            # As `asyncio.timeout` does it, which would cost more than all the rest if it were made for every read.
+            if not self._cancelled or task.uncancel() > cancelling:
+                raise
+            raise _stopped() from None
+        finally:
+            self._cancel_read = None
+
+    async def _read_in_scope(self) -> Sequence[Item] | None:
+        with anyio.CancelScope() as scope:
+            self._cancel_read = scope.cancel
+            try:
+                return await self._next()
+            finally:
+                self._cancel_read = None
+        raise _stopped()
+
+    async def _next_item(self) -> Sequence[Item] | None:
+        if self._items is None:
+            self._items = aiter(self._source)
+        try:
             return [await anext(self._items)]
         except StopAsyncIteration:
             return None
-        except CancelledError:
-            # As `asyncio.timeout` does it, which would cost more than all the rest if it were made for every read.
-            if not self._cancelled or task is None or task.uncancel() > cancelling:
-                raise
-            raise StreamInterrupted("the server is being stopped; the answer ends here") from None
-        finally:
-            self._reader = None
 
     async def aclose(self) -> None:
-        """Close the source, also while being cancelled. Harmless when repeated."""
+        """Close the source, also while cancelled. Harmless when repeated."""
         self._over = True
         for opened in (self._items, self._source):
             close = getattr(opened, "aclose", None)
@@ -128,9 +155,5 @@ class Events:
                     log.warning("closing the source of a stream to a browser failed", exc_info=True)
 
 
-def _task() -> asyncio.Task[Any] | None:
-    """Return the running task; None under trio, where no server tells that it is about to stop."""
-    try:
-        return asyncio.current_task()
-    except RuntimeError:
-        return None
+def _stopped() -> StreamInterrupted:
+    return StreamInterrupted("the server is being stopped; the answer ends here")

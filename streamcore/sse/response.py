@@ -1,27 +1,33 @@
-"""Answer an ASGI request with a stream: own it, close it whatever happens, and always send an end."""
+"""Answer an ASGI request with a stream: own it, close it in every case, and always send an end."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import AsyncIterable, Mapping
-from typing import Any, cast
 
 import anyio
-from sse_starlette.sse import EventSourceResponse, SendTimeoutError
-from starlette.datastructures import MutableHeaders
+from anyio.abc import TaskGroup
+from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from streamcore.errors import OverloadedError, ProviderError, RateLimitError, StreamError, StreamTimeout
-from streamcore.sse.encoder import HEARTBEAT, Encoder, Item
+from streamcore.sse.encoder import Encoder, Item
 from streamcore.sse.events import Events
+from streamcore.sse.shutdown import ended_with_server
 from streamcore.stream import Stream
 
 log = logging.getLogger("streamcore")
 
+_LAST: Message = {"type": "http.response.body", "body": b"", "more_body": False}
 
-class SSEResponse(EventSourceResponse):
-    """Stream a source as Server-Sent Events; made by `sse_response`, which says what the arguments mean."""
+
+class SSEResponse(StreamingResponse):
+    """Stream a source as Server-Sent Events; `sse_response` makes one and says what the arguments mean.
+
+    The events are sent by the task of the request. Two more tasks run beside it, one that waits for the client to
+    disconnect and one that sends heartbeats. Either cancels the group; the source is closed before the request ends.
+    """
 
     def __init__(
         self,
@@ -37,75 +43,148 @@ class SSEResponse(EventSourceResponse):
     ) -> None:
         if isinstance(source, Stream) and encoder.format != "json":
             source.text()  # raises ConfigError if the stream may restart
+        self._encoder = encoder
         self._events = Events(source, encoder, wait=wait)
         self._resumes = resumes
         self._wait = wait
-        super().__init__(  # pyright: ignore[reportUnknownMemberType]
-            self._events,
-            headers=headers,
-            ping=heartbeat,
-            ping_message_factory=cast("Any", encoder.heartbeat),
-            send_timeout=send_timeout,
-            shutdown_event=cast("anyio.Event", self._events),  # only its `set()` is called, when the server stops
-            shutdown_grace_period=grace,
-        )
+        self._heartbeat = heartbeat
+        self._grace = grace
+        self._send_timeout = send_timeout
+        self._tasks: TaskGroup | None = None
+        self._sending = anyio.Lock()  # between a heartbeat and the last message
+        self._open = False  # the headers are sent, the last message is not
+        self._closing = False  # cancelled by this response itself
+        super().__init__(self._events, headers=headers, media_type="text/event-stream")
+        self.headers.setdefault("Cache-Control", "no-store")
+        self.headers["X-Accel-Buffering"] = "no"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, then close the source."""
         last_id = dict(scope["headers"]).get(b"last-event-id")
         if last_id is not None and not self._resumes:
-            self._events.give_end(last_id.decode("latin-1"))
+            self._events.end_instead(last_id.decode("latin-1"))
         try:
-            await super().__call__(scope, receive, self._late(send) if self._wait else send)
-        except SendTimeoutError:
-            log.info("closing a stream whose client takes no heartbeat")
+            if scope["method"] == "HEAD":
+                await send(self._start())
+                await send(_LAST)
+            else:
+                await self._answer(receive, send)
         finally:
             await self._events.aclose()
+        if self.background is not None:
+            await self.background()
 
-    async def _stream_response(self, send: Send) -> None:
-        """Send the events, without the timeout around each that costs as much as sending does.
+    async def _answer(self, receive: Receive, send: Send) -> None:
+        """Send the events until they end, the client goes, or the server stops."""
+        failed: Exception | None = None
+        async with anyio.create_task_group() as self._tasks:
+            self._tasks.start_soon(self._await_disconnect, receive)
+            if self._heartbeat > 0:
+                self._tasks.start_soon(self._send_heartbeats, send)
+            try:
+                with ended_with_server(self._stop):
+                    await self._send_events(send)
+            except anyio.get_cancelled_exc_class():
+                if not self._closing:
+                    await self._send_cut(send)
+                raise
+            except OSError as error:  # what a server raises for a client that is gone, since ASGI 2.4
+                log.debug("the client of a stream is gone: %r", error)
+            except Exception as error:  # noqa: BLE001  raised below, since the group would wrap it
+                failed = error
+            self._close()
+        if failed is not None:
+            raise failed
 
-        Takes the place of sse-starlette's method; were it not called, that would do the same more slowly. A client
-        that takes nothing is noticed by the heartbeat, which waits behind the event that is stuck.
-        """
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+    async def _send_events(self, send: Send) -> None:
+        # No timeout around each event, which would cost as much as sending it: a heartbeat waits behind an event that
+        # is stuck, and has one.
+        if self._wait:
+            first = await anext(self._events, b"")
+            error = self._events.first_error
+            if error is not None:
+                await self._send_refusal(send, error)
+                return
+            await send(self._start())
+            self._open = True
+            await send({"type": "http.response.body", "body": first, "more_body": True})
+        else:
+            await send(self._start())
+            self._open = True
         async for data in self._events:
             await send({"type": "http.response.body", "body": data, "more_body": True})
-        async with self._send_lock:  # a heartbeat may be on its way
-            self.active = False
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._send_last(send)
 
-    def _late(self, send: Send) -> Send:
-        """Hold the headers back until something has come; if that is an error, it becomes the status."""
-        start: Message | None = None
+    async def _send_last(self, send: Send) -> None:
+        async with self._sending:
+            self._open = False
+            await send(_LAST)
 
-        async def late(message: Message) -> None:
-            nonlocal start
-            if message["type"].endswith("response.start"):
-                start = message
-                return
-            if start is not None:
-                if message.get("body") == HEARTBEAT:
-                    return
-                error = self._events.failed_first
-                if error is not None:
-                    start, message = _refusal(error, self._events.encoder, start, message)
-                await send(start)
-                start = None
-            await send(message)
+    async def _send_refusal(self, send: Send, error: Exception) -> None:
+        """Send an error that came before the first event, as a status with a JSON body."""
+        self.status_code = _status(error)
+        body = json.dumps({"error": self._encoder.facts(error)}).encode()
+        self.headers["content-type"] = "application/json"
+        retry_after = getattr(error, "retry_after", None)
+        if retry_after is not None:
+            self.headers["retry-after"] = f"{retry_after:.0f}"
+        await send(self._start())
+        await send({"type": "http.response.body", "body": body, "more_body": False})
 
-        return late
+    async def _send_cut(self, send: Send) -> None:
+        """Send an end, as the server cancels this request while its client is still there."""
+        if not self._open:
+            return
+        with anyio.move_on_after(self._grace, shield=True):
+            try:
+                data = self._events.cut()
+                if data:
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+                await self._send_last(send)
+            except OSError as error:
+                log.debug("the client of a cancelled stream is gone: %r", error)
 
+    async def _await_disconnect(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._close()
 
-def _refusal(error: Exception, encoder: Encoder, start: Message, body: Message) -> tuple[Message, Message]:
-    """Turn the first two messages of a stream into those of an error with a status."""
-    headers = MutableHeaders(raw=list(start["headers"]))
-    headers["content-type"] = "application/json"
-    retry_after = getattr(error, "retry_after", None)
-    if retry_after is not None:
-        headers["retry-after"] = f"{retry_after:.0f}"
-    text = json.dumps({"error": encoder.facts(error)})
-    return {**start, "status": _status(error), "headers": headers.raw}, {**body, "body": text.encode()}
+    async def _send_heartbeats(self, send: Send) -> None:
+        message: Message = {"type": "http.response.body", "body": self._encoder.heartbeat(), "more_body": True}
+        late = False
+        while not late:
+            await anyio.sleep(self._heartbeat)
+            async with self._sending:
+                if not self._open:
+                    continue
+                try:
+                    with anyio.move_on_after(self._send_timeout) as limit:
+                        await send(message)
+                    late = limit.cancelled_caught
+                except OSError:
+                    break
+        if late:
+            log.info("a client took no heartbeat within %s s; its stream is closed", self._send_timeout)
+        self._close()
+
+    def _stop(self) -> None:
+        """End the stream, as the server is about to stop."""
+        self._events.stop()
+        if self._tasks is not None:
+            self._tasks.start_soon(self._close_after_grace)
+
+    async def _close_after_grace(self) -> None:
+        await anyio.sleep(self._grace)
+        self._close()
+
+    def _close(self) -> None:
+        """Cancel what this response does."""
+        if self._tasks is not None:
+            self._closing = True
+            self._tasks.cancel_scope.cancel()
+
+    def _start(self) -> Message:
+        return {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
 
 
 def _status(error: Exception) -> int:

@@ -9,7 +9,7 @@ from fastapi import Header, HTTPException, Path, Query, Request, Response
 from streamcore.errors import RunExists, RunNotFound, TooManyRuns
 from streamcore.relay import Relay
 from streamcore.relay.response import run_response
-from streamcore.sse import Describe, Format, Place, read_place
+from streamcore.sse import Describe, EventId, Format, parse_event_id
 from streamcore.web import models
 from streamcore.web.guard import too_large
 from streamcore.web.sessions import Sessions, key_of
@@ -138,19 +138,21 @@ class Service:
             raise HTTPException(429, str(error), {"Retry-After": "2"}) from error
 
     async def _stream(self, request: Request, session_id: str, ask: Ask, form: Format, last: str | None) -> Response:
-        place = read_place(last) if last else None
+        event_id = parse_event_id(last) if last else None
         if last:  # never a second run; a place that is none of ours finds nothing
-            return await self._read(request, session_id, place.run if place else "", place or Place(), form)
+            return await self._read(request, session_id, event_id.run if event_id else "", event_id or EventId(), form)
         run = None if ask.prompt else await self._sessions.latest(owner(request), session_id)
         if run is None:
             run = await self._begin(request, session_id, ask)
         return await self._read(request, session_id, run, None, form)
 
-    async def _read(self, request: Request, session_id: str, run: str, place: Place | None, form: Format) -> Response:
+    async def _read(
+        self, request: Request, session_id: str, run: str, event_id: EventId | None, form: Format
+    ) -> Response:
         headers = {"X-Session-Id": session_id}
         who, describe = owner(request), self._describe
         try:
-            return await run_response(self._relay, run, place, form, who=who, headers=headers, describe=describe)
+            return await run_response(self._relay, run, event_id, form, who=who, headers=headers, describe=describe)
         except RunNotFound as error:
             raise HTTPException(404, "there is no such run, or it is too old; ask again") from error
 

@@ -13,7 +13,7 @@ from streamcore.graph.check import check_graph
 from streamcore.graph.config import Config
 from streamcore.graph.expressions import resolve
 from streamcore.graph.schema import NODES, DefaultsBlock, GraphFile, NodeBlock
-from tests.snippets import blocks
+from tests.snippets import all_blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "graph-yaml.md"
@@ -22,7 +22,7 @@ GUIDE = ROOT / "docs" / "graphs.md"
 
 def test_graphs_are_graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    found = list(blocks(PAGE, "yaml"))
+    found = [block.code for block in all_blocks(PAGE) if block.language == "yaml" and block.title is None]
     assert len(found) >= 3
     for number, text in enumerate(found):
         path = tmp_path / f"page{number}.yaml"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 
 import httpx2
 import pytest
@@ -45,7 +45,7 @@ class Body(httpx2.AsyncByteStream):
         self._reads = reads
         self.ended = False
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncGenerator[bytes]:
         try:
             for data in self._reads:
                 yield data
@@ -57,7 +57,6 @@ def opened(body: Body, encoding: str) -> tuple[AsyncGenerator[bytes], AsyncGener
     """Return the raw and the decoded bytes; both are the caller's to close."""
     response = httpx2.Response(200, headers={"content-encoding": encoding}, stream=body)
     raw = aiter(body)
-    assert isinstance(raw, AsyncGenerator)
     return raw, decoded(response, raw)
 
 

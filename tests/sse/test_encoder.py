@@ -28,7 +28,7 @@ from streamcore import (
 )
 from streamcore.chunk import ChunkKind
 from streamcore.sse import Format, Item, encode
-from streamcore.sse.event_id import Place, read_place
+from streamcore.sse.event_id import EventId, parse_event_id
 from tests.sse_support import HOSTILE, RETURNS, Event, parse
 
 FORMATS: list[Format] = ["text", "json", "html"]
@@ -227,30 +227,30 @@ def test_whoever_comes_back_gets_the_rest(fmt: Format, tokens: list[str], data: 
     items.insert(data.draw(st.integers(0, len(items))), {"type": "interrupt", "node": "n", "message": "Why?"})
     whole = encode(fmt, ids="run")
     events = parse(whole.start() + whole.feed(items) + whole.end())
-    assert read_place(events[-1].id or "") == Place("run", None)
+    assert parse_event_id(events[-1].id or "") == EventId("run", None)
     cut = data.draw(st.integers(0, len(events) - 1))
-    place = read_place(events[cut - 1].id or "") if cut else Place("run")
-    assert place is not None
-    assert place.after is not None
-    encoder = encode(fmt, ids="run", after=place)
-    rest = parse(encoder.start() + encoder.feed(items[place.after :]) + encoder.end())
+    event_id = parse_event_id(events[cut - 1].id or "") if cut else EventId("run")
+    assert event_id is not None
+    assert event_id.after is not None
+    encoder = encode(fmt, ids="run", after=event_id)
+    rest = parse(encoder.start() + encoder.feed(items[event_id.after :]) + encoder.end())
     assert joined(rest) == joined(events[cut:])
     assert rest[-1] == events[-1]
 
 
 @pytest.mark.parametrize(
-    ("said", "place"),
+    ("text", "expected"),
     [
-        ("0", Place()),
-        ("12+0d", Place("", 12, "\r")),
-        ("a~b.12+eda0bd", Place("a~b", 12, "\ud83d")),
-        ("end", Place("", None)),
-        ("r.end", Place("r", None)),
+        ("0", EventId()),
+        ("12+0d", EventId("", 12, "\r")),
+        ("a~b.12+eda0bd", EventId("a~b", 12, "\ud83d")),
+        ("end", EventId("", None)),
+        ("r.end", EventId("r", None)),
         *((odd, None) for odd in ("", "x", "-1", "1+", "1+0", "1+ff", "1.2.3", "a b.1", "9" * 16, "end+0d", "١")),
     ],
 )
-def test_places_are_read(said: str, place: Place | None) -> None:
-    assert read_place(said) == place
+def test_event_ids_are_parsed(text: str, expected: EventId | None) -> None:
+    assert parse_event_id(text) == expected
 
 
 @pytest.mark.parametrize("fmt", FORMATS)

@@ -127,7 +127,7 @@ async def test_a_server_that_stops_ends_the_graph(anyio_backend: str, slow: Simu
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(read)
         await eventually(lambda: slow.open, "the upstream is asked")
-        events.set()
+        events.stop()
     await events.aclose()
     assert [event.event for event in parse(b"".join(received))] == ["stream-error", "message"]
     await eventually(lambda: slow.abandoned == 1, "the upstream is closed")

@@ -21,7 +21,7 @@ def test_the_pages_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     for name in ("prompts", "graphs"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
-    mounted, guarded = blocks(PAGE, "python")
+    mounted, guarded, cookies = blocks(PAGE, "python")
     with serving(run_script(mounted)["app"]) as url:
         assert listen(url, "/interview/stream?format=json")[1].json["message"] == "What is your name?"
         assert httpx2.get(f"{url}/interview/").status_code == 200
@@ -29,6 +29,13 @@ def test_the_pages_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     with serving(run_script(guarded)["app"]) as url:
         assert httpx2.get(f"{url}/stream?prompt=Hi").status_code == 401
         assert listen(url, "/stream?prompt=Hi", headers={"Authorization": "Bearer s3cret"})[-1].data == "[DONE]"
+    with serving(run_script(cookies)["app"]) as url:
+        assert httpx2.get(f"{url}/chat/").status_code == 200
+        assert httpx2.get(f"{url}/chat/stream?prompt=Hi").status_code == 401
+        assert httpx2.post(f"{url}/login", json={"name": "ada", "password": "wrong"}).status_code == 401
+        cookie = httpx2.post(f"{url}/login", json={"name": "ada", "password": "s3cret"}).headers["set-cookie"]
+        headers = {"Cookie": cookie.partition(";")[0]}
+        assert listen(url, "/chat/stream?prompt=Hi", headers=headers)[-1].data == "[DONE]"
 
 
 def test_the_page_tells_the_real_routes_and_figures() -> None:

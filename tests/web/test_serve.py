@@ -127,7 +127,7 @@ def test_a_missing_key_is_told_though_the_sdk_may_find_another() -> None:
 def test_it_names_what_is_not_installed() -> None:
     code = (
         "import importlib.util as u, sys; find = u.find_spec\n"
-        "u.find_spec = lambda name, *a: None if name == 'sse_starlette' else find(name, *a)\n"
+        "u.find_spec = lambda name, *a: None if name == 'uvicorn' else find(name, *a)\n"
         "sys.argv = ['streamcore', 'serve', 'chat']\n"
         "from streamcore.cli import main; main()"
     )
@@ -135,7 +135,7 @@ def test_it_names_what_is_not_installed() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 2
-    assert "serve needs sse_starlette, which is not installed; run: pip install" in done.stderr
+    assert "serve needs uvicorn, which is not installed; run: pip install" in done.stderr
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example"])
