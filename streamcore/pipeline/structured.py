@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, OutputValidationError
+from streamcore.files.json_schema import schema_validator
 from streamcore.pipeline.json_text import documents, unfenced
 from streamcore.request import Message, Request, Text
 
@@ -182,27 +183,6 @@ def _of_schema(text: str) -> Output:
         return value
 
     return Output(str(schema.get("title") or "answer"), schema, load)
-
-
-def schema_validator(schema: Mapping[str, Any]) -> Any:
-    """Return a validator for a JSON Schema; references to anything outside the schema are not followed.
-
-    Raises:
-        ConfigError: the schema is not valid.
-    """
-    from jsonschema import Draft202012Validator, SchemaError
-    from jsonschema.validators import validator_for
-    from referencing import Registry
-
-    kind: Any = validator_for(schema, default=Draft202012Validator)
-    try:
-        kind.check_schema(schema)
-    except SchemaError as error:
-        where = ".".join(map(str, error.absolute_path))
-        raise ConfigError(
-            f"the output schema is not a JSON Schema: {f'{where}: ' if where else ''}{error.message}"
-        ) from error
-    return kind(schema, registry=Registry())  # pyright: ignore[reportUnknownArgumentType]  empty: fetches nothing
 
 
 def instructed(request: Request, schema: Mapping[str, Any]) -> Request:

@@ -232,7 +232,9 @@ async def test_a_router_goes_where_its_text_says(tmp_path: Path, vendor: Simulat
 async def test_a_router_without_a_route_says_so(tmp_path: Path, vendor: Simulator) -> None:
     path = write_graph(tmp_path, ROUTER.replace("default_route: other", ""), classify="{message}", good="g", bad="b")
     answers(vendor, lambda asked: "hm")
-    with pytest.raises(NodeError, match=r"none of its routes \(Positive, negative\), and it has no 'default_route'"):
+    with pytest.raises(
+        NodeError, match=r"none of its routes \(Positive, negative\); add a route for it, or a 'default_route'"
+    ):
         await collect(stream_graph_with_tokens(path, {"message": "hm"}))
 
 

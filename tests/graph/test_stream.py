@@ -213,12 +213,12 @@ async def test_one_node_of_a_graph(tmp_path: Path, vendor: Simulator) -> None:
         await collect(stream_node_output(graph, "b"))
 
 
-async def test_text_alone_cannot_tell_a_restart(tmp_path: Path) -> None:
+async def test_a_stream_of_text_cannot_represent_a_restart(tmp_path: Path) -> None:
     for key in ("on_interrupt: restart", "retries: 1"):
         path = write_graph(
             tmp_path, f"    nodes: {{a: {{prompt: p, {key}}}}}\n    edges: [{{from: START, to: a}}]\n", p="p"
         )
-        with pytest.raises(ConfigError, match="a reader of text cannot be told"):
+        with pytest.raises(ConfigError, match="a stream of text cannot represent"):
             await collect(stream_node_output(path, "a"))
 
 
@@ -418,5 +418,5 @@ def test_two_loops_in_one_process(tmp_path: Path, vendor: Simulator) -> None:
 
 
 async def test_what_is_no_graph() -> None:
-    with pytest.raises(ConfigError, match=r"what load_graph\(\) returns; got a dict"):
+    with pytest.raises(ConfigError, match=r"what load_graph\(\) returns, not a dict"):
         await collect(stream_graph_with_tokens({}))  # type: ignore[arg-type]
