@@ -25,8 +25,8 @@ ChunkKind = Literal[
 FinishReason = Literal["stop", "length", "tool_calls", "refusal", "content_filter", "pause", "other"]
 """Why generation ended, the same words for every vendor."""
 
-CONTENT_KINDS: frozenset[ChunkKind] = frozenset({"text", "reasoning", "refusal", "tool_call", "citation", "other"})
-"""The kinds that carry something the model made; the rest frame it."""
+CONTENT_KINDS: frozenset[ChunkKind] = frozenset({"text", "reasoning", "refusal", "tool_call", "citation"})
+"""The kinds that carry something the model made. The rest frame it: clocks and retries do not count them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,9 @@ class Chunk:
     opaque: Opaque | None = None
     """What must be sent back with the next turn (`reasoning`, `finish`)."""
     data: Mapping[str, Any] | None = None
-    """`citation`: the citation as the vendor sent it."""
+    """`citation`: the citation as the vendor sent it. `start`, `usage`, `finish`, `other`: facts about the answer,
+    under the names that `Completion` has for them (`service_tier`, `stop_sequence`, `logprobs`, `served_by`, `cost`).
+    `reasoning`: `{"part": n}` where part n of several summaries or blocks begins."""
     id: str | None = None
     """`start`: the response's id."""
     model: str | None = None

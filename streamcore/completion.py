@@ -9,6 +9,19 @@ from typing import Any
 
 from streamcore.chunk import CONTENT_KINDS, Chunk, FinishReason, Opaque, ToolCall, Usage
 from streamcore.request import Message
+from streamcore.stored_json import (
+    Json,
+    dump,
+    known_fields,
+    load,
+    read_calls,
+    read_opaque,
+    read_usage,
+    write_call,
+    write_fields,
+    write_opaque,
+    write_usage,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +61,22 @@ class Completion:
     complete: bool = False
     opaque: Opaque | None = field(default=None, repr=False)
     alternatives: tuple[Completion, ...] = ()
+
+    def to_json(self) -> str:
+        """Return the whole answer as JSON, for any database; `from_json` reads it, in this version and later ones.
+
+        A `parsed` object is written as plain data, and read as such.
+        """
+        return dump("completion", _write_completion(self))
+
+    @classmethod
+    def from_json(cls, data: str | bytes) -> Completion:
+        """Return the answer that `to_json` wrote.
+
+        Raises:
+            ValueError: the data are not JSON, not an answer, or of a later version.
+        """
+        return load("completion", data, _read_completion)
 
     def to_message(self) -> Message:
         """Return the assistant's message for the next turn, opaque data included.
@@ -104,6 +133,11 @@ class _Answer:
                 self.opaque = chunk.opaque or self.opaque
             case _:
                 pass
+
+    @property
+    def begun(self) -> bool:
+        """True once any of its content has come."""
+        return bool(self.text or self.reasoning or self.refusal or self.calls or self.citations)
 
     def completion(self, seed: str, **common: Any) -> Completion:
         finish = self.finish
@@ -173,22 +207,35 @@ def _merge(fragments: list[ToolCall]) -> ToolCall:
     )
 
 
+def merged_usage(known: Usage | None, new: Usage) -> Usage:
+    """Return the counts of `new`, save where it has 0 or none and `known` has more: counts only grow in an answer."""
+    if known is None:
+        return new
+    counts = {name: getattr(new, name) or getattr(known, name) or getattr(new, name) for name in _COUNTS}
+    if all(counts[name] == getattr(new, name) for name in _COUNTS):
+        return new
+    return Usage(**counts, raw=new.raw if any(getattr(new, name) for name in _COUNTS) else known.raw)
+
+
+_COUNTS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+
+
 class Fold:
     """Sum up chunks as they pass; `completion()` may be asked for at any time.
 
-    Rules (each is a test): the last non-null usage wins; a later finish reason wins; tool calls merge by
-    `position`; a `restart` voids everything before it.
+    Rules (each is a test): the last non-null count wins, and 0 does not replace more; a later finish reason wins;
+    tool calls merge by `position`; a `restart` voids everything before it.
     """
 
-    __slots__ = ("_answers", "_content", "_finished", "_first", "_start", "texts", "usage")
+    __slots__ = ("_answers", "_begun", "_content", "_first", "_start", "texts", "usage")
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
         """Forget everything: the answer begins anew."""
+        self._begun = False
         self._content = False
-        self._finished = False
         self._first = _Answer()
         self._answers: dict[int, _Answer] = {0: self._first}
         self._start: Chunk | None = None
@@ -209,14 +256,13 @@ class Fold:
         if chunk.kind == "restart":
             self.reset()
             return
+        self._begun = True
         if chunk.kind in CONTENT_KINDS:
             self._content = True
-        if chunk.kind == "finish":
-            self._finished = True
-        elif chunk.kind == "start" and self._start is None:
+        if chunk.kind == "start" and self._start is None:
             self._start = chunk
         if chunk.usage is not None:
-            self.usage = chunk.usage
+            self.usage = merged_usage(self.usage, chunk.usage)
         answer = self._answers.get(chunk.choice)
         if answer is None:
             answer = self._answers[chunk.choice] = _Answer()
@@ -227,8 +273,10 @@ class Fold:
 
     @property
     def finished(self) -> bool:
-        """True once a `finish` chunk has come."""
-        return self._finished
+        """True once a `finish` chunk has come for every answer that began."""
+        if self._first.finish is None and (self._first.begun or len(self._answers) == 1):
+            return False
+        return all(answer.finish is not None for choice, answer in self._answers.items() if choice)
 
     @property
     def has_content(self) -> bool:
@@ -238,7 +286,7 @@ class Fold:
     @property
     def begun(self) -> bool:
         """True once anything at all has come."""
-        return self.has_content or self._start is not None or self.usage is not None
+        return self._begun or bool(self._first.text)
 
     @property
     def model(self) -> str | None:
@@ -259,3 +307,35 @@ class Fold:
         return self._first.completion(
             seed, usage=self.usage, alternatives=tuple(others), attempts=attempts, parsed=parsed, **common
         )
+
+
+def _write_completion(completion: Completion) -> Json:
+    parsed = completion.parsed
+    dump = getattr(parsed, "model_dump", None)
+    return write_fields(
+        completion,
+        tool_calls=[write_call(call) for call in completion.tool_calls],
+        usage=write_usage(completion.usage),
+        attempts=[write_fields(attempt, usage=write_usage(attempt.usage)) for attempt in completion.attempts],
+        alternatives=[_write_completion(other) for other in completion.alternatives],
+        opaque=write_opaque(completion.opaque),
+        parsed=dump(mode="json") if callable(dump) else parsed,
+    )
+
+
+def _read_completion(given: Json) -> Completion:
+    read: Json = {
+        **known_fields(Completion, given),
+        "tool_calls": read_calls(given),
+        "usage": read_usage(given.get("usage")),
+        "attempts": tuple(_read_attempt(one) for one in given.get("attempts", ())),
+        "alternatives": tuple(_read_completion(other) for other in given.get("alternatives", ())),
+        "opaque": read_opaque(given.get("opaque")),
+        "citations": tuple(given.get("citations", ())),
+    }
+    return Completion(**read)
+
+
+def _read_attempt(given: Json) -> Attempt:
+    read: Json = {**known_fields(Attempt, given), "usage": read_usage(given.get("usage"))}
+    return Attempt(**read)

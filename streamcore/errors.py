@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 from streamcore.completion import Attempt, Completion
 
@@ -15,9 +15,22 @@ def install_command(extra: str) -> str:
 
 
 class StreamcoreError(Exception):
-    """The root of every error of streamcore. `partial` is the answer as far as it came, None where none began."""
+    """The root of every error of streamcore. `partial` is the answer as far as it came, None where none began.
+
+    Errors can be pickled and copied: a process pool and `copy.deepcopy` keep all attributes.
+    """
 
     partial: Completion | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.args), self.__dict__
+
+
+def _rebuilt(kind: type[StreamcoreError], args: tuple[Any, ...]) -> StreamcoreError:
+    """Make an error again without its constructor, which wants keyword arguments that `args` does not have."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    return error
 
 
 class ConfigError(StreamcoreError):
@@ -59,6 +72,7 @@ class ProviderError(StreamcoreError):
         retryable: trying the same again may help.
         retry_after: seconds that the vendor asks to wait, or None.
         attempts: every try that was made.
+        body: the error as the vendor sent it, decoded from JSON, or its text; None where nothing came.
     """
 
     default_retryable = False
@@ -74,6 +88,7 @@ class ProviderError(StreamcoreError):
         request_id: str | None = None,
         retryable: bool | None = None,
         retry_after: float | None = None,
+        body: Any = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -85,6 +100,7 @@ class ProviderError(StreamcoreError):
         self.retryable = self.default_retryable if retryable is None else retryable
         self.retry_after = retry_after
         self.attempts: tuple[Attempt, ...] = ()
+        self.body = body
 
     def __str__(self) -> str:
         facts = [
@@ -233,13 +249,13 @@ _BY_STATUS: dict[int, type[ProviderError]] = {
 }
 _RETRYABLE_STATUS = frozenset({408, 409, 429})
 
-# The words that vendors put in `type` and `code`, for error events inside a stream whose status was 200.
-_BY_WORD: dict[str, type[ProviderError]] = {
+BY_WORD: dict[str, type[ProviderError]] = {
     "api_error": ServerError,
     "authentication_error": AuthenticationError,
     "billing_error": BadRequestError,
     "context_length_exceeded": BadRequestError,
     "insufficient_quota": RateLimitError,
+    "insufficient_system_resource": OverloadedError,
     "internal_error": ServerError,
     "internal_server_error": ServerError,
     "invalid_api_key": AuthenticationError,
@@ -269,6 +285,7 @@ _BY_WORD: dict[str, type[ProviderError]] = {
     "unauthenticated": AuthenticationError,
     "unavailable": OverloadedError,
 }
+"""The class for each `type` and `code` of an error event inside a stream whose HTTP status was 200."""
 _NEVER_RETRYABLE = frozenset({"insufficient_quota"})
 
 
@@ -291,27 +308,40 @@ def provider_error(
     `ProviderError`.
     """
     error = _error_object(body)
-    words = [str(error[key]) for key in ("code", "type", "status") if error.get(key) is not None]
+    words = [str(error[key]) for key in _CODE_KEYS if error.get(key) not in (None, "")]
     if status is None:
         # Gateways put the status that they got upstream into the event.
-        status = next((int(w) for w in words if re.fullmatch(r"[45]\d\d", w)), None)
-        if status is None and isinstance(error.get("status_code"), int):
-            status = error["status_code"]
-    by_word = next((_BY_WORD[word.lower()] for word in words if word.lower() in _BY_WORD), None)
+        status = next((int(word) for word in words if re.fullmatch(r"[45]\d\d", word)), None)
+    by_word = next((BY_WORD[word.lower()] for word in words if word.lower() in BY_WORD), None)
     kind = class_for_status(status) if status is not None and status >= 400 else by_word or ServerError
     if status == 400 and by_word is NotFoundError:
         kind = NotFoundError  # several gateways answer 400 to a model that they do not have
     retryable = kind.default_retryable or status in _RETRYABLE_STATUS
     if _NEVER_RETRYABLE.intersection(words):
         retryable = False
-    message = error.get("message") or error.get("detail") or fallback
+    message = next((error[key] for key in _MESSAGE_KEYS if error.get(key)), fallback)
     return kind(
-        message if isinstance(message, str) else str(message),
+        _encodable(message if isinstance(message, str) else str(message)),
         status=status,
-        code=words[0] if words else None,
+        code=_encodable(words[0]) if words else None,
         retryable=retryable,
+        body=body or None,
         **facts,
     )
+
+
+_CODE_KEYS = ("code", "type", "status", "status_code", "error_code", "errorCode")
+_MESSAGE_KEYS = ("message", "detail", "msg", "error_msg", "errorMessage", "error_message", "status_msg", "title")
+_NESTED_KEYS = ("error", "errors", "fault", "detail", "base_resp")  # where vendors put the error's own object
+
+
+def _is_list(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
+
+
+def _encodable(text: str) -> str:
+    """Return the text with U+FFFD for each lone half of a surrogate pair, which no encoding can write."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _error_object(body: object) -> Mapping[str, Any]:
@@ -319,12 +349,20 @@ def _error_object(body: object) -> Mapping[str, Any]:
         return {"message": body} if body.strip() else {}
     if not isinstance(body, Mapping):
         return {}
-    inner: object = body.get("error")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    if isinstance(inner, Mapping):
-        return inner  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(inner, str):
-        return {**body, "message": body.get("message") or inner}  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    return body  # pyright: ignore[reportUnknownVariableType]
+    given = cast("Mapping[str, Any]", body)
+    for key in _NESTED_KEYS:
+        inner = given.get(key)
+        if _is_list(inner) and inner:
+            inner = inner[0]
+        if isinstance(inner, Mapping):
+            nested = cast("Mapping[str, Any]", inner)
+            if key == "detail" and isinstance(given[key], list) and nested.get("msg"):  # FastAPI: what is invalid
+                return {"message": nested["msg"]}
+            if key in ("error", "fault") or any(nested.get(name) for name in (*_MESSAGE_KEYS, *_CODE_KEYS)):
+                return nested
+        if isinstance(inner, str) and inner and key != "detail":
+            return {**given, "message": given.get("message") or inner}
+    return given
 
 
 def scrub(text: str, secrets: Iterable[str | None]) -> str:
@@ -333,3 +371,16 @@ def scrub(text: str, secrets: Iterable[str | None]) -> str:
         if secret:
             text = text.replace(secret, "[secret]")
     return text
+
+
+def scrub_json(value: Any, secrets: Iterable[str | None]) -> Any:
+    """Replace every secret in the strings of a JSON value by `[secret]`."""
+    secrets = tuple(secrets)
+    if isinstance(value, str):
+        return scrub(value, secrets)
+    if isinstance(value, Mapping):
+        given = cast("Mapping[str, Any]", value)
+        return {scrub(key, secrets): scrub_json(item, secrets) for key, item in given.items()}
+    if _is_list(value):
+        return [scrub_json(item, secrets) for item in value]
+    return value

@@ -1,9 +1,10 @@
-"""Adapt recorded streams to a checker: each body goes through the real provider and its SDK, in odd-sized pieces."""
+"""Adapt recorded streams to a checker: each body is read by the real provider and its SDK, in pieces of odd sizes."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx2
@@ -19,7 +20,7 @@ PROVIDERS = {
 
 
 def pieces(body: bytes, seed: int = 0) -> Iterator[bytes]:
-    """Cut a body as a network might."""
+    """Cut a body as a network may."""
     rng = random.Random(seed)
     start = 0
     while start < len(body):
@@ -52,14 +53,22 @@ async def read(wire: str, body: bytes) -> dict[str, Any]:
         request = Request(messages=[Message("user", "Hello")], model="recorded")
         stream = stream_request(request, provider=provider)
         try:
-            return summary(await stream.collect())
+            answer = await stream.collect()
+            if not _sums_reasoning(body):
+                answer = replace(answer, reasoning="")
+            return summary(answer)
         except StreamcoreError as error:
             partial = error.partial or stream.partial
             return summary(partial) | {"error": f"{type(error).__name__}: {error}", "partial": summary(partial)}
 
 
+def _sums_reasoning(body: bytes) -> bool:
+    """Return whether the checker has the reasoning: it sums fields, and not the texts of `reasoning_details`."""
+    return b'"reasoning_details"' not in body or b'"reasoning":' in body or b'"reasoning_content":' in body
+
+
 def summary(answer: Completion) -> dict[str, Any]:
-    """Return an answer in the checker's words."""
+    """Return an answer in the checker's form."""
     usage = answer.usage
     return {
         "text": answer.text,

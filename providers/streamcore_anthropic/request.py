@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from streamcore.chunk import ToolCall
 from streamcore.provider import Vendor
 from streamcore.request import Image, Message, Part, Request
 from streamcore.wire.closed_schema import FORMATS, SchemaDialect, closed_schema
+from streamcore.wire.lenient import is_object, items, mapping, text
+from streamcore.wire.turns import fitting_turns, opaque_for
 from streamcore_anthropic.wire import WIRE
 
 DEFAULT_MAX_TOKENS = 8192
+CALL_IDS = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 # As the SDK's own `transform_schema` has it.
 SCHEMAS = SchemaDialect(require_all=False, keywords=frozenset(), formats=FORMATS | {"uri"})
 _EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
 
-def messages_body(request: Request, model: str, vendor: Vendor) -> dict[str, Any]:
+def messages_body(request: Request, model: str, vendor: Vendor, source: str | None = None) -> dict[str, Any]:
     """Return the keyword arguments of `messages.create`, without `stream` and `extra`.
 
+    `source` names the server, as in `Opaque.source`.
+
     Raises:
-        ConfigError: the request has something that this API cannot say.
+        ConfigError: the request has something that this API cannot say, or a tool call that was cut.
     """
     if request.seed is not None:
         raise vendor.unsupported("a seed", "its API has none; leave seed= out")
@@ -30,7 +36,7 @@ def messages_body(request: Request, model: str, vendor: Vendor) -> dict[str, Any
     body: dict[str, Any] = {
         "model": model,
         "max_tokens": request.max_tokens or DEFAULT_MAX_TOKENS,
-        "messages": _messages(request, vendor),
+        "messages": _messages(request, vendor, source),
     }
     instructions = [message for message in request.messages if message.role == "system"]
     if any(isinstance(part, Image) for message in instructions for part in message.parts):
@@ -55,6 +61,9 @@ def messages_body(request: Request, model: str, vendor: Vendor) -> dict[str, Any
     output: dict[str, Any] = {}
     if request.output_schema is not None:
         output["format"] = {"type": "json_schema", "schema": output_schema(request.output_schema)}
+    container = _container(request, source)
+    if container is not None:
+        body["container"] = container
     if request.reasoning is not None:
         _reasoning(request.reasoning, body, output, vendor)
     if output:
@@ -70,6 +79,8 @@ def output_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
 def _reasoning(effort: str | int, body: dict[str, Any], output: dict[str, Any], vendor: Vendor) -> None:
     if isinstance(effort, int):
         body["thinking"] = {"type": "enabled", "budget_tokens": effort}
+        if body["max_tokens"] <= effort:  # the limit counts thinking too; what was set is left for the answer
+            body["max_tokens"] += effort
     elif effort == "none":
         body["thinking"] = {"type": "disabled"}
     elif effort in _EFFORTS:
@@ -88,11 +99,21 @@ def _tool_choice(choice: str) -> dict[str, Any]:
     return {"type": "any"} if choice == "required" else {"type": "tool", "name": choice}
 
 
-def _messages(request: Request, vendor: Vendor) -> list[dict[str, Any]]:
+def _container(request: Request, source: str | None) -> str | None:
+    """Return the id of the container that the last answer with one used: code goes on where its files are."""
+    for message in reversed(request.messages):
+        opaque = opaque_for(message, WIRE, source)
+        container: Any = opaque.fields.get("container") if opaque is not None else None
+        if container is not None:
+            return text(mapping(container).get("id")) or text(container)
+    return None
+
+
+def _messages(request: Request, vendor: Vendor, source: str | None) -> list[dict[str, Any]]:
     """Return the turns; answers to several calls of one turn belong into one message."""
     written: list[dict[str, Any]] = []
     answering = False
-    for message in request.messages:
+    for message in fitting_turns(request.messages, CALL_IDS):
         if message.role == "system":
             continue
         if message.role == "tool":
@@ -100,35 +121,78 @@ def _messages(request: Request, vendor: Vendor) -> list[dict[str, Any]]:
                 written.append({"role": "user", "content": []})
             written[-1]["content"].append(_tool_result(message))
         else:
-            written.append({"role": message.role, "content": _content(message, vendor)})
+            content = _answer(message, vendor, source) if message.role == "assistant" else _content(message)
+            if not content and message.role == "assistant":
+                continue  # the API refuses an empty turn
+            written.append({"role": message.role, "content": content})
         answering = message.role == "tool"
+    if written and written[-1]["role"] == "assistant":
+        written[-1]["content"] = _without_last_blanks(written[-1]["content"])
     return written
 
 
 def _tool_result(message: Message) -> dict[str, Any]:
-    result: str | list[dict[str, Any]] = (
-        message.content if isinstance(message.content, str) else [_part(part) for part in message.parts]
-    )
+    result: str | list[dict[str, Any]] = message.content if isinstance(message.content, str) else _parts(message.parts)
     return {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": result}
 
 
-def _content(message: Message, vendor: Vendor) -> str | list[dict[str, Any]]:
-    if message.opaque is not None and message.opaque.wire == WIRE:
-        return [dict(item) for item in message.opaque.items]
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    return message.content if isinstance(message.content, str) else _parts(message.parts)
+
+
+def _parts(parts: Iterable[Part]) -> list[dict[str, Any]]:
+    """Return the parts as blocks, without blank texts, which the API refuses."""
+    return [_part(part) for part in parts if isinstance(part, Image) or part.text.strip()]
+
+
+def _answer(message: Message, vendor: Vendor, source: str | None) -> str | list[dict[str, Any]]:
+    """Return the content of an assistant's turn: its blocks as they came, if they came from here."""
+    opaque = opaque_for(message, WIRE, source)
+    if opaque is not None:
+        calls = iter(message.tool_calls)
+        blocks = (_block(block, calls) for block in opaque.items)
+        return [block for block in blocks if block is not None]
     if isinstance(message.content, str) and not message.tool_calls:
-        return message.content
-    return [
-        *(_part(part) for part in message.parts),
-        *(_tool_use(call, vendor) for call in message.tool_calls),
-    ]
+        return message.content if message.content.strip() else ""
+    return [*_parts(message.parts), *(_tool_use(call, vendor) for call in message.tool_calls)]
+
+
+def _block(block: Mapping[str, Any], calls: Iterator[ToolCall]) -> dict[str, Any] | None:
+    """Return a block as the API takes it back; None for one that it refuses: blank text, thinking without signature."""
+    match block.get("type"):
+        case "text":
+            citations = [_citation(mapping(citation)) for citation in items(block.get("citations"))]
+            written = {**block, "citations": citations} if citations else dict(block)
+            return written if (text(block.get("text")) or "").strip() else None
+        case "thinking":
+            return dict(block) if block.get("signature") else None
+        case "tool_use":
+            call = next(calls, None)
+            return {**block, "id": call.id} if call is not None else dict(block)
+        case _:
+            return dict(block)
+
+
+def _citation(citation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a citation without `file_id`, which answers have and requests do not."""
+    return {key: value for key, value in citation.items() if key != "file_id"}
+
+
+def _without_last_blanks(content: str | list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+    """Return the content of a last turn that the model goes on with: the API refuses blanks at its end."""
+    if isinstance(content, str):
+        return content.rstrip()
+    last = content[-1]
+    return [*content[:-1], {**last, "text": last["text"].rstrip()}] if last.get("type") == "text" else content
 
 
 def _tool_use(call: ToolCall, vendor: Vendor) -> dict[str, Any]:
-    try:
-        given = call.parse()
-    except ValueError as error:
-        raise vendor.unsupported(f"tool call {call.name!r}", f"leave it out: {error}") from error
-    return {"type": "tool_use", "id": call.id, "name": call.name, "input": given}
+    given = {"input": call.arguments} if call.custom else call.parse()
+    if given is not None and not is_object(given):
+        raise vendor.unsupported(
+            f"tool call {call.name!r} ({call.id!r})", f"its arguments are not a JSON object: {call.arguments[:80]!r}"
+        )
+    return {"type": "tool_use", "id": call.id, "name": call.name, "input": given or {}}
 
 
 def _part(part: Part) -> dict[str, Any]:

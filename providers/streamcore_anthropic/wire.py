@@ -15,8 +15,9 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from streamcore.chunk import Chunk, FinishReason, Opaque, ToolCall, Usage, content, tool_call
-from streamcore.errors import provider_error
+from streamcore.errors import StreamcoreError, provider_error
 from streamcore.wire.decoder import parse_json
+from streamcore.wire.endings import another_answer, failed_answer, is_failure, looks_like_error, unmarked
 from streamcore.wire.lenient import count, is_array, is_object, items, mapping
 
 WIRE = "anthropic-messages"
@@ -79,7 +80,19 @@ class _Event(Struct, gc=False):
 _decode = msgspec.json.Decoder(_Event).decode
 _decode_block = msgspec.json.Decoder(_Block).decode
 
-_PLAIN = frozenset({"text", "tool_use"})  # the blocks that a message can express without opaque data
+_EVENTS = frozenset(
+    {
+        "content_block_delta",
+        "content_block_start",
+        "content_block_stop",
+        "error",
+        "message_delta",
+        "message_start",
+        "message_stop",
+        "ping",
+    }
+)
+_PLAIN = frozenset({"text", "tool_use"})  # the blocks that a `Message` can hold without opaque data
 _TOOL_USE = frozenset({"type", "id", "name", "input"})
 
 
@@ -123,8 +136,12 @@ class AnthropicVocabulary:
     wire = WIRE
 
     def __init__(self, *, request_id: str | None = None, source: str | None = None) -> None:
+        self.marked = False
         self.done = False
+        self.failed: StreamcoreError | None = None
+        self.suspect: Any = None
         self._request_id = request_id
+        self._id: str | None = None
         self._source = source
         self._blocks: dict[int, _OpenBlock] = {}
         self._all: list[tuple[int, _OpenBlock]] = []  # an index may be started twice
@@ -135,10 +152,9 @@ class AnthropicVocabulary:
         self._stop_reason: str | None = None
         self._usage: dict[str, Any] = {}
 
-    @property
-    def marked(self) -> bool:
-        """True after `message_stop`."""
-        return self.done
+    def knows(self, kind: str, event: Mapping[str, Any]) -> bool:
+        """True for the events of a message; see `Vocabulary.knows`."""
+        return kind in _EVENTS or event.get("type") in _EVENTS
 
     def event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
         """Append the chunks of one event; see `Vocabulary.event`."""
@@ -159,25 +175,40 @@ class AnthropicVocabulary:
             case "message_delta" if event.delta is not None or event.usage:
                 self._message_delta(event, data, out)
             case "message_stop":
-                self.done = True
-                if not self._finished:
-                    self._finish(self._stop_reason, None, out)
+                self._stop(out)
             case "ping":
                 out.append(Chunk("ping"))
             case "error" | "" if kind or event.error is not None:
                 raise provider_error(parse_json(data), request_id=self._request_id)
             case _:
-                out.append(_other(kind, event.index, data))
+                self._unknown(kind, event.index, data, out)
+
+    def _unknown(self, kind: str, index: int, data: bytes, out: list[Chunk]) -> None:
+        value = parse_json(data)
+        if kind not in _EVENTS and looks_like_error(value):
+            self.suspect = value
+        out.append(_other(kind, index, data))
+
+    def _stop(self, out: list[Chunk]) -> None:
+        self.marked = self.done = True
+        if self._finished or self.failed is not None:
+            return
+        if self._stop_reason is None and self.suspect is not None:
+            raise unmarked(self.suspect, request_id=self._request_id)
+        self._finish(self._stop_reason, None, out)
 
     def _message_start(self, message: _Message, data: bytes, out: list[Chunk]) -> None:
         usage = self._overlaid(message.usage) if message.usage else None
         self._container = message.container or self._container
-        if self._started:  # some proxies send it twice; what it holds is not said twice
+        if self._started:  # some proxies send it twice; its content is not passed on twice
+            if message.id and self._id and message.id != self._id:
+                raise another_answer(self._id, message.id)
             out.append(_other("message_start", 0, data))
             if usage is not None:
                 out.append(Chunk("usage", usage=usage))
             return
         self._started = True
+        self._id = message.id
         out.append(Chunk("start", id=message.id, model=message.model, request_id=self._request_id, usage=usage))
         self._stop_reason = message.stop_reason
         for index, block in enumerate(message.content or ()):
@@ -274,13 +305,18 @@ class AnthropicVocabulary:
             out.append(Chunk("usage", usage=self._overlaid(event.usage)))
 
     def _overlaid(self, usage: Mapping[str, Any]) -> Usage:
-        self._usage |= {key: value for key, value in usage.items() if value is not None}
+        for key, value in usage.items():
+            if value or (value is not None and not self._usage.get(key)):  # null and 0 take nothing back
+                self._usage[key] = value
         return read_usage(self._usage)
 
     def _finish(self, reason: str | None, detail: str | dict[str, Any] | None, out: list[Chunk]) -> None:
-        self._finished = True
         for index in self._blocks:
             self._block_stop(index, out)  # for servers that leave the stops out
+        if reason is not None and is_failure(reason):
+            self.failed = failed_answer(reason, request_id=self._request_id)
+            return
+        self._finished = True
         out.append(
             Chunk(
                 "finish",

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
 from streamcore.provider import Vendor
-from streamcore.request import Message, Request
-from streamcore.wire.chat_request import chat_messages, chat_response_format, chat_tool_choice, chat_tools
+from streamcore.request import Request
+from streamcore.wire.chat_request import ChatTurns, chat_messages, chat_response_format, chat_tool_choice, chat_tools
 
 WIRE = "mistral-chat"
+# "Tool call id must be a-z, A-Z, 0-9, with a length of 9": the API's own error message.
+TURNS = ChatTurns(wire=WIRE, ids=re.compile(r"[a-zA-Z0-9]{9}"), reasoning=frozenset())
 
 
-def chat_body(request: Request, model: str, vendor: Vendor) -> dict[str, Any]:
+def chat_body(request: Request, model: str, vendor: Vendor, source: str | None = None) -> dict[str, Any]:
     """Return the JSON body, which is also the keyword arguments of `chat.stream_async`, without `extra`.
 
+    `source` names the server, as in `Opaque.source`.
+
     Raises:
-        ConfigError: the request has something that this API cannot say.
+        ConfigError: the request has something that this API cannot say, or a tool call that was cut.
     """
     if isinstance(request.reasoning, int):
         raise vendor.unsupported("a budget of reasoning tokens", "give an effort such as 'high'")
-    body: dict[str, Any] = {
-        "model": model,
-        "messages": [
-            _with_thinking(written, message)
-            for written, message in zip(chat_messages(request), request.messages, strict=True)
-        ],
-    }
+    body: dict[str, Any] = {"model": model, "messages": chat_messages(request, replace(TURNS, source=source))}
     if request.temperature is not None:
         body["temperature"] = request.temperature
     if request.max_tokens is not None:
@@ -45,11 +45,3 @@ def chat_body(request: Request, model: str, vendor: Vendor) -> dict[str, Any]:
     if isinstance(request.cache, str):
         body["prompt_cache_key"] = request.cache
     return body
-
-
-def _with_thinking(written: dict[str, Any], message: Message) -> dict[str, Any]:
-    """Send thinking back as it came: as parts of the content, before the text."""
-    if message.opaque is None or message.opaque.wire != WIRE:
-        return written
-    text = [{"type": "text", "text": message.text}] if message.text else []
-    return {**written, "content": [*message.opaque.items, *text]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack, cast
@@ -10,14 +11,16 @@ from streamcore.chunk import Chunk
 from streamcore.provider import ProviderSettings, Vendor
 from streamcore.request import Request
 from streamcore.wire.chat import ChatVocabulary
-from streamcore.wire.chat_request import chat_messages, chat_response_format, chat_tool_choice, chat_tools
+from streamcore.wire.chat_request import ChatTurns, chat_messages, chat_response_format, chat_tool_choice, chat_tools
 from streamcore.wire.closed_schema import closed_schema
 from streamcore_openai.sdk import Connection
 
 if TYPE_CHECKING:
     import openai
 
-VENDOR = Vendor(name="openai", sdk="openai", install='-e ".[openai]"', default_model="gpt-5.4-mini")
+VENDOR = Vendor(
+    name="openai", sdk="openai", install='-e ".[openai]"', default_model="gpt-5.4-mini", hosts=("openai.com",)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +42,25 @@ class Quirks:
     """The key of an assistant message that takes opaque reasoning back."""
     cache_key: bool = False
     """The server accepts `prompt_cache_key`."""
+    sends_reasoning: frozenset[str] = frozenset({"reasoning_content"})
+    """The fields in which the server takes reasoning back with tool calls, if it sent them."""
+    call_ids: str = ".+"
+    """A regular expression for the ids of tool calls that the server accepts; others are replaced."""
+    custom_tools: bool = False
+    """The server has custom tools; elsewhere a call of one is sent as a function with the argument `input`."""
+
+    def turns(self, source: str | None) -> ChatTurns:
+        """Return how the server takes the turns of a conversation."""
+        return ChatTurns(
+            source=source,
+            ids=re.compile(self.call_ids, re.DOTALL),
+            custom_tools=self.custom_tools,
+            details=self.opaque,
+            reasoning=self.sends_reasoning,
+        )
 
 
-OPENAI = Quirks(max_tokens="max_completion_tokens", cache_key=True)
+OPENAI = Quirks(max_tokens="max_completion_tokens", cache_key=True, call_ids=r"[\x21-\x7e]{1,40}", custom_tools=True)
 
 
 class OpenAIProvider:
@@ -58,10 +77,11 @@ class OpenAIProvider:
 
     def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
         """Stream the answer; see `Provider.stream`."""
-        body = chat_body(request, self.model_for(request), self._row, self._quirks)
+        source = self._connection.source
+        body = chat_body(request, self.model_for(request), self._row, self._quirks, source)
         return self._connection.stream(
             _create,
-            lambda request_id: ChatVocabulary(request_id=request_id),
+            lambda request_id: ChatVocabulary(request_id=request_id, source=source),
             body,
             request.extra,
             request.include_raw,
@@ -83,13 +103,17 @@ def _create(client: openai.AsyncOpenAI) -> Callable[..., Any]:
     return cast("Callable[..., Any]", client.chat.completions.with_streaming_response.create)
 
 
-def chat_body(request: Request, model: str, vendor: Vendor, quirks: Quirks) -> dict[str, Any]:
+def chat_body(
+    request: Request, model: str, vendor: Vendor, quirks: Quirks, source: str | None = None
+) -> dict[str, Any]:
     """Return the keyword arguments of `chat.completions.create`, without `stream` and `extra`.
 
+    `source` names the server, as in `Opaque.source`.
+
     Raises:
-        ConfigError: this server cannot express something in the request.
+        ConfigError: this server cannot express something in the request, or a tool call was cut.
     """
-    body: dict[str, Any] = {"model": model, "messages": chat_messages(request, quirks.opaque)}
+    body: dict[str, Any] = {"model": model, "messages": chat_messages(request, quirks.turns(source))}
     if quirks.usage_option:
         body["stream_options"] = {"include_usage": True}
     if request.temperature is not None:

@@ -7,17 +7,23 @@ from typing import TYPE_CHECKING, Any, ClassVar, Unpack, cast
 
 from streamcore.chunk import Chunk
 from streamcore.provider import ProviderSettings, Vendor
-from streamcore.request import Image, Message, Request
+from streamcore.request import Request
 from streamcore.wire.chat_request import chat_response_format
 from streamcore.wire.closed_schema import closed_schema
-from streamcore_openai.responses_wire import WIRE, ResponsesVocabulary
+from streamcore_openai.responses_input import input_items
+from streamcore_openai.responses_wire import ResponsesVocabulary
 from streamcore_openai.sdk import Connection
 
 if TYPE_CHECKING:
     import openai
 
 VENDOR = Vendor(
-    name="openai-responses", sdk="openai", install='-e ".[openai]"', default_model="gpt-5.4-mini", environment="openai"
+    name="openai-responses",
+    sdk="openai",
+    install='-e ".[openai]"',
+    default_model="gpt-5.4-mini",
+    environment="openai",
+    hosts=("openai.com",),
 )
 
 
@@ -33,10 +39,11 @@ class OpenAIResponsesProvider:
 
     def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
         """Stream the answer; see `Provider.stream`."""
-        body = responses_body(request, self.model_for(request))
+        source = self._connection.source
+        body = responses_body(request, self.model_for(request), source)
         return self._connection.stream(
             _create,
-            lambda request_id: ResponsesVocabulary(request_id=request_id),
+            lambda request_id: ResponsesVocabulary(request_id=request_id, source=source),
             body,
             request.extra,
             request.include_raw,
@@ -58,11 +65,13 @@ def _create(client: openai.AsyncOpenAI) -> Callable[..., Any]:
     return cast("Callable[..., Any]", client.responses.with_streaming_response.create)
 
 
-def responses_body(request: Request, model: str) -> dict[str, Any]:
+def responses_body(request: Request, model: str, source: str | None = None) -> dict[str, Any]:
     """Return the keyword arguments of `responses.create`, without `stream` and `extra`.
 
+    `source` names the server, as in `Opaque.source`.
+
     Raises:
-        ConfigError: this API cannot express something in the request.
+        ConfigError: this API cannot express something in the request, or a tool call was cut.
     """
     if request.seed is not None:
         raise VENDOR.unsupported("a seed", "its API has none; leave seed= out, or use provider 'openai'")
@@ -70,7 +79,7 @@ def responses_body(request: Request, model: str) -> dict[str, Any]:
         raise VENDOR.unsupported("stop sequences", "its API has none; leave stop= out, or use provider 'openai'")
     if isinstance(request.reasoning, int):
         raise VENDOR.unsupported("a budget of reasoning tokens", "give an effort such as 'low'")
-    body: dict[str, Any] = {"model": model, "input": [item for m in request.messages for item in _items(m)]}
+    body: dict[str, Any] = {"model": model, "input": input_items(request, source)}
     if request.temperature is not None:
         body["temperature"] = request.temperature
     if request.max_tokens is not None:
@@ -98,38 +107,3 @@ def responses_body(request: Request, model: str) -> dict[str, Any]:
     if isinstance(request.cache, str):
         body["prompt_cache_key"] = request.cache
     return body
-
-
-def _items(message: Message) -> list[dict[str, Any]]:
-    """Return the input items of one turn."""
-    if message.opaque is not None and message.opaque.wire == WIRE:
-        return [dict(item) for item in message.opaque.items]
-    if message.role == "tool":
-        return [{"type": "function_call_output", "call_id": message.tool_call_id, "output": _content(message)}]
-    items: list[dict[str, Any]] = []
-    if message.role == "assistant":
-        if message.text:
-            items.append({"role": "assistant", "content": message.text})
-    else:
-        items.append({"role": message.role, "content": _content(message)})
-    items.extend(
-        {
-            "type": "function_call",
-            "call_id": call.id or f"call_{call.position}",
-            "name": call.name or "",
-            "arguments": call.arguments or "{}",
-        }
-        for call in message.tool_calls
-    )
-    return items
-
-
-def _content(message: Message) -> str | list[dict[str, Any]]:
-    if not any(isinstance(part, Image) for part in message.parts):
-        return message.text
-    return [
-        {"type": "input_image", "image_url": part.as_url}
-        if isinstance(part, Image)
-        else {"type": "input_text", "text": part.text}
-        for part in message.parts
-    ]

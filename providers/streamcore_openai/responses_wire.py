@@ -13,8 +13,9 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from streamcore.chunk import Chunk, ChunkKind, FinishReason, Opaque, ToolCall, Usage, content, tool_call
-from streamcore.errors import provider_error
+from streamcore.errors import StreamcoreError, provider_error
 from streamcore.wire.decoder import DONE, parse_json
+from streamcore.wire.endings import another_answer, failed_answer, is_failure, looks_like_error, unmarked
 from streamcore.wire.lenient import count, items, mapping, text
 
 WIRE = "openai-responses"
@@ -70,7 +71,19 @@ _FRAMES = frozenset(
     }
 )
 _PINGS = frozenset({"keepalive", "ping", "response.keepalive"})
-_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_ENDS = frozenset({"response.completed", "response.incomplete", "response.failed", "response.done"})
+_OWN_EVENTS = (
+    _FRAMES
+    | _PINGS
+    | _ENDS
+    | {
+        "error",
+        "response.created",
+        "response.output_item.added",
+        "response.output_item.done",
+        "response.output_text.annotation.added",
+    }
+)
 
 _PLAIN_CALL = frozenset({"type", "id", "call_id", "name", "arguments", "status"})
 _PLAIN_MESSAGE = frozenset({"type", "id", "role", "content", "status"})
@@ -79,7 +92,7 @@ _Key = tuple[str, int, int]  # the event that streams the text, output item, par
 
 
 class ResponsesVocabulary:
-    """Read the events of one response; `response.completed`, `.incomplete` and `.failed` mark and end it.
+    """Read the events of one response; `response.completed`, `.incomplete`, `.failed` and `.done` mark and end it.
 
     Every text is also sent whole when its part, its item and the response are done. It is taken from there only
     where no delta brought any of it, so that servers which send no deltas lose nothing, and nothing is said twice.
@@ -88,9 +101,13 @@ class ResponsesVocabulary:
     wire = WIRE
 
     def __init__(self, *, request_id: str | None = None, source: str | None = None) -> None:
+        self.marked = False
         self.done = False
+        self.failed: StreamcoreError | None = None
+        self.suspect: Any = None
         self._source = source
         self._request_id = request_id
+        self._id: str | None = None
         self._started = False
         self._calls: dict[int, ToolCall] = {}
         self._told: set[_Key] = set()  # the texts that have been passed on, each part for itself
@@ -103,10 +120,10 @@ class ResponsesVocabulary:
         self._flow_index: int = 0
         self._flow_part: int | None = None
 
-    @property
-    def marked(self) -> bool:
-        """True after the event that ends the response."""
-        return self.done
+    def knows(self, kind: str, event: Mapping[str, Any]) -> bool:
+        """True for the events of a response; see `Vocabulary.knows`."""
+        kinds = (kind, event.get("type"))
+        return any(one in known for one in kinds for known in (_DELTAS, _DONES, _CALL_DELTAS, _CALL_DONES, _OWN_EVENTS))
 
     def event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
         """Append the chunks of one event; see `Vocabulary.event`."""
@@ -155,7 +172,10 @@ class ResponsesVocabulary:
     def _rare(self, kind: str, index: int, event: _Event, data: bytes, out: list[Chunk]) -> None:
         """Take the events that come once or seldom."""
         response = _object(event.response)
+        if kind == "response.created" and self._id and text(response.get("id")) not in (None, self._id):
+            raise another_answer(self._id, text(response.get("id")))
         if response and not self._started:
+            self._id = text(response.get("id"))
             self._started = True
             response_id, model = text(response.get("id")), text(response.get("model"))
             out.append(Chunk("start", id=response_id, model=model, request_id=self._request_id))
@@ -166,6 +186,9 @@ class ResponsesVocabulary:
         elif kind == "response.created" or kind in _FRAMES:
             pass
         else:
+            value = parse_json(data)
+            if not kind.startswith("response.") and looks_like_error(value):
+                self.suspect = value
             out.append(_other(kind, index, data))
 
     def _missing_index(self, kind: str, event: _Event) -> int:
@@ -258,11 +281,14 @@ class ResponsesVocabulary:
                     self._citation(index, mapping(citation), out)
 
     def _end(self, kind: str, response: Mapping[str, Any], data: bytes, out: list[Chunk]) -> None:
-        self.done = True
+        self.marked = self.done = True
         self._unclosed(items(response.get("output")), data, out)
         status = text(response.get("status")) or kind.removeprefix("response.")
+        failed = kind == "response.failed" or status == "cancelled" or is_failure(status)
+        if not response and self.suspect is not None:
+            raise unmarked(self.suspect, request_id=self._request_id)
         detail = text(mapping(response.get("incomplete_details")).get("reason"))
-        if kind != "response.failed":
+        if not failed:
             out.append(
                 Chunk(
                     "finish",
@@ -275,8 +301,11 @@ class ResponsesVocabulary:
         usage = mapping(response.get("usage"))
         if usage:
             out.append(Chunk("usage", usage=read_usage(usage)))
-        if kind == "response.failed":
-            raise provider_error({"error": response.get("error")}, request_id=self._request_id)
+        if failed:
+            error = response.get("error") or mapping(response.get("status_details")).get("error")
+            if error or kind == "response.failed":
+                raise provider_error({"error": error}, request_id=self._request_id)
+            raise failed_answer(status, request_id=self._request_id)
 
     def _unclosed(self, output: Sequence[Any], data: bytes, out: list[Chunk]) -> None:
         """Take the items that no event of their own closed from the whole response."""
@@ -289,7 +318,7 @@ class ResponsesVocabulary:
                 self._item(item, index, True, data, out)
 
     def _finish_reason(self, status: str, detail: str | None) -> FinishReason:
-        if status == "completed":
+        if status in ("completed", "done"):
             return "tool_calls" if self._calls else "stop"
         if detail == "max_output_tokens":
             return "length"

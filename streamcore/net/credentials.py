@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from streamcore.errors import ProviderError, StreamcoreError, scrub
+from streamcore.errors import ProviderError, StreamcoreError, scrub, scrub_json
 
 if TYPE_CHECKING:
     import httpx2
@@ -27,6 +27,7 @@ def scrub_error(error: StreamcoreError, secrets: list[str]) -> None:
     if isinstance(error, ProviderError):
         error.message = scrub(error.message, secrets)
         error.code = error.code and scrub(error.code, secrets)
+        error.body = scrub_json(error.body, secrets)
     error.args = tuple(scrub(part, secrets) if isinstance(part, str) else part for part in error.args)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
@@ -24,6 +25,9 @@ log = logging.getLogger("streamcore")
 
 DRAIN_SECONDS = 0.1
 """How long to read on after the terminal mark, so that the connection can be used again."""
+
+LATE_SECONDS = 2.0
+"""How long to wait after a finish reason, which ends no reading, for usage or more content. Pings do not extend it."""
 
 
 async def read_response(
@@ -55,13 +59,23 @@ async def read_response(
                 first = await anext(hidden, b"")
                 if first:
                     yield feed(first)
-                if not decoder.done:
+                if not decoder.ending:
                     async for data in reads:
                         yield feed(data)
-                        if decoder.done:
+                        if decoder.ending:
                             break
+                deadline = anyio.current_time() + LATE_SECONDS
+                while decoder.ending and not decoder.done:
+                    late = await _late(reads, decoder, deadline)
+                    if late is None:
+                        break
+                    if any(chunk.kind not in ("ping", "other") for chunk in late):
+                        deadline = anyio.current_time() + LATE_SECONDS
+                    yield late
                 if decoder.done:
-                    await _drain(reads, decoder)
+                    late = await _drain(reads, decoder)
+                    if late:
+                        yield late
             finally:
                 await response.aclose()
     rest = decoder.flush()
@@ -74,13 +88,23 @@ async def read_response(
         raise
 
 
-async def _drain(reads: AsyncGenerator[bytes], decoder: StreamDecoder) -> None:
-    """Read what follows the terminal mark, for `DRAIN_SECONDS`; nothing here changes the answer."""
+async def _late(reads: AsyncGenerator[bytes], decoder: StreamDecoder, deadline: float) -> list[Chunk] | None:
+    """Return the chunks of a read after a finish reason; None if the bytes have ended, or nothing came in time."""
+    data = b""
+    with anyio.CancelScope(deadline=deadline if decoder.vocabulary.marked else math.inf):
+        data = await anext(reads, b"")
+    return decoder.feed(data) if data else None
+
+
+async def _drain(reads: AsyncGenerator[bytes], decoder: StreamDecoder) -> list[Chunk]:
+    """Read on for `DRAIN_SECONDS` and return what came, none of which changes the answer."""
     import httpx2
 
+    late: list[Chunk] = []
     try:
         with anyio.move_on_after(DRAIN_SECONDS):
             async for data in reads:
-                decoder.feed(data)
+                late += decoder.feed(data)
     except httpx2.HTTPError as error:
         log.debug("the connection broke after the end of the stream: %r", error)
+    return late

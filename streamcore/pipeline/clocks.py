@@ -231,11 +231,11 @@ def read_timer(clocks: Clocks) -> ReadTimer | None:
 
 
 async def timed(
-    source: AsyncGenerator[list[Chunk]], clocks: Clocks, received: Callable[[], str]
+    source: AsyncGenerator[list[Chunk]], clocks: Clocks, received: Callable[[], str], finished: Callable[[], bool]
 ) -> AsyncGenerator[list[Chunk]]:
     """Yield from the source with each of its reads in a cancel scope of its own: for trio.
 
-    A stream that is stopped ends here without an error.
+    A stream that is stopped, or whose answer is finished when a clock runs out, ends here without an error.
 
     Raises:
         StreamTimeout: a clock ran out; `received` tells what had arrived.
@@ -248,7 +248,7 @@ async def timed(
                 clocks.interrupt = scope.cancel
                 chunks = await anext(source, _NO_MORE)
             if chunks is None:
-                if clocks.stopped:
+                if clocks.stopped or finished():
                     return
                 raise clocks.ran_out(received())
             if chunks is _NO_MORE:

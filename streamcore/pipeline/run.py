@@ -98,7 +98,7 @@ class AnswerRun:
                 try:
                     request, added = adapted(candidate.provider, candidate.request, schema)
                     source = candidate.provider.stream(request)
-                    reads = timed(source, clocks, self._received) if timer is None else source
+                    reads = timed(source, clocks, self._received, lambda: fold.finished) if timer is None else source
                     async with opened(reads) as hidden:
                         reading = hidden.__anext__()
                         if timer is not None:
@@ -118,7 +118,7 @@ class AnswerRun:
                             except CancelledError:
                                 if timer is None or not timer.caused_cancellation():
                                     raise
-                                if clocks.stopped:
+                                if clocks.stopped or fold.finished:  # a finished answer needs nothing more
                                     break
                                 raise clocks.ran_out(self._received()) from None
                             if timer is not None:
@@ -179,12 +179,14 @@ class AnswerRun:
         if pause is None:
             self._finish(error)
             raise error
-        # The text of an OutputValidationError quotes the answer, which must not be logged.
-        log.info(
-            "trying again in %.1f s after %s",
-            pause,
-            type(error).__name__ if isinstance(error, OutputValidationError) else error,
-        )
+        # The text of a validation error quotes the answer, and answers are not for logs.
+        reason = type(error).__name__ if isinstance(error, OutputValidationError) else error
+        following = self._retries.candidate
+        if following.provider is candidate.provider:
+            log.info("trying again in %.1f s after %s", pause, reason)
+        else:
+            model = f" with model {following.request.model!r}" if following.request.model else ""
+            log.info("asking the fallback provider %r%s after %s", following.provider.name, model, reason)
         return pause
 
     def _received(self) -> str:

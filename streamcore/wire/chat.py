@@ -6,27 +6,32 @@ Source: the vendors' API references for `chat.completion.chunk`, and what 27 ser
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import msgspec
 
 from streamcore.chunk import Chunk, FinishReason, Opaque, Usage, content
-from streamcore.errors import provider_error
+from streamcore.errors import StreamcoreError, provider_error
 from streamcore.wire.chat_lenient import lenient_event
 from streamcore.wire.chat_structs import ChatEvent, Choice, TextEvent
 from streamcore.wire.decoder import DONE, parse_json
-from streamcore.wire.lenient import count, is_array, mapping
+from streamcore.wire.endings import NATIVE_REASONS, failed_answer, is_failure, looks_like_error, unmarked
+from streamcore.wire.facts import Facts, read_cost, token_logprobs
+from streamcore.wire.lenient import count, is_array, is_object, items, mapping
+from streamcore.wire.lenient import text as text_of
 from streamcore.wire.sent_back import SentBack
 from streamcore.wire.tool_calls import ToolCalls
 
 FINISH_REASONS: Mapping[str, FinishReason] = {
     "stop": "stop",
-    "eos": "stop",
     "end_turn": "stop",
+    "stop_sequence": "stop",
     "length": "length",
     "max_tokens": "length",
     "model_length": "length",
     "tool_calls": "tool_calls",
+    "tool_use": "tool_calls",
     "function_call": "tool_calls",
     "content_filter": "content_filter",
     "refusal": "refusal",
@@ -45,20 +50,24 @@ class ChatVocabulary:
 
     def __init__(self, wire: str = "openai-chat", *, request_id: str | None = None, source: str | None = None) -> None:
         self.wire = wire
+        self.marked = False
         self.done = False
+        self.failed: StreamcoreError | None = None
+        self.suspect: Any = None
         self._request_id = request_id
         self._started = False
+        self._id: str | None = None  # of the last event that had one
         self._texting = False
         self._open: set[int] = set()
         self._finished: set[int] = set()
         self._calls: dict[int, ToolCalls] = {}
+        self._reasoned = False  # reasoning comes in a field of its own
         self._kept = SentBack(wire, source)
         self._reasoning_key: str | None = None  # the field that brings the reasoning of the first answer
-
-    @property
-    def marked(self) -> bool:
-        """True after `[DONE]`, or when every choice has its finish reason."""
-        return self.done or (bool(self._finished) and self._open <= self._finished)
+        self._facts = Facts()
+        self._told = False  # the event that is being read may say more about the answer than most
+        self._citations: list[Any] = []
+        self._logprobs: list[tuple[int, list[Any]]] = []  # of the event that is being read, by choice
 
     def event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
         """Append the chunks of one event; see `Vocabulary.event`."""
@@ -75,6 +84,10 @@ class ChatVocabulary:
                     return
         self._any_event(name, data, out)
 
+    def knows(self, kind: str, event: Mapping[str, Any]) -> bool:
+        """True for an event with choices or token counts; see `Vocabulary.knows`."""
+        return "choices" in event
+
     def _any_event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
         try:
             event = _decode(data)
@@ -87,39 +100,84 @@ class ChatVocabulary:
                 raise provider_error(value, request_id=self._request_id) from None
             event, known = lenient_event(value)
             extra = not known or event.extras()
+            if not known and not event.choices and looks_like_error(value):
+                self.suspect = value
         else:
             extra = event.extras()
+        if self.marked and self._begins_another(event):
+            self.done = True  # the answer was whole; a second one is not merged with it
+            out.append(_other(name, data))
+            return
         if not self._started and (event.id or event.model or event.choices):
-            self._start(event, out)
+            self._started = self._told = True
+            out.append(Chunk("start", id=event.id or None, model=event.model or None, request_id=self._request_id))
         for choice in event.choices or ():
             if self._choice(choice, out):
                 extra = True
         usage = event.usage
         if usage is None and event.x_groq is not None:
             usage = event.x_groq.get("usage")
-        if usage:
-            out.append(Chunk("usage", usage=read_usage(mapping(usage))))
+        if usage or self._told:
+            self._tell(event, usage, data, out)
         if event.error is not None or (name == b"error" and not event.choices):
             raise provider_error(parse_json(data), request_id=self._request_id)
         if extra:
-            out.append(Chunk("other", event=name.decode("utf-8", "replace") or None, raw=data))
+            self._others(event, name, data, out)
 
-    def _start(self, event: ChatEvent, out: list[Chunk]) -> None:
-        self._started = True
-        out.append(Chunk("start", id=event.id or None, model=event.model or None, request_id=self._request_id))
+    def _tell(self, event: ChatEvent, usage: object, data: bytes, out: list[Chunk]) -> None:
+        """Append the token counts of an event, and add what it says about the answer to its rare chunks."""
+        self._told = False
+        self._id = event.id or self._id
+        if not usage:
+            usage = next((choice.usage for choice in event.choices or () if choice.usage), None)
+        counts, value = mapping(usage), mapping(parse_json(data))
+        if counts:
+            out.append(Chunk("usage", usage=read_usage(counts)))
+        facts = self._facts
+        facts.note("service_tier", text_of(value.get("service_tier")) or text_of(counts.get("service_tier")))
+        facts.note("served_by", text_of(value.get("provider")))
+        facts.note("cost", read_cost(counts, _with_deltas(value)))
+        new = facts.take()
+        if new:
+            last = next((n for n in reversed(range(len(out))) if out[n].kind in ("start", "usage", "finish")), None)
+            if last is None:
+                out.append(_other(b"", data, new))
+            else:
+                out[last] = replace(out[last], data={**(out[last].data or {}), **new})
+
+    def _others(self, event: ChatEvent, name: bytes, data: bytes, out: list[Chunk]) -> None:
+        """Append an event that has more than its chunks say, with the parts of it that `Completion` has fields for."""
+        if event.citations or event.search_results:
+            self._cite(event, out)
+        number, entries = self._logprobs.pop(0) if self._logprobs else (0, None)
+        out.append(_other(name, data, {"logprobs": entries} if entries else None, number))
+        while self._logprobs:  # of further choices in the same event
+            number, entries = self._logprobs.pop(0)
+            out.append(_other(name, data, {"logprobs": entries}, number))
+
+    def _begins_another(self, event: ChatEvent) -> bool:
+        """True if an event after the finish reasons has content of a response with another id."""
+        if not event.id or not self._id or event.id == self._id:
+            return False
+        deltas = [choice.delta for choice in event.choices or () if choice.delta is not None]
+        return any(delta.content or delta.tool_calls or delta.reasoning or delta.reasoning_content for delta in deltas)
 
     def _choice(self, choice: Choice, out: list[Chunk]) -> bool:
         """Append a choice's chunks; return True if it holds more than they say."""
         number = choice.index or 0
-        self._open.add(number)
+        if number not in self._open:
+            self._open.add(number)
+            self.marked = self.done
         extra = choice.extras()
         delta = choice.delta
         if delta is not None:
             reasoning, more = delta.reasoning_content, delta.reasoning
             if reasoning:
+                self._reasoned = True
                 out.append(content("reasoning", reasoning, 0, number))
                 self._reasoning_key = "reasoning_content"
             if more and more != reasoning:
+                self._reasoned = True
                 out.append(content("reasoning", more, 0, number))
                 self._reasoning_key = self._reasoning_key or "reasoning"
             if delta.reasoning_details:
@@ -148,42 +206,82 @@ class ChatVocabulary:
                 extra = True
                 if number == 0:
                     self._kept.rare(delta)
+        if choice.logprobs:
+            extra |= self._note_logprobs(choice.logprobs, number)
+        if choice.usage:
+            self._told = True
         if choice.finish_reason:
-            self._finish(choice.finish_reason, number, out)
+            self._finish(choice, choice.finish_reason, number, out)
         return extra
 
-    def _finish(self, reason: str, number: int, out: list[Chunk]) -> None:
+    def _note_logprobs(self, logprobs: object, number: int) -> bool:
+        """Note the entries of a choice's logprobs; return True if there is more in them."""
+        entries = token_logprobs(logprobs)
+        if entries:
+            self._logprobs.append((number, entries))
+        return not is_object(logprobs) or any(logprobs.values())
+
+    def _finish(self, choice: Choice, reason: str, number: int, out: list[Chunk]) -> None:
+        self._texting = False
+        self._told = True
         self._finished.add(number)
+        self.marked = self._open <= self._finished
+        native = text_of(choice.native_finish_reason) or ""
+        if is_failure(reason) or is_failure(native):
+            failure = reason if is_failure(reason) else native
+            self.failed = self.failed or failed_answer(failure, request_id=self._request_id)
+            return
+        stop = text_of(choice.stop_reason) or text_of(choice.matched_stop)
         out.append(
             Chunk(
                 "finish",
                 choice=number,
-                finish_reason=FINISH_REASONS.get(reason, "other"),
+                finish_reason=NATIVE_REASONS.get(native.lower()) or FINISH_REASONS.get(reason, "other"),
                 raw_finish_reason=reason,
                 opaque=self._opaque(number),
+                data={"stop_sequence": stop} if stop and reason == "stop" else None,
             )
         )
 
     def _end(self, out: list[Chunk]) -> None:
-        self.done = True
-        for number in sorted((self._open or {0}) - self._finished):
+        self.marked = self.done = True
+        unfinished = sorted((self._open or {0}) - self._finished)
+        if unfinished and self.suspect is not None:
+            raise unmarked(self.suspect, request_id=self._request_id)
+        for number in unfinished:
             out.append(Chunk("finish", choice=number, opaque=self._opaque(number)))
+
+    def _cite(self, event: ChatEvent, out: list[Chunk]) -> None:
+        """Append the sources that an event lists and no earlier event did; most servers repeat the whole list."""
+        results, urls = items(event.search_results), items(event.citations)
+        listed = {mapping(result).get("url") for result in results}
+        sources = [*results, *({"url": url} if isinstance(url, str) else url for url in urls if url not in listed)]
+        for source in sources:
+            if is_object(source) and source not in self._citations:
+                self._citations.append(source)
+                out.append(Chunk("citation", data=source))
 
     def _opaque(self, number: int) -> Opaque | None:
         """Return what the next turn must bring back; reasoning only if tools were called, as its vendors want it."""
         return self._kept.opaque(self._reasoning_key if self._calls.get(0) else None) if number == 0 else None
 
     def _reasoning_details(self, details: list[Any], number: int, told: bool, out: list[Chunk]) -> bool:
-        """Keep what must be sent back. Its texts repeat `reasoning`; where that is missing, they stay opaque."""
-        items = [cast("dict[str, Any]", detail) for detail in details if isinstance(detail, dict)]
+        """Keep what must be sent back. Texts that repeat `reasoning` stay there; without it, they are the reasoning."""
+        given = [cast("dict[str, Any]", detail) for detail in details if isinstance(detail, dict)]
         if number == 0:
-            self._kept.details(items)
-        opaque = tuple(
-            item for item in items if not told or not isinstance(item.get("text") or item.get("summary"), str)
-        )
+            self._kept.details(given)
+        if told:
+            opaque = tuple(item for item in given if _detail_text(item) is None)
+        else:
+            opaque = tuple(given)
+            if not self._reasoned:
+                for item in given:
+                    text = _detail_text(item)
+                    if text:
+                        out.append(content("reasoning", text, 0, number))
         if opaque:
             out.append(Chunk("reasoning", choice=number, opaque=Opaque(self.wire, opaque, source=self._kept.source)))
-        return len(items) < len(details)
+        return len(given) < len(details)
 
     def _parts(self, parts: list[Any], number: int, out: list[Chunk]) -> bool:
         """Read content that is a list of parts, as Mistral sends thinking and references."""
@@ -230,6 +328,23 @@ class ChatVocabulary:
         return extra
 
 
+def _other(name: bytes, data: bytes, facts: Mapping[str, Any] | None = None, choice: int = 0) -> Chunk:
+    return Chunk("other", event=name.decode("utf-8", "replace") or None, choice=choice, raw=data, data=facts)
+
+
+def _detail_text(item: Mapping[str, Any]) -> str | None:
+    return text_of(item.get("text") or item.get("summary"))
+
+
+def _with_deltas(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the event with the metadata that some gateways put into a delta."""
+    for choice in items(event.get("choices")):
+        metadata = mapping(mapping(choice).get("delta")).get("provider_metadata")
+        if metadata:
+            return {**event, "provider_metadata": metadata}
+    return event
+
+
 def read_usage(usage: Mapping[str, Any]) -> Usage:
     """Give a usage object of the chat dialect its normal form."""
     prompt = mapping(usage.get("prompt_tokens_details"))
@@ -238,8 +353,17 @@ def read_usage(usage: Mapping[str, Any]) -> Usage:
     return Usage(
         input_tokens=count(usage.get("prompt_tokens")),
         output_tokens=count(usage.get("completion_tokens")),
-        cache_read_tokens=count(usage.get("prompt_cache_hit_tokens") if cached is None else cached),
-        cache_write_tokens=count(prompt.get("cache_write_tokens")),
-        reasoning_tokens=count(output.get("reasoning_tokens")),
+        cache_read_tokens=_largest(
+            usage.get("prompt_cache_hit_tokens") if cached is None else cached,
+            usage.get("cached_tokens"),
+            usage.get("cache_read_input_tokens"),
+        ),
+        cache_write_tokens=_largest(prompt.get("cache_write_tokens"), usage.get("cache_creation_input_tokens")),
+        reasoning_tokens=_largest(output.get("reasoning_tokens"), usage.get("reasoning_tokens")),
         raw=usage,
     )
+
+
+def _largest(*values: object) -> int | None:
+    """Return the largest of the counts: servers fill a field that they do not use with 0."""
+    return max((number for number in map(count, values) if number is not None), default=None)

@@ -1,4 +1,4 @@
-"""Read a chat event that the strict structs refuse: odd number types, wrong shapes, fields nobody has declared."""
+"""Read a chat event that the strict structs refuse: odd number types, wrong shapes, fields that are not declared."""
 
 from __future__ import annotations
 
@@ -86,6 +86,10 @@ class _Reader:
             index=self.number(given.get("index")),
             finish_reason=self.text(given.get("finish_reason")),
             logprobs=given.get("logprobs"),
+            native_finish_reason=given.get("native_finish_reason"),
+            stop_reason=given.get("stop_reason"),
+            matched_stop=given.get("matched_stop"),
+            usage=self.mapping(given.get("usage")),
             message=given.get("message", UNSET),
             text=given.get("text", UNSET),
             content_filter_results=given.get("content_filter_results"),

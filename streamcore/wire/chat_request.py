@@ -2,37 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from streamcore.chunk import ToolCall
 from streamcore.request import Image, Message, Request, Text, Tool
 from streamcore.wire.closed_schema import closed_schema
+from streamcore.wire.lenient import items, mapping
+from streamcore.wire.turns import ANY_ID, arguments_of, fitting_turns, opaque_for, rest_of_text
 
 WIRE = "openai-chat"
 
 
-def chat_messages(request: Request, opaque_key: str | None = None) -> list[dict[str, Any]]:
-    """Return `messages`; opaque items of this dialect go back under `opaque_key`, where the server has one."""
-    return [_message(message, opaque_key) for message in request.messages]
+@dataclass(frozen=True, slots=True)
+class ChatTurns:
+    """Say how a server takes the turns of a conversation."""
+
+    wire: str = WIRE
+    source: str | None = None
+    """The server's name in `Opaque.source`."""
+    ids: re.Pattern[str] = ANY_ID
+    """The ids of tool calls that it accepts; others are replaced."""
+    custom_tools: bool = False
+    """It takes calls of custom tools as such; elsewhere they become functions with one argument, `input`."""
+    details: str | None = None
+    """The key under which a message takes `reasoning_details` back; None: it takes none."""
+    reasoning: frozenset[str] = frozenset({"reasoning_content"})
+    """The fields of reasoning that it takes back with tool calls, where it sent them."""
 
 
-def _message(message: Message, opaque_key: str | None) -> dict[str, Any]:
+def chat_messages(request: Request, form: ChatTurns) -> list[dict[str, Any]]:
+    """Return `messages`; an answer that has nothing to send is left out.
+
+    Opaque data go back to the server that sent them. Of an answer of another one, its text and calls are sent.
+
+    Raises:
+        ConfigError: a tool call was cut.
+    """
+    written = (_message(message, form) for message in fitting_turns(request.messages, form.ids))
+    return [message for message in written if message is not None]
+
+
+def _message(message: Message, form: ChatTurns) -> dict[str, Any] | None:
+    if message.role == "assistant":
+        return _answer(message, form)
     written: dict[str, Any] = {"role": message.role, "content": _content(message)}
     if message.role == "tool":
         written["tool_call_id"] = message.tool_call_id
-    if message.tool_calls:
-        written["tool_calls"] = [
-            {
-                "id": call.id or f"call_{call.position}",
-                "type": "function",
-                "function": {"name": call.name or "", "arguments": call.arguments or "{}"},
-            }
-            for call in message.tool_calls
-        ]
-        written["content"] = written["content"] or None
-    if opaque_key is not None and message.opaque is not None and message.opaque.wire == WIRE:
-        written[opaque_key] = list(message.opaque.items)
     return written
+
+
+def _answer(message: Message, form: ChatTurns) -> dict[str, Any] | None:
+    """Return an assistant's message; None if there is neither content nor a call, which servers refuse."""
+    opaque = opaque_for(message, form.wire, form.source)
+    fields: Mapping[str, Any] = opaque.fields if opaque is not None else {}
+    audio = mapping(fields.get("audio")).get("id")
+    content = _content(message)
+    if not (content or message.tool_calls or audio):
+        return None
+    parts: Sequence[Mapping[str, Any]] = items(fields.get("content"))
+    if form.wire != WIRE and opaque is not None:
+        parts = opaque.items
+    if parts:
+        content = _with_parts(message, parts)
+    written: dict[str, Any] = {"role": "assistant", "content": content or None}
+    if audio:
+        del written["content"]  # the server knows what it said
+        written["audio"] = {"id": audio}
+    if message.tool_calls:
+        extras = mapping(fields.get("tool_calls"))
+        written["tool_calls"] = [
+            {**_call(call, form), **mapping(extras.get(str(call.position)))} for call in message.tool_calls
+        ]
+    for key, value in fields.items():
+        if key in _REASONING:
+            if key in form.reasoning and message.tool_calls:
+                written[key] = value
+        elif key not in _PLACED:
+            written[key] = value
+    if form.details is not None and opaque is not None and opaque.items:
+        written[form.details] = list(opaque.items)
+    return written
+
+
+_REASONING = frozenset({"reasoning_content", "reasoning"})
+_PLACED = frozenset({"audio", "content", "tool_calls"})  # these have their place above
+
+
+def _with_parts(message: Message, parts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the content as it came: parts in their order, then the text that followed them."""
+    written = [dict(part) for part in parts]
+    said = "".join(part["text"] for part in written if part.get("type") == "text")
+    rest = rest_of_text(message, said)
+    return [*written, {"type": "text", "text": rest}] if rest else written
+
+
+def _call(call: ToolCall, form: ChatTurns) -> dict[str, Any]:
+    if call.custom and form.custom_tools:
+        return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments_of(call)}}
 
 
 def _content(message: Message) -> str | list[dict[str, Any]]:

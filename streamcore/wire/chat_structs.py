@@ -2,7 +2,7 @@
 
 Fields typed `Raw` are known and carry nothing of the answer (ids repeated on every event, timings, padding) or repeat
 what another field says; they are skipped unread. Fields that nobody declared here make msgspec refuse the event: the
-lenient reader then takes it and passes it on as `other` too, so that news from a vendor is never dropped.
+lenient reader then takes it, and the event also passes as `other`, so that a new field of a vendor is never dropped.
 """
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import UNSET, Raw, Struct, UnsetType, field
-
-from streamcore.wire.lenient import is_object
 
 Known = Raw | UnsetType
 _X_GROQ = frozenset({"id", "seed", "usage"})
@@ -99,9 +97,10 @@ class Choice(Struct, gc=False, forbid_unknown_fields=True):
     index: int | None = 0
     finish_reason: str | None = None
     logprobs: Any = None
-    native_finish_reason: Known = UNSET
-    stop_reason: Known = UNSET
-    matched_stop: Known = UNSET
+    native_finish_reason: Any = None
+    stop_reason: Any = None
+    matched_stop: Any = None
+    usage: dict[str, Any] | None = None
     seed: Known = UNSET
     text: Known = UNSET
     message: Known = UNSET
@@ -111,9 +110,6 @@ class Choice(Struct, gc=False, forbid_unknown_fields=True):
 
     def extras(self) -> bool:
         """True if there is content here that has no normal form."""
-        logprobs = self.logprobs
-        if logprobs and (not is_object(logprobs) or any(logprobs.values())):
-            return True
         if self.delta is None and not (self.message is UNSET and self.text is UNSET):
             return True  # they repeat the delta, but here there is none
         return bool(self.content_filter_results)

@@ -1,18 +1,20 @@
-"""Run a vocabulary over an SSE byte stream and hold it to its terminal contract."""
+"""Decode the events of an SSE byte stream with a vocabulary, and check that the stream ends as its wire says."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import msgspec
 
 from streamcore.chunk import Chunk
-from streamcore.errors import MalformedStream, StreamcoreError, StreamInterrupted
+from streamcore.errors import MalformedStream, ProviderError, StreamcoreError, StreamInterrupted, provider_error
+from streamcore.wire.lenient import mapping, text
 from streamcore.wire.sse import BOM, Event, SSEDecoder
+from streamcore.wire.surrogates import LoneSurrogatesError, SplitCharacters, check_surrogates, well_formed
 
 log = logging.getLogger("streamcore")
 
@@ -20,6 +22,7 @@ MAX_EVENT_BYTES = 8 * 1024 * 1024
 DONE = b"[DONE]"
 _SHOWN = 200  # characters of a body that is no event stream
 _HEAD_BYTES = 4 * _SHOWN
+_SHOWN_ERROR = 2000  # characters of an error that is plain text
 
 
 class Vocabulary(Protocol):
@@ -27,21 +30,27 @@ class Vocabulary(Protocol):
 
     wire: str
     """The format's name, as in `openai-chat`."""
+    marked: bool
+    """True if the bytes may end here: the vendor has marked the end of the answer. Usage may still follow."""
     done: bool
-    """True once an event ended reading; nothing after it belongs to the answer."""
-
-    @property
-    def marked(self) -> bool:
-        """True if the bytes may end here: the vendor has marked the end of the answer."""
-        ...
+    """True once an event ended reading; nothing after it belongs to the answer. Implies `marked`."""
+    failed: StreamcoreError | None
+    """The error that the answer ended with, although its end was marked: a finish reason that means failure."""
+    suspect: Any
+    """The last event of unknown shape that looked like the report of an error, else None."""
 
     def event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
         """Append the chunks of one event.
 
         Raises:
-            ProviderError: the event reports an error; chunks appended before it stand.
-            MalformedStream: the data are no JSON.
+            ProviderError: the event reports an error; chunks appended before it stay.
+            StreamInterrupted: the event begins another answer before this one has ended.
+            MalformedStream: the data are not JSON.
         """
+        ...
+
+    def knows(self, kind: str, event: Mapping[str, Any]) -> bool:
+        """True if an event is of an answer's own kinds, which mean nothing after the end; `kind` is its name."""
         ...
 
 
@@ -49,7 +58,10 @@ class StreamDecoder:
     """Turn the bytes of one response into chunks.
 
     Call `feed` for every read, `flush` once when the bytes have ended or `done` is True, then `close`, which says
-    how the stream ended. Nothing raises before `close`: chunks that came before an error are handed out first.
+    how the stream ended. Nothing raises before `close`: chunks that came before an error are returned first.
+
+    `ending` is True once the vendor has marked the end. While `done` is False then, late events such as usage may
+    follow, or nothing although the connection stays open.
     """
 
     def __init__(
@@ -57,8 +69,10 @@ class StreamDecoder:
     ) -> None:
         self.vocabulary = vocabulary
         self.done = False
+        self.ending = False
         self._include_raw = include_raw
         self._flows = False  # events have come, more may, and nothing but their chunks is wanted
+        self._split: SplitCharacters | None = None  # once an event had half a character
         self._max = max_event_bytes
         self._sse = SSEDecoder()
         self._events = 0
@@ -81,12 +95,12 @@ class StreamDecoder:
     def _feed_any(self, data: bytes, out: list[Chunk]) -> None:
         """Append the chunks that these bytes completed, wherever they were cut."""
         if self.done:
-            if data.strip():
-                log.debug("ignored %d bytes after the end of a %s stream", len(data), self.vocabulary.wire)
+            self._feed_late(data, out)
             return
         if not self._events:
             self._head = (self._head + data)[:_HEAD_BYTES]
         self._bytes += len(data)
+        self._flows = False
         events, before = self._sse.feed(data), self._events
         self._read(events, out)
         if self.done:
@@ -95,15 +109,36 @@ class StreamDecoder:
         elif self._sse.pending > self._max:
             self._events += 1
             self._fail(self._too_long())
-        self._flows = self._events > 0 and not self.done and not self._include_raw
+        self._flows = self._events > 0 and not self.done and not self._include_raw and self._split is None
+
+    def _feed_late(self, data: bytes, out: list[Chunk]) -> None:
+        """Append what the bytes after the end hold: nothing of the answer, but nothing is dropped silently."""
+        if data.strip():
+            log.debug("ignored %d bytes after the end of the answer on %s", len(data), self.vocabulary.wire)
+        if self._failure is None and self._sse.pending <= self._max:
+            for event in self._sse.feed(data):
+                self._late(event, out)
+
+    def _late(self, event: Event, out: list[Chunk]) -> None:
+        """Append an event that came after the end as `other`, unless it belongs to an answer: that one is over."""
+        data = event.data
+        if self._failure is not None or data.lstrip()[:1] != b"{" or not _is_whole(data):
+            return
+        value = json.loads(data)
+        name = event.name.decode("utf-8", "replace") or text(mapping(value).get("type"))
+        if not self.vocabulary.knows(name or "", value):
+            out.append(Chunk("other", event=name, raw=data))
 
     def _read(self, events: Sequence[Event], out: list[Chunk]) -> None:
-        """Append the chunks of events, up to the one that ends reading."""
+        """Append the chunks of events; those after the end of the answer as `other`."""
         for event in events:
             if self.done:
-                break
+                self._late(event, out)
+                continue
             before = len(out)
             self._take(event, out)
+            if self._split is not None:
+                out[before:] = self._split.mend(out[before:])
             if self._include_raw:
                 out[before:] = [replace(chunk, raw=event.data) for chunk in out[before:]]
 
@@ -119,25 +154,62 @@ class StreamDecoder:
                 data.decode()
             try:
                 vocabulary.event(event.name, data, out)
-            except (AttributeError, LookupError, TypeError, ValueError):
-                # JSON of a shape that nobody foresaw is a vendor's news: it must not cost the other events.
-                log.debug("event %d of a %s stream has an unknown shape", self._events, vocabulary.wire)
-                out.append(Chunk("other", event=event.name.decode("utf-8", "replace") or None, raw=data))
-            if vocabulary.done:
-                self._end()
+            except (AttributeError, LookupError, TypeError, ValueError) as error:
+                self._take_odd(event, error, out)
+            if vocabulary.marked:
+                self.ending = True
+                if vocabulary.done:
+                    self._end()
         except StreamcoreError as error:
-            self._fail(error, error.__cause__)
+            self._fail_event(event, error, out)
         except UnicodeDecodeError as error:
             self._fail(MalformedStream(f"the data are not valid UTF-8: {error}"), error)
         except RecursionError as error:
             self._fail(MalformedStream("the JSON is nested too deeply"), error)
 
+    def _take_odd(self, event: Event, error: Exception, out: list[Chunk]) -> None:
+        """Append the chunks of an event that the vocabulary could not read as it is."""
+        data = event.data
+        if isinstance(error, LoneSurrogatesError):
+            split = self._split = self._split or SplitCharacters()
+            before = len(out)
+            try:
+                self.vocabulary.event(event.name, error.rewritten(), out)
+            finally:
+                new = [replace(chunk, raw=data) if chunk.raw else chunk for chunk in out[before:]]
+                # In a read that is one event, nobody else mends its chunks; from now on, `_read` does for every event.
+                out[before:] = split.mend(new) if self._flows else new
+                self._flows = False
+            return
+        # JSON of a shape that nobody foresaw is a vendor's news: it must not cost the other events.
+        log.debug("event %d of a %s stream has an unknown shape", self._events, self.vocabulary.wire)
+        out.append(Chunk("other", event=event.name.decode("utf-8", "replace") or None, raw=data))
+
+    def _fail_event(self, event: Event, error: StreamcoreError, out: list[Chunk]) -> None:
+        """End the stream with the error of an event, unless the event is nothing."""
+        if isinstance(error, MalformedStream):
+            if event.name == b"error":  # an error whose data are plain text
+                said = event.data.decode("utf-8", "replace").strip()[:_SHOWN_ERROR]
+                self._fail(provider_error(said or None), error)
+                return
+            if not event.data.strip():  # relays keep a stream alive with a bare `data:`
+                out.append(Chunk("ping"))
+                return
+        if self._split is not None:
+            error.args = tuple(well_formed(part) for part in error.args)
+            if isinstance(error, ProviderError):
+                error.message, error.code = well_formed(error.message), well_formed(error.code)
+                error.body = well_formed(error.body)
+        self._fail(error, error.__cause__)
+
     def flush(self) -> list[Chunk]:
-        """Return the chunks of an event that lacks its last blank line, if its data are whole."""
+        """Return the chunks of a whole event that lacks only its last blank line, and what was kept back."""
         out: list[Chunk] = []
-        event = None if self.done else self._sse.flush()
-        if event is not None and _is_whole(event.data):
+        event = None if self._failure is not None else self._sse.flush()
+        if event is not None and (event.name == b"error" or _is_whole(event.data)):
             self._read([event], out)
+        if self._split is not None:
+            out += self._split.end()
         return out
 
     def close(self) -> None:
@@ -150,16 +222,21 @@ class StreamDecoder:
         """
         if self._failure is not None:
             raise self._failure from self._cause
-        if self.vocabulary.marked:
+        vocabulary = self.vocabulary
+        if vocabulary.failed is not None:
+            raise vocabulary.failed
+        if vocabulary.marked:
             return
         if not self._events:
             head = self._head.removeprefix(BOM).strip()
             if not BOM.startswith(head) and not _could_be_sse(head):
                 shown = head.decode("utf-8", "replace")[:_SHOWN]
                 raise MalformedStream(f"the response is no event stream; it begins with {shown!r}")
+        suspect = vocabulary.suspect
+        said = "" if suspect is None else f"; one event looks like an error: {str(suspect)[:_SHOWN]}"
         raise StreamInterrupted(
-            f"the {self.vocabulary.wire} stream ended without its terminal mark "
-            f"after {self._events} events and {self._bytes} bytes; what arrived is in .partial"
+            f"the {vocabulary.wire} stream ended without its terminal mark "
+            f"after {self._events} events and {self._bytes} bytes{said}; what arrived is in .partial"
         )
 
     def _fail(self, failure: StreamcoreError, cause: BaseException | None = None) -> None:
@@ -170,7 +247,7 @@ class StreamDecoder:
         self._end()
 
     def _end(self) -> None:
-        self.done = True
+        self.done = self.ending = True
         self._flows = False
 
     def _too_long(self) -> MalformedStream:
@@ -178,19 +255,22 @@ class StreamDecoder:
 
 
 def parse_json(data: bytes) -> Any:
-    """Parse an event's JSON, also where msgspec would not: `NaN`, `1e400`, lone surrogates.
+    """Parse an event's JSON, also where msgspec would not: `NaN`, `1e400`.
 
     Raises:
         MalformedStream: no parser takes it.
+        LoneSurrogatesError: a string has half of a surrogate pair; `StreamDecoder` rewrites the event and asks again.
     """
     try:
         return msgspec.json.decode(data)
     except (msgspec.DecodeError, ValueError):
         try:
-            return json.loads(data)
+            value = json.loads(data)
         except ValueError as error:
             shown = data[:80].decode("utf-8", "replace")
             raise MalformedStream(f"the data are not JSON ({error}): {shown!r}") from error
+    check_surrogates(value, data)
+    return value
 
 
 def _is_whole(data: bytes) -> bool:
@@ -207,5 +287,5 @@ def _could_be_sse(head: bytes) -> bool:
     """Tell a stream that was cut early, or sent comments only, from a page or a JSON body."""
     line = head.replace(b"\r", b"\n").partition(b"\n")[0]
     field, colon, _ = line.partition(b":")
-    fields = (b"", b"data", b"event", b"id", b"retry")
+    fields = (b"", b"data", b"event", b"id", b"retry", b"error")
     return field in fields or (not colon and any(known.startswith(field) for known in fields))

@@ -1,8 +1,10 @@
 """Decode Server-Sent Events from bytes, however the network cut them.
 
 Source: WHATWG HTML, "Interpreting an event stream" (https://html.spec.whatwg.org/multipage/server-sent-events.html),
-with one exception that real bodies force: they often lack the last blank line, so `flush` hands out what is pending
-and lets the caller judge whether it is whole. Data stay bytes: whoever parses them checks their UTF-8.
+with three exceptions that real bodies force. They often lack the last blank line, so `flush` returns what is pending
+and lets the caller judge whether it is whole. llama.cpp reports failures in a field `error`, and some gateways write an
+error's JSON between the events without any field name: both become events named `error`. Data stay bytes: the code
+that parses them checks their UTF-8.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ class SSEDecoder:
     bytes, also when they come one at a time.
     """
 
-    __slots__ = ("_after_cr", "_bom_done", "_clean", "_parts", "last_event_id", "pending", "retry")
+    __slots__ = ("_after_cr", "_begun", "_bom_done", "_clean", "_parts", "last_event_id", "pending", "retry")
 
     def __init__(self) -> None:
         self.last_event_id = ""
@@ -39,6 +41,7 @@ class SSEDecoder:
         """How many bytes of an unfinished event are held."""
         self._after_cr = False
         self._bom_done = False
+        self._begun = False  # an event has come, so these bytes are an event stream
         self._clean = False  # the next byte begins an event
 
     def only(self, data: bytes) -> Event | None:
@@ -106,11 +109,15 @@ class SSEDecoder:
         return head.removeprefix(BOM)
 
     def _parse(self, block: bytes) -> Event | None:
-        event = _plain(block)
+        event = _plain(block) or self._parse_fields(block)
         if event is not None:
-            return event
+            self._begun = True
+        return event
+
+    def _parse_fields(self, block: bytes) -> Event | None:
         name = b""
         data: list[bytes] = []
+        failure: bytes | None = None
         for line in block.split(b"\n"):
             field, _, value = line.partition(b":")
             value = value.removeprefix(b" ")
@@ -123,7 +130,13 @@ class SSEDecoder:
                     self.last_event_id = value.decode("utf-8", "replace")
             elif field == b"retry" and value.isdigit() and len(value) <= _RETRY_DIGITS:
                 self.retry = int(value)
-        return Event(b"\n".join(data), name) if data else None
+            elif field == b"error" and value.strip():
+                failure = value
+            elif self._begun and line[:1] == b"{" and b'"error' in line:
+                failure = line
+        if data:
+            return Event(b"\n".join(data), name)
+        return None if failure is None else Event(failure, b"error")
 
 
 def _plain(block: bytes) -> Event | None:

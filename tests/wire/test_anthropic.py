@@ -186,7 +186,7 @@ def test_message_start_may_hold_the_stop_reason(events: list[Fields], raw: str) 
 
 def test_a_second_message_start_says_nothing_twice() -> None:
     first = begin(content=[{"type": "text", "text": "Hello"}], usage={"input_tokens": 3, "output_tokens": 1})
-    second = begin(id="msg_2", content=[{"type": "text", "text": "Hello"}], usage={"input_tokens": 4})
+    second = begin(content=[{"type": "text", "text": "Hello"}], usage={"input_tokens": 4})
     chunks = read(first, second)
     assert kinds(chunks) == ["start", "text", "other", "usage"]
     assert others(chunks) == [("message_start", 0, data(second))]
@@ -194,6 +194,15 @@ def test_a_second_message_start_says_nothing_twice() -> None:
     assert (answer.id, answer.text) == ("msg_1", "Hello")
     assert answer.usage is not None
     assert (answer.usage.input_tokens, answer.usage.output_tokens) == (4, 1)
+
+
+def test_a_second_message_with_another_id_cuts_the_first() -> None:
+    decoder = StreamDecoder(AnthropicVocabulary())
+    body = sse(begin(), TEXT, said("one"), begin(id="msg_2"), TEXT, said("two"), ending(), END)
+    chunks = decoder.feed(body) + decoder.flush()
+    assert "".join(chunk.text for chunk in chunks) == "one"
+    with pytest.raises(StreamInterrupted, match="msg_2"):
+        decoder.close()
 
 
 # Blocks
@@ -533,8 +542,8 @@ def test_pings_are_told_and_mean_nothing() -> None:
         pytest.param(
             {"input_tokens": 3, "cache_read_input_tokens": 5},
             {"output_tokens": 0, "cache_read_input_tokens": 0},
-            (3, 0, 0, None, None),
-            id="a zero is a count",
+            (3, 0, 5, None, None),
+            id="a zero takes nothing back",
         ),
         pytest.param(
             {"input_tokens": 3},
@@ -561,7 +570,8 @@ def test_message_delta_overlays_the_usage_of_message_start(
         usage.cache_write_tokens,
         usage.reasoning_tokens,
     ) == expected
-    assert usage.raw == (first or {}) | {key: value for key, value in (last or {}).items() if value is not None}
+    counts = {key: value for key, value in (last or {}).items() if value or (value == 0 and not (first or {}).get(key))}
+    assert usage.raw == (first or {}) | counts
 
 
 def test_usage_that_was_told_does_not_change_later() -> None:

@@ -229,10 +229,19 @@ def test_reasoning_is_said_once(delta: Fields, reasoning: str) -> None:
     assert others(chunks) == []
 
 
-def test_reasoning_details_that_nothing_repeats_stay_opaque() -> None:
+def test_reasoning_details_that_nothing_repeats_are_the_reasoning() -> None:
     detail = {"type": "reasoning.text", "text": "hm", "index": 0}
     chunks = read(chunk({"content": "", "reasoning_details": [detail]}))
-    assert chunks[1:] == [Chunk("reasoning", opaque=Opaque("openai-chat", (detail,)))]
+    assert chunks[1:] == [
+        Chunk("reasoning", text="hm"),
+        Chunk("reasoning", opaque=Opaque("openai-chat", (detail,))),
+    ]
+
+
+def test_reasoning_details_that_repeat_earlier_reasoning_are_not_doubled() -> None:
+    detail = {"type": "reasoning.text", "text": "hm", "index": 0}
+    chunks = read(chunk({"reasoning": "h"}), chunk({"reasoning": "m"}), chunk({"reasoning_details": [detail]}))
+    assert "".join(chunk.text for chunk in chunks) == "hm"
 
 
 def test_encrypted_reasoning_is_opaque_beside_its_summary() -> None:
@@ -689,8 +698,9 @@ def test_a_stream_without_usage_has_none() -> None:
     ("raw", "normal"),
     [
         ("stop", "stop"),
-        ("eos", "stop"),
+        ("eos", "other"),
         ("end_turn", "stop"),
+        ("tool_use", "tool_calls"),
         ("length", "length"),
         ("max_tokens", "length"),
         ("model_length", "length"),
@@ -698,8 +708,6 @@ def test_a_stream_without_usage_has_none() -> None:
         ("function_call", "tool_calls"),
         ("content_filter", "content_filter"),
         ("refusal", "refusal"),
-        ("error", "other"),
-        ("insufficient_system_resource", "other"),
         ("Stop", "other"),
     ],
 )

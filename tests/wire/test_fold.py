@@ -639,4 +639,5 @@ def test_a_value_of_the_wrong_type_costs_at_most_its_event(odd: int) -> None:
         untouched.feed(unnamed([events[number]]))
         expected += texts(untouched.feed(unnamed(events[number + 1 :])))
         if expected:
-            assert "".join(texts(before + after)) == "".join(expected), event
+            # Half a character at the end of the event's own text is given up when the next text comes.
+            assert "".join(texts(before + after)).replace("\ufffd", "") == "".join(expected), event

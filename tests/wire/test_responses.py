@@ -660,9 +660,9 @@ def test_an_event_that_does_not_fit_says_the_same(number: int) -> None:
     assert [replace(chunk, raw=None) for chunk in read(*before, misfit, *after)] == fitting
 
 
-def test_lone_surrogates_are_read_in_items_too() -> None:
-    assert texts(read(done(0, **message("a\ud83d b")))) == [("text", 0, "a\ud83d b")]
-    assert texts(read(ended(output=[message("a\ud83d b")]))) == [("text", 0, "a\ud83d b")]
+def test_lone_surrogates_are_replaced_in_items_too() -> None:
+    assert texts(read(done(0, **message("a\ud83d b")))) == [("text", 0, "a\ufffd b")]
+    assert texts(read(ended(output=[message("a\ud83d b")]))) == [("text", 0, "a\ufffd b")]
 
 
 # Usage

@@ -226,8 +226,8 @@ def test_blocks_that_text_and_calls_cannot_say_are_kept(started: list[Json]) -> 
 
 
 def test_a_block_index_that_is_started_twice_loses_nothing() -> None:
-    result = {"type": "web_search_tool_result", "tool_use_id": "s", "content": []}
-    use = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "tide"}}
+    result: Json = {"type": "web_search_tool_result", "tool_use_id": "s", "content": []}
+    use: Json = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "tide"}}
     kept = blocks((0, use, []), (0, result, []), (1, TEXT, [])).opaque
     assert kept is not None
     assert kept.items == (use, result, TEXT)
@@ -236,7 +236,7 @@ def test_a_block_index_that_is_started_twice_loses_nothing() -> None:
 @pytest.mark.parametrize("where", ["message_start", "message_delta"])
 def test_the_container_of_code_execution_is_kept(where: str) -> None:
     container = {"id": "box", "expires_at": "2027-01-01T00:00:00Z"}
-    given = {"container": container}
+    given: Json = {"container": container}
     said = blocks((0, TEXT, []), **given) if where == "message_start" else blocks((0, TEXT, []), delta=given)
     assert said.opaque is not None
     assert (said.opaque.items, said.opaque.fields) == ((TEXT,), given)
@@ -247,7 +247,7 @@ def test_the_container_of_code_execution_is_kept(where: str) -> None:
 
 def message(text: str = "Hello", **more: Any) -> Json:
     """Return an output item that is a message."""
-    part = {"type": "output_text", "text": text, "annotations": []}
+    part: Json = {"type": "output_text", "text": text, "annotations": []}
     return {"type": "message", "id": "m", "role": "assistant", "status": "completed", "content": [part], **more}
 
 
@@ -288,7 +288,7 @@ def test_items_that_text_and_calls_cannot_say_are_kept(output: list[Json]) -> No
 
 
 def test_an_item_without_an_event_of_its_own_is_taken_from_the_whole_response() -> None:
-    reasoning = {"type": "reasoning", "id": "rs", "summary": [], "encrypted_content": "x"}
+    reasoning: Json = {"type": "reasoning", "id": "rs", "summary": [], "encrypted_content": "x"}
     said = items(reasoning, output=[reasoning, message(), FUNCTION])
     assert said.opaque is not None
     assert said.opaque.items == (reasoning, message(), FUNCTION)

@@ -1,0 +1,83 @@
+"""Write the turns of a conversation as the input items of a Responses API call."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from streamcore.chunk import ToolCall
+from streamcore.request import Image, Message, Request
+from streamcore.wire.lenient import items, mapping
+from streamcore.wire.turns import fitting_turns, opaque_for
+from streamcore_openai.responses_wire import WIRE
+
+CALL_IDS = re.compile(r"[\x21-\x7e]{1,64}")
+_CALLS = frozenset({"function_call", "custom_tool_call"})
+_NOT_TAKEN = frozenset({"created_by"})  # fields of answers that requests do not have
+
+
+def input_items(request: Request, source: str | None) -> list[dict[str, Any]]:
+    """Return `input`: the items of answers as they came, if they came from this server, else texts and calls.
+
+    Raises:
+        ConfigError: a tool call was cut.
+    """
+    written: list[dict[str, Any]] = []
+    custom: dict[str | None, bool] = {}
+    stored = request.extra.get("store") is not False
+    for message in fitting_turns(request.messages, CALL_IDS):
+        custom |= {call.id: call.custom for call in message.tool_calls}
+        if message.role == "tool":
+            kind = "custom_tool_call_output" if custom.get(message.tool_call_id) else "function_call_output"
+            written.append({"type": kind, "call_id": message.tool_call_id, "output": _content(message)})
+        elif message.role == "assistant":
+            written += _answer(message, source, stored)
+        else:
+            written.append({"role": message.role, "content": _content(message)})
+    return written
+
+
+def _answer(message: Message, source: str | None, stored: bool) -> Iterator[dict[str, Any]]:
+    """Yield the items of an assistant's turn, and last what the items that came do not say."""
+    opaque = opaque_for(message, WIRE, source)
+    calls = iter(message.tool_calls)
+    said = False
+    for item in opaque.items if opaque is not None else ():
+        kind = item.get("type")
+        said = said or kind == "message"
+        written = {key: value for key, value in item.items() if value is not None and key not in _NOT_TAKEN}
+        if kind == "message" and not _says_something(item):
+            continue  # the API refuses an empty message
+        if kind == "reasoning" and not stored and not written.get("encrypted_content"):
+            continue  # without storage, its id names nothing
+        if kind in _CALLS:
+            call = next(calls, None)
+            if call is not None:
+                written["call_id"] = call.id
+        yield written
+    if message.text and not said:
+        yield {"role": "assistant", "content": message.text}
+    for call in calls:
+        yield _call(call)
+
+
+def _says_something(item: Mapping[str, Any]) -> bool:
+    return any(mapping(part).get("text") or mapping(part).get("refusal") for part in items(item.get("content")))
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    if call.custom:
+        return {"type": "custom_tool_call", "call_id": call.id, "name": call.name, "input": call.arguments}
+    return {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments or "{}"}
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    if not any(isinstance(part, Image) for part in message.parts):
+        return message.text
+    return [
+        {"type": "input_image", "image_url": part.as_url}
+        if isinstance(part, Image)
+        else {"type": "input_text", "text": part.text}
+        for part in message.parts
+    ]

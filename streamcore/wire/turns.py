@@ -1,0 +1,103 @@
+"""Make the turns of a conversation fit for a vendor: whole tool calls, and ids that it accepts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
+from streamcore.chunk import Opaque, ToolCall
+from streamcore.completion import call_id
+from streamcore.errors import ConfigError
+from streamcore.request import Message
+
+ANY_ID = re.compile(r".+", re.DOTALL)
+
+
+def fitting_turns(messages: Iterable[Message], ids: re.Pattern[str] = ANY_ID) -> list[Message]:
+    """Return the messages with tool calls that a vendor accepts; a message that needs no change stays itself.
+
+    An id that does not match `ids`, or that an earlier call has, is replaced in the call and in its result. The new
+    one depends on nothing but the ids before it, so that a conversation looks the same in each of its requests. A
+    call without a name and without arguments is left out: nothing can be called.
+
+    Raises:
+        ConfigError: a call was cut: its arguments are not JSON, or it has no name.
+    """
+    turns: list[Message] = []
+    used: set[str] = set()
+    sent: dict[str, list[str]] = {}
+    for message in messages:
+        turn = message
+        if message.tool_calls:
+            sent = {}
+            calls: list[ToolCall] = []
+            for call in message.tool_calls:
+                if call.name or call.arguments:
+                    require_whole(call)
+                    calls.append(_named(call, ids, used))
+                    sent.setdefault(_id(call), []).append(calls[-1].id or "")
+            if len(calls) < len(message.tool_calls) or any(
+                a is not b for a, b in zip(calls, message.tool_calls, strict=True)
+            ):
+                turn = replace(message, tool_calls=tuple(calls))
+        elif message.role == "tool" and message.tool_call_id is not None:
+            known = sent.get(message.tool_call_id, [])
+            answers = known.pop(0) if len(known) > 1 else known[0] if known else message.tool_call_id
+            if not ids.fullmatch(answers):
+                answers = call_id(answers, 0)
+            if answers != message.tool_call_id:
+                turn = replace(message, tool_call_id=answers)
+        turns.append(turn)
+    return turns
+
+
+def _id(call: ToolCall) -> str:
+    return call.id or f"call_{call.position}"
+
+
+def _named(call: ToolCall, ids: re.Pattern[str], used: set[str]) -> ToolCall:
+    known = made = _id(call)
+    times = 0
+    while made in used or not ids.fullmatch(made):
+        made = call_id(known, times)
+        times += 1
+    used.add(made)
+    return call if made == call.id else replace(call, id=made)
+
+
+def require_whole(call: ToolCall) -> None:
+    """Raise unless a tool call can be sent.
+
+    Raises:
+        ConfigError: it was cut.
+    """
+    if call.name and call.complete:
+        return
+    what = f"its arguments are not JSON, they end with {call.arguments[-40:]!r}" if call.name else "it has no name"
+    raise ConfigError(
+        f"tool call {call.name!r} ({call.id!r}) cannot be sent back, since it was cut: {what}. Leave the message out "
+        "and ask again, with more max_tokens if the answer ended at that limit; ToolCall.complete tells before"
+    )
+
+
+def arguments_of(call: ToolCall) -> str:
+    """Return a call's arguments as JSON, for a vendor whose tools all take an object."""
+    if call.custom:
+        return json.dumps({"input": call.arguments}, ensure_ascii=False)
+    return "{}" if call.arguments.strip() in ("", "null") else call.arguments
+
+
+def opaque_for(message: Message, wire: str, source: str | None) -> Opaque | None:
+    """Return the opaque data of a message if it came from this server, else None."""
+    opaque = message.opaque
+    if opaque is None or opaque.wire != wire:
+        return None
+    return opaque if opaque.source is None or source is None or opaque.source == source else None
+
+
+def rest_of_text(message: Message, said: str) -> str:
+    """Return the text of a message without what earlier parts of it said."""
+    text = message.text
+    return text.removeprefix(said) if text.startswith(said) else text
