@@ -1,7 +1,7 @@
 """Stream LLM output token by token, from any vendor, with nothing lost."""
 
 from streamcore.chunk import Chunk, ChunkKind, FinishReason, Opaque, ToolCall, Usage
-from streamcore.completion import Attempt, Completion
+from streamcore.completion import Attempt, Completion, Cost
 from streamcore.errors import (
     AuthenticationError,
     BadRequestError,
@@ -55,10 +55,10 @@ __all__ = [
     "Chunk",
     "ChunkKind",
     "Completion",
-    "Cost",
     "ConfigError",
     "ConnectionFailed",
     "ContentRefused",
+    "Cost",
     "EventStream",
     "FinishReason",
     "Graph",

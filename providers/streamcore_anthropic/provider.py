@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack, cast
 
 from streamcore.chunk import Chunk
-from streamcore.net.clients import SDKClient, remember_urls
+from streamcore.net.clients import SDKClient
 from streamcore.net.http_errors import SDKErrors, request_id
 from streamcore.net.raw_response import read_response
 from streamcore.provider import ProviderSettings, Vendor
@@ -15,6 +15,7 @@ from streamcore.request import Request
 from streamcore.wire.closed_schema import closed_schema
 from streamcore.wire.decoder import StreamDecoder
 from streamcore_anthropic.request import SCHEMAS, messages_body
+from streamcore_anthropic.sdk_private import construct_event, remember_urls
 from streamcore_anthropic.wire import AnthropicVocabulary
 
 if TYPE_CHECKING:
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
     import httpx2
 
 VENDOR = Vendor(
-    name="anthropic", sdk="anthropic", install='-e ".[anthropic]"', default_model="claude-haiku-4-5", needs_key=True
+    name="anthropic",
+    sdk="anthropic",
+    install='-e ".[anthropic]"',
+    default_model="claude-haiku-4-5",
+    # Signatures hold on all platforms: "Extended thinking", in the API's documentation.
+    hosts=("anthropic.com", "amazonaws.com", "googleapis.com"),
 )
 
 
@@ -47,7 +53,8 @@ class AnthropicProvider:
     def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
         """Stream the answer; see `Provider.stream`."""
         model = self.model_for(request)
-        return read_response(partial(self._send, request, model, messages_body(request, model, VENDOR)))
+        body = messages_body(request, model, VENDOR, self._sdk.source())
+        return read_response(partial(self._send, request, model, body))
 
     async def _send(self, request: Request, model: str, body: dict[str, Any]) -> tuple[httpx2.Response, StreamDecoder]:
         """Return the SDK's raw response and its decoder."""
@@ -60,7 +67,7 @@ class AnthropicProvider:
             sent = create(**body, stream=True, extra_body=extra_body or None, extra_headers=self._sdk.headers)
             # The SDK's context is not left: read_response closes the response.
             response: httpx2.Response = (await sent.__aenter__()).http_response
-        vocabulary = AnthropicVocabulary(request_id=request_id(response))
+        vocabulary = AnthropicVocabulary(request_id=request_id(response), source=self._sdk.source())
         return response, StreamDecoder(vocabulary, include_raw=request.include_raw)
 
     def model_for(self, request: Request) -> str:
@@ -116,7 +123,6 @@ def typed(chunk: Chunk) -> Any:
     if chunk.raw is None:
         raise ValueError("this chunk has no raw event; pass include_raw=True to the stream")
     import msgspec
-    from anthropic._models import construct_type
     from anthropic.types import RawMessageStreamEvent
 
-    return construct_type(type_=RawMessageStreamEvent, value=msgspec.json.decode(chunk.raw))
+    return construct_event(RawMessageStreamEvent, msgspec.json.decode(chunk.raw))
