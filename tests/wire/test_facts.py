@@ -15,6 +15,7 @@ from streamcore.completion import Completion, Cost, Fold, merged_usage
 from streamcore.errors import BadRequestError, ProviderError, StreamInterrupted, StreamTimeout, provider_error
 from streamcore.wire.chat import ChatVocabulary
 from streamcore.wire.decoder import StreamDecoder, Vocabulary
+from streamcore.wire.lenient import is_array, is_object
 from streamcore_anthropic.wire import AnthropicVocabulary
 from streamcore_openai.responses_wire import ResponsesVocabulary
 
@@ -155,9 +156,9 @@ def test_the_parts_of_reasoning_are_separable() -> None:
 
 def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
     """Return where the objects of an event are, but not those that are passed on whole."""
-    if isinstance(value, list):
+    if is_array(value):
         return [found for number, item in enumerate(value) for found in places(item, (*path, number))]
-    if not isinstance(value, dict) or path[-1:] == ("usage",):
+    if not is_object(value) or path[-1:] == ("usage",):
         return []
     return [path, *(found for key, item in value.items() for found in places(item, (*path, key)))]
 

@@ -33,11 +33,12 @@ def chat(kind: str, pieces: list[str]) -> list[Fields | str]:
 
 
 def messages(kind: str, pieces: list[str]) -> list[Fields | str]:
-    block, delta, key = {
+    blocks: dict[str, tuple[Fields, str, str]] = {
         "text": ({"type": "text", "text": ""}, "text_delta", "text"),
         "reasoning": ({"type": "thinking", "thinking": ""}, "thinking_delta", "thinking"),
         "arguments": ({"type": "tool_use", "id": "a", "name": "f", "input": {}}, "input_json_delta", "partial_json"),
-    }[kind]
+    }
+    block, delta, key = blocks[kind]
     return [
         {"type": "message_start", "message": {"id": "m"}},
         {"type": "content_block_start", "index": 0, "content_block": block},
