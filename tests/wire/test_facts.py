@@ -75,7 +75,7 @@ def test_the_facts_of_a_chat_answer() -> None:
         "service_tier": "auto",
         "choices": [{"index": 0, "delta": {"role": "assistant"}}],
     }
-    stop = {"index": 0, "delta": {}, "finish_reason": "stop", "stop_reason": "###"}
+    stop: Fields = {"index": 0, "delta": {}, "finish_reason": "stop", "stop_reason": "###"}
     answer = fold(
         ChatVocabulary,
         first,
