@@ -35,7 +35,7 @@ from streamcore import (
     get_provider,
     stream_request,
 )
-from streamcore.testing.simulator.server import BASE_PATHS
+from streamcore.testing.simulator.received import BASE_PATHS
 
 PROVIDERS = ("anthropic", "openai", "openai-responses", "mistral")
 TARGETS = {"anthropic": 2.0, "openai": 6.0, "openai-responses": 6.0, "mistral": 25.0}

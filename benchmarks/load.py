@@ -24,7 +24,7 @@ from typing import Any, cast
 import httpx2
 
 from streamcore import Message, Request, StreamcoreError, aclose_providers, get_provider, stream_request
-from streamcore.testing.simulator.server import BASE_PATHS
+from streamcore.testing.simulator.received import BASE_PATHS
 
 QUESTION = "Count."
 Reader = Callable[[], AsyncIterator[object]]

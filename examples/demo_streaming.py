@@ -3,9 +3,9 @@
     python examples/demo_streaming.py --verify     offline: real SDKs, real HTTP, a simulator on loopback
     python examples/demo_streaming.py              a real vendor, whose key is in the environment
 
-With `--verify` the same prompt goes through each installed SDK; only the provider's name changes. Then a stream is
-cut in the middle: the SDK takes it for finished, streamcore says that it was interrupted and keeps the text. The
-exit code is 1 if the texts differ or the cut goes unnoticed.
+With `--verify` the same prompt is streamed through each installed SDK; only the provider's name changes. Then a stream
+is cut in the middle: the SDK reports it as finished, streamcore raises StreamInterrupted and keeps the text. The exit
+code is 1 if the texts differ or the cut is not noticed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CUT = 7
 
 
 def installed(provider: str) -> bool:
-    """Tell whether a provider's SDK is there; name it if not."""
+    """Return whether a provider's SDK is installed; print its name if not."""
     known = vendor(provider)
     if known is None or known.installed:
         return True
@@ -52,7 +52,7 @@ async def stream_one(provider: str, base_url: str | None, model: str | None = No
 
 
 async def warm_up(provider: str, simulator: Simulator) -> None:
-    """Import the SDK and build its client, so that the times below are those of streaming."""
+    """Import the SDK and build its client, so that only streaming is timed."""
     rate, simulator.rate = simulator.rate, None
     chosen = get_provider(provider, base_url=simulator.base_url(provider), api_key="simulated")
     await stream_prompt("greet", VARIABLES, provider=chosen, prompts_dir=PROMPTS).collect()
@@ -87,7 +87,7 @@ async def sdk_alone(provider: str, base_url: str) -> str:
 
 
 async def cut_stream(provider: str, simulator: Simulator) -> bool:
-    """Show what a cut stream looks like, to the SDK and to streamcore; return whether it was told."""
+    """Show a cut stream through the SDK and through streamcore; return whether streamcore raised and kept the text."""
     expected = "".join(Answer.of(TEXT).tokens[:CUT])
     print(f"\nThe same answer, cut after {CUT} tokens ({provider}):")
     text = await sdk_alone(provider, simulator.base_url(provider))
@@ -99,19 +99,21 @@ async def cut_stream(provider: str, simulator: Simulator) -> bool:
         kept = error.partial.text if error.partial else ""
         print(f"  streamcore      StreamInterrupted, kept {kept!r}")
         return kept == text == expected
-    print("  streamcore      finished: the cut went unnoticed")
+    print("  streamcore      finished: the cut was not noticed")
     return False
 
 
 async def verify() -> bool:
-    """Stream through every installed SDK from the simulator, then show a cut; return whether all was right."""
+    """Stream through every installed SDK from the simulator, then show a cut; return whether both worked."""
     present = [provider for provider in PROVIDERS if installed(provider)]
     if not present:
         print('no vendor\'s SDK is installed; run: pip install -e ".[anthropic,openai,mistral]"')
         return False
     rows: list[tuple[str, Stopwatch, bool]] = []
     with Simulator(TEXT, rate=RATE) as simulator:
-        print(f"Prompt 'greet' at {RATE} tokens a second; only the provider's name changes:\n")
+        print(
+            f"Streaming the prompt 'greet' at {RATE} tokens a second; only the provider's name changes:\n", flush=True
+        )
         for provider in present:
             await warm_up(provider, simulator)
             text, watch = await stream_one(provider, simulator.base_url(provider))
@@ -121,9 +123,9 @@ async def verify() -> bool:
         first = (watch.first_token or 0) * 1000
         print(f"{provider:18} {first:>9.0f} ms {watch.rate or 0:>9.0f}   {'identical' if same else 'DIFFERENT'}")
     with Simulator(Answer(Answer.of(TEXT).tokens, cut=CUT)) as simulator:
-        told = await cut_stream("openai" if "openai" in present else present[0], simulator)
-    good = told and all(same for _, _, same in rows)
-    print("\nall texts identical, the cut was told" if good else "\nFAILED: see above")
+        noticed = await cut_stream("openai" if "openai" in present else present[0], simulator)
+    good = noticed and all(same for _, _, same in rows)
+    print("\nall texts are identical, the cut was noticed" if good else "\nFAILED: see above")
     return good
 
 

@@ -1,4 +1,4 @@
-"""Define the pytest plugin: an option, a marker, fixtures; nothing of streamcore is imported before a test uses one.
+"""Define the pytest plugin: an option, a marker, fixtures. It imports streamcore only when a test uses one of them.
 
 It is a package of its own because importing anything below `streamcore` would import all of it, at the start of every
 test run in every project where streamcore is installed.
@@ -26,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("streamcore").addoption(
         "--record",
         action="store_true",
-        help="make or refresh the recordings of the selected tests by really asking; keys come from the environment",
+        help="make or refresh the recordings of the selected tests, from the vendors; keys come from the environment",
     )
 
 
@@ -41,14 +41,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Give a test that is marked the fixture, whether it names it or not."""
+    """Add the fixture to each test that has the marker."""
     names: list[str] | None = getattr(item, "fixturenames", None)
     if names is not None and _MARKER not in names and item.get_closest_marker(_MARKER) is not None:
         names.insert(0, _MARKER)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say which recordings were made."""
+    """List the recordings that were made."""
     made = config.stash[_MADE]
     if made:
         terminalreporter.section("recordings made")
@@ -63,7 +63,7 @@ def recording(request: pytest.FixtureRequest) -> Iterator[Tape]:
 
     tape = tape_of(request.node, making=bool(request.config.getoption("record")))
     failed = request.session.testsfailed
-    with pytest.MonkeyPatch.context() as patch:  # not the test's own, which the test may undo
+    with pytest.MonkeyPatch.context() as patch:  # not the test's `monkeypatch`, which the test may undo
         if tape.making:
             make(tape, patch)
         else:
@@ -87,7 +87,7 @@ def _streamcore_network(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def simulator(_streamcore_network: None) -> Iterator[Simulator]:
-    """Serve all four wires on loopback, with made-up answers; beyond loopback the network is blocked."""
+    """Serve all four wires on loopback, with generated answers; connections beyond loopback are blocked."""
     from streamcore.testing import Simulator
 
     with Simulator() as running:
@@ -96,7 +96,7 @@ def simulator(_streamcore_network: None) -> Iterator[Simulator]:
 
 @pytest.fixture
 def fault_server(_streamcore_network: None) -> Iterator[StartFault]:
-    """Start servers that misbehave, `fault_server("reset-mid-stream", wire="openai-chat").url`, until the test ends."""
+    """Start servers that play faults, as `fault_server("stall", wire="openai-chat").url`, until the test ends."""
     from streamcore.testing.plugin import fault_servers
 
     with fault_servers() as start:

@@ -1,4 +1,4 @@
-"""Make functions of single nodes, for code that runs its own graph: the import path that users of yamlgraph know."""
+"""Make functions of single nodes, for code that runs its own graph; the import path is that of yamlgraph."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def create_streaming_node(
     """Return a function of the state that streams the node's text, token by token.
 
     Args:
-        node_name: what errors call it, and its `state_key` if the config has none.
-        node_config: the keys of an llm node in a graph file, and `on_token`, a function, plain or async, that is given
-            each token before it is yielded.
+        node_name: the name in errors, and the `state_key` if the config has none.
+        node_config: the keys of an llm node in a graph file, and `on_token`, a function (plain or async) that is called
+            with each token before it is yielded.
         prompts_dir: the folder to search for the prompt; see `stream_prompt`.
         graph_path: the graph file next to which to search; see `stream_prompt`.
 
     Raises:
-        GraphError: the config is wrong.
+        GraphError: the config is not valid.
     """
     config = dict(node_config)
     on_token: OnToken | None = config.pop("on_token", None)
@@ -45,9 +45,9 @@ def create_streaming_node(
 
         async with aclosing(node_text(graph, node_name, state, Config())) as source:
             async for token in source:
-                told = on_token(token) if on_token is not None else None
-                if inspect.isawaitable(told):
-                    await told
+                result = on_token(token) if on_token is not None else None
+                if inspect.isawaitable(result):
+                    await result
                 yield token
 
     return lambda state: EventStream(lambda: tokens(state))
@@ -89,7 +89,7 @@ def create_streaming_llm_node(
 def _graph_of(
     name: str, config: Mapping[str, Any], prompts_dir: str | Path | None, graph_path: str | Path | None
 ) -> Graph:
-    """Return the graph that has this node alone."""
+    """Return a graph that consists of this node."""
     from streamcore.files.yaml_file import in_memory
 
     data = {
@@ -102,6 +102,6 @@ def _graph_of(
     try:
         return build_graph(in_memory(Path(graph_path or name), data))
     except GraphError as error:
-        # The places are those of a file that does not exist.
-        said = [line.split(": ", 1)[1] for line in str(error).splitlines()]
-        raise GraphError("\n".join(said)) from error
+        # The lines name positions in a file that does not exist.
+        messages = [line.split(": ", 1)[1] for line in str(error).splitlines()]
+        raise GraphError("\n".join(messages)) from error

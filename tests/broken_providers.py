@@ -1,4 +1,4 @@
-"""Break one promise of a provider each; tests/testing/suites/test_provider.py checks that the suite finds it."""
+"""Define providers that each break one rule; tests/testing/suites/test_provider.py checks that the suite finds it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEY = "sk-test-0123456789abcdef"
 
 
 class Honest:
-    """Pass on what the real provider streams."""
+    """Forward what the real provider streams."""
 
     name = "openai"
 
@@ -51,14 +51,14 @@ class Hoards(Honest):
 
 class Merges(Honest):
     async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
-        held = ""
+        merged = ""
         async with aclosing(super().stream(request)) as batches:
             async for batch in batches:
                 texts = [chunk for chunk in batch if chunk.kind == "text"]
-                held += "".join(chunk.text for chunk in texts)
+                merged += "".join(chunk.text for chunk in texts)
                 others = [chunk for chunk in batch if chunk.kind != "text"]
                 if any(chunk.kind == "finish" for chunk in others):
-                    others.insert(0, Chunk("text", held))
+                    others.insert(0, Chunk("text", merged))
                 yield others
 
 

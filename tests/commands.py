@@ -1,4 +1,4 @@
-"""Run the command as people and scripts do: in processes of their own, through pipes and in terminals."""
+"""Run the command in separate processes, through pipes and in terminals."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ KEY = "cli-planted-key"
 PROMPT = ["prompt", "greet", "--var", "name=World"]
 PROVIDERS = ["anthropic", "openai", "openai-responses", "mistral"]
 COMMAND = [sys.executable, "-W", "error", "-m", "streamcore.cli"]
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 def environment(simulator: Simulator | None = None, **more: str) -> dict[str, str]:
-    """Return an environment without anybody's settings, aimed at the simulator."""
+    """Return an environment without the user's settings, connected to the simulator."""
     hidden = ("_API_KEY", "_BASE_URL", "_MODEL", "PROVIDER", "COLUMNS", "STREAMCORE_REPLAY")
     found = {key: value for key, value in os.environ.items() if not key.endswith(hidden)}
     if simulator is not None:
@@ -52,16 +52,16 @@ def streamcore(
     )
 
 
-def until(condition: Any, seconds: float = 10) -> None:
-    """Wait until a fact holds."""
+def until(condition: Any, seconds: float = DEADLINE) -> None:
+    """Wait until a condition is true."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
+        assert time.monotonic() < end, "the condition was not met in time"
         time.sleep(0.01)
 
 
 class Terminal:
-    """A command in a terminal of its own."""
+    """A command in a pseudo-terminal."""
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], *, columns: int = 80, cwd: Path = ROOT) -> None:
         self.shown = b""
@@ -80,7 +80,7 @@ class Terminal:
         os.close(follower)
 
     def read_until(self, wanted: Any, seconds: float = DEADLINE) -> None:
-        """Read what is shown until the condition holds of it."""
+        """Read the output until the condition is true for it."""
         end = time.monotonic() + seconds
         while not wanted(self.shown):
             left = end - time.monotonic()
@@ -94,7 +94,7 @@ class Terminal:
                 self.shown += data
 
     def wait_for_rest(self) -> None:
-        """Wait until the command sleeps: Python sees a signal that comes just before it reads only after the read."""
+        """Wait until the command sleeps: a signal that arrives just before a read is handled only after it."""
         state = Path(f"/proc/{self.process.pid}/stat")
         until(lambda: state.read_text().rpartition(")")[2].split()[0] == "S")
 

@@ -1,4 +1,4 @@
-"""Set up every test: both async backends, a simulated vendor, no keys from the environment, no network beyond here."""
+"""Set up every test: both async backends, a simulated vendor, no keys from the environment, no network but loopback."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
 
 @pytest.fixture(scope="session", autouse=True)
 def planted() -> Iterator[Watch]:
-    """Watch logs, expected errors and recordings for the key that the tests plant."""
+    """Check logs, expected errors and recordings for the tests' API key."""
     with pytest.MonkeyPatch.context() as patch:
         yield from watching(patch)
 
 
 @pytest.fixture(autouse=True)
 def no_key_is_shown(planted: Watch) -> Iterator[None]:
-    """Fail a test that showed the planted key."""
+    """Fail a test that showed the API key."""
     before = len(planted.found)
     yield
     assert planted.found[before:] == []
@@ -62,13 +62,13 @@ def simulator() -> Iterator[Simulator]:
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Try again at once, except where a vendor asks to wait."""
+    """Retry at once, except where a vendor asks to wait."""
     monkeypatch.setattr("streamcore.pipeline.retry.FIRST_PAUSE", 0.0)
 
 
 @pytest.fixture(scope="session")
 def one_authority(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return a file with one certificate: reading all of them takes longer than most tests do."""
+    """Return a file with one certificate: reading all of them takes longer than most tests."""
     end = "-----END CERTIFICATE-----\n"
     path = tmp_path_factory.mktemp("certificates") / "one.pem"
     path.write_text(Path(certifi.where()).read_text("utf-8").partition(end)[0] + end, "utf-8")
@@ -77,7 +77,7 @@ def one_authority(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def self_signed(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
-    """A server's side of TLS with a certificate that nobody vouches for."""
+    """A server's TLS context with a self-signed certificate."""
     require(shutil.which("openssl"), "the program openssl is not installed")
     folder = tmp_path_factory.mktemp("tls")
     key, certificate = folder / "key.pem", folder / "certificate.pem"
@@ -92,7 +92,7 @@ def self_signed(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch, one_authority: str) -> None:
-    """Take out what would send a test to a real vendor, or make it depend on who runs it."""
+    """Remove environment variables that connect a test to a real vendor or change its result."""
     monkeypatch.setenv("SSL_CERT_FILE", one_authority)
     for name in list(os.environ):
         if name == "PROVIDER" or (name.startswith(PREFIXES) and name != "STREAMCORE_REQUIRE_ALL"):
@@ -104,7 +104,7 @@ def no_environment(monkeypatch: pytest.MonkeyPatch, one_authority: str) -> None:
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nothing through but loopback: names are not resolved, other addresses are not connected to."""
+    """Allow connections to loopback only: other names are not resolved, other addresses not connected to."""
     resolve = socket.getaddrinfo
     connect = socket.socket.connect
 

@@ -1,4 +1,4 @@
-"""Write graphs and their prompts, run them, and sum up their events."""
+"""Write graphs and their prompts, run them, and summarize their events."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Events = list[Any]
 
 
 def write_graph(folder: Path, text: str, **prompts: str) -> Path:
-    """Write `graph.yaml` and `prompts/<name>.yaml`; a prompt that is one line is its user text."""
+    """Write `graph.yaml` and `prompts/<name>.yaml`; a prompt of one line is its user message."""
     (folder / "prompts").mkdir(exist_ok=True, parents=True)
     for name, prompt in prompts.items():
         whole = dedent(prompt) if "\n" in prompt else f'user: "{prompt}"\n'
@@ -25,7 +25,7 @@ def write_graph(folder: Path, text: str, **prompts: str) -> Path:
 
 
 def answers(simulator: Simulator, replies: Mapping[str, str] | Callable[[Asked], str]) -> None:
-    """Let the simulator answer by the text that it is asked; `...` in front of a text: any that ends so."""
+    """Make the simulator answer by the user's text; `...` before a text matches any text with this end."""
 
     def decide(asked: Asked) -> Answer:
         text = replies(asked) if callable(replies) else replies[asked.text]
@@ -39,17 +39,17 @@ async def collect(source: AsyncIterator[Any]) -> Events:
 
 
 def kinds(events: Iterable[Any]) -> list[tuple[str, str]]:
-    """Return the type and node of each event, tokens left out."""
+    """Return the type and node of each event, without tokens."""
     return [(event["type"], event.get("node", "")) for event in events if event["type"] != "token"]
 
 
 def ran(events: Iterable[Any]) -> list[str]:
-    """Return the nodes that ended well, in order."""
+    """Return the nodes that completed, in order."""
     return [event["node"] for event in events if event["type"] == "node_complete"]
 
 
 def text_of(events: Iterable[Any], node: str) -> str:
-    """Return what a node said since its last restart."""
+    """Return the text of a node since its last restart."""
     said = ""
     for event in events:
         if event.get("node") == node and event["type"] == "restart":

@@ -1,4 +1,4 @@
-"""Count what Python does in our code for one chunk, without a clock: the check that the hot path stays short.
+"""Count the Python operations of streamcore for one chunk, without a clock, so that the hot path stays short.
 
 Bytecode instructions and calls of C functions are counted in the frames of streamcore and its providers, from the
 bytes of a read, one event each, to the caller. Two lengths of the same answer are compared, so that what is done once
@@ -77,7 +77,7 @@ class Operations:
 
 
 async def _count(run: Callable[[], Awaitable[int]]) -> tuple[int, int]:
-    """Return how many operations a run took, and how many chunks it gave."""
+    """Return how many operations a run took, and how many chunks it yielded."""
     for _ in range(2):  # the first run is for imports, caches, and Python 3.12, which does not trace all of it
         with Operations() as operations:
             given = await run()
@@ -85,7 +85,7 @@ async def _count(run: Callable[[], Awaitable[int]]) -> tuple[int, int]:
 
 
 def streaming(name: str, kind: str, reader: str, length: int) -> Callable[[], Awaitable[int]]:
-    """Return what reads an answer of that length, each event a read of its own."""
+    """Return a function that reads an answer of this length, one event a read."""
     vendor = Vendor(*(data for data, _ in frames(wire_of(name), ANSWERS[kind](length))))
     provider = vendor.provider(name)
 
@@ -98,7 +98,7 @@ def streaming(name: str, kind: str, reader: str, length: int) -> Callable[[], Aw
 
 
 def _over_aiohttp(length: int) -> Callable[[], Awaitable[int]]:
-    """Feed a connection by hand, since TCP would cut the reads as it likes."""
+    """Feed a connection directly, since TCP does not keep the boundaries of reads."""
     from streamcore.net.aiohttp_client import Body, Handler
 
     async def run() -> int:
@@ -149,7 +149,7 @@ def figures() -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    """Print the figures, and write them if asked to."""
+    """Print the figures; `--write` writes them to the file."""
     now = {path: round(operations(path), 1) for path in PATHS}
     known = figures()
     for path, count in now.items():

@@ -1,10 +1,10 @@
-"""Kill workers with kill -9 at random instants, and see that their threads go on at the right node.
+"""Kill workers with kill -9 at random times, and check that their threads go on at the right node.
 
     python -m tests.kill_trials sqlite [RUNS [SEED]]
     python -m tests.kill_trials redis [RUNS [SEED]]
 
-A run is one thread of a five-node graph against the simulator, in forked processes that are killed until one is let
-live. Seen from outside, by what the workers managed to say: no node whose `node_complete` was seen runs again, each
+A run is one thread of a five-node graph against the simulator, in forked processes that are killed, except the last.
+Checked from outside, by the events that the workers printed: no node whose `node_complete` was seen runs again, each
 worker begins at the node that the checkpoint names, and every checkpoint that a kill leaves is whole.
 """
 
@@ -36,7 +36,7 @@ from tests.graphs import write_graph
 from tests.support import KEY, wait_until
 
 MOST_KILLS = 4
-"""How many workers of a run are killed at most; the next one may live."""
+"""The largest number of workers of a run that are killed; the next one is not."""
 NODES = ["one", "two", "three", "four", "five"]
 GRAPH = """
     name: five
@@ -58,16 +58,16 @@ GRAPH = """
 """
 Event = Mapping[str, Any]
 Instant = tuple[float, int]
-"""Seconds, counted from the line of that number: 0 is the fork, 1 the first that the worker says."""
+"""Seconds after the line with this number: 0 is the fork, 1 the first line that the worker prints."""
 
 
 def count(state: Mapping[str, Any]) -> int:
-    """Be the tool of node four."""
+    """Return the result of node four."""
     return len(state["three"])
 
 
 class Trials:
-    """Runs of one graph on one store, and what they showed."""
+    """Runs of one graph on one store, and their results."""
 
     def __init__(self, path: Path, store: Mapping[str, Any], seed: int) -> None:
         self._path = path
@@ -118,7 +118,7 @@ class Trials:
         assert state["two"] == f"{state['one']} and more", state
 
     def _worker(self, thread: str, lives: Instant | None) -> list[Event]:
-        """Run the graph in a process of its own, kill it at an instant, and return what it managed to say."""
+        """Run the graph in a separate process, kill it at a given time, and return the events that it printed."""
 
         async def work(say: Callable[[str], None]) -> None:
             config = {"thread_id": thread, "checkpointer": self._store}
@@ -140,7 +140,7 @@ class Trials:
 
 
 def _share_imports(path: Path, store: Mapping[str, Any]) -> None:
-    """Run the graph here once, so that forks find everything imported; leave no thread behind."""
+    """Run the graph here once, so that the forks have everything imported; leave no thread behind."""
     open_checkpointer(store)
 
     async def run() -> None:
@@ -152,7 +152,7 @@ def _share_imports(path: Path, store: Mapping[str, Any]) -> None:
 
 
 def _in_a_fork(work: Callable[[Callable[[str], None]], Any], lives: Instant | None) -> list[str]:
-    """Fork, run `work(say)` there, and return the whole lines that it said; kill it at that instant."""
+    """Fork, run `work(say)` there, and return the complete lines that it printed; kill it at that time."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -176,7 +176,7 @@ def _in_a_fork(work: Callable[[Callable[[str], None]], Any], lives: Instant | No
                 break
         else:
             assert not killed, "a killed worker does not end"
-            assert seconds < 60, "a worker that was let live does not end"
+            assert seconds < 60, "a worker that was not killed does not end"
             os.kill(child, signal.SIGKILL)
             deadline, killed = time.monotonic() + 60, True  # the pipe still holds what it said before
     os.close(reading)
@@ -190,7 +190,7 @@ def _write(to: int, line: str) -> None:
 
 
 def main() -> None:
-    """Run the trials and say what they showed; an assertion ends them."""
+    """Run the trials and print the results; a failed assertion ends them."""
     kind = sys.argv[1]
     runs, seed = int((*sys.argv, "50")[2]) if len(sys.argv) > 2 else 50, int(sys.argv[3]) if len(sys.argv) > 3 else 1
     with ExitStack() as stack:

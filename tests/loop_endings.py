@@ -24,7 +24,7 @@ def ask(provider: Provider) -> Stream:
 
 
 async def broken_off(provider: Provider) -> None:
-    """The last statement breaks off, so that closing has to begin in a loop that is ending."""
+    """Break in the last statement, so that closing begins in an event loop that is ending."""
     async for chunk in ask(provider):
         if chunk.kind == "text":
             break
@@ -36,7 +36,7 @@ async def texts_broken_off(provider: Provider) -> None:
 
 
 async def held(provider: Provider) -> None:
-    """Somebody still holds the stream when the loop ends."""
+    """Keep a reference to the stream until the loop ends."""
     stream = ask(provider)
     kept.append(stream)
     await anext(stream)
@@ -44,14 +44,14 @@ async def held(provider: Provider) -> None:
 
 
 async def failed(provider: Provider) -> None:
-    """An error keeps it, through the traceback."""
+    """Keep the stream through an error's traceback."""
     stream = ask(provider)
     async for _ in stream:
         raise ZeroDivisionError
 
 
 async def wrapped(provider: Provider) -> None:
-    """A generator of the user's own, which the loop closes too, is between."""
+    """Wrap the stream in a generator, which the loop closes too."""
 
     async def wrap() -> AsyncGenerator[Chunk]:
         async with ask(provider) as stream:
@@ -64,7 +64,7 @@ async def wrapped(provider: Provider) -> None:
 
 
 async def still_read(provider: Provider) -> None:
-    """A task still reads it."""
+    """Let a task read it when the loop ends."""
     begun = anyio.Event()
 
     async def read() -> None:
@@ -86,7 +86,7 @@ async def cancelled(provider: Provider) -> None:
 
 
 async def two(provider: Provider) -> None:
-    """Two are open, and one of them is dropped."""
+    """Open two, and drop one of them."""
     stream, other = ask(provider), ask(provider)
     kept.append(stream)
     await anext(stream)
@@ -94,7 +94,7 @@ async def two(provider: Provider) -> None:
 
 
 async def finished(provider: Provider) -> None:
-    """Opened and closed, and one that was never read."""
+    """Close one stream, and never read another."""
     async with ask(provider) as stream:
         await anext(stream)
     async with ask(provider):

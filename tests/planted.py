@@ -1,4 +1,4 @@
-"""Watch the whole suite for the key that its tests plant: in every log, every expected error, every recording."""
+"""Check the whole suite for leaks of the tests' API key: in every log, expected error and recording."""
 
 from __future__ import annotations
 
@@ -17,42 +17,42 @@ from tests.support import KEY
 
 
 class Watch(logging.Handler):
-    """Look at what passes by, and note where the key was seen."""
+    """Check logs, errors and recordings, and list where the key was found."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
         self.found: list[str] = []
 
-    def look(self, kind: str, *shown: object) -> None:
-        """Look at one thing, as it would be shown."""
+    def check(self, kind: str, *shown: object) -> None:
+        """Check objects in the form in which they are shown."""
         if any(KEY in str(part) for part in shown):
             self.found.append(f"{kind} in {os.environ.get('PYTEST_CURRENT_TEST', 'no test')}")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Look at a log record, its traceback and what it carries."""
-        self.look("log", self.format(record), vars(record))
+        """Check a log record, its traceback and its attributes."""
+        self.check("log", self.format(record), vars(record))
 
     def error(self, error: BaseException) -> None:
-        """Look at everything that a traceback would print of an error, and at what ours carry."""
+        """Check everything that a traceback prints of an error, and the attributes of streamcore's errors."""
         link: BaseException | None = error
         seen: set[int] = set()
         while link is not None and id(link) not in seen:  # respx chains an error to itself
             seen.add(id(link))
             carried: Any = vars(link) if isinstance(link, StreamcoreError) else getattr(link, "__notes__", ())
-            self.look("error", link, repr(link), carried)
+            self.check("error", link, repr(link), carried)
             if isinstance(link, BaseExceptionGroup):
                 for inner in link.exceptions:
                     self.error(inner)
             link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
 
     def recording(self, recording: Recording) -> None:
-        """Look at everything that a recording holds."""
+        """Check everything that a recording contains."""
         for exchange in recording.exchanges:
-            self.look("recording", exchange, exchange.body, b"".join(read.data for read in exchange.reads))
+            self.check("recording", exchange, exchange.body, b"".join(read.data for read in exchange.reads))
 
 
 def watching(patch: pytest.MonkeyPatch) -> Iterator[Watch]:
-    """Watch until the end of the session."""
+    """Check until the end of the session."""
     watch = Watch()
     logging.getLogger().addHandler(watch)
     logging.getLogger("streamcore").setLevel(logging.DEBUG)
@@ -75,7 +75,7 @@ def watching(patch: pytest.MonkeyPatch) -> Iterator[Watch]:
 
     def saved(self: Recording, path: str | Path) -> None:
         save(self, path)
-        watch.look("recording", Path(path).read_text("utf-8"))
+        watch.check("recording", Path(path).read_text("utf-8"))
 
     patch.setattr(pytest.RaisesExc, "__exit__", expected)
     patch.setattr(Recorder, "_exchange", taken)

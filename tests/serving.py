@@ -1,4 +1,4 @@
-"""Run an ASGI app under uvicorn on a free port of loopback, in a thread, and read the streams that it sends."""
+"""Run an ASGI app under uvicorn on a free loopback port, in a thread, and read the streams that it sends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support import wait_until
 
 @contextmanager
 def serving(app: Any) -> Iterator[str]:
-    """Serve the app while the block runs, and give its URL."""
+    """Serve the app while the block runs, and yield its URL."""
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
         uvicorn.Config(app, log_level="error", access_log=False, ws="none", timeout_graceful_shutdown=3)
@@ -49,7 +49,7 @@ class Told:
 
 
 def told(body: bytes) -> list[Told]:
-    """Return the messages of a whole body, read as a browser reads them."""
+    """Return the messages of a complete body, parsed as a browser does."""
     found: list[Told] = []
     for block in body.decode().split("\n\n"):
         fields = [line.partition(":")[::2] for line in block.split("\n")]
@@ -61,7 +61,7 @@ def told(body: bytes) -> list[Told]:
 
 
 def listen(url: str, path: str, **options: Any) -> list[Told]:
-    """Ask for a stream and return all its messages."""
+    """Request a stream and return all its messages."""
     response = httpx2.get(f"{url}{path}", timeout=20, **options)
     assert response.status_code == 200, response.text
     assert response.headers["content-type"].startswith("text/event-stream")
@@ -74,7 +74,7 @@ def text_of(messages: Iterable[Told]) -> str:
 
 
 def reading(url: str, path: str, until: str = "w1 ") -> tuple[threading.Thread, list[bytes], threading.Event]:
-    """Read a stream in a thread; the event is set when a text has come."""
+    """Read a stream in a thread; the event is set when the text has arrived."""
     came: list[bytes] = []
     begun = threading.Event()
 

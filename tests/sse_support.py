@@ -1,4 +1,4 @@
-"""Share what tests of SSE need: services in processes and threads of their own, a browser's parser, hostile tokens."""
+"""Provide what tests of SSE share: services in processes and threads, a browser's parser, hostile tokens."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support import DEADLINE, KEY, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# What a page must show to the last character, running nothing. No CR: format text cannot say it.
+# A page must show this to the last character and run nothing of it. Without CR: format `text` cannot carry it.
 HOSTILE = (
     *("Line one\n", "\n", "\n\n", "  indented", " ", "   ", "\t", "tab\tin", "[DONE]", " [DONE] ", "[DONE]\n"),
     *("<script>window.hacked = 1</script>", "<img src=x onerror='window.hacked = 2'>", "</span><b>bold</b>"),
@@ -141,7 +141,7 @@ def ask(
     method: str = "GET",
     receive_buffer: int = 0,
 ) -> socket.socket:
-    """Send a request, and return the socket on which its answer comes."""
+    """Send a request, and return the socket of its response."""
     client = socket.socket()
     if receive_buffer:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -153,7 +153,7 @@ def ask(
 
 
 def receive_until(client: socket.socket, wanted: bytes) -> bytes:
-    """Receive until something has come."""
+    """Receive until some bytes have arrived."""
     received = b""
     while wanted not in received:
         more = client.recv(65536)
@@ -174,7 +174,7 @@ def receive_rest(client: socket.socket) -> bytes:
 
 
 def seconds_until(condition: Any, what: str) -> float:
-    """Wait until something is true, and return how long that took."""
+    """Wait until a condition is true, and return the seconds that it took."""
     start = time.monotonic()
     wait_until(condition, what)
     return time.monotonic() - start

@@ -1,10 +1,10 @@
-"""Run thousands of random streams, many at once, and check after each that nothing was lost and nothing left open.
+"""Run thousands of random streams, many at once, and check after each that no text is lost and nothing stays open.
 
     python -W error tests/stress.py [--streams 10000] [--seed N] [--backend asyncio|trio]
 
 Half of them come through the vendors' SDKs from a simulator over sockets, half from a script in memory that can also
-fail, stall and overload. Readers read to the end, break off, raise, are cancelled, stop, dawdle, or just drop the
-stream; smoothing is on or off. A failure prints the seed and number of its stream, which make it again.
+fail, stall and overload. Readers read to the end, break, raise, are cancelled, stop, read slowly, or drop the stream;
+smoothing is on or off. A failure prints the seed and number of its stream, which reproduce it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ PIECES = (
     "a long piece of text, ",
 )
 HANG = 1.0
-"""Seconds after which a source that hangs is given up."""
+"""The timeout, in seconds, of a source that hangs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +82,12 @@ class Plan:
     reader: str  # all, break, break_bare, raise, cancel, stop, drop
     read: int
     slow: bool
-    door: str  # chunks, text, collect
+    api: str  # chunks, text, collect
     options: dict[str, Any] | None
 
     @classmethod
     def of(cls, seed: str, backend: str) -> Plan:
-        """Return the plan that a seed stands for."""
+        """Return the plan of a seed."""
         rng = random.Random(seed)
         tokens = [rng.choice(PIECES) for _ in range(rng.choice((0, 1, 3, 20, 60)))]
         memory = rng.random() < 0.5
@@ -101,7 +101,7 @@ class Plan:
             reader=rng.choice(("all", "all", "break", "break_bare", "raise", "cancel", "stop", "drop")),
             read=rng.randint(0, 10),
             slow=rng.random() < 0.2,
-            door=rng.choice(("chunks", "text", "collect")),
+            api=rng.choice(("chunks", "text", "collect")),
             options=rng.choice(
                 (
                     None,
@@ -144,17 +144,17 @@ def scripted(plan: Plan) -> ScriptedProvider:
 
 
 def answer(asked: Asked) -> Answer:
-    """Return what the simulator says to the stream whose seed it was sent; a cut counts events of content."""
+    """Return the simulator's answer to the stream whose seed the request has; a cut counts events of content."""
     plan = Plan.of(asked.text, asked.model)
     return Answer(plan.tokens, model=asked.model, cut=None if plan.ending == "mark" else plan.end_at)
 
 
 class Failed(AssertionError):  # noqa: N818
-    """A stream did not do what it promises."""
+    """A stream broke a guarantee."""
 
 
 async def run_one(plan: Plan, backend: str, simulator: Simulator) -> None:
-    """Run one stream as planned and check what came of it."""
+    """Run one stream as planned and check its result."""
     script = scripted(plan)
     provider: Provider = (
         script
@@ -184,7 +184,7 @@ async def run_one(plan: Plan, backend: str, simulator: Simulator) -> None:
     if script.open:
         raise Failed("the source is still open")
     if not plan.sent.startswith(partial.text):
-        raise Failed(f"partial {partial.text!r} is no beginning of {plan.sent!r}")
+        raise Failed(f"partial {partial.text!r} is not the beginning of {plan.sent!r}")
 
 
 def _check(plan: Plan, stream: Stream, read: str, error: Exception | None) -> None:
@@ -203,15 +203,15 @@ def _check(plan: Plan, stream: Stream, read: str, error: Exception | None) -> No
 
 
 async def _pieces(plan: Plan, stream: Stream) -> AsyncGenerator[str]:
-    """Yield the text of the stream through the plan's door."""
-    if plan.door == "collect":
+    """Yield the text of the stream through the plan's function."""
+    if plan.api == "collect":
         try:
             yield (await stream.collect()).text
         except (StreamError, ServerError) as error:
             yield error.partial.text if error.partial else ""
             raise
         return
-    if plan.door == "text":
+    if plan.api == "text":
         async for text in stream.text():
             yield text
         return
@@ -286,15 +286,15 @@ _READERS = {
 }
 
 
-async def run_many(streams: int, seed: int, backend: str, tell: Callable[[str], object] = print) -> None:
-    """Run that many streams; after each round nothing may be open, and no more objects than after an earlier one.
+async def run_many(streams: int, seed: int, backend: str, report: Callable[[str], object] = print) -> None:
+    """Run this many streams; after each round nothing may be open, and the number of objects must not grow.
 
     Raises:
-        Failed: with the seed of the stream.
+        Failed: if a stream broke a guarantee; the message has its seed.
     """
     sizes: list[int] = []
     before = _tasks()
-    with _listening(backend) as noise, Simulator(answer) as simulator:
+    with _listening(backend) as reported, Simulator(answer) as simulator:
         limiter = anyio.CapacityLimiter(AT_ONCE)
         for begin in range(0, streams, ROUND):
             async with anyio.create_task_group() as tasks:
@@ -303,9 +303,9 @@ async def run_many(streams: int, seed: int, backend: str, tell: Callable[[str], 
             await _settle(simulator, before)
             sizes.append(_objects())
             simulator.requests.clear()
-            tell(f"{min(begin + ROUND, streams)} streams, {sizes[-1]} objects")
-            if noise:
-                raise Failed(f"seed {seed}: the loop complained: {noise}")
+            report(f"{min(begin + ROUND, streams)} streams, {sizes[-1]} objects")
+            if reported:
+                raise Failed(f"seed {seed}: the event loop reported: {reported}")
     if len(sizes) > 2 and sizes[-1] > sizes[1] * 1.02:
         raise Failed(f"seed {seed}: memory grows: {sizes}")
 
@@ -321,7 +321,7 @@ async def _limited(limiter: anyio.CapacityLimiter, seed: str, backend: str, simu
 
 
 async def _settle(simulator: Simulator, tasks: int) -> None:
-    """Wait until the simulator has seen every connection close that was given up, and no more tasks run than before."""
+    """Wait until the simulator has seen every abandoned connection close, and no more tasks run than before."""
     resources = known_resources()
     gc.collect()  # an error that was caught may hold its stream in a cycle
     with anyio.move_on_after(10):
@@ -353,21 +353,21 @@ def _objects() -> int:
 
 @contextlib.contextmanager
 def _listening(backend: str) -> Generator[list[str]]:
-    """Gather whatever would have been written to stderr behind everybody's back; let retries come at once."""
-    noise: list[str] = []
+    """Collect the errors that hooks would write to stderr; retry without a pause."""
+    reported: list[str] = []
     hook, pause = sys.unraisablehook, retry.FIRST_PAUSE
-    sys.unraisablehook = lambda unraisable: noise.append(f"{unraisable.err_msg}: {unraisable.exc_value!r}")
+    sys.unraisablehook = lambda unraisable: reported.append(f"{unraisable.err_msg}: {unraisable.exc_value!r}")
     retry.FIRST_PAUSE = 0.0
     if backend == "asyncio":
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(str(context)))
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(str(context)))
     try:
-        yield noise
+        yield reported
     finally:
         sys.unraisablehook, retry.FIRST_PAUSE = hook, pause
 
 
 def main() -> None:
-    """Run on one backend or both; the first failure ends it."""
+    """Run on one backend or both, until the first failure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--streams", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))

@@ -1,10 +1,10 @@
-"""Share what tests of providers need: requests, mocked vendors, and ways to wait for a fact."""
+"""Provide what tests of providers share: requests, mocked vendors, and functions that wait for a condition."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 import anyio
@@ -24,11 +24,17 @@ WIRES = {
     "openai-responses": "openai-responses",
     "mistral": "mistral-chat",
 }
-DEADLINE = 30.0
-"""Seconds in which everything happens that will happen, on however busy a machine."""
+DEADLINE = 60.0
+"""Seconds after which a condition is given up; long, since the machine may be busy."""
 
 # Each vendor on each backend; Mistral's SDK knows asyncio only.
 RUNS = [(backend, name) for name in VENDORS for backend in BACKENDS if (backend, name) != ("trio", "mistral")]
+
+
+def first_short(values: Iterable[Any]) -> list[Any]:
+    """Return parameters of a test: the first value, and the others marked `long`."""
+    first, *others = values
+    return [first, *(pytest.param(value, marks=pytest.mark.long) for value in others)]
 
 
 def require(condition: object, why: str) -> None:
@@ -41,22 +47,22 @@ def require(condition: object, why: str) -> None:
 
 
 def wire_of(name: str) -> str:
-    """Return the wire that a provider speaks."""
+    """Return the wire of a provider."""
     return WIRES.get(name, "openai-chat")
 
 
 def ask(text: str = "Hello", **more: Any) -> Request:
-    """Return a request that says one thing."""
+    """Return a request with one user message."""
     return Request(messages=[Message("user", text)], **more)
 
 
 def provider_at(simulator: Simulator, name: str, **settings: Any) -> Provider:
-    """Return a provider that talks to the simulator."""
+    """Return a provider that is connected to the simulator."""
     return get_provider(name, **{"api_key": KEY, "model": "m", "base_url": simulator.base_url(name), **settings})
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Block, event loop and all, until another thread has made the condition true."""
+    """Block the thread, and its event loop, until another thread has made the condition true."""
     deadline = time.monotonic() + DEADLINE
     while not condition():
         assert time.monotonic() < deadline, f"never happened: {what}"
@@ -77,7 +83,7 @@ def body_of(wire: str, answer: Answer) -> bytes:
 
 
 class Pieces(httpx2.AsyncByteStream):
-    """A body that comes in pieces; an exception among them is raised in its turn."""
+    """A body that arrives in pieces; an exception among them is raised in its turn."""
 
     def __init__(self, *pieces: bytes | Exception) -> None:
         self.pieces = pieces
@@ -95,7 +101,7 @@ class Pieces(httpx2.AsyncByteStream):
 
 
 class Vendor(httpx2.MockTransport):
-    """A vendor without a network: answers every request in the same way, and remembers them."""
+    """A vendor without a network: it answers every request with the same response, and lists the requests."""
 
     def __init__(
         self,
@@ -115,9 +121,9 @@ class Vendor(httpx2.MockTransport):
         return httpx2.Response(status, headers=headers, stream=self.bodies[-1])
 
     def client(self) -> httpx2.AsyncClient:
-        """Return a client that reaches this vendor, whatever it asks for."""
+        """Return a client whose every request is sent here."""
         return httpx2.AsyncClient(transport=self)
 
     def provider(self, name: str, **settings: Any) -> Provider:
-        """Return a provider whose every request comes here."""
+        """Return a provider whose every request is sent here."""
         return get_provider(name, **{"api_key": KEY, "model": "m", "http_client": self.client(), **settings})

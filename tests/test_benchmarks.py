@@ -22,6 +22,7 @@ from benchmarks.peers.targets import targets
 from benchmarks.peers.wires import WIRES
 from streamcore import aclose_providers
 from streamcore.testing import Simulator
+from tests.support import first_short
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = Plan(
@@ -62,6 +63,7 @@ def test_sdk_readers_bring_every_token(variant: str, simulator: Simulator, tmp_p
             assert variant == "raw" or said["text"].startswith("Hello! You asked: “Count.”")
 
 
+@pytest.mark.long
 def test_a_race(tmp_path: Path) -> None:
     name = "streamcore-aiohttp"
     results = Results()
@@ -187,7 +189,7 @@ def test_peers_are_pinned() -> None:
         assert (ROOT / "benchmarks" / "peers" / "readers" / f"{peer.reader}.py").is_file()
 
 
-@pytest.mark.parametrize("name", ["openai", "mistral"])
+@pytest.mark.parametrize("name", first_short(["openai", "mistral"]))
 def test_a_cold_call_is_taken_apart(name: str, simulator: Simulator, tmp_path: Path) -> None:
     (tmp_path / "count.yaml").write_text("user: Count {{ what }}.\n", "utf-8")
     given = ["--first", name, "--transport", "httpx2", "--url", simulator.url, "--prompts", str(tmp_path)]
@@ -212,7 +214,7 @@ def test_a_cold_call_is_taken_apart(name: str, simulator: Simulator, tmp_path: P
         ("graph", ["--tokens", "100", "--rounds", "1"], "at most"),
         ("imports", ["--rounds", "1"], "ratio"),
         ("sse", ["--events", "50", "--rounds", "1", "--clients", "3"], "us"),
-        ("decode", ["--tokens", "20", "--rounds", "1"], "openai-responses"),
+        pytest.param("decode", ["--tokens", "20", "--rounds", "1"], "openai-responses", marks=pytest.mark.long),
         ("load", ["--streams", "3", "--tokens", "5"], "streamcore"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Adapt recorded streams to a checker: each body goes through the real provider and its SDK, in odd-sized pieces."""
+"""Adapt recorded streams to a checker: each body is read by the real provider and its SDK, in pieces of odd sizes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROVIDERS = {
 
 
 def pieces(body: bytes, seed: int = 0) -> Iterator[bytes]:
-    """Cut a body as a network might."""
+    """Cut a body as a network may."""
     rng = random.Random(seed)
     start = 0
     while start < len(body):
@@ -68,7 +68,7 @@ def _sums_reasoning(body: bytes) -> bool:
 
 
 def summary(answer: Completion) -> dict[str, Any]:
-    """Return an answer in the checker's words."""
+    """Return an answer in the checker's form."""
     usage = answer.usage
     return {
         "text": answer.text,

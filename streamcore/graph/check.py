@@ -1,4 +1,4 @@
-"""Find in a graph what loads but cannot be meant: missing prompts and variables, dead nodes, endless loops."""
+"""Find mistakes in a graph that loads: missing prompts and variables, unreachable nodes, endless loops."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _ALWAYS = ("_loop_counts", "_partial")
 
 
 def check_graph(path: str | Path, given: Mapping[str, Any] | None = None) -> list[str]:
-    """Return everything that is wrong with a graph file and its prompts, a line each, with file and line.
+    """Return every mistake in a graph file and its prompts: one text each, with file and line.
 
     Args:
         path: the graph's file.
-        given: the initial state of a run; with it, variables that this run would lack are found, too.
+        given: the initial state of a run; if given, variables that this run would miss are mistakes as well.
     """
     try:
         graph = load_graph(path)
     except GraphError as error:
         return str(error).splitlines()
-    found = [*_dead_nodes(graph), *_endless_loops(graph), *_checkpointer(graph), *_edges(graph)]
+    found = [*_unreachable_nodes(graph), *_endless_loops(graph), *_checkpointer(graph), *_edges(graph)]
     for name, node in graph.nodes.items():
         found += _node(graph, name, node, ())
     for name, node in graph.items.items():
         found += _node(graph, name, node, ("node",))
     if given is not None and not found:
-        found += _lacking(graph, given)
+        found += _missing_variables(graph, given)
     return list(dict.fromkeys(found))
 
 
@@ -45,25 +45,26 @@ def _at(graph: Graph, *where: str | int) -> str:
     return f"{graph.path}:{graph.source.line(where)}"
 
 
-def _lacking(graph: Graph, given: Mapping[str, Any]) -> list[str]:
+def _missing_variables(graph: Graph, given: Mapping[str, Any]) -> list[str]:
     state = Thread(graph, state=dict(given)).view()
     return [line for error in missing_variables(graph, state) for line in str(error).splitlines()]
 
 
-def _dead_nodes(graph: Graph) -> Iterator[str]:
+def _unreachable_nodes(graph: Graph) -> Iterator[str]:
     for name in graph.nodes:
         if name not in graph.reach[START]:
-            yield f"{_at(graph, 'nodes', name)}: nothing leads to node {name!r}"
+            yield f"{_at(graph, 'nodes', name)}: node {name!r} is never reached from START"
 
 
 def _endless_loops(graph: Graph) -> Iterator[str]:
     seen: set[str] = set()
     for name in graph.nodes:
         loop = [other for other in graph.nodes if other in graph.reach[name] and name in graph.reach[other]]
-        asks = any(graph.nodes[other].type == "interrupt" for other in loop)
-        if loop and name not in seen and not asks and not any(other in graph.file.loop_limits for other in loop):
+        interrupts = any(graph.nodes[other].type == "interrupt" for other in loop)
+        if loop and name not in seen and not interrupts and not any(other in graph.file.loop_limits for other in loop):
             names = ", ".join(map(repr, loop))
-            yield f"{_at(graph, 'nodes', name)}: {names} may run for ever; give one of them a number in 'loop_limits'"
+            at = _at(graph, "nodes", name)
+            yield f"{at}: {names} may loop without end; give one of them a limit in 'loop_limits'"
         seen.update(loop)
 
 
@@ -116,14 +117,14 @@ def _prompt(
         return
     known = _known(graph)
     if node.variables is None and not graph.file.state:
-        known = None  # what the run is given is in the prompt
+        known = None  # the prompt reads whatever state a run starts with
     if known is None:
         return
     given = [*(node.variables or ()), *known, *item]
     for missing in _needs(found):
         if missing not in given:
-            what = f"node {name!r}: prompt {prompt!r} needs {missing!r}, which neither its variables nor the state have"
-            yield f"{_at(graph, *at)}: {what}{did_you_mean(missing, given)}"
+            what = f"node {name!r}: prompt {prompt!r} needs {missing!r}, which is neither in its variables nor in the"
+            yield f"{_at(graph, *at)}: {what} state{did_you_mean(missing, given)}"
 
 
 def _needs(prompt: Prompt) -> list[str]:
@@ -131,7 +132,7 @@ def _needs(prompt: Prompt) -> list[str]:
 
 
 def _known(graph: Graph) -> list[str] | None:
-    """Return the keys that the state may have; None where functions may set any."""
+    """Return the keys that the state may have; None if Python functions may set any key."""
     if any(node.type == "python" for node in [*graph.nodes.values(), *graph.items.values()]):
         return None
     written = (key for name, node in graph.nodes.items() for key in node.writes(name))
@@ -139,7 +140,7 @@ def _known(graph: Graph) -> list[str] | None:
 
 
 def _unknown(graph: Graph, what: str, value: Any, item: tuple[str, ...], at: tuple[str | int, ...]) -> Iterator[str]:
-    """Say which keys an expression reads that nothing sets; only a graph that declares its state can be held to it."""
+    """Yield the keys that an expression reads and nothing sets, if the graph declares its state."""
     if is_mapping(value) or is_list(value):
         for inner in value.values() if is_mapping(value) else value:
             yield from _unknown(graph, what, inner, item, at)

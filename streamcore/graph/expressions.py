@@ -14,14 +14,14 @@ from streamcore.files.sandbox import Sandbox
 from streamcore.files.template import TemplateError
 from streamcore.files.yaml_file import is_list, is_mapping
 
-# `{{ x }}` stands for `{x}`: people write it, since prompts may be Jinja2.
+# `{{ x }}` means `{x}`: authors write it, since prompts may be Jinja2.
 _PART = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}|\{([^\W\d][^{}]*)\}")
 
 State = Mapping[str, Any]
 
 
 class _Missing(ChainableUndefined):
-    """A path that does not exist: null, less and more than nothing, and no number to reckon with."""
+    """A path that does not exist: equal to null, and false in every other comparison."""
 
     def _no(self, other: object) -> bool:
         return False
@@ -68,10 +68,10 @@ def _compiled(text: str) -> Callable[[State], Any]:
 
 
 def check_value(value: Any) -> None:
-    """Find out whether the expressions in a value, and in what it holds, can be evaluated.
+    """Check the syntax of the expressions in a value, nested values included.
 
     Raises:
-        TemplateError: one of them is not valid.
+        TemplateError: an expression is not valid.
     """
     if isinstance(value, str):
         if _is_expression(value):
@@ -82,24 +82,24 @@ def check_value(value: Any) -> None:
 
 
 def check_condition(text: str) -> None:
-    """Find out whether a condition can be evaluated; see `check_value`."""
+    """Check the syntax of a condition; see `check_value`."""
     _condition(text)
 
 
 def holds(text: str, state: State) -> bool:
-    """Return whether a condition is true; a path that does not exist is false, and so is what cannot be compared.
+    """Return whether a condition is true; a missing path and values that cannot be compared make it false.
 
     Raises:
-        TemplateError: it failed.
+        TemplateError: the condition failed.
     """
     return bool(_run(_condition(text), text, state, unfit=False))
 
 
 def resolve(value: Any, state: State) -> Any:
-    """Return a value with its expressions evaluated; `state` holds plain data.
+    """Return a value with its expressions evaluated; `state` is JSON data.
 
-    A text that is one `{...}` keeps the expression's type; in any other text each `{path}` is put in as text. A path
-    that does not exist is null, and null as text is nothing.
+    A text that is one `{...}` as a whole becomes the expression's value, with its type; in any other text, each
+    `{path}` is replaced by its value as text. A path that does not exist is null, and null as text is "".
 
     Raises:
         TemplateError: an expression failed.
@@ -116,7 +116,7 @@ def resolve(value: Any, state: State) -> Any:
 
 
 def names_in(text: str, *, condition: bool = False) -> Iterator[str]:
-    """Yield the keys of the state that a text's expressions, or a condition, read."""
+    """Yield the keys of the state that the expressions of a text, or a condition, read."""
     if condition or _is_expression(text):
         inside = [text.strip()[1:-1] if _is_expression(text) else text]
     else:
@@ -154,7 +154,7 @@ def _whole(text: str) -> Callable[[State], Any]:
         return _compiled(text[1:-1].strip())
     except TemplateError as error:
         try:
-            return _compiled(text)  # a mapping written out, {'role': 'user'}
+            return _compiled(text)  # a literal mapping, {'role': 'user'}
         except TemplateError:
             raise error from None
 
@@ -168,13 +168,13 @@ def _written(part: re.Match[str], state: State) -> str:
         found = _run(_compiled((part[1] or part[2]).strip()), part[0], state)
     except TemplateError as error:
         if isinstance(error.__cause__, TemplateSyntaxError):
-            return part[0]  # braces that hold no expression stay
+            return part[0]  # braces without an expression stay as they are
         raise
     return "" if found is None else ", ".join(map(str, found)) if is_list(found) else str(found)
 
 
 def _run(expression: Callable[[State], Any], text: str, state: State, *, unfit: Any = None) -> Any:
-    given = {key: value for key, value in state.items() if value is not None}  # null reads like what is missing
+    given = {key: value for key, value in state.items() if value is not None}  # null behaves like a missing path
     try:
         return _cleared(expression({**given, "state": given}))
     except UndefinedError:
@@ -196,7 +196,7 @@ def _cleared(value: Any) -> Any:
     if is_list(value) or isinstance(value, tuple):
         return [_cleared(inner) for inner in value]  # pyright: ignore[reportUnknownVariableType]
     if hasattr(value, "__next__"):
-        raise TemplateError("this is no value yet but a sequence to be made; end it with | list")
+        raise TemplateError("the result is a lazy sequence; add | list to make it a list")
     if isinstance(value, str | int | float | None):
         return value
-    raise TemplateError(f"a {type(value).__name__} is no value; call a function with ()")
+    raise TemplateError(f"the result is a {type(value).__name__}, not a value; call a function with ()")

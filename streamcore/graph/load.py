@@ -1,4 +1,4 @@
-"""Load a graph file: read it, check it whole, and work out what its nodes lead to."""
+"""Load a graph file: read it, validate it, and compute which nodes follow each node."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ END = "END"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Graph:
-    """A graph file that was read and found right."""
+    """A graph file that was read and validated."""
 
     name: str
     path: Path
@@ -29,20 +29,20 @@ class Graph:
     source: YamlFile
     nodes: Mapping[str, Node]
     items: Mapping[str, Node]
-    """For each node of the type map, the node that runs for an item."""
+    """For each map node, the node that runs for every item."""
     edges: Mapping[str, tuple[EdgeBlock, ...]]
-    """The edges from each node, in order of writing."""
+    """The edges from each node, in the order of the file."""
     reach: Mapping[str, frozenset[str]]
-    """The nodes that may run after each node; a node in a cycle is among its own."""
+    """The nodes that may run after each node; a node in a cycle is one of its own."""
 
     @property
     def prompts_dir(self) -> str | None:
-        """Return where its prompts are said to be."""
+        """The folder of its prompts, None if the file names none."""
         return self.file.prompts_dir if self.file.prompts_dir is not None else self.file.defaults.prompts_dir
 
     @property
     def beside(self) -> Path | None:
-        """Return its path if its prompts are looked for beside it."""
+        """Its path if its prompts are looked up in its own folder, else None."""
         own = self.file.prompts_relative
         return self.path if (self.file.defaults.prompts_relative if own is None else own) else None
 
@@ -57,10 +57,10 @@ class Graph:
 
 
 def load_graph(path: str | Path) -> Graph:
-    """Return the graph of a file, checked whole.
+    """Return the validated graph of a file.
 
     Raises:
-        GraphError: the file is wrong; the message has file, line and key of everything that was found, a line each.
+        GraphError: the file is not valid; the message lists every problem with file, line and key.
     """
     from streamcore.files.yaml_file import read_yaml
 
@@ -76,7 +76,7 @@ def _load(path: Path, raw: bytes) -> Graph:
 
 
 def build_graph(source: YamlFile) -> Graph:
-    """Return the graph that a file's data describe; see `load_graph`."""
+    """Return the graph of a parsed file; see `load_graph`."""
     from streamcore.files.yaml_model import validate
     from streamcore.graph.schema import GraphFile
 
@@ -88,7 +88,7 @@ def build_graph(source: YamlFile) -> Graph:
         problems += str(error).splitlines()
     nodes, items = _load_nodes(source, problems)
     if file is not None:
-        problems += _broken(file, source, nodes, items)
+        problems += _inconsistencies(file, source, nodes, items)
     if file is None or problems:
         raise GraphError("\n".join(sorted(problems, key=_line)))
     edges = {name: tuple(edge for edge in file.edges if edge.from_ == name) for name in (START, *nodes)}
@@ -102,7 +102,7 @@ def _line(problem: str) -> int:
 
 
 def _load_nodes(source: YamlFile, problems: list[str]) -> tuple[dict[str, Node], dict[str, Node]]:
-    """Check each node by the model of its type, and in a map also the node for an item."""
+    """Validate each node with the model of its type, and for a map node also the node for its items."""
     from streamcore.files.yaml_file import is_mapping
     from streamcore.graph.schema import IN_A_MAP, NODES, MapNode
 
@@ -113,7 +113,9 @@ def _load_nodes(source: YamlFile, problems: list[str]) -> tuple[dict[str, Node],
         at: Location = ("nodes", name)
         node = check_node(source, at, f"node {name!r}", tuple(NODES), problems) if is_mapping(data) else None
         if name in (START, END):
-            problems.append(f"{source.path}:{source.line(at)}: {name!r} is where a graph begins or ends, and no node")
+            problems.append(
+                f"{source.path}:{source.line(at)}: {name!r} cannot be a node's name: it is where a graph begins or ends"
+            )
         if node is not None:
             nodes[name] = node
         if isinstance(node, MapNode):
@@ -124,7 +126,7 @@ def _load_nodes(source: YamlFile, problems: list[str]) -> tuple[dict[str, Node],
 
 
 def check_node(source: YamlFile, at: Location, what: str, types: tuple[str, ...], problems: list[str]) -> Node | None:
-    """Return the node at a place of a file; None, with the problems added, if it is wrong."""
+    """Return the node at a location in a file; None if it is not valid, with its problems added to `problems`."""
     from streamcore.files.yaml_model import validate
     from streamcore.graph.schema import model_of
 
@@ -140,8 +142,10 @@ def check_node(source: YamlFile, at: Location, what: str, types: tuple[str, ...]
     return None
 
 
-def _broken(file: GraphFile, source: YamlFile, nodes: Mapping[str, Node], items: Mapping[str, Node]) -> Iterator[str]:
-    """Say which names lead nowhere, and what else does not fit together."""
+def _inconsistencies(
+    file: GraphFile, source: YamlFile, nodes: Mapping[str, Node], items: Mapping[str, Node]
+) -> Iterator[str]:
+    """Yield the problems between parts of a file, such as names that do not exist."""
     from streamcore.files.yaml_model import did_you_mean
 
     for name, known, at, what in _references(file, nodes, items):
@@ -150,8 +154,8 @@ def _broken(file: GraphFile, source: YamlFile, nodes: Mapping[str, Node], items:
     for number, edge in enumerate(file.edges):
         if edge.type == "conditional" and edge.from_ in nodes and nodes[edge.from_].type != "router":
             yield (
-                f"{source.path}:{source.line(('edges', number, 'type'))}: an edge of the type conditional is a "
-                f"router's, and {edge.from_!r} is none; give each way an edge with a 'condition'"
+                f"{source.path}:{source.line(('edges', number, 'type'))}: only edges from a router have the type "
+                f"conditional, and {edge.from_!r} is not a router; give each branch an edge with a 'condition'"
             )
     if not any(edge.from_ == START for edge in file.edges):
         yield f"{source.path}:{source.line(('edges',))}: no edge from START, so nothing runs"
@@ -160,7 +164,7 @@ def _broken(file: GraphFile, source: YamlFile, nodes: Mapping[str, Node], items:
 def _references(
     file: GraphFile, nodes: Mapping[str, Node], items: Mapping[str, Node]
 ) -> Iterator[tuple[str, Collection[str], Location, str]]:
-    """Yield each name in the file that stands for something, what it may be, where it is, and what to say if not."""
+    """Yield each reference to a name: the name, the names that exist, the location, the problem if unknown."""
     from streamcore.graph.schema import PythonNode, RouterNode
 
     sources, targets = (START, *file.nodes), (*file.nodes, END)

@@ -11,7 +11,7 @@ _SHAPES = {"router": ("{", "}"), "interrupt": ("[/", "/]"), "python": ("[[", "]]
 
 
 def mermaid(graph: Graph) -> str:
-    """Return the diagram's text."""
+    """Return the text of the Mermaid diagram of a graph."""
     return "\n".join(["graph TD", *(f"    {line}" for line in _lines(graph))]) + "\n"
 
 
@@ -43,5 +43,5 @@ def _lines(graph: Graph) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    """Return a text as Mermaid takes it between quotes."""
+    """Escape a text for a quoted Mermaid label."""
     return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")

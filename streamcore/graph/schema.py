@@ -1,4 +1,4 @@
-"""Say what a graph file may hold: its nodes by type, edges, tools, defaults."""
+"""Define the keys of a graph file: nodes by type, edges, tools, defaults."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ METADATA = ("version", "name", "description", "exports")
 
 
 def checked(value: Any, *at: str | int) -> None:
-    """Refuse an expression that is not valid, anywhere in a value of the file."""
+    """Refuse a value of the file that contains an expression that is not valid."""
     try:
         check_value(value)
     except TemplateError as error:
@@ -30,7 +30,7 @@ def checked(value: Any, *at: str | int) -> None:
 
 
 class NodeBlock(FileModel):
-    """What every node may have."""
+    """The keys of every node."""
 
     description: str | None = None
     state_key: str | None = None
@@ -40,12 +40,12 @@ class NodeBlock(FileModel):
     max_retries: int = Field(default=2, ge=0)
 
     def writes(self, name: str) -> list[str]:
-        """Return the keys of the state that the node, under this name, is known to set."""
+        """Return the keys of the state that the node with this name sets, as far as the file says."""
         return [self.state_key or name]
 
 
 class LlmNode(NodeBlock):
-    """`type: llm`: a prompt is answered, token by token."""
+    """`type: llm`: a model answers a prompt, token by token."""
 
     type: Literal["llm"] = "llm"
     prompt: str
@@ -76,7 +76,7 @@ class LlmNode(NodeBlock):
         return ModelChoice(self.provider, self.model, self.temperature, "`provider:` in the node")
 
     def fallbacks(self) -> list[str | Mapping[str, Any]] | None:
-        """Return `fallback` as the doors take it; None leaves it to the prompt."""
+        """Return `fallback` as the functions of `streamcore.execute` take it; None leaves it to the prompt."""
         if self.fallback is None:
             return None
         entries = self.fallback if isinstance(self.fallback, list) else [self.fallback]
@@ -84,7 +84,7 @@ class LlmNode(NodeBlock):
 
 
 class RouterNode(LlmNode):
-    """`type: router`: the answer picks the next node."""
+    """`type: router`: the answer selects the next node."""
 
     type: Literal["router"] = "router"  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
     routes: dict[str, str] = Field(min_length=1)
@@ -92,12 +92,12 @@ class RouterNode(LlmNode):
     route_field: str | None = None
 
     def targets(self) -> list[str]:
-        """Return all the nodes that it may pick."""
+        """Return the nodes that it may select."""
         return list(dict.fromkeys([*self.routes.values(), *([self.default_route] if self.default_route else [])]))
 
 
 class PythonNode(NodeBlock):
-    """`type: python`: a function of one's own."""
+    """`type: python`: a Python function."""
 
     type: Literal["python"] = "python"
     tool: str
@@ -106,7 +106,7 @@ class PythonNode(NodeBlock):
 
 
 class PassthroughNode(NodeBlock):
-    """`type: passthrough`: keys of the state are set to expressions."""
+    """`type: passthrough`: sets keys of the state to the values of expressions."""
 
     type: Literal["passthrough"] = "passthrough"
     output: dict[str, Any]
@@ -123,7 +123,7 @@ class PassthroughNode(NodeBlock):
 
 
 class MapNode(NodeBlock):
-    """`type: map`: a node for each item of a list, several at once."""
+    """`type: map`: runs a node for each item of a list, several at a time."""
 
     type: Literal["map"] = "map"
     over: str
@@ -143,7 +143,7 @@ class MapNode(NodeBlock):
 
 
 class InterruptNode(LlmNode):
-    """`type: interrupt`: a human is asked; the run goes on with the answer."""
+    """`type: interrupt`: asks a person; the run continues with the answer."""
 
     type: Literal["interrupt"] = "interrupt"  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
     prompt: str | None = None  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -154,7 +154,7 @@ class InterruptNode(LlmNode):
     @model_validator(mode="after")
     def _one_question(self) -> InterruptNode:
         if (self.prompt is None) == (self.message is None):
-            raise wrong("an interrupt needs either 'message', what is asked, or 'prompt', with which a model asks it")
+            raise wrong("an interrupt needs either 'message' (the question) or 'prompt' (a model writes the question)")
         checked(self.message, "message")
         return self
 
@@ -175,7 +175,7 @@ IN_A_MAP = ("llm", "python", "passthrough")
 
 
 class DefaultsBlock(FileModel):
-    """`defaults:`, what nodes that say nothing take."""
+    """`defaults:`, the values for nodes that do not set them."""
 
     provider: str | None = None
     model: str | None = None
@@ -185,7 +185,7 @@ class DefaultsBlock(FileModel):
 
 
 class GraphToolBlock(FileModel):
-    """One entry of `tools:`, a function that a python node calls."""
+    """One entry of `tools:`, the function of a python node."""
 
     type: str = "python"
     module: str
@@ -197,7 +197,9 @@ class GraphToolBlock(FileModel):
     def _python(cls, data: Any) -> Any:
         kind = data.get("type", "python") if is_mapping(data) else "python"
         if kind != "python":
-            raise wrong(f"tools of the type {kind!r} are not supported, only 'python': a module and a function", "type")
+            raise wrong(
+                f"tools of the type {kind!r} are not supported; supported is 'python', a module and a function", "type"
+            )
         return data
 
 
@@ -219,12 +221,12 @@ class EdgeBlock(FileModel):
         return self
 
     def targets(self) -> list[str]:
-        """Return the nodes that it leads to."""
+        """Return the nodes that the edge leads to."""
         return [self.to] if isinstance(self.to, str) else self.to
 
 
 class GraphFile(FileModel):
-    """Everything that a graph file may hold; the nodes are checked one by one, each by its type."""
+    """The keys of a graph file; each node is validated by the model of its type."""
 
     version: Any = None
     name: str | None = None

@@ -1,11 +1,11 @@
-"""Keep what a run must not forget: the state, which nodes come next, a question that waits, the text of a cut node.
+"""Define `Thread`, the saved state of a conversation: values, next nodes, pending question, text of interrupted nodes.
 
-What is saved is plain JSON:
+It is saved as JSON:
 
     {"format": 1, "state": {...}, "next": ["node"], "asked": {"node", "message", "resume_key"} | null,
      "counts": {"node": 1}, "cut": {"node": "text"}}
 
-`next` is empty and `asked` null when the graph has come to its end.
+`next` is empty and `asked` is null when the graph has reached its end. `cut` has the text of interrupted nodes.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ _SAVED = ("state", "next", "asked", "counts", "cut")
 
 @dataclass(slots=True)
 class Thread:
-    """The memory of one conversation with a graph; without a thread_id, of one run."""
+    """The state of one conversation with a graph; without a thread_id, of one run, which is not saved."""
 
     graph: Graph
     thread_id: str | None = None
     store: Checkpointer | None = None
     key: str = ""
-    """The thread's name in the store: that of the graph and its own."""
+    """The thread's name in the store: the graph's name or path, and the thread_id."""
     version: int = 0
     state: dict[str, Any] = field(default_factory=dict[str, Any])
     next: list[str] = field(default_factory=list[str])
@@ -48,20 +48,21 @@ class Thread:
     counts: dict[str, int] = field(default_factory=dict[str, int])
     cut: dict[str, str] = field(default_factory=dict[str, str])
     ended: bool = False
-    """The end of the graph has been saved."""
+    """True if the end of the graph has been saved."""
 
     @classmethod
     async def open(cls, graph: Graph, config: Config) -> Self:
-        """Return the thread that a config names, as it was last saved.
+        """Return the thread that a config names, as it was saved last.
 
         Raises:
-            ConfigError: the checkpointer cannot be opened, or what it holds does not fit the graph.
+            ConfigError: the checkpointer cannot be opened, or the saved thread does not fit the graph.
         """
         if config.thread_id is None:
             return cls(graph)
         own = graph.file.checkpointer
         given = config.checkpointer if config.checkpointer is not None else own
-        # Many graphs of one name may live in a process; a database is shared by checkouts that stand elsewhere.
+        # In one process, graphs of the same name are told apart by path. A database may be shared by several
+        # checkouts, so there the path does not count.
         owner = str(graph.path.resolve()) if _in_process(given) else graph.name
         try:
             store = open_store(given)
@@ -78,7 +79,8 @@ class Thread:
     def _take(self, version: int, data: Mapping[str, Any]) -> None:
         if data.get("format") != FORMAT:
             raise ConfigError(
-                f"thread {self.key!r} was saved in the format {data.get('format')!r}, and this version reads {FORMAT}"
+                f"thread {self.key!r} was saved in format {data.get('format')!r}, and this version reads only format "
+                f"{FORMAT}; use another thread_id"
             )
         self.version = version
         self.state = dict(data["state"])
@@ -90,36 +92,36 @@ class Thread:
             if name not in self.graph.nodes:
                 raise ConfigError(
                     f"thread {self.key!r} stopped at the node {name!r}, which {self.graph.path} no longer has; "
-                    "name the node as before, or take another thread_id"
+                    "restore the node's name, or use another thread_id"
                 )
 
     def view(self) -> dict[str, Any]:
-        """Return the state as nodes and expressions see it: with declared fields, counts, and what was cut."""
+        """Return the state as nodes and expressions see it, with declared keys, loop counts and interrupted texts."""
         counts = {**dict.fromkeys(self.graph.nodes, 0), **self.counts}
         cut = {"_partial": dict(self.cut)} if self.cut else {}
         return {**dict.fromkeys(self.graph.file.state), **self.state, "_loop_counts": counts, **cut}
 
     def take(self, name: str, output: Mapping[str, Any]) -> None:
-        """Lay a node's output over the state; whoever was told of it may do with it what they like."""
+        """Update the state with a copy of a node's output: the reader of the event may change the original."""
         self.state.update(deepcopy(dict(output)))
         self.cut.pop(name, None)
 
     async def keep(self, cut: Mapping[str, str]) -> None:
-        """Save what nodes had said when they were cut, to be told when the thread goes on."""
+        """Save the text of interrupted nodes by name, to be reported when the thread continues."""
         if not cut or self.store is None:
             return
         self.cut.update(cut)
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
             try:
                 await self.save()
-            except StreamcoreError as error:  # what cut the run is the error to be told
-                log.warning("the text of %s was not kept: %s", ", ".join(map(repr, cut)), error)
+            except StreamcoreError as error:  # the error that interrupted the run is raised instead
+                log.warning("the text of %s was not saved: %s", ", ".join(map(repr, cut)), error)
 
     async def save(self) -> None:
-        """Make what has changed durable.
+        """Save the thread.
 
         Raises:
-            ThreadConflict: another run has saved the thread meanwhile.
+            ThreadConflict: another run has saved the thread in the meantime.
         """
         if self.store is not None:
             data = {name: getattr(self, name) for name in _SAVED}
@@ -131,7 +133,7 @@ class Thread:
 
 
 def open_store(given: Checkpointer | Mapping[str, Any] | None) -> Checkpointer:
-    """Return the checkpointer that is meant; SQLite in memory is the memory of the process, which nothing outlives."""
+    """Return the checkpointer of a mapping or object; SQLite in memory is the memory of the process."""
     return open_checkpointer(None if given == {"type": "sqlite", "path": ":memory:"} else given)
 
 
@@ -140,22 +142,22 @@ def _in_process(given: Checkpointer | Mapping[str, Any] | None) -> bool:
 
 
 def as_json_data(values: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """Return values as plain JSON data: pydantic models as mappings, dates as text.
+    """Return values as JSON data: pydantic models become mappings, dates become text.
 
     Raises:
-        ConfigError: something in them has no such form.
+        ConfigError: a value has no form in JSON.
     """
     if not is_mapping(values):
         raise ConfigError(f"{what} must be a mapping, not a {type(values).__name__}")
     try:
         found: dict[str, Any] = to_jsonable_python(dict(values), fallback=_left_out)
     except (PydanticSerializationError, ValueError) as error:
-        raise ConfigError(f"{what} must be plain data, as JSON has it: {error}") from error
+        raise ConfigError(f"{what} must be JSON data: {error}") from error
     return found
 
 
 def _left_out(value: object) -> str:
-    """Let `...` be text: documents write it for data that they leave out."""
+    """Convert `...` to text: examples in documents use it for data that they leave out."""
     if value is ...:
         return "..."
-    raise ValueError(f"a {type(value).__name__} is none")
+    raise ValueError(f"a {type(value).__name__} has no form in JSON")

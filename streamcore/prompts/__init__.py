@@ -1,1 +1,1 @@
-"""Turn a prompt file into a request."""
+"""Turn prompt files into requests."""

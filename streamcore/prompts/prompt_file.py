@@ -1,4 +1,4 @@
-"""Find a prompt file, check it whole, and fill it in: YAML -> `Request`."""
+"""Find a prompt file, validate it, and fill in its variables: from YAML to a `Request`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class FallbackBlock(FileModel):
 
 
 class PromptFile(FileModel):
-    """Everything that a prompt file may hold."""
+    """The keys of a prompt file."""
 
     version: Any = None
     name: str | None = None
@@ -67,7 +67,7 @@ class PromptFile(FileModel):
     def _one_user_text(self) -> PromptFile:
         if self.user is not None and self.template is not None:
             raise wrong(
-                "a prompt has either 'user' or 'template', the text of the user's message, not both", "template"
+                "a prompt has either 'user' or 'template' (the text of the user's message), not both", "template"
             )
         if self.user is None and self.template is None:
             empty = next((key for key in ("user", "template") if key in self.model_fields_set), None)
@@ -84,7 +84,7 @@ class PromptFile(FileModel):
         return self
 
     def fallbacks(self) -> list[str | Mapping[str, Any]]:
-        """Return `fallback` as the doors take it."""
+        """Return `fallback` as the functions of `streamcore.execute` take it."""
         return [one if isinstance(one, str) else one.model_dump(exclude_none=True) for one in self.fallback]
 
     def texts(self) -> Iterator[tuple[str, Role, str]]:
@@ -97,13 +97,13 @@ class PromptFile(FileModel):
             yield "template", "user", self.template
 
     def json_schema(self) -> dict[str, Any] | None:
-        """Return the JSON Schema that the answer must fit, from either key."""
+        """Return the JSON Schema of the answer, from `schema` or `output_schema`."""
         return self.schema_.json_schema() if self.schema_ is not None else self.output_schema
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A prompt file that was read and found right."""
+    """A prompt file that was read and validated."""
 
     name: str
     file: PromptFile
@@ -116,7 +116,7 @@ class Prompt:
         return ModelChoice(file.provider, file.model, file.temperature, f"`provider:` in {self.source.path}")
 
     def output(self) -> Output | None:
-        """Return what the answer must be, None where the file does not say."""
+        """Return how the answer is validated, None if the file has no schema."""
         if self.file.schema_ is not None:
             return self.file.schema_.output
         return None if self.file.output_schema is None else Output.of(self.file.output_schema)
@@ -125,7 +125,7 @@ class Prompt:
         """Return the messages with their variables filled in; with `nulls=False` a null that is written is an error.
 
         Raises:
-            PromptError: a variable is missing, or a template failed; the message has file and line.
+            PromptError: a variable is missing, or a template failed; the message names file and line.
         """
         messages: list[Message] = []
         for key, role, text in self.file.texts():
@@ -136,7 +136,7 @@ class Prompt:
         return messages
 
     def check_templates(self) -> None:
-        """Find errors of Jinja2 that need no variables to be found.
+        """Check the Jinja2 syntax of all texts.
 
         Raises:
             PromptError: a text is not valid Jinja2.
@@ -153,56 +153,59 @@ class Prompt:
 
 
 def load_prompt(name: str, *, prompts_dir: str | Path | None = None, graph_path: str | Path | None = None) -> Prompt:
-    """Find and check the prompt `name` (folders with `/`, without `.yaml`).
+    """Find and validate the prompt `name` (folders with `/`, without `.yaml`).
 
-    Looked for in this order, D being `prompts_dir` and G the folder of `graph_path`, where given: `G/D/<name>.yaml`,
-    `D/<name>.yaml`, `G/<name>.yaml`, `G/prompts/<name>.yaml`; then in `$STREAMCORE_PROMPTS_DIR`, else `./prompts`; and
-    last, `a/b` as `a/prompts/b.yaml`. A file is read anew when it has changed, and another is taken once it is there.
+    The folders are searched in this order, where D is `prompts_dir` and G the folder of `graph_path`, if given:
+    `G/D/<name>.yaml`, `D/<name>.yaml`, `G/<name>.yaml`, `G/prompts/<name>.yaml`; then `$STREAMCORE_PROMPTS_DIR`, or
+    else `./prompts`; last, `a/b` is also looked up as `a/prompts/b.yaml`. A file that has changed is read again, and so
+    is the first folder in which a file appears.
 
     Raises:
-        PromptNotFound: it is in none of them; the message lists every path.
-        PromptError: the file is wrong; the message has file and line.
+        PromptNotFound: no folder has the file; the message lists every path.
+        PromptError: the file is not valid; the message names file and line.
     """
-    kept = _kept(name, prompts_dir, graph_path, os.environ.get(_FOLDER))
-    prompt = kept[0].current()
+    slot = _cache_slot(name, prompts_dir, graph_path, os.environ.get(_FOLDER))
+    prompt = slot[0].current()
     if prompt is None:
         path = find_prompt(name, prompts_dir=prompts_dir, graph_path=graph_path)
-        before = stamp(path)  # whatever changes from here on is seen the next time
+        before = stamp(path)  # taken before reading, so that the next call sees a change made meanwhile
         prompt = _load(name, path, read_yaml(path, PromptError))
-        places = (place for _, place in _candidates(name.split("/"), prompts_dir, graph_path))
-        kept[0] = _Kept(tuple(takewhile(path.__ne__, places)), path, before, prompt)
+        paths = (candidate for _, candidate in _candidates(name.split("/"), prompts_dir, graph_path))
+        slot[0] = _CachedPrompt(tuple(takewhile(path.__ne__, paths)), path, before, prompt)
     return prompt
 
 
-class _Kept(NamedTuple):
-    """What a name led to, which counts until something changes that may lead elsewhere."""
+class _CachedPrompt(NamedTuple):
+    """A prompt that was found, valid until its file changes or a path that is searched before it appears."""
 
-    ahead: tuple[Path, ...] = ()
-    """Where no file was, and one would be taken first."""
+    searched_before: tuple[Path, ...] = ()
+    """The paths that are searched first and had no file."""
     path: Path = Path()
     stamp: Stamp | None = None
     prompt: Prompt | None = None
 
     def current(self) -> Prompt | None:
-        """Return the prompt if looking for it again would give the same."""
-        if self.stamp is None or stamp(self.path) != self.stamp or any(map(os.path.lexists, self.ahead)):
+        """Return the prompt if a new search would find the same."""
+        if self.stamp is None or stamp(self.path) != self.stamp or any(map(os.path.lexists, self.searched_before)):
             return None
         return self.prompt
 
 
 @lru_cache(maxsize=256)
-def _kept(name: str, prompts_dir: str | Path | None, graph_path: str | Path | None, folder: str | None) -> list[_Kept]:
-    """Return where to keep what a name leads to from these places."""
-    return [_Kept()]
+def _cache_slot(
+    name: str, prompts_dir: str | Path | None, graph_path: str | Path | None, folder: str | None
+) -> list[_CachedPrompt]:
+    """Return a list of one item, the cached prompt for these arguments."""
+    return [_CachedPrompt()]
 
 
 def find_prompt(name: str, *, prompts_dir: str | Path | None = None, graph_path: str | Path | None = None) -> Path:
-    """Return the path of a prompt's file; see `load_prompt`. A name never leads out of its folder, nor does a link."""
+    """Return the path of a prompt's file; see `load_prompt`. Neither a name nor a link leads out of its folder."""
     parts = name.split("/")
     if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts):
         raise PromptNotFound(
-            f"{name!r} is no name of a prompt: a name is the path of a file inside the prompt folder, without '.yaml', "
-            "with '/' between folders"
+            f"{name!r} is not a prompt's name: a name is the path of a file inside the prompt folder, without '.yaml' "
+            "and with '/' between folders"
         )
     tried: list[str] = []
     candidates = _candidates(parts, prompts_dir, graph_path)
@@ -223,7 +226,7 @@ def find_prompt(name: str, *, prompts_dir: str | Path | None = None, graph_path:
 def _candidates(
     parts: Sequence[str], prompts_dir: str | Path | None, graph_path: str | Path | None
 ) -> list[tuple[Path, Path]]:
-    """Return each folder that a prompt may stand in, with its path there."""
+    """Return each folder that is searched for a prompt, with the prompt's path in it."""
     *folders, last = parts
     inside = Path(*folders, f"{last}.yaml")
     roots: list[Path] = []
@@ -243,7 +246,7 @@ def _candidates(
 
 
 def _leads_into(path: Path, root: Path) -> bool:
-    """True if a path below a folder is in it when all links are followed; most often there is none."""
+    """True if a path below a folder is still in it after all links are followed."""
     try:
         step = root
         for part in path.relative_to(root).parts:
@@ -253,12 +256,12 @@ def _leads_into(path: Path, root: Path) -> bool:
         else:
             return True
         return path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError, ValueError):  # a loop of links, a name that no file system takes
+    except (OSError, RuntimeError, ValueError):  # a loop of links, or a name that the file system rejects
         return False
 
 
 def _similar(name: str, roots: Iterable[Path]) -> str:
-    """Return a suggestion from the names that are there, of some hundred files at most."""
+    """Return a suggestion from the names of existing prompts; at most 500 files a folder are looked at."""
     if name.endswith((".yaml", ".yml")):
         return "; leave out the ending, '.yaml' is added;"
     known = {

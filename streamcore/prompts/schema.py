@@ -1,4 +1,4 @@
-"""Turn a prompt file's `schema:` (fields with types and constraints) into JSON Schema."""
+"""Convert a prompt file's `schema:` (fields with types and constraints) to JSON Schema and to a pydantic model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SCALARS: Mapping[str, dict[str, Any]] = {
     "list": {"type": "array"},
     "dict": {"type": "object"},
 }
-_ELSEWHERE: Mapping[str, str] = {
+_OTHER_NAMES: Mapping[str, str] = {
     "string": "str",
     "text": "str",
     "integer": "int",
@@ -44,7 +44,7 @@ _ELSEWHERE: Mapping[str, str] = {
 }
 _GENERIC = re.compile(r"\s*(list|dict)\s*\[(.*)\]\s*", re.DOTALL)
 
-# For each constraint, its name in JSON Schema by the JSON type that it goes with.
+# For each constraint, its name in JSON Schema by the JSON type that it applies to.
 _CONSTRAINTS: Mapping[str, Mapping[str, str]] = {
     "ge": {"integer": "minimum", "number": "minimum"},
     "le": {"integer": "maximum", "number": "maximum"},
@@ -68,7 +68,7 @@ def type_schema(text: str) -> dict[str, Any]:
     """Return the JSON Schema of a type such as `str`, `list[int]` or `dict[str, list[float]]`.
 
     Raises:
-        ValueError: the text is none of the known types.
+        ValueError: the text is not a known type.
     """
     return _type_schema(text, text, 0)
 
@@ -87,16 +87,18 @@ def _type_schema(text: str, whole: str, depth: int) -> dict[str, Any]:
         return {"type": "array", "items": _type_schema(inside, whole, depth + 1)}
     key, comma, value = inside.partition(",")
     if not comma or key.strip() != "str":
-        raise ValueError(f"unknown type {name!r}{_within(name, whole)}: a dict has text as keys, as in dict[str, int]")
+        raise ValueError(
+            f"unknown type {name!r}{_within(name, whole)}: the keys of a dict are str, as in dict[str, int]"
+        )
     return {"type": "object", "additionalProperties": _type_schema(value, whole, depth + 1)}
 
 
 def _unknown_type(name: str, whole: str) -> str:
     stem = re.split(r"\W", name, maxsplit=1)[0]
     if "|" in name or stem == "Union":
-        hint = "; a value that may be null is 'optional: true', anything else that varies is Any"
-    elif stem in _ELSEWHERE:
-        hint = f"; here it is {_ELSEWHERE[stem]}"
+        hint = "; use 'optional: true' for a value that may be null, and Any for other alternatives"
+    elif stem in _OTHER_NAMES:
+        hint = f"; write {_OTHER_NAMES[stem]}"
     else:
         hint = did_you_mean(name, [*_SCALARS])
     expected = "expected str, int, float, bool, Any, list, dict, list[...] or dict[str, ...]"
@@ -108,7 +110,7 @@ def _within(name: str, whole: str) -> str:
 
 
 class Constraints(FileModel):
-    """`constraints:` of a field. Only what the file sets is read, so the defaults mean nothing."""
+    """`constraints:` of a field. Only keys that the file sets are read; the defaults are never used."""
 
     ge: int | float = 0
     le: int | float = 0
@@ -149,7 +151,7 @@ class SchemaField(FileModel):
         for name in self.constraints.model_fields_set:
             if kind not in _CONSTRAINTS[name]:
                 fits = ", ".join(_PYTHON[one].__name__ for one in _CONSTRAINTS[name])
-                raise wrong(f"this does not go with the type {self.type}, only with {fits}", "constraints", name)
+                raise wrong(f"this does not apply to the type {self.type}, only to {fits}", "constraints", name)
         if self.default is not None and kind and not _is(self.default, kind):
             raise wrong(f"{self.default!r} is not of the type {self.type}", "default")
         return self
@@ -185,7 +187,7 @@ class SchemaField(FileModel):
 
 
 def _python(schema: Mapping[str, Any]) -> Any:
-    """Return the Python type of what `type_schema` gives."""
+    """Return the Python type of a schema from `type_schema`."""
     kind = schema.get("type")
     if kind is None:
         return Any
@@ -203,7 +205,7 @@ def _is(value: object, kind: str) -> bool:
 
 
 class SchemaBlock(FileModel):
-    """`schema:`, the short way to say what the answer must look like."""
+    """`schema:`, the short form of the answer's schema."""
 
     name: str
     fields: dict[str, SchemaField]
@@ -213,7 +215,7 @@ class SchemaBlock(FileModel):
     def _usable(cls, fields: dict[str, SchemaField]) -> dict[str, SchemaField]:
         for name in fields:
             if name.startswith("_") or (name.startswith("model_") and hasattr(BaseModel, name)):
-                raise wrong("no field may have this name, which the object needs for itself", name)
+                raise wrong("a field cannot have this name, which pydantic reserves", name)
         return fields
 
     def json_schema(self) -> dict[str, Any]:
@@ -228,9 +230,9 @@ class SchemaBlock(FileModel):
 
     @cached_property
     def model(self) -> type[BaseModel]:
-        """The class whose instances hold an answer; keys that the block does not name are passed over."""
+        """The pydantic model of an answer; it ignores keys that the block does not name."""
         with warnings.catch_warnings():
-            # A field may be called `copy` or `json`, and hides the method of that name.
+            # A field may have the name of a method, such as `copy` or `json`.
             warnings.filterwarnings("ignore", "Field name .* shadows an attribute", UserWarning)
             fields: dict[str, Any] = {name: field.python() for name, field in self.fields.items()}
             config = ConfigDict(regex_engine="python-re", protected_namespaces=(), allow_inf_nan=False)
@@ -238,5 +240,5 @@ class SchemaBlock(FileModel):
 
     @cached_property
     def output(self) -> Output:
-        """What the answer must be, for the pipeline."""
+        """How the pipeline validates the answer."""
         return replace(Output.of(self.model), name=self.name, schema=self.json_schema())

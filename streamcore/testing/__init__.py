@@ -1,4 +1,4 @@
-"""Offer what services and their tests need instead of a vendor: answers, recordings, a simulator, faults."""
+"""Provide what tests use in place of a vendor: scripted answers, recordings, a simulator, faults."""
 
 from streamcore.testing.faults.fault_server import FaultServer
 from streamcore.testing.faults.steps import Hold, Pause, Repeat, Reset, Send

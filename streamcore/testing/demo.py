@@ -19,16 +19,16 @@ from streamcore.wire.decoder import StreamDecoder
 VENDOR = Vendor(name="demo", sdk=None, install=None, default_model="demo", needs_key=False)
 
 RATE = 60.0
-"""Tokens per second, about what a reader can follow."""
+"""Tokens per second, about as fast as people read."""
 
 
 class DemoProvider:
     """Stream a plausible answer to anything: with a schema a fitting object, with tools a call.
 
     Args:
-        model: the name that the answers bear.
-        rate: tokens per second; 0 sends them at once.
-        transport: nothing, since nothing is sent; taken so that `demo` can stand in for a vendor.
+        model: the model that the answers name.
+        rate: tokens per second; 0 sends all at once.
+        transport: ignored, since nothing is sent; accepted so that `demo` can replace a vendor.
     """
 
     vendor: ClassVar[Vendor] = VENDOR
@@ -36,7 +36,7 @@ class DemoProvider:
 
     def __init__(self, *, model: str | None = None, rate: float = RATE, transport: str | None = None) -> None:
         if rate < 0:
-            raise ConfigError(f"rate is in tokens per second and cannot be {rate:g}")
+            raise ConfigError(f"the rate {rate:g} is not valid: give tokens per second, 0 or more")
         self._model = model
         self._pause = 1 / rate if rate else 0.0
 
@@ -65,8 +65,8 @@ class DemoProvider:
         decoder.close()
 
     def takes_schema(self, schema: Mapping[str, Any]) -> bool:
-        """True: answers are made to fit."""
+        """Return True: answers are made to fit the schema."""
         return True
 
     async def aclose(self) -> None:
-        """Do nothing: nothing is held."""
+        """Do nothing: no resource is open."""

@@ -1,4 +1,4 @@
-"""Do the work of the pytest plugin's fixtures: replay or record every request over httpx2, and block the network.
+"""Implement the pytest plugin's fixtures: replay or record every request over httpx2, and block the network.
 
 `pytest_streamcore` defines the fixtures themselves.
 """
@@ -26,7 +26,7 @@ _LOOPBACK = ("127.", "::1", "localhost")
 
 
 class Tape:
-    """What the fixture `recording` gives: the recording that answers the test, or that the test is making.
+    """The value of the fixture `recording`: the recording that answers the test, or that the test makes.
 
     Attributes:
         path: its file.
@@ -42,17 +42,17 @@ class Tape:
 
     @property
     def recording(self) -> Recording:
-        """The recording, as far as it has come."""
+        """The recording, as complete as it is now."""
         return self.recorder.recording if self._loaded is None else self._loaded
 
     @property
     def unplayed(self) -> tuple[Exchange, ...]:
-        """The exchanges that the test has not asked for yet."""
+        """The exchanges that the test has not requested yet."""
         return self.player.unplayed
 
 
 def tape_of(item: pytest.Item, *, making: bool) -> Tape:
-    """Return the tape that a test's marker names; the test fails if it names none or there is no file."""
+    """Return the tape that a test's marker names; fail the test if it names none or the file does not exist."""
     marker = item.get_closest_marker("recording")
     if marker is None or not marker.args:
         pytest.fail(
@@ -62,7 +62,7 @@ def tape_of(item: pytest.Item, *, making: bool) -> Tape:
     path = item.path.parent / marker.args[0]
     if not making and not path.is_file():
         pytest.fail(
-            f"there is no recording {path}; make it by really asking, with the provider's key in the environment: "
+            f"there is no recording {path}; to make it, set the provider's key in the environment and run: "
             f"pytest --record '{item.nodeid}'",
             pytrace=False,
         )
@@ -70,13 +70,13 @@ def tape_of(item: pytest.Item, *, making: bool) -> Tape:
 
 
 def play(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a tape answer every request that goes over httpx2's transport, and give its providers a key."""
+    """Answer every request over httpx2's transport from a tape, and set a key for its providers."""
     recorded = {endpoint(exchange.request.url) for exchange in tape.recording.exchanges}
     real = httpx2.AsyncHTTPTransport.handle_async_request
 
     async def answer(self: httpx2.AsyncHTTPTransport, request: httpx2.Request) -> httpx2.Response:
         if _is_loopback(request.url.host) and endpoint(str(request.url)) not in recorded:
-            return await real(self, request)  # a server of the test's own
+            return await real(self, request)  # a server that the test started
         return await tape.player.handle_async_request(request)
 
     monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", answer)
@@ -87,7 +87,7 @@ def play(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Record every request that goes over httpx2's transport, save to servers of the test's own."""
+    """Record every request over httpx2's transport, except requests to servers that the test started."""
     real = httpx2.AsyncHTTPTransport.handle_async_request
 
     async def send(self: httpx2.AsyncHTTPTransport, request: httpx2.Request) -> httpx2.Response:
@@ -99,7 +99,7 @@ def make(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def keep(tape: Tape, made: dict[Path, Recording]) -> None:
-    """Save what a test has recorded; tests of one run that share a file add what others have not asked."""
+    """Save what a test has recorded; tests of one run that share a file add the requests that are not in it yet."""
     before = made.get(tape.path, Recording()).exchanges
     asked = [exchange.request for exchange in before]
     new = [exchange for exchange in tape.recording.exchanges if exchange.request not in asked]
@@ -108,20 +108,18 @@ def keep(tape: Tape, made: dict[Path, Recording]) -> None:
 
 
 def block_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nothing through but loopback: no name is resolved, no other address connected to."""
+    """Allow connections to loopback only: other names are not resolved, other addresses not connected to."""
     resolve, connect, connect_ex = socket.getaddrinfo, socket.socket.connect, socket.socket.connect_ex
 
     def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> Any:
         name = host.decode() if isinstance(host, bytes) else host
         if name is not None and not _is_loopback(name):
-            raise socket.gaierror(
-                socket.EAI_NONAME, f"this test may not reach {name!r} (streamcore blocks the network)"
-            )
+            raise socket.gaierror(socket.EAI_NONAME, f"tests may not reach {name!r} (streamcore blocks the network)")
         return resolve(host, *arguments, **options)
 
     def check(connection: socket.socket, address: Any) -> None:
         if connection.family in (socket.AF_INET, socket.AF_INET6) and not _is_loopback(str(address[0])):
-            raise OSError(f"this test may not reach {address!r} (streamcore blocks the network)")
+            raise OSError(f"tests may not reach {address!r} (streamcore blocks the network)")
 
     def guarded(self: socket.socket, address: Any) -> None:
         check(self, address)
@@ -141,7 +139,7 @@ def _is_loopback(host: str) -> bool:
 
 
 class StartFault(Protocol):
-    """Start a `FaultServer`; the arguments are its own."""
+    """Start a `FaultServer` with its arguments."""
 
     def __call__(self, *plays: Play, **settings: Any) -> FaultServer:
         """Return the running server."""
@@ -150,7 +148,7 @@ class StartFault(Protocol):
 
 @contextmanager
 def fault_servers() -> Generator[StartFault]:
-    """Give a function that starts fault servers; they end with the context."""
+    """Yield a function that starts fault servers; they are stopped when the context ends."""
     with ExitStack() as running:
 
         def start(*plays: Play, **settings: Any) -> FaultServer:

@@ -1,4 +1,4 @@
-"""Time a stream as its reader sees it."""
+"""Measure the time of a stream as its reader sees it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streamcore.completion import Completion
 
 
 class Stopwatch:
-    """Time a stream: to its first text, and as a whole."""
+    """Measure the time of a stream: until its first text, and as a whole."""
 
     def __init__(self) -> None:
         self._start = time.perf_counter()
@@ -18,7 +18,7 @@ class Stopwatch:
         self.pieces = 0
 
     def see(self, chunk: Chunk) -> None:
-        """Note that a chunk came."""
+        """Count a chunk that has just arrived."""
         if chunk.text:
             self._last = time.perf_counter()
             self._first = self._first or self._last
@@ -37,7 +37,7 @@ class Stopwatch:
         return (self.pieces - 1) / (self._last - self._first)
 
     def describe(self, answer: Completion) -> str:
-        """Return the figures as one line for people."""
+        """Return the figures as one line of text."""
         parts: list[str] = []
         if answer.attempts:
             parts.append(f"{answer.attempts[-1].provider} {answer.model or ''}".strip())

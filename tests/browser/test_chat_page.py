@@ -19,7 +19,7 @@ from streamcore.testing import Answer, Simulator
 from streamcore.testing.simulator.answers import Asked
 from streamcore.web import create_app
 from tests.serving import serving
-from tests.support import provider_at, wait_until
+from tests.support import first_short, provider_at, wait_until
 
 pytestmark = pytest.mark.real
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -111,6 +111,7 @@ def test_hostile_text_arrives_to_the_last_character_and_runs_nothing(page: Page)
         assert plain(page) == "".join(HOSTILE)
 
 
+@pytest.mark.long
 def test_markdown_is_rendered_while_it_grows(page: Page) -> None:
     text = (
         "# Title\n\nSome *text*.\n\n- one\n- two\n\n```python\nprint('<b>')\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
@@ -123,6 +124,7 @@ def test_markdown_is_rendered_while_it_grows(page: Page) -> None:
         assert page.locator("#stop").is_visible()
 
 
+@pytest.mark.long
 def test_a_long_answer_stays_readable_to_its_end(page: Page) -> None:
     tokens = [f"{number}{' ' if number % 20 else chr(10) * 2}" for number in range(30_000)]
     with Simulator(Answer(tokens)) as simulator, chat(page, simulator):
@@ -134,7 +136,7 @@ def test_a_long_answer_stays_readable_to_its_end(page: Page) -> None:
         assert plain(page) == "".join(tokens)
 
 
-@pytest.mark.parametrize("how", ["button", "Escape"])
+@pytest.mark.parametrize("how", first_short(["button", "Escape"]))
 def test_stop_closes_the_upstream_and_keeps_the_text(page: Page, how: str) -> None:
     endless = Answer([f"w{number} " for number in range(9000)])
     with Simulator(endless, rate=100) as simulator, chat(page, simulator):
@@ -157,6 +159,7 @@ def test_stop_closes_the_upstream_and_keeps_the_text(page: Page, how: str) -> No
     assert min(times) < 1
 
 
+@pytest.mark.long
 def test_leaving_the_page_for_good_closes_the_upstream(page: Page) -> None:
     with Simulator(Answer(["w "] * 9000), rate=100) as simulator, chat(page, simulator, grace=1):
         say(page, "x")
@@ -177,6 +180,7 @@ def test_an_error_shows_what_came_stays_and_trying_again_works(page: Page) -> No
         assert len(simulator.requests) == 2
 
 
+@pytest.mark.long
 def test_refusals_of_the_service_show(page: Page) -> None:
     with Simulator("x") as simulator, chat(page, simulator, max_input=10, max_streams=0):
         say(page, "much too long")
@@ -206,6 +210,7 @@ def test_a_conversation_goes_on_after_a_reload_and_begins_anew(page: Page) -> No
         assert len(simulator.requests[-1].body["messages"]) == 2
 
 
+@pytest.mark.long
 def test_the_keyboard_does_it_all(page: Page) -> None:
     with Simulator("x") as simulator, chat(page, simulator):
         box = page.get_by_label("Message")
@@ -228,6 +233,7 @@ def test_the_keyboard_does_it_all(page: Page) -> None:
         assert len(simulator.requests) == 1
 
 
+@pytest.mark.long
 def test_reasoning_is_folded_and_calls_are_shown(page: Page) -> None:
     from streamcore.testing import PlannedCall
 
@@ -244,6 +250,7 @@ def test_reasoning_is_folded_and_calls_are_shown(page: Page) -> None:
         assert '"Biel"' in page.locator("details.call div").last.evaluate("element => element.textContent")
 
 
+@pytest.mark.long
 def test_structured_output_is_shown_as_names_and_values(page: Page) -> None:
     text = '{"intent": "greet", "scores": [1, null], "html": "<b>x</b>"}'
     with Simulator(Answer(list(text))) as simulator, chat(page, simulator):
@@ -278,6 +285,7 @@ def test_an_interview_is_answered_on_the_page_offline(page: Page) -> None:
         process.wait(10)
 
 
+@pytest.mark.long
 def test_a_lost_connection_shows_and_what_came_is_kept(page: Page) -> None:
     with Simulator(Answer(["w "] * 9000), rate=100) as simulator:
         environment = ["--provider", "openai", "--model", "m"]
@@ -300,7 +308,7 @@ def test_a_lost_connection_shows_and_what_came_is_kept(page: Page) -> None:
                 page.goto("about:blank")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", first_short(["light", "dark"]))
 def test_a_phone_is_wide_enough(page: Page, scheme: Any) -> None:
     wide = f"{'x' * 300} `{'y' * 300}`\n\n```\n{'z' * 300}\n```\n\n|{'h|' * 30}\n|{'-|' * 30}\n|{'c|' * 30}\n"
     page.set_viewport_size({"width": 360, "height": 640})

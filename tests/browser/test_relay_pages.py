@@ -22,7 +22,7 @@ from tests.serving import listen, serving
 from tests.sse_support import HOSTILE, ROOT, process
 from tests.support import provider_at, wait_until
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.long]
 CUTS = 20
 WORDS = [f"w{number} " for number in range(1500)]
 LONG = [word for number, word in enumerate(WORDS) for word in (word, HOSTILE[number % len(HOSTILE)])]

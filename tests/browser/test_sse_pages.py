@@ -14,7 +14,7 @@ from streamcore import Message, Request, Stream, stream_request
 from streamcore.sse import Format, sse_response
 from streamcore.testing import Answer, Simulator
 from tests.sse_support import HOSTILE, RETURNS, ROOT, process, service
-from tests.support import provider_at, require, wait_until
+from tests.support import first_short, provider_at, require, wait_until
 from tests.test_seed_snippets import FASTAPI, SEED
 
 TOKENS = [*HOSTILE, *RETURNS, " the end"]
@@ -79,7 +79,7 @@ class HtmxPage:
 
 PAGES = [FastapiPage("text"), FastapiPage("json"), HtmxPage(2), HtmxPage(4)]
 ids = ["eventsource-text", "eventsource-json", "htmx2", "htmx4"]
-each_page = pytest.mark.parametrize("example", PAGES, ids=ids)
+each_page = pytest.mark.parametrize("example", first_short(PAGES), ids=ids)
 
 
 def until_text(page: Page, where: str, text: str) -> None:

@@ -9,12 +9,19 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("kind", ["sqlite", pytest.param("redis", marks=pytest.mark.real)])
-def test_killed_workers_threads_go_on_at_the_right_node(kind: str, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize(
+    ("kind", "runs"),
+    [
+        ("sqlite", 2),
+        pytest.param("sqlite", 6, marks=pytest.mark.long),
+        pytest.param("redis", 6, marks=[pytest.mark.real, pytest.mark.long]),
+    ],
+)
+def test_killed_workers_threads_go_on_at_the_right_node(kind: str, runs: int, request: pytest.FixtureRequest) -> None:
     if kind == "redis":
         request.getfixturevalue("redis_url")  # skips where there is no Redis
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.kill_trials", kind, "6", "7"],
+        [sys.executable, "-W", "error", "-m", "tests.kill_trials", kind, str(runs), "7"],
         capture_output=True,
         text=True,
         timeout=110,
@@ -22,5 +29,5 @@ def test_killed_workers_threads_go_on_at_the_right_node(kind: str, request: pyte
         cwd=Path(__file__).parents[2],
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"6 runs on {kind}: ")
+    assert done.stdout.startswith(f"{runs} runs on {kind}: ")
     assert " 0 workers killed" not in done.stdout

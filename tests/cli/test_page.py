@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from streamcore.cli.app import COMMANDS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -23,6 +25,7 @@ def test_the_page_is_true() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.long
 def test_a_false_page_is_found(tmp_path: Path) -> None:
     for name in ("make_cli.py", "cli.md"):
         shutil.copy(DOCS / name, tmp_path)

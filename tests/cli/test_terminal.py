@@ -13,9 +13,9 @@ import pytest
 from streamcore.testing import Answer, FaultServer, Simulator
 from streamcore.testing.faults.steps import Hold, Repeat, Send, Step
 from streamcore.testing.simulator.encode import frames
-from streamcore.testing.simulator.server import BASE_PATHS
+from streamcore.testing.simulator.received import BASE_PATHS
 from tests.commands import COMMAND, KEY, PROMPT, PROVIDERS, ROOT, Terminal, environment, until
-from tests.support import wire_of
+from tests.support import first_short, wire_of
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 PROMPT_BACK = 1.0
@@ -45,7 +45,7 @@ def aimed_at(server: FaultServer, provider: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("stall", stalls("openai"))
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", first_short(PROVIDERS))
 def test_ctrl_c_in_a_stall_returns_the_prompt(provider: str, stall: str) -> None:
     tokens = 3 if "tokens" in stall or "keep" in stall else 0
     with (
@@ -85,7 +85,7 @@ def test_ctrl_c_while_a_name_is_looked_up() -> None:
         assert b"interrupted: the connection is closed; 0 characters of text had come" in terminal.shown
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", first_short(PROVIDERS))
 def test_ctrl_c_closes_the_upstream_and_says_how_much_came(provider: str) -> None:
     with Simulator(Answer(["tick "] * 2000), rate=50) as simulator:
         with Terminal([*COMMAND, *PROMPT, "-p", provider], environment(simulator)) as terminal:
@@ -117,7 +117,7 @@ def test_ctrl_c_keeps_what_was_recorded(tmp_path: Path) -> None:
     assert KEY not in path.read_text("utf-8")
 
 
-@pytest.mark.parametrize("columns", [30, 60, 100])
+@pytest.mark.parametrize("columns", first_short([30, 60, 100]))
 @pytest.mark.parametrize("arguments", [["providers"], ["prompt", "--help"], ["simulate", "--help"]])
 def test_narrow_windows(arguments: list[str], columns: int) -> None:
     with Terminal([*COMMAND, *arguments], environment(), columns=columns) as terminal:

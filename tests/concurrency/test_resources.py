@@ -44,8 +44,19 @@ def test_a_loop_that_ends_closes_what_is_open_in_silence(backend: str, simulator
     wait_until(lambda: simulator.open == 0, "every answer was given up")
 
 
-@pytest.mark.parametrize("how", ["plain", "smoothed", "sync", "thread"])
-@pytest.mark.parametrize(("backend", "name"), [("asyncio", "anthropic"), ("trio", "openai"), ("asyncio", "mistral")])
+EXITS = [
+    ("plain", "asyncio", "anthropic"),
+    ("thread", "trio", "openai"),
+    *(
+        pytest.param(how, backend, name, marks=pytest.mark.long)
+        for how in ("plain", "smoothed", "sync", "thread")
+        for backend, name in (("asyncio", "anthropic"), ("trio", "openai"), ("asyncio", "mistral"))
+        if (how, backend) not in {("plain", "asyncio"), ("thread", "trio")} or name == "mistral"
+    ),
+]
+
+
+@pytest.mark.parametrize(("how", "backend", "name"), EXITS)
 def test_an_interpreter_that_exits_in_a_stream_does_so_in_silence(
     how: str, backend: str, name: str, simulator: Simulator
 ) -> None:

@@ -151,7 +151,7 @@ WRONG = [
     ("nodes:\n  a: x\n" + START, "2: nodes.a: expected a mapping"),
     (
         "nodes:\n  START: {prompt: x}\n  a: {prompt: x}\n" + START,
-        "2: 'START' is where a graph begins or ends, and no node",
+        "2: 'START' cannot be a node's name: it is where a graph begins or ends",
     ),
     ("nodes: {}\n" + START, "1: nodes: "),
     ("nodes:\n  a: {prompt: x}\nedges: []\n", "3: no edge from START, so nothing runs"),
@@ -167,7 +167,7 @@ WRONG = [
     ),
     (
         "nodes:\n  a: {prompt: x}\n" + START + "  - {from: a, to: [END], type: conditional}\n",
-        "5: an edge of the type conditional is a router's",
+        "5: only edges from a router have the type conditional",
     ),
     ("nodes:\n  a: {prompt: x}\n" + START + "  - {from: a, too: END}\n", "5: unknown key 'edges.1.too'; did you mean"),
     ("nodes:\n  a: {prompt: x}\n" + START + "loop_limits: {b: 2}\n", "5: loop_limits: there is no node 'b'"),
@@ -247,15 +247,19 @@ def test_nothing_is_wrong(tmp_path: Path) -> None:
     ("old", "new", "says"),
     [
         ("prompt: about", "prompt: abuot", "6: node 'a': there is no prompt 'abuot'; did you mean 'about'?"),
-        ("loop_limits: {a: 2}", "", "6: 'a', 'b' may run for ever; give one of them a number in 'loop_limits'"),
-        ("  - {from: b, to: c}\n", "", "8: nothing leads to node 'c'"),
+        ("loop_limits: {a: 2}", "", "6: 'a', 'b' may loop without end; give one of them a limit in 'loop_limits'"),
+        ("  - {from: b, to: c}\n", "", "8: node 'c' is never reached from START"),
         ("prompt: about,", "prompt: about2,", "6: node 'a': prompt 'about2' needs 'txt'"),
         (
             'topic: "{state.topic}"',
             'topic: "{state.topik}"',
             "6: node 'a': prompt 'about' gets 'topic', which reads 'topik', which is not under 'state'",
         ),
-        ("{prompt: rate,", "{prompt: about2,", "7: node 'b': prompt 'about2' needs 'txt', which neither its variables"),
+        (
+            "{prompt: rate,",
+            "{prompt: about2,",
+            "7: node 'b': prompt 'about2' needs 'txt', which is neither in its variables",
+        ),
         (
             "rating.score",
             "ratting.score",
@@ -266,7 +270,7 @@ def test_nothing_is_wrong(tmp_path: Path) -> None:
             "{state.wrods}",
             "8: node 'c' reads 'wrods', which is not under 'state' and no node sets; did y",
         ),
-        ("as: word", "as: wort", "8: node 'c': prompt 'word' needs 'word', which neither"),
+        ("as: word", "as: wort", "8: node 'c': prompt 'word' needs 'word', which is neither"),
         ("loop_limits:", "checkpointer: {type: sqlight}\nloop_limits:", "14: checkpointer: `type` must be one of"),
     ],
 )

@@ -419,7 +419,7 @@ async def test_a_function_that_is_not_there(
 
 async def test_an_output_that_is_no_data(tmp_path: Path, tools: Callable[[str], int]) -> None:
     tools("def plain(state):\n    return {'x': object()}\n")
-    with pytest.raises(ConfigError, match="the output of node 'a' must be plain data"):
+    with pytest.raises(ConfigError, match="the output of node 'a' must be JSON data"):
         await collect(stream_graph_with_tokens(write_graph(tmp_path, TOOLS)))
 
 
@@ -548,7 +548,7 @@ async def test_whoever_is_told_may_change_what_they_are_told(tmp_path: Path) -> 
 
 
 async def test_a_state_that_is_no_data(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="initial_state must be plain data, as JSON has it"):
+    with pytest.raises(ConfigError, match="initial_state must be JSON data"):
         await collect(stream_graph_with_tokens(write_graph(tmp_path, LOOP), {"x": object()}))
     with pytest.raises(ConfigError, match="initial_state must be a mapping, not a str"):
         await collect(stream_graph_with_tokens(write_graph(tmp_path, LOOP), "x"))  # type: ignore[arg-type]

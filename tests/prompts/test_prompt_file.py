@@ -140,7 +140,7 @@ def test_bad_names_are_refused_and_nothing_is_read(name: str, folder: Path, monk
     write("prompts/a/x.yaml")
     monkeypatch.setattr(Path, "is_file", lambda _: pytest.fail("looked at"))
     for arguments in ({}, {"prompts_dir": "prompts"}, {"graph_path": folder / "graph.yaml"}):
-        with pytest.raises(PromptNotFound, match="is no name of a prompt"):
+        with pytest.raises(PromptNotFound, match="is not a prompt's name"):
             load_prompt(name, **arguments)
 
 
@@ -424,7 +424,10 @@ FIELD = "user: x\nschema:\n  name: A\n  fields:\n    a:\n      "
         (FIELD + "type: strng", "6: schema.fields.a.type: unknown type 'strng'; did you mean 'str'?"),
         (FIELD + "typ: str", "6: unknown key 'schema.fields.a.typ'; did you mean 'type'?"),
         (FIELD + "type: int\n      constraints:\n        lle: 1", "8: unknown key 'schema.fields.a.constraints.lle'"),
-        (FIELD + "type: str\n      constraints:\n        ge: 1", "8: schema.fields.a.constraints.ge: this does not go"),
+        (
+            FIELD + "type: str\n      constraints:\n        ge: 1",
+            "8: schema.fields.a.constraints.ge: this does not apply",
+        ),
         (FIELD + "type: int\n      default: x", "7: schema.fields.a.default: 'x' is not of the type int"),
         ("user: x\nschema: {fields: {a: {type: str}}}", "2: the key 'schema.name' is missing"),
         ("user: |\n  a\n  {% if %}", "3: prompt 'p', user: this is not valid Jinja2: "),

@@ -42,6 +42,7 @@ from tests.support import (
     ask,
     body_of,
     eventually,
+    first_short,
     provider_at,
     require,
     wait_until,
@@ -571,7 +572,7 @@ FORK = """
 """
 
 
-@pytest.mark.parametrize("name", VENDORS)
+@pytest.mark.parametrize("name", first_short(VENDORS))
 def test_a_fork_gets_its_own_clients_and_leaves_its_parents_alone(name: str, simulator: Simulator) -> None:
     require(hasattr(os, "fork"), "this system cannot fork")
     python(FORK.format(name=name, url=simulator.base_url(name)))

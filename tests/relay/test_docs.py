@@ -59,6 +59,7 @@ def test_the_others() -> None:
     assert issubclass(run_script(LOG)["TestMyLog"], RunLogSuite)
 
 
+@pytest.mark.long
 @pytest.mark.real
 def test_the_measurement_runs(tmp_path: Path) -> None:
     """Its figures depend on the machine; that nothing is lost does not."""

@@ -32,7 +32,15 @@ ANYIO = (
     "    return request.param"
 )
 ASYNCIO = "pytestmark = pytest.mark.asyncio"
-KINDS = [(ANYIO, "no:asyncio", 2), (ANYIO, "asyncio", 2), (ASYNCIO, "no:anyio", 1)]
+KINDS = [
+    (ANYIO, "asyncio", 2),
+    pytest.param(ANYIO, "no:asyncio", 2, marks=pytest.mark.long),
+    pytest.param(ASYNCIO, "no:anyio", 1, marks=pytest.mark.long),
+]
+UNUSED = [
+    part for name in ("xdist", "xdist.looponfail", "hypothesispytest", "timeout") for part in ("-p", f"no:{name}")
+]
+"""Plugins whose import takes longer than most of these tests."""
 INI = "[pytest]\nfilterwarnings = error\naddopts = --strict-markers\nasyncio_default_fixture_loop_scope = function\n"
 
 
@@ -49,7 +57,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
 
 def run(project: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     """Run the project's tests in a process of their own; no key may show."""
-    result = project.runpytest_subprocess("-p", "no:cacheprovider", *arguments)
+    result = project.runpytest_subprocess("-p", "no:cacheprovider", *UNUSED, *arguments)
     assert KEY not in result.stdout.str() + result.stderr.str()
     return result
 
@@ -103,7 +111,7 @@ def test_without_a_recording_it_says_how_to_make_one(project: pytest.Pytester) -
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(
         [
-            "*there is no recording *recorded/greet.yaml; make it *",
+            "*there is no recording *recorded/greet.yaml; to make it, *",
         ]
     )
     assert "pytest --record 'test_greet.py::test_greets'" in result.stdout.str()
@@ -213,7 +221,7 @@ def test_unused_it_imports_nothing_and_changes_nothing(project: pytest.Pytester)
             assert not [name for name in request.fixturenames if "streamcore" in name or name == "recording"]
         """
     )
-    run(project, "-p", "no:anyio", "-p", "no:pytest_httpx2", "-p", "no:hypothesispytest").assert_outcomes(passed=1)
+    run(project, "-p", "no:anyio", "-p", "no:pytest_httpx2").assert_outcomes(passed=1)
 
 
 def test_own_fixtures_of_the_same_name_win(project: pytest.Pytester) -> None:

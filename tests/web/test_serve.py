@@ -111,7 +111,7 @@ def test_it_says_what_is_wrong_before_it_serves() -> None:
     assert "there is no prompt 'greeet'" in refused("greeet", "--provider", "demo")
     assert "nowhere.yaml" in refused("nowhere.yaml")
     assert "--var takes KEY=VALUE" in refused("greet", "--var", "x")
-    assert "no provider for prompt 'chat'; give one (provider=, --provider)" in refused("chat")
+    assert "no provider for prompt 'chat'; give provider= or --provider" in refused("chat")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         assert "choose another with --port" in refused("chat", "--provider", "demo", "--port", port)

@@ -449,7 +449,7 @@ def test_every_asset_is_served_or_a_note() -> None:
         ("greeet", {}, "there is no prompt 'greeet'; did you mean 'greet'"),
         ("nowhere.yaml", {}, "nowhere.yaml"),
         ("chat", {"provider": "mistrall"}, "mistrall"),
-        ("chat", {"provider": None}, "no provider for prompt 'chat'; give one (provider=, --provider)"),
+        ("chat", {"provider": None}, "no provider for prompt 'chat'; give provider= or --provider"),
         ("chat", {"checkpointer": {"type": "sqlit"}}, "sqlit"),
         ("two", {}, "prompt 'two' needs left, right: say which one a user's message becomes"),
     ],

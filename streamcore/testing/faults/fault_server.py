@@ -1,4 +1,4 @@
-"""Play faults over real TCP on loopback: exact bytes, resets, stalls, whatever a fault's steps say."""
+"""Play faults over TCP on loopback: exact bytes, resets, stalls and other steps."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from typing import Any, Self
 from streamcore.testing.faults.steps import Line, Step, play
 from streamcore.testing.faults.table import Fault, find_fault
 from streamcore.testing.simulator.answers import Answer
-from streamcore.testing.simulator.server import Recorded
+from streamcore.testing.simulator.received import ReceivedRequest
 
 Play = Fault | str | Sequence[Step]
 
 ANSWER = Answer(["Héllo", ", wörld", " — ", "你好", " 👋🏽", "\n\n", "  data: x", "\r\n", "end"])
-"""What is answered where nothing else is said: tokens that are easily cut, joined or stripped wrongly."""
+"""The default answer: tokens that are easily cut, joined or stripped wrongly."""
 
 _TURNS = 10
-PATIENCE = 5.0
+PATIENCE = 30.0
 """Seconds after which `wait_until` gives up."""
 
 
 class FaultServer:
-    """A server on 127.0.0.1 and a free port, in a thread of its own, that reads each request and plays a fault.
+    """A server on 127.0.0.1 and a free port, in its own thread, that reads each request and plays a fault.
 
-    Use it as a context manager; leaving it drops every connection and joins the thread.
+    Use it as a context manager; its end drops every connection and joins the thread.
 
     Args:
-        plays: a fault, its name or steps of one's own, one for each request in turn; the last one goes on.
-        wire: in whose words the faults are played, as `openai-chat`.
-        answer: the answer that is disturbed.
-        tls: a context to serve https with.
+        plays: a fault, its name, or a list of steps for each request in turn; the last one is repeated.
+        wire: the wire on which the faults are played, as `openai-chat`.
+        answer: the answer that the faults disturb.
+        tls: the context with which https is served.
     """
 
     def __init__(
@@ -48,16 +48,16 @@ class FaultServer:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         if not plays:
-            raise ValueError("a FaultServer needs at least one fault, name or list of steps to play")
+            raise ValueError("FaultServer has nothing to play; give it at least one fault, name or list of steps")
         self._plays = [find_fault(play) if isinstance(play, str) else play for play in plays]
         self._wire = wire
         self._answer = answer
         self._tls = tls
-        self.requests: list[Recorded] = []
+        self.requests: list[ReceivedRequest] = []
         self.connections = 0
         """How many TCP connections were accepted."""
         self.abandoned = 0
-        """How many connections the client closed before the steps were over."""
+        """How many connections the client closed before the last step."""
         self.lines: dict[_Connection, Line] = {}
         """The connections that are open now."""
         self.port = 0
@@ -71,7 +71,7 @@ class FaultServer:
 
     @property
     def url(self) -> str:
-        """The root to give to a provider; some faults lie in the address itself."""
+        """The root URL for a provider; some faults are in the address itself."""
         place = self._plays[0].place if isinstance(self._plays[0], Fault) else "server"
         if place == "unknown-host":
             return "http://nowhere.invalid"
@@ -84,7 +84,7 @@ class FaultServer:
 
     @property
     def blocked(self) -> bool:
-        """True while a client reads too slowly for what is to be sent."""
+        """True while the server waits for a client that does not read."""
         return any(not line.writable.is_set() for line in list(self.lines.values()))
 
     @property
@@ -96,7 +96,7 @@ class FaultServer:
         listening = self._listening = socket.socket()
         listening.bind(("127.0.0.1", 0))
         self.port = listening.getsockname()[1]
-        if not self._refuses:  # else the port is taken and nobody listens
+        if not self._refuses:  # else the port is bound and nothing listens
             listening.listen(128)
             listening.setblocking(False)
             self._thread = threading.Thread(target=lambda: asyncio.run(self._serve(listening)), daemon=True)
@@ -127,7 +127,7 @@ class FaultServer:
             task = loop.create_task(self._begin(connection))
             beginning.add(task)
             task.add_done_callback(beginning.discard)
-        for _ in range(_TURNS):  # of the loop: what was accepted begins, what is dropped ends
+        for _ in range(_TURNS):  # of the event loop: accepted connections begin, dropped connections end
             await asyncio.sleep(0)
             for task in list(beginning):
                 task.cancel()
@@ -135,30 +135,30 @@ class FaultServer:
                 begun.drop()
 
     async def _begin(self, connection: socket.socket) -> None:
-        with suppress(OSError):  # as a TLS handshake that failed
+        with suppress(OSError):  # as after a failed TLS handshake
             loop = asyncio.get_running_loop()
             await loop.connect_accepted_socket(lambda: _Connection(self), connection, ssl=self._tls)
 
     def next_steps(self) -> Sequence[Step]:
-        """Return what is played for the next request."""
+        """Return the steps for the next request."""
         play = self._plays.pop(0) if len(self._plays) > 1 else self._plays[0]
         return play.steps(self._wire, self._answer) if isinstance(play, Fault) else play
 
-    def wait_until(self, condition: Callable[[Self], object], what: str) -> None:
-        """Block, event loop and all, until a condition of this server is true: nothing else can have made it so.
+    def wait_until(self, condition: Callable[[Self], object], what: str, seconds: float = PATIENCE) -> None:
+        """Block the calling thread, and its event loop, until a condition of this server is true.
 
         Raises:
-            TimeoutError: it has not become true in 5 seconds.
+            TimeoutError: if it is not true within this many seconds.
         """
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + seconds
         while not condition(self):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"the fault server never saw that {what}")
+                raise TimeoutError(f"within {seconds:g} s the fault server did not see that {what}")
             time.sleep(0.001)
 
 
 class _Connection(asyncio.Protocol):
-    """One client: reads whole requests, plays steps for each."""
+    """The connection of one client: it reads a complete request and plays its steps."""
 
     def __init__(self, server: FaultServer) -> None:
         self._server = server
@@ -198,7 +198,7 @@ class _Connection(asyncio.Protocol):
         if self._line is None or self._playing is not None:
             return
         if not self._received[:1].isalpha():
-            request: Recorded | None = None  # no HTTP, as when a client begins with TLS: answer all the same
+            request: ReceivedRequest | None = None  # not HTTP, as when a client begins with TLS: play the steps anyway
         else:
             request = _request(self._received)
             if request is None:
@@ -207,8 +207,8 @@ class _Connection(asyncio.Protocol):
         self._playing = asyncio.get_running_loop().create_task(play(self._server.next_steps(), self._line))
 
 
-def _request(received: bytes) -> Recorded | None:
-    """Return the request, None while it is not whole."""
+def _request(received: bytes) -> ReceivedRequest | None:
+    """Return the request, None while it is incomplete."""
     head, end, body = received.partition(b"\r\n\r\n")
     if not end:
         return None
@@ -221,4 +221,4 @@ def _request(received: bytes) -> Recorded | None:
         value: dict[str, Any] = json.loads(body or b"{}")
     except ValueError:
         value = {}
-    return Recorded(first.split(" ")[1], headers, value)
+    return ReceivedRequest(first.split(" ")[1], headers, value)

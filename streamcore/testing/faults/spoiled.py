@@ -1,4 +1,4 @@
-"""Write HTTP responses that go wrong: the whole bytes, framing included, so that a fault can lie about that, too."""
+"""Build HTTP responses with faults, framing included, so that a fault can break the framing too."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from streamcore.testing.simulator.answers import Answer
 from streamcore.testing.simulator.encode import frames
 
 Steps = Callable[[str, Answer], Sequence[Step]]
-"""What is done for a wire, as `openai-chat`, and the answer that is disturbed."""
+"""A function of a wire, as `openai-chat`, and the answer to disturb, that returns the steps."""
 
 KEPT = 2
-"""How many tokens come whole before a fault in the middle of an answer."""
+"""How many complete tokens are sent before a fault in the middle of an answer."""
 
 MIB = 1024 * 1024
 SSE = "text/event-stream; charset=utf-8"
 END = b"0\r\n\r\n"
 PING_EVERY = 0.02
 
-# HTTP: heads, framing, bodies
+# HTTP: headers, framing, bodies
 
 
 def head(status: str = "200 OK", content_type: str = SSE, **headers: str) -> bytes:
-    """Return the head of a response; `_` in a header's name stands for `-`.
+    """Return the status line and headers of a response; `_` in a header's name becomes `-`.
 
-    The server closes the connection after its steps, and says so: else the client's next request could meet that.
+    The server closes the connection after its steps, so it sends `connection: close`: the client must not reuse it.
     """
     fields = {"content-type": content_type, "x-request-id": "req_fault", "connection": "close"} | headers
     lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items()]
@@ -35,7 +35,7 @@ def head(status: str = "200 OK", content_type: str = SSE, **headers: str) -> byt
 
 
 def chunked(*parts: bytes, **headers: str) -> bytes:
-    """Return the head and these parts, each a chunk of its own, of a response that is not over yet."""
+    """Return the headers of a chunked response and these parts, an HTTP chunk each, without the end of the body."""
     return head(transfer_encoding="chunked", **headers) + b"".join(framed(part) for part in parts if part)
 
 
@@ -45,7 +45,7 @@ def framed(data: bytes) -> bytes:
 
 
 def sized(status: str, body: bytes, content_type: str = "application/json", **headers: str) -> list[Step]:
-    """Return the steps of a whole response of known length."""
+    """Return the steps of a complete response of known length."""
     return [Send(head(status, content_type, content_length=str(len(body)), **headers) + body)]
 
 
@@ -55,12 +55,12 @@ def whole(wire: str, answer: Answer) -> list[bytes]:
 
 
 def begun(wire: str, answer: Answer) -> list[bytes]:
-    """Return the events of an answer that breaks off after two pieces of content, or fewer where it has no more."""
+    """Return the events of an answer up to its second piece of content, without the mark of the end."""
     pieces = sum(paced for _, paced in frames(wire, answer))
     return whole(wire, Answer(answer.tokens, answer.reasoning, answer.calls, answer.model, min(KEPT, pieces)))
 
 
-# Words of each wire
+# Events of each wire
 
 
 def token(wire: str, text: str) -> bytes:
@@ -69,7 +69,7 @@ def token(wire: str, text: str) -> bytes:
 
 
 def error_event(wire: str, kind: str, message: str) -> bytes:
-    """Return an event that reports an error of this type in a stream that has begun."""
+    """Return an event that reports an error of this type in a stream."""
     error = {"type": kind, "message": message}
     match wire:
         case "anthropic-messages":
@@ -83,7 +83,7 @@ def error_event(wire: str, kind: str, message: str) -> bytes:
 
 
 def ping(wire: str) -> bytes:
-    """Return an event that only keeps a stream of this wire alive."""
+    """Return a keep-alive event of this wire."""
     match wire:
         case "anthropic-messages":
             return event({"type": "ping"}, "ping")
@@ -98,7 +98,7 @@ def event(data: Mapping[str, object], name: str = "") -> bytes:
     return (f"event: {name}\n" if name else "").encode() + b"data: " + json.dumps(data).encode() + b"\n\n"
 
 
-# Steps that several rows share
+# Steps that rows of the table use
 
 
 def refusal(status: str, kind: str, message: str, **headers: str) -> Steps:
@@ -115,12 +115,12 @@ def page(body: bytes, content_type: str) -> Steps:
 
 
 def then(*steps: Step) -> Steps:
-    """Begin the answer, then this."""
+    """Begin the answer, then play these steps."""
     return lambda wire, answer: [Send(chunked(*begun(wire, answer))), *steps]
 
 
 def then_event(event: bytes | Callable[[str], bytes]) -> Steps:
-    """Begin the answer, send an event that spoils it, and end politely a second later, for who has not noticed."""
+    """Begin the answer, send a faulty event, and end the body a second later, for readers that did not fail at it."""
 
     def steps(wire: str, answer: Answer) -> list[Step]:
         spoiling = event if isinstance(event, bytes) else event(wire)
@@ -130,7 +130,7 @@ def then_event(event: bytes | Callable[[str], bytes]) -> Steps:
 
 
 def in_full(change: Callable[[bytes], Iterable[bytes]]) -> Steps:
-    """Send the whole answer, its bytes changed, each part of them a read of its own."""
+    """Send the complete answer with changed bytes, an HTTP chunk for each part that `change` returns."""
     return lambda wire, answer: [Send(chunked(*change(b"".join(whole(wire, answer)))) + END)]
 
 
@@ -143,7 +143,7 @@ def byte_by_byte(body: bytes) -> Iterable[bytes]:
 
 
 def split_characters(body: bytes) -> Iterable[bytes]:
-    """Make line ends CRLF, and cut before each byte that no line or character begins with."""
+    """Make line ends CRLF, and cut before each byte that continues a character or ends a line."""
     body = body.replace(b"\n", b"\r\n")
     start = 0
     for at, byte in enumerate(body):
@@ -209,22 +209,22 @@ def half_an_event(wire: str, answer: Answer) -> list[Step]:
 
 
 def huge(wire: str) -> bytes:
-    """Return an event of 20 MiB that is right but for its size."""
+    """Return an event of 20 MiB that is valid except for its size."""
     return token(wire, "x" * (20 * MIB))
 
 
 def thinking(wire: str, answer: Answer) -> list[Step]:
     events = whole(wire, answer)
     first = len(begun(wire, answer))
-    beat = framed(ping(wire))
+    keep_alive_chunk = framed(ping(wire))
     rest = chunked(*events[first:]).partition(b"\r\n\r\n")[2]
-    return [Send(chunked(*events[:first])), Repeat(beat, PING_EVERY, times=30), Send(rest + END)]
+    return [Send(chunked(*events[:first])), Repeat(keep_alive_chunk, PING_EVERY, times=30), Send(rest + END)]
 
 
 def keep_alive(comment: bytes | None) -> Steps:
     def steps(wire: str, answer: Answer) -> list[Step]:
-        beat = comment or ping(wire)
-        return [Send(chunked(*begun(wire, answer))), Repeat(framed(beat), PING_EVERY)]
+        repeated = comment or ping(wire)
+        return [Send(chunked(*begun(wire, answer))), Repeat(framed(repeated), PING_EVERY)]
 
     return steps
 
@@ -239,3 +239,18 @@ def at_once(wire: str, answer: Answer) -> list[Step]:
 
 def more_after_mark(wire: str, answer: Answer) -> list[Step]:
     return [Send(chunked(*whole(wire, answer), *whole(wire, Answer(["MORE"]))) + END)]
+
+
+def echoes(secrets: Sequence[str]) -> list[list[Step]]:
+    """Return responses that repeat the request's keys: in an error's JSON or text, a page, an event, a broken event."""
+    echo = f"Incorrect API key provided: {', '.join(secrets)}"
+    error = {"type": "error", "error": {"message": echo, "type": secrets[0], "code": secrets[-1]}}
+    body = json.dumps(error).encode()
+    event = b"data: " + body + b"\n\n"
+    return [
+        sized("401 Unauthorized", body),
+        sized("403 Forbidden", echo.encode(), "text/plain"),
+        sized("200 OK", f"<html>{echo}</html>".encode(), "text/html"),
+        [Send(chunked(event) + END)],
+        [Send(chunked(b"data: {" + echo.encode() + b"\n\n") + END)],
+    ]

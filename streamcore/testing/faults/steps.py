@@ -1,4 +1,4 @@
-"""Define the steps of which a fault is made, and play them on a connection."""
+"""Define the steps of a fault, and play them on a connection."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Send nothing for so many seconds."""
+    """Send nothing for this many seconds."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """Send the same bytes again and again, `every` so many seconds, `times` at most or until the client is gone."""
+    """Send the same bytes `every` so many seconds, at most `times` or until the client closes the connection."""
 
     data: bytes
     every: float = 0.0
@@ -37,14 +37,14 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Keep the connection open, without a byte, until the client is gone."""
+    """Keep the connection open, without sending, until the client closes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """Break the connection with a TCP reset, after a moment in which the client reads what was sent before it.
+    """Break the connection with a TCP reset, after the client had time to read what was sent before.
 
-    Some systems throw unread bytes away when a reset comes; `after` gives readers there the time to read them.
+    Some systems discard unread bytes at a reset; `after` is the time in seconds that readers get to read them.
     """
 
     after: float = 0.05
@@ -55,7 +55,7 @@ Step = Send | Pause | Repeat | Hold | Reset
 
 
 class Line:
-    """The sending side of a connection: counts bytes, and waits while the client does not read."""
+    """The sending side of a connection: it counts bytes, and waits while the client does not read."""
 
     def __init__(self, transport: asyncio.Transport, writable: asyncio.Event) -> None:
         self.sent = 0
@@ -63,7 +63,7 @@ class Line:
         self._transport = transport
 
     async def send(self, data: bytes) -> None:
-        """Send, as fast as the client reads."""
+        """Send data as fast as the client reads."""
         for start in range(0, len(data), _PIECE):
             await self.writable.wait()
             piece = data[start : start + _PIECE]
@@ -81,7 +81,7 @@ class Line:
 
 
 async def play(steps: Iterable[Step], line: Line) -> None:
-    """Play steps on a connection, then close it. Whoever calls this cancels it when the client is gone."""
+    """Play steps on a connection, then close it. The caller cancels this when the client closes the connection."""
     for step in steps:
         match step:
             case Send(data):

@@ -1,8 +1,8 @@
-"""List what goes wrong between a vendor and a reader: each fault a row of data, its bytes and what must come of it.
+"""List the faults between a vendor and a reader: each a row of data with its bytes and how the stream must end.
 
-The bytes are whole HTTP responses, framing included, so that a row can lie about that, too. Names say what happens;
-`streamcore.testing.FaultServer` and `Simulator` play them, `streamcore.testing.suites.provider` judges by them. The
-file is long because it is a table.
+The bytes are complete HTTP responses, framing included, so that a row can break the framing too.
+`streamcore.testing.FaultServer` and `Simulator` play the faults, `streamcore.testing.suites.provider` checks providers
+against them. The file is long because it is a table.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ from streamcore.testing.faults.steps import Hold, Pause, Repeat, Reset, Send
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Say what a server does wrong, exactly, and how a stream must end then."""
+    """Describe what a server does wrong, and how a stream must end."""
 
     name: str
     says: str
     """What happens, in a sentence."""
     steps: spoiled.Steps = field(repr=False)
-    """Return what is done for a wire, as `openai-chat`, and the answer that is disturbed."""
+    """A function of the wire, as `openai-chat`, and the answer to disturb, that returns the server's steps."""
     error: type[StreamcoreError] | None = None
-    """The error that must be raised; None: the whole answer arrives in spite of it."""
+    """The error that must be raised; None if the answer is complete in spite of the fault."""
     keeps: int | None = None
     """How many of the answer's tokens must be in `.partial`; None: all of them."""
     retryable: bool | None = None
-    """Whether trying again may help, where the error says so."""
+    """The error's `retryable`, if the error has one."""
     retry_after: float | None = None
-    """How many seconds the error must say that the vendor asks to wait."""
+    """The error's `retry_after`, in seconds."""
     shows: str = ""
-    """What the error's message must hold."""
+    """What the error's message must contain."""
     clock: Literal["first_token", "stall", "silence"] | None = None
-    """The clock that must run out."""
+    """The clock that must expire."""
     timeouts: Mapping[str, float] = field(default_factory=dict[str, float])
-    """The clocks, in seconds, that a reader needs to see the end soon."""
+    """Timeouts, in seconds, with which a test of this fault ends soon."""
     place: Literal["server", "closed-port", "unknown-host", "https"] = "server"
-    """Where the fault lies: in what the server says, or already in the address."""
+    """Where the fault is: in the server's response, or in the address."""
 
 
 _HTML = b"<!DOCTYPE html>\n<title>Sign in</title>" + b"x" * 1000
@@ -62,7 +62,7 @@ _JSON = b'{"id": "1", "choices": [], "note": "' + b"x" * 1000 + b'"}'
 
 _ROWS = (
     Fault("none", "nothing: the whole answer, as it should be", spoiled.in_full(lambda body: [body])),
-    # The vendor says no
+    # The vendor refuses the request
     Fault(
         "rate-limited",
         "429 with Retry-After: 1",
@@ -145,7 +145,7 @@ _ROWS = (
         retryable=True,
         shows="Too busy",
     ),
-    # No answer at all
+    # No response
     Fault(
         "connection-refused",
         "nobody listens on the port",
@@ -286,7 +286,7 @@ _ROWS = (
     Fault(
         "truncated-gzip", "the gzip file ends politely in its middle", spoiled.gzip_cut, StreamInterrupted, spoiled.KEPT
     ),
-    # A stream that goes quiet
+    # A stream that becomes silent
     Fault(
         "stall",
         "two tokens, and then nothing, the connection open",
@@ -332,7 +332,7 @@ _ROWS = (
         clock="first_token",
         timeouts={"first_token": 0.2},
     ),
-    # A 200 that is no such stream
+    # A 200 that is not an event stream
     Fault(
         "html-200",
         "200 with an HTML page",
@@ -391,7 +391,7 @@ _ROWS = (
         spoiled.KEPT,
         shows=str(8 * spoiled.MIB),
     ),
-    # The vendor's own errors, after it had begun
+    # Errors that the vendor sends as events
     Fault(
         "error-event",
         "an event in the stream says that the vendor is overloaded",
@@ -419,7 +419,7 @@ _ROWS = (
         retryable=True,
         shows="Too busy",
     ),
-    # Odd, and whole all the same
+    # Unusual, but complete
     Fault("byte-by-byte", "every byte comes in a read of its own", spoiled.in_full(spoiled.byte_by_byte)),
     Fault(
         "split-characters",
@@ -461,13 +461,13 @@ FAULTS: Mapping[str, Fault] = MappingProxyType({fault.name: fault for fault in _
 
 
 def find_fault(name: str) -> Fault:
-    """Return the fault of a name.
+    """Return the fault with this name.
 
     Raises:
-        ValueError: there is none; the message says which there are, and which one was perhaps meant.
+        ValueError: if there is none; the message lists all faults and suggests one.
     """
     if name in FAULTS:
         return FAULTS[name]
     near = difflib.get_close_matches(name, FAULTS, n=1)
-    meant = f"; did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"no fault is called {name!r}{meant} There are: {', '.join(FAULTS)}")
+    meant = f"; did you mean {near[0]!r}?" if near else "."
+    raise ValueError(f"there is no fault {name!r}{meant} The faults are: {', '.join(FAULTS)}")

@@ -1,4 +1,4 @@
-"""Hold what was asked over HTTP and what came back, read by read: the data of a recording."""
+"""Define the data of a recording: HTTP requests and their responses, read by read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeGuard
 from streamcore.errors import ConfigError
 
 Pace = float | Literal["recorded"]
-"""How fast to play: as recorded, so many reads per second, or 0: at once."""
+"""How fast to play: `recorded` for the recorded times, a number of reads per second, or 0 for at once."""
 End = Literal["whole", "broken", "left"]
 
 
@@ -19,7 +19,7 @@ class RecordingError(ConfigError):
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """The bytes of one network read, and how many seconds after the headers they came."""
+    """The bytes of one network read, and the seconds from the headers to its arrival."""
 
     at: float
     data: bytes
@@ -27,7 +27,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """What of a request is kept: its headers are not, since they hold keys and change with every version of an SDK."""
+    """The parts of a request that are kept. Headers are not: they hold keys and change with each version of an SDK."""
 
     method: str
     url: str
@@ -40,10 +40,10 @@ class Exchange:
     """One request and its response.
 
     Attributes:
-        headers: names in lower case, and values; without cookies and what names an account.
-        reads: the body as it came over the network, before any content encoding is undone.
-        provider: the name of the provider that asked, and can read the answer.
-        end: `whole`; `broken`: the connection failed after the last read; `left`: the reader did not stay.
+        headers: names in lower case, and values; without cookies and headers that name an account.
+        reads: the body as it arrived, before any content encoding is undone.
+        provider: the name of the provider that sent the request and can read the response.
+        end: `whole`; `broken`: the connection failed after the last read; `left`: the reader closed the response.
     """
 
     request: RecordedRequest
@@ -60,18 +60,18 @@ class Exchange:
 
 
 def json_or_bytes(data: bytes) -> Any:
-    """Return the JSON value that these bytes say; the bytes if they say none; None if there are none."""
+    """Return the JSON value in these bytes; the bytes if they are not JSON; None if there are none."""
     try:
         return json.loads(data) if data else None
-    except ValueError:  # UnicodeDecodeError is one
+    except ValueError:  # or its subclass UnicodeDecodeError
         return data
 
 
 def is_object(value: object) -> TypeGuard[dict[str, Any]]:
-    """True if a JSON value is an object."""
+    """Return True if a JSON value is an object."""
     return isinstance(value, dict)
 
 
 def is_array(value: object) -> TypeGuard[list[Any]]:
-    """True if a JSON value is an array."""
+    """Return True if a JSON value is an array."""
     return isinstance(value, list)

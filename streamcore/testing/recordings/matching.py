@@ -1,9 +1,9 @@
-"""Find the recorded exchange that answers a request, or say how what was asked differs from what is recorded.
+"""Find the recorded exchange that matches a request, or describe how the request differs from the recorded ones.
 
-A request matches a recorded one if its method is the same, its path ends at the same endpoint (host, port and what a
-gateway puts before do not count, nor does a query), and its JSON body holds every key that the recorded body has, with
-the same value, at every level. Keys that only the request has are free; lists have the same length. So a recording is
-loosened by deleting keys from its body. Headers do not take part.
+A request matches a recorded one if its method is the same, its path ends in the same endpoint (host, port, a gateway's
+prefix and the query are ignored), and its JSON body has every key of the recorded body, with the same value, at every
+level. Keys that only the request has are ignored; lists must have the same length. To let a key differ, delete it from
+the recorded body. Headers are ignored.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _MOST = 8  # differences
 
 
 class UnrecordedRequest(RecordingError):  # noqa: N818
-    """Something was asked that a recording does not hold; the message says what, what it holds and the difference."""
+    """A request matches no recorded exchange; the message has the request, the recorded ones and the differences."""
 
 
 class Player:
-    """Give each request its exchange: the first that matches and has not been given yet, else the last that matches."""
+    """Return for each request the first matching exchange that was not played yet, else the last matching one."""
 
     def __init__(self, exchanges: Sequence[Exchange]) -> None:
         self.exchanges = tuple(exchanges)
@@ -40,14 +40,14 @@ class Player:
 
     @property
     def unplayed(self) -> tuple[Exchange, ...]:
-        """The exchanges that nothing has asked for yet."""
+        """The exchanges that no request has matched yet."""
         return tuple(one for number, one in enumerate(self.exchanges) if number not in self._given)
 
     def find(self, method: str, url: str, body: bytes) -> Exchange:
-        """Return the exchange that answers a request.
+        """Return the exchange that matches a request.
 
         Raises:
-            UnrecordedRequest: there is none.
+            UnrecordedRequest: if no exchange matches.
         """
         asked = RecordedRequest(method, url, json_or_bytes(body))
         fitting = [
@@ -78,7 +78,7 @@ class Player:
 
 
 def differences(recorded: RecordedRequest, asked: RecordedRequest) -> Iterator[str]:
-    """Yield what keeps a request from matching a recorded one, a line each; nothing if it matches."""
+    """Yield each difference that keeps a request from matching a recorded one, as a line."""
     if recorded.method.upper() != asked.method.upper():
         yield f"the method is {asked.method}, recorded is {recorded.method}"
     if endpoint(recorded.url) != endpoint(asked.url):
@@ -88,7 +88,7 @@ def differences(recorded: RecordedRequest, asked: RecordedRequest) -> Iterator[s
 
 
 def endpoint(url: str) -> str:
-    """Return what of an address takes part in matching."""
+    """Return the part of a URL that is compared."""
     path = urlsplit(url).path
     found = _ENDPOINT.search(path)
     return found[0] if found else path

@@ -1,4 +1,4 @@
-"""Play the reads of a recorded exchange, each at its time."""
+"""Play the reads of a recorded exchange at their times."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from streamcore.testing.recordings.exchange import Exchange
 
 
 async def play(exchange: Exchange) -> AsyncGenerator[bytes]:
-    """Yield the reads of an exchange, each at its time after the start.
+    """Yield the reads of an exchange at their times after the start.
 
     Raises:
-        httpx2.ReadError: the recorded connection broke here, or the recording's reader left.
+        httpx2.ReadError: if the recorded connection broke here, or the recorded reader closed the response.
     """
     start = anyio.current_time()
     for read in exchange.reads:
@@ -24,4 +24,4 @@ async def play(exchange: Exchange) -> AsyncGenerator[bytes]:
     if exchange.end == "broken":
         raise httpx2.ReadError("the connection broke here when this was recorded")
     if exchange.end == "left":
-        raise httpx2.ReadError("the recording ends here: its reader left before the response was over")
+        raise httpx2.ReadError("the recording ends here: its reader closed the response before it was complete")

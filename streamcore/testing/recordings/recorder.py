@@ -1,4 +1,4 @@
-"""Record what passes through an httpx2 transport, without the keys."""
+"""Record the exchanges of an httpx2 transport, without the keys."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from streamcore.testing.recordings.scrub import (
 
 
 def record(transport: httpx2.AsyncBaseTransport, *, provider: str | None = None) -> Recorder:
-    """Return a transport that does what `transport` does and remembers it; `provider` names who asks.
+    """Return a transport that forwards to `transport` and records each exchange; `provider` names the sender.
 
-    The server is asked not to compress, so that the recording can be read and searched for keys.
+    Requests ask for uncompressed responses, so that the recording can be read and searched for keys.
     """
     return Recorder(transport, provider=provider)
 
 
 class Recorder(httpx2.AsyncBaseTransport):
-    """Pass requests on and remember them; see `record`."""
+    """Forward requests and record the exchanges; see `record`."""
 
     def __init__(self, transport: httpx2.AsyncBaseTransport, *, provider: str | None = None) -> None:
         self._transport = transport
@@ -39,17 +39,17 @@ class Recorder(httpx2.AsyncBaseTransport):
 
     @property
     def recording(self) -> Recording:
-        """What was recorded so far, without keys; an answer that is still being read counts as left."""
+        """The recording so far, without keys; a response that is still being read has the end `left`."""
         return Recording(tuple(self._exchange(take) for take in self._takes))
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send a request on; its answer is remembered while it is read."""
+        """Forward a request; its response is recorded while it is read."""
         return await self.send(request, self._transport.handle_async_request)
 
     async def send(
         self, request: httpx2.Request, send: Callable[[httpx2.Request], Awaitable[httpx2.Response]]
     ) -> httpx2.Response:
-        """Send a request on by another way than the transport below, and remember it too."""
+        """Send a request with `send` instead of the wrapped transport, and record it."""
         body = await request.aread()
         self._secrets |= secrets_of(request)
         request.headers["accept-encoding"] = "identity"
@@ -61,7 +61,7 @@ class Recorder(httpx2.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
-        """Close the transport below."""
+        """Close the wrapped transport."""
         await self._transport.aclose()
 
     def _exchange(self, take: _Take) -> Exchange:
@@ -81,7 +81,7 @@ class Recorder(httpx2.AsyncBaseTransport):
 
 
 class _Take(httpx2.AsyncByteStream):
-    """One exchange while it happens: passes the response's reads on and notes them."""
+    """An exchange in progress: it forwards the response's reads and records them."""
 
     def __init__(self, request: httpx2.Request, body: bytes, response: httpx2.Response, start: float) -> None:
         self.request = request
@@ -112,7 +112,7 @@ class _Take(httpx2.AsyncByteStream):
 
 
 def guess_provider(url: httpx2.URL) -> str | None:
-    """Return the provider that speaks the wire of an address, None if it is not one of the known."""
+    """Return the provider that uses the wire of a URL, None if the wire is not known."""
     if url.path.endswith("/messages"):
         return "anthropic"
     if url.path.endswith("/responses"):

@@ -1,4 +1,4 @@
-"""Hold the exchanges of one recording: load and save them, change their cuts and pace, hand them to respx."""
+"""Define `Recording`: load and save its exchanges, change their reads and pace, play them through respx."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Cuts = Sequence[int] | Callable[[bytes], Iterable[bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """The exchanges of one recording, in the order in which they were asked."""
+    """The exchanges of one recording, in the order of their requests."""
 
     exchanges: tuple[Exchange, ...] = ()
 
@@ -28,40 +28,40 @@ class Recording:
         """Read a recording's file.
 
         Raises:
-            RecordingError: with file, line and key, and what was expected.
+            RecordingError: if the file is not valid; the message has file, line, key and what was expected.
         """
         from streamcore.testing.recordings.recording_file import load
 
         return cls(load(Path(path)))
 
     def save(self, path: str | Path) -> None:
-        """Write the recording to a file, from which `load` reads the same bytes; folders are made."""
+        """Write the recording to a file, from which `load` reads the same bytes; missing folders are created."""
         from streamcore.testing.recordings.recording_file import save
 
         save(self.exchanges, Path(path))
 
     @property
     def provider(self) -> str:
-        """The provider that every exchange names.
+        """The one provider that the exchanges name.
 
         Raises:
-            RecordingError: they name none, or several.
+            RecordingError: if they name none, or several.
         """
         named = sorted({exchange.provider for exchange in self.exchanges if exchange.provider})
         if len(named) == 1:
             return named[0]
-        what = f"names several providers ({', '.join(named)})" if named else "does not say which provider asked"
+        what = f"names several providers ({', '.join(named)})" if named else "names no provider"
         raise RecordingError(f"the recording {what}; put `provider:` into its exchanges, or give speaks=")
 
     def recut(self, cuts: Cuts) -> Recording:
-        """Return the same bytes in other reads; each comes when the last of its bytes came.
+        """Return the same bytes in other reads; each read arrives when the last of its bytes arrived.
 
         Args:
             cuts: offsets into each body, in any order (those beyond its end do nothing), or a function that
                 takes a body and returns its pieces.
 
         Raises:
-            ValueError: the pieces do not join to the body.
+            ValueError: if the joined pieces are not the body.
         """
         return self._with(lambda exchange: _recut(exchange, cuts))
 
@@ -69,12 +69,14 @@ class Recording:
         """Return the same reads at other times; see `Pace`.
 
         Raises:
-            ConfigError: the pace is negative or a word that is not known.
+            ConfigError: if the pace is negative or another text than 'recorded'.
         """
         if pace == "recorded":
             return self
         if isinstance(pace, str) or not 0 <= pace < float("inf"):
-            raise ConfigError(f"pace is 'recorded', a number of reads per second, or 0 for at once; got {pace!r}")
+            raise ConfigError(
+                f"the pace {pace!r} is not valid: give 'recorded', a number of reads per second, or 0 for at once"
+            )
         every = 1 / pace if pace else 0.0
 
         def paced(exchange: Exchange) -> tuple[Read, ...]:
@@ -83,12 +85,12 @@ class Recording:
         return self._with(paced)
 
     def mock(self, router: respx.Router, pace: Pace = 0) -> list[respx.Route]:
-        """Let respx answer the recorded requests at their real addresses; return the routes.
+        """Answer the recorded requests at their real URLs through respx; return the routes.
 
         Args:
             router: respx's, for httpx2: the fixture `httpx2_mock`, or `respx.mock(using="httpcore2")` after
                 `import pytest_httpx2`.
-            pace: how fast the bodies come.
+            pace: how fast the bodies are sent; see `Pace`.
         """
         from streamcore.testing.recordings.respx_routes import mock
 
@@ -102,7 +104,7 @@ def _recut(exchange: Exchange, cuts: Cuts) -> tuple[Read, ...]:
     body = exchange.body
     pieces = list(cuts(body) if callable(cuts) else _between(body, cuts))
     if b"".join(pieces) != body:
-        raise ValueError(f"the pieces do not join to the body of {exchange.request.url}, which has {len(body)} bytes")
+        raise ValueError(f"the pieces, joined, are not the body of {exchange.request.url} ({len(body)} bytes)")
     ends: list[tuple[int, float]] = []
     for read in exchange.reads:
         ends.append(((ends[-1][0] if ends else 0) + len(read.data), read.at))

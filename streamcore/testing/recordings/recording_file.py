@@ -1,7 +1,7 @@
-"""Write a recording as YAML that people can read and compare, and read it back to the same bytes.
+"""Write a recording as YAML that is easy to read and compare, and read it back to the same bytes.
 
-A read stands as a block of text where its bytes are plain UTF-8 with LF line ends, in double quotes with escapes where
-they are UTF-8 but a block would change them (CR, control characters, a blank at the start), else as base64.
+A read is a block of text if its bytes are plain UTF-8 with LF line ends, a double-quoted text with escapes if they are
+UTF-8 that a block would change (CR, control characters, a blank at the start), else base64.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from streamcore.testing.recordings.exchange import (
 )
 
 MAX_BYTES = 64 * 1024 * 1024
-"""How big a file may be: a long answer has some hundred bytes for each token."""
+"""The largest size of a file: a long answer has some hundred bytes a token."""
 
 HEADER = """\
 # Recorded by streamcore (docs/testing.md). Each exchange has a request, to be matched, and the response to play.

@@ -1,4 +1,4 @@
-"""Take keys out of what is recorded, byte for byte in place, so that lengths and the edges of reads stay."""
+"""Replace keys in recorded exchanges with a mark of the same length, so that lengths and read boundaries stay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Make up answers: what the demo provider and the simulator say when no model is there to ask."""
+"""Make the answers that the demo provider and the simulator send in place of a model's."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _TOKEN = re.compile(r"\s*\w{1,5}|\s*[^\w\s]|\s+")
 
 
 def tokens(text: str) -> list[str]:
-    """Cut a text about where a model would; the pieces concatenate to the text."""
+    """Cut a text into pieces about as a model does; they concatenate to the text."""
     return _TOKEN.findall(text)
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedCall:
-    """A tool call that an answer makes; its arguments are streamed in small fragments."""
+    """A tool call of an answer; its arguments are streamed in small fragments."""
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -28,37 +28,37 @@ class PlannedCall:
 
     @property
     def fragments(self) -> list[str]:
-        """The arguments as JSON, in the pieces in which they are sent."""
+        """The arguments as JSON, in the fragments in which they are sent."""
         text = json.dumps(self.arguments)
         return [text[start : start + 8] for start in range(0, len(text), 8)]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Say what to stream, and how: `tokens` one by one, then `calls`; `cut` ends it early without a mark."""
+    """What to stream: `reasoning`, then `tokens` one by one, then `calls`; `cut` ends it early."""
 
     tokens: Sequence[str] = ()
     reasoning: Sequence[str] = ()
     calls: Sequence[PlannedCall] = ()
     model: str = "simulated"
     cut: int | None = None
-    """After how many frames of content the bytes end, cleanly but without the terminal mark."""
+    """After this many events of content the body ends, properly but without the mark of the end."""
 
     @classmethod
     def of(cls, text: str, **more: Any) -> Answer:
-        """Return the answer that says this text."""
+        """Return the answer with this text."""
         return cls(tokens(text), **more)
 
 
 def counted(number: int) -> Answer:
-    """Return an answer of so many tokens."""
+    """Return an answer of this many tokens."""
     words = tokens("The quick brown fox jumps over the lazy dog, again and again. ")
-    return Answer([words[place % len(words)] for place in range(number)])
+    return Answer([words[position % len(words)] for position in range(number)])
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What of a request decides the answer."""
+    """The parts of a request that an answer may depend on."""
 
     text: str
     model: str = "simulated"
@@ -70,7 +70,7 @@ class Asked:
 
 
 def plausible(asked: Asked) -> Answer:
-    """Return a fitting answer: an object for a schema, a call where there are tools, else some sentences."""
+    """Return a suitable answer: an object for a schema, a call if there are tools, else some sentences."""
     if asked.answered is not None:
         return Answer.of(f"The tool says: {asked.answered}", model=asked.model)
     if asked.tools:

@@ -54,7 +54,7 @@ def _tool(tool: _Json) -> tuple[str, _Json]:
 
 
 def _told(body: _Json, turns: list[_Json]) -> _Json | None:
-    """Return the schema that a system message tells in words."""
+    """Return the schema that a system message contains."""
     texts = [_text(body.get("system")), *(_text(turn.get("content")) for turn in turns if turn.get("role") == "system")]
     for text in texts:
         _, found, schema = text.partition(INSTRUCTION)

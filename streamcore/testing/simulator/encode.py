@@ -245,7 +245,7 @@ WIRES: Mapping[str, Callable[[Answer], Iterator[Frame]]] = {
 
 
 def frames(wire: str, answer: Answer) -> Iterator[Frame]:
-    """Yield the frames of an answer on a wire, ending early where the answer is to be cut."""
+    """Yield the frames of an answer on a wire; they end early if the answer is cut."""
     left = answer.cut
     for frame, paced in WIRES[wire](answer):
         if left is not None and paced:

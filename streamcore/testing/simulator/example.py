@@ -1,4 +1,4 @@
-"""Make a value that fits a JSON Schema: what the demo provider and the simulator answer where one is asked for."""
+"""Make a value that is valid for a JSON Schema, for the answers of the demo provider and the simulator."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any, cast
 
 _DEEP = 3
-"""Levels below which what may be left out is left out, so that a schema that contains itself comes to an end."""
+"""Below this level optional parts are left out, so that recursive schemas end."""
 _FORMATS: Mapping[str, str] = {
     "date": "2026-03-01",
     "date-time": "2026-03-01T12:00:00Z",
@@ -26,7 +26,7 @@ Schema = Mapping[str, Any]
 
 
 def example(schema: Schema, name: str = "value") -> Any:
-    """Return a value that fits: nested, with references, unions, limits, formats and most patterns."""
+    """Return a valid value, with nesting, references, unions, limits, formats and most patterns."""
     return _Maker(schema).value(schema, name, 0)
 
 
@@ -51,7 +51,7 @@ class _Maker:
         return self._of_type(schema, name, depth)
 
     def _resolved(self, schema: Any) -> Schema:
-        """Follow references, and write several schemas that all must fit as one."""
+        """Follow references, and merge the schemas of `allOf` into one."""
         found = dict(cast("Schema", schema)) if isinstance(schema, Mapping) else {}
         for _ in range(100):
             if "$ref" in found:
@@ -142,11 +142,11 @@ def _text(schema: Schema, name: str) -> str:
 
 
 def _matching(pattern: str, more: int) -> str:
-    """Return a text that matches, as far as looking around, references and negated classes of all kinds go.
+    """Return a text that matches, except for lookaround, references and some negated classes.
 
-    What may be repeated is, `more` times beyond the least.
+    Each repetition has `more` items beyond its minimum.
     """
-    parser = cast("Any", import_module("re._parser"))  # what `re` itself reads with; it has no public name
+    parser = cast("Any", import_module("re._parser"))  # the parser of `re`, which has no public name
     return _pieces(parser.parse(pattern), more)
 
 
@@ -166,7 +166,7 @@ def _piece(operation: Any, argument: Any, more: int) -> str:
             return _one_of(argument)
         case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
             low, high, inner = argument
-            times: int = min(low + more, int(high))  # no limit is a large number, too
+            times: int = min(low + more, int(high))  # without a limit `high` is a large number
             return _pieces(inner, more) * times
         case "SUBPATTERN":
             return _pieces(argument[-1], more)

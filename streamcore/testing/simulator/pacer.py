@@ -1,4 +1,4 @@
-"""Send the pieces of many answers, each at its time, from one timer; and measure how late they went.
+"""Send the pieces of many answers at their times, from one timer, and measure how late each was.
 
 A task that sleeps before every piece costs more than sending it. Here a heap knows what is due next, and one timer
 serves all streams; a stream's task wakes up only at its end, or when its client does not read.
@@ -14,15 +14,15 @@ from typing import Protocol
 Schedule = Sequence[tuple[float, bytes]]
 """What to send, and how many seconds after the start."""
 
-_BURST = 200  # pieces, after which the loop gets a turn to read requests and to notice who has left
+_BURST = 200  # pieces, after which the event loop gets a turn to read requests and notice closed connections
 _SLOT = 0.0001  # seconds: how finely lags are counted
 _SLOTS = 20_000  # up to 2 s
 
 
 def scheduled(frames: Iterable[tuple[bytes, bool]], rate: float | None) -> Schedule:
-    """Return frames (bytes, and whether they are paced) as HTTP chunks at their times, so many paced ones a second.
+    """Return frames (bytes, and whether they are paced) as HTTP chunks with their times, `rate` paced ones a second.
 
-    A frame that is not paced goes with the one before it. Without a rate all are due at once, each by itself.
+    A frame that is not paced is sent with the one before it. Without a rate all are due at once, one by one.
     """
     schedule: list[tuple[float, bytes]] = []
     number = 0
@@ -39,20 +39,20 @@ def scheduled(frames: Iterable[tuple[bytes, bool]], rate: float | None) -> Sched
 
 
 class Line(Protocol):
-    """Where pieces go: a connection, which says whether its client keeps up."""
+    """The connection that pieces are written to, with a flag for a slow client."""
 
     @property
     def writable(self) -> asyncio.Event:
-        """Set while more can be written."""
+        """Set while the client reads fast enough."""
         ...
 
     def write(self, data: bytes) -> None:
-        """Hand bytes to the operating system."""
+        """Write bytes to the socket."""
         ...
 
 
 class Lag:
-    """How late pieces were sent, in seconds: a histogram, so that any number of them takes no more memory."""
+    """How late pieces were sent, in seconds: a histogram, whose memory does not grow with their number."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -67,7 +67,7 @@ class Lag:
             self.longest = seconds
 
     def quantile(self, share: float) -> float:
-        """Return the lag, to 0.1 ms above, that this share of the pieces did not exceed."""
+        """Return the lag, rounded up to 0.1 ms, that this share of the pieces did not exceed."""
         left = share * self.count
         for slot, count in enumerate(self._slots):
             left -= count
@@ -100,7 +100,7 @@ class Pacer:
         self._timer: asyncio.TimerHandle | None = None
 
     async def play(self, schedule: Schedule, line: Line) -> None:
-        """Send a schedule to its end; what a slow client delays is not counted as ours."""
+        """Send a schedule to its end; delays by a slow client do not count as lag."""
         loop = asyncio.get_running_loop()
         part = _Part(schedule, line, loop.time())
         try:
@@ -116,12 +116,12 @@ class Pacer:
             part.gone = True
 
     def _push(self, part: _Part) -> None:
-        self._number += 1  # parts that are due together go in the order in which they came
+        self._number += 1  # parts that are due together are sent in the order of their arrival
         heapq.heappush(self._due, (part.start + part.schedule[part.position][0], self._number, part))
         self._wake()
 
     def _wake(self) -> None:
-        """Set the timer to what is due first."""
+        """Set the timer to the time of the earliest part."""
         due = self._due[0][0]
         if self._timer is None or self._timer.when() > due:
             if self._timer is not None:

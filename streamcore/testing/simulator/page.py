@@ -1,4 +1,4 @@
-"""Show what a simulator does: its figures, and the page that tells how to aim a service at it."""
+"""Make the simulator's page: its figures, and how to connect a service to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHOWN = 20  # requests
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a simulator has done so far; lags in milliseconds."""
+    """What a simulator has done so far; lags are in milliseconds."""
 
     open: int
     """Streams that are being sent now."""
@@ -22,9 +22,9 @@ class Figures:
     served: int
     """Streams that were sent to their end."""
     abandoned: int
-    """Streams that the client did not stay to the end of."""
+    """Streams that the client closed before their end."""
     paced: int
-    """Pieces that were sent at a time of their own, and so have a lag."""
+    """Pieces that were sent at a scheduled time, and so have a lag."""
     lag_p50: float
     lag_p99: float
     lag_max: float

@@ -1,6 +1,6 @@
-"""Serve all four wires over real HTTP on loopback, from made-up answers or recordings, at a given pace.
+"""Serve all four wires over HTTP on loopback, from generated answers or recordings, at a given pace.
 
-`python -m streamcore.testing` runs it in a process of its own.
+`python -m streamcore.testing` runs it in a separate process.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -29,51 +28,38 @@ from streamcore.testing.simulator.asked import asked_on
 from streamcore.testing.simulator.encode import frames
 from streamcore.testing.simulator.pacer import Pacer, Schedule, scheduled
 from streamcore.testing.simulator.page import Figures, page
+from streamcore.testing.simulator.received import BASE_PATHS, ROUTES, ReceivedRequest
 
 Decide = Callable[[Asked], Answer]
-
-# Where each wire is served, and what a provider must be given as its base URL to get there.
-ROUTES: Mapping[str, str] = {
-    "/v1/messages": "anthropic-messages",
-    "/v1/chat/completions": "openai-chat",
-    "/v1/responses": "openai-responses",
-    "/mistral/v1/chat/completions": "mistral-chat",
-}
-BASE_PATHS: Mapping[str, str] = {"anthropic": "", "mistral": "/mistral"}
 
 _KEPT = 10_000  # requests
 _RENDERED = 64  # answers
 _STREAM = (("content-type", "text/event-stream; charset=utf-8"), ("x-request-id", "req_simulated"))
-_FRAMING = ("connection", "content-length", "keep-alive", "transfer-encoding")  # of the recorded connection, not ours
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """One request that the simulator got."""
-
-    path: str
-    headers: Mapping[str, str] = field(repr=False)
-    body: Mapping[str, Any] = field(repr=False)
-    at: float = 0.0
-    """When it came, as `time.time()`."""
+_FRAMING = (
+    "connection",
+    "content-length",
+    "keep-alive",
+    "transfer-encoding",
+)  # of the recorded connection, not of this one
 
 
 class Simulator:
-    """A server on 127.0.0.1 and a free port, in a thread with an event loop of its own.
+    """A server on 127.0.0.1 and a free port, in a thread with its own event loop.
 
-    Use it as a context manager; leaving it closes every connection and joins the thread.
+    Use it as a context manager; its end closes every connection and joins the thread.
 
     Args:
-        answer: what to say: an `Answer`, a text, or a function of what was asked. By default something plausible.
+        answer: an `Answer`, a text, or a function that takes an `Asked` and returns an `Answer`. By default a plausible
+            answer.
         rate: tokens (of a recording: reads) per second and stream; None sends as fast as the reader reads;
-            `recorded` plays recordings as they came.
-        port: 0 takes a free one.
-        recordings: recordings, or their files, to answer what they hold. What they do not hold gets `answer` if it
-            is given, else status 404 and a message that tells the difference.
-        fault: what goes wrong with every answer, by its name in `FAULTS`.
+            `recorded` plays recordings at their recorded times.
+        port: 0 selects a free one.
+        recordings: recordings, or their files, that answer the requests that match. Other requests get `answer` if it
+            is given, else status 404 and a message with the differences.
+        fault: the fault that every answer has, by its name in `FAULTS`.
 
     Raises:
-        ValueError: there is no such fault, or it lies in an address rather than in what a server says.
+        ValueError: if there is no such fault, or it is a fault of an address, which a server cannot play.
     """
 
     def __init__(
@@ -95,15 +81,15 @@ class Simulator:
         self.port = port
         self.fault = find_fault(fault) if isinstance(fault, str) else fault
         if self.fault is not None and self.fault.place != "server":
-            raise ValueError(f"fault {self.fault.name!r} lies in the address; only a FaultServer can play it")
-        self.requests: list[Recorded] = []
-        """What was asked; of very many, the latest."""
+            raise ValueError(f"fault {self.fault.name!r} is a fault of the address; only a FaultServer can play it")
+        self.requests: list[ReceivedRequest] = []
+        """The requests; of very many, the latest."""
         self.connections = 0
         """How many TCP connections were accepted."""
         self.open = 0
-        """How many answers are being streamed now."""
+        """How many answers are streamed now."""
         self.abandoned = 0
-        """How many answers the client did not stay to the end of."""
+        """How many answers the client closed before their end."""
         self.served = 0
         """How many answers were sent to their end."""
         self.pacer = Pacer()
@@ -128,7 +114,7 @@ class Simulator:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that aim a service at the simulator."""
+        """The environment variables that connect a service to the simulator."""
         found: dict[str, str] = {}
         for provider in ("anthropic", "openai", "mistral"):
             found[f"{provider.upper()}_BASE_URL"] = self.base_url(provider)
@@ -137,7 +123,7 @@ class Simulator:
 
     @property
     def figures(self) -> Figures:
-        """What was done so far, and how late it was."""
+        """What the simulator has done so far, and its lag."""
         lag = self.pacer.lag
         p50, p99 = lag.quantile(0.5) * 1000, lag.quantile(0.99) * 1000
         streams = (self.open, self._most_open, self.served, self.abandoned)
@@ -181,11 +167,11 @@ class Simulator:
     async def serve(self) -> None:
         """Serve, after `listen`, until `stop` is called."""
         if self._server is None or self._stopped is None:
-            raise RuntimeError("listen() comes before serve()")
+            raise RuntimeError("serve() was called before listen(); call listen() first")
         try:
             await self._stopped.wait()
         finally:
-            # asyncio loses the socket of a connection that is accepted but not yet made when its server is closed.
+            # When a server is closed, asyncio leaks the sockets of accepted connections that have no protocol yet.
             await asyncio.sleep(0)
             self._server.close()
             for task in list(self._tasks):
@@ -196,15 +182,15 @@ class Simulator:
             await self._server.wait_closed()
 
     def stop(self) -> None:
-        """End `serve`; may be called from any thread."""
+        """End `serve`; any thread may call this."""
         if self._loop is not None and self._stopped is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stopped.set)
 
     def recorded(self, method: str, url: str, body: bytes) -> Exchange | None:
-        """Return the recorded exchange that answers a request; None if an answer is to be made up.
+        """Return the recorded exchange for a request; None if an answer must be generated.
 
         Raises:
-            UnrecordedRequest: there are recordings and no answer, and none of them matches.
+            UnrecordedRequest: if no exchange matches and no `answer` was given.
         """
         if self.player is None:
             return None
@@ -215,15 +201,15 @@ class Simulator:
                 raise
             return None
 
-    def note(self, asked: Recorded) -> None:
-        """Remember a request."""
+    def note(self, asked: ReceivedRequest) -> None:
+        """Add a request to `requests`."""
         self.requests.append(asked)
         if len(self.requests) > _KEPT:
             del self.requests[: _KEPT // 2]
 
     @contextmanager
     def streaming(self) -> Generator[None]:
-        """Count an answer that is being sent."""
+        """Count an answer while it is sent."""
         self.open += 1
         self._most_open = max(self._most_open, self.open)
         try:
@@ -236,7 +222,7 @@ class Simulator:
             self.open -= 1
 
     def rendered(self, wire: str, answer: Answer) -> Schedule:
-        """Return what to send for an answer, and when; all clients that get the same answer share it."""
+        """Return the bytes of an answer and their times; equal answers share them."""
         key = (wire, repr(answer), self.rate)
         found = self._rendered.get(key)
         if found is None:
@@ -260,7 +246,7 @@ log = logging.getLogger("streamcore")
 
 
 class _Connection(asyncio.Protocol):
-    """One client: h11 reads its requests; answers are written as they are, one HTTP chunk for each event."""
+    """The connection of one client: h11 parses its requests; each event of an answer is one HTTP chunk."""
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
@@ -285,7 +271,7 @@ class _Connection(asyncio.Protocol):
             self._answering.cancel()
 
     def close(self) -> None:
-        """Drop the connection, whatever is still to be sent."""
+        """Drop the connection and discard what is not sent yet."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -317,7 +303,7 @@ class _Connection(asyncio.Protocol):
     async def _answer(self, request: h11.Request) -> None:
         try:
             await self._respond(request)
-        except Exception as error:  # the outermost edge: a client that gets nothing would wait for ever
+        except Exception as error:  # the outermost edge: without a response the client would wait for ever
             log.exception("the simulator could not answer")
             if self._http.our_state is h11.SEND_RESPONSE:
                 self._send_error(500, f"the simulator could not answer: {type(error).__name__}: {error}")
@@ -336,9 +322,9 @@ class _Connection(asyncio.Protocol):
         if request.method == b"GET" and path in ("/", "/statistics"):
             self._send_page(path)
             return
-        self._simulator.note(Recorded(path, headers, body, time.time()))
+        self._simulator.note(ReceivedRequest(path, headers, body, time.time()))
         if wire is None or request.method != b"POST":
-            self._send_error(404, f"no such address: {request.method.decode()} {path}")
+            self._send_error(404, f"there is no route {request.method.decode()} {path}")
             return
         try:
             exchange = self._simulator.recorded("POST", path, self._body)
@@ -371,7 +357,7 @@ class _Connection(asyncio.Protocol):
         self._next_request()
 
     async def _play(self, exchange: Exchange) -> None:
-        """Send a recorded response; a recorded break breaks the connection."""
+        """Send a recorded response; a recorded break closes the connection."""
         self._begin(exchange.status, [item for item in exchange.headers if item[0] not in _FRAMING])
         # An empty chunk would end the body.
         reads = [(one.at, b"%x\r\n%b\r\n" % (len(one.data), one.data)) for one in exchange.reads if one.data]
@@ -380,7 +366,7 @@ class _Connection(asyncio.Protocol):
             self.write(self._http.send(h11.EndOfMessage()))
             self._next_request()
         elif self._transport is not None:
-            self._transport.close()  # without the last chunk, which the reader takes for a broken connection
+            self._transport.close()  # without the last chunk, so that the reader sees a broken connection
 
     def _begin(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
         fields = [*headers, ("transfer-encoding", "chunked")]
@@ -404,7 +390,7 @@ class _Connection(asyncio.Protocol):
         self._next_request()
 
     def write(self, data: bytes | None) -> None:
-        """Hand bytes to the operating system, unless the client is gone."""
+        """Write bytes, unless the client has closed the connection."""
         if self._transport is not None and data and not self._transport.is_closing():
             self._transport.write(data)
 

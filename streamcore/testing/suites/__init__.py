@@ -1,1 +1,1 @@
-"""Hold implementations of streamcore's protocols to their contracts: pytest suites to subclass."""
+"""Check implementations of streamcore's protocols against their contracts: pytest suites to subclass."""

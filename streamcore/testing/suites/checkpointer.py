@@ -1,4 +1,4 @@
-"""Hold a checkpointer to streamcore's contract: a pytest suite to subclass.
+"""Check a checkpointer against streamcore's contract: a pytest suite to subclass.
 
     class TestMyCheckpointer(CheckpointerSuite):
         def checkpointer(self) -> MyCheckpointer:
@@ -53,8 +53,8 @@ class CheckpointerSuite:
         """Name a thread that no other test uses."""
         return f"Gespräch {uuid.uuid4()}"
 
-    async def test_a_thread_that_never_was(self, thread: str) -> None:
-        """It has no checkpoint, and deleting it is no error."""
+    async def test_an_unknown_thread(self, thread: str) -> None:
+        """An unknown thread has no checkpoint, and deleting it is no error."""
         store = self.checkpointer()
         _equal(await store.load(thread), None, "load of a new thread")
         await store.delete(thread)
@@ -82,7 +82,7 @@ class CheckpointerSuite:
         _equal(again and again.data["list"], [1], "the stored list")
 
     async def test_threads_do_not_mix(self, thread: str) -> None:
-        """Names that begin alike, differ in case, or hold what stores use themselves, are different threads."""
+        """Names with a common beginning, another case, or characters that stores use are different threads."""
         store = self.checkpointer()
         names = [thread, thread.upper(), f"{thread}:1", f"{thread}*", f"{thread}%", f"{thread}\n", f"{thread}\ud83d"]
         for number, name in enumerate(names):
@@ -93,7 +93,7 @@ class CheckpointerSuite:
 
     @pytest.mark.parametrize("version", [0, 1, 3])
     async def test_another_version_is_a_conflict(self, thread: str, version: int) -> None:
-        """Nothing is stored, and the error tells what was expected and found."""
+        """Nothing is stored, and the error has the expected and the found version."""
         store = self.checkpointer()
         await store.save(thread, {"n": 1}, 0)
         await store.save(thread, {"n": 2}, 1)
@@ -103,8 +103,8 @@ class CheckpointerSuite:
         saved = await store.load(thread)
         _equal(saved and (saved.version, saved.data["n"]), (2, 2), "what is stored")
 
-    async def test_a_thread_that_is_gone_is_a_conflict(self, thread: str) -> None:
-        """Whoever still runs a thread that was deleted is told, and it does not come back half."""
+    async def test_a_deleted_thread_is_a_conflict(self, thread: str) -> None:
+        """Saving a thread that was deleted raises ThreadConflict, and stores nothing."""
         store = self.checkpointer()
         await store.save(thread, {}, 0)
         await store.delete(thread)
@@ -112,7 +112,7 @@ class CheckpointerSuite:
         error = await _conflict(store.save(thread, {}, 1))
         _equal((error.expected, error.found), (1, 0), "expected, found")
         _equal(await store.load(thread), None, "load after the conflict")
-        _equal(await store.save(thread, {}, 0), 1, "a new beginning")
+        _equal(await store.save(thread, {}, 0), 1, "a first save after the deletion")
 
     async def test_one_of_many_workers_wins(self, thread: str) -> None:
         """Saves at the same time from the same version: one is stored, all others are conflicts."""
@@ -147,17 +147,17 @@ class CheckpointerSuite:
         ids=["nan", "infinity", "bytes", "set", "key", "object"],
     )
     async def test_what_is_not_json_is_refused(self, thread: str, value: object, says: str) -> None:
-        """The error says where it stands, and the old checkpoint stays."""
+        """The error names the key, and the old checkpoint stays."""
         store = self.checkpointer()
         await store.save(thread, {"n": 1}, 0)
         with pytest.raises(CheckpointError) as caught:
             await store.save(thread, {"a": {"b": [value]}}, 1)
-        _need(says in str(caught.value), f"{says!r} stands in the message: {caught.value}")
+        _need(says in str(caught.value), f"the message contains {says!r}: {caught.value}")
         saved = await store.load(thread)
         _equal(saved and saved.data["n"], 1, "what is stored")
 
     async def test_cancelled_at_any_await(self, thread: str) -> None:
-        """A save cut short leaves the old or the new checkpoint, whole, and a checkpointer that works."""
+        """A cancelled save leaves the old or the new checkpoint, complete, and a checkpointer that works."""
         store, version = self.checkpointer(), 0
         for turns in range(40):
             async with anyio.create_task_group() as group:
@@ -167,9 +167,12 @@ class CheckpointerSuite:
                 group.cancel_scope.cancel()
             saved = await store.load(thread)
             found = (saved.version, saved.data["n"]) if saved else (0, 0)
-            _need(found in ((version, version), (version + 1, version + 1)), f"old or new, whole; found {found}")
+            _need(
+                found in ((version, version), (version + 1, version + 1)),
+                f"the old or the new checkpoint is loaded, not {found}",
+            )
             version = found[0]
-        _equal(await store.save(thread, {"n": version + 1}, version), version + 1, "a save after all that")
+        _equal(await store.save(thread, {"n": version + 1}, version), version + 1, "a save after the cancelled ones")
 
 
 async def _conflict(save: Awaitable[int]) -> ThreadConflict:
@@ -180,8 +183,8 @@ async def _conflict(save: Awaitable[int]) -> ThreadConflict:
 
 def _need(condition: object, what: str) -> None:
     if not condition:
-        pytest.fail(f"not so: {what}", pytrace=False)
+        pytest.fail(f"failed: {what}", pytrace=False)
 
 
 def _equal(found: object, wanted: object, what: str) -> None:
-    _need(found == wanted, f"{what} is {wanted!r}, but was {found!r}")
+    _need(found == wanted, f"{what} must be {wanted!r}, not {found!r}")

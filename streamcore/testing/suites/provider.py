@@ -1,4 +1,4 @@
-"""Hold a provider to streamcore's contract: a pytest suite to subclass, with every fault and every kind of reader.
+"""Check a provider against streamcore's contract: a pytest suite to subclass, with every fault and kind of reader.
 
     class TestMyProvider(ProviderSuite):
         wire = "openai-chat"
@@ -6,7 +6,7 @@
         def provider(self, url: str) -> MyProvider:
             return MyProvider(base_url=url + "/v1", api_key="key")
 
-It needs pytest, and runs each test through anyio's plugin. `docs/testing.md` tells more.
+It needs pytest, and runs each test through anyio's plugin. See `docs/testing.md`.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ from streamcore.testing.faults.steps import Hold, Repeat, Send, Step
 from streamcore.testing.faults.table import FAULTS, Fault
 from streamcore.testing.simulator.answers import Answer, PlannedCall
 from streamcore.testing.simulator.encode import PROMPT_TOKENS, WIRES
-from streamcore.testing.suites.judging import Reading, equal, judge, need, stays_failed
+from streamcore.testing.suites.judging import Reading, equal, judge, looks_unfinished, need
 from streamcore.testing.suites.watch import nothing_left_behind, quiet
 
 TEXT = "".join(ANSWER.tokens)
 PATIENCE = 30.0
-"""Seconds after which a stream that does not end is ended, and the test fails."""
+"""Seconds after which a stream that does not end fails the test."""
 
 _ASK = Request(messages=[Message("user", "Hello")])
-_FLOOD = 1024  # pieces of 64 KiB, far more than all the buffers on the way hold
+_FLOOD = 1024  # pieces of 64 KiB, far more than all buffers between server and reader hold
 
 
 def _may_pass(fault: Fault) -> bool:
-    """Tell whether the same request is made again after this fault: nothing came, and the next may fare better."""
+    """Return whether the request is retried after this fault: nothing arrived, and the next attempt may succeed."""
     early = fault.keeps == 0 and fault.place == "server"
     return early and (fault.retryable is True or fault.error is StreamInterrupted or fault.name == "late")
 
@@ -59,19 +59,19 @@ def _may_pass(fault: Fault) -> bool:
 class ProviderSuite:
     """Subclass this in a test module, and pytest runs the suite on your provider.
 
-    Every test checks, besides what it is named after, that no task, socket or file is left open and that nothing was
-    written to stderr, to the event loop's exception handler, or to the unraisable hook.
+    Every test also checks that no task, socket or file stays open and that nothing is written to stderr, to the event
+    loop's exception handler, or to the unraisable hook.
     """
 
     pytestmark: ClassVar[list[pytest.MarkDecorator]] = [pytest.mark.anyio]
 
     wire: ClassVar[str] = "openai-chat"
-    """What the provider speaks: `anthropic-messages`, `openai-chat`, `openai-responses` or `mistral-chat`."""
+    """The wire of the provider: `anthropic-messages`, `openai-chat`, `openai-responses` or `mistral-chat`."""
     backends: ClassVar[Sequence[str]] = ("asyncio", "trio") if find_spec("trio") else ("asyncio",)
     """The event loops that the provider runs on."""
     deviations: ClassVar[Mapping[str, str]] = {}
     """Rows that are known to fail, each with the reason: a fault's name, `retried-` and a fault's name, or a test's
-    name with dashes, without `test_`. They are expected failures, and one that passes is told."""
+    name with dashes, without `test_`. They are expected failures; one that passes fails the run."""
 
     def provider(self, url: str) -> Provider:
         """Return the provider for a server at this address, which has no path."""
@@ -111,7 +111,7 @@ class ProviderSuite:
 
     @asynccontextmanager
     async def _serving(self, *plays: Play, answer: Answer = ANSWER) -> AsyncGenerator[tuple[FaultServer, Provider]]:
-        """Serve, and give out a provider of it; at the end everything must be closed."""
+        """Yield a fault server and a provider for it; at the end everything must be closed."""
         async with nothing_left_behind():
             with FaultServer(*plays, wire=self.wire, answer=answer) as server:
                 provider = self.provider(server.url)
@@ -131,10 +131,10 @@ class ProviderSuite:
     # Faults
 
     async def test_fault(self, fault: Fault) -> None:
-        """A fault becomes its error, with what came before it, or costs nothing."""
+        """A fault raises its error, with the text that arrived before it, or changes nothing."""
         plays = ("none", fault) if fault.timeouts else (fault,)
         async with self._serving(*plays) as (server, provider):
-            if fault.timeouts:  # what is loaded with the first request must not count for a clock
+            if fault.timeouts:  # imports of the first request must not count for a clock
                 await _open(provider).collect()
             stream = _open(provider, timeouts=fault.timeouts)
             await judge(await Reading(stream).to_the_end(), fault, ANSWER, provider)
@@ -142,7 +142,7 @@ class ProviderSuite:
             equal(len(server.requests), len(plays) if fault.place == "server" else 0, "the number of requests")
 
     async def test_cut_after_every_token(self) -> None:
-        """Wherever a body ends without its mark, the stream is interrupted there and keeps what came."""
+        """Wherever a body ends without its mark, the stream is interrupted there and keeps the text so far."""
         for kept in range(len(ANSWER.tokens) + 1):
             cut = Answer(ANSWER.tokens, cut=kept)
             fault = Fault("cut", "", lambda wire, answer: self._plain(*spoiled.whole(wire, answer)), StreamInterrupted)
@@ -151,22 +151,24 @@ class ProviderSuite:
                 await judge(reading, fault, Answer(ANSWER.tokens[:kept]), provider)
 
     async def test_retried(self, fault: Fault) -> None:
-        """What may pass is tried again before the first token, after as long as the vendor asks."""
+        """A temporary fault is retried before the first token, after the time that the vendor asks for."""
         timeouts = {clock: 3 * seconds for clock, seconds in fault.timeouts.items()}
         async with self._serving("none", fault, "none") as (server, provider):
             await _open(provider).collect()
             start = time.monotonic()
             reading = await Reading(_open(provider, timeouts=timeouts, max_retries=1)).to_the_end()
-            need(reading.error is None, f"it was not tried again: {reading.error!r}")
+            need(reading.error is None, f"the request was not retried: {reading.error!r}")
             equal(reading.text, TEXT, "the text that the reader saw")
-            need(time.monotonic() - start > 0.99 * (fault.retry_after or 0), "it was tried again before Retry-After")
+            need(
+                time.monotonic() - start > 0.99 * (fault.retry_after or 0), "the request was retried before Retry-After"
+            )
             first, second = reading.stream.partial.attempts
             need(str(first.error).startswith(fault.error.__name__ if fault.error else ""), f"attempt 1: {first}")
             equal(second.error, None, "the error of the second attempt")
             equal(len(server.requests), 3, "the number of requests")
 
     async def test_gives_up(self) -> None:
-        """After so many retries the last error is raised, and tells of all of them."""
+        """After the last retry the last error is raised, and lists all attempts."""
         async with self._serving("server-error") as (server, provider):
             reading = await Reading(_open(provider, max_retries=2)).to_the_end()
             error = reading.error
@@ -175,7 +177,7 @@ class ProviderSuite:
             equal((len(error.attempts), len(server.requests)), (3, 3), "the number of attempts, and of requests")
 
     async def test_never_waits_past_total(self) -> None:
-        """A vendor that asks to wait longer than the caller has is not waited for."""
+        """A Retry-After beyond the caller's `total` is not waited for."""
         async with self._serving("none", "rate-limited") as (server, provider):
             await _open(provider).collect()
             reading = await Reading(_open(provider, timeouts={"total": 0.9}, max_retries=2)).to_the_end()
@@ -183,7 +185,7 @@ class ProviderSuite:
             equal(len(server.requests), 2, "the number of requests")
 
     async def test_nothing_is_repeated_after_content(self) -> None:
-        """A stream that breaks after its first token is not silently begun again."""
+        """A stream that breaks after its first token is not retried."""
         async with self._serving("reset-mid-stream", "none") as (server, provider):
             reading = await Reading(_open(provider, max_retries=2)).to_the_end()
             need(type(reading.error) is StreamInterrupted, f"StreamInterrupted, not {reading.error!r}")
@@ -196,20 +198,20 @@ class ProviderSuite:
             sent = credentials(httpx2.Request("POST", server.url, headers=dict(server.requests[0].headers)))
         if not sent:
             pytest.skip("the provider sent no key of 8 characters or more, so none can leak")
-        for steps in _echoes(sent):
+        for steps in spoiled.echoes(sent):
             async with self._serving(steps) as (server, provider):
                 with caplog.at_level(logging.DEBUG):
                     reading = await Reading(_open(provider)).to_the_end()
                 error = reading.error
                 if error is None:
-                    pytest.fail("an answer that holds the key only ended well", pytrace=False)
+                    pytest.fail("an answer that is not valid ended without an error", pytrace=False)
                 seen = [*traceback.format_exception(error), repr(error), repr(vars(error)), caplog.text]
                 need(not any(secret in text for secret in sent for text in seen), f"the key is shown by {type(error)}")
 
     # What is streamed
 
     async def test_text_comes_token_by_token(self) -> None:
-        """Each token is a chunk of its own, between one `start` and one `finish`; only usage follows."""
+        """Each token is one chunk, between one `start` and one `finish`; only usage follows."""
         async with self._serving("none") as (_, provider):
             reading = await Reading(_open(provider)).to_the_end()
         texts = [chunk.text for chunk in reading.chunks if chunk.kind == "text"]
@@ -217,23 +219,23 @@ class ProviderSuite:
         kinds = [kind for kind in reading.kinds if kind not in ("usage", "ping", "other")]
         equal(kinds, ["start", *["text"] * len(texts), "finish"], "the kinds of the chunks")
 
-    async def test_the_answer_tells_its_model_id_and_reason(self) -> None:
-        """`model`, `id` and `finish_reason` are what the vendor said."""
+    async def test_the_answer_has_model_id_and_reason(self) -> None:
+        """`model`, `id` and `finish_reason` are those that the vendor sent."""
         async with self._serving("none") as (_, provider):
             answer = await _open(provider).collect()
         equal((answer.model, answer.finish_reason), ("simulated", "stop"), "model and finish_reason")
         need(answer.id, "the answer has no id")
 
     async def test_usage(self) -> None:
-        """Tokens are counted as the vendor counts them."""
+        """Token counts are those that the vendor reports."""
         async with self._serving("none") as (_, provider):
             usage = (await _open(provider).collect()).usage
-        need(usage is not None, "no usage came")
+        need(usage is not None, "there is no usage")
         counts = usage and (usage.input_tokens, usage.output_tokens)
         equal(counts, (PROMPT_TOKENS, len(ANSWER.tokens)), "the tokens of prompt and answer")
 
     async def test_reasoning(self) -> None:
-        """Reasoning is kept, and apart from text."""
+        """Reasoning is kept, separate from text."""
         async with self._serving("none", answer=Answer(ANSWER.tokens, reasoning=["Let me", " think."])) as (
             _,
             provider,
@@ -264,11 +266,11 @@ class ProviderSuite:
                 async for chunk in stream:
                     if chunk.text:
                         break
-            _closed(server)  # the event loop stands still meanwhile, so nothing that closes later is seen
-            await _unfinished(stream)
+            _closed(server)  # this blocks the event loop, so a later close is not seen
+            await looks_unfinished(stream)
 
     async def test_an_error_of_the_reader_closes(self) -> None:
-        """So does an error in the loop's body, which comes out unchanged."""
+        """An error in the loop's body closes the response too, and is raised unchanged."""
 
         async def fail_in_the_loop(provider: Provider) -> None:
             async with _open(provider) as stream:
@@ -281,7 +283,7 @@ class ProviderSuite:
             _closed(server)
 
     async def test_breaking_a_bare_loop_closes(self) -> None:
-        """Breaking out of a bare `async for` closes within the loop's next turns."""
+        """Breaking out of a bare `async for` closes within the next turns of the event loop."""
         async with self._serving(self._endless()) as (server, provider):
             async for chunk in _open(provider):
                 if chunk.text:
@@ -290,7 +292,7 @@ class ProviderSuite:
             _closed(server)
 
     async def test_dropping_a_stream_closes(self) -> None:
-        """So does dropping the last reference to a stream that was read by hand."""
+        """Dropping the last reference to a stream that was read with `anext` closes too."""
         async with self._serving(self._endless()) as (server, provider):
             stream = _open(provider)
             await anext(stream)
@@ -300,7 +302,7 @@ class ProviderSuite:
             _closed(server)
 
     async def test_cancelling_before_the_first_byte_closes(self) -> None:
-        """A reader who is cancelled while the vendor is silent lets go of the request."""
+        """A reader that is cancelled before the first byte closes the request."""
         async with self._serving((Hold(),)) as (server, provider):
             stream = _open(provider)
             async with anyio.create_task_group() as tasks:
@@ -308,10 +310,10 @@ class ProviderSuite:
                 await _until(lambda: server.requests)
                 tasks.cancel_scope.cancel()
             _closed(server)
-            await _unfinished(stream)
+            await looks_unfinished(stream)
 
     async def test_cancelling_in_the_middle_closes(self) -> None:
-        """A reader who is cancelled in a read closes the response, and keeps what it has read."""
+        """A reader that is cancelled in a read closes the response, and keeps what it has read."""
         async with self._serving(self._endless()) as (server, provider):
             reading = Reading(_open(provider))
             async with anyio.create_task_group() as tasks:
@@ -319,10 +321,10 @@ class ProviderSuite:
                 await _until(lambda: len(reading.chunks) > 5)
                 tasks.cancel_scope.cancel()
             _closed(server)
-            await _unfinished(reading.stream)
+            await looks_unfinished(reading.stream)
             need(reading.stream.partial.text.startswith(reading.text), "text that was read is not in .partial")
 
-    async def test_stop_ends_well(self) -> None:
+    async def test_stop_ends_without_an_error(self) -> None:
         """`stop()` from another task ends the stream without an error, closed and not complete."""
         async with self._serving(self._endless()) as (server, provider):
             reading = Reading(_open(provider))
@@ -336,7 +338,7 @@ class ProviderSuite:
             need(not reading.stream.partial.complete, "a stream that was stopped must not look complete")
 
     async def test_a_slow_reader_slows_the_vendor_down(self) -> None:
-        """What a reader has not asked for is not hoarded: the vendor's writes come to a halt."""
+        """A stream reads no further than its reader: the vendor's writes come to a halt."""
         piece = spoiled.framed(spoiled.token(self.wire, "x" * 65536))
         begin = Send(spoiled.chunked(*spoiled.begun(self.wire, ANSWER)))
         flood: list[Step] = [begin, Repeat(piece, times=_FLOOD)]
@@ -372,35 +374,10 @@ def _closed(server: FaultServer) -> None:
 async def _until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        need(time.monotonic() < deadline, "it took too long")
+        need(time.monotonic() < deadline, f"the condition was not met within {PATIENCE:g} s")
         await anyio.sleep(0.001)
 
 
 async def _some_turns() -> None:
     for _ in range(10):  # turns of the loop, not time
         await anyio.lowlevel.checkpoint()
-
-
-async def _unfinished(stream: Stream) -> None:
-    """A stream that its reader left must not look finished to a later call."""
-    try:
-        await stream.collect()
-    except StreamInterrupted as error:
-        await stays_failed(stream, error)
-    else:
-        pytest.fail("a stream that was left early looks finished", pytrace=False)
-
-
-def _echoes(secrets: Sequence[str]) -> list[list[Step]]:
-    """Return answers that echo what a request carried: as an error's JSON or text, a page, an event, a broken one."""
-    echo = f"Incorrect API key provided: {', '.join(secrets)}"
-    error = {"type": "error", "error": {"message": echo, "type": secrets[0], "code": secrets[-1]}}
-    body = json.dumps(error).encode()
-    event = b"data: " + body + b"\n\n"
-    return [
-        spoiled.sized("401 Unauthorized", body),
-        spoiled.sized("403 Forbidden", echo.encode(), "text/plain"),
-        spoiled.sized("200 OK", f"<html>{echo}</html>".encode(), "text/html"),
-        [Send(spoiled.chunked(event) + spoiled.END)],
-        [Send(spoiled.chunked(b"data: {" + echo.encode() + b"\n\n") + spoiled.END)],
-    ]

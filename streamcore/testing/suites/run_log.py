@@ -1,4 +1,4 @@
-"""Hold a relay's log to streamcore's contract: a pytest suite to subclass.
+"""Check a relay's log against streamcore's contract: a pytest suite to subclass.
 
     class TestMyLog(RunLogSuite):
         def log(self) -> MyLog:
@@ -52,7 +52,7 @@ ITEMS: Sequence[Item] = (
     {"type": "node_complete", "node": "n", "output": {"deep": [{"": None}], "n": 1e-300}},
     {"type": "interrupt", "node": "ask", "message": {"any": "thing"}, "resume_key": "k"},
 )
-"""What a stream can hold."""
+"""Items of every kind that a stream can have."""
 
 
 class RunLogSuite:
@@ -77,8 +77,8 @@ class RunLogSuite:
         """Name a run that no other test uses."""
         return f"Lauf {uuid.uuid4()}"
 
-    async def test_a_run_that_never_was(self, run: str) -> None:
-        """It has no status, cannot be taken over, written, renewed or read, and wishes for it are no error."""
+    async def test_an_unknown_run(self, run: str) -> None:
+        """An unknown run has no status and cannot be used; a request to end it is no error."""
         log = self.log()
         _equal(await log.status(run), None, "status")
         _equal(await log.take_over(run, LOST), False, "take_over")
@@ -87,11 +87,11 @@ class RunLogSuite:
         await log.wish(run, "stop")
         await log.touch(run)
         found = await log.read(run, 0, 0)
-        _equal(found is None or (not found.items and found.end is None), True, "read found nothing")
+        _equal(found is None or (not found.items and found.end is None), True, "read finds nothing")
         _equal(await log.status(run), None, "status, still")
 
     async def test_one_start(self, run: str) -> None:
-        """Of many starts of one name, on many workers, one wins; also when the run has ended no other one does."""
+        """Of many starts of one name, on many workers, one succeeds; after the run has ended none does."""
         won: list[int] = []
         lost: list[str] = []
 
@@ -139,7 +139,7 @@ class RunLogSuite:
         _equal(await log.latest(thread), two, "latest, then")
 
     async def test_items_come_back_as_they_were(self, run: str) -> None:
-        """Whatever an item is, and wherever a reader begins, on the worker that writes and on another."""
+        """Every kind of item is read back, from every position, on the worker that writes and on another."""
         log, other = self.log(), self.log()
         epoch = await log.start(run, "ada", lease=LEASE)
         _equal(await log.append(run, epoch, 0, ITEMS[:1], None, lease=LEASE), True, "append of one")
@@ -154,7 +154,7 @@ class RunLogSuite:
         _equal(status and (status.owner, status.state, status.seq), ("ada", "ended", len(ITEMS) + 1), "status")
 
     async def test_many_items_in_random_pieces(self, run: str) -> None:
-        """Readers who come and go at random get every item once, while they are written."""
+        """Readers that reconnect at random get every item once, while items are written."""
         log = self.log()
         chance = random.Random(7)  # noqa: S311
         wanted: list[Item] = [f"{n} " for n in range(2_500)]
@@ -175,7 +175,7 @@ class RunLogSuite:
             while end is None:
                 found = await reader.read(run, len(got), 5)
                 if found is None:
-                    raise AssertionError("the run is gone")
+                    raise AssertionError("the run does not exist any more")
                 kept = found.items[: chance.randint(1, 100)]  # the connection breaks
                 got += kept
                 end = found.end if len(kept) == len(found.items) else None
@@ -188,7 +188,7 @@ class RunLogSuite:
             group.start_soon(write)
 
     async def test_what_is_asked_again_is_stored_once(self, run: str) -> None:
-        """An append whose answer was lost may be asked again; one in the wrong place stores nothing."""
+        """An append may be repeated after its reply was lost; one at the wrong position stores nothing."""
         log = self.log()
         epoch = await log.start(run, "", lease=LEASE)
         for _ in range(2):
@@ -200,7 +200,7 @@ class RunLogSuite:
         _equal(await _all(self.log(), run, 0), (["a", "b", "c"], END), "what is stored")
 
     async def test_nothing_after_the_end(self, run: str) -> None:
-        """After its end nothing is added, renewed, taken over or asked of a run."""
+        """After a run's end nothing is appended, renewed or taken over."""
         log = self.log()
         epoch = await log.start(run, "", lease=SHORT)
         await log.append(run, epoch, 0, ["a"], END, lease=SHORT)
@@ -212,25 +212,29 @@ class RunLogSuite:
         _equal(await _all(log, run, 0), (["a"], END), "what is stored")
 
     async def test_the_epoch_is_the_right_to_write(self, run: str) -> None:
-        """Only the winner of `start` writes, and no longer than until its lease is over and somebody takes over."""
+        """Only the worker that started a run writes to it, until its lease has expired and another one takes over."""
         log, other = self.log(), self.log()
         epoch = await log.start(run, "", lease=LEASE)
         for wrong in (epoch + 1, 0):
             _equal(await other.append(run, wrong, 0, ["x"], None, lease=LEASE), False, "append with a wrong epoch")
             _equal(await other.renew(run, wrong, lease=LEASE), None, "renew with a wrong epoch")
         _equal(await other.take_over(run, LOST), True, "take_over while the lease holds")
-        _equal(await log.append(run, epoch, 0, ["a"], None, lease=SHORT), True, "append of the winner")
+        _equal(await log.append(run, epoch, 0, ["a"], None, lease=SHORT), True, "append by the worker that started it")
         await _until(other, run, "lost")
         _equal(await other.take_over(run, LOST), True, "take_over")
         _equal(await other.take_over(run, END), True, "take_over, again")
-        _equal(await log.append(run, epoch, 1, ["b"], None, lease=LEASE), False, "append of one who was thought dead")
+        _equal(
+            await log.append(run, epoch, 1, ["b"], None, lease=LEASE),
+            False,
+            "append by the first worker after the takeover",
+        )
         _equal(await log.append(run, epoch, 1, [], END, lease=LEASE), False, "its end")
         _equal(await log.renew(run, epoch, lease=LEASE), None, "its renewal")
         for reader in (log, other):
             _equal(await _all(reader, run, 0), (["a"], LOST), "what is stored")
 
     async def test_a_lease_that_is_late_but_was_not_taken(self, run: str) -> None:
-        """Who wakes up before somebody took over goes on."""
+        """A worker that renews after its lease expired goes on if no other worker has taken over."""
         log = self.log()
         epoch = await log.start(run, "", lease=SHORT)
         await _until(log, run, "lost")
@@ -240,21 +244,21 @@ class RunLogSuite:
         _equal(status and status.state, "running", "state")
 
     async def test_word_for_the_producer(self, run: str) -> None:
-        """Wishes and readers are told with the renewal, whichever worker they came to."""
+        """A renewal reports requests to end and readers, on whichever worker they arrived."""
         log, other = self.log(), self.log()
         epoch = await log.start(run, "", lease=LEASE)
         await anyio.sleep(0.3)
         beat = await log.renew(run, epoch, lease=LEASE)
-        _equal(beat and (beat.wish, beat.idle >= 0.29), ("", True), "nobody came")
+        _equal(beat and (beat.wish, beat.idle >= 0.29), ("", True), "no reader and no request to end")
         before = time.monotonic()
         await other.touch(run)
         await other.wish(run, "stop")
         beat = await log.renew(run, epoch, lease=LEASE)
         idle = time.monotonic() - before + 0.01
-        _equal(beat and (beat.wish, beat.idle <= idle), ("stop", True), "somebody came and wants an end")
+        _equal(beat and (beat.wish, beat.idle <= idle), ("stop", True), "a reader and a request to end")
 
     async def test_reading_waits(self, run: str) -> None:
-        """A reader that has everything waits for what comes, wherever it is."""
+        """A reader that has every item waits for the next, on every worker."""
         log = self.log()
         epoch = await log.start(run, "", lease=LEASE)
         _equal(await _all(log, run, 0), ([], None), "read without waiting")
@@ -272,7 +276,7 @@ class RunLogSuite:
         _equal(got, [(1, ["news"])] * 2, "what was read")
 
     async def test_a_snapshot_stands_for_what_was_trimmed(self, run: str) -> None:
-        """Who lacks items that are gone gets the snapshot, and goes on behind it; who has them notices nothing."""
+        """A reader that lacks trimmed items gets the snapshot and goes on after it; other readers notice nothing."""
         log = self.log()
         epoch = await log.start(run, "", lease=LEASE)
         await log.append(run, epoch, 0, ["a", "b"], None, lease=LEASE)
@@ -280,7 +284,7 @@ class RunLogSuite:
         await log.trim(run, epoch + 1, 3, ["not mine to say"])
         await log.trim(run, epoch, 3, ["abc"])
         await log.append(run, epoch, 5, ["f"], END, lease=LEASE)
-        for after in range(2):  # what was appended together may go together
+        for after in range(2):  # items that were appended together may be trimmed together
             _equal(await self.log().read(run, after, 1), Found(3, [], snapshot=["abc"]), f"read after {after}")
         for reader in (log, self.log()):
             for after in range(3, 7):
@@ -289,7 +293,7 @@ class RunLogSuite:
             _equal(status and status.first, 4, "first")
 
     async def test_so_many_of_one_owner(self, run: str) -> None:
-        """`limit` counts what goes on, on all workers: an end frees a place, and so does a lease that is over."""
+        """`limit` counts running runs on all workers; an end and an expired lease allow another one."""
         owner = f"owner {run}"
         epoch = await self.log().start(f"{run} 1", owner, lease=LEASE, limit=2)
         await self.log().start(f"{run} 2", owner, lease=SHORT, limit=2)
@@ -311,7 +315,7 @@ async def _all(log: RunLog, run: str, after: int) -> tuple[list[Item], bytes | N
     while True:
         found = await log.read(run, after, 0)
         if found is None:
-            raise AssertionError(f"{run} is gone")
+            raise AssertionError(f"{run} does not exist any more")
         items += found.items
         if found.end is not None or found.seq == after:
             return items, found.end
@@ -324,9 +328,9 @@ async def _until(log: RunLog, run: str, state: str) -> None:
         if status is not None and status.state == state:
             return
         await anyio.sleep(0.01)
-    raise AssertionError(f"{run} never was {state!r}")
+    raise AssertionError(f"{run} did not become {state!r}")
 
 
 def _equal(found: Any, wanted: Any, what: str) -> None:
     if found != wanted:
-        raise AssertionError(f"{what}: expected {wanted!r}, and got {found!r}")
+        raise AssertionError(f"{what} must be {wanted!r}, not {found!r}")

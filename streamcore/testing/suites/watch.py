@@ -1,4 +1,4 @@
-"""Watch that a piece of code leaves nothing behind: no task, no socket or file, no complaint to anybody."""
+"""Check that code leaves nothing behind: no task, socket or file, and no message to stderr or a hook."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ import anyio.lowlevel
 
 from streamcore.concurrency.event_loop import running_on_trio
 
-_TURNS = 10  # of the loop, in which what was dropped may still close itself
+_TURNS = 10  # of the event loop, in which a dropped object may still close itself
 
 
 class LeftBehind(AssertionError):  # noqa: N818
-    """Something was left open, or complained where nobody reads it; the message lists what."""
+    """Something was left open, or an error was reported outside of the caller; the message lists what."""
 
 
 @asynccontextmanager
@@ -40,7 +40,7 @@ async def nothing_left_behind() -> AsyncGenerator[None]:
             yield
             for _ in range(_TURNS):
                 await anyio.lowlevel.checkpoint()
-            gc.collect()  # what is freed now complains now
+            gc.collect()  # an object that is freed here reports its error here
             for _ in range(_TURNS):
                 await anyio.lowlevel.checkpoint()
         complaints += [f"still running: {task}" for task in _tasks() - tasks]
@@ -56,7 +56,7 @@ def quiet() -> Generator[list[str]]:
     complaints: list[str] = []
     before = _open_files()
     hook = sys.unraisablehook
-    gc.freeze()  # so that collecting at the end looks at the block's own objects only, which is quick
+    gc.freeze()  # so that the collection at the end visits the block's objects only, which is fast
     sys.unraisablehook = lambda news: complaints.append(f"unraisable: {news.exc_value!r} in {news.object!r}")
     try:
         with warnings.catch_warnings(record=True) as warned:
@@ -70,12 +70,12 @@ def quiet() -> Generator[list[str]]:
     complaints += [f"warning: {news.message}" for news in warned]
     complaints += [f"still open: {what}" for what in sorted(_open_files() - before)]
     if complaints:
-        raise LeftBehind("\n".join(["something was left behind:", *complaints]))
+        raise LeftBehind("\n".join(["left behind:", *complaints]))
 
 
 @contextmanager
 def _loop_watched(complaints: list[str]) -> Generator[None]:
-    """Write down what reaches asyncio's exception handler; trio raises such things."""
+    """Collect what reaches asyncio's exception handler; trio raises such errors."""
     if running_on_trio():
         yield
         return

@@ -56,6 +56,7 @@ class OverAiohttp:
     transport: ClassVar[str] = "aiohttp"
 
 
+@pytest.mark.long
 class TestAnthropicOverAiohttp(OverAiohttp, TestAnthropic):
     pass
 
@@ -64,10 +65,12 @@ class TestOpenAIOverAiohttp(OverAiohttp, TestOpenAI):
     pass
 
 
+@pytest.mark.long
 class TestOpenAIResponsesOverAiohttp(OverAiohttp, TestOpenAIResponses):
     pass
 
 
+@pytest.mark.long
 class TestMistralOverAiohttp(OverAiohttp, TestMistral):
     pass
 

@@ -190,7 +190,7 @@ def test_cutting_by_a_function_that_loses_bytes_is_refused() -> None:
     recording = Recording((exchange(b"abc", b"def"),))
     halves = recording.recut(lambda body: [body[:1], body[1:]])
     assert halves.exchanges[0].reads == (Read(0.0, b"a"), Read(0.125, b"bcdef"))
-    with pytest.raises(ValueError, match=r"do not join to the body of https://api.example"):
+    with pytest.raises(ValueError, match=r"joined, are not the body of https://api.example"):
         recording.recut(lambda body: [body[1:]])
 
 
@@ -199,7 +199,7 @@ def test_pace_sets_the_times() -> None:
     times = [[read.at for read in recording.at_pace(pace).exchanges[0].reads] for pace in ("recorded", 2, 0)]
     assert times == [[0.0, 0.125, 0.25], [0.0, 0.5, 1.0], [0.0, 0.0, 0.0]]
     for wrong in (-1, float("nan"), float("inf"), "fast"):
-        with pytest.raises(ConfigError, match="pace is 'recorded', a number"):
+        with pytest.raises(ConfigError, match="give 'recorded', a number"):
             recording.at_pace(wrong)  # type: ignore[arg-type]
 
 

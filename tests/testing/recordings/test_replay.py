@@ -195,7 +195,7 @@ async def test_a_cut_stays_a_cut(name: str) -> None:
                     if chunk.kind == "text":
                         break
     assert recorder.recording.exchanges[0].end == "left"
-    with pytest.raises(StreamInterrupted, match="its reader left"):
+    with pytest.raises(StreamInterrupted, match="its reader closed the response"):
         await listen(get_provider("replay", recording=recorder.recording))
     with (
         Simulator(recordings=[recorder.recording]) as simulator,

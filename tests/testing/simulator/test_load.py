@@ -31,6 +31,7 @@ async def read_one(port: int) -> tuple[bytes, float]:
     return received.partition(b"\r\n\r\n")[2], asyncio.get_running_loop().time() - start
 
 
+@pytest.mark.long
 def test_a_thousand_streams() -> None:
     command = [sys.executable, "-m", "streamcore.testing", "--rate", str(RATE), "--tokens", str(TOKENS)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as server:

@@ -1,0 +1,27 @@
+"""Define the paths that the simulator serves, and the record of a request that a test server received."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# The path of each wire, and the path of the base URL with which a provider reaches it.
+ROUTES: Mapping[str, str] = {
+    "/v1/messages": "anthropic-messages",
+    "/v1/chat/completions": "openai-chat",
+    "/v1/responses": "openai-responses",
+    "/mistral/v1/chat/completions": "mistral-chat",
+}
+BASE_PATHS: Mapping[str, str] = {"anthropic": "", "mistral": "/mistral"}
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedRequest:
+    """A request that a server received."""
+
+    path: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: Mapping[str, Any] = field(repr=False)
+    at: float = 0.0
+    """When it arrived, as `time.time()`."""
