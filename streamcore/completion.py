@@ -9,6 +9,19 @@ from typing import Any
 
 from streamcore.chunk import CONTENT_KINDS, Chunk, FinishReason, Opaque, ToolCall, Usage
 from streamcore.request import Message
+from streamcore.stored_json import (
+    Json,
+    dump,
+    known_fields,
+    load,
+    read_calls,
+    read_opaque,
+    read_usage,
+    write_call,
+    write_fields,
+    write_opaque,
+    write_usage,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +61,22 @@ class Completion:
     complete: bool = False
     opaque: Opaque | None = field(default=None, repr=False)
     alternatives: tuple[Completion, ...] = ()
+
+    def to_json(self) -> str:
+        """Return the whole answer as JSON, for any database; `from_json` reads it, in this version and later ones.
+
+        A `parsed` object is written as plain data, and read as such.
+        """
+        return dump("completion", _write_completion(self))
+
+    @classmethod
+    def from_json(cls, data: str | bytes) -> Completion:
+        """Return the answer that `to_json` wrote.
+
+        Raises:
+            ValueError: the data are not JSON, not an answer, or of a later version.
+        """
+        return load("completion", data, _read_completion)
 
     def to_message(self) -> Message:
         """Return the assistant's message for the next turn, opaque data included.
@@ -278,3 +307,35 @@ class Fold:
         return self._first.completion(
             seed, usage=self.usage, alternatives=tuple(others), attempts=attempts, parsed=parsed, **common
         )
+
+
+def _write_completion(completion: Completion) -> Json:
+    parsed = completion.parsed
+    dump = getattr(parsed, "model_dump", None)
+    return write_fields(
+        completion,
+        tool_calls=[write_call(call) for call in completion.tool_calls],
+        usage=write_usage(completion.usage),
+        attempts=[write_fields(attempt, usage=write_usage(attempt.usage)) for attempt in completion.attempts],
+        alternatives=[_write_completion(other) for other in completion.alternatives],
+        opaque=write_opaque(completion.opaque),
+        parsed=dump(mode="json") if callable(dump) else parsed,
+    )
+
+
+def _read_completion(given: Json) -> Completion:
+    read: Json = {
+        **known_fields(Completion, given),
+        "tool_calls": read_calls(given),
+        "usage": read_usage(given.get("usage")),
+        "attempts": tuple(_read_attempt(one) for one in given.get("attempts", ())),
+        "alternatives": tuple(_read_completion(other) for other in given.get("alternatives", ())),
+        "opaque": read_opaque(given.get("opaque")),
+        "citations": tuple(given.get("citations", ())),
+    }
+    return Completion(**read)
+
+
+def _read_attempt(given: Json) -> Attempt:
+    read: Json = {**known_fields(Attempt, given), "usage": read_usage(given.get("usage"))}
+    return Attempt(**read)

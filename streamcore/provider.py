@@ -12,6 +12,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast, runtime_checkable
+from urllib.parse import urlsplit
 
 from streamcore.chunk import Chunk
 from streamcore.errors import ConfigError, MissingAPIKey, ProviderNotFound, ProviderNotInstalled
@@ -102,6 +103,19 @@ class Vendor:
     needs_key: bool = True
     environment: str = ""
     """The name whose `<NAME>_API_KEY`, `<NAME>_BASE_URL` and `<NAME>_MODEL` are read; "" means `name`."""
+    hosts: tuple[str, ...] = ()
+    """The domains of the vendor's own servers; empty means the host of `base_url`."""
+
+    def source(self, base_url: str | None) -> str:
+        """Return the name of the server at an address, as `Opaque.source` has it.
+
+        Opaque data go back to the server that sent them, and two servers may answer under one provider's name.
+        """
+        host = _host(base_url)
+        own = self.hosts or (_host(self.base_url),)
+        if not host or any(host == one or host.endswith(f".{one}") for one in own):
+            return self.name
+        return f"{self.name} at {host}"
 
     @property
     def family(self) -> str:
@@ -163,6 +177,10 @@ class Vendor:
     def unsupported(self, part: str, advice: str) -> ConfigError:
         """Return the error for a part of a request that this vendor's API cannot express."""
         return ConfigError(f"provider {self.name!r} cannot send {part}; {advice}")
+
+
+def _host(url: str | None) -> str:
+    return urlsplit(url or "").netloc.rpartition("@")[2].lower()
 
 
 class Factory(Protocol):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from streamcore.chunk import Opaque, ToolCall
+from streamcore.stored_json import Json, dump, load, read_calls, read_opaque, write_call, write_fields, write_opaque
 
 Role = Literal["system", "user", "assistant", "tool"]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
@@ -71,6 +72,27 @@ class Message:
         if self.role == "tool" and self.tool_call_id is None:
             raise ValueError("a message with role 'tool' needs tool_call_id=, the id of the call that it answers")
         object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
+        if not isinstance(self.content, str):
+            object.__setattr__(self, "content", tuple(self.content))
+
+    def to_json(self) -> str:
+        """Return the message as JSON, for any database: images and opaque data included.
+
+        `from_json` reads it, in this version and later ones.
+        """
+        parts = self.content if isinstance(self.content, str) else [_write_part(part) for part in self.parts]
+        calls = [write_call(call) for call in self.tool_calls]
+        written = write_fields(self, content=parts, tool_calls=calls, opaque=write_opaque(self.opaque))
+        return dump("message", {"role": self.role, **written})
+
+    @classmethod
+    def from_json(cls, data: str | bytes) -> Message:
+        """Return the message that `to_json` wrote.
+
+        Raises:
+            ValueError: the data are not JSON, not a message, or of a later version.
+        """
+        return load("message", data, _read_message)
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -83,6 +105,38 @@ class Message:
     def text(self) -> str:
         """The texts of the content, joined; images are left out."""
         return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+
+def _write_part(part: Part) -> Json:
+    if isinstance(part, Text):
+        return {"type": "text", "text": part.text}
+    if part.url is not None:
+        return {"type": "image", "url": part.url}
+    return {"type": "image", "media_type": part.media_type, "data": part.base64}
+
+
+def _read_part(given: Json) -> Part:
+    if given["type"] == "text":
+        return Text(given["text"])
+    if given["type"] != "image":
+        raise ValueError(f"this streamcore does not know parts of the type {given['type']!r}: update it")
+    data = given.get("data")
+    return Image(
+        url=given.get("url"),
+        data=None if data is None else base64.b64decode(data),
+        media_type=given.get("media_type"),
+    )
+
+
+def _read_message(given: Json) -> Message:
+    content = given.get("content", "")
+    return Message(
+        role=given["role"],
+        content=content if isinstance(content, str) else [_read_part(part) for part in content],
+        tool_calls=read_calls(given),
+        tool_call_id=given.get("tool_call_id"),
+        opaque=read_opaque(given.get("opaque")),
+    )
 
 
 @dataclass(frozen=True, slots=True)

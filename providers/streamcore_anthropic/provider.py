@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     import httpx2
 
 VENDOR = Vendor(
-    name="anthropic", sdk="anthropic", install='-e ".[anthropic]"', default_model="claude-haiku-4-5", needs_key=True
+    name="anthropic",
+    sdk="anthropic",
+    install='-e ".[anthropic]"',
+    default_model="claude-haiku-4-5",
+    # Signatures hold on all platforms: "Extended thinking", in the API's documentation.
+    hosts=("anthropic.com", "amazonaws.com", "googleapis.com"),
 )
 
 
@@ -47,7 +52,8 @@ class AnthropicProvider:
     def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
         """Stream the answer; see `Provider.stream`."""
         model = self.model_for(request)
-        return read_response(partial(self._send, request, model, messages_body(request, model, VENDOR)))
+        body = messages_body(request, model, VENDOR, self._sdk.source())
+        return read_response(partial(self._send, request, model, body))
 
     async def _send(self, request: Request, model: str, body: dict[str, Any]) -> tuple[httpx2.Response, StreamDecoder]:
         """Return the SDK's raw response and its decoder."""
@@ -60,7 +66,7 @@ class AnthropicProvider:
             sent = create(**body, stream=True, extra_body=extra_body or None, extra_headers=self._sdk.headers)
             # The SDK's context is not left: read_response closes the response.
             response: httpx2.Response = (await sent.__aenter__()).http_response
-        vocabulary = AnthropicVocabulary(request_id=request_id(response))
+        vocabulary = AnthropicVocabulary(request_id=request_id(response), source=self._sdk.source())
         return response, StreamDecoder(vocabulary, include_raw=request.include_raw)
 
     def model_for(self, request: Request) -> str:

@@ -26,7 +26,13 @@ if TYPE_CHECKING:
     import httpx2
     from mistralai.client import Mistral
 
-VENDOR = Vendor(name="mistral", sdk="mistralai.client", install='-e ".[mistral]"', default_model="mistral-small-latest")
+VENDOR = Vendor(
+    name="mistral",
+    sdk="mistralai.client",
+    install='-e ".[mistral]"',
+    default_model="mistral-small-latest",
+    hosts=("mistral.ai",),
+)
 
 
 class MistralProvider:
@@ -46,7 +52,7 @@ class MistralProvider:
         """Stream the answer; see `Provider.stream`."""
         _require_asyncio()
         model = self.model_for(request)
-        return read_response(partial(self._send, request, model, chat_body(request, model, VENDOR)))
+        return read_response(partial(self._send, request, model, chat_body(request, model, VENDOR, self._sdk.source())))
 
     async def _send(self, request: Request, model: str, body: dict[str, Any]) -> tuple[httpx2.Response, StreamDecoder]:
         """Return the SDK's raw response and its decoder."""
@@ -58,7 +64,7 @@ class MistralProvider:
             response = await open_stream(client, written, self._sdk.headers)
             if response.status_code >= 400:
                 raise await _refused(response, model)
-        vocabulary = ChatVocabulary(WIRE, request_id=request_id(response))
+        vocabulary = ChatVocabulary(WIRE, request_id=request_id(response), source=self._sdk.source())
         return response, StreamDecoder(vocabulary, include_raw=request.include_raw)
 
     def model_for(self, request: Request) -> str:

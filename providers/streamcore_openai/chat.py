@@ -18,7 +18,9 @@ from streamcore_openai.sdk import Connection
 if TYPE_CHECKING:
     import openai
 
-VENDOR = Vendor(name="openai", sdk="openai", install='-e ".[openai]"', default_model="gpt-5.4-mini")
+VENDOR = Vendor(
+    name="openai", sdk="openai", install='-e ".[openai]"', default_model="gpt-5.4-mini", hosts=("openai.com",)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +77,11 @@ class OpenAIProvider:
 
     def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
         """Stream the answer; see `Provider.stream`."""
-        body = chat_body(request, self.model_for(request), self._row, self._quirks)
+        source = self._connection.source
+        body = chat_body(request, self.model_for(request), self._row, self._quirks, source)
         return self._connection.stream(
             _create,
-            lambda request_id: ChatVocabulary(request_id=request_id),
+            lambda request_id: ChatVocabulary(request_id=request_id, source=source),
             body,
             request.extra,
             request.include_raw,

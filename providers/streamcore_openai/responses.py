@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     import openai
 
 VENDOR = Vendor(
-    name="openai-responses", sdk="openai", install='-e ".[openai]"', default_model="gpt-5.4-mini", environment="openai"
+    name="openai-responses",
+    sdk="openai",
+    install='-e ".[openai]"',
+    default_model="gpt-5.4-mini",
+    environment="openai",
+    hosts=("openai.com",),
 )
 
 
@@ -34,10 +39,11 @@ class OpenAIResponsesProvider:
 
     def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
         """Stream the answer; see `Provider.stream`."""
-        body = responses_body(request, self.model_for(request))
+        source = self._connection.source
+        body = responses_body(request, self.model_for(request), source)
         return self._connection.stream(
             _create,
-            lambda request_id: ResponsesVocabulary(request_id=request_id),
+            lambda request_id: ResponsesVocabulary(request_id=request_id, source=source),
             body,
             request.extra,
             request.include_raw,

@@ -33,6 +33,11 @@ class Connection:
             adopt=lambda client: client.with_options(max_retries=0),
         )
 
+    @property
+    def source(self) -> str:
+        """The name of the server that answers, as `Opaque.source` has it."""
+        return self._sdk.source()
+
     def stream(
         self,
         create: Callable[[openai.AsyncOpenAI], Callable[..., Any]],

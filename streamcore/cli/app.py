@@ -1,14 +1,14 @@
-"""Put the commands together; each is a function in a file of its own."""
+"""Build the command from its subcommands, each a function in its own file."""
 
 from __future__ import annotations
 
 import typer
 
 from streamcore import __version__
-from streamcore.cli import output_gone
+from streamcore.cli import output_failed
 from streamcore.cli.check import check
 from streamcore.cli.init import init
-from streamcore.cli.output import OutputGone
+from streamcore.cli.output import OutputError
 from streamcore.cli.prompt import prompt
 from streamcore.cli.providers import providers
 from streamcore.cli.record import record
@@ -22,15 +22,15 @@ COMMANDS = (init, prompt, run, serve, check, providers, record, replay, simulate
 
 app = typer.Typer(
     name="streamcore",
-    help="Stream LLM output token by token, from any vendor, with nothing lost.",
+    help="Stream LLM output token by token, from any vendor, without losing anything.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"streamcore {__version__}")
         raise typer.Exit
 
@@ -39,7 +39,7 @@ def _version(wanted: bool) -> None:
 def options(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
 ) -> None:
-    """Stream LLM output token by token, from any vendor, with nothing lost.
+    """Stream LLM output token by token, from any vendor, without losing anything.
 
     Start with: streamcore init hello && python hello/main.py
     """
@@ -53,5 +53,5 @@ def start() -> None:
     """Run the command that the arguments name."""
     try:
         app(prog_name="streamcore")  # also as `python -m streamcore.cli`
-    except OutputGone as error:
-        output_gone(str(error))
+    except OutputError as error:
+        output_failed(error.__cause__ if isinstance(error.__cause__, OSError) else OSError(str(error)))

@@ -1,4 +1,4 @@
-"""Complete what the shell is asked to: names of prompts, providers and faults."""
+"""Complete names of prompts, providers and faults in the shell."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 
 def prompts(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the prompts that a call without more options would find."""
+    """Return the prompts in the folder that the options or the environment name."""
     folder = Path(ctx.params.get("prompts_dir") or os.environ.get("STREAMCORE_PROMPTS_DIR") or "prompts")
     names = (path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
     return _beginning(names, incomplete)
@@ -24,7 +24,7 @@ def providers(incomplete: str) -> list[str]:
 
 
 def faults(incomplete: str) -> list[tuple[str, str]]:
-    """Return the faults that the simulator plays, and what each is."""
+    """Return the faults that the simulator plays, with their descriptions."""
     from streamcore.testing.faults.table import FAULTS
 
     return [

@@ -1,9 +1,10 @@
-"""Write chunks, figures and errors for people and for scripts; notice when the output takes no more."""
+"""Write chunks, figures and errors for people and for scripts; detect that the output cannot be written to."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -19,67 +20,82 @@ INTERRUPTED = 130
 
 
 def json_line(value: Any) -> str:
-    """Return a dataclass as one line of JSON, without the fields that say nothing."""
-    return json.dumps(plain(value), ensure_ascii=True)
+    """Return a dataclass as one line of JSON, without its empty fields."""
+    return json.dumps(json_value(value), ensure_ascii=True)
 
 
-def plain(value: Any) -> Any:
-    """Return a value as what JSON can say."""
+def json_value(value: Any) -> Any:
+    """Return a value with dataclasses, bytes and tuples in it replaced by JSON types."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        fields = {field.name: json_value(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {name: item for name, item in fields.items() if item not in (None, "", (), [], {})}
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        return {str(key): json_value(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+        return [json_value(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
     return value
 
 
-class OutputGone(Exception):  # noqa: N818
-    """The standard output takes nothing more: a closed pipe, a full disk."""
+class OutputError(Exception):
+    """The standard output cannot be written to: a closed pipe, a full disk. The cause is the `OSError`."""
 
 
 def put(text: str) -> None:
-    """Write to the standard output, at once.
+    """Write to the standard output and flush it.
 
     Raises:
-        OutputGone: it cannot be written to; `main` ends the command then.
+        OutputError: it cannot be written to. `main` then ends the command.
     """
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        raise OutputGone(error.strerror or str(error)) from error
+        raise OutputError from error
+
+
+def printable(text: str) -> str:
+    """Return a model's text without lone surrogates, which cannot be encoded."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def bad_input(message: str) -> NoReturn:
-    """Say what is wrong with what was given, and end with exit code 2."""
+    """Print what is wrong with the arguments, and exit with code 2."""
     note(message)
     raise typer.Exit(BAD_INPUT)
 
 
 def note(message: str) -> None:
-    """Tell a person something that is no part of the output."""
+    """Print a line for people to the standard error."""
     typer.echo(message, err=True)
 
 
+def show_log() -> None:
+    """Print what streamcore logs about retries and fallbacks to the standard error."""
+    log = logging.getLogger("streamcore")
+    if not log.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("(%(message)s)"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+
+
 def fail(error: StreamcoreError, *, as_json: bool = False) -> NoReturn:
-    """Show an error and end with the exit code that it stands for."""
+    """Print an error and exit: with code 2 for a mistake in the input or a file, else with 1."""
     partial = error.partial
     if as_json:
-        shown = {"kind": "error", "type": type(error).__name__, "message": str(error), "partial": plain(partial)}
+        shown = {"kind": "error", "type": type(error).__name__, "message": str(error), "partial": json_value(partial)}
         put(json.dumps(shown) + "\n")
     else:
-        kept = f" ({came(partial)} came before it)" if partial is not None and partial.text else ""
-        if sys.stdout.isatty() and kept:
+        arrived = f" ({text_length(partial)} arrived before it)" if partial is not None and partial.text else ""
+        if sys.stdout.isatty() and arrived:
             put("\n")
-        note(f"{type(error).__name__}: {error}{kept}")
+        note(f"{type(error).__name__}: {error}{arrived}")
     raise typer.Exit(BAD_INPUT if isinstance(error, ConfigError) else FAILED)
 
 
-def came(answer: Completion) -> str:
-    """Say how much text an answer has."""
+def text_length(answer: Completion) -> str:
+    """Return how much text an answer has, for people."""
     characters = len(answer.text)
     return f"{characters} character{'' if characters == 1 else 's'} of text"

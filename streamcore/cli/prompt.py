@@ -1,37 +1,42 @@
-"""Stream one prompt to the terminal: `streamcore prompt NAME --var k=v`."""
+"""Stream one prompt to the terminal: `streamcore prompt NAME --var k=v`, `streamcore prompt --text '...'`."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
-from streamcore.cli import completion
+from streamcore.cli.options import (
+    Debug,
+    EnvFile,
+    Json,
+    Model,
+    OptionalName,
+    PromptsDir,
+    Provider,
+    Stats,
+    Temperature,
+    prompt_and_folder,
+    provider_and_model,
+    read_env_file,
+)
+from streamcore.cli.output import bad_input, fail, show_log
 from streamcore.cli.terminal import show
-from streamcore.cli.variables import Var, VarFile, VarsFile, gather
-from streamcore.execute import stream_prompt
-
-# What `record` takes, too.
-Name = Annotated[
-    str, typer.Argument(help="The prompt's file, without .yaml; folders with /.", autocompletion=completion.prompts)
-]
-Provider = Annotated[
-    str | None,
-    typer.Option(
-        "--provider", "-p", help="Whom to ask; `demo` needs no key and no network.", autocompletion=completion.providers
-    ),
-]
-Model = Annotated[str | None, typer.Option("--model", "-m", help="The vendor's name of the model.")]
-Temperature = Annotated[float | None, typer.Option(help="Default: the prompt's, else 0.7.")]
-PromptsDir = Annotated[Path | None, typer.Option(help="Where the prompts are. Default: ./prompts.")]
-Json = Annotated[bool, typer.Option("--json", help="One line of JSON for every chunk.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Stats = Annotated[bool, typer.Option("--stats", help="Tell times, speed and usage at the end.")]
+from streamcore.cli.variables import Var, VarFile, VarsFile, gather, read_text
+from streamcore.errors import ConfigError, StreamcoreError
+from streamcore.execute import stream_prompt, stream_request
+from streamcore.provider import environment_provider
+from streamcore.request import Message, Request
+from streamcore.stream import Stream
 
 
 def prompt(
-    name: Name,
+    name: OptionalName = None,
+    text: Annotated[
+        str | None,
+        typer.Option("--text", "-t", metavar="TEXT", help="Send this text instead of a file; - is the input."),
+    ] = None,
     var: Var = None,
     var_file: VarFile = None,
     vars_file: VarsFile = None,
@@ -39,23 +44,69 @@ def prompt(
     model: Model = None,
     temperature: Temperature = None,
     prompts_dir: PromptsDir = None,
+    env_file: EnvFile = None,
     as_json: Json = False,
     stats: Stats = False,
     debug: Debug = False,
 ) -> None:
-    """Stream the answer to a prompt file, token by token.
+    """Stream the answer to a prompt file, or to a text, token by token.
 
     Example: streamcore prompt greet --var name=World --provider demo
 
-    Ctrl-C closes the connection and says how much came (exit code 130). Exit code 2 is bad input, 1 a stream that
-    failed. A long text goes in from a file or a pipe: git diff | streamcore prompt review --var-file diff=-
+    Without a file: streamcore prompt -t 'Tell me a joke' -m mistral/mistral-small-latest. With --var, {name} in the
+    text is replaced. A long text comes from a file or a pipe: git diff | streamcore prompt review --var-file diff=-
+
+    Ctrl-C closes the connection and prints how much arrived (exit code 130). Exit code 2 is bad input, 1 a stream that
+    failed.
     """
-    stream = stream_prompt(
-        name,
-        gather(var, var_file, vars_file),
-        provider=provider,
-        model=model,
-        temperature=temperature,
-        prompts_dir=prompts_dir,
-    )
+    read_env_file(env_file)
+    show_log()
+    variables = gather(var, var_file, vars_file, text)
+    provider, model = provider_and_model(provider, model)
+    if (name is None) == (text is None):
+        bad_input(_which(name, provider))
+    if text is not None:
+        try:
+            stream = _stream_text(text, variables, provider, model, temperature)
+        except StreamcoreError as error:
+            if debug:
+                raise
+            fail(error, as_json=as_json)
+    else:
+        name, prompts_dir = prompt_and_folder(str(name), prompts_dir)
+        stream = stream_prompt(
+            name, variables, provider=provider, model=model, temperature=temperature, prompts_dir=prompts_dir
+        )
     show(stream, as_json=as_json, stats=stats, debug=debug)
+
+
+def _which(name: str | None, provider: str | None) -> str:
+    """Return the message for a call with neither a prompt nor a text, or with both."""
+    if name is not None:
+        return "give either a prompt's NAME or --text TEXT, not both"
+    if provider is not None and " " in provider:
+        return f"-p names the provider; give the text with --text: streamcore prompt --text {provider!r} -p demo"
+    return "give a prompt's NAME, the path of its file, or --text TEXT; see streamcore prompt --help"
+
+
+def _stream_text(
+    text: str, variables: Mapping[str, Any], provider: str | None, model: str | None, temperature: float | None
+) -> Stream:
+    """Return the stream of the answer to a text, which is a template only if there are variables."""
+    provider = provider or environment_provider()
+    if provider is None:
+        raise ConfigError(
+            "no provider for --text; give --provider, --model PROVIDER/MODEL, or set STREAMCORE_PROVIDER. "
+            "Without a key or network, use 'demo'"
+        )
+    if text == "-":
+        text = read_text("-")
+    if variables:
+        from streamcore.files.template import TemplateError, fill
+
+        try:
+            text = fill(text, variables, {})
+        except TemplateError as error:
+            raise ConfigError(f"--text: {error}") from error
+    request = Request([Message("user", text)], model=model, temperature=temperature)
+    return stream_request(request, provider=provider)

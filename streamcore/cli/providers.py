@@ -3,52 +3,67 @@
 from __future__ import annotations
 
 import json
-import sys
+import shutil
+import textwrap
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from streamcore.cli.options import EnvFile, read_env_file
 from streamcore.cli.output import put
 from streamcore.provider import Vendor, provider_names, vendor
 
 Row = dict[str, str | bool | None]
+TITLES = ("provider", "SDK", "key", "default model", "to do")
+UNLIMITED = 200
+"""The width of a line where no terminal limits it."""
 
 
 def providers(
+    env_file: EnvFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON for each provider.")] = False,
 ) -> None:
-    """Show every provider: is its SDK installed, is there a key, which model, and what to do next.
+    """Show for every provider whether its SDK is installed, whether there is a key, which model, and what to do next.
 
     Example: streamcore providers --json
 
     Keys are never shown.
     """
+    read_env_file(env_file)
     rows = [_row(name, vendor(name)) for name in provider_names()]
     if as_json:
         for row in rows:
             put(json.dumps(row) + "\n")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("provider", "SDK", "key", "default model", "to do"):
-        table.add_column(title, overflow="fold")
+    cells = [_cells(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(TITLES, *cells, strict=True)]
+    width = shutil.get_terminal_size((UNLIMITED, 24)).columns
+    lines = _table([TITLES, *cells], widths) if sum(widths) + 2 * len(widths) <= width else _blocks(cells, width)
+    put("".join(f"{line}\n" for line in lines))
+
+
+def _table(rows: Sequence[Sequence[str]], widths: Sequence[int]) -> Iterator[str]:
     for row in rows:
-        table.add_row(
-            str(row["provider"]),
-            "installed" if row["installed"] else "missing",
-            {True: "found", False: "missing", None: "not needed"}[row["key"]],  # type: ignore[index]
-            str(row["model"] or "-"),
-            str(row["todo"] or "ready"),
-        )
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    with console.capture() as shown:
-        console.print(table)
-    put(shown.get())
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _blocks(rows: Sequence[Sequence[str]], width: int) -> Iterator[str]:
+    """Yield a few short lines for each provider, for a narrow terminal."""
+    for name, sdk, key, model, todo in rows:
+        yield name
+        for text in (f"SDK {sdk}, key {key}", f"model {model}", todo):
+            yield from textwrap.wrap(text, max(width, 20), initial_indent="  ", subsequent_indent="    ")
+
+
+def _cells(row: Row) -> tuple[str, str, str, str, str]:
+    key = "not needed" if row["key"] is None else "found" if row["key"] else "missing"
+    sdk = "installed" if row["installed"] else "missing"
+    return str(row["provider"]), sdk, key, str(row["model"] or "-"), str(row["todo"] or "ready")
 
 
 def _row(name: str, known: Vendor | None) -> Row:
-    if known is None:  # a third party's, which says nothing of itself
+    if known is None:  # a third party's that does not describe itself
         return {"provider": name, "installed": True, "key": None, "model": None, "todo": None}
     key = known.from_environment("API_KEY") is not None if known.needs_key else None
     model = known.from_environment("MODEL") or known.default_model

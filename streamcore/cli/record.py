@@ -1,4 +1,4 @@
-"""Stream one prompt and record what came over the network: `streamcore record NAME -o FILE`."""
+"""Stream one prompt and record the bytes of its responses: `streamcore record NAME -o FILE`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,20 @@ from typing import Annotated
 import httpx2
 import typer
 
-from streamcore.cli.output import bad_input, came, fail, note
-from streamcore.cli.prompt import Debug, Json, Model, Name, PromptsDir, Provider, Temperature
+from streamcore.cli.options import (
+    Debug,
+    EnvFile,
+    Json,
+    Model,
+    Name,
+    PromptsDir,
+    Provider,
+    Temperature,
+    prompt_and_folder,
+    provider_and_model,
+    read_env_file,
+)
+from streamcore.cli.output import bad_input, fail, note, show_log, text_length
 from streamcore.cli.terminal import show
 from streamcore.cli.variables import Var, VarFile, VarsFile, gather
 from streamcore.errors import ConfigError, StreamcoreError
@@ -21,7 +33,7 @@ from streamcore.testing import Recorder
 
 def record(
     name: Name,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write, as tests/greet.yaml.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write, such as tests/greet.yaml.")],
     var: Var = None,
     var_file: VarFile = None,
     vars_file: VarsFile = None,
@@ -29,6 +41,7 @@ def record(
     model: Model = None,
     temperature: Temperature = None,
     prompts_dir: PromptsDir = None,
+    env_file: EnvFile = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -37,11 +50,15 @@ def record(
 
     Example: streamcore record greet --var name=World --provider mistral -o greet.yaml
 
-    The file is for tests (see docs/testing.md), for `streamcore replay` and for `streamcore simulate`. What came is
-    kept, too, when the stream fails or is interrupted: that is how a fault is recorded.
+    The file is for tests (see docs/testing.md), for `streamcore replay` and for `streamcore simulate`. It is also
+    written if the stream fails or is interrupted; in this way you record a failure.
     """
     if output.exists() and not force:
-        bad_input(f"{str(output)!r} is there already; give another name, or --force to overwrite it")
+        bad_input(f"{str(output)!r} exists; give another name, or --force to overwrite it")
+    read_env_file(env_file)
+    show_log()
+    provider, model = provider_and_model(provider, model)
+    name, prompts_dir = prompt_and_folder(name, prompts_dir)
     variables = gather(var, var_file, vars_file)
     try:
         chosen = _provider(name, provider, prompts_dir)
@@ -66,14 +83,14 @@ def record(
     def save() -> None:
         recording = recorder.recording
         if not recording.exchanges:
-            note("nothing was recorded: no answer came")
+            note("nothing was recorded: no response arrived")
             return
         try:
             recording.save(output)
         except OSError as error:
             bad_input(f"cannot write {str(output)!r}: {error.strerror}")
         reads = sum(len(exchange.reads) for exchange in recording.exchanges)
-        note(f"recorded {reads} reads with {came(stream.partial)} to {output}")
+        note(f"recorded {reads} reads with {text_length(stream.partial)} to {output}")
 
     show(stream, as_json=as_json, debug=debug, before_end=save, close=client.aclose)
 
@@ -86,5 +103,7 @@ def _provider(name: str, given: str | None, prompts_dir: Path | None) -> str:
     if chosen is None:
         raise ConfigError(f"no provider for prompt {name!r}; give --provider, or set STREAMCORE_PROVIDER")
     if chosen in ("demo", "replay"):
-        raise ConfigError(f"provider {chosen!r} uses no network, so there is nothing to record; name a vendor's")
+        raise ConfigError(
+            f"provider {chosen!r} uses no network, so there is nothing to record; give a vendor's provider"
+        )
     return chosen

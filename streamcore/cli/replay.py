@@ -1,4 +1,4 @@
-"""Show a recording as it came: `streamcore replay FILE`."""
+"""Play a recording back: `streamcore replay FILE`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from streamcore.cli.options import Debug, Json, Stats
 from streamcore.cli.output import bad_input, fail, note
-from streamcore.cli.prompt import Debug, Json, Stats
 from streamcore.cli.terminal import show
 from streamcore.errors import StreamcoreError
 from streamcore.execute import stream_request
@@ -22,17 +22,17 @@ from streamcore.testing.recordings.exchange import Pace
 def replay(
     file: Annotated[Path, typer.Argument(help="A recording, as `streamcore record` writes it.")],
     pace: Annotated[
-        str, typer.Option(metavar="PACE", help="`recorded`, so many network reads a second, or 0: at once.")
+        str, typer.Option(metavar="PACE", help="`recorded`, a number of network reads per second, or 0 for at once.")
     ] = "recorded",
     as_json: Json = False,
     stats: Stats = False,
     debug: Debug = False,
 ) -> None:
-    """Show a recording as it came, through the SDK and the decoder of the vendor that it came from.
+    """Play a recording back, through the SDK and the decoder of the vendor that sent it.
 
     Example: streamcore replay greet.yaml --pace 20
 
-    A recorded failure fails again, in the same way. Needs no key and no network.
+    A recorded failure fails again in the same way. Needs no key and no network.
     """
     try:
         recording = Recording.load(file).at_pace(_pace(pace))
@@ -42,26 +42,26 @@ def replay(
             raise
         fail(error, as_json=as_json)
     if not providers:
-        bad_input(f"{str(file)!r} holds no exchange")
+        bad_input(f"{str(file)!r} has no exchanges")
     for number, (exchange, provider) in enumerate(zip(recording.exchanges, providers, strict=True), 1):
         if len(providers) > 1 and not as_json:
             note(f"--- {number} of {len(providers)}: {exchange.request.method} {exchange.request.url}")
-        request = Request([Message("user", "(what was asked is in the recording)")])
+        request = Request([Message("user", "(the request is in the recording)")])
         stream = stream_request(request, provider=provider, max_retries=0)
         show(stream, as_json=as_json, stats=stats, debug=debug)
 
 
-def _pace(said: str) -> Pace:
-    if said == "recorded":
+def _pace(text: str) -> Pace:
+    if text == "recorded":
         return "recorded"
     try:
-        return float(said)
+        return float(text)
     except ValueError:
-        bad_input(f"--pace takes 'recorded', a number of reads per second, or 0 for at once; got {said!r}")
+        bad_input(f"--pace takes 'recorded', a number of reads per second, or 0 for at once; got {text!r}")
 
 
 def _only(exchange: Exchange, recording: Recording) -> Provider:
-    """Return a provider that gives this exchange, whatever it is asked."""
+    """Return a provider that plays this exchange for any request."""
     body = exchange.request.body
     model = cast("dict[str, Any]", body).get("model") if isinstance(body, dict) else None
     anything = Recording((replace(exchange, request=replace(exchange.request, body=None)),))

@@ -15,22 +15,22 @@ import typer
 from streamcore.checkpoints import MemoryCheckpointer
 from streamcore.cli import terminal
 from streamcore.cli.graph_screen import Screen
-from streamcore.cli.output import bad_input, fail, json_line, note, put
-from streamcore.cli.prompt import Debug, Model, Provider
+from streamcore.cli.options import Debug, EnvFile, Model, Provider, provider_and_model, read_env_file
+from streamcore.cli.output import bad_input, fail, json_line, note, printable, put, show_log
 from streamcore.cli.variables import Var, VarFile, VarsFile, gather
 from streamcore.errors import NodeError, StreamcoreError
 from streamcore.graph.events import Event, Interrupt
 from streamcore.graph.load import load_graph
 from streamcore.graph.stream import stream_graph_with_tokens, stream_node_output
 
-WAITING = 3
+PENDING = 3
 THREADS = "streamcore-threads.db"
-"""Where threads are kept if the graph does not say: the memory of a process that ends would forget them."""
+"""The database of threads if the graph names none: memory would be lost when the command exits."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """What one call of the command asks for."""
+    """The arguments of one call."""
 
     graph: Path
     node: str | None
@@ -44,21 +44,26 @@ def run(
     var: Var = None,
     var_file: VarFile = None,
     vars_file: VarsFile = None,
-    thread: Annotated[str | None, typer.Option(help="The conversation to begin, or to go on with.")] = None,
-    resume: Annotated[str | None, typer.Option(metavar="VALUE", help="The answer to the question that waits.")] = None,
-    node: Annotated[str | None, typer.Option(help="Run this llm node alone.")] = None,
+    thread: Annotated[str | None, typer.Option(help="The conversation to begin or to continue.")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="VALUE", help="The answer to the pending question.")] = None,
+    node: Annotated[str | None, typer.Option(help="Run only this llm node.")] = None,
     provider: Provider = None,
     model: Model = None,
+    env_file: EnvFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON for every event.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Run a graph, and show what its nodes say while they say it. Variables become keys of its state.
+    """Run a graph and show the text of its nodes while it arrives. Variables become keys of the state.
 
     Example: streamcore run graphs/interview.yaml --provider demo --thread ada
 
-    A question is asked in a terminal, and answered by --resume elsewhere. A thread that was cut goes on where it was.
-    Exit code 3: a question waits. 2: bad input. 1: a node failed. 130: Ctrl-C.
+    In a terminal, the command asks a graph's questions; elsewhere, answer them with --resume. A thread that was
+    interrupted continues where it stopped. Exit code 3: a question is pending. 2: bad input. 1: a node failed. 130:
+    Ctrl-C.
     """
+    read_env_file(env_file)
+    show_log()
+    provider, model = provider_and_model(provider, model)
     if resume is not None and (thread is None or node is not None):
         bad_input("--resume answers the question of a whole graph's thread: give --thread NAME, and no --node")
     state = gather(var, var_file, vars_file)
@@ -69,13 +74,13 @@ def run(
         if debug:
             raise
         if thread is not None and not as_json and isinstance(error, NodeError):
-            note(f"thread {thread!r} keeps what was done; run the same again, without --var, to go on there")
+            note(f"thread {thread!r} is saved; run the same command without --var to continue")
         fail(error, as_json=as_json)
 
 
 def _thread(graph: Path, thread: str | None) -> dict[str, Any]:
-    """Return the part of the config that says where the thread is kept."""
-    if thread is None:  # questions can be answered while this process lives
+    """Return the part of the config that names the thread and its store."""
+    if thread is None:  # its questions are answered in this process
         return {"thread_id": "this run", "checkpointer": MemoryCheckpointer()}
     own = load_graph(graph).file.checkpointer
     if own is None or own.get("type") == "memory":
@@ -84,10 +89,10 @@ def _thread(graph: Path, thread: str | None) -> dict[str, Any]:
 
 
 def _converse(task: _Task, state: Mapping[str, Any]) -> None:
-    """Run until the end, asking each question on the way."""
+    """Run to the end, and ask each question."""
 
     def interrupted() -> None:
-        kept = f"; thread {task.thread!r} keeps what was done, and goes on there" if task.thread is not None else ""
+        kept = f"; thread {task.thread!r} is saved; run the same command to continue" if task.thread is not None else ""
         note(f"\ninterrupted: the connections are closed{kept}")
 
     if task.node is not None:
@@ -124,7 +129,7 @@ async def _show(
             if task.as_json:
                 _line(event)
             else:
-                screen.see(event)
+                screen.show(event)
             if event["type"] == "interrupt":
                 questions.append(event)
 
@@ -136,7 +141,7 @@ async def _show_node(task: _Task, node: str, state: Mapping[str, Any]) -> None:
             if task.as_json:
                 _line({"type": "token", "node": node, "content": text})
             else:
-                put(text.encode("utf-8", "replace").decode("utf-8"))
+                put(printable(text))
     if not task.as_json:
         put("\n")
 
@@ -146,9 +151,9 @@ def _line(event: Event) -> None:
 
 
 def _leave(task: _Task) -> NoReturn:
-    """End while a question waits, and say how it is answered."""
+    """Exit with a pending question, and print how to answer it."""
     if task.thread is None:
-        how = "this run has no thread to go on with: run it with --thread NAME"
+        how = "this run has no thread to continue: run it with --thread NAME"
     else:
         options = (
             ("--thread", task.thread),
@@ -157,5 +162,5 @@ def _leave(task: _Task) -> NoReturn:
         )
         words = ["streamcore", "run", str(task.graph), *(word for pair in options if pair[1] for word in pair)]
         how = f"answer it with\n  {shlex.join(words)} --resume VALUE"
-    note(f"a question waits; {how}")
-    raise typer.Exit(WAITING)
+    note(f"a question is pending; {how}")
+    raise typer.Exit(PENDING)

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import socket
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streamcore.cli.options import (
+    EnvFile,
+    Model,
+    PromptsDir,
+    Provider,
+    Temperature,
+    provider_and_model,
+    read_env_file,
+)
 from streamcore.cli.output import FAILED, bad_input, fail, note
-from streamcore.cli.prompt import Model, PromptsDir, Provider, Temperature
 from streamcore.cli.variables import Var, VarFile, VarsFile, gather
-from streamcore.errors import StreamcoreError
-from streamcore.provider import provider_names, vendor
+from streamcore.errors import StreamcoreError, install_command
 
 if TYPE_CHECKING:
     import uvicorn
@@ -27,24 +35,30 @@ def serve(
     provider: Provider = None,
     model: Model = None,
     temperature: Temperature = None,
-    host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 is everywhere.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8000,
+    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 is every address.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.", min=0, max=65535)] = 8000,
     var: Var = None,
     var_file: VarFile = None,
     vars_file: VarsFile = None,
     message_as: Annotated[
-        str | None, typer.Option("--input", metavar="KEY", help="The variable that a message becomes.")
+        str | None,
+        typer.Option("--input", metavar="KEY", help="The variable, or key of the state, that a message becomes."),
     ] = None,
     prompts_dir: PromptsDir = None,
-    max_streams: Annotated[int, typer.Option(help="How many answers may be on their way at once.", min=1)] = 100,
+    env_file: EnvFile = None,
+    max_streams: Annotated[int, typer.Option(help="How many answers may run at once.", min=1)] = 100,
     relay: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Where several workers keep answers and conversations: redis://host:6379/0"),
+        typer.Option(
+            metavar="URL", help="The Redis in which several workers keep answers and conversations: redis://host:6379/0"
+        ),
     ] = None,
     grace: Annotated[
         float, typer.Option(help="Seconds without a reader after which an answer is cancelled.", min=0.1)
     ] = 60.0,
-    transport: Annotated[str | None, typer.Option(help="What to ask over: httpx2, the default, or aiohttp.")] = None,
+    transport: Annotated[
+        str | None, typer.Option(help="The HTTP library that requests are sent with: httpx2 (default) or aiohttp.")
+    ] = None,
 ) -> None:
     """Serve a prompt or a graph: a chat page at /, streams at /stream.
 
@@ -52,9 +66,9 @@ def serve(
 
     Ctrl-C and SIGTERM end open streams with a last event, then the server.
     """
-    missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
-    if missing:
-        bad_input(f"serve needs {missing[0]}, which is not installed; run: pip install -e '.[server]'")
+    read_env_file(env_file)
+    provider, model = provider_and_model(provider, model)
+    _require_packages()
     from streamcore.web import create_app
 
     local = host in LOOPBACK
@@ -72,24 +86,33 @@ def serve(
             grace=grace,
             transport=transport,
             allowed_hosts=LOOPBACK if local else ("*",),
-            describe=str if local else None,  # whoever is on this machine may read of its files
+            describe=str if local else None,  # a user of this machine may read the paths of its files
         )
     except StreamcoreError as error:
         fail(error)
     listening = _listen(host, port)
     shown = f"[{host}]" if ":" in host else host
     note(f"serving {target} on http://{shown}:{listening.getsockname()[1]}/  (Ctrl-C stops)")
-    if not local:
-        note("anyone who reaches this address can use it; for `auth`, see create_app in docs/serve.md")
-    _warn_of_missing_key(provider)
+    _warn(target, provider, prompts_dir, local=local)
     _server(app).run(sockets=[listening])
 
 
-def _warn_of_missing_key(provider: str | None) -> None:
-    known = vendor(provider) if provider is not None and provider in provider_names() else None
-    if known is not None and known.needs_key and known.from_environment("API_KEY") is None:
+def _require_packages() -> None:
+    missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
+    if missing:
+        bad_input(f"serve needs the package {missing[0]!r}, which is not installed; run: {install_command('server')}")
+
+
+def _warn(target: str, provider: str | None, prompts_dir: Path | None, *, local: bool) -> None:
+    """Print what the operator should know: who can use the service, and which keys are missing."""
+    from streamcore.cli.missing_keys import missing_keys
+
+    if not local:
+        note("warning: anyone who reaches this address can use it; for `auth`, see create_app in docs/serve.md")
+    for known in missing_keys(target, provider, prompts_dir):
         note(
-            f"{known.variable('API_KEY')} is not set: unless {provider}'s SDK finds credentials elsewhere, answers fail"
+            f"warning: {known.variable('API_KEY')} is not set: unless the SDK of {known.name} finds credentials "
+            "elsewhere, its answers fail"
         )
 
 
@@ -107,6 +130,6 @@ def _listen(host: str, port: int) -> socket.socket:
 def _server(app: object) -> uvicorn.Server:
     import uvicorn
 
-    # No access log: its lines would hold prompts. Open streams end by themselves within their grace time.
+    # No access log: its lines would contain prompts. Open streams end by themselves within their grace period.
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)  # type: ignore[arg-type]
     return uvicorn.Server(config)

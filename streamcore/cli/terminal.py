@@ -1,4 +1,4 @@
-"""Show a stream on the terminal, or as lines of JSON, and end well: at its end, at an error, at Ctrl-C."""
+"""Show a stream on the terminal, or as lines of JSON, and close it: at its end, at an error, at Ctrl-C."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any
 
 import typer
 
-from streamcore.cli.output import INTERRUPTED, came, fail, json_line, note, plain, put
+from streamcore.cli.output import INTERRUPTED, fail, json_line, json_value, note, printable, put, text_length
 from streamcore.errors import StreamcoreError
 from streamcore.stream import Stream
 from streamcore.testing.stopwatch import Stopwatch
 
 GRACE = 0.7
-"""Seconds after Ctrl-C until the command ends whatever still hangs, such as the look-up of a name."""
+"""Seconds after Ctrl-C until the process exits, whatever still blocks it, such as the look-up of a host name."""
 
 
 def show(
@@ -32,15 +32,15 @@ def show(
     before_end: Callable[[], None] | None = None,
     close: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
-    """Stream to the terminal and exit with the code of its outcome if that is not 0.
+    """Stream to the terminal; exit with the code of the outcome if it is not 0.
 
     Args:
         stream: what to show.
         as_json: a line of JSON for every chunk instead of text.
-        stats: tell times, speed and usage at the end.
-        debug: let the traceback of an error through.
+        stats: print times, speed and usage at the end.
+        debug: raise errors instead of printing them.
         before_end: called once, also after an error and at Ctrl-C.
-        close: closes what belongs to the stream, on its loop.
+        close: closes what belongs to the stream, on its event loop.
     """
     watch = Stopwatch()
     once = threading.Lock()
@@ -52,10 +52,10 @@ def show(
     def interrupted() -> None:
         answer = stream.partial
         if as_json:
-            message = f"interrupted; {came(answer)} had come"
-            shown = {"kind": "error", "type": "Interrupted", "message": message, "partial": plain(answer)}
+            message = f"interrupted; {text_length(answer)} had arrived"
+            shown = {"kind": "error", "type": "Interrupted", "message": message, "partial": json_value(answer)}
             put(json.dumps(shown) + "\n")
-        note(f"\ninterrupted: the connection is closed; {came(answer)} had come")
+        note(f"\ninterrupted: the connection is closed; {text_length(answer)} had arrived")
         end()
 
     async def work() -> None:
@@ -81,21 +81,21 @@ def show(
 
 
 def run(work: Callable[[], Coroutine[Any, Any, None]], interrupted: Callable[[], None]) -> None:
-    """Run until done, or until Ctrl-C; then cancel, call `interrupted` and exit with 130, all within a second.
+    """Run to the end, or until Ctrl-C; then cancel, call `interrupted` and exit with 130, all within a second.
 
-    A thread that cannot be cancelled, as one that looks up a name, would keep the process for as long as it likes.
-    So a timer ends the process if cancelling has not done so by then; the system closes what was open.
+    A thread that cannot be cancelled, such as one that looks up a host name, could keep the process alive. So a timer
+    exits the process if cancelling has not ended it by then; the operating system closes what was open.
     """
     once = threading.Lock()
     pressed = False
 
-    def say() -> None:
+    def report() -> None:
         if once.acquire(blocking=False):
             interrupted()
 
     def give_up() -> None:
         with suppress(Exception):
-            say()
+            report()
         os._exit(INTERRUPTED)
 
     async def main() -> None:
@@ -112,8 +112,8 @@ def run(work: Callable[[], Coroutine[Any, Any, None]], interrupted: Callable[[],
                 loop.call_soon_threadsafe(task.cancel)
 
         before = signal.getsignal(signal.SIGINT)
-        # The loop's own handler makes a signal wake the loop, also one that comes just before it falls asleep;
-        # ours takes its place because it runs even while the loop is held up.
+        # The loop's own handler makes a signal wake the loop, also one that arrives just before it waits for events;
+        # ours replaces it because it runs even while the loop is blocked.
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         signal.signal(signal.SIGINT, on_sigint)
         try:
@@ -125,10 +125,10 @@ def run(work: Callable[[], Coroutine[Any, Any, None]], interrupted: Callable[[],
     with asyncio.Runner() as runner:
         try:
             runner.run(main())
-        except BaseException as error:  # whatever a cancelled stream raises in the end
+        except BaseException as error:  # whatever a cancelled stream raises
             if not pressed and not isinstance(error, KeyboardInterrupt):
                 raise
-            say()
+            report()
             raise typer.Exit(INTERRUPTED) from None
 
 
@@ -139,9 +139,9 @@ async def _show(stream: Stream, watch: Stopwatch, as_json: bool) -> None:
             if as_json:
                 put(json_line(chunk) + "\n")
             elif chunk.kind == "restart":
-                note("\n(the answer broke and begins again)")
+                note("\n(the answer broke off and begins again)")
             elif chunk.text and chunk.kind in ("text", "refusal") and chunk.choice == 0:
-                put(chunk.text.encode("utf-8", "replace").decode("utf-8"))
+                put(printable(chunk.text))
     if not as_json:
         text = stream.partial.text
         if not (text.endswith("\n") and sys.stdout.isatty()):

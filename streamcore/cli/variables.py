@@ -1,4 +1,4 @@
-"""Gather a prompt's variables from the command line, from files and from the standard input."""
+"""Collect a prompt's variables from the command line, from files and from the standard input."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ Var = Annotated[
 ]
 VarFile = Annotated[
     list[str] | None,
-    typer.Option("--var-file", metavar="KEY=FILE", help="A variable whose value is a file's text; - is the input."),
+    typer.Option(
+        "--var-file", metavar="KEY=FILE", help="A variable whose value is a file's text; - is the input. Repeatable."
+    ),
 ]
 VarsFile = Annotated[
     str | None,
@@ -24,13 +26,18 @@ VarsFile = Annotated[
 ]
 
 
-def gather(var: list[str] | None, var_file: list[str] | None, vars_file: str | None) -> dict[str, Any]:
-    """Return the variables; `--var` goes before `--var-file`, and that before `--vars-file`."""
+def gather(
+    var: list[str] | None, var_file: list[str] | None, vars_file: str | None, text: str | None = None
+) -> dict[str, Any]:
+    """Return the variables; `--var` overrides `--var-file`, which overrides `--vars-file`.
+
+    `text` is what `--text` has, which may be the standard input, too.
+    """
     files = _pairs(var_file or [], "--var-file", "notes=notes.txt")
-    if (vars_file == "-") + sum(path == "-" for path in files.values()) > 1:
-        bad_input("the standard input can be read once; only one of --vars-file and --var-file may be -")
+    if [vars_file, text, *files.values()].count("-") > 1:
+        bad_input("the standard input can be read once; only one of --vars-file, --var-file and --text may be -")
     variables = _mapping(vars_file) if vars_file is not None else {}
-    variables |= {key: _text(path) for key, path in files.items()}
+    variables |= {key: read_text(path) for key, path in files.items()}
     return variables | _pairs(var or [], "--var", "name=World")
 
 
@@ -53,24 +60,25 @@ def _bytes(path: str) -> bytes:
         bad_input(f"cannot read {path!r}: {error.strerror}")
 
 
-def _text(path: str) -> str:
+def read_text(path: str) -> str:
+    """Return a file's text, or that of the standard input for `-`."""
     try:
         return _bytes(path).decode("utf-8")
     except UnicodeDecodeError as error:
-        bad_input(f"{_called(path)} is not UTF-8 at byte {error.start}")
+        bad_input(f"{_shown(path)} is not UTF-8 at byte {error.start}")
 
 
 def _mapping(path: str) -> dict[str, Any]:
     from streamcore.files.yaml_file import parse_yaml
 
     try:
-        found = parse_yaml(Path(_called(path)), _bytes(path), ConfigError).data
+        found = parse_yaml(Path(_shown(path)), _bytes(path), ConfigError).data
     except ConfigError as error:
         bad_input(str(error))
     if not isinstance(found, dict):
-        bad_input(f"{_called(path)} must hold variables as `name: value`, not a {type(found).__name__}")
+        bad_input(f"{_shown(path)} must hold variables as `name: value`, not a {type(found).__name__}")
     return cast("dict[str, Any]", found)
 
 
-def _called(path: str) -> str:
+def _shown(path: str) -> str:
     return "<standard input>" if path == "-" else path

@@ -90,6 +90,11 @@ class SDKClient(Generic[C]):
         """Return the caller's base URL, else the environment's, else the vendor's default."""
         return self.base_url or self.vendor.from_environment("BASE_URL") or self.vendor.base_url
 
+    def source(self) -> str:
+        """Return the name of the server that answers, for `Opaque.source`; see `Vendor.source`."""
+        given = getattr(self._own, "base_url", None)
+        return self.vendor.source(self.find_base_url() if given is None else str(given))
+
     async def get(self) -> C:
         """Return the client to send through.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -51,7 +52,7 @@ def test_failed_stream_keeps_text_and_exits_with_1() -> None:
     assert done.returncode == 1
     assert done.stdout == "Hello, "
     assert done.stderr.startswith("StreamInterrupted: ")
-    assert "7 characters of text came before it" in done.stderr
+    assert "7 characters of text arrived before it" in done.stderr
     assert as_json.returncode == 1
     last = json.loads(as_json.stdout.splitlines()[-1])
     assert (last["kind"], last["type"], last["partial"]["text"]) == ("error", "StreamInterrupted", "Hello, ")
@@ -98,8 +99,8 @@ def test_a_reader_that_goes_away_closes_the_upstream() -> None:
         process.stdout.close()
         said = process.stderr.read()
         process.stderr.close()
-        assert process.wait(timeout=20) == 1
-        assert said == b"cannot write the output: Broken pipe\n"
+        assert process.wait(timeout=20) == 141  # as a program that SIGPIPE ended
+        assert said == b""
         until(lambda: simulator.open == 0)
 
 
@@ -113,6 +114,120 @@ def test_a_full_disk_is_told(arguments: list[str]) -> None:
             [*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment()
         )
     assert (done.returncode, done.stderr) == (1, "cannot write the output: No space left on device\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[*PROMPT, "-p", "demo"], [*PROMPT, "-p", "demo", "--json"], ["providers"], ["simulate", "--fault", "list"]],
+)
+def test_a_pipe_to_head_ends_quietly(arguments: list[str]) -> None:
+    line = f"{shlex.join([*COMMAND, *arguments])} | head -n 1; echo ${{PIPESTATUS[*]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, cwd=ROOT, env=environment())
+    assert done.stderr == ""
+    *shown, codes = done.stdout.splitlines()
+    assert len(shown) == 1
+    assert codes in ("141 0", "0 0")  # 0: all of it was in the pipe before head was done
+
+
+@pytest.mark.parametrize("name", ["prompts/greet.yaml", "./prompts/greet.yaml", "greet.yaml", "greet"])
+def test_a_prompt_is_given_by_name_or_by_path(name: str) -> None:
+    done = streamcore("prompt", name, "--var", "name=World", "-p", "demo")
+    assert done.stdout.startswith("Hello!"), done.stderr
+
+
+def test_a_path_that_is_wrong() -> None:
+    done = streamcore("prompt", "prompts/gret.yaml", "-p", "demo")
+    assert (done.returncode, done.stderr.partition(" tried:")[0]) == (
+        2,
+        "PromptNotFound: there is no prompt 'gret'; did you mean 'greet'?",
+    )
+    assert "rename it" in streamcore("prompt", "prompts/greet.yml", "-p", "demo").stderr
+
+
+def test_provider_and_model_in_one() -> None:
+    with Simulator("ok") as simulator:
+
+        def asked(*arguments: str) -> list[str]:
+            done = streamcore(*PROMPT, "--stats", *arguments, simulator=simulator)
+            assert done.returncode == 0, done.stderr
+            return done.stderr.split(" ")[:2]
+
+        assert asked("-m", "mistral/m-1") == ["mistral", "m-1"]
+        assert asked("-m", "openai/org/m-1") == ["openai", "org/m-1"]
+        assert asked("-p", "openai", "-m", "mistral/m-1") == ["openai", "mistral/m-1"]
+        assert asked("-p", "openai", "-m", "meta-llama/m-1") == ["openai", "meta-llama/m-1"]
+
+
+def test_a_text_without_a_file() -> None:
+    with Simulator("ok") as simulator:
+
+        def sent(*arguments: str, stdin: str | None = None) -> str:
+            done = streamcore("prompt", "-m", "openai/m", *arguments, simulator=simulator, stdin=stdin)
+            assert done.returncode == 0, done.stderr
+            content: str = simulator.requests[-1].body["messages"][-1]["content"]
+            return content
+
+        assert sent("-t", 'Keep {"braces": {name}}') == 'Keep {"braces": {name}}'
+        assert sent("--text", "Greet {name}", "--var", "name=Ada") == "Greet Ada"
+        assert sent("-t", "-", stdin="from a pipe") == "from a pipe"
+        assert sent("-t", "Review {diff}", "--var-file", "diff=-", stdin="+1") == "Review +1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "give a prompt's NAME, the path of its file, or --text TEXT"),
+        (["greet", "-t", "x"], "not both"),
+        (["-t", "x"], "no provider for --text"),
+        (
+            ["-p", "Tell me a joke"],
+            "-p names the provider; give the text with --text: streamcore prompt --text 'Tell me",
+        ),
+        (["-t", "{x}", "--var", "y=1", "-p", "demo"], "--text: the variable 'x' is missing"),
+        (["-t", "-", "--var-file", "y=-", "-p", "demo"], "can be read once"),
+        (["-t", "x", "--env-file", "no.env"], "no.env: cannot be read: No such file or directory"),
+    ],
+)
+def test_bad_input_of_prompt(arguments: list[str], said: str) -> None:
+    done = streamcore("prompt", *arguments, stdin="")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["prompt", "record", "run", "providers"])
+def test_an_env_file_is_read_where_asked(command: str, tmp_path: Path) -> None:
+    with Simulator("ok") as simulator:
+        lines = [f"export {name}={value}" for name, value in simulator.environment.items()]
+        (tmp_path / ".env").write_text("# keys\n" + "\n".join(lines) + "\nSTREAMCORE_PROVIDER='openai'\n", "utf-8")
+        arguments = {
+            "prompt": [*PROMPT],
+            "record": ["record", *PROMPT[1:], "-o", str(tmp_path / "r.yaml")],
+            "run": ["run", "graphs/router.yaml", "--var", "message=x", "--node", "answer_other"],
+            "providers": ["providers", "--json"],
+        }[command]
+        done = streamcore(*arguments, "--env-file", str(tmp_path / ".env"))
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "ok\n" or '"provider": "openai", "installed": true, "key": true' in done.stdout
+        assert streamcore(*arguments).returncode == 2 or command == "providers"
+
+
+def test_a_fallback_names_the_provider_that_it_asks(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("user: x\nprovider: openai\nfallback: [mistral/m-2]\n", "utf-8")
+    with Simulator("ok") as simulator:
+        nobody = "http://127.0.0.1:9/v1"
+        done = streamcore("prompt", str(tmp_path / "p.yaml"), simulator=simulator, OPENAI_BASE_URL=nobody)
+    assert done.stdout == "ok\n"
+    lines = done.stderr.splitlines()
+    assert "(trying again in " in lines[0]
+    assert lines[-1].startswith("(asking the fallback provider 'mistral' with model 'm-2' after ")
+
+
+def test_providers_in_40_columns() -> None:
+    done = streamcore("providers", COLUMNS="40")
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 40
+    assert lines[:4] == ["anthropic", "  SDK installed, key missing", lines[2], "  set ANTHROPIC_API_KEY"]
 
 
 def test_variables_from_files_and_the_input(tmp_path: Path) -> None:
@@ -175,7 +290,7 @@ def test_without_typer_it_says_what_to_install() -> None:
     code = "import sys; sys.modules['typer'] = None; from streamcore.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
-    assert "pip install typer" in done.stderr
+    assert 'pip install -e ".[cli]"' in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from streamcore import ConfigError, Image, Message, Opaque, Request, Text, Tool, ToolCall, stream_request
 from streamcore.completion import call_id
+from streamcore.provider import Vendor as VendorRow
 from streamcore.request import Part
 from streamcore.testing import Answer
 from tests.support import GATEWAYS, VENDORS, Vendor, ask, body_of, wire_of
@@ -411,3 +412,49 @@ def test_opaque_data_goes_back_to_its_own_wire(name: str, wire: str, expected: S
 def test_messages_that_are_none_are_told_at_once(messages: Any) -> None:
     with pytest.raises(TypeError, match="a sequence of Message"):
         Request(messages)
+
+
+# The server that sent opaque data gets them back
+
+
+def test_only_the_server_that_sent_it_gets_reasoning_back() -> None:
+    call = {"index": 0, "id": "a", "type": "function", "function": {"name": "tide", "arguments": "{}"}}
+    deltas: list[Settings] = [{"reasoning_content": "Let me"}, {"tool_calls": [call]}]
+    events: list[Settings] = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})
+    body = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+    vendor = Vendor(body + b"data: [DONE]\n\n")
+
+    async def asked(name: str, turns: list[Message], **settings: Any) -> Message:
+        provider = vendor.provider(name, **settings)
+        return (await stream_request(Request(turns), provider=provider).collect()).to_message()
+
+    question, result = Message("user", "Hi"), Message("tool", "high", tool_call_id="a")
+    said = asyncio.run(asked("deepseek", [question]))
+    servers: list[tuple[str, Settings]] = [
+        ("deepseek", {}),
+        ("deepseek", {"base_url": "https://api.deepseek.com/beta"}),
+        ("deepseek", {"base_url": "https://user:pw@gateway.example/v1"}),
+        ("xai", {}),
+        ("openai", {}),
+    ]
+    for name, settings in servers:
+        asyncio.run(asked(name, [question, said, result], **settings))
+    answers = [json.loads(request.content)["messages"][1] for request in vendor.requests[1:]]
+    assert [answer.get("reasoning_content") for answer in answers] == ["Let me", "Let me", None, None, None]
+    assert {answer["tool_calls"][0]["id"] for answer in answers} == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("base_url", "source"),
+    [
+        (None, "here"),
+        ("https://api.here.example/v1", "here"),
+        ("https://eu.api.here.example", "here"),
+        ("http://key:secret@127.0.0.1:8000/v1?key=secret", "here at 127.0.0.1:8000"),
+        ("https://nothere.example", "here at nothere.example"),
+    ],
+)
+def test_a_server_is_named_without_credentials(base_url: str | None, source: str) -> None:
+    vendor = VendorRow("here", None, None, base_url="https://api.here.example/v1")
+    assert vendor.source(base_url) == source

@@ -120,7 +120,7 @@ def test_it_says_what_is_wrong_before_it_serves() -> None:
 def test_a_missing_key_is_told_though_the_sdk_may_find_another() -> None:
     with served("chat", "--provider", "openai") as (process, url):
         assert process.stderr is not None
-        assert process.stderr.readline().startswith("OPENAI_API_KEY is not set")
+        assert process.stderr.readline().startswith("warning: OPENAI_API_KEY is not set")
         assert "OPENAI_API_KEY" in httpx2.get(f"{url}/stream?prompt=x&format=json").text
 
 
@@ -135,7 +135,7 @@ def test_it_names_what_is_not_installed() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 2
-    assert "serve needs uvicorn, which is not installed; run: pip install" in done.stderr
+    assert "serve needs the package 'uvicorn', which is not installed; run: pip install -e" in done.stderr
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example"])

@@ -1,0 +1,105 @@
+"""Write dataclasses as JSON that can be kept for years, and read them back.
+
+The format is versioned: `{"streamcore": "message", "version": 1, ...}`. Within a version, fields are only added; a
+reader ignores those that it does not know. A field with its default value is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any, TypeVar, cast
+
+from streamcore.chunk import Opaque, ToolCall, Usage
+
+VERSION = 1
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+
+def dump(kind: str, written: Json) -> str:
+    """Return a document of this kind."""
+    # ASCII, so that a lone surrogate of a vendor's survives in every database
+    return json.dumps({"streamcore": kind, "version": VERSION, **written}, allow_nan=False, separators=(",", ":"))
+
+
+def load(kind: str, data: str | bytes, read: Callable[[Json], T]) -> T:
+    """Return what `read` makes of a document of this kind.
+
+    Raises:
+        ValueError: the data are not such a document, or one of a later version.
+    """
+    found: Any = json.loads(data)
+    if not isinstance(found, dict) or cast("Json", found).get("streamcore") != kind:
+        raise ValueError(f"this JSON is not a {kind} of streamcore's: it has no {{'streamcore': {kind!r}}}")
+    given = cast("Json", found)
+    version: object = given.get("version")
+    if not isinstance(version, int) or not 1 <= version <= VERSION:
+        raise ValueError(f"this {kind} has version {version!r}; this streamcore reads 1 to {VERSION}: update it")
+    try:
+        return read(given)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"this {kind} is damaged: {type(error).__name__}: {error}") from error
+
+
+def write_fields(thing: Any, **replaced: Any) -> Json:
+    """Return the fields of a dataclass that differ from their defaults; `replaced` are written already."""
+    written: Json = {}
+    for field in fields(thing):
+        value = getattr(thing, field.name)
+        if value != field.default and (value or field.default_factory is not dict):
+            written[field.name] = _plain(replaced.get(field.name, value))
+    return written
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON has it: opaque data may hold tuples, and numbers that JSON does not know."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in cast("dict[Any, Any]", value).items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in cast("list[Any]", value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_opaque(opaque: Opaque | None) -> Json | None:
+    """Return opaque data as JSON."""
+    return None if opaque is None else write_fields(opaque)
+
+
+def read_opaque(given: Json | None) -> Opaque | None:
+    """Return the opaque data in JSON."""
+    if given is None:
+        return None
+    known: Json = {**known_fields(Opaque, given), "items": tuple(given["items"])}
+    return Opaque(**known)
+
+
+def known_fields(kind: type, given: Json) -> Json:
+    """Return those of the given fields that the dataclass has."""
+    names = {field.name for field in fields(kind)}
+    return {name: value for name, value in given.items() if name in names}
+
+
+def read_calls(given: Json) -> tuple[ToolCall, ...]:
+    """Return the tool calls of a message or an answer."""
+    return tuple(ToolCall(**known_fields(ToolCall, call)) for call in given.get("tool_calls", ()))
+
+
+def write_call(call: ToolCall) -> Json:
+    """Return a tool call as JSON."""
+    return {"id": call.id, "name": call.name, **write_fields(call)}
+
+
+def write_usage(usage: Usage | None) -> Json | None:
+    """Return token counts as JSON."""
+    return None if usage is None else write_fields(usage)
+
+
+def read_usage(given: Json | None) -> Usage | None:
+    """Return the token counts in JSON."""
+    return None if given is None else Usage(**known_fields(Usage, given))
