@@ -1,4 +1,4 @@
-"""Find the JSON in an answer: whole ones at the end, growing ones meanwhile, in a fence or with prose around them."""
+"""Find the JSON in an answer: complete at the end, partial while it grows, in a code fence or with prose around it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _NUMBER_LENGTH = 64
 _decode = json.JSONDecoder().raw_decode
 
 NOTHING: Any = object()
-"""What there is before the first JSON; null is a value."""
+"""Stands for no value, since null is a value."""
 
 
 def documents(text: str) -> Iterator[str]:
-    """Yield every JSON text that stands by itself in an answer, in order; never one that is part of another.
+    """Yield every separate JSON text in an answer, in order; never one that is part of another.
 
-    A cut or broken document hides what is inside it: its parts are not the answer.
+    The parts of a cut or broken document are not yielded: they are not the answer.
     """
     text = unfenced(text)
     if text[:1] not in ("{", "["):
@@ -52,14 +52,14 @@ def documents(text: str) -> Iterator[str]:
 
 
 def unfenced(text: str) -> str:
-    """Return the text without blanks around it, and without a code fence that holds all of it."""
+    """Return the text without surrounding whitespace, and without a code fence around all of it."""
     text = text.strip()
     fenced = _FENCED.fullmatch(text)
     return text if fenced is None else fenced.group(2).strip()
 
 
 def _ends(text: str) -> dict[int, int]:
-    """Return where each bracket that is closed ends, by where it opens; brackets in strings do not count."""
+    """Return the end of each closed bracket by its start; brackets in strings do not count."""
     ends: dict[int, int] = {}
     open_at: list[int] = []
     for token in _TOKEN.finditer(text):
@@ -71,14 +71,14 @@ def _ends(text: str) -> dict[int, int]:
 
 
 def _after_broken(text: str, start: int, ends: dict[int, int]) -> int | None:
-    """Return where to look on after a bracket that opens no JSON; None if it opens JSON that is not closed."""
+    """Return where to continue after a bracket that opens no JSON; None if it opens JSON that is not closed."""
     if start in ends:
         return ends[start]
     return None if _LIKE_JSON.match(text, start) else start + 1
 
 
 class GrowingJson:
-    """Read JSON that is still being written: plain data that only grows, to the whole of it."""
+    """Parse JSON that is still being received: plain data that only grows until it is complete."""
 
     def __init__(self) -> None:
         from pydantic_core import from_json
@@ -87,12 +87,12 @@ class GrowingJson:
         self._text = ""
         self._start = 0
         self._last: Any = NOTHING
-        self._idle_until = 0  # a length below which to look for the end of broken JSON is not worth it
+        self._idle_until = 0  # up to this length, searching for the end of broken JSON costs more than it finds
 
     def add(self, text: str) -> Any:
-        """Take in more text; return the data so far if that has changed, else `NOTHING`.
+        """Add text; return the data so far if they have changed, else `NOTHING`.
 
-        Texts grow letter by letter; a number, true, false or null comes when it is whole.
+        Strings grow letter by letter; a number, true, false or null appears when it is complete.
         """
         self._text += text
         if len(self._text) < self._idle_until:
@@ -101,7 +101,7 @@ class GrowingJson:
             self._start = opening.start()
             rest = self._text[self._start :]
             if not rest[1:].lstrip():
-                return NOTHING  # whether `{` opens JSON shows in what follows
+                return NOTHING  # what follows tells whether `{` opens JSON
             number = _NUMBER.search(rest, max(0, len(rest) - _NUMBER_LENGTH))
             try:
                 data = self._from_json(rest[: number.start()] if number else rest, allow_partial="trailing-strings")
@@ -116,7 +116,7 @@ class GrowingJson:
         return NOTHING
 
     def end(self, document: str) -> Any:
-        """Return the data of the document that the answer turned out to be ("": the first), if that changes them."""
+        """Return the data of the document that fits the schema ("": of the first), if they differ from the last."""
         document = document or next(documents(self._text), "")
         return self._changed(json.loads(document)) if document else NOTHING
 
