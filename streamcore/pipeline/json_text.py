@@ -13,6 +13,8 @@ _OPENING = re.compile(r"[{\[]")
 _LIKE_JSON = re.compile(r'\{\s*["}]|\[\s*(?:["{\[\]\-\d]|true\b|false\b|null\b)')
 _NUMBER = re.compile(r"(?<=[\s:,\[])-?\d[\d.eE+-]*\Z")
 _NUMBER_LENGTH = 64
+_THINK_TAG = re.compile("</?think>")
+_TAG_BEGINNING = re.compile(r"<(?:/?(?:t(?:h(?:i(?:n(?:k)?)?)?)?)?)?\Z")
 _decode = json.JSONDecoder().raw_decode
 
 NOTHING: Any = object()
@@ -24,7 +26,7 @@ def documents(text: str) -> Iterator[str]:
 
     The parts of a cut or broken document are not yielded: they are not the answer.
     """
-    text = unfenced(text)
+    text = unfenced(without_thinking(text))
     if text[:1] not in ("{", "["):
         try:
             json.loads(text)
@@ -33,6 +35,36 @@ def documents(text: str) -> Iterator[str]:
         else:
             yield text
             return
+    for start, end in _spans(text):
+        yield text[start:end]
+
+
+def without_thinking(text: str) -> str:
+    """Return the text without what a model wrote between `<think>` and `</think>`, and without such tags.
+
+    Text before a closing tag that nothing opened is thinking, too: many chat templates write the opening tag. A tag
+    inside a JSON document belongs to it.
+    """
+    if "think>" not in text:
+        return text
+    spans = list(_spans(text))
+    kept: list[str] = []
+    start, thinking = 0, False
+    for tag in _THINK_TAG.finditer(text):
+        if any(begin < tag.start() < end for begin, end in spans) or (thinking and tag.group() == "<think>"):
+            continue
+        if tag.group() == "<think>":
+            kept.append(text[start : tag.start()])
+            thinking = True
+            continue
+        if not thinking:
+            kept.clear()
+        start, thinking = tag.end(), False
+    return "".join(kept) + ("" if thinking else text[start:])
+
+
+def _spans(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where each JSON object or array that stands by itself begins and ends."""
     at, ends = 0, None
     while (opening := _OPENING.search(text, at)) is not None:
         start = opening.start()
@@ -42,7 +74,7 @@ def documents(text: str) -> Iterator[str]:
             except (ValueError, RecursionError):
                 pass
             else:
-                yield text[start:at]
+                yield start, at
                 continue
         ends = _ends(text) if ends is None else ends
         after = _after_broken(text, start, ends)
@@ -87,6 +119,8 @@ class GrowingJson:
         self._text = ""
         self._start = 0
         self._last: Any = NOTHING
+        self._thinking = False
+        self._tag = ""  # the beginning of a think tag, perhaps
         self._idle_until = 0  # up to this length, searching for the end of broken JSON costs more than it finds
 
     def add(self, text: str) -> Any:
@@ -94,7 +128,7 @@ class GrowingJson:
 
         Strings grow letter by letter; a number, true, false or null appears when it is complete.
         """
-        self._text += text
+        self._text += self._outside_thinking(text)
         if len(self._text) < self._idle_until:
             return NOTHING
         while (opening := _OPENING.search(self._text, self._start)) is not None:
@@ -119,6 +153,33 @@ class GrowingJson:
         """Return the data of the document that fits the schema ("": of the first), if they differ from the last."""
         document = document or next(documents(self._text), "")
         return self._changed(json.loads(document)) if document else NOTHING
+
+    def _outside_thinking(self, text: str) -> str:
+        """Return the part of new text that is not between think tags; a lone closing tag voids all before it."""
+        text, self._tag = self._tag + text, ""
+        beginning = _TAG_BEGINNING.search(text)
+        if beginning is not None:
+            text, self._tag = text[: beginning.start()], beginning.group()
+        if "think>" not in text:
+            return "" if self._thinking else text
+        start, kept = 0, ""
+        for tag in _THINK_TAG.finditer(text):
+            before = "" if self._thinking else text[start : tag.start()]
+            if not self._thinking and self._is_open(kept + before):
+                continue
+            kept += before
+            if tag.group() == "</think>" and not self._thinking:
+                self._text, self._start, self._idle_until, kept = "", 0, 0, ""
+            self._thinking = tag.group() == "<think>"
+            start = tag.end()
+        return kept if self._thinking else kept + text[start:]
+
+    def _is_open(self, more: str) -> bool:
+        """True if the JSON so far, with more of it, is not closed, so that a tag is part of a string."""
+        text = self._text + more
+        spans = list(_spans(text))
+        rest = text[spans[-1][1] :] if spans else text
+        return _LIKE_JSON.search(rest) is not None
 
     def _changed(self, data: Any) -> Any:
         if self._last is not NOTHING and data == self._last:

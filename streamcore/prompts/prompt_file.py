@@ -60,6 +60,7 @@ class PromptFile(FileModel):
     stop: str | list[str] | None = None
     tools: list[PromptToolBlock] = Field(default_factory=list[PromptToolBlock])
     reasoning: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | int | None = None
+    think_tags: bool | None = None
     timeouts: Annotated[Timeouts, FromMapping()] | None = None
     stream_options: Annotated[StreamOptions, FromMapping()] | None = None
     fallback: list[str | FallbackBlock] = Field(default_factory=list[str | FallbackBlock])
@@ -310,4 +311,5 @@ def build_request(
         tools=tuple(Tool(tool.name, tool.description, tool.parameters) for tool in file.tools),
         output_schema=file.json_schema(),
         reasoning=file.reasoning,
+        think_tags=file.think_tags,
     )
