@@ -33,9 +33,9 @@ own p99 was {server_p99} ms.
 ## A thousand streams, 50,000 tokens a second offered
 
 As above, but each stream's tokens begin {pause} s after its request, so that opening streams does not compete
-with reading them. A measurement begins when every stream has delivered its first token, or after {cap} s without those that
-have not; see `streams running` and `after`. A reader that is too slow falls further and further behind, so its lag has no
-meaning; its tokens per second are what it can do.
+with reading them. A measurement begins when every stream has delivered its first token, or after {cap} s without those
+that have not; see `streams running` and `after`. A reader that is too slow falls further and further behind, so its
+lag has no meaning; its tokens per second are what it can do.
 
 {crowd}
 
@@ -46,8 +46,8 @@ So is a peer that delivered more than an eighth of the first load.
 
 ## Start of a process
 
-The import, with the construction of the objects for a call on openai chat; and the time from there to the end of a first
-answer of one token, which includes lazy imports. Milliseconds of CPU, fresh processes.
+The import, with the construction of the objects for a call on openai chat; and the time from there to the end of a
+first answer of one token, which includes lazy imports. Milliseconds of CPU, fresh processes.
 
 {start}
 
@@ -66,7 +66,8 @@ the time of a fixed piece of work right before and after it, since the speed of 
 - Each contestant has its own process, and each peer its own environment with the versions below. They read in turns,
   round by round, so that other load on the machine affects all of them equally.
 - A burst is a whole request, so it includes the cost of a request, spread over its tokens.
-- Figures are CPU of the reading process, all threads, user and system; only lag and tokens per second are wall-clock time.
+- Figures are CPU of the reading process, all threads, user and system; only lag and tokens per second are wall-clock
+  time.
 - Every burst's text is compared with what was sent, token by token in number; a contestant with a different text is
   left out.
 - *Bare reading* is `aiter_bytes` of httpx2, or `iter_any` of aiohttp, and nothing else. aiohttp returns all that
@@ -76,8 +77,8 @@ the time of a fixed piece of work right before and after it, since the speed of 
 
 - The peers do more than streamcore: callbacks, cost tables, tracing hooks, agents. If you need those, this page
   shows their price.
-- Each is used by its documented asynchronous streaming API with a client that is made once, and with its default options.
-  There are three exceptions, all in favor of the peer or of the comparison: pydantic-ai yields each token as it arrives
+- Each is used by its documented asynchronous streaming API with a client that is made once, and with its default
+  options. There are three exceptions, all in favor of the peer or of the comparison: pydantic-ai yields each token as it arrives
   (`debounce_by=None`), since by default it yields every tenth of a second; litellm uses its bundled list of prices
   (`LITELLM_LOCAL_MODEL_COST_MAP`) instead of fetching one at import; any-llm is used through one `AnyLLM` object.
 - yamlgraph streams through LangChain's models; what it adds is the prompt file.
