@@ -78,9 +78,10 @@ the time of a fixed piece of work right before and after it, since the speed of 
 - The peers do more than streamcore: callbacks, cost tables, tracing hooks, agents. If you need those, this page
   shows their price.
 - Each is used by its documented asynchronous streaming API with a client that is made once, and with its default
-  options. There are three exceptions, all in favor of the peer or of the comparison: pydantic-ai yields each token as it arrives
-  (`debounce_by=None`), since by default it yields every tenth of a second; litellm uses its bundled list of prices
-  (`LITELLM_LOCAL_MODEL_COST_MAP`) instead of fetching one at import; any-llm is used through one `AnyLLM` object.
+  options. There are three exceptions, all in favor of the peer or of the comparison: pydantic-ai yields each token
+  as it arrives (`debounce_by=None`), since by default it yields every tenth of a second; litellm uses its
+  bundled list of prices (`LITELLM_LOCAL_MODEL_COST_MAP`) instead of fetching one at import; any-llm is
+  used through one `AnyLLM` object.
 - yamlgraph streams through LangChain's models; what it adds is the prompt file.
 - Loopback has no TLS and no distance. Both cost the same for all, and a model is far slower than any of this: what
   matters in a service is how many streams a core can serve, and how late tokens are when it serves many.
