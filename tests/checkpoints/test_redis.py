@@ -85,7 +85,7 @@ async def test_a_garbled_value_is_told_and_left(redis_url: str) -> None:
         assert await client.get(key) == b"nothing of ours"
         await client.delete(key)
         await client.rpush(key, "a list")
-        with pytest.raises(CheckpointError, match=r"WRONGTYPE.*changed nothing"):
+        with pytest.raises(CheckpointError, match=r"WRONGTYPE.*nothing was changed"):
             await store.save("bad", {}, 1)
 
 
@@ -152,7 +152,7 @@ async def test_a_redis_that_is_gone_or_comes_back_empty(tmp_path: Path) -> None:
             with pytest.raises(CheckpointError, match=rf"'t' in Redis at 127.0.0.1:{server.port}, database 0: "):
                 await call
         server.start()
-        with pytest.raises(ThreadConflict, match="the store came back empty") as caught:
+        with pytest.raises(ThreadConflict, match="the store lost its data") as caught:
             await store.save("t", {}, 1)
         assert (caught.value.expected, caught.value.found) == (1, 0)
         assert await store.load("t") is None
