@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import anyio
 import httpx2
@@ -12,9 +13,10 @@ import pytest
 from streamcore import Completion, get_provider, stream_request
 from tests.support import BACKENDS, KEY, ask
 
-TEXT = {"choices": [{"index": 0, "delta": {"content": "Hello"}, "finish_reason": None}]}
-STOP = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
-USAGE = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}
+Fields = dict[str, Any]
+TEXT: Fields = {"choices": [{"index": 0, "delta": {"content": "Hello"}, "finish_reason": None}]}
+STOP: Fields = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+USAGE: Fields = {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 1}}
 PING = b": ping\n\n"
 
 
