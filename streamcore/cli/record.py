@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx2
 import typer
@@ -62,7 +62,8 @@ def record(
     variables = gather(var, var_file, vars_file)
     try:
         chosen = _provider(name, provider, prompts_dir)
-        recorder = Recorder(httpx2.AsyncHTTPTransport(), provider=chosen)
+        known = chosen if isinstance(chosen, str) else str(chosen["name"])
+        recorder = Recorder(httpx2.AsyncHTTPTransport(), provider=known)
         client = httpx2.AsyncClient(transport=recorder)
         asked = get_provider(chosen, http_client=client)
     except StreamcoreError as error:
@@ -95,7 +96,7 @@ def record(
     show(stream, as_json=as_json, debug=debug, before_end=save, close=client.aclose)
 
 
-def _provider(name: str, given: str | None, prompts_dir: Path | None) -> str:
+def _provider(name: str, given: str | None, prompts_dir: Path | None) -> str | dict[str, Any]:
     from streamcore.prompts.prompt_file import load_prompt  # heavy, and not needed for the help of other commands
 
     chosen = given or load_prompt(name, prompts_dir=prompts_dir).file.provider

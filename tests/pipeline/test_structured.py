@@ -177,7 +177,7 @@ def test_every_gateway_gives_an_object(name: str) -> None:
         stream = sync.stream_request(ask("Hi"), provider=provider_at(simulator, name), output_model=Country)
         assert isinstance(stream.collect().parsed, Country)
         told = TOLD in str(simulator.requests[0].body)
-    assert told == (name in ("deepseek", "openrouter", "together"))
+    assert told == (name in SAID_IN_WORDS)
 
 
 def test_a_schema_that_is_refused_is_said_in_words_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
