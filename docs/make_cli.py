@@ -75,6 +75,15 @@ def for_scripts() -> str:
     )
 
 
+def texts() -> str:
+    """Send a text without a file, with a model, and with a pipe."""
+    Path("notes.txt").write_text("Buy milk.\n", "utf-8")
+    return session(
+        "streamcore prompt --text 'Tell me a joke' --model demo/small | head -n 1",
+        "cat notes.txt | streamcore prompt -t 'Summarize: {notes}' --var-file notes=- -p demo | head -n 1",
+    )
+
+
 def recordings() -> str:
     """Record, replay, and replay a failure."""
     with Simulator("Hello, Ada! How nice to see you.", rate=100) as simulator:
@@ -119,6 +128,7 @@ def interrupted() -> str:
 CASES: dict[str, Callable[[], str]] = {
     "first-steps": first_steps,
     "for-scripts": for_scripts,
+    "texts": texts,
     "interrupted": interrupted,
     "recordings": recordings,
     "simulate": simulator_at_work,

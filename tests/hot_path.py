@@ -99,7 +99,8 @@ def streaming(name: str, kind: str, reader: str, length: int) -> Callable[[], Aw
 
 def _over_aiohttp(length: int) -> Callable[[], Awaitable[int]]:
     """Feed a connection directly, since TCP does not keep the boundaries of reads."""
-    from streamcore.net.aiohttp_client import Body, Handler
+    from streamcore.net.aiohttp_client import Body
+    from streamcore.net.aiohttp_private import Handler
 
     async def run() -> int:
         handler = Handler(loop=asyncio.get_running_loop())

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack, cast
 
 from streamcore.chunk import Chunk
-from streamcore.net.clients import SDKClient, remember_urls
+from streamcore.net.clients import SDKClient
 from streamcore.net.http_errors import SDKErrors, request_id
 from streamcore.net.raw_response import read_response
 from streamcore.provider import ProviderSettings, Vendor
@@ -15,6 +15,7 @@ from streamcore.request import Request
 from streamcore.wire.closed_schema import closed_schema
 from streamcore.wire.decoder import StreamDecoder
 from streamcore_anthropic.request import SCHEMAS, messages_body
+from streamcore_anthropic.sdk_private import construct_event, remember_urls
 from streamcore_anthropic.wire import AnthropicVocabulary
 
 if TYPE_CHECKING:
@@ -122,7 +123,6 @@ def typed(chunk: Chunk) -> Any:
     if chunk.raw is None:
         raise ValueError("this chunk has no raw event; pass include_raw=True to the stream")
     import msgspec
-    from anthropic._models import construct_type
     from anthropic.types import RawMessageStreamEvent
 
-    return construct_type(type_=RawMessageStreamEvent, value=msgspec.json.decode(chunk.raw))
+    return construct_event(RawMessageStreamEvent, msgspec.json.decode(chunk.raw))

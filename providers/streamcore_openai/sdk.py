@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from streamcore.chunk import Chunk
 from streamcore.errors import ConfigError
-from streamcore.net.clients import SDKClient, remember_urls
+from streamcore.net.clients import SDKClient
 from streamcore.net.http_errors import SDKErrors, request_id
 from streamcore.net.raw_response import read_response
 from streamcore.provider import ProviderSettings, Vendor
 from streamcore.wire.decoder import StreamDecoder, Vocabulary
+from streamcore_openai.sdk_private import construct_event, remember_urls, remove_custom_headers
 
 if TYPE_CHECKING:
     import httpx2
@@ -129,7 +130,7 @@ def _remove_environment(client: openai.AsyncOpenAI) -> None:
     client.project = None
     client.admin_api_key = None
     client.webhook_secret = None
-    cast("Any", client)._custom_headers = {}
+    remove_custom_headers(client)
 
 
 def typed(chunk: Chunk) -> Any:
@@ -141,10 +142,9 @@ def typed(chunk: Chunk) -> Any:
     if chunk.raw is None:
         raise ValueError("this chunk has no raw event; pass include_raw=True to the stream")
     import msgspec
-    from openai._models import construct_type
     from openai.types.chat import ChatCompletionChunk
     from openai.types.responses import ResponseStreamEvent
 
     value = msgspec.json.decode(chunk.raw)
     kind: Any = ResponseStreamEvent if "type" in value and "choices" not in value else ChatCompletionChunk
-    return construct_type(type_=kind, value=value)
+    return construct_event(kind, value)

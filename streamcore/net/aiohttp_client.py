@@ -1,30 +1,27 @@
-"""Send over aiohttp from an `httpx2.AsyncClient`: a fifth of the price of a read, and of a connection among thousands.
+"""Send over aiohttp from an `httpx2.AsyncClient`: a fifth of the cost per read, and per connection among thousands.
 
-The SDKs have such clients of their own. This one stands in their place, because theirs lose what had come when a body
-breaks off, wait for ever behind a broken frame, let aiohttp's errors through, and leave a response open for a turn of
-the loop, or for as long as a request is not wholly sent. What it takes from inside aiohttp for that is in `Handler`,
-`_Payload` and `Body`.
+The SDKs have aiohttp clients of their own. They lose the bytes that arrived before a body broke off, wait without limit
+behind a broken frame, let aiohttp's errors through, and close a response one turn of the loop late, or, while a request
+is still being sent, not at all.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-from collections.abc import AsyncIterator, Generator, Mapping
-from contextlib import contextmanager, suppress
-from functools import partial
+from collections.abc import AsyncIterator, Generator
+from contextlib import contextmanager
 from io import BytesIO
-from typing import Any, cast
+from typing import Any
 
 import aiohttp
 import anyio
 import httpx2
-from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from streamcore.errors import ConfigError
+from streamcore.net.aiohttp_private import Payload, new_connector
+from streamcore.net.httpx2_private import TransportClient
 
-_HEAD_END = b"\r\n\r\n"
 _LARGE = 1 << 20  # bytes of a request, from which on aiohttp wants a file, to give way to others meanwhile
 _ERRORS: tuple[tuple[type[Exception], type[httpx2.TransportError]], ...] = (  # the first that fits counts
     (aiohttp.ConnectionTimeoutError, httpx2.ConnectTimeout),
@@ -42,20 +39,12 @@ _ERRORS: tuple[tuple[type[Exception], type[httpx2.TransportError]], ...] = (  # 
 )
 
 
-class AiohttpClient(httpx2.AsyncClient):
-    """Be an `httpx2.AsyncClient` in all but what it sends over. Runs on asyncio only."""
+class AiohttpClient(TransportClient):
+    """An `httpx2.AsyncClient` that sends over aiohttp. Runs on asyncio only."""
 
-    def _init_transport(self, *given: Any, **settings: Any) -> httpx2.AsyncBaseTransport:
-        return settings.get("transport") or AiohttpTransport(_context(settings))
-
-    def _init_proxy_transport(self, proxy: httpx2.Proxy, *given: Any, **settings: Any) -> httpx2.AsyncBaseTransport:
-        return AiohttpTransport(_context(settings), proxy)
-
-
-def _context(settings: Mapping[str, Any]) -> ssl.SSLContext:
-    return httpx2.create_ssl_context(
-        **{name: settings[name] for name in ("verify", "cert", "trust_env") if name in settings}
-    )
+    def new_transport(self, context: ssl.SSLContext, proxy: httpx2.Proxy | None) -> httpx2.AsyncBaseTransport:
+        """Return a transport over aiohttp."""
+        return AiohttpTransport(context, proxy)
 
 
 class AiohttpTransport(httpx2.AsyncBaseTransport):
@@ -106,10 +95,8 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
         )
 
     def _open(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=5.0, ssl=self._context)
-        cast("Any", connector)._factory = partial(Handler, loop=asyncio.get_running_loop())
         return aiohttp.ClientSession(
-            connector=connector,
+            connector=new_connector(self._context),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),  # httpx2 keeps cookies
             skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
@@ -129,7 +116,7 @@ class Body(httpx2.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         content = self._response.content
-        if not isinstance(content, _Payload):  # there is none
+        if not isinstance(content, Payload):  # there is none
             return
         # Encoded pieces go one by one, so that what can be decoded stands apart from what is broken.
         single = "content-encoding" in self._response.headers
@@ -146,92 +133,6 @@ class Body(httpx2.AsyncByteStream):
         if not self._response.closed:
             self._response.close()
             await _next_turn()
-
-
-class _Payload(aiohttp.StreamReader):
-    """aiohttp's buffer for a body, without a record of each chunk's end, which costs more than the chunk does."""
-
-    __slots__ = ()
-
-    async def more(self) -> bool:
-        """Wait until there is something to take; False at the end. What broke the body is raised behind all of it."""
-        while not self._buffer:
-            if self._exception is not None:
-                raise self._exception
-            if self._eof:
-                return False
-            with suppress(aiohttp.ClientError):
-                await self._wait("more")
-        return True
-
-    def take(self) -> list[bytes]:
-        """Return what is there, in the pieces in which it came, and let more come."""
-        pieces = list(self._buffer)
-        self._buffer.clear()
-        full, self._size = self._size > self._low_water, 0
-        if full:
-            self._protocol.resume_reading()
-        return pieces
-
-    def begin_http_chunk_receiving(self) -> None:
-        """Do nothing."""
-
-    def end_http_chunk_receiving(self) -> None:
-        """Do nothing."""
-
-
-class Handler(ResponseHandler):
-    """aiohttp's end of a connection, which keeps what came before an error, and closes at once."""
-
-    def close(self) -> None:
-        """Close without sending what is not sent yet."""
-        self.abort()
-
-    def data_received(self, data: bytes) -> None:
-        """Take in what came."""
-        payload: Any = self._payload
-        if type(payload) is _Payload and not payload.is_eof():
-            super().data_received(data)
-        else:
-            self._begin(data)
-
-    def _begin(self, data: bytes) -> None:
-        """Take the head of a response apart from its body, so that a broken body does not void both."""
-        end = data.find(_HEAD_END) + len(_HEAD_END)
-        if end >= len(_HEAD_END):
-            super().data_received(data[:end])
-            data = data[end:]
-            self._own_payload()
-        if data:
-            super().data_received(data)
-            self._own_payload()
-
-    def _own_payload(self) -> None:
-        payload: Any = self._payload
-        if type(payload) is aiohttp.StreamReader:
-            payload.__class__ = _Payload  # the parser makes them, and has no place to say of which class
-
-    def _reschedule_timeout(self) -> None:
-        # One timer for a whole body, moved when it fires: to arm one for each read costs as much as the read.
-        if not self._read_timeout:
-            return
-        self._heard = self._loop.time()
-        if self._read_timeout_handle is None:
-            super()._reschedule_timeout()
-
-    def _on_read_timeout(self) -> None:
-        left = self._heard + (self._read_timeout or 0.0) - self._loop.time()
-        if left > 0:
-            self._read_timeout_handle = self._loop.call_later(left, self._on_read_timeout)
-        else:
-            super()._on_read_timeout()
-
-    def set_exception(self, *error: Any, **cause: Any) -> None:
-        """Tell whoever reads the body, too."""
-        payload: Any = self._payload
-        super().set_exception(*error, **cause)
-        if payload is not None and not payload.is_eof() and payload.exception() is None:
-            payload.set_exception(aiohttp.ClientPayloadError(f"the body broke off: {error[0]}"))
 
 
 @contextmanager

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager
-from functools import lru_cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from streamcore.concurrency.event_loop import running_on_trio
 from streamcore.concurrency.resources import Close, known_resources, open_resources
@@ -182,16 +181,6 @@ async def shared_client(key: Hashable, make: Callable[[], tuple[T, Close]]) -> T
     if key not in clients:
         clients[key] = make()
     return cast("T", clients[key][0])
-
-
-def remember_urls(client: object) -> None:
-    """Make a client of an SDK compute the URL of each endpoint once, not for every request.
-
-    The method is private to the SDKs; if it does not exist, nothing changes.
-    """
-    known: Any = client
-    if hasattr(known, "_prepare_url"):
-        known._prepare_url = lru_cache(maxsize=8)(known._prepare_url)
 
 
 def environment(*prefixes: str) -> tuple[tuple[str, str], ...]:

@@ -71,7 +71,7 @@ DEFAULT = Timeouts()
 
 
 class Clocks:
-    """Count the seconds that reads have taken, and say how long the next may take."""
+    """Count the seconds that reads have taken, and compute how long the next may take."""
 
     __slots__ = (
         "_begun",

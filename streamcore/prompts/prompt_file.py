@@ -13,12 +13,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, Field, model_validator
 
 from streamcore.errors import ConfigError, PromptError, PromptNotFound
+from streamcore.files.json_schema import schema_validator
 from streamcore.files.template import TemplateError, check, fill
 from streamcore.files.yaml_file import Stamp, YamlFile, parse_yaml, read_yaml, stamp
 from streamcore.files.yaml_model import FileModel, FromMapping, did_you_mean, validate, wrong
 from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.smoother import StreamOptions
-from streamcore.pipeline.structured import Output, schema_validator
+from streamcore.pipeline.structured import Output
 from streamcore.prompts.schema import SchemaBlock
 from streamcore.provider import ModelChoice, ResolvedModel
 from streamcore.request import Message, Request, Role, Tool
@@ -80,6 +81,7 @@ class PromptFile(FileModel):
     stop: str | list[str] | None = None
     tools: list[PromptToolBlock] = Field(default_factory=list[PromptToolBlock])
     reasoning: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | int | None = None
+    think_tags: bool | None = None
     timeouts: Annotated[Timeouts, FromMapping()] | None = None
     stream_options: Annotated[StreamOptions, FromMapping()] | None = None
     fallback: list[str | FallbackBlock] = Field(default_factory=list[str | FallbackBlock])
@@ -330,4 +332,5 @@ def build_request(
         tools=tuple(Tool(tool.name, tool.description, tool.parameters) for tool in file.tools),
         output_schema=file.json_schema(),
         reasoning=file.reasoning,
+        think_tags=file.think_tags,
     )

@@ -108,7 +108,7 @@ def test_questions_are_answered_by_other_processes(tmp_path: Path, vendor: Simul
     assert len(vendor.requests) == 2
     over = run(str(path), "--thread", "my thread", "--resume", "more")
     assert (over.returncode, over.stdout) == (2, "")
-    assert "nothing waits for an answer" in over.stderr
+    assert "no interrupt waits for an answer" in over.stderr
 
 
 def test_a_question_without_a_thread_says_what_is_missing(tmp_path: Path, vendor: Simulator) -> None:

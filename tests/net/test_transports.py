@@ -93,10 +93,10 @@ async def test_every_provider_sends_over_aiohttp_where_it_is_told_to(
 
 @pytest.mark.parametrize("name", [*VENDORS, "groq"])
 def test_an_unknown_transport_is_told_where_it_was_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match=r"transport= is one of 'httpx2', 'aiohttp', not 'requests'"):
+    with pytest.raises(ConfigError, match=r"transport= must be one of 'httpx2', 'aiohttp', not 'requests'"):
         get_provider(name, api_key=KEY, transport="requests")
     monkeypatch.setenv("STREAMCORE_TRANSPORT", "requests")
-    with pytest.raises(ConfigError, match=r"STREAMCORE_TRANSPORT is one of 'httpx2', 'aiohttp', not 'requests'"):
+    with pytest.raises(ConfigError, match=r"STREAMCORE_TRANSPORT must be one of 'httpx2', 'aiohttp', not 'requests'"):
         get_provider(name, api_key=KEY)
 
 
@@ -130,7 +130,7 @@ async def test_a_ready_provider_has_its_own_transport() -> None:
 @pytest.mark.parametrize("anyio_backend", ["trio"])
 @pytest.mark.parametrize("name", ["anthropic", "openai", "openai-responses"])
 async def test_aiohttp_under_trio_says_what_to_do(name: str, simulator: Simulator) -> None:
-    with pytest.raises(ConfigError, match="asyncio only; under trio, take 'httpx2'"):
+    with pytest.raises(ConfigError, match="asyncio only; under trio, use 'httpx2'"):
         await stream_request(ask(), provider=provider_at(simulator, name, transport="aiohttp")).collect()
     assert simulator.requests == []
 

@@ -1,0 +1,32 @@
+"""Use the private names of the `anthropic` SDK, which nothing else in streamcore uses.
+
+`tests/net/test_private_names.py` says when a new version lacks one.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    import anthropic
+
+
+def remember_urls(client: anthropic.AsyncAnthropic) -> None:
+    """Make a client compute the URL of each endpoint once, not for every request.
+
+    Nothing changes if the SDK computes it elsewhere.
+    """
+    private = cast("Any", client)
+    if hasattr(private, "_prepare_url"):
+        private._prepare_url = lru_cache(maxsize=8)(private._prepare_url)
+
+
+def construct_event(event_type: Any, value: object) -> Any:
+    """Return the SDK's object for an event's JSON, built as the SDK's own streams do it.
+
+    The public way, pydantic's validation, refuses events that the SDK accepts, such as one with a new enum value.
+    """
+    from anthropic._models import construct_type
+
+    return construct_type(type_=event_type, value=value)

@@ -1,0 +1,34 @@
+"""Choose the transport of an `httpx2.AsyncClient` through private names, which nothing else in streamcore uses.
+
+A client makes one transport for itself and one for each proxy of the environment, in two private methods. The public
+parameters `transport=` and `mounts=` replace them only if the caller reads the environment's proxies, and the hosts
+that need none, as httpx2 does in a private function. `tests/net/test_private_names.py` says when a name disappears.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from typing import Any
+
+import httpx2
+
+
+class TransportClient(httpx2.AsyncClient):
+    """An `httpx2.AsyncClient` that sends over what `new_transport` returns."""
+
+    def new_transport(self, context: ssl.SSLContext, proxy: httpx2.Proxy | None) -> httpx2.AsyncBaseTransport:
+        """Return a new transport; a subclass must override this."""
+        raise NotImplementedError
+
+    def _init_transport(self, *given: Any, **settings: Any) -> httpx2.AsyncBaseTransport:
+        return settings.get("transport") or self.new_transport(_ssl_context(settings), None)
+
+    def _init_proxy_transport(self, proxy: httpx2.Proxy, *given: Any, **settings: Any) -> httpx2.AsyncBaseTransport:
+        return self.new_transport(_ssl_context(settings), proxy)
+
+
+def _ssl_context(settings: Mapping[str, Any]) -> ssl.SSLContext:
+    return httpx2.create_ssl_context(
+        **{name: settings[name] for name in ("verify", "cert", "trust_env") if name in settings}
+    )
