@@ -11,12 +11,12 @@ from streamcore.completion import Completion
 from streamcore.concurrency.owned_stream import OwnedStream
 from streamcore.errors import ConfigError, ContentRefused, OutputValidationError
 from streamcore.pipeline.clocks import DEFAULT, Clocks, Timeouts
-from streamcore.pipeline.json_text import NOTHING, GrowingJson
 from streamcore.pipeline.retry import Candidate, Fallback, OnInterrupt, Retries
 from streamcore.pipeline.run import AnswerRun
 from streamcore.pipeline.smooth import smoothed
 from streamcore.pipeline.smoother import StreamOptions
-from streamcore.pipeline.structured import Output
+from streamcore.structured.json_text import NOTHING, GrowingJson
+from streamcore.structured.output import Output
 
 
 @dataclass(slots=True)

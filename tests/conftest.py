@@ -13,6 +13,7 @@ from typing import Any
 
 import certifi
 import pytest
+from hypothesis import settings
 
 from streamcore import provider_names
 from streamcore.testing import Simulator
@@ -25,6 +26,10 @@ PREFIXES = tuple(
     f"{name.upper().replace('-', '_')}_" for name in [*provider_names(), "streamcore"] if name != "openai-responses"
 )
 LOOPBACK = ("127.", "::1", "localhost")
+
+# A loaded machine may take any time for one example.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 # Without compiled files each Python process takes seconds longer to start. The processes of all tests share theirs.
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):

@@ -27,7 +27,7 @@ class FileModel(BaseModel):
 class FromMapping:
     """Annotate a field whose type is a dataclass of settings: the file has a mapping, checked like a `FileModel`.
 
-    The dataclass declares each setting once, for Python and for YAML: see `streamcore.pipeline.settings`.
+    The dataclass declares each setting once, for Python and for YAML: see `streamcore.files.settings`.
     """
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

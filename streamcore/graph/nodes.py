@@ -33,10 +33,10 @@ from streamcore.graph.expressions import resolve
 from streamcore.graph.load import Graph
 from streamcore.graph.schema import InterruptNode, LlmNode, MapNode, Node, PassthroughNode, PythonNode
 from streamcore.graph.variables import in_node, refuse_missing, variables_of
-from streamcore.pipeline.json_text import documents
 from streamcore.prompts.prompt_file import Prompt, load_prompt
 from streamcore.provider import resolve_provider
 from streamcore.stream import Stream, refused
+from streamcore.structured.json_text import documents
 
 log = logging.getLogger("streamcore")
 

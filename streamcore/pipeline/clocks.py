@@ -18,7 +18,7 @@ import anyio
 from streamcore.chunk import CONTENT_KINDS, Chunk
 from streamcore.concurrency.event_loop import running_on_trio
 from streamcore.errors import StreamTimeout
-from streamcore.pipeline.settings import check_fields, from_mapping
+from streamcore.files.settings import check_fields, from_mapping
 
 _NO_MORE: list[Chunk] = []  # stands for the end; compared by identity, since a read may be empty
 

@@ -51,8 +51,8 @@ from streamcore.errors import OutputValidationError, ProviderError, StreamcoreEr
 from streamcore.pipeline.adapt import What, adapted, refuses
 from streamcore.pipeline.clocks import Clocks, read_timer, timed
 from streamcore.pipeline.retry import Candidate, Retries
-from streamcore.pipeline.structured import UNFINISHED, Output
 from streamcore.pipeline.think_tags import split_thinking, splits_thinking
+from streamcore.structured.output import UNFINISHED, Output
 
 log = logging.getLogger("streamcore")
 

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any, Literal
 
 from streamcore.chunk import Chunk, content
-from streamcore.pipeline.settings import check_fields, from_mapping
+from streamcore.files.settings import check_fields, from_mapping
 
 QUIET_SECONDS = 0.1
 """The source counts as quiet after at least this many seconds without text."""

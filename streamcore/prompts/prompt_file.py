@@ -13,16 +13,16 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import AfterValidator, Field, model_validator
 
 from streamcore.errors import ConfigError, PromptError, PromptNotFound
-from streamcore.files.json_schema import schema_validator
 from streamcore.files.template import TemplateError, check, fill
 from streamcore.files.yaml_file import Stamp, YamlFile, parse_yaml, read_yaml, stamp
 from streamcore.files.yaml_model import FileModel, FromMapping, did_you_mean, validate, wrong
 from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.smoother import StreamOptions
-from streamcore.pipeline.structured import Output
 from streamcore.prompts.schema import SchemaBlock
 from streamcore.provider import ModelChoice, ResolvedModel
 from streamcore.request import Message, Request, Role, Tool
+from streamcore.structured.json_schema import schema_validator
+from streamcore.structured.output import Output
 
 _FOLDER = "STREAMCORE_PROMPTS_DIR"
 

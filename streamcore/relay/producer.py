@@ -40,7 +40,7 @@ STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ProducerSettings:
     """Say how long things may take, in seconds, and how much of a run is kept one by one."""
 
     grace: float = 60.0
@@ -77,7 +77,7 @@ def in_batches(source: Batches | AsyncIterator[Item]) -> Callable[[], Awaitable[
 class Producer:
     """The one writer of a run; `run()` returns when its end is written, or the run is another's."""
 
-    def __init__(self, log: RunLog, run_id: str, epoch: int, source: Source, settings: Settings) -> None:
+    def __init__(self, log: RunLog, run_id: str, epoch: int, source: Source, settings: ProducerSettings) -> None:
         self._log = log
         self._run_id = run_id
         self._epoch = epoch

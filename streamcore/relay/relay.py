@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from streamcore.errors import ConfigError, RunNotFound, TooManyRuns
 from streamcore.relay.log import RunLog, Status, Wish
 from streamcore.relay.memory import MemoryLog
-from streamcore.relay.producer import STOP_SECONDS, Producer, Settings, Source
+from streamcore.relay.producer import STOP_SECONDS, Producer, ProducerSettings, Source
 from streamcore.relay.reader import LOST, Reader, expired
 
 log = logging.getLogger("streamcore")
@@ -58,7 +58,7 @@ class Relay:
         if min(grace, lease) <= 0 or max_items < 2:
             raise ConfigError(f"grace and lease are seconds above 0, max_items at least 2: {grace=}, {lease=}")
         self._log = MemoryLog() if log is None else log
-        self._settings = Settings(grace, lease, max_items)
+        self._settings = ProducerSettings(grace, lease, max_items)
         self.max_runs = max_runs
         self._max_per_owner = max_per_owner
         self._access = access

@@ -18,7 +18,7 @@ from streamcore.web.guard import limited, same_site
 from streamcore.web.models import Problem
 from streamcore.web.page import page_routes
 from streamcore.web.service import Service
-from streamcore.web.targets import Settings, target_of
+from streamcore.web.targets import ModelOverrides, target_of
 
 Auth = Callable[..., Any]
 """A FastAPI dependency: raises HTTPException, or returns who asks (a str; anything else is one and the same)."""
@@ -107,7 +107,7 @@ def router(
     opened = relay if isinstance(relay, Relay) else _relay(relay, grace, max_streams, max_per_user)
     found = target_of(
         target,
-        Settings(provider, model, temperature, transport),
+        ModelOverrides(provider, model, temperature, transport),
         given=variables or {},
         message_as=message_as,
         prompts_dir=prompts_dir,

@@ -38,8 +38,8 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """What goes before the file's own words."""
+class ModelOverrides:
+    """The operator's provider, model, temperature and transport, which override those of the file."""
 
     provider: AnyProvider | None = None
     model: str | None = None
@@ -52,10 +52,10 @@ class Settings:
         return ModelChoice(self.provider, self.model, self.temperature, "provider= or --provider")
 
     def check(self) -> None:
-        """Find out now whether the provider can be had.
+        """Check that the provider exists, before the first request.
 
         Raises:
-            ConfigError: there is no such provider, or its SDK or key is missing.
+            ConfigError: there is no such provider or transport, or its SDK is missing.
         """
         chosen_transport(self.transport)
         if isinstance(self.provider, str | Mapping):
@@ -95,7 +95,7 @@ class Target(Protocol):
 
 def target_of(
     wanted: str | Path | Graph,
-    settings: Settings,
+    settings: ModelOverrides,
     *,
     given: Mapping[str, Any],
     message_as: str | None,
@@ -151,7 +151,7 @@ class PromptTarget:
     """A prompt as a conversation: the turns before stand between its system text and the new message."""
 
     prompt: Prompt
-    settings: Settings
+    settings: ModelOverrides
     given: Mapping[str, Any]
     input: str
     store: Checkpointer
@@ -221,7 +221,7 @@ class GraphTarget:
     """A graph: a message becomes a value of its state, an interrupt a question."""
 
     graph: Graph
-    settings: Settings
+    settings: ModelOverrides
     given: Mapping[str, Any]
     message_as: str | None
     checkpointer: Checkpointer | Mapping[str, Any] | None

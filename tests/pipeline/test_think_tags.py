@@ -13,8 +13,8 @@ from pydantic import BaseModel
 
 from streamcore import Chunk, Completion, StreamInterrupted, stream_prompt, stream_request
 from streamcore.completion import Fold
-from streamcore.pipeline.json_text import NOTHING, GrowingJson, documents, without_thinking
 from streamcore.pipeline.think_tags import ThinkTags
+from streamcore.structured.json_text import NOTHING, GrowingJson, documents, without_thinking
 from tests.support import Vendor, ask
 
 ANSWERS = [

@@ -10,9 +10,9 @@ from typing import Any, cast
 
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, OutputValidationError
-from streamcore.files.json_schema import schema_validator
-from streamcore.pipeline.json_text import documents, unfenced
 from streamcore.request import Message, Request, Text
+from streamcore.structured.json_schema import schema_validator
+from streamcore.structured.json_text import documents, unfenced
 
 INSTRUCTION = "Answer with JSON only: no other text, no code fence. It must fit this JSON Schema:\n"
 """The instruction for a model whose vendor does not enforce a schema; the schema follows."""

@@ -33,7 +33,7 @@ from streamcore import (
     stream_request,
     sync,
 )
-from streamcore.pipeline.structured import INSTRUCTION
+from streamcore.structured.output import INSTRUCTION
 from streamcore.testing import FINISH, Answer, PlannedCall, ScriptedProvider, Simulator
 from streamcore.testing.scripted import Step
 from streamcore.testing.simulator.example import example
