@@ -63,7 +63,7 @@ def test_the_shipped_schema_is_current(kind: Kind) -> None:
 
 
 def test_every_file_of_the_repository_is_valid() -> None:
-    found = [(kind, path) for kind, path in files_of_the_repository()]
+    found = list(files_of_the_repository())
     assert sorted({kind for kind, _ in found}) == sorted(kinds())
     assert len(found) > 20
     assert {path: refused for kind, path in found if (refused := refusals(kind, path))} == {}
