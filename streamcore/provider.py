@@ -350,12 +350,16 @@ def environment_provider() -> str | None:
     return os.environ.get("STREAMCORE_PROVIDER") or os.environ.get("PROVIDER") or None
 
 
+def provider_name(provider: AnyProvider) -> str:
+    """Return the name of a provider, however a call gives it."""
+    if isinstance(provider, Mapping):
+        return str(provider.get("name"))
+    return provider if isinstance(provider, str) else provider.name
+
+
 def _family(provider: AnyProvider) -> str:
     """Return the name under which a vendor's providers share keys and models; both APIs of OpenAI have one."""
-    if isinstance(provider, Mapping):
-        name = str(provider.get("name"))
-    else:
-        name = provider if isinstance(provider, str) else provider.name
+    name = provider_name(provider)
     known = vendor(name) if name in _installed() else None
     return name if known is None else known.family
 
