@@ -103,6 +103,7 @@ def _provider(name: str, given: str | None, prompts_dir: Path | None) -> str | M
     chosen = resolved.provider if isinstance(resolved.provider, str | Mapping) else resolved.provider.name
     if provider_name(chosen) in ("demo", "replay"):
         raise ConfigError(
-            f"provider {provider_name(chosen)!r} uses no network, so there is nothing to record; give a vendor's provider"
+            f"provider {provider_name(chosen)!r} uses no network, so there is nothing to record; "
+            "give a vendor's provider"
         )
     return chosen
