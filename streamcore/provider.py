@@ -259,7 +259,7 @@ def _from_mapping(given: Mapping[str, Any], settings: Mapping[str, Any]) -> Prov
     """Return the provider that a mapping describes; `settings` that are set override it."""
     name: object = given.get("name")
     if not isinstance(name, str) or not name:
-        raise ConfigError("a provider given as a mapping needs 'name', as in {'name': 'openai', 'base_url': ...}")
+        raise ConfigError("a provider given as a mapping needs 'name', as in {'name': ..., 'base_url': ...}")
     merged = {**given, **{key: value for key, value in settings.items() if value is not None}}
     del merged["name"]
     return get_provider(name, **merged)

@@ -42,7 +42,7 @@ def _check_provider(given: str | dict[str, Any]) -> str | dict[str, Any]:
     if isinstance(given, str):
         return given
     if not isinstance(given.get("name"), str):
-        raise wrong("a provider that is a mapping needs the key 'name', as in provider: {name: openai, base_url: ...}")
+        raise wrong("a provider that is a mapping needs the key 'name', as in provider: {name: NAME, base_url: ...}")
     for key in _NOT_IN_A_FILE:
         if key in given:
             variable = f"{str(given['name']).upper().replace('-', '_')}_API_KEY"
