@@ -169,7 +169,7 @@ def test_a_node_that_is_cut_is_kept_and_told(tmp_path: Path, vendor: Simulator) 
     vendor.decide = lambda asked: Answer.of("whole")
     again = run(str(path), "--thread", "t")
     assert (again.returncode, again.stdout) == (0, "whole\n")
-    assert "second: was cut in an earlier run, after 'word word word'" in again.stderr
+    assert "second: was interrupted in an earlier run, after 'word word word'" in again.stderr
 
 
 @pytest.mark.parametrize(
