@@ -17,6 +17,9 @@ LOWEST := .venv-lowest
 LOWEST_TESTS := tests/wire tests/providers tests/testing/recordings tests/test_execute.py tests/prompts/test_prompt_file.py \
 	tests/cli/test_cli.py tests/testing/test_plugin.py
 
+# More workers than cores, since many tests wait for a clock or another process.
+WORKERS = $(shell $(BIN)/python -c 'import os; print(max(2, os.cpu_count() * 3 // 2))')
+
 # Without compiled files each Python process takes seconds longer to start. Packages are compiled as they are imported,
 # not when they are installed. Where the source tree must stay free of compiled files, .venv holds them.
 ifdef PYTHONDONTWRITEBYTECODE
@@ -31,11 +34,11 @@ demo: $(if $(wildcard $(DEV)),$(DEV),$(DEMO))
 
 # All but the tests that are long by nature; at most five minutes on two cores.
 test: $(DEV)
-	$(BIN)/python -m pytest -n auto -m "not long"
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not long"
 
 # The rest: kill trials, browsers, load, full matrices.
 test-long: $(DEV)
-	$(BIN)/python -m pytest -n auto -m long
+	$(BIN)/python -m pytest -n $(WORKERS) -m long
 
 test-all: test test-long
 

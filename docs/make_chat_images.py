@@ -64,7 +64,7 @@ def interview(browser: Browser) -> None:
 
 
 def markdown(browser: Browser) -> None:
-    """Ask a question whose answer has everything, by daylight and, on a phone, by night."""
+    """Ask a question whose answer has everything, in light colors, and on a phone in dark ones."""
     with Simulator(Answer(tokens(ANSWER), tokens(REASONING))) as simulator:
         provider = get_provider("openai", api_key="none", model="m", base_url=simulator.base_url("openai"))
         with serving(create_app("chat", provider=provider, prompts_dir=ROOT / "prompts")) as url:

@@ -33,14 +33,14 @@ PROGRAM = [sys.executable, "-m", "streamcore.cli"]
 
 
 def environment(simulator: Simulator | None = None) -> dict[str, str]:
-    """Return an environment that sets nothing but, perhaps, the simulator."""
+    """Return an environment without settings, or with those of the simulator."""
     kept = {name: value for name, value in os.environ.items() if not SETTINGS.fullmatch(name)}
     more = simulator.environment if simulator is not None else {}
     return {**kept, **more, "COLUMNS": "80", "TYPER_USE_RICH": "0", "HOME": str(Path.cwd())}
 
 
 def run(line: str, env: dict[str, str]) -> str:
-    """Return what a person sees who types a line: the line, and all that it writes."""
+    """Return a line as it is typed, and everything that it prints."""
     functions = f'streamcore() {{ {shlex.join(PROGRAM)} "$@"; }}; python() {{ {shlex.quote(sys.executable)} "$@"; }};'
     done = subprocess.run(  # noqa: S602  our own lines
         f"{functions} {line}",
@@ -75,6 +75,15 @@ def for_scripts() -> str:
     )
 
 
+def texts() -> str:
+    """Send a text without a file, with a model, and with a pipe."""
+    Path("notes.txt").write_text("Buy milk.\n", "utf-8")
+    return session(
+        "streamcore prompt --text 'Tell me a joke' --model demo/small | head -n 1",
+        "cat notes.txt | streamcore prompt -t 'Summarize: {notes}' --var-file notes=- -p demo | head -n 1",
+    )
+
+
 def recordings() -> str:
     """Record, replay, and replay a failure."""
     with Simulator("Hello, Ada! How nice to see you.", rate=100) as simulator:
@@ -86,7 +95,7 @@ def recordings() -> str:
 
 
 def simulator_at_work() -> str:
-    """Start the simulator, ask it, end it."""
+    """Start the simulator, send a request, stop it."""
     line = "streamcore simulate --text 'Hi, Ada!' --rate 50"
     command = [*PROGRAM, *shlex.split(line)[1:]]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:  # noqa: S603
@@ -100,7 +109,7 @@ def simulator_at_work() -> str:
 
 
 def interrupted() -> str:
-    """Press Ctrl-C where nothing comes any more."""
+    """Press Ctrl-C while the stream is stalled."""
     pieces = [data for data, _ in frames("openai-chat", Answer(["Hello", ", ", "Ada"], cut=2))]
     head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
     begun = head + b"".join(b"%x\r\n%b\r\n" % (len(data), data) for data in pieces)
@@ -119,6 +128,7 @@ def interrupted() -> str:
 CASES: dict[str, Callable[[], str]] = {
     "first-steps": first_steps,
     "for-scripts": for_scripts,
+    "texts": texts,
     "interrupted": interrupted,
     "recordings": recordings,
     "simulate": simulator_at_work,
@@ -126,7 +136,7 @@ CASES: dict[str, Callable[[], str]] = {
 
 
 def steady(shown: str) -> str:
-    """Take out what differs from run to run."""
+    """Replace what differs from run to run."""
     shown = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8000", shown)
     shown = re.sub(r"\d[\d.]* (ms|tokens/s)", r"… \1", shown)
     shown = re.sub(r"recorded \d+ reads", "recorded … reads", shown)
@@ -145,7 +155,7 @@ def reference() -> str:
 
 @contextlib.contextmanager
 def newcomer() -> Generator[None]:
-    """Stand in a new folder."""
+    """Change to a new folder."""
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         yield
 

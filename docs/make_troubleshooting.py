@@ -146,7 +146,7 @@ CASES: dict[str, Callable[[], list[str]]] = {
 
 @contextlib.contextmanager
 def newcomer() -> Generator[None]:
-    """Stand in a new folder with some prompts, in an environment that sets nothing."""
+    """Change to a new folder with some prompts, in an environment that sets nothing."""
     settings = re.compile(r"(?:STREAMCORE|ANTHROPIC|OPENAI|MISTRAL|GROQ)_\w+|PROVIDER|XDG_CONFIG_HOME")
     kept = dict(os.environ)
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):

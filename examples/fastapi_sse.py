@@ -1,6 +1,6 @@
 """Stream an answer to a browser with FastAPI and EventSource, over lost connections; see fastapi_sse.md.
 
-python examples/fastapi_sse.py [--port 8000]      STREAMCORE_PROVIDER says whom to ask; without it, demo
+python examples/fastapi_sse.py [--port 8000]      STREAMCORE_PROVIDER names the provider; default: demo
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from streamcore.relay import Relay, open_log, relay_response
 HERE = Path(__file__).resolve().parent
 PROMPTS = HERE.parent / "prompts"
 
-# An answer goes on when its reader's connection breaks. With RELAY=redis://... any worker can read on.
+# An answer continues when its reader's connection breaks. With RELAY=redis://... any worker has the rest.
 relay = Relay(open_log(os.environ.get("RELAY")), grace=float(os.environ.get("GRACE", "30")))
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-    """Keep the relay open, and the vendors' connections, for as long as the service lives."""
+    """Keep the relay and the vendors' connections open while the service runs."""
     async with streamcore.lifespan(app), relay:
         yield
 
@@ -44,7 +44,7 @@ async def stream(
     again: str | None = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Answer a question, token by token; or give the rest of the answer to a browser that comes back."""
+    """Answer a question, token by token; or send the rest of the answer to a browser that reconnects."""
     provider = os.environ.get("STREAMCORE_PROVIDER", "demo")
     return await relay_response(
         relay,
@@ -63,5 +63,5 @@ async def page() -> Response:
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description="Stream answers to a page on http://127.0.0.1:PORT/")
     arguments.add_argument("--port", type=int, default=8000)
-    # Open streams get their end when the server is told to stop; who does not take it is cut after 5 seconds.
+    # Open streams get their end when the server stops; clients that do not read it are disconnected after 5 seconds.
     uvicorn.run(app, host="127.0.0.1", port=arguments.parse_args().port, timeout_graceful_shutdown=5)

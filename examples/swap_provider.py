@@ -1,4 +1,4 @@
-"""Swap vendors by one word of YAML: the prompt stays, `provider:` changes.
+"""Swap vendors by one key of YAML: the prompt stays, `provider:` changes.
 
 python examples/swap_provider.py                          demo, then every provider whose key is set
 python examples/swap_provider.py anthropic mistral        these

@@ -1,4 +1,4 @@
-"""Let the model call a function: its call as it is streamed, our answer, and the second turn.
+"""Let the model call a function: the call as it streams, the result, and the second turn.
 
 python examples/tools.py [PROVIDER]      default: demo, which needs no key and no network
 """
@@ -28,7 +28,7 @@ def weather(city: str) -> str:
 
 
 async def main(provider: str) -> None:
-    """Ask, call what the model wants called, and let it go on."""
+    """Ask, run the calls, and send the results back."""
     messages = [Message("user", "What is the weather in Bern?")]
 
     # First turn: the call arrives in fragments; `position` says which call a fragment belongs to.
@@ -41,7 +41,7 @@ async def main(provider: str) -> None:
                 print(chunk.text, end="", flush=True)
     answer = stream.partial
 
-    # `to_message()` keeps what the vendor wants back, such as signatures of its reasoning.
+    # `to_message()` keeps what the vendor needs back, such as signatures of its reasoning.
     messages.append(answer.to_message())
     for call in answer.tool_calls:
         result = weather(**call.parse())

@@ -1,7 +1,7 @@
 """Stream LLM output token by token, from any vendor, with nothing lost."""
 
 from streamcore.chunk import Chunk, ChunkKind, FinishReason, Opaque, ToolCall, Usage
-from streamcore.completion import Attempt, Completion
+from streamcore.completion import Attempt, Completion, Cost
 from streamcore.errors import (
     AuthenticationError,
     BadRequestError,
@@ -58,6 +58,7 @@ __all__ = [
     "ConfigError",
     "ConnectionFailed",
     "ContentRefused",
+    "Cost",
     "EventStream",
     "FinishReason",
     "Graph",

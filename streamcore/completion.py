@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from streamcore.chunk import CONTENT_KINDS, Chunk, FinishReason, Opaque, ToolCall, Usage
@@ -36,11 +37,22 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """What an answer cost, as a gateway reports it."""
+
+    amount: float
+    currency: str
+    """The currency's code, as in `USD`."""
+    source: str
+    """Where it was read, as in `usage.cost`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Completion:
     """Hold a whole answer, or as much of one as came.
 
     `complete` is True only if the vendor marked the end: a cut stream never looks finished. Texts are those of
-    choice 0; where several answers were asked for, the others stand in `alternatives`.
+    choice 0; where several answers were asked for, `alternatives` has the others.
     """
 
     text: str = ""
@@ -61,6 +73,18 @@ class Completion:
     complete: bool = False
     opaque: Opaque | None = field(default=None, repr=False)
     alternatives: tuple[Completion, ...] = ()
+    reasoning_parts: tuple[str, ...] = ()
+    """`reasoning` in its parts: summaries (Responses), thinking blocks (Anthropic)."""
+    service_tier: str | None = None
+    """The tier that served the request, in the vendor's word."""
+    stop_sequence: str | None = None
+    """The stop text that ended the answer."""
+    logprobs: tuple[Any, ...] = field(default=(), repr=False)
+    """An entry for each token, in the vendor's form, where logprobs were asked for."""
+    served_by: str | None = None
+    """The vendor that a gateway sent the request to, in the gateway's word."""
+    cost: Cost | None = None
+    """What the gateway says that the answer cost; None where it reports no cost."""
 
     def to_json(self) -> str:
         """Return the whole answer as JSON, for any database; `from_json` reads it, in this version and later ones.
@@ -101,7 +125,21 @@ def _transcript(opaque: Opaque | None) -> str:
 class _Answer:
     """Gather the pieces of one choice."""
 
-    __slots__ = ("breaks", "calls", "citations", "finish", "opaque", "reasoning", "refusal", "text")
+    __slots__ = (
+        "breaks",
+        "calls",
+        "citations",
+        "finish",
+        "logprobs",
+        "opaque",
+        "part_index",
+        "part_starts",
+        "reasoning",
+        "refusal",
+        "stop_sequence",
+        "text",
+        "undecided",
+    )
 
     def __init__(self) -> None:
         self.text: list[str] = []
@@ -110,6 +148,11 @@ class _Answer:
         self.calls: dict[int, list[ToolCall]] = {}
         self.citations: list[Mapping[str, Any]] = []
         self.finish: Chunk | None = None
+        self.logprobs: list[Any] = []
+        self.stop_sequence: str | None = None
+        self.part_index = 0  # the `index` of the reasoning that is coming
+        self.part_starts: list[int] = []  # how many pieces of reasoning came before each further part
+        self.undecided: list[str] = []  # text that may turn out to be reasoning
         self.opaque: Opaque | None = None
         self.breaks: list[int] = []  # how many texts had come before reasoning that has a place among them
 
@@ -117,6 +160,8 @@ class _Answer:
         """Take in any chunk but `text`, which the fold itself appends."""
         match chunk.kind:
             case "reasoning":
+                if chunk.data is not None or chunk.index != self.part_index:
+                    self._begin_part(chunk)
                 self.reasoning.append(chunk.text)
                 if chunk.opaque is not None and self.text:
                     self.breaks.append(len(self.text))
@@ -131,6 +176,9 @@ class _Answer:
                 if self.finish is None or chunk.raw_finish_reason is not None:
                     self.finish = chunk
                 self.opaque = chunk.opaque or self.opaque
+                self.stop_sequence = (chunk.data or {}).get("stop_sequence") or self.stop_sequence
+            case "other" if chunk.data is not None:
+                self.logprobs += chunk.data.get("logprobs", ())
             case _:
                 pass
 
@@ -139,15 +187,36 @@ class _Answer:
         """True once any of its content has come."""
         return bool(self.text or self.reasoning or self.refusal or self.calls or self.citations)
 
+    def _begin_part(self, chunk: Chunk) -> None:
+        """Note where a part of the reasoning begins, or text of which `pipeline/think_tags.py` cannot yet tell."""
+        data = chunk.data or {}
+        if UNDECIDED in data:
+            self.undecided.append(data[UNDECIDED])
+        elif DECIDED in data:
+            self.undecided.clear()
+        elif chunk.text:
+            self.part_index = chunk.index
+            if self.reasoning:
+                self.part_starts.append(len(self.reasoning))
+
+    def _parts(self) -> tuple[str, ...]:
+        """Return the reasoning, each part for itself."""
+        bounds = (0, *self.part_starts, len(self.reasoning))
+        parts = ("".join(self.reasoning[start:end]) for start, end in pairwise(bounds))
+        return tuple(part for part in parts if part)
+
     def completion(self, seed: str, **common: Any) -> Completion:
         finish = self.finish
         reasoning = "".join(self.reasoning)
         return Completion(
-            text="".join(self.text),
+            text="".join((*self.text, *self.undecided)),
             reasoning=reasoning,
             refusal="".join(self.refusal),
             tool_calls=_with_ids([_merge(fragments) for _, fragments in sorted(self.calls.items())], seed),
             citations=tuple(self.citations),
+            reasoning_parts=self._parts(),
+            stop_sequence=self.stop_sequence,
+            logprobs=tuple(self.logprobs),
             finish_reason=finish.finish_reason if finish else None,
             raw_finish_reason=finish.raw_finish_reason if finish else None,
             finish_detail=finish.finish_detail if finish else None,
@@ -217,7 +286,13 @@ def merged_usage(known: Usage | None, new: Usage) -> Usage:
     return Usage(**counts, raw=new.raw if any(getattr(new, name) for name in _COUNTS) else known.raw)
 
 
+_TELL_FACTS = frozenset({"start", "usage", "finish", "other"})
+_FACTS = frozenset({"service_tier", "served_by", "cost"})
 _COUNTS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+
+
+UNDECIDED, DECIDED = "undecided", "decided"
+"""Keys in the `data` of a `reasoning` chunk without text: a piece of text that may be reasoning; the end of such."""
 
 
 class Fold:
@@ -227,7 +302,7 @@ class Fold:
     tool calls merge by `position`; a `restart` voids everything before it.
     """
 
-    __slots__ = ("_answers", "_begun", "_content", "_first", "_start", "texts", "usage")
+    __slots__ = ("_answers", "_begun", "_content", "_facts", "_first", "_start", "texts", "usage")
 
     def __init__(self) -> None:
         self.reset()
@@ -236,6 +311,7 @@ class Fold:
         """Forget everything: the answer begins anew."""
         self._begun = False
         self._content = False
+        self._facts: dict[str, Any] = {}
         self._first = _Answer()
         self._answers: dict[int, _Answer] = {0: self._first}
         self._start: Chunk | None = None
@@ -261,6 +337,8 @@ class Fold:
             self._content = True
         if chunk.kind == "start" and self._start is None:
             self._start = chunk
+        if chunk.data is not None and chunk.kind in _TELL_FACTS:
+            self._facts |= {name: value for name, value in chunk.data.items() if name in _FACTS}
         if chunk.usage is not None:
             self.usage = merged_usage(self.usage, chunk.usage)
         answer = self._answers.get(chunk.choice)
@@ -301,11 +379,20 @@ class Fold:
             "model": start.model if start else None,
             "id": start.id if start else None,
             "request_id": start.request_id if start else None,
+            "service_tier": self._facts.get("service_tier"),
+            "served_by": self._facts.get("served_by"),
         }
         seed = (start and start.id) or ""
         others = (answer.completion(seed, **common) for choice, answer in sorted(self._answers.items()) if choice != 0)
+        cost = self._facts.get("cost")
         return self._first.completion(
-            seed, usage=self.usage, alternatives=tuple(others), attempts=attempts, parsed=parsed, **common
+            seed,
+            usage=self.usage,
+            cost=Cost(**cost) if cost else None,
+            alternatives=tuple(others),
+            attempts=attempts,
+            parsed=parsed,
+            **common,
         )
 
 

@@ -13,10 +13,10 @@ from streamcore.errors import ConfigError, OutputValidationError
 from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.retry import Candidate, Fallback, OnInterrupt
 from streamcore.pipeline.smoother import StreamOptions
-from streamcore.pipeline.structured import UNFINISHED, Output
 from streamcore.provider import ModelChoice, Provider, get_provider, resolve_provider
 from streamcore.request import Message, Request
 from streamcore.stream import Plan, Stream, TextStream
+from streamcore.structured.output import UNFINISHED, Output
 
 TimeoutsLike = Timeouts | Mapping[str, Any]
 OptionsLike = StreamOptions | Mapping[str, Any]

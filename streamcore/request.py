@@ -180,6 +180,9 @@ class Request:
     """More keys for the body of the vendor's request, passed through as they are."""
     include_raw: bool = False
     """Give every chunk its event's JSON in `raw`."""
+    think_tags: bool | None = None
+    """Split what the model writes between `<think>` and `</think>` from its text, as reasoning; None leaves it to the
+    provider's setting. Text before the first tag is kept back until it is clear which of the two it is."""
 
     def __post_init__(self) -> None:
         given: Any = self.messages

@@ -1,10 +1,9 @@
-"""Define `Stream`, what a caller holds: chunks or text as they come, the answer so far, and the way to close it."""
+"""Define `Stream`: the chunks or the text of one answer as they arrive, the answer so far, and how to close it."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Any, Self
 
 from streamcore.chunk import Chunk
@@ -12,17 +11,17 @@ from streamcore.completion import Completion
 from streamcore.concurrency.owned_stream import OwnedStream
 from streamcore.errors import ConfigError, ContentRefused, OutputValidationError
 from streamcore.pipeline.clocks import DEFAULT, Clocks, Timeouts
-from streamcore.pipeline.json_text import NOTHING, GrowingJson
 from streamcore.pipeline.retry import Candidate, Fallback, OnInterrupt, Retries
 from streamcore.pipeline.run import AnswerRun
 from streamcore.pipeline.smooth import smoothed
 from streamcore.pipeline.smoother import StreamOptions
-from streamcore.pipeline.structured import Output
+from streamcore.structured.json_text import NOTHING, GrowingJson
+from streamcore.structured.output import Output
 
 
 @dataclass(slots=True)
 class Plan:
-    """Everything that was decided before the first request: whom to ask what, and how to treat the answer."""
+    """Everything that is decided before the first request: provider, request, and how to treat the answer."""
 
     candidate: Candidate
     timeouts: Timeouts = DEFAULT
@@ -114,8 +113,8 @@ class Stream:
         """
         if self._restarts:
             raise ConfigError(
-                "text() cannot be used with on_interrupt='restart' or retries: text alone cannot say that what came "
-                "before is void; iterate over the chunks instead"
+                "text() cannot be used with on_interrupt='restart' or retries: text cannot represent a restart; "
+                "iterate over the chunks instead"
             )
         return TextStream(self, self._reads, refusals_raise=refusals_raise)
 
@@ -191,12 +190,7 @@ class Stream:
         await self._reads.ensure_open()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.aclose()
 
 
@@ -255,12 +249,7 @@ class TextStream:
         await self._stream.__aenter__()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.aclose()
 
 

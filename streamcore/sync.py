@@ -1,6 +1,6 @@
-"""Offer the doors to code without an event loop: the same names, plain iteration and plain values.
+"""Define the same functions for code without an event loop: plain iteration and plain values.
 
-Each call runs an event loop of its own in the calling thread, for as long as the call or the stream lasts.
+Each call runs its own event loop in the calling thread, until the call or the stream ends.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Iteration(Generic[T]):
     def _next_of(self, source: AsyncIterator[Any]) -> Any:
         """Return the next item of the source, or of something that reads it."""
         _refuse_running_loop()
-        if self._runner is None:  # the beginning; or the end, when the source answers at once
+        if self._runner is None:  # the first read, or one after the end, which the source answers at once
             self._runner = asyncio.Runner()
         try:
             return self._runner.run(_next(source))
@@ -73,12 +73,12 @@ class _Iteration(Generic[T]):
 
     @property
     def partial(self) -> Completion:
-        """The answer as far as it has come."""
+        """The answer as far as it has been received."""
         partial: Completion = self._source.partial
         return partial
 
     def __del__(self) -> None:
-        # At the interpreter's end the sockets close with the process; there is no loop to close them properly.
+        # When the interpreter exits, the sockets close with the process; there is no loop to close them properly.
         if self._runner is not None and not sys.is_finalizing():
             self.close()
 
@@ -121,7 +121,7 @@ def _refuse_running_loop() -> None:
     if loop_is_running():
         raise ConfigError(
             "streamcore.sync was called inside a running event loop, which it would block; "
-            "use the same function of streamcore with await or async for"
+            "use the function of the same name in streamcore, with await or async for"
         )
 
 
@@ -181,7 +181,7 @@ def execute_prompt_async(
     provider: str | Provider | None = None,
     **options: Unpack[execute.AnswerOptions],
 ) -> Any:
-    """Return the whole answer; see `streamcore.execute_prompt_async`. It blocks, for all its name."""
+    """Return the whole answer; see `streamcore.execute_prompt_async`. In spite of its name, it blocks."""
     return _run(
         lambda: execute.execute_prompt_async(prompt_name, variables, output_model, temperature, provider, **options)
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 import certifi
 import pytest
+from hypothesis import settings
 
 from streamcore import provider_names
 from streamcore.testing import Simulator
@@ -24,7 +25,15 @@ __all__ = ["require"]
 PREFIXES = tuple(
     f"{name.upper().replace('-', '_')}_" for name in [*provider_names(), "streamcore"] if name != "openai-responses"
 )
+# Examples have no deadline: on a busy machine any of them may be slow.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
+
 LOOPBACK = ("127.", "::1", "localhost")
+
+# A loaded machine may take any time for one example.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 # Without compiled files each Python process takes seconds longer to start. The processes of all tests share theirs.
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):

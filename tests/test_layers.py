@@ -20,6 +20,7 @@ LAYERS = [
     {"errors"},
     {"concurrency"},
     {"files"},
+    {"structured"},
     {"wire"},
     {"provider"},
     {"net", "aiohttp_client", "transport"},

@@ -1,6 +1,6 @@
-"""Stream an answer into a page with htmx 2 or htmx 4; see README.md beside this file.
+"""Stream an answer into a page with htmx 2 or htmx 4; see README.md in this folder.
 
-python examples/htmx/app.py [--port 8000]      STREAMCORE_PROVIDER says whom to ask; without it, demo
+python examples/htmx/app.py [--port 8000]      STREAMCORE_PROVIDER names the provider; default: demo
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ ANSWERS: dict[Version, str] = {
 </article>""",
 }
 
-# An answer goes on when its reader's connection breaks. With RELAY=redis://... any worker can read on.
+# An answer continues when its reader's connection breaks. With RELAY=redis://... any worker has the rest.
 relay = Relay(open_log(os.environ.get("RELAY")), grace=float(os.environ.get("GRACE", "30")))
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-    """Keep the relay open, and the vendors' connections, for as long as the service lives."""
+    """Keep the relay and the vendors' connections open while the service runs."""
     async with streamcore.lifespan(app), relay:
         yield
 
@@ -61,7 +61,7 @@ app.mount("/vendor", StaticFiles(directory=HERE / "vendor"))
 async def stream(
     prompt: Question, run: str, again: str | None = None, last_event_id: Annotated[str | None, Header()] = None
 ) -> Response:
-    """Answer a question in fragments of HTML, each escaped; or give the rest to a page that comes back."""
+    """Answer a question in fragments of HTML, each escaped; or send the rest to a page that reconnects."""
     provider = os.environ.get("STREAMCORE_PROVIDER", "demo")
     return await relay_response(
         relay,
@@ -74,8 +74,8 @@ async def stream(
 
 @app.get("/ask/{version}")
 async def ask(version: Version, prompt: Question) -> Response:
-    """Return the place into which the answer will stream."""
-    run = secrets.token_urlsafe(12)  # whoever asks for it twice gets one answer
+    """Return the element into which the answer streams."""
+    run = secrets.token_urlsafe(12)  # a second request for the same run gets the same answer
     url = html.escape(f"/stream?run={run}&prompt={quote(prompt)}")
     return HTMLResponse(ANSWERS[version].format(url=url, question=html.escape(prompt)))
 

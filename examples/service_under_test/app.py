@@ -20,7 +20,7 @@ app = FastAPI(lifespan=lifespan)
 
 @app.get("/greet")
 async def greet(name: str) -> StreamingResponse:
-    """Stream a greeting; what goes wrong before the first token is told by the status."""
+    """Stream a greeting; an error before the first token becomes the status."""
     tokens = stream_prompt("greet", {"name": name}, prompts_dir=PROMPTS).text()
     try:
         first = await anext(tokens, "")

@@ -1,6 +1,6 @@
-"""Test a service without a network: one recording, played in each of the ways there are.
+"""Test a service without a network: one recording, played in each possible way.
 
-Copied into another project, this needs `streamcore-llm[testing]`, beside what the service itself needs.
+Copied into another project, this needs `streamcore-llm[testing]`, and the service's own dependencies.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the service ask OpenAI, wherever these tests run; a key that is set stays, for `pytest --record`."""
+    """Let the service use OpenAI, wherever these tests run; a key that is set is kept, for `pytest --record`."""
     monkeypatch.setenv("STREAMCORE_PROVIDER", "openai")
     monkeypatch.setenv("OPENAI_MODEL", "gpt-5.4-mini")
 
@@ -43,7 +43,7 @@ async def ask(name: str = "Ada") -> httpx2.Response:
 
 @pytest.mark.recording("recordings/greet.yaml")
 async def test_by_the_marker() -> None:
-    """The shortest way, and the one that makes the recording: `pytest --record`."""
+    """The shortest way; it also makes the recording: `pytest --record`."""
     assert (await ask()).text == GREETING
 
 

@@ -8,17 +8,20 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from operator import itemgetter
 from typing import Any, cast
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from streamcore.chunk import Chunk, FinishReason, Opaque, ToolCall, Usage, content, tool_call
 from streamcore.errors import StreamcoreError, provider_error
 from streamcore.wire.decoder import parse_json
 from streamcore.wire.endings import another_answer, failed_answer, is_failure, looks_like_error, unmarked
+from streamcore.wire.facts import Facts, read_cost
 from streamcore.wire.lenient import count, is_array, is_object, items, mapping
+from streamcore_anthropic.known import EVENTS, has_unread_fields
 
 WIRE = "anthropic-messages"
 
@@ -74,24 +77,31 @@ class _Event(Struct, gc=False):
     message: _Message | None = None
     usage: dict[str, Any] | None = None
     error: Any = None
-    context_management: Any = None
 
 
+class _TextDelta(Struct, gc=False, tag="text_delta", forbid_unknown_fields=True):
+    text: str
+
+
+class _ThinkingDelta(Struct, gc=False, tag="thinking_delta", forbid_unknown_fields=True):
+    text: str = field(name="thinking")
+
+
+class _JSONDelta(Struct, gc=False, tag="input_json_delta", forbid_unknown_fields=True):
+    text: str = field(name="partial_json")
+
+
+class _Token(Struct, gc=False, tag="content_block_delta", tag_field="type", forbid_unknown_fields=True):
+    """The event that most are, tried first: a piece of text, of thinking or of a call's arguments."""
+
+    index: int
+    delta: _TextDelta | _ThinkingDelta | _JSONDelta
+
+
+_decode_token = msgspec.json.Decoder(_Token).decode
 _decode = msgspec.json.Decoder(_Event).decode
 _decode_block = msgspec.json.Decoder(_Block).decode
 
-_EVENTS = frozenset(
-    {
-        "content_block_delta",
-        "content_block_start",
-        "content_block_stop",
-        "error",
-        "message_delta",
-        "message_start",
-        "message_stop",
-        "ping",
-    }
-)
 _PLAIN = frozenset({"text", "tool_use"})  # the blocks that a `Message` can hold without opaque data
 _TOOL_USE = frozenset({"type", "id", "name", "input"})
 
@@ -151,18 +161,42 @@ class AnthropicVocabulary:
         self._finished = False
         self._stop_reason: str | None = None
         self._usage: dict[str, Any] = {}
+        self._facts = Facts()
 
     def knows(self, kind: str, event: Mapping[str, Any]) -> bool:
         """True for the events of a message; see `Vocabulary.knows`."""
-        return kind in _EVENTS or event.get("type") in _EVENTS
+        return kind in EVENTS or event.get("type") in EVENTS
 
     def event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
         """Append the chunks of one event; see `Vocabulary.event`."""
         try:
+            token = _decode_token(data)
+        except (msgspec.DecodeError, ValueError):
+            self._any_event(name, data, out)
+            return
+        delta, index = token.delta, token.index
+        block = self._blocks.get(index)
+        if delta.__class__ is _TextDelta or delta.__class__ is _ThinkingDelta:
+            if delta.text:
+                out.append(content("text" if delta.__class__ is _TextDelta else "reasoning", delta.text, index))
+            if block is not None:
+                block.pieces.append(delta.text)
+        elif block is not None and block.call is not None:
+            block.json.append(delta.text)
+            if delta.text:
+                call = block.call
+                fragment = tool_call(call.id, call.name, delta.text, call.position)
+                out.append(content("tool_call", "", index, 0, fragment))
+        else:
+            self._any_event(name, data, out)
+
+    def _any_event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
+        value = mapping(parse_json(data))
+        try:
             event = _decode(data)
         except (msgspec.DecodeError, ValueError):
-            event = _lenient(parse_json(data))
-        kind = event.type or name.decode("utf-8", "replace")
+            event = _lenient(value)
+        kind, before = event.type or name.decode("utf-8", "replace"), len(out)
         match kind:
             case "content_block_delta" if event.delta is not None:
                 self._delta(event.index, event.delta, data, out)
@@ -173,7 +207,7 @@ class AnthropicVocabulary:
             case "message_start" if event.message is not None:
                 self._message_start(event.message, data, out)
             case "message_delta" if event.delta is not None or event.usage:
-                self._message_delta(event, data, out)
+                self._message_delta(event, value, out)
             case "message_stop":
                 self._stop(out)
             case "ping":
@@ -181,11 +215,12 @@ class AnthropicVocabulary:
             case "error" | "" if kind or event.error is not None:
                 raise provider_error(parse_json(data), request_id=self._request_id)
             case _:
-                self._unknown(kind, event.index, data, out)
+                self._unknown(kind, event.index, value, data, out)
+        if has_unread_fields(kind, value) and not any(chunk.kind == "other" for chunk in out[before:]):
+            out.append(_other(kind, event.index, data))
 
-    def _unknown(self, kind: str, index: int, data: bytes, out: list[Chunk]) -> None:
-        value = parse_json(data)
-        if kind not in _EVENTS and looks_like_error(value):
+    def _unknown(self, kind: str, index: int, value: object, data: bytes, out: list[Chunk]) -> None:
+        if kind not in EVENTS and looks_like_error(value):
             self.suspect = value
         out.append(_other(kind, index, data))
 
@@ -209,7 +244,8 @@ class AnthropicVocabulary:
             return
         self._started = True
         self._id = message.id
-        out.append(Chunk("start", id=message.id, model=message.model, request_id=self._request_id, usage=usage))
+        start = Chunk("start", id=message.id, model=message.model, request_id=self._request_id, usage=usage)
+        out.append(replace(start, data=self._facts.take()))
         self._stop_reason = message.stop_reason
         for index, block in enumerate(message.content or ()):
             self._block_start(index, block, data, out)
@@ -293,21 +329,22 @@ class AnthropicVocabulary:
             out.append(content("tool_call", "", index, 0, ToolCall(call.id, call.name, block.input, call.position)))
         block.input = ""
 
-    def _message_delta(self, event: _Event, data: bytes, out: list[Chunk]) -> None:
+    def _message_delta(self, event: _Event, value: Mapping[str, Any], out: list[Chunk]) -> None:
         delta = event.delta
         if delta is not None:
             self._container = delta.container or self._container
-        if event.context_management:
-            out.append(_other("message_delta", 0, data))
+            self._facts.note("stop_sequence", delta.stop_sequence)
+        self._facts.note("cost", read_cost(event.usage or {}, value))
         if delta is not None and delta.stop_reason is not None:
             self._finish(delta.stop_reason, delta.stop_details or delta.stop_sequence, out)
         if event.usage:
-            out.append(Chunk("usage", usage=self._overlaid(event.usage)))
+            out.append(Chunk("usage", usage=self._overlaid(event.usage), data=self._facts.take()))
 
     def _overlaid(self, usage: Mapping[str, Any]) -> Usage:
         for key, value in usage.items():
             if value or (value is not None and not self._usage.get(key)):  # null and 0 take nothing back
                 self._usage[key] = value
+        self._facts.note("service_tier", self._usage.get("service_tier"))
         return read_usage(self._usage)
 
     def _finish(self, reason: str | None, detail: str | dict[str, Any] | None, out: list[Chunk]) -> None:
@@ -324,6 +361,7 @@ class AnthropicVocabulary:
                 raw_finish_reason=reason,
                 finish_detail=detail,
                 opaque=self._opaque(),
+                data=self._facts.take(),
             )
         )
 

@@ -40,6 +40,8 @@ class Quirks:
     also sent in words."""
     opaque: str | None = None
     """The key of an assistant message that takes opaque reasoning back."""
+    think_tags: bool = False
+    """Its models write their reasoning into the text, between `<think>` and `</think>`."""
     cache_key: bool = False
     """The server accepts `prompt_cache_key`."""
     sends_reasoning: frozenset[str] = frozenset({"reasoning_content"})
@@ -68,8 +70,17 @@ class OpenAIProvider:
 
     vendor: ClassVar[Vendor] = VENDOR
 
-    def __init__(self, *, row: Vendor = VENDOR, quirks: Quirks = OPENAI, **settings: Unpack[ProviderSettings]) -> None:
+    def __init__(
+        self,
+        *,
+        row: Vendor = VENDOR,
+        quirks: Quirks = OPENAI,
+        think_tags: bool | None = None,
+        **settings: Unpack[ProviderSettings],
+    ) -> None:
         self.name = row.name
+        self.think_tags = quirks.think_tags if think_tags is None else think_tags
+        """What the models write between `<think>` and `</think>` is reasoning, not text."""
         self._row = row
         self._quirks = quirks
         self._model = settings.get("model")

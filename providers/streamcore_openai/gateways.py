@@ -16,9 +16,12 @@ class Gateway:
     vendor: Vendor
     quirks: Quirks = field(default_factory=Quirks)
 
-    def __call__(self, **settings: Unpack[ProviderSettings]) -> OpenAIProvider:
-        """Return the provider; see `streamcore.get_provider` for its settings."""
-        return OpenAIProvider(row=self.vendor, quirks=self.quirks, **settings)
+    def __call__(self, *, think_tags: bool | None = None, **settings: Unpack[ProviderSettings]) -> OpenAIProvider:
+        """Return the provider; see `streamcore.get_provider` for its settings.
+
+        `think_tags` overrides the row: what the models write between `<think>` and `</think>` is reasoning, not text.
+        """
+        return OpenAIProvider(row=self.vendor, quirks=self.quirks, think_tags=think_tags, **settings)
 
 
 def _row(name: str, base_url: str, model: str | None, *, key: bool = True, **quirks: Any) -> Gateway:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -16,12 +17,17 @@ from streamcore.chunk import Chunk, ChunkKind, FinishReason, Opaque, ToolCall, U
 from streamcore.errors import StreamcoreError, provider_error
 from streamcore.wire.decoder import DONE, parse_json
 from streamcore.wire.endings import another_answer, failed_answer, is_failure, looks_like_error, unmarked
+from streamcore.wire.facts import Facts, read_cost, token_logprobs
 from streamcore.wire.lenient import count, items, mapping, text
+from streamcore_openai.responses_known import has_unread_fields
 
 WIRE = "openai-responses"
 
 
-class _Event(Struct, gc=False):
+_Known = Raw | UnsetType  # fields that carry nothing of the answer
+
+
+class _Event(Struct, gc=False, forbid_unknown_fields=True):
     type: str = ""
     delta: Any = None
     item_id: str | None = None
@@ -37,8 +43,13 @@ class _Event(Struct, gc=False):
     item: Raw | UnsetType = UNSET
     response: Raw | UnsetType = UNSET
     error: Any = None
+    part: _Known = UNSET
+    sequence_number: _Known = UNSET
+    obfuscation: _Known = UNSET
+    annotation_index: _Known = UNSET
 
 
+_FIELDS = frozenset(_Event.__struct_fields__)
 _decode = msgspec.json.Decoder(_Event).decode
 
 _DELTAS: Mapping[str, ChunkKind] = {
@@ -109,6 +120,7 @@ class ResponsesVocabulary:
         self._request_id = request_id
         self._id: str | None = None
         self._started = False
+        self._facts = Facts()
         self._calls: dict[int, ToolCall] = {}
         self._told: set[_Key] = set()  # the texts that have been passed on, each part for itself
         self._told_items: set[tuple[str, int]] = set()  # the same, each item for itself
@@ -127,12 +139,15 @@ class ResponsesVocabulary:
 
     def event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
         """Append the chunks of one event; see `Vocabulary.event`."""
+        unread = False
         try:
             event = _decode(data)
         except (msgspec.DecodeError, ValueError):
             if data.strip() == DONE:
                 return  # some gateways close with it; the mark is another
-            event = _lenient(parse_json(data))
+            value = parse_json(data)
+            event = _lenient(value)
+            unread = any(item is not None for key, item in mapping(value).items() if key not in _FIELDS)
         if (
             event.type == self._flow
             and event.output_index == self._flow_index
@@ -140,6 +155,7 @@ class ResponsesVocabulary:
             and event.delta.__class__ is str
             and event.delta
             and not event.logprobs
+            and not unread
         ):  # the next token of the same text
             out.append(content("text", event.delta, self._flow_index))
             return
@@ -151,7 +167,8 @@ class ResponsesVocabulary:
                 self._flow, self._flow_index, self._flow_part = kind, index, event.content_index
             self._text(text_kind, (kind[:-6], index, _part(event)), event.delta, out)
             if event.logprobs:
-                out.append(_other(kind, index, data))
+                facts = {"logprobs": token_logprobs(event.logprobs)}
+                out.append(Chunk("other", event=kind, index=index, raw=data, data=facts))
         elif kind in _CALL_DELTAS and isinstance(event.delta, str) and index in self._calls:
             self._arguments(index, event.delta, out)
         elif kind in _DONES:
@@ -168,6 +185,8 @@ class ResponsesVocabulary:
             raise provider_error(parse_json(data), request_id=self._request_id)
         else:
             self._rare(kind, index, event, data, out)
+        if unread and not (out and out[-1].raw is data):
+            out.append(_other(kind, index, data))
 
     def _rare(self, kind: str, index: int, event: _Event, data: bytes, out: list[Chunk]) -> None:
         """Take the events that come once or seldom."""
@@ -178,13 +197,16 @@ class ResponsesVocabulary:
             self._id = text(response.get("id"))
             self._started = True
             response_id, model = text(response.get("id")), text(response.get("model"))
-            out.append(Chunk("start", id=response_id, model=model, request_id=self._request_id))
+            self._note(response)
+            start = Chunk("start", id=response_id, model=model, request_id=self._request_id)
+            out.append(replace(start, data=self._facts.take()))
         if kind in _ENDS:
             self._end(kind, response, data, out)
         elif kind in _PINGS:
             out.append(Chunk("ping"))
         elif kind == "response.created" or kind in _FRAMES:
-            pass
+            if has_unread_fields(mapping(parse_json(data))):
+                out.append(_other(kind, index, data))
         else:
             value = parse_json(data)
             if not kind.startswith("response.") and looks_like_error(value):
@@ -208,6 +230,9 @@ class ResponsesVocabulary:
                 self._told.add(key)
                 self._told_items.add(key[:2])
                 self._last = max(self._last, key[1])
+                if kind == "reasoning":  # where a part begins is said once
+                    out.append(Chunk(kind, piece, key[1], data={"part": key[2]}))
+                    return
             out.append(content(kind, piece, key[1]))
 
     def _whole(self, kind: ChunkKind, key: _Key, whole: object, out: list[Chunk]) -> None:
@@ -244,6 +269,8 @@ class ResponsesVocabulary:
             self._catch_up(item, index, out)
             if item.get("encrypted_content") and kind == "reasoning":
                 out.append(Chunk("reasoning", index=index, opaque=Opaque(WIRE, (item,), source=self._source)))
+        if has_unread_fields({"item": item}):
+            out.append(_other(kind, index, data))
 
     def _open_call(self, item: Mapping[str, Any], index: int, out: list[Chunk]) -> None:
         if index not in self._calls:
@@ -301,6 +328,13 @@ class ResponsesVocabulary:
         usage = mapping(response.get("usage"))
         if usage:
             out.append(Chunk("usage", usage=read_usage(usage)))
+        self._note(response)
+        facts = self._facts.take()
+        if facts and (usage or not failed):
+            out[-1] = replace(out[-1], data=facts)
+            facts = None
+        if facts or has_unread_fields({"response": response}):
+            out.append(Chunk("other", event=kind, raw=data, data=facts))
         if failed:
             error = response.get("error") or mapping(response.get("status_details")).get("error")
             if error or kind == "response.failed":
@@ -316,6 +350,13 @@ class ResponsesVocabulary:
             index = place if place in streamed else self._positions.get(key, place)
             if key not in closed and index not in self._items:
                 self._item(item, index, True, data, out)
+
+    def _note(self, response: Mapping[str, Any]) -> None:
+        """Note what a response says besides its content."""
+        usage = mapping(response.get("usage"))
+        self._facts.note("service_tier", text(response.get("service_tier")) or text(usage.get("service_tier")))
+        self._facts.note("served_by", text(response.get("provider")))
+        self._facts.note("cost", read_cost(usage, {}))
 
     def _finish_reason(self, status: str, detail: str | None) -> FinishReason:
         if status in ("completed", "done"):

@@ -3,8 +3,8 @@
     streamcore/1 7 4be0643f1d98573b 9c1185a5c5e9fc54612808977ee8f548
     {"state":{"name":"Ada"}}
 
-The checksum covers the thread's name as well, so that a row that ended up under another name is told. The writer is
-random for each save: a store that is asked twice, since the first answer was lost, recognizes its own bytes.
+The checksum covers the thread's name, too, so that data that was copied to another name is detected. The writer is
+random for each save: if a save is repeated because its response was lost, the store recognizes the same bytes.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ def encode(thread: str, data: Mapping[str, Any], version: int) -> bytes:
             f"thread {thread!r} cannot be saved: {problem}. Keep plain JSON in the state: text, finite numbers, "
             "true, false, null, lists, and mappings whose keys are text"
         )
-    body = text.encode("utf-8", "surrogatepass")  # vendors do send half emoji
+    body = text.encode("utf-8", "surrogatepass")  # vendors do send lone surrogates
     writer = secrets.token_hex(8)
     head = f"{FORMAT} {version} {writer}"
     return f"{head} {_checksum(thread, head, body)}\n".encode() + body
 
 
 def decode(thread: str, stored: bytes, where: str) -> Saved:
-    """Return the checkpoint that these bytes are; `where` names the store in messages.
+    """Return the checkpoint of these bytes; `where` names the store in messages.
 
     Raises:
-        CheckpointError: they are damaged, or of a format that this version of streamcore does not know.
+        CheckpointError: they are damaged, or have a format that this version of streamcore does not know.
     """
     line, _, body = stored.partition(b"\n")
     words = line.decode("ascii", "replace").split(" ")
@@ -64,23 +64,23 @@ def decode(thread: str, stored: bytes, where: str) -> Saved:
 
 
 def damaged(thread: str, where: str, why: BaseException | None = None) -> NoReturn:
-    """Say that a checkpoint cannot be trusted."""
-    told = f" ({why})" if why else ""
+    """Raise the error for a checkpoint that is damaged."""
+    cause = f" ({why})" if why else ""
     raise CheckpointError(
-        f"the checkpoint of thread {thread!r} in {where} is damaged{told}; it was left as it is. Restore it from a "
-        "backup, or delete the thread to begin anew"
+        f"the checkpoint of thread {thread!r} in {where} is damaged{cause}; it was not changed. Restore it from a "
+        "backup, or delete the thread to start a new one"
     ) from why
 
 
 def conflict(thread: str, where: str, expected: int, found: int) -> ThreadConflict:
-    """Return the error for a thread that stands at another version than its writer thought."""
+    """Return the error for a thread whose stored version is not the one that its writer expected."""
     if found:
-        told = f"another worker has changed thread {thread!r} in {where} meanwhile: it stands at version {found}"
-        todo = "Run the thread again to go on from there, and let only one worker run a thread at a time"
+        what = f"another worker has changed thread {thread!r} in {where}: it has version {found}"
+        todo = "Run the thread again to continue from there, and run a thread in only one worker at a time"
     else:
-        told = f"thread {thread!r} is gone from {where}"
-        todo = "It was deleted, expired (`ttl`), or the store came back empty; run the thread again to begin anew"
-    message = f"{told}, and {expected or 'none'} was expected; nothing was saved. {todo}"
+        what = f"thread {thread!r} is no longer in {where}"
+        todo = "It was deleted, expired (`ttl`), or the store lost its data; run the thread again to start over"
+    message = f"{what}, and {expected or 'none'} was expected; nothing was saved. {todo}"
     return ThreadConflict(message, thread=thread, expected=expected, found=found)
 
 
@@ -92,11 +92,11 @@ def _checksum(thread: str, head: str, body: bytes) -> str:
 
 
 def _not_json(value: object, at: str) -> Iterator[str]:
-    """Yield what in the data JSON cannot say, or would silently change."""
+    """Yield a description of every value that JSON cannot represent, or would silently change."""
     if isinstance(value, Mapping):
         for key, item in value.items():  # pyright: ignore[reportUnknownVariableType]
             if not isinstance(key, str):
-                yield f"{at or 'the data'} has the key {key!r}, which is no text"
+                yield f"{at or 'the data'} has the key {key!r}, which is not text"
             yield from _not_json(item, f"{at}.{key}" if at else str(key))  # pyright: ignore[reportUnknownArgumentType]
     elif isinstance(value, list | tuple):
         for number, item in enumerate(value):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]

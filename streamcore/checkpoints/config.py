@@ -1,4 +1,4 @@
-"""Open the checkpointer that a graph file, or a caller, describes."""
+"""Create the checkpointer that a graph file or a caller describes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _KEYS: Mapping[str, Sequence[str]] = {
 
 
 def open_checkpointer(config: Mapping[str, Any] | Checkpointer | None) -> Checkpointer:
-    """Return the checkpointer for a mapping as graph files have it; a ready one is returned as it is.
+    """Return the checkpointer for a mapping, as in graph files; a ready checkpointer is returned unchanged.
 
-    Nothing is opened or connected to before its first use. Mappings that say the same share threads and connections.
+    Nothing is opened or connected before the first use. Equal mappings share threads and connections.
 
     Args:
         config: `{"type": "memory"}` (as None: the memory of the process), `{"type": "sqlite", "path": ...}`, or
-            `{"type": "redis", "url": ..., "ttl": minutes, "prefix": ...}`; `${VAR}` stands for what the environment
-            holds.
+            `{"type": "redis", "url": ..., "ttl": minutes, "prefix": ...}`; `${VAR}` is replaced by the
+            environment variable.
 
     Raises:
         ConfigError: a key or a value is wrong, a variable is not set, or redis-py is missing.
@@ -82,8 +82,8 @@ def _text(given: Mapping[str, object], key: str, example: str) -> str:
     value = given.get(key)
     if isinstance(value, str) and value:
         return value
-    told = "is missing" if value is None else "must be text that is not empty"
-    raise ConfigError(f"checkpointer of type {given['type']!r}: the key {key!r} {told}, as in {key}: {example}")
+    problem = "is missing" if value is None else "must be text that is not empty"
+    raise ConfigError(f"checkpointer of type {given['type']!r}: the key {key!r} {problem}, as in {key}: {example}")
 
 
 def _minutes(given: Mapping[str, object]) -> float | None:
@@ -100,6 +100,6 @@ def _minutes(given: Mapping[str, object]) -> float | None:
 
 
 def _did_you_mean(word: str, known: Sequence[str] | Mapping[str, object]) -> str:
-    from streamcore.files.yaml_model import did_you_mean  # brings pydantic, which only a mistake needs here
+    from streamcore.files.yaml_model import did_you_mean  # imports pydantic, which only errors need here
 
     return did_you_mean(word, list(known))

@@ -1,4 +1,4 @@
-"""Keep threads in the memory of this process, for tests and for what may be forgotten at its end."""
+"""Save threads in the memory of this process, for tests and for data that need not outlive it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ WHERE = "the memory of this process"
 
 
 class MemoryCheckpointer:
-    """Keep threads until the process ends; any event loop and any thread of it may use the same one.
+    """Save threads until the process ends; all its event loops and system threads may share one.
 
-    Nothing ever expires: a service that lives long deletes threads, or takes another store.
+    Nothing expires: a service that runs for long deletes threads, or uses another store.
     """
 
     def __init__(self) -> None:
         self._stored: dict[str, bytes] = {}
-        self._lock = threading.Lock()  # for compare-and-set; held for a dictionary's look-up only
+        self._lock = threading.Lock()  # for compare-and-set; taken for a look-up in a dictionary only
 
     async def load(self, thread: str) -> Saved | None:
         """Return the last checkpoint, None if the thread has none."""
@@ -28,7 +28,7 @@ class MemoryCheckpointer:
         return None if stored is None else decode(thread, stored, WHERE)
 
     async def save(self, thread: str, data: Mapping[str, Any], version: int) -> int:
-        """Store the data as version + 1 if the thread stands at `version`."""
+        """Store the data as version + 1 if the stored version is `version`."""
         encoded = encode(thread, data, version + 1)
         with self._lock:
             stored = self._stored.get(thread)
@@ -39,12 +39,12 @@ class MemoryCheckpointer:
         return version + 1
 
     async def delete(self, thread: str) -> None:
-        """Forget the thread."""
+        """Delete the thread."""
         self._stored.pop(thread, None)
 
     async def aclose(self) -> None:
-        """Do nothing: the threads stay until the process ends."""
+        """Do nothing: the threads are kept until the process ends."""
 
 
 PROCESS = MemoryCheckpointer()
-"""What graphs share that name no checkpointer, or `type: memory`."""
+"""The checkpointer that all graphs share that name none, or `type: memory`."""

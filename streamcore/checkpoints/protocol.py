@@ -1,4 +1,4 @@
-"""Define what keeps a thread: compare-and-set of plain JSON under the thread's name."""
+"""Define the protocol of a store of threads: compare-and-set of plain JSON under the thread's name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What a thread holds: its data, plain JSON, and which version of the thread that is (1 is the first)."""
+    """The saved data of a thread, plain JSON, and its version (the first is 1)."""
 
     version: int
     data: Mapping[str, Any]
@@ -17,32 +17,32 @@ class Saved:
 
 @runtime_checkable
 class Checkpointer(Protocol):
-    """What keeps threads. `streamcore.testing.suites.checkpointer` is the suite that each one passes."""
+    """A store of threads. `streamcore.testing.suites.checkpointer` is the test suite for implementations."""
 
     async def load(self, thread: str) -> Saved | None:
         """Return the last checkpoint, None if the thread has none.
 
         Raises:
-            CheckpointError: the store cannot be reached, or what it holds is damaged.
+            CheckpointError: the store cannot be reached, or its data is damaged.
         """
         ...
 
     async def save(self, thread: str, data: Mapping[str, Any], version: int) -> int:
-        """Store `data` as version + 1 if the thread stands at `version` (0: has no checkpoint), and return that.
+        """Store `data` as version + 1 if the stored version is `version` (0: none), and return the new version.
 
-        It is durable when this returns. After an error of another kind than the two below, and after a cancellation,
-        either the old or the new checkpoint is there, whole; `load` tells which.
+        The data is durable when this returns. After an error of another class than the two below, and after a
+        cancellation, the store has either the old or the new checkpoint, whole; `load` returns it.
 
         Raises:
-            ThreadConflict: the thread stands at another version; nothing was stored.
-            CheckpointError: `data` is not plain JSON, or the store failed; the old checkpoint is still there.
+            ThreadConflict: the stored version is another one; nothing was stored.
+            CheckpointError: `data` is not plain JSON, or the store failed; the old checkpoint is unchanged.
         """
         ...
 
     async def delete(self, thread: str) -> None:
-        """Forget the thread; one that is not there is no error."""
+        """Delete the thread; a thread that does not exist is no error."""
         ...
 
     async def aclose(self) -> None:
-        """Release what this checkpointer alone owns."""
+        """Close what this checkpointer alone owns."""
         ...

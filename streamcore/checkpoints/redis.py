@@ -1,8 +1,8 @@
-"""Keep threads in Redis, plain and without modules, for workers on many machines.
+"""Save threads in Redis, without modules, for workers on many machines.
 
-A thread is one string key, `<prefix><thread>`. Compare-and-set is one small script, so that no other worker comes
-between, and a script that is sent again after a lost answer finds its own bytes stored. How much survives a crash of
-Redis itself is for its own `appendonly` and `appendfsync` to say.
+A thread is one string key, `<prefix><thread>`. Compare-and-set is one small script, which is atomic; a script that is
+sent again after a lost response finds its own bytes stored. What survives a crash of Redis itself depends on its
+settings `appendonly` and `appendfsync`.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ return 1
 
 
 class RedisCheckpointer:
-    """Keep threads in Redis. Connections belong to the event loop and the process that use them, and end with the loop.
+    """Save threads in Redis. Connections belong to the event loop and the process that use them, and end with the loop.
 
     Args:
         url: `redis://[user:password@]host:port/db`, `rediss://...` (TLS) or `unix:///path`.
-        ttl: minutes after its last save at which a thread expires; None: never.
+        ttl: minutes after its last save when a thread expires; None: never.
         prefix: what the keys begin with.
     """
 
@@ -52,7 +52,7 @@ class RedisCheckpointer:
         return None if stored is None else decode(thread, stored, self._where)
 
     async def save(self, thread: str, data: Mapping[str, Any], version: int) -> int:
-        """Store the data as version + 1 if the thread stands at `version`, and begin its ttl anew."""
+        """Store the data as version + 1 if the stored version is `version`, and restart its ttl."""
         stored = encode(thread, data, version + 1)
         with self._explained(thread):
             script = cast("Callable[..., Awaitable[int | bytes]]", (await self._database.client()).eval)
@@ -63,7 +63,7 @@ class RedisCheckpointer:
         return version + 1
 
     async def delete(self, thread: str) -> None:
-        """Forget the thread."""
+        """Delete the thread."""
         with self._explained(thread):
             await (await self._database.client()).delete(self._key(thread))
 
@@ -80,10 +80,10 @@ class RedisCheckpointer:
             yield
         except FAILURES as error:
             todo = (
-                "It may or may not have done what was asked; once it is back, run the thread again, which goes on from "
-                "the last whole checkpoint"
+                "The operation may or may not have been done; when Redis is available, run the thread again, which "
+                "continues from the last whole checkpoint"
                 if self._database.outcome_unknown(error)
-                else "It refused, and changed nothing"
+                else "Redis refused the operation, and nothing was changed"
             )
             raise CheckpointError(
                 f"thread {thread!r} in {self._where}: {self._database.describe(error)}. {todo}"

@@ -14,10 +14,11 @@ from streamcore.cli.providers import providers
 from streamcore.cli.record import record
 from streamcore.cli.replay import replay
 from streamcore.cli.run import run
+from streamcore.cli.schema import schema
 from streamcore.cli.serve import serve
 from streamcore.cli.simulate import simulate
 
-COMMANDS = (init, prompt, run, serve, check, providers, record, replay, simulate)
+COMMANDS = (init, prompt, run, serve, check, schema, providers, record, replay, simulate)
 """In the order of the help; a command's name is its function's."""
 
 app = typer.Typer(

@@ -11,22 +11,25 @@ import typer
 
 from streamcore.cli.output import bad_input, put
 
-_NAMES = {"env.example": ".env.example"}  # a name that a wheel's tools do not leave out
+_NAMES = {"env.example": ".env.example"}  # tools that build wheels leave files out whose names begin with a dot
+_SCHEMAS = ".streamcore"
+"""The folder of the JSON Schemas that the YAML files name in their first lines."""
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="Where to put the files; made if it is not there.")] = Path(),
+    folder: Annotated[Path, typer.Argument(help="The folder for the files; it is created if needed.")] = Path(),
 ) -> None:
-    """Write a prompt, a graph, main.py and .env.example into a folder, to start from.
+    """Start a project: write a prompt, a graph, main.py, .env.example and JSON Schemas for editors into a folder.
 
     Example: streamcore init hello && python hello/main.py
 
-    What it writes streams at once, without a key and without a network. Files that are there are never overwritten.
+    The project streams at once, without a key and without a network. Existing files are never overwritten.
     """
     starter = {_target(name): content for name, content in _walk(files("streamcore.cli") / "starter")}
-    there = [name for name in starter if (folder / name).exists() or (folder / name).is_symlink()]
-    if there:
-        bad_input(f"{', '.join(map(repr, there))} in {str(folder)!r} would be overwritten; choose an empty folder")
+    starter |= {f"{_SCHEMAS}/{name}": content for name, content in _walk(files("streamcore.files") / "schemas")}
+    existing = [name for name in starter if (folder / name).exists() or (folder / name).is_symlink()]
+    if existing:
+        bad_input(f"{', '.join(map(repr, existing))} in {str(folder)!r} would be overwritten; choose an empty folder")
     try:
         for name, content in starter.items():
             path = folder / name
@@ -42,7 +45,9 @@ def init(
         "  python main.py\n"
         "  streamcore prompt greet --var name=Ada --stats\n"
         "  streamcore run graph.yaml --var name=Ada\n"
-        "Then put a vendor's name into prompts/greet.yaml and its key into the environment; see .env.example.\n"
+        "  streamcore serve graph.yaml\n"
+        "Then name a vendor as `provider:` in prompts/greet.yaml, copy .env.example to .env, put the vendor's key\n"
+        "there, and add --env-file .env to the streamcore commands.\n"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +26,7 @@ from streamcore.cli.terminal import show
 from streamcore.cli.variables import Var, VarFile, VarsFile, gather
 from streamcore.errors import ConfigError, StreamcoreError
 from streamcore.execute import stream_prompt
-from streamcore.provider import get_provider
+from streamcore.provider import ModelChoice, get_provider, resolve_provider
 from streamcore.testing import Recorder
 
 
@@ -98,10 +97,9 @@ def record(
 def _provider(name: str, given: str | None, prompts_dir: Path | None) -> str:
     from streamcore.prompts.prompt_file import load_prompt  # heavy, and not needed for the help of other commands
 
-    chosen = given or load_prompt(name, prompts_dir=prompts_dir).file.provider
-    chosen = chosen or os.environ.get("STREAMCORE_PROVIDER") or os.environ.get("PROVIDER")
-    if chosen is None:
-        raise ConfigError(f"no provider for prompt {name!r}; give --provider, or set STREAMCORE_PROVIDER")
+    prompt = load_prompt(name, prompts_dir=prompts_dir)
+    resolved = resolve_provider([ModelChoice(given, source="--provider"), prompt.choice], f"prompt {name!r}")
+    chosen = resolved.provider if isinstance(resolved.provider, str) else resolved.provider.name
     if chosen in ("demo", "replay"):
         raise ConfigError(
             f"provider {chosen!r} uses no network, so there is nothing to record; give a vendor's provider"

@@ -6,19 +6,20 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from streamcore.checkpoints import MemoryCheckpointer
+from streamcore.checkpoints import Checkpointer, MemoryCheckpointer
 from streamcore.cli import terminal
 from streamcore.cli.graph_screen import Screen
 from streamcore.cli.options import Debug, EnvFile, Model, Provider, provider_and_model, read_env_file
 from streamcore.cli.output import bad_input, fail, json_line, note, printable, put, show_log
 from streamcore.cli.variables import Var, VarFile, VarsFile, gather
 from streamcore.errors import NodeError, StreamcoreError
+from streamcore.graph.config import Config
 from streamcore.graph.events import Event, Interrupt
 from streamcore.graph.load import load_graph
 from streamcore.graph.stream import stream_graph_with_tokens, stream_node_output
@@ -35,7 +36,7 @@ class _Task:
     graph: Path
     node: str | None
     thread: str | None
-    config: Mapping[str, Any]
+    config: Config
     as_json: bool
 
 
@@ -68,7 +69,8 @@ def run(
         bad_input("--resume answers the question of a whole graph's thread: give --thread NAME, and no --node")
     state = gather(var, var_file, vars_file)
     try:
-        config = {"provider": provider, "model": model, "resume": resume, **_thread(graph, thread)}
+        thread_id, store = _thread(graph, thread)
+        config = Config(thread_id=thread_id, checkpointer=store, provider=provider, model=model, resume=resume)
         _converse(_Task(graph, node, thread, config, as_json), state)
     except StreamcoreError as error:
         if debug:
@@ -78,14 +80,14 @@ def run(
         fail(error, as_json=as_json)
 
 
-def _thread(graph: Path, thread: str | None) -> dict[str, Any]:
-    """Return the part of the config that names the thread and its store."""
+def _thread(graph: Path, thread: str | None) -> tuple[str, Checkpointer | Mapping[str, Any] | None]:
+    """Return the id of the thread and its store; None leaves the store to the graph."""
     if thread is None:  # its questions are answered in this process
-        return {"thread_id": "this run", "checkpointer": MemoryCheckpointer()}
+        return "this run", MemoryCheckpointer()
     own = load_graph(graph).file.checkpointer
     if own is None or own.get("type") == "memory":
-        return {"thread_id": thread, "checkpointer": {"type": "sqlite", "path": THREADS}}
-    return {"thread_id": thread}
+        return thread, {"type": "sqlite", "path": THREADS}
+    return thread, None
 
 
 def _converse(task: _Task, state: Mapping[str, Any]) -> None:
@@ -100,7 +102,7 @@ def _converse(task: _Task, state: Mapping[str, Any]) -> None:
         terminal.run(lambda: _show_node(task, name, state), interrupted)
         return
     screen, began = Screen(), time.monotonic()
-    config: Mapping[str, Any] = {**task.config, "include_metadata": True}
+    config = replace(task.config, include_metadata=True)
     questions: list[Interrupt] = []
     while True:
         terminal.run(lambda: _show(task, screen, (state, config), questions), interrupted)  # noqa: B023
@@ -110,7 +112,7 @@ def _converse(task: _Task, state: Mapping[str, Any]) -> None:
             _leave(task)
         screen.ask(questions.pop())
         try:
-            config, state = {**config, "resume": input("> ")}, {}
+            config, state = replace(config, resume=input("> ")), {}
         except EOFError:
             note("")
             _leave(task)
@@ -122,7 +124,7 @@ def _converse(task: _Task, state: Mapping[str, Any]) -> None:
 
 
 async def _show(
-    task: _Task, screen: Screen, given: tuple[Mapping[str, Any], Mapping[str, Any]], questions: list[Interrupt]
+    task: _Task, screen: Screen, given: tuple[Mapping[str, Any], Config], questions: list[Interrupt]
 ) -> None:
     async with stream_graph_with_tokens(task.graph, *given) as events:
         async for event in events:
@@ -135,8 +137,7 @@ async def _show(
 
 
 async def _show_node(task: _Task, node: str, state: Mapping[str, Any]) -> None:
-    config = {key: value for key, value in task.config.items() if key != "resume"}
-    async with stream_node_output(task.graph, node, state, config) as texts:
+    async with stream_node_output(task.graph, node, state, task.config) as texts:
         async for text in texts:
             if task.as_json:
                 _line({"type": "token", "node": node, "content": text})
@@ -157,8 +158,8 @@ def _leave(task: _Task) -> NoReturn:
     else:
         options = (
             ("--thread", task.thread),
-            ("--provider", task.config["provider"]),
-            ("--model", task.config["model"]),
+            ("--provider", str(task.config.provider or "")),
+            ("--model", task.config.model or ""),
         )
         words = ["streamcore", "run", str(task.graph), *(word for pair in options if pair[1] for word in pair)]
         how = f"answer it with\n  {shlex.join(words)} --resume VALUE"

@@ -91,8 +91,7 @@ def serve(
     except StreamcoreError as error:
         fail(error)
     listening = _listen(host, port)
-    shown = f"[{host}]" if ":" in host else host
-    note(f"serving {target} on http://{shown}:{listening.getsockname()[1]}/  (Ctrl-C stops)")
+    note(f"serving {target} on {_url(host, listening)}  (Ctrl-C stops)")
     _warn(target, provider, prompts_dir, local=local)
     _server(app).run(sockets=[listening])
 
@@ -114,6 +113,11 @@ def _warn(target: str, provider: str | None, prompts_dir: Path | None, *, local:
             f"warning: {known.variable('API_KEY')} is not set: unless the SDK of {known.name} finds credentials "
             "elsewhere, its answers fail"
         )
+
+
+def _url(host: str, listening: socket.socket) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{listening.getsockname()[1]}/"
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,4 +1,4 @@
-"""Serve the wires of all vendors on loopback: `streamcore simulate`."""
+"""Serve the APIs of all vendors on loopback: `streamcore simulate`."""
 
 from __future__ import annotations
 
@@ -19,30 +19,33 @@ from streamcore.testing.simulator.service import serve
 
 def simulate(
     recordings: Annotated[
-        list[Path] | None, typer.Argument(help="Recordings to answer from. Default: made-up answers.", metavar="FILES")
+        list[Path] | None,
+        typer.Argument(help="Recordings to answer from. Default: generated answers.", metavar="FILES"),
     ] = None,
     rate: Annotated[
         str | None,
-        typer.Option(metavar="RATE", help="Tokens a second and stream, or `recorded`. Default: as fast as read."),
+        typer.Option(
+            metavar="RATE", help="Tokens per second and stream, or `recorded`. Default: as fast as they are read."
+        ),
     ] = None,
     fault: Annotated[
         str | None,
-        typer.Option(help="What goes wrong with every answer; `list` shows them.", autocompletion=completion.faults),
+        typer.Option(help="The fault of every answer; `list` prints all faults.", autocompletion=completion.faults),
     ] = None,
-    text: Annotated[str | None, typer.Option(help="What to answer.")] = None,
+    text: Annotated[str | None, typer.Option(help="The text of every answer.")] = None,
     tokens: Annotated[int | None, typer.Option(min=1, help="Answer with this many tokens.")] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")] = 0,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Lines of JSON: what to set, at the end the figures.")
+        bool, typer.Option("--json", help="Lines of JSON: the variables to set, and at the end the statistics.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Serve the wires of Anthropic, OpenAI (both) and Mistral on one port of this machine, until Ctrl-C.
+    """Serve the APIs of Anthropic, OpenAI (both) and Mistral on one port of this machine, until Ctrl-C.
 
     Example: streamcore simulate --rate 50 --fault stall
 
-    The lines that it prints aim a service at it; its page at / says the same and shows what it does. Without
-    recordings it makes answers up. It ends with how many streams it served and how late its own sends were.
+    It prints the variables that make a service use it; its page at / shows them, too, and its statistics. Without
+    recordings it generates answers. At the end it prints how many streams it served and how late its sends were.
     """
     if fault == "list":
         for row in FAULTS.values():
@@ -72,15 +75,15 @@ def simulate(
         bad_input(f"cannot listen on port {port}: {os.strerror(error.errno) if error.errno else error}")
 
 
-def _rate(said: str | None) -> float | Literal["recorded"] | None:
-    if said is None:
+def _rate(value: str | None) -> float | Literal["recorded"] | None:
+    if value is None:
         return None
-    if said == "recorded":
+    if value == "recorded":
         return "recorded"
     try:
-        rate = float(said)
+        rate = float(value)
     except ValueError:
         rate = -1.0
     if not 0 < rate < float("inf"):
-        bad_input(f"--rate takes a number of tokens per second above 0, or 'recorded'; got {said!r}")
+        bad_input(f"--rate takes a number of tokens per second above 0, or 'recorded'; got {value!r}")
     return rate

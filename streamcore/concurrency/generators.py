@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from types import TracebackType, coroutine
+from types import coroutine
 from typing import Any, Generic, Self, TypeVar
 
 T = TypeVar("T")
@@ -38,12 +38,7 @@ class opened(Generic[T]):  # noqa: N801  used like contextlib.aclosing
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self._source.aclose()
 
     def __aiter__(self) -> Self:

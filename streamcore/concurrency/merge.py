@@ -1,7 +1,7 @@
-"""Run several async generators at the same time and yield what they yield, as it comes.
+"""Run several async generators at the same time and yield their items in the order of arrival.
 
-The tasks belong to one that is started outside of any task group, so that a reader who just stops leaves no scope
-open: it reads and closes all the sources, and its own scope stands around them.
+One task, started outside any task group, runs the tasks that read the sources, so that a reader who stops leaves no
+scope open. It closes all the sources, and its own scope encloses them.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from streamcore.errors import StreamInterrupted
 T = TypeVar("T")
 
 MOST_READY = 64
-"""Items that may wait for a slow reader; beyond that no source is read."""
+"""How many items may wait for a slow reader; beyond that no source is read."""
 
 
 async def merged(sources: Sequence[AsyncGenerator[T]], limit: int) -> AsyncGenerator[tuple[int, T]]:
     """Yield each item with the number of its source, at most `limit` of which run at a time, in the order given.
 
-    The first error of a source cancels the others, and is raised after everything that came before it.
+    The first error of a source cancels the others; it is raised after all items that were yielded before it.
     """
     merger = _Merger(sources, limit)
     start_task(merger.run)
@@ -56,7 +56,7 @@ class _Merger(Generic[T]):
                         await self._limiter.acquire()
                         self._tasks.start_soon(self._read, number, source)
         except BaseException:
-            # Cancelled from outside, as by a loop that ends: to a reader this must not look like the end.
+            # Cancelled from outside, as by a loop that ends: the reader must not take this for the end.
             self.error = self.error or StreamInterrupted("the run was cancelled before its end")
             raise
         finally:

@@ -1,1 +1,1 @@
-"""Read the files that users write: YAML with positions, models of files, templates, the sandbox."""
+"""Read the files that users write: YAML with positions, models that validate it, templates, files of variables."""

@@ -1,9 +1,9 @@
-"""Run the Jinja2 of a prompt or graph file: it reads plain data, changes nothing, and cannot grow without bound.
+"""Run the Jinja2 of a prompt or graph file: it reads plain data, changes nothing, and has limits of memory and work.
 
-Jinja2's immutable sandbox keeps a template from the attributes of Python and from changing what it was given. It does
-not keep it from asking for `'a' * 10**9`. So here every value that a template makes is weighed as it is made (by
-operators, calls, filters, literals, texts put together); what could make much out of little in one go (padding,
-`replace`, `join`, formats, products) is estimated first; and every turn of a loop or macro counts.
+Jinja2's immutable sandbox blocks the attributes of Python objects and changes of its input. It does not block
+`'a' * 10**9`. So every value that a template creates is measured when it is created (by operators, calls, filters,
+literals, joined texts). What can create a large value from small ones in one step (padding, `replace`, `join`, formats,
+products) is estimated before. Every iteration of a loop or macro counts as work.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
 MAX_TEXT = 4 * 1024 * 1024
-"""The most characters, about, of any value that a template makes."""
+"""The maximum size of a value that a template creates, in characters, approximately."""
 MAX_WIDTH = 1000
-"""The widest padding or indentation."""
+"""The maximum width of padding or indentation."""
 MAX_BITS = 4096
-"""The biggest whole number that `*` and `**` make."""
+"""The maximum size of an integer that `*` and `**` create, in bits."""
 MAX_WORK = 8 * MAX_TEXT
-"""The most characters made in one run; a turn of a loop counts as 64, and as one more for each node in its body."""
+"""The maximum work of one run, in characters; an iteration of a loop counts 64, and 1 more per node in its body."""
 
 _work: ContextVar[list[int]] = ContextVar("streamcore_sandbox_work")
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """A Jinja2 environment for templates that nobody has read.
+    """A Jinja2 environment for untrusted templates.
 
-    Beyond its base: undefined names are errors; `x.items` without a call reads the key `items` of a mapping first; only
-    data can be written out, so that no `<built-in method ...>` gets into a prompt.
+    In addition to its base class: undefined names are errors; `x.items` without a call reads the key `items` of a
+    mapping first; only data can be written, so that no `<built-in method ...>` gets into a prompt.
     """
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
@@ -56,11 +56,11 @@ class Sandbox(ImmutableSandboxedEnvironment):
             kept = {"default", "d", "tojson"}
             self.filters |= {name: _refusing_null(one) for name, one in self.filters.items() if name not in kept}
         self.filters = {name: _guarded(name, function) for name, function in self.filters.items()}
-        self.filters |= {" kept": _kept, " turn": _turn}  # the blank keeps templates from naming them
+        self.filters |= {" kept": _kept, " turn": _turn}  # with the space, no template can name them
         self.compiled: Callable[[str], Template] = functools.lru_cache(maxsize=256)(self.from_string)
 
     def render(self, text: str, names: Mapping[str, Any]) -> str:
-        """Return the text filled in; `names` must hold plain data (texts, numbers, lists, dicts) only."""
+        """Return the rendered text; `names` must contain plain data (text, numbers, lists, dicts) only."""
         template = self.compiled(text)
         token = _work.set([0])
         try:
@@ -69,7 +69,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             _work.reset(token)
 
     def expression(self, text: str) -> Callable[[Mapping[str, Any]], Any]:
-        """Return an expression, without braces, as a function of its names, which must hold plain data only."""
+        """Return an expression, without braces, as a function of its names, which must contain plain data only."""
         compiled = self.compile_expression(text, undefined_to_none=False)
 
         def evaluate(names: Mapping[str, Any]) -> Any:
@@ -82,7 +82,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return evaluate
 
     def concat(self, parts: Iterable[str]) -> str:
-        """Put together the pieces of the whole text, of a macro, or of a block."""
+        """Join the pieces of the whole text, of a macro, or of a block."""
         kept: list[str] = []
         size = 0
         for part in parts:
@@ -124,13 +124,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return lambda *args, **kwargs: _Formatter(self).vformat(str(owner), args, kwargs)
 
     def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
-        return super()._generate(_Fence().fence(source, self), *args, **kwargs)
+        return super()._generate(_Guards().add(source, self), *args, **kwargs)
 
 
-class _Fence(NodeTransformer):
-    """Put guards into a parsed template where the environment has no hook."""
+class _Guards(NodeTransformer):
+    """Add guards to a parsed template where the environment has no hook."""
 
-    def fence(self, template: nodes.Template, environment: Sandbox) -> nodes.Template:
+    def add(self, template: nodes.Template, environment: Sandbox) -> nodes.Template:
         self.generic_visit(template)
         return template.set_environment(environment)  # type: ignore[return-value]
 
@@ -170,7 +170,9 @@ class _Fence(NodeTransformer):
     visit_Macro = visit_For  # noqa: N815
 
     def visit_Include(self, node: nodes.Stmt) -> nodes.Node:  # noqa: N802
-        raise TemplateAssertionError("a text stands alone: include, import and extends are not available", node.lineno)
+        raise TemplateAssertionError(
+            "include, import and extends are not available in a prompt or graph file", node.lineno
+        )
 
     visit_Import = visit_FromImport = visit_Extends = visit_Include  # noqa: N815
 
@@ -184,20 +186,20 @@ class NullWrittenError(SecurityError):
 
 
 class _Undefined(StrictUndefined):
-    """A missing name, which is an error also inside a list that is written out."""
+    """A missing name, which is an error also inside a list that is written."""
 
     __repr__ = StrictUndefined.__str__
 
 
 class _Namespace(Namespace):
-    """`namespace()`, whose text does not unfold what it holds."""
+    """`namespace()`, whose text does not show its contents."""
 
     def __repr__(self) -> str:
         return "<namespace>"
 
 
 class _Formatter(SandboxedFormatter):
-    """`str.format` with narrow fields and a bounded sum."""
+    """`str.format` with limits for the width of fields and for the result."""
 
     _size = 0
 
@@ -211,26 +213,28 @@ class _Formatter(SandboxedFormatter):
 
 def _within(size: int, limit: int = MAX_TEXT, what: str = "characters in a text or list") -> int:
     if size > limit:
-        raise SecurityError(f"this makes too much: the limit is {limit} {what}")
+        raise SecurityError(f"the result is too large: the limit is {limit} {what}")
     return size
 
 
 def _spend(work: int) -> None:
-    """Count work against the limit of this run; constants that Jinja2 folds while it compiles belong to no run."""
+    """Count work against the limit of this run; constants that Jinja2 folds at compile time belong to no run."""
     done = _work.get(None)
     if done is not None:
         done[0] += work
         if done[0] > MAX_WORK:
-            raise SecurityError("this takes too much work: too many turns of loops, or too much text on the way")
+            raise SecurityError(
+                "the template does too much work: too many iterations of loops, or too much intermediate text"
+            )
 
 
-@pass_context  # else Jinja2 would fold it
+@pass_context  # otherwise Jinja2 folds it
 def _turn(_context: Context, price: int) -> None:
     _spend(price)
 
 
 def _kept(value: Any) -> Any:
-    """Return a value that a template made if it is not too big."""
+    """Return a value that a template created if it is not too large."""
     _spend(_within(_weigh(value)))
     return value
 
@@ -239,9 +243,9 @@ _CONTAINERS = (list, tuple, set, frozenset, KeysView, ValuesView, ItemsView)
 
 
 def _weigh(value: Any) -> int:
-    """Return about how many characters a value has when it is written out, and 8 for each item in it.
+    """Return the approximate number of characters of a value when it is written, and 8 per item in it.
 
-    The count stops above `MAX_TEXT`.
+    Counting stops above `MAX_TEXT`.
     """
     if isinstance(value, str | bytes):
         return len(value)
@@ -263,7 +267,7 @@ _INDENTING = frozenset({"expandtabs", "indent", "tojson"})
 
 
 def _estimate(name: str, value: Any, rest: Sequence[Any]) -> None:
-    """Refuse a method or filter of a value if it would make too much; `rest` are its other arguments."""
+    """Refuse a method or filter if its result would be too large; `rest` are its arguments after the value."""
     if name in _PADDING or name in _INDENTING:
         widths = [abs(one) if isinstance(one, int) else len(one) for one in rest if isinstance(one, int | str)]
         width = _within(max(widths, default=0), MAX_WIDTH, "for a width or count")
@@ -271,7 +275,7 @@ def _estimate(name: str, value: Any, rest: Sequence[Any]) -> None:
             places = value.count("\n") + value.count("\t") + 1 if isinstance(value, str) else _weigh(value)
             _within(width * places)
     elif name == "replace":
-        # Keywords may come in any order, so either may be the old text and either the new.
+        # Keyword arguments have any order, so either may be the old text and either the new.
         text = str(value)
         for old, new in ((rest[0], rest[1]), (rest[1], rest[0])) if len(rest) > 1 else ():
             _within(text.count(str(old)) * len(str(new)))
@@ -285,7 +289,7 @@ _FIELD = re.compile(r"%(?:\([^()]*\))?[-+ #0]*\d{0,3}(?:\.\d{0,3})?[hlL]?[a-zA-Z
 
 
 def _estimate_format(text: str, values: Any) -> None:
-    """Refuse `text % values` if a field is wide, or its width is not written in it, or the sum would be too big."""
+    """Refuse `text % values` if a field is wide, has a computed width, or the result would be too large."""
     fields = len(_FIELD.findall(text))
     if "%" in _FIELD.sub("", text):
         raise SecurityError("the text before '%' or '| format' is no format with fields like %s or %5.2f")
@@ -294,13 +298,13 @@ def _estimate_format(text: str, values: Any) -> None:
 
 
 def _format(value: Any, *args: Any, **kwargs: Any) -> str:
-    """Stand in for the filter `format`."""
+    """Replace the filter `format`."""
     _estimate_format(str(value), kwargs or args)
     return str(value) % (kwargs or args)
 
 
 def _default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:
-    """Stand in for the filter `default`: a null has no value either."""
+    """Replace the filter `default`: a null counts as missing, too."""
     missing = value is None or isinstance(value, Undefined) or (boolean and not value)
     return default_value if missing else value
 
@@ -313,7 +317,7 @@ def _not_null(value: Any) -> Any:
 
 
 def _refusing_null(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a filter so that it refuses a null, of which most make the text `None`."""
+    """Wrap a filter so that it refuses a null, which most filters turn into the text `None`."""
     first = 1 if hasattr(function, "jinja_pass_arg") else 0
 
     @functools.wraps(function)
@@ -330,7 +334,7 @@ _JOINING = ("do_join", "sync_do_join")
 
 
 def _guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a filter so that it is estimated before, and its result weighed after."""
+    """Wrap a filter so that its result is estimated before and measured after the call."""
     first = 1 if hasattr(function, "jinja_pass_arg") else 0  # such a filter gets a context before the value
 
     @functools.wraps(function)
@@ -346,11 +350,11 @@ def _guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _writable(value: Any) -> Any:
-    """Return what `{{ ... }}` is to write, if it is data."""
+    """Return the value that `{{ ... }}` writes, if it is data."""
     if value is None or isinstance(value, (str, bytes, int, float, dict, Undefined, *_CONTAINERS)):
         return value  # pyright: ignore[reportUnknownVariableType]
     if hasattr(value, "__next__"):
-        raise SecurityError("this is no value yet but a sequence to be made; end it with | join(', ') or | list")
+        raise SecurityError("this is a lazy sequence, not a value; end it with | join(', ') or | list")
     if callable(value):
         raise SecurityError(f"{getattr(value, '__name__', 'this')!r} is a function, not a value; call it with ()")
     raise SecurityError(f"a {type(value).__name__} cannot be written into a text")

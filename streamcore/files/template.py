@@ -1,4 +1,4 @@
-"""Fill a prompt's text with variables: `{name}` placeholders, or Jinja2 where `{{` or `{%` occur."""
+"""Fill in the variables of a prompt's text: `{name}` placeholders, or Jinja2 if it contains `{{` or `{%`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from streamcore.files.sandbox import Sandbox
 
 MAX_TEXT = 4 * 1024 * 1024
-"""The most characters of a filled text."""
+"""The maximum number of characters of a text whose variables are filled in."""
 MAX_DEPTH = 64
 
 _PLACEHOLDER = re.compile(r"\{([^\W\d]\w*(?:\.[^\W\d]\w*)*)\}")
 
 
 class TemplateError(ValueError):
-    """The text cannot be filled; `offset` is where in it the trouble is."""
+    """The variables of a text cannot be filled in; `offset` is the position of the cause."""
 
     def __init__(self, message: str, offset: int = 0) -> None:
         super().__init__(message)
@@ -30,12 +30,12 @@ class TemplateError(ValueError):
 
 
 def is_jinja(text: str) -> bool:
-    """True if the text is Jinja2 rather than one with placeholders."""
+    """Return whether the text is Jinja2 rather than a text with placeholders."""
     return "{{" in text or "{%" in text
 
 
 def check(text: str) -> None:
-    """Find what can be found wrong without variables.
+    """Check the syntax of a text, without variables.
 
     Raises:
         TemplateError: the text is not valid Jinja2.
@@ -48,7 +48,7 @@ def check(text: str) -> None:
 
 
 def needed(text: str) -> list[str]:
-    """Return the names without which a text that is valid cannot be filled, those with a default left out."""
+    """Return the names that a valid text needs, without those that have a default."""
     if not is_jinja(text):
         return list(dict.fromkeys(found[1].split(".")[0] for found in _PLACEHOLDER.finditer(text)))
     from jinja2 import meta, nodes
@@ -65,7 +65,7 @@ def needed(text: str) -> list[str]:
 
 
 def used(text: str) -> set[str]:
-    """Return the names that a valid text reads, also where it can do without."""
+    """Return the names that a valid text reads, those with a default included."""
     if not is_jinja(text):
         return set(needed(text))
     from jinja2 import meta
@@ -74,9 +74,9 @@ def used(text: str) -> set[str]:
 
 
 def always_written(text: str) -> list[str]:
-    """Return the variables that a valid text writes whatever their values are, as dotted paths.
+    """Return the variables that a valid text always writes, as dotted paths.
 
-    Of Jinja2 that is what it writes outside of every `if` and `for`, without a default.
+    In Jinja2, these are the ones outside of every `if` and `for`, without a default.
     """
     if not is_jinja(text):
         return list(dict.fromkeys(found[1] for found in _PLACEHOLDER.finditer(text)))
@@ -101,8 +101,8 @@ def _path(node: object) -> str | None:
 def fill(text: str, variables: Mapping[str, Any], state: Mapping[str, Any], *, nulls: bool = True) -> str:
     """Return the text with its variables filled in.
 
-    A name is looked for in the variables, then among the values of the state, where null counts as missing; `state` is
-    the state itself. Placeholders are identifiers and dotted paths; any other brace, as in JSON, stays.
+    A name is looked up in the variables, then in the state, where null counts as missing; `state` is the state itself.
+    Placeholders are identifiers and dotted paths; all other braces, such as those of JSON, are left unchanged.
     With `nulls=False` a null that is written is an error; else it becomes `None`.
 
     Raises:
@@ -129,7 +129,7 @@ def _placeholders(text: str, variables: Mapping[str, Any], state: Mapping[str, A
             error.offset = match.start()
             raise
         except RecursionError as error:
-            raise TemplateError(f"the variable {match[1]!r} holds itself", match.start()) from error
+            raise TemplateError(f"the variable {match[1]!r} contains itself", match.start()) from error
         pieces += (text[end : match.start()], value)
         size += len(value)
         if size > MAX_TEXT:
@@ -171,7 +171,7 @@ def _inside(value: Any) -> Collection[str]:
 
 
 def _hint(name: str, introduction: str, names: Iterable[object]) -> str:
-    """Return what else there is, by name only: values may be secret."""
+    """Return the names that exist, without their values, which may be secret."""
     known = sorted({str(one) for one in names})
     near = difflib.get_close_matches(name, known, n=1)
     guess = f"; did you mean {near[0]!r}?" if near else ""
@@ -180,7 +180,7 @@ def _hint(name: str, introduction: str, names: Iterable[object]) -> str:
 
 
 def _fields(value: object) -> tuple[str, ...]:
-    """Return the names of an object's data; nothing else of it can be reached from a prompt."""
+    """Return the names of an object's data; a prompt cannot read anything else of it."""
     names: Iterable[str] = ()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = (field.name for field in dataclasses.fields(value))
@@ -203,11 +203,11 @@ def _sandbox(nulls: bool = True) -> Sandbox:
 
 
 def _plain(value: Any, depth: int = 0) -> Any:
-    """Return the value as plain data: what a template gets has no methods of the caller's."""
+    """Return the value as plain data, so that a template cannot call methods of the caller's objects."""
     if value is None or type(value) in (str, int, float, bool):
         return value
     if depth > MAX_DEPTH:
-        raise ValueError(f"a variable is nested more than {MAX_DEPTH} levels deep, or holds itself")
+        raise ValueError(f"a variable is nested more than {MAX_DEPTH} levels deep, or contains itself")
     if isinstance(value, Mapping):
         return {str(k): _plain(v, depth + 1) for k, v in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     if isinstance(value, list | tuple | set | frozenset):
@@ -224,7 +224,7 @@ def _plain(value: Any, depth: int = 0) -> Any:
 
 
 def _jinja_error(text: str, error: Exception, variables: Mapping[str, Any], state: Mapping[str, Any]) -> TemplateError:
-    """Say what is wrong with a Jinja2 text, and where."""
+    """Return the error of a Jinja2 text, with its position."""
     from jinja2 import TemplateSyntaxError, UndefinedError
 
     from streamcore.files.sandbox import NullWrittenError
@@ -252,7 +252,7 @@ def _jinja_error(text: str, error: Exception, variables: Mapping[str, Any], stat
 
 
 def _null_error(text: str, start: int, variables: Mapping[str, Any], state: Mapping[str, Any]) -> TemplateError:
-    """Say which variable of a Jinja2 text is null: the first null one from the line on at which it failed."""
+    """Return the error for a null: it names the first variable that is null, from the failed line on."""
     for place in re.finditer(r"(?<![\w.'\"])[^\W\d]\w*(?:\.[^\W\d]\w*)*", text[start:]):
         try:
             found = _look_up(place[0], variables, state)
@@ -271,12 +271,12 @@ def _similar(error: Exception) -> str:
 
 
 def _start(text: str, line: int) -> int:
-    """Return the offset at which a line begins."""
+    """Return the offset of the beginning of a line."""
     return sum(len(one) + 1 for one in text.split("\n")[: line - 1])
 
 
 def _template_line(trace: TracebackType | None) -> int:
-    """Return the line of the template at which it failed: Jinja2 puts it into the traceback."""
+    """Return the line of the template that failed, which Jinja2 puts into the traceback."""
     line = 1
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == "<template>":

@@ -1,8 +1,8 @@
-"""Load a YAML file safely and remember where everything stands, so that errors can point at it.
+"""Load a YAML file safely, with the position of every key and value for error messages.
 
-Refused, with file and line: aliases and merges (a few lines of them grow without bound), duplicate keys, tags, more
-than 1 MiB, more than 64 levels. Scalars are read as YAML 1.2 does: `yes`, `no`, `on`, `off`, dates and `12:30` are
-text, `1e3` is a number.
+These are refused, with file and line: aliases and merges (a few lines of them can expand without limit), duplicate
+keys, tags, more than 1 MiB, more than 64 levels. Scalars are read as YAML 1.2 does: `yes`, `no`, `on`, `off`, dates and
+`12:30` are text, `1e3` is a number.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import yaml
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 64
-_YOUNG_NS = 2_000_000_000  # as coarse as a file system's clock may be
+_RECENT_NS = 2_000_000_000  # the coarsest clock of a file system
 
 Stamp = tuple[int, ...]
 Location = tuple[str | int, ...]
-"""Where in the data: keys and list positions, from the top."""
+"""A position in the data: keys and list indexes, from the top."""
 MakeError = Callable[[str], Exception]
 
 _HEADER = re.compile(r"(?:[!&]\S*\s+)*(?:[|>][^\n]*\n|['\"])?")
@@ -31,7 +31,7 @@ _ESCAPE = re.compile(r"\\(?:x..|u.{4}|U.{8}|[^\n]|(?=\n))")
 
 @dataclass(frozen=True, slots=True)
 class YamlFile:
-    """What a file holds and where each of its keys stands."""
+    """The data of a file and the position of each of its keys."""
 
     path: Path
     data: Any
@@ -39,10 +39,10 @@ class YamlFile:
     """The line, from 1, of every key and list item."""
     text: str = field(repr=False)
     spans: dict[Location, tuple[int, int]] = field(repr=False)
-    """Where in `text` the value of every key and list item begins and ends."""
+    """The offsets in `text` at which the value of every key and list item begins and ends."""
 
     def line(self, location: Sequence[str | int]) -> int:
-        """Return the line of a location, or of the nearest one above it that is in the file."""
+        """Return the line of a location, or of its nearest ancestor in the file."""
         for end in range(len(location), -1, -1):
             line = self.lines.get(tuple(location[:end]))
             if line is not None:
@@ -50,7 +50,7 @@ class YamlFile:
         return 1
 
     def at(self, location: Location) -> YamlFile:
-        """Return the part of the file at a location, as if it were a file; lines stay those of the whole."""
+        """Return the part of the file at a location as a file; its lines are those of the whole file."""
         size = len(location)
         data: Any = self.data
         for part in location:
@@ -60,14 +60,14 @@ class YamlFile:
         return YamlFile(self.path, data, lines, self.text, spans)
 
     def source(self, location: Sequence[str | int]) -> str:
-        """Return the value of a location as the file has it, quotes and block signs included."""
+        """Return the source of a value, with its quotes or block indicator."""
         start, end = self.spans.get(tuple(location), (0, 0))
         return self.text[start:end]
 
     def text_line(self, location: Sequence[str | int], offset: int) -> int:
-        """Return the line of the character at `offset` of a text, whichever way the file writes that text.
+        """Return the line of the character at `offset` of a text, in whatever YAML style the file writes it.
 
-        Folding and indentation change only blanks, so the same non-blank characters are counted on both sides.
+        Folding and indentation change only white space, so the other characters are counted on both sides.
         """
         value: Any = self.data
         for part in location:
@@ -93,17 +93,17 @@ class YamlFile:
 
 
 def is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
-    """True for the mappings of a file."""
+    """Return whether a value of a file is a mapping."""
     return isinstance(value, Mapping)
 
 
 def is_list(value: object) -> TypeGuard[list[Any]]:
-    """True for the lists of a file."""
+    """Return whether a value of a file is a list."""
     return isinstance(value, list)
 
 
 def in_memory(path: Path, data: Any) -> YamlFile:
-    """Return data that no file holds as if one did; all of it stands in line 1."""
+    """Return data that is in no file as a `YamlFile`, with line 1 for all of it."""
 
     def places(value: Any, at: Location) -> Iterator[Location]:
         yield at
@@ -115,7 +115,7 @@ def in_memory(path: Path, data: Any) -> YamlFile:
 
 
 class _Loader(yaml.SafeLoader):
-    """Resolve scalars as YAML 1.2 does; what is not listed here is text."""
+    """Resolve scalars as YAML 1.2 does; all others are text."""
 
 
 _TAG = "tag:yaml.org,2002:"
@@ -133,7 +133,7 @@ _Loader.yaml_implicit_resolvers = {
 
 _TAGS = frozenset(_TAG + name for name in ("str", "null", "bool", "int", "float", "seq", "map"))
 
-# What PyYAML says, and what usually helps.
+# Parts of PyYAML's messages, and what usually helps.
 _HINTS = (
     ("'\\t'", "indent with spaces, not with tabs"),
     ("mapping values are not allowed", "a text that holds ': ' goes in quotes or in a block (key: |)"),
@@ -152,12 +152,12 @@ _HINTS = (
 
 
 def load_yaml(path: Path, error: MakeError) -> YamlFile:
-    """Read a file and return its data with the lines of its keys; what is wrong is raised as `error(message)`."""
+    """Read a file and return its data with the lines of its keys; raises `error(message)` if it is not valid."""
     return parse_yaml(path, read_yaml(path, error), error)
 
 
 def read_yaml(path: Path, error: MakeError, limit: int = MAX_BYTES) -> bytes:
-    """Return the bytes of a file that is not too big."""
+    """Return the bytes of a file; raises `error(message)` if there are more than `limit`."""
     try:
         with path.open("rb") as file:
             raw = file.read(limit + 1)
@@ -169,16 +169,16 @@ def read_yaml(path: Path, error: MakeError, limit: int = MAX_BYTES) -> bytes:
 
 
 def stamp(path: Path) -> Stamp | None:
-    """Return what is another once a file has changed; None if there is none, or one too young to tell.
+    """Return a value that changes with the file; None if there is no file, or if it changed too recently to be sure.
 
-    A file may be written twice within one tick of its file system's clock, and then shows it only by its bytes.
+    A file may be written twice within one tick of its file system's clock; then only its bytes differ.
     """
     try:
         found = path.stat()
     except (OSError, ValueError):
         return None
     changed = max(found.st_mtime_ns, found.st_ctime_ns)
-    if time.time_ns() - changed < _YOUNG_NS:
+    if time.time_ns() - changed < _RECENT_NS:
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
@@ -203,7 +203,7 @@ def parse_yaml(path: Path, raw: bytes, error: MakeError) -> YamlFile:
 
 
 def _syntax(path: Path, problem: yaml.MarkedYAMLError) -> str:
-    """Say where and what; a quote or bracket that is never closed is shown where it opens."""
+    """Return the message of a syntax error; an unclosed quote or bracket is reported where it opens."""
     what = ", ".join(part for part in (problem.context, problem.problem) if part)
     at_end = "end of stream" in what or "<stream end>" in what
     mark = (problem.context_mark if at_end else None) or problem.problem_mark or problem.context_mark
@@ -213,7 +213,7 @@ def _syntax(path: Path, problem: yaml.MarkedYAMLError) -> str:
 
 
 def _refuse_aliases(path: Path, text: str, error: MakeError) -> None:
-    """Walk the events first: they are flat, so that neither an alias bomb nor deep nesting can hurt here."""
+    """Check the flat list of events first, in which aliases are not expanded and nesting needs no recursion."""
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         line = event.start_mark.line + 1 if event.start_mark else 1
@@ -228,7 +228,7 @@ def _refuse_aliases(path: Path, text: str, error: MakeError) -> None:
 
 
 class _Reader:
-    """Turn the nodes of one file into data, noting where each stands."""
+    """Turn the nodes of one file into data and their positions."""
 
     def __init__(self, path: Path, text: str, error: MakeError) -> None:
         self._path = path
@@ -266,14 +266,14 @@ class _Reader:
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise self._wrong(
-                    key_node, "a key must be a word or text; a text that begins with { or [ goes in quotes"
+                    key_node, "a key must be text or a number; a text that begins with { or [ goes in quotes"
                 )
             if key_node.value == "<<" and not key_node.style:
                 raise self._wrong(key_node, "YAML merges (<<) are not supported; write the keys out")
             key = self._scalar(key_node)
             if key in found:
                 first = self._lines[*where, key]
-                raise self._wrong(key_node, f"the key {key!r} is there twice; the first is in line {first}")
+                raise self._wrong(key_node, f"the key {key!r} occurs twice; the first one is in line {first}")
             self._lines[*where, key] = key_node.start_mark.line + 1
             found[key] = self._value(value_node, (*where, key))
         return found

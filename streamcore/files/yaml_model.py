@@ -27,7 +27,7 @@ class FileModel(BaseModel):
 class FromMapping:
     """Annotate a field whose type is a dataclass of settings: the file has a mapping, checked like a `FileModel`.
 
-    The dataclass declares each setting once, for Python and for YAML: see `streamcore.pipeline.settings`.
+    The dataclass declares each setting once, for Python and for YAML: see `streamcore.files.settings`.
     """
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -51,7 +51,7 @@ def settings_model(kind: Any) -> type[FileModel]:
 
 
 def wrong(message: str, *at: str | int) -> PydanticCustomError:
-    """Return the error for a validator to raise; `at` leads from its model to the key that is wrong."""
+    """Return the error that a validator raises; `at` is the path from its model to the key that is not valid."""
     return PydanticCustomError("wrong", "{message}", {"message": message, "at": at})
 
 
@@ -64,7 +64,7 @@ def validate(model: type[Model], source: YamlFile, error: MakeError) -> Model:
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return a suggestion to append to a message, "" if nothing comes near."""
+    """Return a suggestion to append to a message, "" if no name is similar."""
     near = difflib.get_close_matches(word, known, n=1) or [one for one in known if one.lower() == word.lower()]
     return f"; did you mean {near[0]!r}?" if near else ""
 

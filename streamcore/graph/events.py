@@ -1,4 +1,4 @@
-"""Say what a graph's run yields: plain dicts, told apart by `type`."""
+"""Define the events of a graph's run: plain dicts; `type` tells which one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from streamcore.chunk import Usage
 
 
 class Metadata(TypedDict, total=False):
-    """Everything beyond the event itself; there only where `include_metadata` asks for it."""
+    """Everything beyond the event itself; present only with `include_metadata`."""
 
     sequence: int
     """The event's number in this run, from 1."""
@@ -17,7 +17,7 @@ class Metadata(TypedDict, total=False):
     stream_key: str
     """The node's `stream_key`."""
     partial: str
-    """At `node_start`: what the node had said when it was cut in an earlier run of the thread."""
+    """At `node_start`: the node's text when it was interrupted in an earlier run of the thread."""
     provider: str
     model: str | None
     usage: Usage | None
@@ -45,7 +45,7 @@ class NodeStart(TypedDict):
 
 
 class NodeComplete(TypedDict):
-    """A node has ended well, and the thread is saved; `output` is what it changed in the state."""
+    """A node has completed, and the thread is saved; `output` is the node's update of the state."""
 
     type: Literal["node_complete"]
     node: str
@@ -54,7 +54,7 @@ class NodeComplete(TypedDict):
 
 
 class Restart(TypedDict):
-    """The node's answer begins again: its tokens so far are void."""
+    """The node's answer restarts: its tokens so far are void."""
 
     type: Literal["restart"]
     node: str
@@ -62,7 +62,7 @@ class Restart(TypedDict):
 
 
 class Interrupt(TypedDict):
-    """A human is asked; the run ends here and goes on with `{"resume": answer}` in the config."""
+    """A person is asked; the run ends here and continues with `{"resume": answer}` in the config."""
 
     type: Literal["interrupt"]
     node: str
@@ -72,7 +72,7 @@ class Interrupt(TypedDict):
 
 
 class GraphComplete(TypedDict):
-    """The graph has come to its end."""
+    """The graph has ended."""
 
     type: Literal["graph_complete"]
     state: dict[str, Any]

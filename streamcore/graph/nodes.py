@@ -33,10 +33,10 @@ from streamcore.graph.expressions import resolve
 from streamcore.graph.load import Graph
 from streamcore.graph.schema import InterruptNode, LlmNode, MapNode, Node, PassthroughNode, PythonNode
 from streamcore.graph.variables import in_node, refuse_missing, variables_of
-from streamcore.pipeline.json_text import documents
 from streamcore.prompts.prompt_file import Prompt, load_prompt
 from streamcore.provider import resolve_provider
 from streamcore.stream import Stream, refused
+from streamcore.structured.json_text import documents
 
 log = logging.getLogger("streamcore")
 
@@ -45,17 +45,17 @@ State = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a node needs to run besides the state."""
+    """What a node needs to run, besides the state."""
 
     graph: Graph
     config: Config
     restarts: bool = True
-    """The reader can be told that what came before is void."""
+    """True if the reader understands `restart` events."""
     streams: dict[str, Stream] = field(default_factory=dict[str, Stream])
-    """The answers that are being read, by node."""
+    """The streams that are being read, by node."""
 
-    def said(self) -> dict[str, str]:
-        """Return what nodes have said whose answers are not whole."""
+    def unfinished_texts(self) -> dict[str, str]:
+        """Return the text so far of each node whose answer is not complete."""
         return {name: text for name, stream in self.streams.items() if (text := stream.partial.text)}
 
 
@@ -63,13 +63,13 @@ async def run_node(name: str, node: Node, state: State, context: Context) -> Asy
     """Yield the events of one node, from `node_start` to `node_complete` or `interrupt`.
 
     Raises:
-        NodeError: the node failed, and its `on_error` does not say otherwise.
-        ConfigError: something that was written cannot work, whatever `on_error` says.
+        NodeError: the node failed, and its `on_error` is not `skip`.
+        ConfigError: a setting is not valid; this is raised whatever `on_error` is.
     """
     began = anyio.current_time()
     partial: Metadata = {"partial": state["_partial"][name]} if name in state.get("_partial", {}) else {}
     yield {"type": "node_start", "node": name, "metadata": partial}
-    told = False
+    yielded = False
     try:
         _check_requires(name, node, state, context)
         async with opened(_RUN[node.type](name, node, state, context)) as events:
@@ -77,18 +77,18 @@ async def run_node(name: str, node: Node, state: State, context: Context) -> Asy
                 if event["type"] == "node_complete" or event["type"] == "interrupt":
                     event.setdefault("metadata", {})["seconds"] = anyio.current_time() - began
                 else:
-                    told = True
+                    yielded = True
                 yield event
     except PromptError as error:
         raise in_node(context.graph, name, error) from error
     except (ConfigError, ThreadConflict):
         raise
-    except Exception as error:  # noqa: BLE001  raised as the node's, or told as its outcome
+    except Exception as error:  # noqa: BLE001  raised as a NodeError, or part of the node's outcome
         failure = error if isinstance(error, NodeError) else _failed(name, context, str(error), error)
         if node.on_error != "skip":
             raise failure from (error if error is not failure else error.__cause__)
         log.warning("node %r of graph %r is skipped after %s", name, context.graph.name, type(error).__name__)
-        if told:
+        if yielded:
             yield {"type": "restart", "node": name}
         yield {"type": "node_complete", "node": name, "output": {}, "metadata": {"error": str(failure)}}
 
@@ -96,7 +96,7 @@ async def run_node(name: str, node: Node, state: State, context: Context) -> Asy
 def _check_requires(name: str, node: Node, state: State, context: Context) -> None:
     missing = [key for key in node.requires if state.get(key) is None]
     if missing:
-        raise _failed(name, context, f"it requires {', '.join(map(repr, missing))}, which the state lacks")
+        raise _failed(name, context, f"it requires {', '.join(map(repr, missing))}, which the state does not have")
 
 
 def _failed(name: str, context: Context, why: str, error: Exception | None = None) -> NodeError:
@@ -136,18 +136,18 @@ async def _llm(name: str, node: LlmNode, state: State, context: Context) -> Asyn
 
 
 def open_stream(node: LlmNode, state: State, context: Context) -> Stream:
-    """Return the stream of a node's answer. Nothing has happened yet.
+    """Return the stream of a node's answer, which has not begun.
 
     Raises:
         TemplateError: an expression in `variables` failed.
-        PromptError: the prompt would write a variable that has no value.
-        ConfigError: the node may begin its answer again, and the reader could not be told.
+        PromptError: the prompt uses a variable that has no value.
+        ConfigError: the node may restart its answer, and the reader does not understand `restart`.
     """
     again = node.on_error in ("retry", "fallback")
     if not context.restarts and (node.on_interrupt == "restart" or node.retries):
         raise ConfigError(
-            "on_interrupt: restart and retries may begin an answer again, which a reader of text cannot be told; "
-            "read the graph's events, or take them out of the node"
+            "on_interrupt: restart and retries may restart an answer, which a stream of text cannot represent; "
+            "read the graph's events instead, or remove both from the node"
         )
     variables = variables_of(node, state)
     refuse_missing(context.graph, node, variables, state)
@@ -183,7 +183,7 @@ def _retries(node: LlmNode, prompt: Prompt, context: Context) -> int:
 
 
 def _value(node: LlmNode, stream: Stream) -> Any:
-    """Return a node's output: the validated object, what its JSON says, or its text."""
+    """Return a node's output: the validated object, the parsed JSON, or the text."""
     answer = stream.partial
     text = answer.text + answer.refusal
     if stream.structured:
@@ -192,7 +192,7 @@ def _value(node: LlmNode, stream: Stream) -> Any:
         return text
     found = next(documents(text), None)
     if found is None:
-        error = OutputValidationError(f"parse_json: there is no JSON in the answer, which begins with {text[:80]!r}")
+        error = OutputValidationError(f"parse_json: the answer has no JSON; it begins with {text[:80]!r}")
         error.partial = answer
         raise error
     return json.loads(found)
@@ -216,7 +216,7 @@ async def _python(name: str, node: PythonNode, state: State, context: Context) -
 
 
 async def _call(function: Callable[[dict[str, Any]], Any], state: dict[str, Any]) -> Any:
-    """Call a function, a plain one in a thread so that it holds nothing up."""
+    """Call a function; one that is not async runs in a thread, so that it does not block the event loop."""
     if inspect.iscoroutinefunction(function):
         return await function(state)
     result = await anyio.to_thread.run_sync(function, state)
@@ -231,7 +231,7 @@ def _function(node: PythonNode, context: Context) -> Callable[[dict[str, Any]], 
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{where} cannot be loaded: {error}") from error
     if not callable(found):
-        raise ConfigError(f"{where}: {tool.module}.{tool.function} is no function but a {type(found).__name__}")
+        raise ConfigError(f"{where}: {tool.module}.{tool.function} is not a function but a {type(found).__name__}")
     return cast("Callable[[dict[str, Any]], Any]", found)
 
 
@@ -243,7 +243,7 @@ async def _map(name: str, node: MapNode, state: State, context: Context) -> Asyn
     items = resolve(node.over, state)
     if not is_list(items):
         kind = "null" if items is None else type(items).__name__
-        raise _failed(name, context, f"'over' is to give a list, and {node.over} is {kind}")
+        raise _failed(name, context, f"'over' must give a list, but {node.over} is {kind}")
     item = context.graph.items[name]
     results: list[dict[str, Any]] = [{} for _ in items]
     usages: list[Usage] = []
@@ -266,7 +266,7 @@ async def _map(name: str, node: MapNode, state: State, context: Context) -> Asyn
 
 
 def _sum(usages: Sequence[Usage]) -> Usage:
-    """Return what several answers used together; None where none of them says."""
+    """Return the sum of the counts; a count that no answer has is None."""
     found: dict[str, Any] = {}
     for name in (one.name for one in fields(Usage) if one.name != "raw"):
         counts = [count for usage in usages if (count := getattr(usage, name)) is not None]

@@ -17,11 +17,11 @@ State = Mapping[str, Any]
 def following(graph: Graph, name: str, state: State, counts: Mapping[str, int]) -> list[str]:
     """Return the nodes that follow a node which has run, END left out.
 
-    A router goes where its output says. Otherwise the first edge whose condition holds is taken; if there is none, all
-    edges without a condition. A node that has run as often as `loop_limits` lets it gives way to its `loop_exits`.
+    The output of a router names its route. Any other node takes the first edge whose condition is true, or else all
+    edges without a condition. A node that has reached its `loop_limits` is replaced by its `loop_exits`.
 
     Raises:
-        NodeError: the output of a router fits none of its routes.
+        NodeError: the output of a router matches none of its routes.
         TemplateError: a condition failed.
     """
     node = graph.nodes.get(name) if name != START else None
@@ -47,8 +47,8 @@ def _within_limit(graph: Graph, name: str, counts: Mapping[str, int]) -> str:
 def ready(graph: Graph, waiting: Sequence[str]) -> list[str]:
     """Return those of the waiting nodes that run now, at the same time.
 
-    A node waits for the others that may still lead to it, so that what several branches come together in runs once; an
-    interrupt waits until nothing else can run.
+    A node waits for waiting nodes that may still lead to it, so that a node where branches join runs once. An interrupt
+    waits until no other node can run.
     """
     free = [
         name
@@ -61,14 +61,14 @@ def ready(graph: Graph, waiting: Sequence[str]) -> list[str]:
 def _picked(graph: Graph, name: str, node: RouterNode, state: State) -> str:
     value = state.get(node.state_key or name)
     routes = {_folded(key): target for key, target in node.routes.items()}
-    for said in _candidates(node, value):
-        if _folded(said) in routes:
-            return routes[_folded(said)]
+    for name_of_route in _candidates(node, value):
+        if _folded(name_of_route) in routes:
+            return routes[_folded(name_of_route)]
     if node.default_route is None:
         field = f"field {node.route_field!r} of its output" if node.route_field else "output"
         raise NodeError(
-            f"node {name!r} of graph {graph.name!r}: its {field} is none of its routes ({', '.join(node.routes)}), and "
-            "it has no 'default_route'",
+            f"node {name!r} of graph {graph.name!r}: its {field} is none of its routes ({', '.join(node.routes)}); "
+            "add a route for it, or a 'default_route'",
             graph=graph.name,
             node=name,
         )
@@ -76,7 +76,7 @@ def _picked(graph: Graph, name: str, node: RouterNode, state: State) -> str:
 
 
 def _candidates(node: RouterNode, value: Any) -> Iterable[object]:
-    """Return what may name the route, in the order in which it counts."""
+    """Return the values that may name the route, in order of precedence."""
     if not is_mapping(value):
         return [value]
     if node.route_field is not None:

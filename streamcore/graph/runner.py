@@ -1,4 +1,4 @@
-"""Run a graph: one step after the other, the nodes of a step at the same time, saving the thread after each node."""
+"""Run a graph step by step: the nodes of a step run at the same time, and each node's completion saves the thread."""
 
 from __future__ import annotations
 
@@ -36,36 +36,36 @@ class GraphRun:
         """Yield the run's events; see `streamcore.stream_graph_with_tokens`."""
         self._thread = thread = await Thread.open(self._graph, self._config)
         thread.state.update(self._initial)
-        first = self._begin()
+        first = self._first_event()
         if first is not None:
-            yield self._told(first if first["type"] == "interrupt" else await self._completed(first))
+            yield self._with_metadata(first if first["type"] == "interrupt" else await self._save_output(first))
             if first["type"] == "interrupt":
                 return
         self._refuse_missing()
-        while step := self._step():
+        while step := self._next_step():
             await anyio.lowlevel.checkpoint()
             context = Context(self._graph, self._config)
             try:
-                async with opened(self._run(step, context)) as events:
+                async with opened(self._events_of(step, context)) as events:
                     async for event in events:
                         if event["type"] == "token" and "metadata" not in event:
                             yield event
                         elif event["type"] == "interrupt":
-                            yield self._told(await self._asked(event))
+                            yield self._with_metadata(await self._save_question(event))
                             return
                         else:
-                            yield self._told(
-                                await self._completed(event) if event["type"] == "node_complete" else event
+                            yield self._with_metadata(
+                                await self._save_output(event) if event["type"] == "node_complete" else event
                             )
             except BaseException:
-                await thread.keep(context.said())
+                await thread.keep(context.unfinished_texts())
                 raise
         if not thread.ended:
             await thread.save()
-        yield self._told(GraphComplete(type="graph_complete", state=self._public()))
+        yield self._with_metadata(GraphComplete(type="graph_complete", state=self._public_state()))
 
-    def _begin(self) -> NodeComplete | Interrupt | None:
-        """Find out where to begin, and return the event that a question which waits gives."""
+    def _first_event(self) -> NodeComplete | Interrupt | None:
+        """Find the first nodes; return the event of an interrupt that waits for its answer, or has just got it."""
         thread, resume = self._thread, self._config.resume
         asked = thread.asked
         if asked is not None and resume is None:
@@ -77,7 +77,7 @@ class GraphRun:
             output = {node.writes(asked["node"])[0]: asked["message"], asked["resume_key"]: resume}
             return NodeComplete(type="node_complete", node=asked["node"], output=output)
         if resume is not None:
-            raise ConfigError(f"nothing waits for an answer on {thread}; leave 'resume' out of the config")
+            raise ConfigError(f"no interrupt waits for an answer on {thread}; remove 'resume' from the config")
         if not thread.next:
             thread.counts = {}
             thread.next = self._following(START)
@@ -93,8 +93,8 @@ class GraphRun:
         if found:
             raise PromptError("\n".join(map(str, found))) from found[0]
 
-    def _step(self) -> list[str]:
-        """Return the nodes that run now; those whose value is there already are passed over."""
+    def _next_step(self) -> list[str]:
+        """Return the nodes that run now; nodes whose value exists already are skipped."""
         thread, passed = self._thread, set[str]()
         while True:
             step = ready(self._graph, thread.next)
@@ -102,29 +102,29 @@ class GraphRun:
             if not skipped:
                 return step
             for name in skipped:
-                self._go_on(name, () if name in passed else self._following(name))
+                self._replace(name, () if name in passed else self._following(name))
                 passed.add(name)
 
     def _has_value(self, name: str) -> bool:
         return has_value(self._graph, name, self._thread.state)
 
-    def _run(self, step: Sequence[str], context: Context) -> AsyncGenerator[NodeEvent]:
+    def _events_of(self, step: Sequence[str], context: Context) -> AsyncGenerator[NodeEvent]:
         state = self._thread.view()
         sources = [run_node(name, self._graph.nodes[name], state, context) for name in step]
         return sources[0] if len(sources) == 1 else _together(sources)
 
-    async def _completed(self, event: NodeComplete) -> NodeComplete:
-        """Take a node's output into the state, and make that durable before anybody hears of it."""
+    async def _save_output(self, event: NodeComplete) -> NodeComplete:
+        """Add a node's output to the state and save the thread, before the event is yielded."""
         name, thread = event["node"], self._thread
         event["output"] = as_json_data(event["output"], f"the output of node {name!r}")
         thread.take(name, event["output"])
         thread.counts[name] = thread.counts.get(name, 0) + 1
-        self._go_on(name, self._following(name))
+        self._replace(name, self._following(name))
         await thread.save()
         return event
 
-    async def _asked(self, event: Interrupt) -> Interrupt:
-        """Remember a question, so that it is not asked of the model again."""
+    async def _save_question(self, event: Interrupt) -> Interrupt:
+        """Save the question of an interrupt, so that the model is not asked for it again."""
         name, thread = event["node"], self._thread
         event["message"] = as_json_data({"message": event["message"]}, f"the message of node {name!r}")["message"]
         thread.asked = {"node": name, "message": event["message"], "resume_key": event["resume_key"]}
@@ -139,12 +139,12 @@ class GraphRun:
             what = f"after node {name!r} of graph {self._graph.name!r}: {error}"
             raise NodeError(what, graph=self._graph.name, node=name) from error
 
-    def _go_on(self, name: str, targets: Sequence[str]) -> None:
-        """Let a node's place be taken by those that follow it."""
+    def _replace(self, name: str, targets: Sequence[str]) -> None:
+        """Replace a node that has run by the nodes that follow it."""
         others = [one for one in self._thread.next if one != name]
         self._thread.next = list(dict.fromkeys([*others, *targets]))
 
-    def _public(self) -> dict[str, Any]:
+    def _public_state(self) -> dict[str, Any]:
         loops = {
             name: count
             for name, count in self._thread.counts.items()
@@ -152,8 +152,8 @@ class GraphRun:
         }
         return {**self._thread.state, **({"_loop_counts": loops} if loops else {})}
 
-    def _told(self, event: Any) -> Any:
-        """Return an event with its metadata numbered, or without."""
+    def _with_metadata(self, event: Any) -> Any:
+        """Return an event with numbered metadata, or without metadata where none was asked for."""
         node = self._graph.nodes.get(event.get("node", ""))
         options = node.stream_options if isinstance(node, LlmNode) else None
         if self._config.include_metadata or (options is not None and options.include_metadata):
@@ -170,7 +170,9 @@ async def node_text(graph: Graph, name: str, state: Mapping[str, Any], config: C
     if node is None:
         raise ConfigError(f"graph {graph.name!r} has no node {name!r}{did_you_mean(name, [*graph.nodes])}")
     if node.type not in ("llm", "router"):
-        raise ConfigError(f"node {name!r} is of the type {node.type}, which streams no text; llm and router nodes do")
+        raise ConfigError(
+            f"node {name!r} has the type {node.type}, which has no text to stream; only llm and router nodes have"
+        )
     given = as_json_data(state, "state")
     thread = await Thread.open(graph, config)
     thread.state.update(given)
@@ -184,12 +186,12 @@ async def node_text(graph: Graph, name: str, state: Mapping[str, Any], config: C
                     thread.take(name, as_json_data(event["output"], f"the output of node {name!r}"))
                     await thread.save()
     except BaseException:
-        await thread.keep(context.said())
+        await thread.keep(context.unfinished_texts())
         raise
 
 
 def for_text(node: Node) -> Node:
-    """Return a node for a reader of its text alone, who must see its errors, lest a cut answer look finished."""
+    """Return the node with its errors raised: skipped, they would make a cut text look whole to its reader."""
     on_error = "fail" if node.on_error == "skip" else node.on_error
     return node.model_copy(update={"stream": True, "on_error": on_error})
 

@@ -1,10 +1,9 @@
-"""Open the doors to a graph: all events of a run, or the text of one node."""
+"""Define the functions that run a graph: all events of a run, or the text of one node."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from streamcore.concurrency.owned_stream import OwnedStream
@@ -25,21 +24,21 @@ def stream_graph_with_tokens(
 
     Args:
         graph: a graph, or the path of its file.
-        initial_state: plain data, laid over the thread's saved state.
-        config: `thread_id` names the conversation to go on with; `checkpointer` (an object, or a mapping as in the
-            file) goes before the file's; `resume` is the answer to a question that waits; `include_metadata` gives
-            every event `metadata`; `provider`, `model`, `temperature` go before what the graph says, and `transport`
-            before the environment. LangGraph's `{"configurable": {...}}` is taken, too.
+        initial_state: plain data; its keys override those of the thread's saved state.
+        config: `thread_id` names the conversation to continue; `checkpointer` (an object, or a mapping as in the file)
+            overrides the file's; `resume` is the answer to the question of an interrupt; `include_metadata` gives every
+            event `metadata`; `provider`, `model` and `temperature` override those of the graph, and `transport` that
+            of the environment. LangGraph's `{"configurable": {...}}` is accepted, too.
 
-    Yields dicts, told apart by `type`: `node_start`, `token`, `restart`, `node_complete`, `interrupt`,
+    Yields dicts; `type` is one of `node_start`, `token`, `restart`, `node_complete`, `interrupt`,
     `graph_complete`; see `streamcore.graph.events`. A `node_complete` comes after the thread is saved.
 
     Nothing happens until the first iteration; then, or later:
 
     Raises:
-        GraphError: the file is wrong.
-        ConfigError: something that was written cannot work: a key of `config`, a prompt, a missing variable.
-        NodeError: a node failed; its `cause` says why, `.partial` has what it had said.
+        GraphError: the file is not valid.
+        ConfigError: a setting is not valid: a key of `config`, a prompt, a missing variable.
+        NodeError: a node failed; its `cause` is the error, `.partial` has what its model had answered.
         ThreadConflict: another run has changed the thread meanwhile.
     """
 
@@ -59,8 +58,9 @@ def stream_node_output(
 ) -> EventStream[str]:
     """Run one llm or router node and iterate over its text: `str`, never empty, in order.
 
-    The node runs whatever `skip_if_exists` says, on `state` laid over the thread's saved state, and the thread is saved
-    when it has ended well. Arguments and errors are those of `stream_graph_with_tokens`.
+    The node runs even where `skip_if_exists` would skip it. Its state is the thread's saved state, with the keys of
+    `state` over it. The thread is saved when the node has completed. Arguments and errors are those of
+    `stream_graph_with_tokens`.
     """
 
     def start() -> AsyncGenerator[str]:
@@ -76,7 +76,7 @@ def _loaded(graph: Graph | str | Path) -> Graph:
         return load_graph(graph)
     if isinstance(graph, Graph):  # pyright: ignore[reportUnnecessaryIsInstance]
         return graph
-    raise ConfigError(f"a graph is the path of its file, or what load_graph() returns; got a {type(graph).__name__}")
+    raise ConfigError(f"graph is a path or what load_graph() returns, not a {type(graph).__name__}")
 
 
 class EventStream(Generic[T]):
@@ -108,10 +108,5 @@ class EventStream(Generic[T]):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.aclose()

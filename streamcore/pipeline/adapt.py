@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from streamcore.errors import BadRequestError
-from streamcore.pipeline.structured import instructed
 from streamcore.provider import Provider
 from streamcore.request import Request, with_temperature
+from streamcore.structured.output import instructed
 
 log = logging.getLogger("streamcore")
 

@@ -18,7 +18,7 @@ import anyio
 from streamcore.chunk import CONTENT_KINDS, Chunk
 from streamcore.concurrency.event_loop import running_on_trio
 from streamcore.errors import StreamTimeout
-from streamcore.pipeline.settings import check_fields, from_mapping
+from streamcore.files.settings import check_fields, from_mapping
 
 _NO_MORE: list[Chunk] = []  # stands for the end; compared by identity, since a read may be empty
 
@@ -71,7 +71,7 @@ DEFAULT = Timeouts()
 
 
 class Clocks:
-    """Count the seconds that reads have taken, and say how long the next may take."""
+    """Count the seconds that reads have taken, and compute how long the next may take."""
 
     __slots__ = (
         "_begun",

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, MalformedStream, ProviderError, StreamcoreError, StreamError
-from streamcore.pipeline.structured import corrected
 from streamcore.provider import Provider, get_provider
 from streamcore.request import Request
+from streamcore.structured.output import corrected
 
 Fallback = str | Provider | Mapping[str, Any]
 OnInterrupt = Literal["raise", "restart"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Callable
-from typing import Protocol
 
 import anyio
 
@@ -24,7 +23,7 @@ MOST_READY = 256
 
 
 async def smoothed(source: AsyncGenerator[list[Chunk]], options: StreamOptions) -> AsyncGenerator[list[Chunk]]:
-    """Yield the source's chunks with their text gathered as the options say.
+    """Yield the source's chunks with their text gathered according to the options.
 
     An error of the source is raised after all chunks that were received before it.
     """
@@ -40,20 +39,6 @@ async def smoothed(source: AsyncGenerator[list[Chunk]], options: StreamOptions) 
         await task.aclose()
 
 
-class _Wakeup(Protocol):
-    """Let the reader wait until the task has something for it, and call a function at a set time."""
-
-    now: Callable[[], float]
-
-    async def wait(self) -> None: ...
-
-    def wake(self) -> None: ...
-
-    def tick_at(self, deadline: float) -> None: ...
-
-    def stop(self) -> None: ...
-
-
 class _SmoothingTask:
     """Read a source in a task of its own."""
 
@@ -66,7 +51,7 @@ class _SmoothingTask:
         self._space: anyio.Event | None = None
         self._life = anyio.CancelScope()
         self._done = anyio.Event()
-        self._wakeup: _Wakeup
+        self._wakeup: _AsyncioWakeup | _TrioWakeup
 
     def start(self) -> None:
         """Start the task on the running loop."""
@@ -139,7 +124,10 @@ class _SmoothingTask:
 
 
 class _AsyncioWakeup:
-    """For asyncio: a plain future for the reader, and one timer that is moved only when it fires."""
+    """Let the reader wait until the task has something for it, and call `tick` at a set time.
+
+    For asyncio: a plain future for the reader, and one timer that is moved only when it fires.
+    """
 
     def __init__(self, tick: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -190,7 +178,7 @@ class _AsyncioWakeup:
 
 
 class _TrioWakeup:
-    """For trio: an event for the reader; the deadline is that of the scope in which it waits."""
+    """Do the same for trio: an event for the reader; the deadline is that of the scope in which it waits."""
 
     def __init__(self, tick: Callable[[], None]) -> None:
         self.now: Callable[[], float] = anyio.current_time

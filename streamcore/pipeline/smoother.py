@@ -1,6 +1,6 @@
-"""Gather text into emissions that are pleasant to watch: a pure state machine with the time as an argument.
+"""Gather text into larger or evenly timed emissions: a pure state machine with the time as an argument.
 
-Guarantees: the texts that go out concatenate to those that came in; order is kept; text of one kind, index and choice
+Guarantees: the emitted texts concatenate to those that were fed; order is kept; text of one kind, index and choice
 is never merged with another's; nothing waits longer than `max(emit_interval, 100 ms)` once the source is quiet.
 """
 
@@ -13,13 +13,13 @@ from functools import cache
 from typing import Any, Literal
 
 from streamcore.chunk import Chunk, content
-from streamcore.pipeline.settings import check_fields, from_mapping
+from streamcore.files.settings import check_fields, from_mapping
 
 QUIET_SECONDS = 0.1
-"""The shortest time after which a source counts as quiet."""
+"""The source counts as quiet after at least this many seconds without text."""
 LONGEST = 4096
-"""Characters that are never held for the sake of a boundary."""
-_TAIL = 64  # characters in which the last boundary is looked for before the whole text is
+"""So many characters are emitted even if they have no boundary."""
+_TAIL = 64  # the last boundary is searched in so many characters first, then in the whole text
 
 _GATHERED = frozenset({"text", "reasoning", "refusal"})
 
@@ -66,26 +66,26 @@ class StreamOptions:
 
 
 class Smoother:
-    """Hold text back until it may go; everything else passes at once, after what was held."""
+    """Buffer text until it may be emitted; other chunks pass at once, after the buffered text."""
 
     def __init__(self, options: StreamOptions) -> None:
         self._options = options
         self._interval = options.emit_interval / 1000
         self._size = max(1, options.buffer_size)
         self._quiet = options.quiet
-        self._held: list[str] = []
+        self._buffer: list[str] = []
         self._length = 0
-        self._like: Chunk | None = None  # a chunk whose kind, index and choice the held text has
+        self._like: Chunk | None = None  # a chunk with the kind, index and choice of the buffered text
         self._pieces = 0
-        self._since = 0.0  # when the first held piece came
-        self._arrived = 0.0  # when the last one came
+        self._since = 0.0  # when the first buffered piece was fed
+        self._arrived = 0.0  # when the last one was fed
         self._emitted = -math.inf
         self._at_once = options.first == "immediate"
         self._stuck = 0  # the length at which no boundary was found
 
     @property
     def deadline(self) -> float:
-        """When `tick` must be called if nothing is fed before; infinity if nothing is held."""
+        """When `tick` must be called if nothing is fed before; infinity if nothing is buffered."""
         if not self._length:
             return math.inf
         quiet = self._arrived + self._quiet
@@ -94,7 +94,7 @@ class Smoother:
         return quiet
 
     def feed(self, chunks: Iterable[Chunk], now: float) -> list[Chunk]:
-        """Take in what was read at `now`; return what goes out at once."""
+        """Add the chunks that were read at `now`; return what is emitted at once."""
         out: list[Chunk] = []
         for chunk in chunks:
             if chunk.text and chunk.kind in _GATHERED:
@@ -106,7 +106,7 @@ class Smoother:
                 if not self._length:
                     self._like = chunk
                     self._since = now
-                self._held.append(chunk.text)
+                self._buffer.append(chunk.text)
                 self._length += len(chunk.text)
                 self._pieces += 1
                 self._arrived = now
@@ -121,7 +121,7 @@ class Smoother:
         return out
 
     def tick(self, now: float) -> list[Chunk]:
-        """Return what goes out because time has passed."""
+        """Return what is emitted because time has passed."""
         out: list[Chunk] = []
         if self._length and now >= self._arrived + self._quiet:
             self._emit(self._length, now, out)
@@ -130,7 +130,7 @@ class Smoother:
         return out
 
     def flush(self, now: float) -> list[Chunk]:
-        """Return all that is held: the source has ended, or failed."""
+        """Return all that is buffered: the source has ended, or failed."""
         out: list[Chunk] = []
         self._emit(self._length, now, out)
         return out
@@ -138,8 +138,8 @@ class Smoother:
     def _emit_if_due(self, now: float, out: list[Chunk]) -> None:
         if self._length >= self._size and now >= self._emitted + self._interval:
             end = self._length if self._length >= LONGEST else self._last_boundary()
-            # What stays behind must be able to wait for the interval again before the source counts as quiet; if
-            # it cannot, all of it waits for that moment.
+            # The rest must be able to wait for another interval before the source counts as quiet; if it cannot, all
+            # of the text waits until then.
             early = end < self._length and self._arrived + self._quiet < now + self._interval
             if end and not early:
                 self._emit(end, now, out)
@@ -147,10 +147,10 @@ class Smoother:
                 self._stuck = self._length
 
     def _last_boundary(self) -> int:
-        """Return how many characters may go: up to the last boundary, and no cluster cut in the middle."""
-        if len(self._held) > 1:
-            self._held = ["".join(self._held)]
-        text = self._held[0]
+        """Return how many characters may be emitted: up to the last boundary, without cutting a grapheme cluster."""
+        if len(self._buffer) > 1:
+            self._buffer = ["".join(self._buffer)]
+        text = self._buffer[0]
         match self._options.boundary:
             case "line":
                 return text.rfind("\n") + 1
@@ -163,14 +163,14 @@ class Smoother:
         like = self._like
         if not end or like is None:
             return
-        text = "".join(self._held)
+        text = "".join(self._buffer)
         chunk = content(like.kind, text[:end], like.index, like.choice)
         if self._options.include_metadata:
             held_ms = round((now - self._since) * 1000, 3)
             chunk = replace(chunk, data={"pieces": self._pieces, "held_ms": held_ms})
         out.append(chunk)
         rest = text[end:]
-        self._held = [rest] if rest else []
+        self._buffer = [rest] if rest else []
         self._length = len(rest)
         self._pieces = 1 if rest else 0
         self._since = now
@@ -180,12 +180,12 @@ class Smoother:
             self._like = None
 
 
-_JOINERS = "\u200d"  # zero width joiner: the cluster goes on
+_JOINERS = "\u200d"  # zero width joiner: the cluster continues
 _REGIONAL = range(0x1F1E6, 0x1F200)
 
 
 def _without_unfinished(text: str) -> int:
-    """Return the length without a last cluster that is plainly unfinished: after a joiner, or half a flag."""
+    """Return the length without a last cluster that is certainly unfinished: after a joiner, or half a flag."""
     flags = 0
     while flags < len(text) and ord(text[-1 - flags]) in _REGIONAL:
         flags += 1
@@ -203,14 +203,14 @@ def _last_cluster_start(text: str) -> int:
 
 
 def _last_word_boundary(text: str) -> int:
-    """Return where the last word begins; it may go on with the next token."""
+    """Return where the last word begins; the next token may continue it."""
     for begin in (max(0, len(text) - _TAIL), 0):
         last = 0
         for match in _word_boundary().finditer(text, begin):
             if begin < match.start() < len(text):
                 last = match.start()
         if last:
-            # Blanks after a word end it.
+            # Whitespace after a word ends it.
             return len(text) if text[last:].isspace() else last
         if not begin:
             break

@@ -18,10 +18,11 @@ from streamcore.files.yaml_file import Stamp, YamlFile, parse_yaml, read_yaml, s
 from streamcore.files.yaml_model import FileModel, FromMapping, did_you_mean, validate, wrong
 from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.smoother import StreamOptions
-from streamcore.pipeline.structured import Output, schema_validator
 from streamcore.prompts.schema import SchemaBlock
 from streamcore.provider import ModelChoice, ResolvedModel
 from streamcore.request import Message, Request, Role, Tool
+from streamcore.structured.json_schema import schema_validator
+from streamcore.structured.output import Output
 
 _FOLDER = "STREAMCORE_PROMPTS_DIR"
 
@@ -59,6 +60,7 @@ class PromptFile(FileModel):
     stop: str | list[str] | None = None
     tools: list[PromptToolBlock] = Field(default_factory=list[PromptToolBlock])
     reasoning: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | int | None = None
+    think_tags: bool | None = None
     timeouts: Annotated[Timeouts, FromMapping()] | None = None
     stream_options: Annotated[StreamOptions, FromMapping()] | None = None
     fallback: list[str | FallbackBlock] = Field(default_factory=list[str | FallbackBlock])
@@ -309,4 +311,5 @@ def build_request(
         tools=tuple(Tool(tool.name, tool.description, tool.parameters) for tool in file.tools),
         output_schema=file.json_schema(),
         reasoning=file.reasoning,
+        think_tags=file.think_tags,
     )

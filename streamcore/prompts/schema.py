@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
 from streamcore.files.yaml_model import FileModel, did_you_mean, wrong
-from streamcore.pipeline.structured import Output
+from streamcore.structured.output import Output
 
 MAX_DEPTH = 32
 

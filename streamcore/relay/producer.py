@@ -40,7 +40,7 @@ STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class RelaySettings:
+class ProducerSettings:
     """The times of a relay, in seconds, and how many items of a run are stored separately."""
 
     grace: float = 60.0
@@ -77,7 +77,7 @@ def in_batches(source: BatchSource | AsyncIterator[Item]) -> Callable[[], Awaita
 class Producer:
     """The one writer of a run; `run()` returns when the end is written, or another worker has taken the run over."""
 
-    def __init__(self, log: RunLog, run_id: str, epoch: int, source: Source, settings: RelaySettings) -> None:
+    def __init__(self, log: RunLog, run_id: str, epoch: int, source: Source, settings: ProducerSettings) -> None:
         self._log = log
         self._run_id = run_id
         self._epoch = epoch

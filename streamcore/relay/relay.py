@@ -14,7 +14,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from streamcore.errors import ConfigError, RunNotFound, TooManyRuns
 from streamcore.relay.log import Command, RunLog, Status
 from streamcore.relay.memory import MemoryLog
-from streamcore.relay.producer import STOP_SECONDS, Producer, RelaySettings, Source
+from streamcore.relay.producer import STOP_SECONDS, Producer, ProducerSettings, Source
 from streamcore.relay.reader import LOST, Reader, expired
 
 log = logging.getLogger("streamcore")
@@ -60,7 +60,7 @@ class Relay:
                 f"grace and lease must be above 0 seconds, and max_items at least 2: {grace=}, {lease=}, {max_items=}"
             )
         self._log = MemoryLog() if log is None else log
-        self._settings = RelaySettings(grace, lease, max_items)
+        self._settings = ProducerSettings(grace, lease, max_items)
         self.max_runs = max_runs
         self._max_per_owner = max_per_owner
         self._access = access

@@ -18,7 +18,7 @@ from streamcore.web.guard import limited, same_site
 from streamcore.web.models import Problem
 from streamcore.web.page import page_routes
 from streamcore.web.service import Service
-from streamcore.web.targets import Overrides, load_target
+from streamcore.web.targets import ModelOverrides, load_target
 
 Auth = Callable[..., Any]
 """A FastAPI dependency: raises HTTPException, or returns the user (a str; all other values are the same user)."""
@@ -107,7 +107,7 @@ def router(
     open_relay = relay if isinstance(relay, Relay) else _relay(relay, grace, max_streams, max_per_user)
     served = load_target(
         target,
-        Overrides(provider, model, temperature, transport),
+        ModelOverrides(provider, model, temperature, transport),
         given=variables or {},
         message_as=message_as,
         prompts_dir=prompts_dir,

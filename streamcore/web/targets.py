@@ -38,7 +38,7 @@ class RunRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Overrides:
+class ModelOverrides:
     """The operator's provider, model, temperature and transport, which override the file's."""
 
     provider: str | Provider | None = None
@@ -55,7 +55,7 @@ class Overrides:
         """Check that the provider and the transport exist.
 
         Raises:
-            ConfigError: there is no such provider, or its SDK or key is missing.
+            ConfigError: there is no such provider or transport, or its SDK is missing.
         """
         chosen_transport(self.transport)
         if isinstance(self.provider, str):
@@ -95,7 +95,7 @@ class ServedTarget(Protocol):
 
 def load_target(
     target: str | Path | Graph,
-    overrides: Overrides,
+    overrides: ModelOverrides,
     *,
     given: Mapping[str, Any],
     message_as: str | None,
@@ -152,7 +152,7 @@ class PromptTarget:
     """A prompt as a conversation: earlier turns are sent between its system text and the new message."""
 
     prompt: Prompt
-    overrides: Overrides
+    overrides: ModelOverrides
     given: Mapping[str, Any]
     input: str
     store: Checkpointer
@@ -222,7 +222,7 @@ class GraphTarget:
     """A graph: a message becomes a value of its state, an interrupt a question."""
 
     graph: Graph
-    overrides: Overrides
+    overrides: ModelOverrides
     given: Mapping[str, Any]
     message_as: str | None
     checkpointer: Checkpointer | Mapping[str, Any] | None

@@ -104,7 +104,7 @@ async def test_one_changed_letter_is_told(tmp_path: Path) -> None:
     with sqlite3.connect(path) as database:
         assert database.execute("PRAGMA quick_check").fetchone() == ("ok",)
     database.close()
-    with pytest.raises(CheckpointError, match=r"thread 't' in .*threads\.db is damaged; it was left as it is"):
+    with pytest.raises(CheckpointError, match=r"thread 't' in .*threads\.db is damaged; it was not changed"):
         await store.load("t")
     with pytest.raises(CheckpointError, match="is damaged"):
         await store.save("t", {}, 1)
@@ -147,7 +147,7 @@ async def test_a_file_that_is_something_else(tmp_path: Path, content: str) -> No
 
 
 async def test_a_folder_that_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"unable to open database file.*Make its folder"):
+    with pytest.raises(CheckpointError, match=r"unable to open database file.*Create its folder"):
         await SQLiteCheckpointer(tmp_path / "no" / "threads.db").load("t")
 
 
@@ -175,7 +175,7 @@ def test_a_full_disk_keeps_the_old_state(tmp_path: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     saved, message = result.stdout.splitlines()
-    assert "the last whole checkpoint is still there" in message
+    assert "the last whole checkpoint is unchanged" in message
     assert "isk" in message
     found = asyncio.run(SQLiteCheckpointer(path).load("t"))
     assert found is not None

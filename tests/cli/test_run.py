@@ -108,7 +108,7 @@ def test_questions_are_answered_by_other_processes(tmp_path: Path, vendor: Simul
     assert len(vendor.requests) == 2
     over = run(str(path), "--thread", "my thread", "--resume", "more")
     assert (over.returncode, over.stdout) == (2, "")
-    assert "nothing waits for an answer" in over.stderr
+    assert "no interrupt waits for an answer" in over.stderr
 
 
 def test_a_question_without_a_thread_says_what_is_missing(tmp_path: Path, vendor: Simulator) -> None:
@@ -169,7 +169,7 @@ def test_a_node_that_is_cut_is_kept_and_told(tmp_path: Path, vendor: Simulator) 
     vendor.decide = lambda asked: Answer.of("whole")
     again = run(str(path), "--thread", "t")
     assert (again.returncode, again.stdout) == (0, "whole\n")
-    assert "second: was cut in an earlier run, after 'word word word'" in again.stderr
+    assert "second: was interrupted in an earlier run, after 'word word word'" in again.stderr
 
 
 @pytest.mark.parametrize(

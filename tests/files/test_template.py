@@ -203,7 +203,7 @@ def test_check_lets_pass_what_may_work(text: str) -> None:
 def test_a_value_that_holds_itself_is_refused(text: str) -> None:
     loop: list[Any] = []
     loop.append(loop)
-    with pytest.raises(TemplateError, match="holds itself"):
+    with pytest.raises(TemplateError, match="contains itself"):
         fill(text, {"v": loop}, {})
 
 

@@ -76,8 +76,8 @@ def test_an_empty_file_is_nothing() -> None:
 @pytest.mark.parametrize(
     ("text", "where", "said"),
     [
-        ("a: 1\na: 2", "2", "'a' is there twice; the first is in line 1"),
-        ("a: {b: 1,\n  b: 2}", "2", "'b' is there twice"),
+        ("a: 1\na: 2", "2", "'a' occurs twice; the first one is in line 1"),
+        ("a: {b: 1,\n  b: 2}", "2", "'b' occurs twice"),
         ("a: &x 1\nb: *x", "2", "aliases (*x) are not supported"),
         ("<<: {a: 1}", "1", "merges (<<) are not supported"),
         ("a: !!python/object/apply:os.system [ls]", "1", "the tag !!python/object/apply:os.system is not supported"),
@@ -88,7 +88,7 @@ def test_an_empty_file_is_nothing() -> None:
         ("a: !!float ''", "1", "'' cannot be read as float"),
         ("a: " + "9" * 5000, "1", "cannot be read as int"),
         ("a:\n  {{ name }}", "2", "begins with { or [ goes in quotes"),
-        ("? [a]\n: 1", "1", "a key must be a word or text"),
+        ("? [a]\n: 1", "1", "a key must be text or a number"),
         ("a: 1\nb:\n  " + "[" * 65 + "]" * 65, "3", f"nested more than {MAX_DEPTH} levels"),
         (b"a: 1\nb: \xff", "2", "not UTF-8"),
         # Syntax: with the column.

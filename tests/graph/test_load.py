@@ -177,7 +177,7 @@ WRONG = [
         "nodes:\n  a: {prompt: x}\n" + START + "tools:\n  t: {type: shell, command: ls}\n",
         "6: tools.t.type: tools of the type 'shell' are not supported",
     ),
-    ("nodes:\n  a: {prompt: x}\n  a: {prompt: y}\n" + START, "3: the key 'a' is there twice; the first is in line 2"),
+    ("nodes:\n  a: {prompt: x}\n  a: {prompt: y}\n" + START, "3: the key 'a' occurs twice; the first one is in line 2"),
     ("nodes:\n  a: &x {prompt: x}\n  b: *x\n" + START, "3: YAML aliases (*x) are not supported"),
     (
         "nodes:\n  a: {prompt: x}\n" + START + "state: " + "[" * 70 + "]" * 70 + "\n",

@@ -232,7 +232,9 @@ async def test_a_router_goes_where_its_text_says(tmp_path: Path, vendor: Simulat
 async def test_a_router_without_a_route_says_so(tmp_path: Path, vendor: Simulator) -> None:
     path = write_graph(tmp_path, ROUTER.replace("default_route: other", ""), classify="{message}", good="g", bad="b")
     answers(vendor, lambda asked: "hm")
-    with pytest.raises(NodeError, match=r"none of its routes \(Positive, negative\), and it has no 'default_route'"):
+    with pytest.raises(
+        NodeError, match=r"none of its routes \(Positive, negative\); add a route for it, or a 'default_route'"
+    ):
         await collect(stream_graph_with_tokens(path, {"message": "hm"}))
 
 
@@ -312,7 +314,7 @@ async def test_a_map_runs_no_more_at_once_than_it_may(tmp_path: Path) -> None:
 
 async def test_a_map_over_no_list_says_so(tmp_path: Path) -> None:
     path = write_graph(tmp_path, MAP, word="{word}")
-    with pytest.raises(NodeError, match=r"'over' is to give a list, and \{state.words\} is null"):
+    with pytest.raises(NodeError, match=r"'over' must give a list, but \{state.words\} is null"):
         await collect(stream_graph_with_tokens(path))
 
 
@@ -525,8 +527,8 @@ async def test_an_error_of_the_vendor_is_the_cause(tmp_path: Path, monkeypatch: 
         ({"thread": "x"}, "unknown key 'thread' in config; did you mean 'thread_id'?"),
         ({"configurable": {"thred_id": "x"}}, "unknown key 'thred_id'"),
         ("t1", "config must be a mapping, as {'thread_id': 't1'}, not a str"),
-        ({"resume": "x"}, "nothing waits for an answer on this run, which has no thread_id"),
-        ({"resume": "x", "thread_id": 7}, "nothing waits for an answer on thread '7'"),
+        ({"resume": "x"}, "no interrupt waits for an answer on this run, which has no thread_id"),
+        ({"resume": "x", "thread_id": 7}, "no interrupt waits for an answer on thread '7'"),
     ],
 )
 async def test_a_config_that_cannot_be(tmp_path: Path, config: Any, says: str) -> None:

@@ -209,16 +209,16 @@ async def test_one_node_of_a_graph(tmp_path: Path, vendor: Simulator) -> None:
     assert "".join(await collect(stream_node_output(graph, "a", {"topic": "tea", "said": "before"}))) == "about tea"
     with pytest.raises(ConfigError, match="graph 'graph' has no node 'aa'; did you mean 'a'"):
         await collect(stream_node_output(graph, "aa"))
-    with pytest.raises(ConfigError, match="node 'b' is of the type passthrough, which streams no text"):
+    with pytest.raises(ConfigError, match="node 'b' has the type passthrough, which has no text to stream"):
         await collect(stream_node_output(graph, "b"))
 
 
-async def test_text_alone_cannot_tell_a_restart(tmp_path: Path) -> None:
+async def test_a_stream_of_text_cannot_represent_a_restart(tmp_path: Path) -> None:
     for key in ("on_interrupt: restart", "retries: 1"):
         path = write_graph(
             tmp_path, f"    nodes: {{a: {{prompt: p, {key}}}}}\n    edges: [{{from: START, to: a}}]\n", p="p"
         )
-        with pytest.raises(ConfigError, match="a reader of text cannot be told"):
+        with pytest.raises(ConfigError, match="a stream of text cannot represent"):
             await collect(stream_node_output(path, "a"))
 
 
@@ -350,7 +350,7 @@ async def test_json_of_a_node_without_schema(tmp_path: Path, vendor: Simulator) 
     answers(vendor, lambda asked: 'Here:\n```json\n{"a": [1]}\n```\nDone.')
     assert output(await collect(stream_graph_with_tokens(path)), "a") == {"a": {"a": [1]}}
     answers(vendor, lambda asked: "none")
-    with pytest.raises(NodeError, match="parse_json: there is no JSON in the answer, which begins with 'none'"):
+    with pytest.raises(NodeError, match="parse_json: the answer has no JSON; it begins with 'none'"):
         await collect(stream_graph_with_tokens(path))
 
 
@@ -418,5 +418,5 @@ def test_two_loops_in_one_process(tmp_path: Path, vendor: Simulator) -> None:
 
 
 async def test_what_is_no_graph() -> None:
-    with pytest.raises(ConfigError, match=r"what load_graph\(\) returns; got a dict"):
+    with pytest.raises(ConfigError, match=r"what load_graph\(\) returns, not a dict"):
         await collect(stream_graph_with_tokens({}))  # type: ignore[arg-type]

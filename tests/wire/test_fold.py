@@ -67,6 +67,7 @@ def test_each_kind_has_its_place() -> None:
     assert answer == Completion(
         text="ab",
         reasoning="hm",
+        reasoning_parts=("hm",),
         refusal="no",
         tool_calls=(ToolCall("a", "add", "{}"),),
         citations=({"url": "u"},),

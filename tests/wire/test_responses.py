@@ -654,7 +654,7 @@ EVERY_EVENT = [
 def test_an_event_that_does_not_fit_says_the_same(number: int) -> None:
     value = EVERY_EVENT[number]
     unread = next(name for name in ("arguments", "refusal") if name not in value)
-    misfit = {**value, unread: 5, "x": float("nan")}
+    misfit = {**value, unread: 5, "sequence_number": float("nan")}
     before, after = EVERY_EVENT[:number], EVERY_EVENT[number + 1 :]
     fitting = [replace(chunk, raw=None) for chunk in read(*before, value, *after)]
     assert [replace(chunk, raw=None) for chunk in read(*before, misfit, *after)] == fitting

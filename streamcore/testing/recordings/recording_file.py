@@ -42,12 +42,14 @@ _BLOCK = re.compile(r"(?!\s)[\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\
 _DEEPEST = 48  # levels of a request's body; yaml_file reads no file with more than 64
 
 
-class _Bytes(FileModel):
+class BytesBlock(FileModel):
+    """Bytes: as text if they are UTF-8, else in base64."""
+
     text: str | None = None
     base64: str | None = None
 
     @model_validator(mode="after")
-    def _one(self) -> _Bytes:
+    def _one(self) -> BytesBlock:
         if (self.text is None) == (self.base64 is None):
             raise wrong("expected either text: or base64:")
         self.data()
@@ -62,18 +64,22 @@ class _Bytes(FileModel):
             raise wrong("half a surrogate pair is no text in UTF-8; write base64: instead", "text") from error
 
 
-class _Read(_Bytes):
+class ReadBlock(BytesBlock):
+    """One network read of a response, with its time in seconds after the headers."""
+
     at: Annotated[float, Field(ge=0)]
 
 
-class _Request(FileModel):
+class RequestBlock(FileModel):
+    """A recorded request, which a later one must match."""
+
     method: str
     url: str
     body: Any = None
     body_base64: str | None = None
 
     @model_validator(mode="after")
-    def _one(self) -> _Request:
+    def _one(self) -> RequestBlock:
         if self.body_base64 is not None:
             if self.body is not None:
                 raise wrong("expected either body: or body_base64:")
@@ -87,22 +93,28 @@ class _Request(FileModel):
         return RecordedRequest(self.method, self.url, body)
 
 
-class _Response(FileModel):
+class ResponseBlock(FileModel):
+    """A recorded response: status, headers, the reads of its body, and how it ended."""
+
     status: Annotated[int, Field(ge=100, le=599)] = 200
     headers: dict[str, str | list[str]] = Field(default_factory=dict)
-    reads: list[_Read] = Field(default_factory=list[_Read])
+    reads: list[ReadBlock] = Field(default_factory=list[ReadBlock])
     end: End = "whole"
 
 
-class _Exchange(FileModel):
+class ExchangeBlock(FileModel):
+    """A request and its response."""
+
     provider: str | None = None
-    request: _Request
-    response: _Response
+    request: RequestBlock
+    response: ResponseBlock
 
 
-class _File(FileModel):
+class RecordingFile(FileModel):
+    """The keys of a recording file."""
+
     streamcore_recording: Literal[1]
-    exchanges: list[_Exchange]
+    exchanges: list[ExchangeBlock]
 
 
 def _decoded(text: str, key: str) -> bytes:
@@ -126,10 +138,10 @@ def load(path: Path) -> tuple[Exchange, ...]:
 )  # reading takes a millisecond for each read, and every call of the provider `replay` would pay it
 def _load(path: Path, _changed: int, _size: int) -> tuple[Exchange, ...]:
     source = parse_yaml(path, read_yaml(path, RecordingError, MAX_BYTES), RecordingError)
-    return tuple(_exchange(one) for one in validate(_File, source, RecordingError).exchanges)
+    return tuple(_exchange(one) for one in validate(RecordingFile, source, RecordingError).exchanges)
 
 
-def _exchange(found: _Exchange) -> Exchange:
+def _exchange(found: ExchangeBlock) -> Exchange:
     response = found.response
     return Exchange(
         found.request.data(),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, cast
 
-from streamcore.pipeline.structured import INSTRUCTION
+from streamcore.structured.output import INSTRUCTION
 from streamcore.testing.simulator.answers import Asked
 
 _Json = Mapping[str, Any]

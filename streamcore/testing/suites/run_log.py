@@ -296,10 +296,11 @@ class RunLogSuite:
         """`limit` counts running runs on all workers; an end and an expired lease allow another one."""
         owner = f"owner {run}"
         epoch = await self.log().start(f"{run} 1", owner, lease=LEASE, limit=2)
-        await self.log().start(f"{run} 2", owner, lease=SHORT, limit=2)
+        lost = await self.log().start(f"{run} 2", owner, lease=LEASE, limit=2)
         with pytest.raises(TooManyRuns):
             await self.log().start(f"{run} 3", owner, lease=LEASE, limit=2)
         await self.log().start(f"{run} 4", f"other {run}", lease=LEASE, limit=2)
+        await self.log().renew(f"{run} 2", lost, lease=SHORT)
         await _until(self.log(), f"{run} 2", "lost")
         await self.log().start(f"{run} 3", owner, lease=LEASE, limit=2)
         await self.log().append(f"{run} 1", epoch, 0, [], END, lease=LEASE)

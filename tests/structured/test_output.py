@@ -33,7 +33,7 @@ from streamcore import (
     stream_request,
     sync,
 )
-from streamcore.pipeline.structured import INSTRUCTION
+from streamcore.structured.output import INSTRUCTION
 from streamcore.testing import FINISH, Answer, PlannedCall, ScriptedProvider, Simulator
 from streamcore.testing.scripted import Step
 from streamcore.testing.simulator.example import example
@@ -122,7 +122,7 @@ async def test_a_provider_that_does_not_speak_of_schemas_is_told_in_words() -> N
 async def test_a_provider_that_holds_answers_to_a_schema_is_given_it() -> None:
     provider = scripted(BERN, native=True)
     await stream_request(ask("Hi"), provider=provider, output_model=City).collect()
-    assert provider.requests == [ask("Hi", output_schema=City.model_json_schema())]
+    assert provider.requests == [ask("Hi", temperature=0.7, output_schema=City.model_json_schema())]
 
 
 NATIVE = {
@@ -262,7 +262,7 @@ async def test_without_a_schema_nothing_is_checked_and_objects_grow_all_the_same
 
 @anyio_mark
 async def test_a_request_that_sets_a_schema_itself_is_sent_as_it_is_and_not_checked() -> None:
-    request = ask("Hi", output_schema={"type": "object"})
+    request = ask("Hi", temperature=0.7, output_schema={"type": "object"})
     provider = scripted("no")
     assert (await stream_request(request, provider=provider).collect()).text == "no"
     assert provider.requests == [request]
@@ -300,8 +300,8 @@ async def test_what_does_not_fit_is_told_field_by_field() -> None:
 @pytest.mark.parametrize(
     ("answer", "words", "mendable"),
     [
-        ("I think it is Bern.", ["There is no JSON in it", "'I think it is Bern.'"], True),
-        ("", ["There is no JSON", "it is empty"], True),
+        ("I think it is Bern.", ["The answer has no JSON", "'I think it is Bern.'"], True),
+        ("", ["The answer has no JSON", "it is empty"], True),
         ('{"name": "Bern", }', ["Invalid JSON: ", "column 18"], True),
         ('{"people": 1}', ["name: Field required"], True),
         ("x" * 500, ["it begins with 'xxx"], True),

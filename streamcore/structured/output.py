@@ -10,14 +10,15 @@ from typing import Any, cast
 
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, OutputValidationError
-from streamcore.pipeline.json_text import documents, unfenced
 from streamcore.request import Message, Request, Text
+from streamcore.structured.json_schema import schema_validator
+from streamcore.structured.json_text import documents, unfenced
 
 INSTRUCTION = "Answer with JSON only: no other text, no code fence. It must fit this JSON Schema:\n"
-"""What a model is told whose vendor cannot hold it to a schema; the schema follows."""
+"""The instruction for a model whose vendor does not enforce a schema; the schema follows."""
 
 UNFINISHED = ("tool_calls", "pause")
-"""Finish reasons after which the answer is still to come, so that there is nothing to check."""
+"""Finish reasons after which the answer is not there yet, so that there is nothing to check."""
 
 _SHOWN = 5
 _EXCERPT = 80
@@ -27,7 +28,7 @@ Load = Callable[[str], Any]
 
 
 class MisfitError(ValueError):
-    """A JSON text that does not fit; `errors` are mappings with `type`, `loc`, `msg` and `input`, as pydantic's."""
+    """A JSON text does not fit the schema; `errors` have `type`, `loc`, `msg` and `input`, as pydantic's do."""
 
     def __init__(self, errors: Sequence[Mapping[str, Any]]) -> None:
         super().__init__(explain(errors))
@@ -36,17 +37,17 @@ class MisfitError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What an answer must be."""
+    """The schema of an answer, and the function that checks it."""
 
     name: str
     schema: Mapping[str, Any]
-    """The JSON Schema that the model is asked to fit."""
+    """The JSON Schema that is sent."""
     load: Load | None
-    """Make the value of a JSON text, or raise `MisfitError`. None: the schema is asked for, but nothing is checked."""
+    """Return the value of a JSON text, or raise `MisfitError`. None: the schema is sent, but nothing is checked."""
 
     @classmethod
     def of(cls, wanted: Any) -> Output:
-        """Return the output for a type that pydantic takes, or for a JSON Schema.
+        """Return the output for a type that pydantic accepts, or for a JSON Schema.
 
         Raises:
             ConfigError: it is neither.
@@ -57,20 +58,20 @@ class Output:
             try:
                 return _of_schema(json.dumps(dict(cast("Mapping[str, Any]", wanted))))
             except TypeError as error:
-                raise ConfigError(f"the output schema is no JSON: {error}") from error
+                raise ConfigError(f"the output schema is not JSON: {error}") from error
         try:
             hash(wanted)
-        except TypeError:  # a type with something in it that cannot be kept by, as `Annotated[int, []]`
+        except TypeError:  # it has a part without a hash, as `Annotated[int, []]`, and cannot be cached
             return _of_type.__wrapped__(wanted)
         return _of_type(wanted)
 
     def find(self, answer: Completion) -> tuple[str, Any]:
-        """Return the JSON text and the value of a whole answer: the first JSON in it that fits.
+        """Return the JSON text and the value of a complete answer: the first JSON in it that fits.
 
         Raises:
-            OutputValidationError: none does; without `errors` where asking again would not help.
+            OutputValidationError: none fits; without `errors` if another request would not help.
         """
-        assert self.load is not None  # noqa: S101  who does not check does not call
+        assert self.load is not None  # noqa: S101  called only to check
         misfits: list[tuple[int, Errors]] = []
         for document in documents(answer.text):
             try:
@@ -87,13 +88,13 @@ class Output:
 
 
 def _no_answer(answer: Completion, name: str) -> str | None:
-    """Say what came instead of an answer; None if it was one."""
+    """Describe what the model sent instead of an answer; None if it was an answer."""
     if answer.finish_reason == "content_filter":
         return f"a content filter stopped the answer, so there is no {name!r}"
     if answer.finish_reason == "refusal" or (answer.refusal and not answer.text):
         return f"the model refused to answer, so there is no {name!r}"
     if answer.finish_reason == "length":
-        return f"the answer was cut at its token limit, so {name!r} is not whole; give more max_tokens"
+        return f"the answer was cut at its token limit, so {name!r} is not complete; raise max_tokens"
     return None
 
 
@@ -104,11 +105,11 @@ def _beginning(text: str) -> str:
 
 
 def _no_json(text: str) -> Errors:
-    """Say why there is no JSON in a text."""
+    """Return the error that describes why a text has no JSON."""
     text = unfenced(text)
     start = min((at for at in (text.find("{"), text.find("[")) if at >= 0), default=-1)
     if start < 0:
-        return ({"type": "json_missing", "loc": (), "msg": "There is no JSON in it", "input": text[:_EXCERPT]},)
+        return ({"type": "json_missing", "loc": (), "msg": "The answer has no JSON", "input": text[:_EXCERPT]},)
     from pydantic_core import from_json
 
     try:
@@ -121,18 +122,18 @@ def _no_json(text: str) -> Errors:
 
 
 def explain(errors: Sequence[Mapping[str, Any]]) -> str:
-    """Say in one line which fields are wrong, and what was expected."""
-    said: list[str] = []
+    """Describe in one line which fields are wrong, and what was expected."""
+    parts: list[str] = []
     for error in errors[:_SHOWN]:
         where = ".".join(map(str, error["loc"]))
         got, message = repr(error["input"]), str(error["msg"])
-        told = message.startswith(got) or error["type"] in ("json_missing", "json_invalid")
-        plain = isinstance(error["input"], str | int | float | None)
-        but = f", got {_short(got)}" if plain and not told else ""
-        said.append((f"{where}: " if where else "") + _short(message) + but)
+        has_input = message.startswith(got) or error["type"] in ("json_missing", "json_invalid")
+        is_scalar = isinstance(error["input"], str | int | float | None)
+        but = f", got {_short(got)}" if is_scalar and not has_input else ""
+        parts.append((f"{where}: " if where else "") + _short(message) + but)
     if len(errors) > _SHOWN:
-        said.append(f"and {len(errors) - _SHOWN} more")
-    return "; ".join(said)
+        parts.append(f"and {len(errors) - _SHOWN} more")
+    return "; ".join(parts)
 
 
 def _short(text: str) -> str:
@@ -148,7 +149,7 @@ def _of_type(wanted: Any) -> Output:
         schema = adapter.json_schema()
     except (PydanticUserError, NameError) as error:
         raise ConfigError(
-            f"output_model {wanted!r} is nothing that pydantic can validate and describe: {error.args[0]}"
+            f"output_model {wanted!r} is not a type that pydantic can validate and describe: {error.args[0]}"
         ) from error
 
     def load(text: str) -> Any:
@@ -171,7 +172,7 @@ def _of_schema(text: str) -> Output:
         try:
             found: list[Any] = list(validator.iter_errors(value := json.loads(text)))
         except Unresolvable as error:
-            raise ConfigError(f"the output schema refers to something outside of it: {error}") from error
+            raise ConfigError(f"the output schema has a reference to something outside it: {error}") from error
         if found:
             raise MisfitError(
                 [
@@ -184,39 +185,22 @@ def _of_schema(text: str) -> Output:
     return Output(str(schema.get("title") or "answer"), schema, load)
 
 
-def schema_validator(schema: Mapping[str, Any]) -> Any:
-    """Return what checks data against a JSON Schema; references lead nowhere outside of it.
-
-    Raises:
-        ConfigError: it is no valid schema.
-    """
-    from jsonschema import Draft202012Validator, SchemaError
-    from jsonschema.validators import validator_for
-    from referencing import Registry
-
-    kind: Any = validator_for(schema, default=Draft202012Validator)
-    try:
-        kind.check_schema(schema)
-    except SchemaError as error:
-        where = ".".join(map(str, error.absolute_path))
-        raise ConfigError(
-            f"the output schema is no JSON Schema: {f'{where}: ' if where else ''}{error.message}"
-        ) from error
-    return kind(schema, registry=Registry())  # pyright: ignore[reportUnknownArgumentType]  empty: fetches nothing
-
-
 def instructed(request: Request, schema: Mapping[str, Any]) -> Request:
-    """Return the request with the schema said in words, at the end of the system message."""
-    told = INSTRUCTION + json.dumps(schema, ensure_ascii=False)
+    """Return the request with the schema as an instruction at the end of the system message."""
+    instruction = INSTRUCTION + json.dumps(schema, ensure_ascii=False)
     first, *others = request.messages
     if first.role != "system":
-        return replace(request, output_schema=None, messages=[Message("system", told), *request.messages])
-    content = f"{first.content}\n\n{told}" if isinstance(first.content, str) else [*first.content, Text(f"\n\n{told}")]
+        return replace(request, output_schema=None, messages=[Message("system", instruction), *request.messages])
+    content = (
+        f"{first.content}\n\n{instruction}"
+        if isinstance(first.content, str)
+        else [*first.content, Text(f"\n\n{instruction}")]
+    )
     return replace(request, output_schema=None, messages=[replace(first, content=content), *others])
 
 
 def corrected(request: Request, answer: Completion, errors: Errors) -> Request:
-    """Return the request that asks again: the answer and what is wrong with it are the next turns."""
-    said = [answer.to_message()] if answer.text else []
-    told = f"That does not fit the schema: {explain(errors)}. Answer again: the whole JSON, and nothing else."
-    return replace(request, messages=[*request.messages, *said, Message("user", told)])
+    """Return the next request: the answer, and a user message with its errors, are added to the conversation."""
+    turns = [answer.to_message()] if answer.text else []
+    correction = f"That does not fit the schema: {explain(errors)}. Answer again: the whole JSON, and nothing else."
+    return replace(request, messages=[*request.messages, *turns, Message("user", correction)])

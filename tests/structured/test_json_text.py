@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamcore.pipeline.json_text import NOTHING, GrowingJson, documents, unfenced
+from streamcore.structured.json_text import NOTHING, GrowingJson, documents, unfenced
 
 SCALARS = st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats(allow_nan=False, allow_infinity=False)
 # Texts that look like what surrounds JSON, or like JSON.

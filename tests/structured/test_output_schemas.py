@@ -19,8 +19,8 @@ from openai.lib._pydantic import to_strict_json_schema
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from streamcore.errors import ConfigError
-from streamcore.pipeline.structured import Output
 from streamcore.prompts.schema import SchemaBlock
+from streamcore.structured.output import Output
 from streamcore.testing.simulator.example import example
 from streamcore.wire.closed_schema import closed_schema
 from streamcore_anthropic.request import SCHEMAS as ANTHROPIC

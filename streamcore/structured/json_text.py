@@ -1,0 +1,188 @@
+"""Find the JSON in an answer: complete at the end, partial while it grows, in a code fence or with prose around it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+_FENCED = re.compile(r"(```+|~~~+)[^\n`]*\n(.*?)\1", re.DOTALL)
+_TOKEN = re.compile(r'"(?:\\.|[^"\\\n])*"?|[{}\[\]]')  # a string that is not closed ends with its line
+_OPENING = re.compile(r"[{\[]")
+_LIKE_JSON = re.compile(r'\{\s*["}]|\[\s*(?:["{\[\]\-\d]|true\b|false\b|null\b)')
+_NUMBER = re.compile(r"(?<=[\s:,\[])-?\d[\d.eE+-]*\Z")
+_NUMBER_LENGTH = 64
+_THINK_TAG = re.compile("</?think>")
+_TAG_BEGINNING = re.compile(r"<(?:/?(?:t(?:h(?:i(?:n(?:k)?)?)?)?)?)?\Z")
+_decode = json.JSONDecoder().raw_decode
+
+NOTHING: Any = object()
+"""Stands for no value, since null is a value."""
+
+
+def documents(text: str) -> Iterator[str]:
+    """Yield every separate JSON text in an answer, in order; never one that is part of another.
+
+    The parts of a cut or broken document are not yielded: they are not the answer.
+    """
+    text = unfenced(without_thinking(text))
+    if text[:1] not in ("{", "["):
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            yield text
+            return
+    for start, end in _spans(text):
+        yield text[start:end]
+
+
+def without_thinking(text: str) -> str:
+    """Return the text without what a model wrote between `<think>` and `</think>`, and without such tags.
+
+    Text before a closing tag that nothing opened is thinking, too: many chat templates write the opening tag. A tag
+    inside a JSON document belongs to it.
+    """
+    if "think>" not in text:
+        return text
+    spans = list(_spans(text))
+    kept: list[str] = []
+    start, thinking = 0, False
+    for tag in _THINK_TAG.finditer(text):
+        if any(begin < tag.start() < end for begin, end in spans) or (thinking and tag.group() == "<think>"):
+            continue
+        if tag.group() == "<think>":
+            kept.append(text[start : tag.start()])
+            thinking = True
+            continue
+        if not thinking:
+            kept.clear()
+        start, thinking = tag.end(), False
+    return "".join(kept) + ("" if thinking else text[start:])
+
+
+def _spans(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where each JSON object or array that stands by itself begins and ends."""
+    at, ends = 0, None
+    while (opening := _OPENING.search(text, at)) is not None:
+        start = opening.start()
+        if _LIKE_JSON.match(text, start):
+            try:
+                _, at = _decode(text, start)
+            except (ValueError, RecursionError):
+                pass
+            else:
+                yield start, at
+                continue
+        ends = _ends(text) if ends is None else ends
+        after = _after_broken(text, start, ends)
+        if after is None:
+            return
+        at = after
+
+
+def unfenced(text: str) -> str:
+    """Return the text without surrounding whitespace, and without a code fence around all of it."""
+    text = text.strip()
+    fenced = _FENCED.fullmatch(text)
+    return text if fenced is None else fenced.group(2).strip()
+
+
+def _ends(text: str) -> dict[int, int]:
+    """Return the end of each closed bracket by its start; brackets in strings do not count."""
+    ends: dict[int, int] = {}
+    open_at: list[int] = []
+    for token in _TOKEN.finditer(text):
+        if token.group() in "{[":
+            open_at.append(token.start())
+        elif token.group() in "}]" and open_at:
+            ends[open_at.pop()] = token.end()
+    return ends
+
+
+def _after_broken(text: str, start: int, ends: dict[int, int]) -> int | None:
+    """Return where to continue after a bracket that opens no JSON; None if it opens JSON that is not closed."""
+    if start in ends:
+        return ends[start]
+    return None if _LIKE_JSON.match(text, start) else start + 1
+
+
+class GrowingJson:
+    """Parse JSON that is still being received: plain data that only grows until it is complete."""
+
+    def __init__(self) -> None:
+        from pydantic_core import from_json
+
+        self._from_json = from_json
+        self._text = ""
+        self._start = 0
+        self._last: Any = NOTHING
+        self._thinking = False
+        self._tag = ""  # the beginning of a think tag, perhaps
+        self._idle_until = 0  # up to this length, searching for the end of broken JSON costs more than it finds
+
+    def add(self, text: str) -> Any:
+        """Add text; return the data so far if they have changed, else `NOTHING`.
+
+        Strings grow letter by letter; a number, true, false or null appears when it is complete.
+        """
+        self._text += self._outside_thinking(text)
+        if len(self._text) < self._idle_until:
+            return NOTHING
+        while (opening := _OPENING.search(self._text, self._start)) is not None:
+            self._start = opening.start()
+            rest = self._text[self._start :]
+            if not rest[1:].lstrip():
+                return NOTHING  # what follows tells whether `{` opens JSON
+            number = _NUMBER.search(rest, max(0, len(rest) - _NUMBER_LENGTH))
+            try:
+                data = self._from_json(rest[: number.start()] if number else rest, allow_partial="trailing-strings")
+            except ValueError:
+                after = _after_broken(rest, 0, _ends(rest))
+                if after is None:
+                    self._idle_until = len(self._text) * 3 // 2
+                    return NOTHING
+                self._start += after
+            else:
+                return self._changed(data)
+        return NOTHING
+
+    def end(self, document: str) -> Any:
+        """Return the data of the document that fits the schema ("": of the first), if they differ from the last."""
+        document = document or next(documents(self._text), "")
+        return self._changed(json.loads(document)) if document else NOTHING
+
+    def _outside_thinking(self, text: str) -> str:
+        """Return the part of new text that is not between think tags; a lone closing tag voids all before it."""
+        text, self._tag = self._tag + text, ""
+        beginning = _TAG_BEGINNING.search(text)
+        if beginning is not None:
+            text, self._tag = text[: beginning.start()], beginning.group()
+        if "think>" not in text:
+            return "" if self._thinking else text
+        start, kept = 0, ""
+        for tag in _THINK_TAG.finditer(text):
+            before = "" if self._thinking else text[start : tag.start()]
+            if not self._thinking and self._is_open(kept + before):
+                continue
+            kept += before
+            if tag.group() == "</think>" and not self._thinking:
+                self._text, self._start, self._idle_until, kept = "", 0, 0, ""
+            self._thinking = tag.group() == "<think>"
+            start = tag.end()
+        return kept if self._thinking else kept + text[start:]
+
+    def _is_open(self, more: str) -> bool:
+        """True if the JSON so far, with more of it, is not closed, so that a tag is part of a string."""
+        text = self._text + more
+        spans = list(_spans(text))
+        rest = text[spans[-1][1] :] if spans else text
+        return _LIKE_JSON.search(rest) is not None
+
+    def _changed(self, data: Any) -> Any:
+        if self._last is not NOTHING and data == self._last:
+            return NOTHING
+        self._last = data
+        return data
