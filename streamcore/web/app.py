@@ -13,14 +13,14 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from streamcore import __version__
 from streamcore.graph.load import Graph
 from streamcore.net.clients import lifespan
-from streamcore.provider import Provider
+from streamcore.provider import AnyProvider
 from streamcore.web.router import router
 
 
 def create_app(
     target: str | Path | Graph,
     *,
-    provider: str | Provider | None = None,
+    provider: AnyProvider | None = None,
     cors: Collection[str] = (),
     allowed_hosts: Collection[str] = ("*",),
     **options: Any,

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from streamcore.checkpoints import Checkpointer, MemoryCheckpointer, open_checkpointer
 from streamcore.graph.load import Graph
-from streamcore.provider import Provider
+from streamcore.provider import AnyProvider
 from streamcore.relay import Relay, open_log
 from streamcore.sse import Describe
 from streamcore.web.guard import limited, same_site
@@ -55,7 +55,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 def router(
     target: str | Path | Graph,
     *,
-    provider: str | Provider | None = None,
+    provider: AnyProvider | None = None,
     model: str | None = None,
     temperature: float | None = None,
     variables: Mapping[str, Any] | None = None,

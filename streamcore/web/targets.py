@@ -20,7 +20,7 @@ from streamcore.graph.thread import Thread
 from streamcore.graph.variables import missing_variables, paths_of
 from streamcore.net.clients import chosen_transport
 from streamcore.prompts.prompt_file import Prompt, load_prompt
-from streamcore.provider import ModelChoice, Provider, get_provider, resolve_provider
+from streamcore.provider import AnyProvider, ModelChoice, get_provider, resolve_provider
 from streamcore.request import Message
 from streamcore.web.models import About, Question, SessionState, Turn
 
@@ -41,7 +41,7 @@ class RunRequest:
 class ModelOverrides:
     """The operator's provider, model, temperature and transport, which override the file's."""
 
-    provider: str | Provider | None = None
+    provider: AnyProvider | None = None
     model: str | None = None
     temperature: float | None = None
     transport: str | None = None
@@ -58,7 +58,7 @@ class ModelOverrides:
             ConfigError: there is no such provider or transport, or its SDK is missing.
         """
         chosen_transport(self.transport)
-        if isinstance(self.provider, str):
+        if isinstance(self.provider, str | Mapping):
             get_provider(self.provider, model=self.model, transport=self.transport)
 
 

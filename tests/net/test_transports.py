@@ -221,10 +221,10 @@ async def over_aiohttp(wire: str, bodies: list[bytes]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     with FaultServer(*plays, wire=wire) as server:
         provider = at(PROVIDERS[wire], server.url)
-        for _ in bodies:
+        for body in bodies:
             stream = stream_request(ask(model="recorded"), provider=provider)
             try:
-                found.append(summary(await stream.collect()))
+                found.append(summary(await stream.collect(), body))
             except Exception as error:  # noqa: BLE001  compared below
                 partial = summary(stream.partial)
                 found.append(partial | {"error": f"{type(error).__name__}: {error}", "partial": partial})
