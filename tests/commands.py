@@ -44,7 +44,7 @@ def streamcore(
         [*COMMAND, *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=250,
         cwd=cwd,
         env=environment(simulator, **more),
         check=False,

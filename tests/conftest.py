@@ -25,6 +25,10 @@ __all__ = ["require"]
 PREFIXES = tuple(
     f"{name.upper().replace('-', '_')}_" for name in [*provider_names(), "streamcore"] if name != "openai-responses"
 )
+# Examples have no deadline: on a busy machine any of them may be slow.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
+
 LOOPBACK = ("127.", "::1", "localhost")
 
 # A loaded machine may take any time for one example.

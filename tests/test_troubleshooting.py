@@ -31,6 +31,7 @@ def test_the_page_is_true() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.long
 def test_a_false_page_is_found_and_mended(copy: Path) -> None:
     page = copy / PAGE
     true = page.read_text("utf-8")

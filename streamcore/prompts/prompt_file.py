@@ -10,7 +10,7 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from streamcore.errors import ConfigError, PromptError, PromptNotFound
 from streamcore.files.template import TemplateError, check, fill
@@ -35,10 +35,31 @@ class PromptToolBlock(FileModel):
     parameters: dict[str, Any] = Field(default_factory=lambda: {"type": "object", "properties": {}})
 
 
+_NOT_IN_A_FILE = ("api_key", "client", "http_client")
+
+
+def _check_provider(given: str | dict[str, Any]) -> str | dict[str, Any]:
+    if isinstance(given, str):
+        return given
+    if not isinstance(given.get("name"), str):
+        raise wrong("a provider that is a mapping needs the key 'name', as in provider: {name: NAME, base_url: ...}")
+    for key in _NOT_IN_A_FILE:
+        if key in given:
+            variable = f"{str(given['name']).upper().replace('-', '_')}_API_KEY"
+            raise wrong(
+                f"{key!r} does not belong in a file; set {variable} in the environment, or give a provider", key
+            )
+    return given
+
+
+ProviderBlock = Annotated[str | dict[str, Any], AfterValidator(_check_provider)]
+"""`provider:`, a name, or a mapping of `name` and the settings of `get_provider`."""
+
+
 class FallbackBlock(FileModel):
     """One entry of `fallback:` that is a mapping."""
 
-    provider: str
+    provider: ProviderBlock
     model: str | None = None
 
 
@@ -51,7 +72,7 @@ class PromptFile(FileModel):
     system: str | None = None
     user: str | None = None
     template: str | None = None
-    provider: str | None = None
+    provider: ProviderBlock | None = None
     model: str | None = None
     temperature: float | None = Field(default=None, ge=0)
     max_tokens: int | None = Field(default=None, ge=1)

@@ -20,12 +20,15 @@ def make(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
 
 
+@pytest.mark.long
+@pytest.mark.timeout(900)
 def test_the_page_is_true() -> None:
     done = make(DOCS / "make_cli.py", "--check")
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_a_false_page_is_found(tmp_path: Path) -> None:
     for name in ("make_cli.py", "cli.md"):
         shutil.copy(DOCS / name, tmp_path)

@@ -35,7 +35,18 @@ from streamcore.testing.faults.steps import Hold, Pause, Send, Step
 from tests.graphs import write_graph
 from tests.providers.test_settings import FORK, python, variable
 from tests.serving import listen, serving
-from tests.support import GATEWAYS, KEY, VENDORS, ask, eventually, provider_at, require, wait_until, wire_of
+from tests.support import (
+    GATEWAYS,
+    KEY,
+    VENDORS,
+    ask,
+    eventually,
+    first_short,
+    provider_at,
+    require,
+    wait_until,
+    wire_of,
+)
 from tests.wire.test_recordings import FEWEST, HANDFUL, RECORDINGS, SHARED
 from tests.wire_adapter import PROVIDERS, pieces, read, summary
 
@@ -210,10 +221,10 @@ async def over_aiohttp(wire: str, bodies: list[bytes]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     with FaultServer(*plays, wire=wire) as server:
         provider = at(PROVIDERS[wire], server.url)
-        for _ in bodies:
+        for body in bodies:
             stream = stream_request(ask(model="recorded"), provider=provider)
             try:
-                found.append(summary(await stream.collect()))
+                found.append(summary(await stream.collect(), body))
             except Exception as error:  # noqa: BLE001  compared below
                 partial = summary(stream.partial)
                 found.append(partial | {"error": f"{type(error).__name__}: {error}", "partial": partial})
@@ -450,7 +461,7 @@ def test_every_loop_closes_its_clients(name: str, simulator: Simulator) -> None:
     assert simulator.connections == 2  # one a loop, used again
 
 
-@pytest.mark.parametrize("name", VENDORS)
+@pytest.mark.parametrize("name", first_short(VENDORS))
 def test_a_fork_gets_its_own_clients_and_leaves_its_parents_alone(name: str, simulator: Simulator) -> None:
     require(hasattr(os, "fork"), "this system cannot fork")
     python(FORK.format(name=name, url=simulator.base_url(name)), STREAMCORE_TRANSPORT="aiohttp")

@@ -28,6 +28,7 @@ def test_the_pages_python(monkeypatch: pytest.MonkeyPatch) -> None:
         assert fragments[-1].event == "done"
 
 
+@pytest.mark.long
 def test_the_measurement_runs() -> None:
     """Its figures depend on the machine; that no client loses anything does not."""
     done = subprocess.run(
