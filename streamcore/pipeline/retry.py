@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, MalformedStream, ProviderError, StreamcoreError, StreamError
@@ -51,7 +51,7 @@ def fallback_candidate(fallback: Fallback, request: Request, transport: str | No
         if not isinstance(name, str | Mapping):
             raise ConfigError(f"an entry of fallback has no 'provider' with a name; its keys are {sorted(fallback)}")
         model = settings.pop("model", None)
-        return Candidate(get_provider(name, **settings), replace(request, model=model))
+        return Candidate(get_provider(cast("str | Mapping[str, Any]", name), **settings), replace(request, model=model))
     return Candidate(fallback, replace(request, model=None))
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from streamcore import Chunk, Completion, StreamInterrupted, stream_prompt, stream_request
 from streamcore.completion import Fold
 from streamcore.pipeline.think_tags import ThinkTags
+from streamcore.request import ThinkTags as ThinkTagsMode
 from streamcore.structured.json_text import NOTHING, GrowingJson, documents, without_thinking
 from tests.support import Vendor, ask
 
@@ -59,6 +60,31 @@ def test_tags_cut_anywhere_are_split_off(text: str, answer: str, reasoning: str,
     assert "".join(chunk.text for chunk in chunks if chunk.kind == "reasoning") == reasoning
 
 
+@pytest.mark.parametrize(
+    ("mode", "text", "answer", "reasoning"),
+    [
+        ("paired", "Hello", "Hello", ""),
+        ("paired", " <think>hm</think>Hello", " Hello", "hm"),
+        ("paired", "a</think>b", "a</think>b", ""),
+        ("open", "hm</think>Hello", "Hello", "hm"),
+        ("open", "hm", "", "hm"),
+        ("open", "a</think>b<think>c</think>d", "bd", "ac"),
+    ],
+)
+def test_a_mode_that_tells_the_beginning_streams_at_once(
+    mode: ThinkTagsMode, text: str, answer: str, reasoning: str
+) -> None:
+    tags, fold = ThinkTags(mode), Fold()
+    for letter in text:
+        out = tags.feed([Chunk("text", text=letter)])
+        if letter not in "<think>/":
+            assert out[-1].text.endswith(letter)
+        fold.add(out)
+    fold.add(tags.end())
+    found = fold.completion(complete=False)
+    assert (found.text, found.reasoning) == (answer, reasoning)
+
+
 def test_text_after_the_tags_comes_at_once() -> None:
     tags = ThinkTags()
     tags.feed([Chunk("text", text="<think>hm</think>")])
@@ -91,6 +117,7 @@ async def test_the_provider_and_the_request_can_ask_for_it() -> None:
         (vendor.provider("vllm", think_tags=True), ask()),
         (vendor.provider("openai", think_tags=True), ask()),
         (vendor.provider("vllm"), ask(think_tags=True)),
+        (vendor.provider("vllm", think_tags="paired"), ask()),
     ):
         answer = await stream_request(request, provider=provider).collect()
         assert (answer.text, answer.reasoning) == ("Hello", "hm")
