@@ -232,11 +232,11 @@ class RunExpired(RunNotFound):
 
 
 class RunExists(RelayError):  # noqa: N818
-    """A run of that name has been started already, here or elsewhere; it can be read."""
+    """There is a run of that name already, on this worker or another; it can be read."""
 
 
 class TooManyRuns(RelayError):  # noqa: N818
-    """As many runs are going on as may be, in all or of this owner."""
+    """The limit of simultaneous runs is reached, of this worker or of this owner."""
 
 
 _BY_STATUS: dict[int, type[ProviderError]] = {

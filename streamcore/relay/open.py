@@ -11,11 +11,11 @@ def open_log(url: str | None = None, *, keep: float = 3600.0) -> RunLog:
     """Return the log for a URL: None or `memory:` keeps runs in this process, `redis://...` in Redis.
 
     Args:
-        url: as `streamcore serve --relay` takes it; `rediss://` and `unix://` mean Redis too.
+        url: see above; `rediss://` and `unix://` are Redis, too.
         keep: seconds for which a run that has ended can still be read.
 
     Raises:
-        ConfigError: there is no such kind of log, the URL cannot be read, or redis-py is missing.
+        ConfigError: the URL names no log, it is not valid, or redis-py is not installed.
     """
     if url is None or url == "memory:":
         return MemoryLog(keep=keep)
@@ -23,4 +23,6 @@ def open_log(url: str | None = None, *, keep: float = 3600.0) -> RunLog:
         from streamcore.relay.redis import RedisLog
 
         return RedisLog(url, keep=keep)
-    raise ConfigError("a relay's log is memory: or redis://user:password@host:6379/0 (rediss://, unix://)")
+    raise ConfigError(
+        "the URL of a relay's log must be memory: or redis://user:password@host:6379/0 (or rediss://, unix://)"
+    )

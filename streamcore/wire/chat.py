@@ -61,8 +61,8 @@ class ChatVocabulary:
         self._open: set[int] = set()
         self._finished: set[int] = set()
         self._calls: dict[int, ToolCalls] = {}
-        self._reasoned: str | None = None  # the field that brings reasoning
         self._kept = SentBack(wire, source)
+        self._reasoning_key: str | None = None  # the field that brings the reasoning
         self._facts = Facts()
         self._told = False  # the event that is being read may say more about the answer than most
         self._citations: list[Any] = []
@@ -173,10 +173,10 @@ class ChatVocabulary:
             reasoning, more = delta.reasoning_content, delta.reasoning
             if reasoning:
                 out.append(content("reasoning", reasoning, 0, number))
-                self._reasoned = "reasoning_content"
+                self._reasoning_key = "reasoning_content"
             if more and more != reasoning:
                 out.append(content("reasoning", more, 0, number))
-                self._reasoned = self._reasoned or "reasoning"
+                self._reasoning_key = self._reasoning_key or "reasoning"
             if delta.reasoning_details:
                 extra |= self._reasoning_details(delta.reasoning_details, number, bool(reasoning or more), out)
             text = delta.content
@@ -260,7 +260,7 @@ class ChatVocabulary:
 
     def _opaque(self, number: int) -> Opaque | None:
         """Return what the next turn must bring back; reasoning only if tools were called, as its vendors want it."""
-        return self._kept.opaque(self._reasoned if self._calls.get(0) else None) if number == 0 else None
+        return self._kept.opaque(self._reasoning_key if self._calls.get(0) else None) if number == 0 else None
 
     def _reasoning_details(self, details: list[Any], number: int, told: bool, out: list[Chunk]) -> bool:
         """Keep what must be sent back. Texts that repeat `reasoning` stay there; without it, they are the reasoning."""
@@ -271,7 +271,7 @@ class ChatVocabulary:
             opaque = tuple(item for item in given if _detail_text(item) is None)
         else:
             opaque = tuple(given)
-            if not self._reasoned:
+            if self._reasoning_key is None:
                 for item in given:
                     text = _detail_text(item)
                     if text:

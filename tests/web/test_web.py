@@ -113,7 +113,7 @@ def test_a_run_can_be_read_as_often_as_one_likes_and_runs_once() -> None:
         assert len(simulator.requests) == 1
         nothing = httpx2.get(f"{url}/stream/{begun['session_id']}x")
         assert nothing.status_code == 400
-        assert "nothing to stream" in nothing.json()["detail"]
+        assert "there is no message" in nothing.json()["detail"]
         nothing = httpx2.get(f"{url}/stream/{begun['session_id']}?run=x")
         assert nothing.status_code == 404
 
@@ -175,7 +175,7 @@ def test_nobody_comes_back_and_the_upstream_is_closed(slow: Simulator) -> None:
         # Whoever comes too late gets what had come, and the end of that run, not a run of its own.
         *_, trouble, done = listen(url, "/stream/s?format=json")
         assert trouble.name == "stream-error"
-        assert "nobody came back" in trouble.json["message"]
+        assert "had no reader for" in trouble.json["message"]
         assert done.name == "done"
         assert len(slow.requests) == 1
 
@@ -259,7 +259,7 @@ def test_a_conversation_has_one_run_at_a_time(slow: Simulator) -> None:
         busy = httpx2.post(f"{url}/start", json={"prompt": "y", "session_id": "s"})
         assert (busy.status_code, busy.json()["detail"]) == (
             409,
-            "this conversation is being answered; stop it, or wait",
+            "This conversation has a run that has not ended. Stop it, or wait for its end.",
         )
         assert httpx2.post(f"{url}/stop/s").json() == {"stopped": True}
         assert httpx2.post(f"{url}/start", json={"prompt": "y", "session_id": "s"}).status_code == 201
@@ -272,7 +272,7 @@ def test_too_many_streams_are_turned_away_and_places_come_free(slow: Simulator) 
         assert all(begun.wait(10) for _, _, begun in threads)
         full = httpx2.get(f"{url}/stream?prompt=x")
         assert (full.status_code, full.headers["retry-after"]) == (429, "2")
-        assert "2 answers are on their way" in full.json()["detail"]
+        assert "at most 2 answers may run at once" in full.json()["detail"]
         for number in range(2):
             httpx2.post(f"{url}/stop/s{number}")
         thread, _, begun = reading(url, "/stream/s0?prompt=x")
@@ -451,7 +451,7 @@ def test_every_asset_is_served_or_a_note() -> None:
         ("chat", {"provider": "mistrall"}, "mistrall"),
         ("chat", {"provider": None}, "no provider for prompt 'chat'; give provider= or --provider"),
         ("chat", {"checkpointer": {"type": "sqlit"}}, "sqlit"),
-        ("two", {}, "prompt 'two' needs left, right: say which one a user's message becomes"),
+        ("two", {}, "prompt 'two' needs left, right: name the one that a user's message becomes"),
     ],
 )
 def test_what_cannot_be_served_says_so(tmp_path: Path, target: str, options: dict[str, Any], said: str) -> None:
