@@ -10,8 +10,7 @@ from streamcore.completion import DECIDED, UNDECIDED
 from streamcore.concurrency.generators import opened
 from streamcore.errors import StreamcoreError
 from streamcore.provider import Provider
-from streamcore.request import Request
-from streamcore.request import ThinkTags as ThinkTagsMode
+from streamcore.request import Request, ThinkTags
 
 OPENING, CLOSING = "<think>", "</think>"
 
@@ -26,7 +25,7 @@ class _Answer:
 
     __slots__ = ("_choice", "_index", "_kept", "_noted", "_thinking", "_undecided")
 
-    def __init__(self, choice: int, mode: ThinkTagsMode) -> None:
+    def __init__(self, choice: int, mode: ThinkTags) -> None:
         self._choice = choice
         self._index = 0
         # None once the first tag has come, or if the mode says what the beginning is.
@@ -38,9 +37,7 @@ class _Answer:
     def feed(self, chunk: Chunk, out: list[Chunk]) -> None:
         """Append what a chunk of text turns out to be."""
         self._index = chunk.index
-        rest = self._kept + chunk.text
-        new = chunk.text
-        self._kept = ""
+        rest, self._kept = self._kept + chunk.text, ""
         while rest:
             tags = (CLOSING,) if self._thinking else (OPENING,) if self._undecided is None else (OPENING, CLOSING)
             at, tag = min(((rest.find(tag), tag) for tag in tags if tag in rest), default=(-1, ""))
@@ -53,7 +50,7 @@ class _Answer:
             self._decide(tag, out)
             rest = rest[at + len(tag) :]
         if self._undecided is not None:
-            self._note(new, out)
+            self._note(chunk.text, out)
         elif self._kept:
             self._clear(out)
             self._note(self._kept, out)
@@ -102,11 +99,11 @@ def _beginning_of_tag(text: str, tags: tuple[str, ...]) -> int:
     return next((size for size in range(longest, 0, -1) if any(tag.startswith(text[-size:]) for tag in tags)), 0)
 
 
-class ThinkTags:
+class ThinkTagSplitter:
     """Split the text of every choice of a stream; all other chunks pass in their place. See `request.ThinkTags`."""
 
-    def __init__(self, mode: ThinkTagsMode = True) -> None:
-        self._mode: ThinkTagsMode = mode
+    def __init__(self, mode: ThinkTags = True) -> None:
+        self._mode: ThinkTags = mode
         self._answers: dict[int, _Answer] = {}
 
     def feed(self, chunks: list[Chunk]) -> list[Chunk]:
@@ -134,15 +131,15 @@ class ThinkTags:
         return out
 
 
-def think_tags_mode(provider: Provider, request: Request) -> ThinkTagsMode:
+def think_tags_mode(provider: Provider, request: Request) -> ThinkTags:
     """Return what the request says, else what the provider says that has `think_tags`, else False."""
     mode = getattr(provider, "think_tags", False) if request.think_tags is None else request.think_tags
     return mode if mode in (True, "paired", "open") else False
 
 
-async def split_thinking(source: AsyncGenerator[list[Chunk]], mode: ThinkTagsMode) -> AsyncGenerator[list[Chunk]]:
+async def split_thinking(source: AsyncGenerator[list[Chunk]], mode: ThinkTags) -> AsyncGenerator[list[Chunk]]:
     """Yield the chunks of a provider's stream with the reasoning between think tags split off."""
-    tags = ThinkTags(mode)
+    tags = ThinkTagSplitter(mode)
     failure: StreamcoreError | None = None
     async with opened(source) as hidden:
         try:
