@@ -332,13 +332,14 @@ class Fold:
         if chunk.kind == "restart":
             self.reset()
             return
-        self._begun = True
         if chunk.kind in CONTENT_KINDS:
             self._content = True
+        else:
+            self._begun = True
+            if chunk.data is not None and chunk.kind in _TELL_FACTS:
+                self._facts |= {name: value for name, value in chunk.data.items() if name in _FACTS}
         if chunk.kind == "start" and self._start is None:
             self._start = chunk
-        if chunk.data is not None and chunk.kind in _TELL_FACTS:
-            self._facts |= {name: value for name, value in chunk.data.items() if name in _FACTS}
         if chunk.usage is not None:
             self.usage = merged_usage(self.usage, chunk.usage)
         answer = self._answers.get(chunk.choice)
@@ -364,7 +365,7 @@ class Fold:
     @property
     def begun(self) -> bool:
         """True once anything at all has come."""
-        return self._begun or bool(self._first.text)
+        return self._begun or self.has_content
 
     @property
     def model(self) -> str | None:

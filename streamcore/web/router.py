@@ -119,6 +119,12 @@ def router(
     if page:
         routes.include_router(page_routes())
     routes.add_api_route("/health", service.health)
+    routes.include_router(_guarded_routes(service, max_input, cors, auth))
+    return routes
+
+
+def _guarded_routes(service: Service, max_input: int, cors: Collection[str], auth: Auth | None) -> APIRouter:
+    """Return the routes that check the size, the origin and the user of a request."""
     guarded = APIRouter(
         route_class=limited(max_input * 4 + 4096),
         dependencies=[Depends(same_site(cors)), *([Depends(_remember_user(auth))] if auth is not None else [])],
@@ -138,8 +144,7 @@ def router(
     )
     add("/stop/{session_id}", service.stop, methods=["POST"], responses=_problems(404))
     add("/state/{session_id}", service.state, responses=_problems(404))
-    routes.include_router(guarded)
-    return routes
+    return guarded
 
 
 def _relay(url: str | None, grace: float, max_streams: int, max_per_user: int | None) -> Relay:

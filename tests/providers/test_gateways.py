@@ -25,7 +25,7 @@ Settings = dict[str, Any]
 def sent(request: Request = HELLO, **settings: Any) -> tuple[httpx2.Request, dict[str, Any]]:
     """Return what a custom gateway with these settings is sent."""
     vendor = Vendor(body_of("openai-chat", Answer.of("ok")))
-    given = {"dialect": "openai-chat", "base_url": URL, "model": "m", "api_key": KEY, **settings}
+    given: Settings = {"dialect": "openai-chat", "base_url": URL, "model": "m", "api_key": KEY, **settings}
     provider = get_provider("my-gateway", http_client=vendor.client(), **given)
     assert provider.name == "my-gateway"
     assert asyncio.run(stream_request(request, provider=provider).collect()).text == "ok"
@@ -115,7 +115,11 @@ def prompt(tmp_path: Path, provider: str) -> Mapping[str, Any]:
 def test_a_prompt_describes_its_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     vendor = Vendor(body_of("openai-chat", Answer.of("ok")))
     monkeypatch.setenv("MY_GATEWAY_API_KEY", KEY)
-    monkeypatch.setattr("streamcore.net.clients.new_http_client", lambda *_: vendor.client())
+
+    def client(*_: object) -> httpx2.AsyncClient:
+        return vendor.client()
+
+    monkeypatch.setattr("streamcore.net.clients.new_http_client", client)
     given = prompt(
         tmp_path, f"{{name: my-gateway, dialect: openai-chat, base_url: {URL}, model: m, stream_options: false}}"
     )

@@ -87,7 +87,7 @@ async def test_a_run_that_has_ended_expires(redis_url: str, make: type[RedisLog]
 @pytest.mark.anyio
 @pytest.mark.real
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
-async def test_a_redis_that_is_gone_or_comes_back_empty(tmp_path: Path) -> None:
+async def test_a_redis_that_is_stopped_or_restarts_empty(tmp_path: Path) -> None:
     with RedisServer(tmp_path) as server:
         log = RedisLog(server.url)
         epoch = await log.start("r", "", lease=60, limit=None)
@@ -110,7 +110,7 @@ async def test_a_redis_that_is_gone_or_comes_back_empty(tmp_path: Path) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["trio"], indirect=True)
-async def test_trio_is_told_what_to_take() -> None:
+async def test_trio_is_refused_with_an_alternative() -> None:
     with pytest.raises(ConfigError, match=r"runs in Redis need asyncio.*under trio, use the log in memory"):
         await open_log("redis://127.0.0.1:1").status("r")
 

@@ -138,7 +138,7 @@ GRAPH = """
 
 
 @pytest.mark.parametrize("metadata", [False, True])
-async def test_a_graphs_events_come_as_they_were(
+async def test_a_graphs_events_are_unchanged(
     log: RunLog, simulator: Simulator, tmp_path: Path, metadata: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the byte that the web sends of them, in every format."""
@@ -300,7 +300,7 @@ async def test_cancel_ends_in_an_error(log: RunLog) -> None:
 
 
 @pytest.mark.parametrize("came", [False, True])
-async def test_nobody_comes_back(log: RunLog, came: bool) -> None:
+async def test_a_run_without_a_reader_is_cancelled(log: RunLog, came: bool) -> None:
     source = Endless()
     async with Relay(log, grace=0.8) as relay:
         await relay.start("run", source)
