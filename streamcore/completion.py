@@ -332,13 +332,14 @@ class Fold:
         if chunk.kind == "restart":
             self.reset()
             return
-        self._begun = True
         if chunk.kind in CONTENT_KINDS:
             self._content = True
+        else:
+            self._begun = True
+            if chunk.data is not None and chunk.kind in _TELL_FACTS:
+                self._facts |= {name: value for name, value in chunk.data.items() if name in _FACTS}
         if chunk.kind == "start" and self._start is None:
             self._start = chunk
-        if chunk.data is not None and chunk.kind in _TELL_FACTS:
-            self._facts |= {name: value for name, value in chunk.data.items() if name in _FACTS}
         if chunk.usage is not None:
             self.usage = merged_usage(self.usage, chunk.usage)
         answer = self._answers.get(chunk.choice)
@@ -364,7 +365,7 @@ class Fold:
     @property
     def begun(self) -> bool:
         """True once anything at all has come."""
-        return self._begun or bool(self._first.text)
+        return self._begun or self.has_content
 
     @property
     def model(self) -> str | None:
@@ -406,6 +407,7 @@ def _write_completion(completion: Completion) -> Json:
         attempts=[write_fields(attempt, usage=write_usage(attempt.usage)) for attempt in completion.attempts],
         alternatives=[_write_completion(other) for other in completion.alternatives],
         opaque=write_opaque(completion.opaque),
+        cost=None if completion.cost is None else write_fields(completion.cost),
         parsed=dump(mode="json") if callable(dump) else parsed,
     )
 
@@ -418,7 +420,8 @@ def _read_completion(given: Json) -> Completion:
         "attempts": tuple(_read_attempt(one) for one in given.get("attempts", ())),
         "alternatives": tuple(_read_completion(other) for other in given.get("alternatives", ())),
         "opaque": read_opaque(given.get("opaque")),
-        "citations": tuple(given.get("citations", ())),
+        **{name: tuple(given.get(name, ())) for name in ("citations", "reasoning_parts", "logprobs")},
+        "cost": Cost(**known_fields(Cost, given["cost"])) if given.get("cost") else None,
     }
     return Completion(**read)
 

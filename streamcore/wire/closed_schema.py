@@ -45,7 +45,7 @@ def closed_schema(schema: Json, dialect: SchemaDialect = STRICT) -> dict[str, An
     try:
         while "$ref" in root and str(root["$ref"]) not in seen:
             seen.add(str(root["$ref"]))
-            root = {**_resolve(root["$ref"], schema), **{key: root[key] for key in root if key == "$defs"}}
+            root = _resolve(root["$ref"], schema)
         if root.get("type") != "object" or "properties" not in root:
             return None
         closed = _close(root, schema, dialect, ())

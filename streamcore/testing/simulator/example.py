@@ -65,7 +65,7 @@ class _Maker:
         self._steps += 1
         if self._steps > _MOST_STEPS:
             raise _EndlessError(name)
-        found = cast("Schema", schema) if isinstance(schema, Mapping) else {}
+        found: Schema = cast("Schema", schema) if isinstance(schema, Mapping) else {}
         if depth < _DEEP or "$ref" not in found:
             return self._value(found, name, depth)
         reference = str(found["$ref"])
