@@ -68,7 +68,7 @@ class ToolCall:
             return {}
         try:
             return json.loads(self.arguments)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(
                 f"the arguments of tool call {self.name!r} ({self.id!r}) are not JSON: {error}; "
                 f"they begin with {self.arguments[:80]!r}"

@@ -255,6 +255,10 @@ class RunExists(RelayError):  # noqa: N818
     """Report that a run with this id already exists, on this worker or another; it can be read."""
 
 
+class InvalidRunId(RelayError):  # noqa: N818
+    """The name of a run is not 1 to 64 characters of A-Z a-z 0-9 _ ~ -; answer its client with status 400."""
+
+
 class TooManyRuns(RelayError):  # noqa: N818
     """Report that this worker, or this owner, already has its maximum number of simultaneous runs."""
 
