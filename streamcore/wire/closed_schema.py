@@ -1,4 +1,4 @@
-"""Write a JSON Schema in the narrower form to which vendors hold answers: closed objects, few keywords."""
+"""Convert a JSON Schema to the narrower form that vendors can enforce: closed objects, few keywords."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class SchemaDialect:
-    """Say which schemas a vendor takes. What fits the closed form of a schema fits the schema, but for `dropped`."""
+    """Describe the schemas that a vendor accepts."""
 
     require_all: bool
-    """Every property must be required."""
+    """True if every property must be required."""
     keywords: frozenset[str]
-    """The constraints that it knows, beside types, enums, references and unions; others are told in words."""
+    """The constraints that it accepts besides types, enums, references and unions; `description` lists the others."""
     formats: frozenset[str]
-    """The values of `format` that it knows."""
+    """The values of `format` that it accepts."""
 
 
 FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
 _NUMBERS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})
 
-# OpenAI's strict mode, which others imitate: "Supported schemas" in its guide to structured outputs.
+# OpenAI's strict mode, which other vendors adopted: "Supported schemas" in its guide to structured outputs.
 STRICT = SchemaDialect(True, _NUMBERS | {"pattern", "minItems", "maxItems"}, FORMATS)
 
 
 class _OpenError(ValueError):
-    """The schema leaves something open, and no closed form says the same."""
+    """Report a schema that has no closed form."""
 
 
 def closed_schema(schema: Json, dialect: SchemaDialect = STRICT) -> dict[str, Any] | None:
-    """Return the closed form of a schema; None if it has none: its root is no object, or it leaves something open.
+    """Return the closed form of a schema, or None if it has none.
 
-    A mapping with any keys, a value of any type or a tuple is such a thing. Default values are left out, since
-    everything is required; an optional property is asked for, too.
+    It has none if its root is not an object, or if it allows a mapping with any keys, a value of any type or a tuple.
+    Default values are left out, since every property is required, optional ones included.
     """
     root = schema
     seen: set[str] = set()
@@ -58,7 +58,7 @@ def closed_schema(schema: Json, dialect: SchemaDialect = STRICT) -> dict[str, An
     return closed
 
 
-_AS_IT_IS = frozenset({"type", "title", "description", "enum", "const"})
+_UNCHANGED = frozenset({"type", "title", "description", "enum", "const"})
 _LEFT_OUT = frozenset({"default", "examples", "discriminator", "$defs", "$schema", "$id"})
 _OF_OBJECTS = frozenset({"properties", "required", "additionalProperties"})
 _CONSTRAINTS = _NUMBERS | {"minLength", "maxLength", "minItems", "maxItems", "uniqueItems", "pattern", "format"}
@@ -69,18 +69,18 @@ def _close(schema: Any, root: Json, dialect: SchemaDialect, within: tuple[str, .
         raise _OpenError(schema)
     if "$ref" in schema:
         ref = schema["$ref"]
-        beside = {key: value for key, value in schema.items() if key not in _LEFT_OUT and key != "$ref"}
+        siblings = {key: value for key, value in schema.items() if key not in _LEFT_OUT and key != "$ref"}
         target = _resolve(ref, root)
-        if not beside or ref in within:  # a reference stands alone
+        if not siblings or ref in within:  # a closed form has no keys next to a reference
             return {"$ref": ref}
-        return _close({**target, **beside}, root, dialect, (*within, ref))
+        return _close({**target, **siblings}, root, dialect, (*within, ref))
     kept: dict[str, Any] = {}
-    told: dict[str, Any] = {}
+    unsupported: dict[str, Any] = {}
     for key, value in schema.items():
-        if key in _AS_IT_IS:
+        if key in _UNCHANGED:
             kept[key] = value
         elif key in _CONSTRAINTS:
-            (kept if _knows(dialect, key, value) else told)[key] = value
+            (kept if _supports(dialect, key, value) else unsupported)[key] = value
         elif key == "items":
             kept["items"] = _close(value, root, dialect, within)
         elif key in ("anyOf", "oneOf"):
@@ -91,13 +91,13 @@ def _close(schema: Any, root: Json, dialect: SchemaDialect, within: tuple[str, .
             raise _OpenError(key)
     if not {"type", "enum", "const", "anyOf", "$ref"} & kept.keys():
         raise _OpenError("a value of any type")
-    return _with_properties(schema, _with_words(kept, told), root, dialect, within)
+    return _with_properties(schema, _with_description(kept, unsupported), root, dialect, within)
 
 
-def _knows(dialect: SchemaDialect, key: str, value: Any) -> bool:
+def _supports(dialect: SchemaDialect, key: str, value: Any) -> bool:
     if key == "format":
         return value in dialect.formats
-    return key in dialect.keywords and not (key == "pattern" and "(?" in value)  # no pattern may look around
+    return key in dialect.keywords and not (key == "pattern" and "(?" in value)  # no lookarounds
 
 
 def _with_properties(
@@ -117,11 +117,11 @@ def _with_properties(
     return kept
 
 
-def _with_words(kept: dict[str, Any], told: Json) -> dict[str, Any]:
-    """Say the constraints that the vendor does not know in the description: the model may keep to them."""
-    if told:
-        words = ", ".join(f"{key}: {value}" for key, value in told.items())
-        kept["description"] = f"{kept['description']} ({words})" if "description" in kept else words
+def _with_description(kept: dict[str, Any], unsupported: Json) -> dict[str, Any]:
+    """List the constraints that the vendor does not support in `description`: the model may follow them."""
+    if unsupported:
+        constraints = ", ".join(f"{key}: {value}" for key, value in unsupported.items())
+        kept["description"] = f"{kept['description']} ({constraints})" if "description" in kept else constraints
     return kept
 
 
