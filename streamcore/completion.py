@@ -27,13 +27,13 @@ from streamcore.stored_json import (
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Tell of one try to get an answer: who was asked, and the error that ended it (None: it held)."""
+    """Describe one attempt to get an answer: the provider, and the error that ended it (None: it succeeded)."""
 
     provider: str
     model: str | None
     error: str | None = None
     usage: Usage | None = None
-    """What this try was counted as. A `Completion` has the count of its own answer only, which is the last try's."""
+    """The tokens of this attempt. `Completion.usage` counts the last attempt only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Define `Request`, what is asked of a model, in the form that every provider understands."""
+"""Define `Request`: messages, tools and settings, in one form for all providers."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ Part = Text | Image
 class Message:
     """One turn of a conversation.
 
-    A `tool` message answers the call named by `tool_call_id`. `opaque` comes from `Completion.to_message()`: a
-    provider of the same wire sends it back verbatim, any other ignores it and uses `content` and `tool_calls`.
+    A `tool` message answers the call named by `tool_call_id`. `opaque` comes from `Completion.to_message()`: the
+    server that sent it gets it back; every other one gets `content` and `tool_calls` only.
     """
 
     role: Role
