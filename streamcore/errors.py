@@ -235,6 +235,10 @@ class RunExists(RelayError):  # noqa: N818
     """There is a run of that name already, on this worker or another; it can be read."""
 
 
+class InvalidRunId(RelayError):  # noqa: N818
+    """The name of a run is not 1 to 64 characters of A-Z a-z 0-9 _ ~ -; answer its client with status 400."""
+
+
 class TooManyRuns(RelayError):  # noqa: N818
     """The limit of simultaneous runs is reached, of this worker or of this owner."""
 

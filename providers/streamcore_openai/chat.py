@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack, cast
 
 from streamcore.chunk import Chunk
 from streamcore.provider import ProviderSettings, Vendor
-from streamcore.request import Request
+from streamcore.request import Request, ThinkTags
 from streamcore.wire.chat import ChatVocabulary
 from streamcore.wire.chat_request import ChatTurns, chat_messages, chat_response_format, chat_tool_choice, chat_tools
 from streamcore.wire.closed_schema import closed_schema
@@ -46,8 +46,8 @@ class Quirks:
     False: none."""
     details_key: str | None = None
     """The key of an assistant message that takes `reasoning_details` back."""
-    think_tags: bool = False
-    """Its models write their reasoning into the text, between `<think>` and `</think>`."""
+    think_tags: ThinkTags = False
+    """Its models write their reasoning into the text, between `<think>` and `</think>`; see `ThinkTags`."""
     cache_key: bool = False
     """The server accepts `prompt_cache_key`."""
     call_ids: str = ".+"
@@ -88,12 +88,12 @@ class OpenAIProvider:
         *,
         row: Vendor = VENDOR,
         quirks: Quirks = OPENAI,
-        think_tags: bool | None = None,
+        think_tags: ThinkTags | None = None,
         **settings: Unpack[ProviderSettings],
     ) -> None:
         self.name = row.name
-        self.think_tags = quirks.think_tags if think_tags is None else think_tags
-        """What the models write between `<think>` and `</think>` is reasoning, not text."""
+        self.think_tags: ThinkTags = quirks.think_tags if think_tags is None else think_tags
+        """What to do with `<think>` and `</think>` in the text, unless the request says it."""
         self._row = row
         self._quirks = quirks
         self._model = settings.get("model")

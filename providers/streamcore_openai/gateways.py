@@ -8,6 +8,7 @@ from typing import Any, Unpack
 
 from streamcore.errors import ConfigError
 from streamcore.provider import ProviderSettings, Vendor, check_settings
+from streamcore.request import ThinkTags
 from streamcore_openai.chat import OpenAIProvider, Quirks
 
 
@@ -18,7 +19,7 @@ class Gateway:
     vendor: Vendor
     quirks: Quirks = field(default_factory=Quirks)
 
-    def __call__(self, *, think_tags: bool | None = None, **settings: Unpack[ProviderSettings]) -> OpenAIProvider:
+    def __call__(self, *, think_tags: ThinkTags | None = None, **settings: Unpack[ProviderSettings]) -> OpenAIProvider:
         """Return the provider; see `streamcore.get_provider` for its settings.
 
         `think_tags` overrides the row: what the models write between `<think>` and `</think>` is reasoning, not text.

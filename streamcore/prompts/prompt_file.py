@@ -20,7 +20,7 @@ from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.prompts.schema import SchemaBlock
 from streamcore.provider import ModelChoice, ResolvedModel
-from streamcore.request import Message, Request, Role, Tool
+from streamcore.request import Message, Request, Role, ThinkTags, Tool
 from streamcore.structured.json_schema import schema_validator
 from streamcore.structured.output import Output
 
@@ -81,7 +81,7 @@ class PromptFile(FileModel):
     stop: str | list[str] | None = None
     tools: list[PromptToolBlock] = Field(default_factory=list[PromptToolBlock])
     reasoning: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | int | None = None
-    think_tags: bool | None = None
+    think_tags: ThinkTags | None = None
     timeouts: Annotated[Timeouts, FromMapping()] | None = None
     stream_options: Annotated[StreamOptions, FromMapping()] | None = None
     fallback: list[str | FallbackBlock] = Field(default_factory=list[str | FallbackBlock])

@@ -1,6 +1,6 @@
 """Continue a run when its reader's connection breaks, and give a reader that reconnects exactly the rest."""
 
-from streamcore.errors import RelayError, RunExists, RunExpired, RunNotFound, TooManyRuns
+from streamcore.errors import InvalidRunId, RelayError, RunExists, RunExpired, RunNotFound, TooManyRuns
 from streamcore.relay.log import ReadResult, RunLog, Status
 from streamcore.relay.memory import MemoryLog
 from streamcore.relay.open import open_log
@@ -10,6 +10,7 @@ from streamcore.relay.response import relay_response, run_response
 
 __all__ = [
     "Found",
+    "InvalidRunId",
     "MemoryLog",
     "ReadResult",
     "Reader",

@@ -11,11 +11,12 @@ from typing import Self
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from streamcore.errors import ConfigError, RunNotFound, TooManyRuns
+from streamcore.errors import ConfigError, InvalidRunId, RunNotFound, TooManyRuns
 from streamcore.relay.log import Command, RunLog, Status
 from streamcore.relay.memory import MemoryLog
 from streamcore.relay.producer import STOP_SECONDS, Producer, ProducerSettings, Source
 from streamcore.relay.reader import LOST, Reader, expired
+from streamcore.sse.event_id import is_run_id
 
 log = logging.getLogger("streamcore")
 
@@ -65,6 +66,7 @@ class Relay:
         self._max_per_owner = max_per_owner
         self._access = access
         self._producers: dict[str, Producer] = {}
+        self._starting = 0  # runs that are counted, but not registered yet
         self._group: TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
@@ -81,14 +83,15 @@ class Relay:
 
     @property
     def running(self) -> int:
-        """The number of runs that this worker produces now."""
-        return len(self._producers)
+        """The number of runs that this worker produces now, or is about to."""
+        return len(self._producers) + self._starting
 
     async def start(self, run_id: str, source: Source, *, owner: str = "", thread: str | None = None) -> None:
         """Start a run of a source, which the relay closes; return when the run is registered, before its first item.
 
         Args:
-            run_id: the run's name on all workers; choose one that nobody can guess.
+            run_id: the run's name on all workers, 1 to 64 characters of A-Z a-z 0-9 _ ~ -; choose one that nobody can
+                guess.
             source: a `Stream`, the events of a graph, any async iterable of chunks, tokens or events, or a function
                 (plain or async) that returns one. Its `stop`, if it has one, is called to stop it. Its `partial`, if
                 that is a `Completion`, is given to the run's readers at the end.
@@ -96,6 +99,7 @@ class Relay:
             thread: a conversation, which has at most one running run, on all workers; see `latest`.
 
         Raises:
+            InvalidRunId: the name has other characters, or too many; the source was not touched.
             RunExists: there is a run of that name, running or ended, or the thread's newest run has not ended; the
                 source was not touched.
             TooManyRuns: `max_runs` or `max_per_owner` is reached; the source was not touched.
@@ -104,16 +108,32 @@ class Relay:
         """
         if self._group is None:
             raise ConfigError("the relay is not open; use it inside `async with Relay(...)`, in the service's lifespan")
-        if len(self._producers) >= self.max_runs:
+        if not is_run_id(run_id):
+            raise InvalidRunId(
+                f"the name of a run must be 1 to 64 characters of A-Z a-z 0-9 _ ~ -, not {run_id[:80]!r}"
+            )
+        if self.running >= self.max_runs:
             raise TooManyRuns(f"at most {self.max_runs} answers may run at once; try again later")
+        self._starting += 1  # before the first await, so that a burst of starts cannot exceed the limit
+        try:
+            epoch = await self._register(run_id, owner, thread)
+            producer = self._producers[run_id] = Producer(self._log, run_id, epoch, source, self._settings)
+        finally:
+            self._starting -= 1
+        try:
+            await self._group.start(self._produce, run_id, producer)  # a task that has not begun could write no end
+        except BaseException:
+            self._producers.pop(run_id, None)  # the task may have been cancelled before its first step
+            raise
+
+    async def _register(self, run_id: str, owner: str, thread: str | None) -> int:
+        """Open the run in the log, and return its epoch."""
         newest = None if thread is None else await self._log.latest(thread)
         if newest is not None:
             await self._log.take_over(newest, LOST)  # a lost run must not continue beside this one
-        epoch = await self._log.start(
+        return await self._log.start(
             run_id, owner, lease=self._settings.log_lease, limit=self._max_per_owner, thread=thread
         )
-        producer = self._producers[run_id] = Producer(self._log, run_id, epoch, source, self._settings)
-        await self._group.start(self._produce, run_id, producer)  # a task that has not begun could not write an end
 
     async def _produce(self, run_id: str, producer: Producer, *, task_status: TaskStatus[None]) -> None:
         try:
@@ -122,7 +142,7 @@ class Relay:
         except Exception:  # the outermost edge: one run must not end the others
             log.exception("run %r failed", run_id)
         finally:
-            del self._producers[run_id]
+            self._producers.pop(run_id, None)
 
     def read(self, run_id: str, after: int | None = None, *, who: str = "") -> Reader:
         """Return a reader of the items after number `after`, to the run's end.

@@ -6,12 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SESSION_ID = r"^[A-Za-z0-9_-]{1,64}$"
+from streamcore.sse.event_id import RUN_ID
 
-RUN = r"^[A-Za-z0-9_-]{1,64}$"
+ID = f"^{RUN_ID}$"
+"""The one grammar of ids from outside, at start and at reconnect."""
 
 SessionId = Annotated[
-    str, Field(pattern=SESSION_ID, description="The id of a conversation: 1 to 64 characters of A-Z a-z 0-9 _ -.")
+    str, Field(pattern=ID, description="The id of a conversation: 1 to 64 characters of A-Z a-z 0-9 _ ~ -.")
 ]
 
 

@@ -21,9 +21,9 @@ InFormat = Annotated[
 ]
 InPrompt = Annotated[str | None, Query(description="The message. Send a long one with POST /start.")]
 InRun = Annotated[
-    str | None, Query(pattern=models.RUN, description="The run of the conversation to read; defaults to the last one.")
+    str | None, Query(pattern=models.ID, description="The run of the conversation to read; defaults to the last one.")
 ]
-InId = Annotated[str, Path(pattern=models.SESSION_ID)]
+InId = Annotated[str, Path(pattern=models.ID)]
 LastId = Annotated[
     str | None,
     Header(

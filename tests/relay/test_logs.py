@@ -58,6 +58,17 @@ class TestRedisProtocol3(TestRedis):
 @pytest.mark.anyio
 @pytest.mark.real
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_services_with_different_names_never_meet(redis_url: str) -> None:
+    shop, staff = open_log(redis_url, name="shop"), open_log(redis_url, name="staff")
+    await shop.start("r", "ada", lease=60, thread="t")
+    assert (await staff.status("r"), await staff.latest("t")) == (None, None)
+    await staff.start("r", "ada", lease=60, limit=1, thread="t")
+    assert await open_log(redis_url, name="shop").latest("t") == "r"
+
+
+@pytest.mark.anyio
+@pytest.mark.real
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 @pytest.mark.parametrize("make", [lambda url: MemoryLog(keep=0.2), lambda url: RedisLog(url, keep=0.2)])
 async def test_a_run_that_has_ended_expires(redis_url: str, make: type[RedisLog]) -> None:
     log = make(redis_url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -14,6 +15,7 @@ from streamcore import Chunk, Completion, Stream, stream_graph_with_tokens, stre
 from streamcore.errors import (
     BadRequestError,
     ConfigError,
+    InvalidRunId,
     NodeError,
     OutputValidationError,
     RateLimitError,
@@ -25,10 +27,10 @@ from streamcore.errors import (
     StreamInterrupted,
     TooManyRuns,
 )
-from streamcore.relay import MemoryLog, Reader, Relay, RunLog
+from streamcore.relay import MemoryLog, Reader, Relay, RunLog, relay_response
 from streamcore.relay.entries import compacted, decode_end, encode_end
 from streamcore.relay.redis import RedisLog
-from streamcore.sse import Format, encode
+from streamcore.sse import Format, encode, parse_event_id
 from streamcore.testing import Answer, Simulator
 from streamcore.testing.suites.run_log import ITEMS
 from tests.checkpoints.redis_server import RedisServer
@@ -336,13 +338,13 @@ async def test_leaving_the_relay_ends_its_runs(log: RunLog) -> None:
     sources = [Endless() for _ in range(3)]
     async with Relay(log) as relay:
         for number, source in enumerate(sources):
-            await relay.start(f"run {number}", source)
+            await relay.start(f"run-{number}", source)
             if number < 2:
-                await anext(relay.read(f"run {number}"))
+                await anext(relay.read(f"run-{number}"))
     for number, source in enumerate(sources):
         assert number == 2 or source.closed
         with pytest.raises(StreamInterrupted, match="the service is being stopped"):
-            await all_of(relay.read(f"run {number}"))
+            await all_of(relay.read(f"run-{number}"))
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
@@ -416,6 +418,54 @@ async def test_a_reader_ends_a_lost_run(log: RunLog) -> None:
         assert await log.take_over("lost", encode_end(StreamInterrupted("the worker was lost"), None))
     with pytest.raises(StreamInterrupted, match="was lost"):
         await all_of(relay.read("lost"))
+
+
+async def test_a_burst_of_starts_never_exceeds_the_limit(log: RunLog) -> None:
+    """The limit is reserved before the log is asked, which takes a round trip with Redis."""
+    async with Relay(log, max_runs=3) as relay:
+        started: list[str] = []
+
+        async def start(name: str) -> None:
+            with contextlib.suppress(TooManyRuns):
+                await relay.start(name, Endless(), thread=name)
+                started.append(name)
+
+        async with anyio.create_task_group() as group:
+            for number in range(40):
+                group.start_soon(start, f"r{number}")
+        assert (len(started), relay.running) == (3, 3)
+        await relay.stop(started[0])
+        await relay.start("next", Endless())
+
+
+async def test_a_start_that_fails_frees_its_reservation(log: RunLog) -> None:
+    async with Relay(log, max_runs=2) as relay:
+        await relay.start("one", Endless())
+        for _ in range(3):
+            with pytest.raises(RunExists):
+                await relay.start("one", Endless())
+        await relay.start("two", Endless())
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "a b", "x+1", "a\n\ndata: x\n\n", "a\r", "é", "a\0", "r" * 65, "a\n"])
+async def test_names_of_runs_have_one_grammar(log: RunLog, name: str) -> None:
+    untouched = Endless()
+    async with Relay(log) as relay:
+        with pytest.raises(InvalidRunId, match="1 to 64 characters"):
+            await relay.start(name, untouched)
+        with pytest.raises(RunNotFound):
+            await relay.status(name)
+    assert not untouched.closed
+    assert parse_event_id(f"{name}.1") is None or not name
+
+
+async def test_a_run_id_that_a_page_has_chosen_is_checked(log: RunLog) -> None:
+    refused = Endless()
+    async with Relay(log) as relay:
+        with pytest.raises(InvalidRunId):
+            await relay_response(relay, refused, None, run_id="a\n\ndata: injected")
+        assert refused.closed
+        assert relay.running == 0
 
 
 async def test_limits(log: RunLog) -> None:
