@@ -43,9 +43,9 @@ def closed_schema(schema: Json, dialect: SchemaDialect = STRICT) -> dict[str, An
     root = schema
     seen: set[str] = set()
     try:
-        while "$ref" in root and root["$ref"] not in seen:
-            seen.add(root["$ref"])
-            root = {**_resolve(root["$ref"], schema), **{key: root[key] for key in root if key == "$defs"}}
+        while "$ref" in root and str(root["$ref"]) not in seen:
+            seen.add(str(root["$ref"]))
+            root = _resolve(root["$ref"], schema)
         if root.get("type") != "object" or "properties" not in root:
             return None
         closed = _close(root, schema, dialect, ())
@@ -125,7 +125,9 @@ def _with_description(kept: dict[str, Any], constraints: Json) -> dict[str, Any]
     return kept
 
 
-def _resolve(ref: str, root: Json) -> Json:
+def _resolve(ref: object, root: Json) -> Json:
+    if not isinstance(ref, str):
+        raise _OpenError(ref)
     found: Any = root
     for key in ref.removeprefix("#/").split("/"):
         found = found.get(key) if is_object(found) else None
