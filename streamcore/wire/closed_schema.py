@@ -1,4 +1,4 @@
-"""Convert a JSON Schema to the narrower form that vendors can enforce: closed objects, few keywords."""
+"""Write a JSON Schema in the narrower form that vendors enforce: closed objects, few keywords."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class SchemaDialect:
-    """Describe the schemas that a vendor accepts."""
+    """Say which schemas a vendor accepts."""
 
     require_all: bool
-    """True if every property must be required."""
+    """Every property must be required."""
     keywords: frozenset[str]
-    """The constraints that it accepts besides types, enums, references and unions; `description` lists the others."""
+    """The constraints that it enforces, beside types, enums, references and unions; others go into a description."""
     formats: frozenset[str]
-    """The values of `format` that it accepts."""
+    """The values of `format` that it enforces."""
 
 
 FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
 _NUMBERS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"})
 
-# OpenAI's strict mode, which other vendors adopted: "Supported schemas" in its guide to structured outputs.
+# OpenAI's strict mode, which others imitate: "Supported schemas" in its guide to structured outputs.
 STRICT = SchemaDialect(True, _NUMBERS | {"pattern", "minItems", "maxItems"}, FORMATS)
 
 
 class _OpenError(ValueError):
-    """Report a schema that has no closed form."""
+    """The schema has no closed form: it leaves something open."""
 
 
 def closed_schema(schema: Json, dialect: SchemaDialect = STRICT) -> dict[str, Any] | None:
-    """Return the closed form of a schema, or None if it has none.
+    """Return the closed form of a schema; None if its root is not an object, or if it leaves something open.
 
-    It has none if its root is not an object, or if it allows a mapping with any keys, a value of any type or a tuple.
-    Default values are left out, since every property is required, optional ones included.
+    A mapping with any keys, a value of any type and a tuple are open. Default values are left out, since every
+    property is required, optional ones included.
     """
     root = schema
     seen: set[str] = set()
@@ -58,7 +58,7 @@ def closed_schema(schema: Json, dialect: SchemaDialect = STRICT) -> dict[str, An
     return closed
 
 
-_UNCHANGED = frozenset({"type", "title", "description", "enum", "const"})
+_AS_IT_IS = frozenset({"type", "title", "description", "enum", "const"})
 _LEFT_OUT = frozenset({"default", "examples", "discriminator", "$defs", "$schema", "$id"})
 _OF_OBJECTS = frozenset({"properties", "required", "additionalProperties"})
 _CONSTRAINTS = _NUMBERS | {"minLength", "maxLength", "minItems", "maxItems", "uniqueItems", "pattern", "format"}
@@ -69,18 +69,18 @@ def _close(schema: Any, root: Json, dialect: SchemaDialect, within: tuple[str, .
         raise _OpenError(schema)
     if "$ref" in schema:
         ref = schema["$ref"]
-        siblings = {key: value for key, value in schema.items() if key not in _LEFT_OUT and key != "$ref"}
+        beside = {key: value for key, value in schema.items() if key not in _LEFT_OUT and key != "$ref"}
         target = _resolve(ref, root)
-        if not siblings or ref in within:  # a closed form has no keys next to a reference
+        if not beside or ref in within:  # a reference stands alone
             return {"$ref": ref}
-        return _close({**target, **siblings}, root, dialect, (*within, ref))
+        return _close({**target, **beside}, root, dialect, (*within, ref))
     kept: dict[str, Any] = {}
-    unsupported: dict[str, Any] = {}
+    described: dict[str, Any] = {}
     for key, value in schema.items():
-        if key in _UNCHANGED:
+        if key in _AS_IT_IS:
             kept[key] = value
         elif key in _CONSTRAINTS:
-            (kept if _supports(dialect, key, value) else unsupported)[key] = value
+            (kept if _enforces(dialect, key, value) else described)[key] = value
         elif key == "items":
             kept["items"] = _close(value, root, dialect, within)
         elif key in ("anyOf", "oneOf"):
@@ -91,13 +91,13 @@ def _close(schema: Any, root: Json, dialect: SchemaDialect, within: tuple[str, .
             raise _OpenError(key)
     if not {"type", "enum", "const", "anyOf", "$ref"} & kept.keys():
         raise _OpenError("a value of any type")
-    return _with_properties(schema, _with_description(kept, unsupported), root, dialect, within)
+    return _with_properties(schema, _with_description(kept, described), root, dialect, within)
 
 
-def _supports(dialect: SchemaDialect, key: str, value: Any) -> bool:
+def _enforces(dialect: SchemaDialect, key: str, value: Any) -> bool:
     if key == "format":
         return value in dialect.formats
-    return key in dialect.keywords and not (key == "pattern" and "(?" in value)  # no lookarounds
+    return key in dialect.keywords and not (key == "pattern" and "(?" in value)  # no pattern may look around
 
 
 def _with_properties(
@@ -117,11 +117,11 @@ def _with_properties(
     return kept
 
 
-def _with_description(kept: dict[str, Any], unsupported: Json) -> dict[str, Any]:
-    """List the constraints that the vendor does not support in `description`: the model may follow them."""
-    if unsupported:
-        constraints = ", ".join(f"{key}: {value}" for key, value in unsupported.items())
-        kept["description"] = f"{kept['description']} ({constraints})" if "description" in kept else constraints
+def _with_description(kept: dict[str, Any], constraints: Json) -> dict[str, Any]:
+    """Add constraints that the vendor does not enforce to the description: the model may keep to them."""
+    if constraints:
+        words = ", ".join(f"{key}: {value}" for key, value in constraints.items())
+        kept["description"] = f"{kept['description']} ({words})" if "description" in kept else words
     return kept
 
 
