@@ -1,4 +1,4 @@
-"""Put the streamed fragments of opaque reasoning together, as the next request wants them back."""
+"""Merge the streamed fragments of opaque reasoning into the objects that the next request sends back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PIECES = ("thinking", "summary")
 
 
 def merge_details(fragments: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-    """Concatenate neighbouring fragments of the same type and index; other fields keep their last value.
+    """Concatenate adjacent fragments of the same type and index; other fields keep their last value.
 
     Reads OpenRouter's `reasoning_details`, Mistral's `thinking` parts and Databricks' `reasoning` parts.
     """
@@ -51,7 +51,7 @@ def _join_texts(known: list[Any], more: list[Any]) -> list[Any]:
             case [{"type": "text", "text": str(before)}], {"type": "text", "text": str(text)}:
                 known[-1] = {"type": "text", "text": before + text}
             case [{"type": "summary_text", "text": str(before)}], {"type": "summary_text", "text": str(text)}:
-                known[-1] = {**known[-1], **piece, "text": before + text}  # a signature comes with the last one
+                known[-1] = {**known[-1], **piece, "text": before + text}  # the last piece has the signature
             case _:
                 known.append(piece)
     return known

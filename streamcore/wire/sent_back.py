@@ -1,4 +1,4 @@
-"""Gather what an answer in the chat dialect must bring back with the next turn, beside its text and calls."""
+"""Collect what the next turn must send back of an answer in the chat dialect, besides its text and calls."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from streamcore.wire.reasoning_details import merge_details
 
 WIRE = "openai-chat"
 TEXT_HERE: Mapping[str, Any] = {"type": "text"}
-"""Stands for a run of text between two parts; `Fold` puts the text in, which a decoder does not keep."""
+"""A placeholder for the text between two parts; `Fold` inserts the text, since decoders do not keep it."""
 
 _UNMERGED = 64  # fragments of reasoning
 
 
 class SentBack:
-    """Keep the opaque data of one answer in the order of the wire; fragments are merged from time to time."""
+    """Store the opaque data of one answer in the order received; fragments are merged from time to time."""
 
     __slots__ = ("_audio", "_calls", "_details", "_fields", "_merge_at", "_parts", "_wire", "source", "text_follows")
 
@@ -32,17 +32,17 @@ class SentBack:
         self._audio: dict[str, Any] = {}
         self._merge_at = _UNMERGED
         self.text_follows = False
-        """True while text is the last thing that came; the vocabulary sets it."""
+        """True if the last content was text; the vocabulary sets it."""
 
     def details(self, details: Iterable[Mapping[str, Any]]) -> None:
-        """Keep fragments of `reasoning_details`: an object for each token is many times larger than their text."""
+        """Add fragments of `reasoning_details`; merge them often, since an object per token needs much memory."""
         self._details += details
         if len(self._details) >= self._merge_at:
             self._details = list(merge_details(self._details))
             self._merge_at = len(self._details) + _UNMERGED
 
     def part(self, part: Mapping[str, Any]) -> None:
-        """Keep a part of the content that is not text."""
+        """Add a part of the content that is not text."""
         parts = self._parts
         parts.append(part)
         if len(parts) >= self._merge_at:
@@ -50,9 +50,9 @@ class SentBack:
             self._merge_at = len(self._parts) + _UNMERGED
 
     def part_after_text(self, part: Mapping[str, Any]) -> Opaque:
-        """Keep a part that follows text, and return it.
+        """Add a part that follows text, and return it as opaque data.
 
-        `Fold` needs to know where the text was: a chunk that carries the part says so.
+        A chunk must contain them, so that `Fold` knows the position of the text.
         """
         self.text_follows = False
         self._parts.append(TEXT_HERE)
@@ -60,7 +60,7 @@ class SentBack:
         return Opaque(self._wire, (part,), source=self.source)
 
     def rare(self, delta: Delta) -> None:
-        """Keep the audio's id and the fields that only the server which sent them understands."""
+        """Add the audio's id, and the fields that only the server that sent them can read."""
         for key, value in (delta.kept or {}).items():
             kept = _without_flags(value) if key == "extra_content" else value
             if kept:
@@ -74,15 +74,15 @@ class SentBack:
             self._audio["transcript"] = self._audio.get("transcript", "") + transcript
 
     def call(self, position: int, kept: Mapping[str, Any]) -> None:
-        """Keep the fields of a tool call."""
+        """Add the fields of a tool call."""
         known = self._calls.setdefault(str(position), {})
         for key, value in kept.items():
             known[key] = _merged(known.get(key), value)
 
     def opaque(self, reasoning_key: str | None) -> Opaque | None:
-        """Return all of it; `reasoning_key` names the field in which reasoning came, if it must be sent back.
+        """Return the opaque data; `reasoning_key` names the field of the reasoning, if it must be sent back.
 
-        `Fold` puts the reasoning itself in place of None.
+        The field is None; `Fold` replaces it by the reasoning.
         """
         parts = merge_details(self._parts)
         items = merge_details(self._details)
@@ -103,7 +103,7 @@ class SentBack:
 
 
 def _without_flags(value: Any) -> Any:
-    """Return `extra_content` without what only describes the chunk, such as `{"google": {"thought": true}}`."""
+    """Return `extra_content` without flags that describe the chunk, such as `{"google": {"thought": true}}`."""
     if not is_object(value):
         return None
     kept = {key: _without_flags(item) if is_object(item) else item for key, item in value.items() if item is not True}

@@ -1,4 +1,4 @@
-"""Decide which tool call a fragment belongs to, when vendors disagree on how to say so."""
+"""Find the tool call that a fragment belongs to; vendors identify it in different ways."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from streamcore.chunk import ToolCall, tool_call
 from streamcore.wire.chat_structs import CallDelta, Function
 
-_NO_ID = frozenset({"", "null"})  # the Gemini gateway sends "", Mistral's own default is the word "null"
+_NO_ID = frozenset({"", "null"})  # the Gemini gateway sends "", Mistral's default is the string "null"
 _NO_FUNCTION = Function()
 
 
@@ -22,7 +22,7 @@ class _Call:
         self.arguments: list[str] = []
 
     def is_whole(self) -> bool:
-        """True if the arguments so far are a JSON value, so that more of them means another call."""
+        """True if the arguments so far are a JSON value, so that further arguments begin another call."""
         try:
             json.loads("".join(self.arguments))
         except ValueError:
@@ -31,7 +31,7 @@ class _Call:
 
 
 class ToolCalls:
-    """The tool calls of one answer: fragments merge by id, then by index, then by being the one in progress."""
+    """Merge the tool calls of one answer: a fragment belongs to the call with its id, its index, or the last call."""
 
     def __init__(self) -> None:
         self._calls: list[_Call] = []
@@ -40,7 +40,7 @@ class ToolCalls:
         """Return the fragment with the position, id and name of its call."""
         function = delta.function or _NO_FUNCTION
         if delta.id is None and function.name is None and self._calls and self._calls[-1].index == delta.index:
-            last = self._calls[-1]  # more arguments of the call in progress, as most fragments are
+            last = self._calls[-1]  # most fragments are further arguments of the last call
             arguments = function.arguments or ""
             if arguments:
                 last.arguments.append(arguments)
@@ -60,7 +60,7 @@ class ToolCalls:
         return ToolCall(call.id, call.name, function.arguments or "", call.position)
 
     def _find(self, identity: str | None, index: int | None, name: str | None) -> _Call | None:
-        """Return the call that a fragment goes on with, None if it opens another."""
+        """Return the call that a fragment continues; None if it begins another."""
         if identity is not None:
             same = [known for known in self._calls if known.id == identity]
             exact = next((known for known in same if known.index == index), None)
@@ -69,8 +69,8 @@ class ToolCalls:
             if same:
                 last = same[-1]
                 unfinished = bool(last.arguments) and not last.is_whole()  # a server that counts fragments, not calls
-                goes_on = index is None or last.index is None or name is None or unfinished
-                return last if goes_on else None  # one id at two indexes: servers make ids of names
+                continues = index is None or last.index is None or name is None or unfinished
+                return last if continues else None  # one id at two indexes: some servers derive ids from names
         if index is None:
             call = self._calls[-1] if self._calls else None
         else:
@@ -81,5 +81,5 @@ class ToolCalls:
         if name is None:
             return None if other_id and index is None else call
         if other_id or (call.arguments and (identity is not None or name != call.name or call.is_whole())):
-            return None  # an index may be taken twice: another id, or a name after arguments, is another call
+            return None  # some servers reuse an index: another id, or a name after arguments, begins another call
         return None if index is None and name != call.name else call
