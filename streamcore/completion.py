@@ -329,25 +329,31 @@ class Fold:
                 self._add(chunk)
 
     def _add(self, chunk: Chunk) -> None:
-        if chunk.kind == "restart":
+        kind = chunk.kind
+        if kind in CONTENT_KINDS:
+            self._content = True
+        elif kind == "restart":
             self.reset()
             return
+        else:
+            self._add_frame(chunk)
+        answer = self._answers.get(chunk.choice)
+        if answer is None:
+            answer = self._answers[chunk.choice] = _Answer()
+        if kind == "text":
+            answer.text.append(chunk.text)
+        else:
+            answer.add(chunk)
+
+    def _add_frame(self, chunk: Chunk) -> None:
+        """Take in what a chunk without content says about the answer."""
         self._begun = True
-        if chunk.kind in CONTENT_KINDS:
-            self._content = True
         if chunk.kind == "start" and self._start is None:
             self._start = chunk
         if chunk.data is not None and chunk.kind in _TELL_FACTS:
             self._facts |= {name: value for name, value in chunk.data.items() if name in _FACTS}
         if chunk.usage is not None:
             self.usage = merged_usage(self.usage, chunk.usage)
-        answer = self._answers.get(chunk.choice)
-        if answer is None:
-            answer = self._answers[chunk.choice] = _Answer()
-        if chunk.kind == "text":
-            answer.text.append(chunk.text)
-        else:
-            answer.add(chunk)
 
     @property
     def finished(self) -> bool:
@@ -364,7 +370,7 @@ class Fold:
     @property
     def begun(self) -> bool:
         """True once anything at all has come."""
-        return self._begun or bool(self._first.text)
+        return self._begun or self.has_content
 
     @property
     def model(self) -> str | None:

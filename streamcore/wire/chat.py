@@ -61,9 +61,8 @@ class ChatVocabulary:
         self._open: set[int] = set()
         self._finished: set[int] = set()
         self._calls: dict[int, ToolCalls] = {}
-        self._reasoned = False  # reasoning comes in a field of its own
         self._kept = SentBack(wire, source)
-        self._reasoning_key: str | None = None  # the field that brings the reasoning of the first answer
+        self._reasoning_key: str | None = None  # the field of a delta that brings reasoning, if one does
         self._facts = Facts()
         self._told = False  # the event that is being read may say more about the answer than most
         self._citations: list[Any] = []
@@ -173,11 +172,9 @@ class ChatVocabulary:
         if delta is not None:
             reasoning, more = delta.reasoning_content, delta.reasoning
             if reasoning:
-                self._reasoned = True
                 out.append(content("reasoning", reasoning, 0, number))
                 self._reasoning_key = "reasoning_content"
             if more and more != reasoning:
-                self._reasoned = True
                 out.append(content("reasoning", more, 0, number))
                 self._reasoning_key = self._reasoning_key or "reasoning"
             if delta.reasoning_details:
@@ -274,7 +271,7 @@ class ChatVocabulary:
             opaque = tuple(item for item in given if _detail_text(item) is None)
         else:
             opaque = tuple(given)
-            if not self._reasoned:
+            if self._reasoning_key is None:
                 for item in given:
                     text = _detail_text(item)
                     if text:
@@ -288,16 +285,16 @@ class ChatVocabulary:
         extra = False
         for part in parts:
             match part:
-                case str(text) | {"type": "text", "text": str(text)}:
-                    if text:
-                        out.append(content("text", text, 0, number))
-                        self._kept.text_follows |= number == 0
                 case {"type": "thinking", "thinking": thinking} | {"type": "reasoning", "summary": thinking}:
                     if number == 0 and not self._kept.text_follows:
                         self._kept.part(part)
                         extra |= self._thinking(thinking, number, out)
                     else:
                         extra |= self._thinking_after_text(part, thinking, number, out)
+                case str(text) | {"type": "text", "text": str(text)}:
+                    if text:
+                        out.append(content("text", text, 0, number))
+                        self._kept.text_follows |= number == 0
                 case {"type": "reference" | "tool_reference"}:
                     out.append(Chunk("citation", choice=number, data=part))
                 case _:
