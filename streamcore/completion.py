@@ -412,6 +412,7 @@ def _write_completion(completion: Completion) -> Json:
         attempts=[write_fields(attempt, usage=write_usage(attempt.usage)) for attempt in completion.attempts],
         alternatives=[_write_completion(other) for other in completion.alternatives],
         opaque=write_opaque(completion.opaque),
+        cost=None if completion.cost is None else write_fields(completion.cost),
         parsed=dump(mode="json") if callable(dump) else parsed,
     )
 
@@ -424,7 +425,8 @@ def _read_completion(given: Json) -> Completion:
         "attempts": tuple(_read_attempt(one) for one in given.get("attempts", ())),
         "alternatives": tuple(_read_completion(other) for other in given.get("alternatives", ())),
         "opaque": read_opaque(given.get("opaque")),
-        "citations": tuple(given.get("citations", ())),
+        **{name: tuple(given.get(name, ())) for name in ("citations", "reasoning_parts", "logprobs")},
+        "cost": Cost(**known_fields(Cost, given["cost"])) if given.get("cost") else None,
     }
     return Completion(**read)
 

@@ -232,11 +232,15 @@ class RunExpired(RunNotFound):
 
 
 class RunExists(RelayError):  # noqa: N818
-    """A run of that name has been started already, here or elsewhere; it can be read."""
+    """There is a run of that name already, on this worker or another; it can be read."""
+
+
+class InvalidRunId(RelayError):  # noqa: N818
+    """The name of a run is not 1 to 64 characters of A-Z a-z 0-9 _ ~ -; answer its client with status 400."""
 
 
 class TooManyRuns(RelayError):  # noqa: N818
-    """As many runs are going on as may be, in all or of this owner."""
+    """The limit of simultaneous runs is reached, of this worker or of this owner."""
 
 
 _BY_STATUS: dict[int, type[ProviderError]] = {

@@ -13,7 +13,7 @@ from streamcore.errors import ConfigError, OutputValidationError
 from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.retry import Candidate, Fallback, OnInterrupt
 from streamcore.pipeline.smoother import StreamOptions
-from streamcore.provider import ModelChoice, Provider, get_provider, resolve_provider
+from streamcore.provider import AnyProvider, ModelChoice, Provider, get_provider, resolve_provider
 from streamcore.request import Message, Request
 from streamcore.stream import Plan, Stream, TextStream
 from streamcore.structured.output import UNFINISHED, Output
@@ -51,7 +51,7 @@ class AnswerOptions(PromptOptions, total=False):
 def stream_request(
     request: Request,
     *,
-    provider: str | Provider,
+    provider: AnyProvider,
     timeouts: TimeoutsLike | None = None,
     stream_options: OptionsLike | None = None,
     max_retries: int = 2,
@@ -66,7 +66,7 @@ def stream_request(
 
     Args:
         request: the request. If it sets no temperature, 0.7 is sent; see `Request.default_temperature`.
-        provider: a name, as in `get_provider`, or a ready provider.
+        provider: a name or a mapping, as in `get_provider`, or a ready provider.
         timeouts: four clocks in seconds, see `Timeouts`; missing keys have their defaults.
         stream_options: how text is gathered before it is emitted, see `StreamOptions`; None emits it as it arrives.
         max_retries: how many times an attempt is retried before the first content, after errors that may be
@@ -104,13 +104,13 @@ def stream_request(
     return Stream(prepare, restarts=on_interrupt == "restart" or retries > 0)
 
 
-def _ready(provider: str | Provider, transport: str | None) -> Provider:
+def _ready(provider: AnyProvider, transport: str | None) -> Provider:
     """Return the provider with this name, or the provider itself.
 
     Raises:
         ConfigError: a ready provider was given together with a transport; or see `get_provider`.
     """
-    if isinstance(provider, str):
+    if isinstance(provider, str | Mapping):
         return get_provider(provider, transport=transport)
     if transport is not None:
         raise ConfigError(f"a ready provider has its own transport; give transport={transport!r} to get_provider()")
@@ -135,7 +135,7 @@ def stream_prompt(
     prompt_name: str,
     variables: Mapping[str, Any] | None = None,
     *,
-    provider: str | Provider | None = None,
+    provider: AnyProvider | None = None,
     model: str | None = None,
     temperature: float | None = None,
     prompts_dir: str | Path | None = None,
@@ -215,7 +215,7 @@ def execute_prompt_streaming(
     prompt_name: str,
     variables: Mapping[str, Any] | None = None,
     temperature: float | None = None,
-    provider: str | Provider | None = None,
+    provider: AnyProvider | None = None,
     **options: Unpack[TextOptions],
 ) -> TextStream:
     """Stream the text of the answer to a prompt, for a bare `async for token in ...`.
@@ -237,7 +237,7 @@ async def execute_prompt_async(
     variables: Mapping[str, Any] | None = None,
     output_model: None = None,
     temperature: float | None = None,
-    provider: str | Provider | None = None,
+    provider: AnyProvider | None = None,
     **options: Unpack[AnswerOptions],
 ) -> str | Any: ...
 
@@ -248,7 +248,7 @@ async def execute_prompt_async(
     variables: Mapping[str, Any] | None = None,
     output_model: type[T] = ...,  # pyright: ignore[reportInvalidTypeVarUse]  the first overload has it left out
     temperature: float | None = None,
-    provider: str | Provider | None = None,
+    provider: AnyProvider | None = None,
     **options: Unpack[AnswerOptions],
 ) -> T: ...
 
@@ -259,7 +259,7 @@ async def execute_prompt_async(
     variables: Mapping[str, Any] | None = None,
     output_model: Any = None,
     temperature: float | None = None,
-    provider: str | Provider | None = None,
+    provider: AnyProvider | None = None,
     **options: Unpack[AnswerOptions],
 ) -> Any: ...
 
@@ -269,7 +269,7 @@ async def execute_prompt_async(
     variables: Mapping[str, Any] | None = None,
     output_model: Any = None,
     temperature: float | None = None,
-    provider: str | Provider | None = None,
+    provider: AnyProvider | None = None,
     **options: Unpack[AnswerOptions],
 ) -> Any:
     """Return the whole answer to a prompt: its text, or its validated value if there is a schema.

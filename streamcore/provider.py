@@ -8,7 +8,7 @@ import inspect
 import os
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast, runtime_checkable
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 GROUP = "streamcore.providers"
 """The entry-point group by which providers are found."""
+DIALECTS = "streamcore.dialects"
+"""The entry-point group of the functions that make a provider for a server without a row, given its name."""
 
 
 @runtime_checkable
@@ -52,6 +54,10 @@ class Provider(Protocol):
     async def aclose(self) -> None:
         """Release what this provider alone owns."""
         ...
+
+
+AnyProvider = str | Mapping[str, Any] | Provider
+"""A provider where a call takes one: its name, a mapping of `name` and settings (see `get_provider`), or itself."""
 
 
 class ProviderSettings(TypedDict, total=False):
@@ -192,7 +198,7 @@ class Factory(Protocol):
 
 
 def get_provider(
-    name: str,
+    name: str | Mapping[str, Any],
     *,
     model: str | None = None,
     api_key: str | None = None,
@@ -206,7 +212,8 @@ def get_provider(
     """Return the provider with this name.
 
     Args:
-        name: an installed provider (`streamcore providers` lists them), or `module:attribute` for a custom one.
+        name: an installed provider (`streamcore providers` lists them), or `module:attribute` for a custom one; with
+            `dialect=`, any name for a server that has none. Or a mapping, as prompt files have it: `name` and settings.
         model: the model that answers if a request names none.
         api_key: the vendor's key; defaults to `<NAME>_API_KEY`, or to what else the SDK reads.
         base_url: another server; defaults to `<NAME>_BASE_URL`. Anthropic and Mistral take it without `/v1`, all
@@ -216,14 +223,14 @@ def get_provider(
         client: a ready client of the vendor's SDK (Azure, Bedrock, Vertex). The caller closes it; it is not shared.
         headers: additional headers for every request.
         transport: `httpx2` or `aiohttp`, see docs/transport.md; defaults to `STREAMCORE_TRANSPORT`, then `httpx2`.
-        settings: settings that only this provider has.
+        settings: settings that only this provider has. `dialect="openai-chat"` with a `base_url` makes a provider for
+            any server with that API; docs/providers.md lists what else can be said about it.
 
     Raises:
-        ProviderNotFound: no provider with this name is installed.
+        ProviderNotFound: no provider, or no dialect, with this name is installed.
         ProviderNotInstalled: the vendor's SDK is missing.
         ConfigError: the provider does not have one of the settings.
     """
-    factory = _factory(name)
     named: ProviderSettings = {
         "model": model,
         "api_key": api_key,
@@ -233,6 +240,9 @@ def get_provider(
         "headers": headers,
         "transport": transport,
     }
+    if not isinstance(name, str):
+        return _from_mapping(name, {**named, **settings})
+    factory = _dialect(name, settings.pop("dialect")) if "dialect" in settings else _factory(name)
     given = {key: value for key, value in {**named, **settings}.items() if value is not None}
     if not callable(factory):
         if given:
@@ -243,6 +253,28 @@ def get_provider(
     except TypeError as error:
         raise ConfigError(f"provider {name!r} does not take these settings: {error}") from error
     return _checked(name, factory(**given))
+
+
+def _from_mapping(given: Mapping[str, Any], settings: Mapping[str, Any]) -> Provider:
+    """Return the provider that a mapping describes; `settings` that are set override it."""
+    name: object = given.get("name")
+    if not isinstance(name, str) or not name:
+        raise ConfigError("a provider given as a mapping needs 'name', as in {'name': ..., 'base_url': ...}")
+    merged = {**given, **{key: value for key, value in settings.items() if value is not None}}
+    del merged["name"]
+    return get_provider(name, **merged)
+
+
+def _dialect(name: str, dialect: str) -> Callable[..., Provider]:
+    """Return the function that makes a provider of this name for a server with this dialect."""
+    if name in _installed():
+        raise ConfigError(f"{name!r} is the name of an installed provider; leave dialect= out, or choose another name")
+    known = {point.name: point for point in entry_points(group=DIALECTS)}
+    if dialect not in known:
+        raise ProviderNotFound(
+            f"there is no dialect {dialect!r}{_suggestion(dialect, known)} Known are: {', '.join(sorted(known))}"
+        )
+    return partial(cast("Callable[..., Provider]", known[dialect].load()), name)
 
 
 def _checked(name: str, found: object) -> Provider:
@@ -258,7 +290,7 @@ def _checked(name: str, found: object) -> Provider:
 class ModelChoice:
     """Say which provider, model and temperature one source names: a call, a node, a graph's defaults, a prompt file."""
 
-    provider: str | Provider | None = None
+    provider: AnyProvider | None = None
     model: str | None = None
     temperature: float | None = None
     source: str = "provider= in the call"
@@ -273,7 +305,7 @@ class ResolvedModel:
     `temperature` of None to `Request.default_temperature`.
     """
 
-    provider: str | Provider
+    provider: AnyProvider
     model: str | None
     temperature: float | None
 
@@ -309,7 +341,7 @@ def resolve_provider(choices: Sequence[ModelChoice], what: str) -> ResolvedModel
     return ResolvedModel(provider, model, temperature)
 
 
-def _first_provider(choices: Sequence[ModelChoice]) -> str | Provider | None:
+def _first_provider(choices: Sequence[ModelChoice]) -> AnyProvider | None:
     return next((choice.provider for choice in choices if choice.provider), None)
 
 
@@ -318,9 +350,16 @@ def environment_provider() -> str | None:
     return os.environ.get("STREAMCORE_PROVIDER") or os.environ.get("PROVIDER") or None
 
 
-def _family(provider: str | Provider) -> str:
+def provider_name(provider: AnyProvider) -> str:
+    """Return the name of a provider, however a call gives it."""
+    if isinstance(provider, Mapping):
+        return str(provider.get("name"))
+    return provider if isinstance(provider, str) else provider.name
+
+
+def _family(provider: AnyProvider) -> str:
     """Return the name under which a vendor's providers share keys and models; both APIs of OpenAI have one."""
-    name = provider if isinstance(provider, str) else provider.name
+    name = provider_name(provider)
     known = vendor(name) if name in _installed() else None
     return name if known is None else known.family
 

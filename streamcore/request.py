@@ -12,6 +12,14 @@ from streamcore.stored_json import Json, dump, load, read_calls, read_opaque, wr
 
 Role = Literal["system", "user", "assistant", "tool"]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+ThinkTags = bool | Literal["paired", "open"]
+"""What to do with `<think>` and `</think>` in the text of an answer.
+
+False: they are text. `"paired"`: what is between them is reasoning. `"open"`: so is what is before the first
+`</think>`, since the model's chat template writes the opening tag itself. Both stream text and reasoning at once.
+True: for either kind; text before the first tag is kept back until a tag or the end of the answer shows what it is, so
+an answer without tags comes at its end.
+"""
 
 DEFAULT_TEMPERATURE = 0.7
 """The temperature if nothing sets one, in every function."""
@@ -180,9 +188,9 @@ class Request:
     """More keys for the body of the vendor's request, passed through as they are."""
     include_raw: bool = False
     """Give every chunk its event's JSON in `raw`."""
-    think_tags: bool | None = None
-    """Split what the model writes between `<think>` and `</think>` from its text, as reasoning; None leaves it to the
-    provider's setting. Text before the first tag is kept back until it is clear which of the two it is."""
+    think_tags: ThinkTags | None = None
+    """Split what the model writes between `<think>` and `</think>` from its text, as reasoning; see `ThinkTags`. None
+    leaves it to the provider's setting."""
 
     def __post_init__(self) -> None:
         given: Any = self.messages

@@ -16,7 +16,7 @@ from streamcore.chunk import Chunk
 from streamcore.completion import Completion
 from streamcore.concurrency.event_loop import loop_is_running
 from streamcore.errors import ConfigError
-from streamcore.provider import Provider
+from streamcore.provider import AnyProvider
 from streamcore.request import Request
 
 T = TypeVar("T")
@@ -130,7 +130,7 @@ def _run(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return asyncio.run(start())
 
 
-def stream_request(request: Request, *, provider: str | Provider, **options: Any) -> SyncStream:
+def stream_request(request: Request, *, provider: AnyProvider, **options: Any) -> SyncStream:
     """Return the stream of the answer to a request; see `streamcore.stream_request`."""
     return SyncStream(execute.stream_request(request, provider=provider, **options))
 
@@ -144,7 +144,7 @@ def execute_prompt_streaming(
     prompt_name: str,
     variables: Mapping[str, Any] | None = None,
     temperature: float | None = None,
-    provider: str | Provider | None = None,
+    provider: AnyProvider | None = None,
     **options: Unpack[execute.TextOptions],
 ) -> SyncTextStream:
     """Stream the text of the answer; see `streamcore.execute_prompt_streaming`."""
@@ -157,7 +157,7 @@ def execute_prompt_async(
     variables: Mapping[str, Any] | None = None,
     output_model: None = None,
     temperature: float | None = None,
-    provider: str | Provider | None = None,
+    provider: AnyProvider | None = None,
     **options: Unpack[execute.AnswerOptions],
 ) -> str | Any: ...
 
@@ -168,7 +168,7 @@ def execute_prompt_async(
     variables: Mapping[str, Any] | None = None,
     output_model: type[T] = ...,  # pyright: ignore[reportInvalidTypeVarUse]  the first overload has it left out
     temperature: float | None = None,
-    provider: str | Provider | None = None,
+    provider: AnyProvider | None = None,
     **options: Unpack[execute.AnswerOptions],
 ) -> T: ...
 
@@ -178,7 +178,7 @@ def execute_prompt_async(
     variables: Mapping[str, Any] | None = None,
     output_model: Any = None,
     temperature: float | None = None,
-    provider: str | Provider | None = None,
+    provider: AnyProvider | None = None,
     **options: Unpack[execute.AnswerOptions],
 ) -> Any:
     """Return the whole answer; see `streamcore.execute_prompt_async`. In spite of its name, it blocks."""

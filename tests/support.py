@@ -56,6 +56,11 @@ def ask(text: str = "Hello", **more: Any) -> Request:
     return Request(messages=[Message("user", text)], **more)
 
 
+def address_of(name: str) -> dict[str, Any]:
+    """Return the `base_url` that a provider needs: each resource of Azure has an address of its own."""
+    return {"base_url": "https://resource.openai.azure.com/openai/v1"} if name == "azure" else {}
+
+
 def provider_at(simulator: Simulator, name: str, **settings: Any) -> Provider:
     """Return a provider that is connected to the simulator."""
     return get_provider(name, **{"api_key": KEY, "model": "m", "base_url": simulator.base_url(name), **settings})
@@ -126,4 +131,5 @@ class Vendor(httpx2.MockTransport):
 
     def provider(self, name: str, **settings: Any) -> Provider:
         """Return a provider whose every request is sent here."""
-        return get_provider(name, **{"api_key": KEY, "model": "m", "http_client": self.client(), **settings})
+        given = {"api_key": KEY, "model": "m", "http_client": self.client(), **address_of(name), **settings}
+        return get_provider(name, **given)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from streamcore import Attempt, Completion, Image, Message, Opaque, Text, ToolCall, Usage
+from streamcore import Attempt, Completion, Cost, Image, Message, Opaque, Text, ToolCall, Usage
 
 OPAQUE = Opaque("w", ({"type": "thinking", "signature": "s"},), {"container": {"id": "box"}}, "here")
 CALLS = (ToolCall("a", "tide", '{"at": "Köln"}'), ToolCall(None, None, "select 1", 1, custom=True))
@@ -40,6 +40,12 @@ WHOLE: dict[str, Any] = {
     "complete": True,
     "opaque": OPAQUE,
     "alternatives": (Completion(text="other", tool_calls=CALLS, complete=True),),
+    "reasoning_parts": ("h", "m"),
+    "service_tier": "flex",
+    "stop_sequence": "END",
+    "logprobs": ({"token": "a", "logprob": -0.5},),
+    "served_by": "Azure",
+    "cost": Cost(0.25, "USD", "usage.cost"),
 }
 
 

@@ -53,10 +53,7 @@ async def read(wire: str, body: bytes) -> dict[str, Any]:
         request = Request(messages=[Message("user", "Hello")], model="recorded")
         stream = stream_request(request, provider=provider)
         try:
-            answer = await stream.collect()
-            if not _sums_reasoning(body):
-                answer = replace(answer, reasoning="")
-            return summary(answer)
+            return summary(await stream.collect(), body)
         except StreamcoreError as error:
             partial = error.partial or stream.partial
             return summary(partial) | {"error": f"{type(error).__name__}: {error}", "partial": summary(partial)}
@@ -67,8 +64,10 @@ def _sums_reasoning(body: bytes) -> bool:
     return b'"reasoning_details"' not in body or b'"reasoning":' in body or b'"reasoning_content":' in body
 
 
-def summary(answer: Completion) -> dict[str, Any]:
-    """Return an answer in the checker's form."""
+def summary(answer: Completion, body: bytes = b"") -> dict[str, Any]:
+    """Return an answer in the checker's form; without the reasoning that the checker does not read from this body."""
+    if not _sums_reasoning(body):
+        answer = replace(answer, reasoning="")
     usage = answer.usage
     return {
         "text": answer.text,

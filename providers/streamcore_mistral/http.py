@@ -1,8 +1,8 @@
-"""Send a request of ours through the `mistralai` SDK: its URLs, credentials and hooks, our bytes.
+"""Send the bytes of a request through the `mistralai` SDK, with its URLs, credentials and hooks.
 
 `chat.stream_async` has no parameter for keys that it does not know, and builds seven pydantic models for every call,
-which costs more CPU than all the rest of a request. So the two methods below it are called, which every endpoint of
-the SDK goes through.
+which costs more CPU than the rest of a request. So this file, and no other, calls the two private methods that every
+endpoint of the SDK uses. `tests/net/test_private_names.py` says when a new version lacks one.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 CLOSE_SECONDS = 2.0
 _DEFAULT = 5.0  # seconds, of httpx2
 TIMEOUT_MS = 600_000
-"""How long to wait for the next bytes where an HTTP client has only httpx2's default, as the other SDKs do."""
+"""The read timeout if the HTTP client has only httpx2's default; the other SDKs have the same."""
 
 
 async def open_stream(client: Mistral, body: bytes, headers: Mapping[str, str]) -> httpx2.Response:
     """Send `body` to the chat endpoint and return the response, to be read and closed by the caller.
 
     Raises:
-        MistralError: the SDK's hooks refused; a status of 400 or above is returned like any other.
+        MistralError: a hook of the SDK refused the request. A status of 400 or above is returned like any other.
         httpx2.HTTPError: there was no answer.
     """
     from mistralai.client._hooks import HookContext
@@ -72,7 +72,7 @@ async def open_stream(client: Mistral, body: bytes, headers: Mapping[str, str]) 
 
 
 def _timeout_ms(http: Any) -> int | None:
-    """Return the timeout of a request, None to leave it to the HTTP client, which has one of its own."""
+    """Return the timeout of a request, None if the HTTP client has its own."""
     import httpx2
 
     return TIMEOUT_MS if http.timeout == httpx2.Timeout(_DEFAULT) else None
@@ -83,7 +83,7 @@ def _never(_status: int) -> bool:
 
 
 def _one_request(client: Mistral) -> tuple[Chat, Sender]:
-    """Return the SDK's chat endpoint for one request, which notes its response."""
+    """Return the SDK's chat endpoint for one request, and the sender that records its response."""
     from mistralai.client.chat import Chat
 
     config = copy.copy(client.sdk_configuration)
@@ -93,10 +93,10 @@ def _one_request(client: Mistral) -> tuple[Chat, Sender]:
 
 
 class Sender:
-    """Stand in for the SDK's `async_client` during one request, and remember the response.
+    """Replaces the SDK's `async_client` during one request, and records the response.
 
-    The SDK hands each response to hooks in a thread before it returns it; a caller that is cancelled meanwhile
-    would otherwise leave the response open for good.
+    The SDK passes each response to hooks in a thread before it returns it. A caller that is cancelled meanwhile would
+    otherwise leave the response open.
     """
 
     def __init__(self, http: httpx2.AsyncClient) -> None:
@@ -108,22 +108,22 @@ class Sender:
         return self._http.build_request(method, url, **parts)
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """Send it and remember the response."""
+        """Send the request and record the response."""
         self._response = await self._http.send(request, **options)
         return self._response
 
     async def close_response(self) -> None:
-        """Close the response, if there is one, even while being cancelled."""
+        """Close the response, if there is one, also while cancelled."""
         if self._response is not None:
             with anyio.move_on_after(CLOSE_SECONDS, shield=True):
                 await self._response.aclose()
 
     async def aclose(self) -> None:
-        """Do nothing: whoever made the httpx2 client closes it."""
+        """Do nothing: the owner of the httpx2 client closes it."""
 
 
 class UnusedSyncClient:
-    """The `client` of the SDK, which otherwise opens a second connection pool that nothing here uses."""
+    """The `client` of the SDK, which would otherwise open a second connection pool that nothing uses."""
 
     def build_request(self, method: str, url: Any, **parts: Any) -> httpx2.Request:
         """Refuse: this provider is asynchronous."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack, cast
 
 from streamcore.chunk import Chunk
 from streamcore.provider import ProviderSettings, Vendor
-from streamcore.request import Request
+from streamcore.request import Request, ThinkTags
 from streamcore.wire.chat import ChatVocabulary
 from streamcore.wire.chat_request import ChatTurns, chat_messages, chat_response_format, chat_tool_choice, chat_tools
 from streamcore.wire.closed_schema import closed_schema
@@ -25,44 +25,57 @@ VENDOR = Vendor(
 
 @dataclass(frozen=True, slots=True)
 class Quirks:
-    """List how a server differs from OpenAI's own Chat Completions."""
+    """List how a server differs from OpenAI's own Chat Completions.
 
-    max_tokens: str = "max_tokens"
+    The fields are also the settings of a custom gateway, in code and in YAML; docs/providers.md shows both.
+    """
+
+    max_tokens_key: str = "max_tokens"
     """The key of the limit on tokens; OpenAI's newer models accept only `max_completion_tokens`."""
-    usage_option: bool = True
+    stream_options: bool = True
     """The server accepts `stream_options.include_usage`."""
-    reasoning: Literal["reasoning_effort", "reasoning.effort"] | None = "reasoning_effort"
+    reasoning_key: Literal["reasoning_effort", "reasoning.effort"] | None = "reasoning_effort"
     """The key of the reasoning effort; None if the server has none."""
     json_schema: bool = True
     """The server accepts `response_format.type: json_schema`."""
-    holds_schema: bool = True
+    enforces_schema: bool = True
     """The server enforces a schema, or refuses it with 400. False if that depends on the model: then the schema is
     also sent in words."""
-    opaque: str | None = None
-    """The key of an assistant message that takes opaque reasoning back."""
-    think_tags: bool = False
-    """Its models write their reasoning into the text, between `<think>` and `</think>`."""
+    send_reasoning: bool | str | Sequence[str] = True
+    """The fields in which the server takes reasoning back with tool calls, if it sent them; True: `reasoning_content`,
+    False: none."""
+    details_key: str | None = None
+    """The key of an assistant message that takes `reasoning_details` back."""
+    think_tags: ThinkTags = False
+    """Its models write their reasoning into the text, between `<think>` and `</think>`; see `ThinkTags`."""
     cache_key: bool = False
     """The server accepts `prompt_cache_key`."""
-    sends_reasoning: frozenset[str] = frozenset({"reasoning_content"})
-    """The fields in which the server takes reasoning back with tool calls, if it sent them."""
     call_ids: str = ".+"
     """A regular expression for the ids of tool calls that the server accepts; others are replaced."""
     custom_tools: bool = False
     """The server has custom tools; elsewhere a call of one is sent as a function with the argument `input`."""
+    key_header: str | None = None
+    """The header that takes the API key; None: `Authorization: Bearer`."""
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Additional keys for the body of every request; `Request.extra` overrides them."""
 
     def turns(self, source: str | None) -> ChatTurns:
         """Return how the server takes the turns of a conversation."""
+        fields = self.send_reasoning
+        if isinstance(fields, bool):
+            fields = ("reasoning_content",) if fields else ()
         return ChatTurns(
             source=source,
             ids=re.compile(self.call_ids, re.DOTALL),
             custom_tools=self.custom_tools,
-            details=self.opaque,
-            reasoning=self.sends_reasoning,
+            details=self.details_key,
+            reasoning=frozenset((fields,) if isinstance(fields, str) else fields),
         )
 
 
-OPENAI = Quirks(max_tokens="max_completion_tokens", cache_key=True, call_ids=r"[\x21-\x7e]{1,40}", custom_tools=True)
+OPENAI = Quirks(
+    max_tokens_key="max_completion_tokens", cache_key=True, call_ids=r"[\x21-\x7e]{1,40}", custom_tools=True
+)
 
 
 class OpenAIProvider:
@@ -75,16 +88,16 @@ class OpenAIProvider:
         *,
         row: Vendor = VENDOR,
         quirks: Quirks = OPENAI,
-        think_tags: bool | None = None,
+        think_tags: ThinkTags | None = None,
         **settings: Unpack[ProviderSettings],
     ) -> None:
         self.name = row.name
-        self.think_tags = quirks.think_tags if think_tags is None else think_tags
-        """What the models write between `<think>` and `</think>` is reasoning, not text."""
+        self.think_tags: ThinkTags = quirks.think_tags if think_tags is None else think_tags
+        """What to do with `<think>` and `</think>` in the text, unless the request says it."""
         self._row = row
         self._quirks = quirks
         self._model = settings.get("model")
-        self._connection = Connection(row, settings, gateway=row is not VENDOR)
+        self._connection = Connection(row, settings, gateway=row is not VENDOR, key_header=quirks.key_header)
 
     def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
         """Stream the answer; see `Provider.stream`."""
@@ -94,7 +107,7 @@ class OpenAIProvider:
             _create,
             lambda request_id: ChatVocabulary(request_id=request_id, source=source),
             body,
-            request.extra,
+            {**self._quirks.extra, **request.extra} if self._quirks.extra else request.extra,
             request.include_raw,
         )
 
@@ -104,7 +117,7 @@ class OpenAIProvider:
 
     def takes_schema(self, schema: Mapping[str, Any]) -> bool:
         """True if the server enforces this schema."""
-        return self._quirks.holds_schema and closed_schema(schema) is not None
+        return self._quirks.enforces_schema and closed_schema(schema) is not None
 
     async def aclose(self) -> None:
         """Do nothing: the end of the event loop or `aclose_providers()` closes the shared client."""
@@ -125,12 +138,12 @@ def chat_body(
         ConfigError: this server cannot express something in the request, or a tool call was cut.
     """
     body: dict[str, Any] = {"model": model, "messages": chat_messages(request, quirks.turns(source))}
-    if quirks.usage_option:
+    if quirks.stream_options:
         body["stream_options"] = {"include_usage": True}
     if request.temperature is not None:
         body["temperature"] = request.temperature
     if request.max_tokens is not None:
-        body[quirks.max_tokens] = request.max_tokens
+        body[quirks.max_tokens_key] = request.max_tokens
     if request.stop:
         body["stop"] = list(request.stop)
     if request.tools:
@@ -153,11 +166,11 @@ def chat_body(
 
 
 def _reasoning(effort: str | int, body: dict[str, Any], vendor: Vendor, quirks: Quirks) -> None:
-    if quirks.reasoning == "reasoning.effort":
+    if quirks.reasoning_key == "reasoning.effort":
         # OpenRouter's unified form takes an effort or a budget; the SDK has no parameter of that name.
         key = "max_tokens" if isinstance(effort, int) else "effort"
         body["extra_body"] = {"reasoning": {key: effort}}
-    elif quirks.reasoning is None or isinstance(effort, int):
+    elif quirks.reasoning_key is None or isinstance(effort, int):
         raise vendor.unsupported(f"reasoning={effort!r}", "give an effort such as 'low', or leave it out")
     else:
         body["reasoning_effort"] = effort

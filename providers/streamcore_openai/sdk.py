@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from streamcore.chunk import Chunk
+from streamcore.errors import ConfigError
 from streamcore.net.clients import SDKClient
 from streamcore.net.http_errors import SDKErrors, request_id
 from streamcore.net.raw_response import read_response
@@ -24,8 +25,11 @@ PLACEHOLDER_KEY = "none"
 class Connection:
     """Send requests of one vendor or gateway through `AsyncOpenAI` and stream their raw responses."""
 
-    def __init__(self, vendor: Vendor, settings: ProviderSettings, *, gateway: bool = False) -> None:
+    def __init__(
+        self, vendor: Vendor, settings: ProviderSettings, *, gateway: bool = False, key_header: str | None = None
+    ) -> None:
         self._vendor = vendor
+        self._key_header = key_header
         self._sdk = SDKClient["openai.AsyncOpenAI"](
             vendor,
             settings,
@@ -64,13 +68,21 @@ class Connection:
             with SDKErrors(openai.APIStatusError, openai.APIConnectionError, provider=name, model=model):
                 client = await self._sdk.get()
                 sent = create(client)(
-                    **body, stream=True, extra_body=extra_body or None, extra_headers=self._sdk.headers
+                    **body, stream=True, extra_body=extra_body or None, extra_headers=self._headers(client)
                 )
                 # The SDK's context is not left: read_response closes the response.
                 response: httpx2.Response = (await sent.__aenter__()).http_response
             return response, StreamDecoder(vocabulary(request_id(response)), include_raw=include_raw)
 
         return read_response(send)
+
+    def _headers(self, client: openai.AsyncOpenAI) -> Mapping[str, Any]:
+        """Return the additional headers; the key is moved to the server's own header for it."""
+        if self._key_header is None or self._sdk.given:
+            return self._sdk.headers
+        import openai
+
+        return {"Authorization": openai.Omit(), self._key_header: client.api_key, **self._sdk.headers}
 
 
 def _http_class() -> type[httpx2.AsyncClient]:
@@ -98,8 +110,14 @@ def _build_for_gateway(sdk: SDKClient[openai.AsyncOpenAI], http_client: httpx2.A
     key = sdk.find_key()
     if key is None and sdk.vendor.needs_key:
         raise sdk.vendor.missing_key()
+    base_url = sdk.find_base_url()
+    if base_url is None:  # the SDK would send the key to OpenAI
+        raise ConfigError(
+            f"provider {sdk.vendor.name!r} has no base URL; set {sdk.vendor.variable('BASE_URL')} or give base_url= "
+            f"to get_provider({sdk.vendor.name!r}, ...)"
+        )
     client = openai.AsyncOpenAI(
-        api_key=key or PLACEHOLDER_KEY, base_url=sdk.find_base_url(), http_client=http_client, max_retries=0
+        api_key=key or PLACEHOLDER_KEY, base_url=base_url, http_client=http_client, max_retries=0
     )
     _remove_environment(client)
     remember_urls(client)

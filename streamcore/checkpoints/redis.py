@@ -14,7 +14,7 @@ from typing import Any, cast
 from streamcore.checkpoints.codec import FORMAT, conflict, decode, encode
 from streamcore.checkpoints.protocol import Saved
 from streamcore.errors import CheckpointError
-from streamcore.net.redis_client import FAILURES, RedisPlace
+from streamcore.net.redis_client import FAILURES, RedisDatabase
 
 DEFAULT_PREFIX = "streamcore:thread:"
 _STORE = f"""
@@ -42,20 +42,20 @@ class RedisCheckpointer:
     def __init__(self, url: str, *, ttl: float | None = None, prefix: str = DEFAULT_PREFIX) -> None:
         self._prefix = prefix
         self._milliseconds = "" if ttl is None else str(max(1, round(ttl * 60_000)))
-        self._place = RedisPlace(url, "checkpoints", "type: sqlite or type: memory")
-        self._where = self._place.where
+        self._database = RedisDatabase(url, "checkpoints", "type: sqlite or type: memory")
+        self._where = self._database.location
 
     async def load(self, thread: str) -> Saved | None:
         """Return the last checkpoint, None if the thread has none."""
         with self._explained(thread):
-            stored = cast("bytes | None", await (await self._place.client()).get(self._key(thread)))
+            stored = cast("bytes | None", await (await self._database.client()).get(self._key(thread)))
         return None if stored is None else decode(thread, stored, self._where)
 
     async def save(self, thread: str, data: Mapping[str, Any], version: int) -> int:
         """Store the data as version + 1 if the stored version is `version`, and restart its ttl."""
         stored = encode(thread, data, version + 1)
         with self._explained(thread):
-            script = cast("Callable[..., Awaitable[int | bytes]]", (await self._place.client()).eval)
+            script = cast("Callable[..., Awaitable[int | bytes]]", (await self._database.client()).eval)
             answer = await script(_STORE, 1, self._key(thread), stored, str(version), self._milliseconds)
         if isinstance(answer, bytes):
             found = decode(thread, answer, self._where).version if answer else 0
@@ -65,7 +65,7 @@ class RedisCheckpointer:
     async def delete(self, thread: str) -> None:
         """Delete the thread."""
         with self._explained(thread):
-            await (await self._place.client()).delete(self._key(thread))
+            await (await self._database.client()).delete(self._key(thread))
 
     async def aclose(self) -> None:
         """Do nothing: connections are shared on the event loop and end with it, or with `aclose_providers()`."""
@@ -82,7 +82,9 @@ class RedisCheckpointer:
             todo = (
                 "The operation may or may not have been done; when Redis is available, run the thread again, which "
                 "continues from the last whole checkpoint"
-                if self._place.is_gone(error)
+                if self._database.outcome_unknown(error)
                 else "Redis refused the operation, and nothing was changed"
             )
-            raise CheckpointError(f"thread {thread!r} in {self._where}: {self._place.told(error)}. {todo}") from error
+            raise CheckpointError(
+                f"thread {thread!r} in {self._where}: {self._database.describe(error)}. {todo}"
+            ) from error

@@ -53,7 +53,7 @@ def _of_node(graph: Graph, node: LlmNode, provider: str | None) -> Iterator[obje
 
 
 def _of_prompt(
-    name: str, provider: str | None, prompts_dir: str | Path | None, graph_path: Path | None
+    name: str, provider: object, prompts_dir: str | Path | None, graph_path: Path | None
 ) -> Iterator[object]:
     file = load_prompt(name, prompts_dir=prompts_dir, graph_path=graph_path).file
     yield provider or file.provider or environment_provider()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx2
 import typer
@@ -26,7 +27,7 @@ from streamcore.cli.terminal import show
 from streamcore.cli.variables import Var, VarFile, VarsFile, gather
 from streamcore.errors import ConfigError, StreamcoreError
 from streamcore.execute import stream_prompt
-from streamcore.provider import ModelChoice, get_provider, resolve_provider
+from streamcore.provider import ModelChoice, get_provider, provider_name, resolve_provider
 from streamcore.testing import Recorder
 
 
@@ -61,7 +62,7 @@ def record(
     variables = gather(var, var_file, vars_file)
     try:
         chosen = _provider(name, provider, prompts_dir)
-        recorder = Recorder(httpx2.AsyncHTTPTransport(), provider=chosen)
+        recorder = Recorder(httpx2.AsyncHTTPTransport(), provider=provider_name(chosen))
         client = httpx2.AsyncClient(transport=recorder)
         asked = get_provider(chosen, http_client=client)
     except StreamcoreError as error:
@@ -94,14 +95,15 @@ def record(
     show(stream, as_json=as_json, debug=debug, before_end=save, close=client.aclose)
 
 
-def _provider(name: str, given: str | None, prompts_dir: Path | None) -> str:
+def _provider(name: str, given: str | None, prompts_dir: Path | None) -> str | Mapping[str, Any]:
     from streamcore.prompts.prompt_file import load_prompt  # heavy, and not needed for the help of other commands
 
     prompt = load_prompt(name, prompts_dir=prompts_dir)
     resolved = resolve_provider([ModelChoice(given, source="--provider"), prompt.choice], f"prompt {name!r}")
-    chosen = resolved.provider if isinstance(resolved.provider, str) else resolved.provider.name
-    if chosen in ("demo", "replay"):
+    chosen = resolved.provider if isinstance(resolved.provider, str | Mapping) else resolved.provider.name
+    if provider_name(chosen) in ("demo", "replay"):
         raise ConfigError(
-            f"provider {chosen!r} uses no network, so there is nothing to record; give a vendor's provider"
+            f"provider {provider_name(chosen)!r} uses no network, so there is nothing to record; "
+            "give a vendor's provider"
         )
     return chosen

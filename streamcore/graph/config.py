@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from streamcore.checkpoints import Checkpointer
 from streamcore.errors import ConfigError
-from streamcore.provider import ModelChoice, Provider
+from streamcore.provider import AnyProvider, ModelChoice
 
 # Keys of LangGraph's config that have no meaning here.
 _IGNORED = frozenset(
@@ -34,7 +34,7 @@ class Config:
     checkpointer: Checkpointer | Mapping[str, Any] | None = None
     resume: Any = None
     include_metadata: bool = False
-    provider: str | Provider | None = None
+    provider: AnyProvider | None = None
     model: str | None = None
     temperature: float | None = None
     transport: str | None = None

@@ -13,7 +13,7 @@ from streamcore.files.yaml_model import FileModel, FromMapping, did_you_mean, wr
 from streamcore.graph.expressions import check_condition, check_value
 from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.smoother import StreamOptions
-from streamcore.prompts.prompt_file import FallbackBlock
+from streamcore.prompts.prompt_file import FallbackBlock, ProviderBlock
 from streamcore.provider import ModelChoice
 
 START = "START"
@@ -50,7 +50,7 @@ class LlmNode(NodeBlock):
     type: Literal["llm"] = "llm"
     prompt: str
     variables: dict[str, Any] | None = None
-    provider: str | None = None
+    provider: ProviderBlock | None = None
     model: str | None = None
     temperature: float | None = Field(default=None, ge=0)
     parse_json: bool = False
@@ -177,7 +177,7 @@ IN_A_MAP = ("llm", "python", "passthrough")
 class DefaultsBlock(FileModel):
     """`defaults:`, the values for nodes that do not set them."""
 
-    provider: str | None = None
+    provider: ProviderBlock | None = None
     model: str | None = None
     temperature: float | None = Field(default=None, ge=0)
     prompts_relative: bool = False

@@ -22,8 +22,10 @@ from streamcore.errors import ConfigError
 from streamcore.net.aiohttp_private import Payload, new_connector
 from streamcore.net.httpx2_private import TransportClient
 
-_LARGE = 1 << 20  # bytes of a request, from which on aiohttp wants a file, to give way to others meanwhile
-_ERRORS: tuple[tuple[type[Exception], type[httpx2.TransportError]], ...] = (  # the first that fits counts
+_LARGE = (
+    1 << 20
+)  # bytes; a larger request is given to aiohttp as a file, so that sending it does not block the event loop
+_ERRORS: tuple[tuple[type[Exception], type[httpx2.TransportError]], ...] = (  # the first match is used
     (aiohttp.ConnectionTimeoutError, httpx2.ConnectTimeout),
     (aiohttp.SocketTimeoutError, httpx2.ReadTimeout),
     (aiohttp.ServerTimeoutError, httpx2.ReadTimeout),
@@ -56,15 +58,15 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
         if proxy is not None:
             if proxy.url.scheme not in ("http", "https"):
                 raise ConfigError(
-                    f"aiohttp knows no {proxy.url.scheme} proxy; take transport='httpx2', or take the proxy out of the "
-                    "environment (HTTPS_PROXY, ALL_PROXY)"
+                    f"aiohttp does not support a {proxy.url.scheme} proxy; use transport='httpx2', or remove the proxy "
+                    "from the environment (HTTPS_PROXY, ALL_PROXY)"
                 )
             auth = None if proxy.auth is None else aiohttp.BasicAuth(*proxy.auth)
             self._proxy = {"proxy": str(proxy.url), "proxy_auth": auth, "proxy_headers": dict(proxy.headers)}
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send a request and return its response, with the body to be read."""
+        """Send a request and return its response, whose body is unread."""
         if self._session is None:
             self._session = self._open()
         limits = request.extensions.get("timeout", {})
@@ -109,16 +111,16 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
 
 
 class Body(httpx2.AsyncByteStream):
-    """The bytes of a response. What had come before it broke off is handed out before the error."""
+    """The bytes of a response. Bytes that arrived before it broke off are yielded before the error is raised."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         content = self._response.content
-        if not isinstance(content, Payload):  # there is none
+        if not isinstance(content, Payload):  # there is no body
             return
-        # Encoded pieces go one by one, so that what can be decoded stands apart from what is broken.
+        # Encoded pieces are yielded separately, so that those before a broken one can be decoded.
         single = "content-encoding" in self._response.headers
         with _errors():
             while await content.more():
@@ -146,6 +148,6 @@ def _errors() -> Generator[None]:
 
 
 async def _next_turn() -> None:
-    """Let the loop close the socket, which it does in its next turn."""
+    """Wait for the next turn of the event loop, in which it closes the socket."""
     with anyio.CancelScope(shield=True):
         await anyio.lowlevel.checkpoint()

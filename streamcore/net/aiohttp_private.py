@@ -27,12 +27,12 @@ def new_connector(context: ssl.SSLContext) -> aiohttp.TCPConnector:
 
 
 class Payload(aiohttp.StreamReader):
-    """aiohttp's buffer for a body, without a record of each chunk's end, which costs more than the chunk does."""
+    """aiohttp's buffer for a body, without a record of where each chunk ends, which costs more than the chunk."""
 
     __slots__ = ()
 
     async def more(self) -> bool:
-        """Wait until there is something to take; False at the end. What broke the body is raised behind all of it."""
+        """Wait for bytes; return False at the end. Raise what broke the body, after all bytes before it were taken."""
         while not self._buffer:
             if self._exception is not None:
                 raise self._exception
@@ -43,7 +43,7 @@ class Payload(aiohttp.StreamReader):
         return True
 
     def take(self) -> list[bytes]:
-        """Return what is there, in the pieces in which it came, and let more come."""
+        """Return the buffered bytes, in the pieces in which they arrived, and resume reading."""
         pieces = list(self._buffer)
         self._buffer.clear()
         full, self._size = self._size > self._low_water, 0
@@ -59,14 +59,14 @@ class Payload(aiohttp.StreamReader):
 
 
 class Handler(ResponseHandler):
-    """aiohttp's end of a connection, which keeps what came before an error, and closes at once."""
+    """aiohttp's protocol of a connection; keeps the bytes that arrived before an error, and closes at once."""
 
     def close(self) -> None:
-        """Close without sending what is not sent yet."""
+        """Close without waiting for unsent bytes."""
         self.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Take in what came."""
+        """Receive bytes."""
         payload: Any = self._payload
         if type(payload) is Payload and not payload.is_eof():
             super().data_received(data)
@@ -74,7 +74,7 @@ class Handler(ResponseHandler):
             self._begin(data)
 
     def _begin(self, data: bytes) -> None:
-        """Take the head of a response apart from its body, so that a broken body does not void both."""
+        """Parse the head of a response separately from its body, so that a broken body does not lose the head."""
         end = data.find(_HEAD_END) + len(_HEAD_END)
         if end >= len(_HEAD_END):
             super().data_received(data[:end])
@@ -87,10 +87,10 @@ class Handler(ResponseHandler):
     def _own_payload(self) -> None:
         payload: Any = self._payload
         if type(payload) is aiohttp.StreamReader:
-            payload.__class__ = Payload  # the parser makes them, and has no place to say of which class
+            payload.__class__ = Payload  # the parser makes it, and its class cannot be chosen
 
     def _reschedule_timeout(self) -> None:
-        # One timer for a whole body, moved when it fires: to arm one for each read costs as much as the read.
+        # One timer for the whole body, moved when it fires: a timer for each read costs as much as the read.
         if not self._read_timeout:
             return
         self._heard = self._loop.time()
@@ -105,7 +105,7 @@ class Handler(ResponseHandler):
             super()._on_read_timeout()
 
     def set_exception(self, *error: Any, **cause: Any) -> None:
-        """Tell whoever reads the body, too."""
+        """Raise the error also where the body is read."""
         payload: Any = self._payload
         super().set_exception(*error, **cause)
         if payload is not None and not payload.is_eof() and payload.exception() is None:

@@ -1,4 +1,4 @@
-"""Reach a Redis: read its URL, share its connections on the event loop, and tell what failed without the password."""
+"""Connect to a Redis: read its URL, share connections on an event loop, describe errors without the password."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ except ModuleNotFoundError as error:
     ) from error
 
 RETRIES = 3
-"""How often a command is sent again after a broken connection, within about a second; after a timeout it is not."""
+"""How often a command is repeated after a broken connection, within about a second; not after a timeout."""
 
 FAILURES = (RedisError, OSError)
-"""What redis-py raises."""
+"""The errors that redis-py raises."""
 
 
-class RedisPlace:
-    """One database of one Redis, for one part of streamcore.
+class RedisDatabase:
+    """One database of a Redis, for one part of streamcore.
 
-    Connections belong to the event loop and the process that use them, and end with the loop.
+    Connections belong to the event loop and the process that use them, and are closed with the loop.
 
     Args:
         url: `redis://[user:password@]host:port/db`, `rediss://...` (TLS) or `unix:///path`.
-        part: whose URL it is, for messages.
-        instead: what to take under trio.
-        connections: how many at most.
+        part: what the URL is for, in error messages.
+        instead: what to use under trio, in error messages.
+        connections: the most connections; None: no limit.
 
     Raises:
         ConfigError: the URL cannot be read.
@@ -51,8 +51,8 @@ class RedisPlace:
         pool = self._open().connection_pool
         settings: Mapping[str, Any] = pool.connection_kwargs
         self._password: str | None = settings.get("password")
-        place = settings.get("path") or f"{settings.get('host', 'localhost')}:{settings.get('port', 6379)}"
-        self.where = f"Redis at {place}, database {settings.get('db', 0)}"
+        address = settings.get("path") or f"{settings.get('host', 'localhost')}:{settings.get('port', 6379)}"
+        self.location = f"Redis at {address}, database {settings.get('db', 0)}"
 
     async def client(self) -> Redis:
         """Return the client of the running loop.
@@ -72,17 +72,17 @@ class RedisPlace:
         """Raise `ConfigError` if the running loop is trio's."""
         if running_on_trio():
             raise ConfigError(
-                f"{self._part} in Redis need asyncio, since redis-py knows no other event loop; under trio take "
+                f"{self._part} in Redis need asyncio, the only event loop that redis-py supports; under trio, use "
                 f"{self._instead}"
             )
 
-    def told(self, error: BaseException) -> str:
-        """Return what an error says, without the password."""
+    def describe(self, error: BaseException) -> str:
+        """Return the message of an error, without the password."""
         return scrub(str(error).rstrip(".") or type(error).__name__, [self._password])
 
     @staticmethod
-    def is_gone(error: BaseException) -> bool:
-        """Return whether nobody can say if the command was done."""
+    def outcome_unknown(error: BaseException) -> bool:
+        """Return whether the command may have been done or not."""
         return isinstance(error, RedisConnectionError | RedisTimeoutError | OSError)
 
     def _open(self) -> Redis:
@@ -94,10 +94,10 @@ class RedisPlace:
             )
             pool.connection_class(**pool.connection_kwargs)  # checks what the URL's query says
         except (ValueError, TypeError):
-            # Neither the URL nor an error that quotes parts of it is shown: there may be a password in it.
+            # Neither the URL nor an error that quotes parts of it is shown: it may have a password.
             raise ConfigError(
-                f"{self._part}: the Redis `url` cannot be read (it is not shown, as it may hold a password); it is "
-                "redis://user:password@host:6379/0, rediss://... for TLS, or unix:///path; in a password "
-                "@ / : ? # % are written %40 %2F %3A %3F %23 %25"
+                f"{self._part}: the Redis `url` is not valid (not shown, since it may have a password); it must be "
+                "redis://user:password@host:6379/0, rediss://... for TLS, or unix:///path; in a password, "
+                "write @ / : ? # % as %40 %2F %3A %3F %23 %25"
             ) from None
         return Redis.from_pool(pool)

@@ -47,11 +47,11 @@ def fallback_candidate(fallback: Fallback, request: Request, transport: str | No
         settings: dict[str, Any] = dict(fallback)
         if not {"client", "http_client"} & settings.keys():
             settings.setdefault("transport", transport)
-        name = settings.pop("provider", None)
-        if not isinstance(name, str):
+        named: str | Mapping[str, Any] | None = settings.pop("provider", None)
+        if not isinstance(named, str | Mapping):
             raise ConfigError(f"an entry of fallback has no 'provider' with a name; its keys are {sorted(fallback)}")
         model = settings.pop("model", None)
-        return Candidate(get_provider(name, **settings), replace(request, model=model))
+        return Candidate(get_provider(named, **settings), replace(request, model=model))
     return Candidate(fallback, replace(request, model=None))
 
 

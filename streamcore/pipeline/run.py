@@ -51,7 +51,7 @@ from streamcore.errors import OutputValidationError, ProviderError, StreamcoreEr
 from streamcore.pipeline.adapt import What, adapted, refuses
 from streamcore.pipeline.clocks import Clocks, read_timer, timed
 from streamcore.pipeline.retry import Candidate, Retries
-from streamcore.pipeline.think_tags import split_thinking, splits_thinking
+from streamcore.pipeline.think_tags import split_thinking, think_tags_mode
 from streamcore.structured.output import UNFINISHED, Output
 
 log = logging.getLogger("streamcore")
@@ -99,8 +99,8 @@ class AnswerRun:
                 try:
                     request, added = adapted(candidate.provider, candidate.request, schema)
                     source = candidate.provider.stream(request)
-                    if splits_thinking(candidate.provider, request):
-                        source = split_thinking(source)
+                    if mode := think_tags_mode(candidate.provider, request):
+                        source = split_thinking(source, mode)
                     reads = timed(source, clocks, self._received, lambda: fold.finished) if timer is None else source
                     async with opened(reads) as hidden:
                         reading = hidden.__anext__()

@@ -10,7 +10,7 @@ from streamcore.completion import DECIDED, UNDECIDED
 from streamcore.concurrency.generators import opened
 from streamcore.errors import StreamcoreError
 from streamcore.provider import Provider
-from streamcore.request import Request
+from streamcore.request import Request, ThinkTags
 
 OPENING, CLOSING = "<think>", "</think>"
 
@@ -19,26 +19,25 @@ class _Answer:
     """Split the text of one choice.
 
     Many chat templates write the opening tag themselves, so that an answer begins inside of it and only `</think>`
-    comes. Text before the first tag is therefore kept back as undecided: `</think>` makes reasoning of it, `<think>`
-    or the end of the answer text. A closing tag after that is text.
+    comes. Unless the mode tells, text before the first tag is therefore kept back as undecided: `</think>` makes
+    reasoning of it, `<think>` or the end of the answer text. A closing tag after that is text.
     """
 
     __slots__ = ("_choice", "_index", "_kept", "_noted", "_thinking", "_undecided")
 
-    def __init__(self, choice: int) -> None:
+    def __init__(self, choice: int, mode: ThinkTags) -> None:
         self._choice = choice
         self._index = 0
-        self._undecided: list[str] | None = []  # None once the first tag has come
-        self._thinking = False
+        # None once the first tag has come, or if the mode says what the beginning is.
+        self._undecided: list[str] | None = [] if mode is True else None
+        self._thinking = mode == "open"
         self._kept = ""  # the beginning of a tag, perhaps
         self._noted = False  # the fold knows text that has not been passed on
 
     def feed(self, chunk: Chunk, out: list[Chunk]) -> None:
         """Append what a chunk of text turns out to be."""
         self._index = chunk.index
-        rest = self._kept + chunk.text
-        new = chunk.text
-        self._kept = ""
+        rest, self._kept = self._kept + chunk.text, ""
         while rest:
             tags = (CLOSING,) if self._thinking else (OPENING,) if self._undecided is None else (OPENING, CLOSING)
             at, tag = min(((rest.find(tag), tag) for tag in tags if tag in rest), default=(-1, ""))
@@ -51,7 +50,7 @@ class _Answer:
             self._decide(tag, out)
             rest = rest[at + len(tag) :]
         if self._undecided is not None:
-            self._note(new, out)
+            self._note(chunk.text, out)
         elif self._kept:
             self._clear(out)
             self._note(self._kept, out)
@@ -100,10 +99,11 @@ def _beginning_of_tag(text: str, tags: tuple[str, ...]) -> int:
     return next((size for size in range(longest, 0, -1) if any(tag.startswith(text[-size:]) for tag in tags)), 0)
 
 
-class ThinkTags:
-    """Split the text of every choice of a stream; all other chunks pass in their place."""
+class ThinkTagSplitter:
+    """Split the text of every choice of a stream; all other chunks pass in their place. See `request.ThinkTags`."""
 
-    def __init__(self) -> None:
+    def __init__(self, mode: ThinkTags = True) -> None:
+        self._mode: ThinkTags = mode
         self._answers: dict[int, _Answer] = {}
 
     def feed(self, chunks: list[Chunk]) -> list[Chunk]:
@@ -113,7 +113,7 @@ class ThinkTags:
             if chunk.kind == "text":
                 answer = self._answers.get(chunk.choice)
                 if answer is None:
-                    answer = self._answers[chunk.choice] = _Answer(chunk.choice)
+                    answer = self._answers[chunk.choice] = _Answer(chunk.choice, self._mode)
                 answer.feed(chunk, out)
             else:
                 answer = self._answers.get(chunk.choice)
@@ -131,16 +131,15 @@ class ThinkTags:
         return out
 
 
-def splits_thinking(provider: Provider, request: Request) -> bool:
-    """True if the request asks for it, or leaves it to the provider, whose `think_tags` is True."""
-    if request.think_tags is not None:
-        return request.think_tags
-    return getattr(provider, "think_tags", False) is True
+def think_tags_mode(provider: Provider, request: Request) -> ThinkTags:
+    """Return what the request says, else what the provider says that has `think_tags`, else False."""
+    mode = getattr(provider, "think_tags", False) if request.think_tags is None else request.think_tags
+    return mode if mode in (True, "paired", "open") else False
 
 
-async def split_thinking(source: AsyncGenerator[list[Chunk]]) -> AsyncGenerator[list[Chunk]]:
+async def split_thinking(source: AsyncGenerator[list[Chunk]], mode: ThinkTags) -> AsyncGenerator[list[Chunk]]:
     """Yield the chunks of a provider's stream with the reasoning between think tags split off."""
-    tags = ThinkTags()
+    tags = ThinkTagSplitter(mode)
     failure: StreamcoreError | None = None
     async with opened(source) as hidden:
         try:

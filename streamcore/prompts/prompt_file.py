@@ -10,7 +10,7 @@ from itertools import islice, takewhile
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from streamcore.errors import ConfigError, PromptError, PromptNotFound
 from streamcore.files.template import TemplateError, check, fill
@@ -20,7 +20,7 @@ from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.prompts.schema import SchemaBlock
 from streamcore.provider import ModelChoice, ResolvedModel
-from streamcore.request import Message, Request, Role, Tool
+from streamcore.request import Message, Request, Role, ThinkTags, Tool
 from streamcore.structured.json_schema import schema_validator
 from streamcore.structured.output import Output
 
@@ -35,10 +35,31 @@ class PromptToolBlock(FileModel):
     parameters: dict[str, Any] = Field(default_factory=lambda: {"type": "object", "properties": {}})
 
 
+_NOT_IN_A_FILE = ("api_key", "client", "http_client")
+
+
+def _check_provider(given: str | dict[str, Any]) -> str | dict[str, Any]:
+    if isinstance(given, str):
+        return given
+    if not isinstance(given.get("name"), str):
+        raise wrong("a provider that is a mapping needs the key 'name', as in provider: {name: NAME, base_url: ...}")
+    for key in _NOT_IN_A_FILE:
+        if key in given:
+            variable = f"{str(given['name']).upper().replace('-', '_')}_API_KEY"
+            raise wrong(
+                f"{key!r} does not belong in a file; set {variable} in the environment, or give a provider", key
+            )
+    return given
+
+
+ProviderBlock = Annotated[str | dict[str, Any], AfterValidator(_check_provider)]
+"""`provider:`, a name, or a mapping of `name` and the settings of `get_provider`."""
+
+
 class FallbackBlock(FileModel):
     """One entry of `fallback:` that is a mapping."""
 
-    provider: str
+    provider: ProviderBlock
     model: str | None = None
 
 
@@ -51,7 +72,7 @@ class PromptFile(FileModel):
     system: str | None = None
     user: str | None = None
     template: str | None = None
-    provider: str | None = None
+    provider: ProviderBlock | None = None
     model: str | None = None
     temperature: float | None = Field(default=None, ge=0)
     max_tokens: int | None = Field(default=None, ge=1)
@@ -60,7 +81,7 @@ class PromptFile(FileModel):
     stop: str | list[str] | None = None
     tools: list[PromptToolBlock] = Field(default_factory=list[PromptToolBlock])
     reasoning: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | int | None = None
-    think_tags: bool | None = None
+    think_tags: ThinkTags | None = None
     timeouts: Annotated[Timeouts, FromMapping()] | None = None
     stream_options: Annotated[StreamOptions, FromMapping()] | None = None
     fallback: list[str | FallbackBlock] = Field(default_factory=list[str | FallbackBlock])

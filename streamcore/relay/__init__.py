@@ -1,7 +1,7 @@
-"""Keep a run going when its reader's connection breaks, and give whoever comes back exactly the rest."""
+"""Continue a run when its reader's connection breaks, and give a reader that reconnects exactly the rest."""
 
-from streamcore.errors import RelayError, RunExists, RunExpired, RunNotFound, TooManyRuns
-from streamcore.relay.log import Found, RunLog, Status
+from streamcore.errors import InvalidRunId, RelayError, RunExists, RunExpired, RunNotFound, TooManyRuns
+from streamcore.relay.log import ReadResult, RunLog, Status
 from streamcore.relay.memory import MemoryLog
 from streamcore.relay.open import open_log
 from streamcore.relay.reader import Reader
@@ -10,7 +10,9 @@ from streamcore.relay.response import relay_response, run_response
 
 __all__ = [
     "Found",
+    "InvalidRunId",
     "MemoryLog",
+    "ReadResult",
     "Reader",
     "Relay",
     "RelayError",
@@ -24,3 +26,6 @@ __all__ = [
     "relay_response",
     "run_response",
 ]
+
+Found = ReadResult
+"""The name of `ReadResult` in earlier versions."""

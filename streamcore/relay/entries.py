@@ -1,4 +1,4 @@
-"""Turn items and ends into bytes and back, losing nothing that a stream or its Server-Sent Events can say."""
+"""Turn items and ends into bytes and back, without losing anything that a stream or its events contain."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def encode_items(items: Iterable[Item]) -> bytes:
     """Return the bytes of some items.
 
     Raises:
-        ConfigError: a graph event holds something which is not JSON.
+        ConfigError: a graph event has a value that is not JSON.
     """
     return _dumps([_packed(item) for item in items])
 
 
 def decode_items(stored: bytes) -> list[Item]:
-    """Return the items that these bytes are."""
+    """Return the items of these bytes."""
     return [_unpacked(one) for one in _loads(stored)]
 
 
 def _packed(item: Item) -> object:
-    """Return what JSON can say of an item: a text is the chunk that nearly all are."""
+    """Return an item as JSON data: a str for a plain text chunk, which nearly all items are."""
     if isinstance(item, Chunk):
         if item.kind == "text" and item == content("text", item.text):
             return item.text
@@ -54,7 +54,7 @@ def _unpacked(stored: Any) -> Item:
 
 
 def compacted(items: Iterable[Item]) -> list[Item]:
-    """Return items that say the same as these, with neighbouring pieces of one text put together."""
+    """Return items with the same content, with adjacent pieces of one text joined."""
     found: list[Item] = []
     for key, pieces in itertools.groupby(items, _text_key):
         first, *rest = pieces
@@ -72,7 +72,7 @@ def compacted(items: Iterable[Item]) -> list[Item]:
 
 
 def _text_key(item: Item) -> tuple[object, ...] | None:
-    """Return what neighbouring pieces of one text have in common; None for what carries more than a text."""
+    """Return what adjacent pieces of one text have in common; None for an item that is more than text."""
     if isinstance(item, str):
         return ()
     if isinstance(item, Chunk):
@@ -82,12 +82,12 @@ def _text_key(item: Item) -> tuple[object, ...] | None:
 
 
 def encode_end(error: Exception | None, partial: Completion | None) -> bytes:
-    """Return the bytes of a run's end: how it failed, if it did, and the answer as far as it came."""
+    """Return the bytes of a run's end: its error, if it failed, and the answer so far as it arrived."""
     return _dumps({"error": _error(error), "partial": _builtins(partial)})
 
 
 def decode_end(stored: bytes) -> tuple[Exception | None, Completion | None]:
-    """Return how a run ended; errors of streamcore are of their own class, others of one with the same name."""
+    """Return a run's error and answer; errors of streamcore keep their class, others get one of the same name."""
     found = _loads(stored)
     return _raised(found["error"]), _completion(found["partial"])
 
@@ -98,7 +98,7 @@ def _error(error: BaseException | None) -> dict[str, Any] | None:
     known: dict[str, Any] = {}
     if isinstance(error, StreamcoreError):
         known = {name: _builtins(value) for name, value in vars(error).items() if name != "__notes__"}
-    cause = error.__cause__ if isinstance(error, errors.NodeError) else None  # tells whether its text may be shown
+    cause = error.__cause__ if isinstance(error, errors.NodeError) else None  # decides whether its text may be shown
     message = str(error.args[0]) if error.args and isinstance(error, StreamcoreError) else str(error)
     return {"type": type(error).__name__, "message": message, "facts": known, "cause": _error(cause)}
 
@@ -108,9 +108,9 @@ def _raised(stored: Mapping[str, Any] | None) -> Exception | None:
         return None
     known: Any = getattr(errors, stored["type"], None)
     if not (isinstance(known, type) and issubclass(known, StreamcoreError)):
-        known = type(stored["type"], (Exception,), {})  # what is sent to a browser names the class, and no more
+        known = type(stored["type"], (Exception,), {})  # browsers get the name of the class only
     kind = cast("type[Exception]", known)
-    error = kind.__new__(kind, stored["message"])  # not called: each class takes something else
+    error = kind.__new__(kind, stored["message"])  # not called, since the classes take different arguments
     error.args = (stored["message"],)
     facts = dict(stored["facts"])
     if "partial" in facts:
@@ -127,20 +127,20 @@ def _completion(stored: object) -> Completion | None:
 
 
 def _builtins(value: object) -> Any:
-    """Return plain data; of what cannot be said so, less: an end must be written whatever it holds."""
+    """Return JSON data; leave out what has none, since an end must always be written."""
     forms = [value]
     if isinstance(value, Completion):
         forms += [replace(value, parsed=None), Completion(text=value.text)]
     for form in forms:
         try:
-            return msgspec.to_builtins(form, enc_hook=_whatever)
+            return msgspec.to_builtins(form, enc_hook=_json_or_text)
         except (TypeError, ValueError, RecursionError):
             continue
     return repr(type(value))
 
 
-def _whatever(value: object) -> object:
-    """Say something also of what has no form in JSON."""
+def _json_or_text(value: object) -> object:
+    """Return the value as JSON data, else its text."""
     try:
         return json_value(value)
     except TypeError:
@@ -155,11 +155,11 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_h
 
 
 def _dumps(value: object) -> bytes:
-    # Not msgspec: half a surrogate pair, 2**80 and infinity come through as they are.
+    # Not msgspec: `json` keeps half a surrogate pair, 2**80 and infinity.
     try:
         return _encode(value).encode("utf-8", "surrogatepass")
     except (TypeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"an event cannot be kept, since it cannot be sent as JSON: {error}") from error
+        raise ConfigError(f"an event cannot be stored, since it is not JSON: {error}") from error
 
 
 def _loads(stored: bytes) -> Any:

@@ -1,4 +1,4 @@
-"""Define what keeps runs: a protocol that a lease, an epoch and numbered items make safe for many workers."""
+"""Define the store of runs: a protocol that leases, epochs and numbered items make safe for many workers."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import Literal, Protocol
 
 from streamcore.sse import Item
 
-Wish = Literal["", "stop", "cancel"]
-"""What somebody asked a producer to do."""
+Command = Literal["", "stop", "cancel"]
+"""What a producer is to do with its run; "" for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Tell where a run stands.
+    """The state of a run.
 
-    `lost` is a run whose producer has not renewed its lease: its next reader will write the end. `seq` is the number
-    of the last item; the end, once it is there, counts as one.
+    `lost` is a run whose producer has not renewed its lease; the run's next reader writes its end. `seq` is the number
+    of the last item; the end counts as an item.
     """
 
     owner: str
     state: Literal["running", "lost", "ended"]
     seq: int
     first: int = 1
-    """The first item that is still there one by one; those before it are in the snapshot."""
+    """The first item that is stored separately; those before it are in the snapshot."""
 
 
 @dataclass(slots=True)
-class Found:
-    """Hold what a log has behind a number: `items`, the last of which is number `seq`; whoever reads owns the list.
+class ReadResult:
+    """What a log has after a number: `items`, of which the last has the number `seq`. The reader owns the list.
 
-    Where items behind that number are gone, `snapshot` says what all up to `seq` were, and `items` are none.
+    Where items after that number were trimmed, `items` is empty, and `snapshot` has all items up to `seq`, compacted.
     `end` is how the run ended, if these items are its last (`entries.decode_end`).
-    """  # not frozen: one is made for every token, and that would cost four times as much
+    """  # not frozen, since one is made for every token, and a frozen one costs four times as much
 
     seq: int
     items: list[Item]
@@ -42,32 +42,32 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
-    """Tell a producer what others want of it, and how many seconds nobody has read."""
+class Renewal:
+    """What a producer learns when it renews its lease: its command, and for how many seconds the run had no reader."""
 
-    wish: Wish
+    command: Command
     idle: float
 
 
 class RunLog(Protocol):
-    """What keeps runs. `streamcore.testing.suites.run_log` is the suite that each one passes.
+    """A store of runs. `streamcore.testing.suites.run_log` is the suite that an implementation passes.
 
-    An epoch is the right to write to a run: `start` gives it, and `take_over` takes it away. All may raise
-    `RelayError`: the log cannot be reached; then what was asked may or may not have been done, and may be asked again.
+    An epoch is the right to write to a run: `start` gives it, and `take_over` revokes it. Every method may raise
+    `RelayError` if the log cannot be reached. The call may then have been done or not, and may be repeated.
     """
 
     gathers: bool
-    """True if an append takes its time, so that what comes meanwhile is better kept for one append more."""
+    """True if an append is slow, so that items that arrive meanwhile are gathered for the next append."""
 
     async def start(
         self, run_id: str, owner: str, *, lease: float, limit: int | None = None, thread: str | None = None
     ) -> int:
-        """Open a run and return its epoch; the lease, in seconds, begins. It becomes the newest run of its thread.
+        """Open a run, start its lease (seconds), and return its epoch. The run becomes the newest of its thread.
 
         Raises:
-            RunExists: there is a run of that name, whoever's, ended or not; or the newest run of the thread has not
-                ended, be it lost or not.
-            TooManyRuns: `limit` runs of this owner are going on.
+            RunExists: there is a run of that name, of any owner, running or ended; or the newest run of the thread has
+                not ended, lost or not.
+            TooManyRuns: this owner has `limit` running runs.
         """
         ...
 
@@ -78,45 +78,45 @@ class RunLog(Protocol):
     async def append(
         self, run_id: str, epoch: int, seq: int, items: Sequence[Item], end: bytes | None, *, lease: float
     ) -> bool:
-        """Store items, and the end, as those behind number `seq`, all or none; renew the lease.
+        """Store items, and the end, as those after number `seq`, all or none; renew the lease.
 
         Returns:
-            False if nothing was stored, since the run is another's by now, has ended, or is gone. True when asked
-            again for what is stored already.
+            False if nothing was stored, since the run was taken over, has ended, or does not exist. True for a repeated
+            call whose items are stored already.
         """
         ...
 
-    async def renew(self, run_id: str, epoch: int, *, lease: float) -> Beat | None:
-        """Renew the lease; None if the run is another's by now, has ended, or is gone."""
+    async def renew(self, run_id: str, epoch: int, *, lease: float) -> Renewal | None:
+        """Renew the lease; return None if the run was taken over, has ended, or does not exist."""
         ...
 
     async def trim(self, run_id: str, epoch: int, seq: int, snapshot: Sequence[Item]) -> None:
-        """Drop the items up to number `seq`, which the snapshot stands for from now on."""
+        """Replace the items up to number `seq` by a snapshot."""
         ...
 
-    async def wish(self, run_id: str, wish: Wish) -> None:
-        """Leave word for the producer."""
+    async def command(self, run_id: str, command: Command) -> None:
+        """Send a command to the run's producer."""
         ...
 
     async def touch(self, run_id: str) -> None:
-        """Note that somebody reads the run."""
+        """Record that the run has a reader."""
         ...
 
-    async def read(self, run_id: str, after: int, seconds: float) -> Found | None:
-        """Return what stands behind number `after`, waiting up to about `seconds` for it; 0 is not at all.
+    async def read(self, run_id: str, after: int, seconds: float) -> ReadResult | None:
+        """Return what follows number `after`; wait for it for about `seconds`, or not at all if that is 0.
 
-        Behind the last item of a run that has ended stands its end. None if the run is gone; a log may also just find
-        nothing then, since `take_over` tells. A log whose producers cannot vanish may wait longer.
+        The end of a run follows its last item. Returns None if the run does not exist; a log may also return an empty
+        result then, since `take_over` tells. A log whose producers cannot disappear may wait longer.
         """
         ...
 
     async def take_over(self, run_id: str, end: bytes) -> bool:
-        """End the run for a producer whose lease is over, and take its epoch away; False if there is no run.
+        """End a run whose lease has expired, and revoke its epoch; return False if there is no such run.
 
-        Nothing happens to a run whose lease holds, or which has ended.
+        A run whose lease has not expired, or which has ended, is not changed.
         """
         ...
 
     async def status(self, run_id: str) -> Status | None:
-        """Tell where the run stands; None if there is no such run."""
+        """Return the state of the run, None if there is no such run."""
         ...

@@ -13,26 +13,26 @@ import anyio
 
 from streamcore.concurrency.event_loop import running_on_trio
 from streamcore.errors import RunExists, TooManyRuns
-from streamcore.relay.log import Beat, Found, Status, Wish
+from streamcore.relay.log import Command, ReadResult, Renewal, Status
 from streamcore.sse import Item
 
 
 @dataclass(slots=True)
-class _Run:
+class _StoredRun:
     owner: str
     epoch: int
     lease: float
-    """Until when the producer has it, on the monotonic clock."""
+    """When it expires, on the monotonic clock."""
     seen: float
     items: list[Item] = field(default_factory=list[Item])
     trimmed: int = 0
-    """How many items the snapshot stands for."""
+    """How many items the snapshot replaces."""
     snapshot: Sequence[Item] = ()
     end: bytes | None = None
     ended: float = 0.0
-    wish: Wish = ""
+    command: Command = ""
     readers: int = 0
-    """How many wait for more."""
+    """How many wait for the next item."""
     waiting: list[asyncio.Future[None] | anyio.Event] = field(default_factory=list[Any])
     dropped: bool = False
 
@@ -40,8 +40,8 @@ class _Run:
     def seq(self) -> int:
         return self.trimmed + len(self.items) + (self.end is not None)
 
-    def tell(self) -> None:
-        """Wake whoever waits for more."""
+    def notify(self) -> None:
+        """Wake the readers that wait."""
         waiting, self.waiting = self.waiting, []
         for one in waiting:
             if isinstance(one, anyio.Event):
@@ -50,25 +50,25 @@ class _Run:
                 one.set_result(None)
 
     async def wait(self) -> None:
-        """Return at the next `tell`."""
+        """Return at the next `notify`."""
         if running_on_trio():
             event = anyio.Event()
             self.waiting.append(event)
             await event.wait()
-        else:  # an event on asyncio costs a token more than all the rest of the relay
+        else:  # an anyio event costs more per token than the rest of the relay
             future = asyncio.get_running_loop().create_future()
             self.waiting.append(future)
             await future
 
 
 class MemoryLog:
-    """Keep runs until they have ended and `keep` seconds are over; all its users share one event loop."""
+    """Keep runs until `keep` seconds after their end; all users share one event loop."""
 
     gathers = False
 
     def __init__(self, *, keep: float = 3600.0) -> None:
         self._keep = keep
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, _StoredRun] = {}
         self._threads: dict[str, str] = {}
         self._forget_at = 0.0
 
@@ -84,10 +84,10 @@ class MemoryLog:
             newest = self._runs.get(self._threads.get(thread, ""))
             if newest is not None and newest.end is None:
                 raise busy(thread)
-        if limit is not None and self._going_on(owner, now) >= limit:
+        if limit is not None and self._count_running(owner, now) >= limit:
             raise too_many(limit)
-        epoch = secrets.randbits(53)  # of no other run of this name, whichever worker had it before
-        self._runs[run_id] = _Run(owner, epoch, now + lease, now)
+        epoch = secrets.randbits(53)  # not that of an earlier run of this name, on any worker
+        self._runs[run_id] = _StoredRun(owner, epoch, now + lease, now)
         if thread is not None:
             self._threads[thread] = run_id
         return epoch
@@ -100,7 +100,7 @@ class MemoryLog:
     async def append(
         self, run_id: str, epoch: int, seq: int, items: Sequence[Item], end: bytes | None, *, lease: float
     ) -> bool:
-        """Store items, and the end, as those behind number `seq`."""
+        """Store items, and the end, as those after number `seq`."""
         run = self._runs.get(run_id)
         if run is None or run.epoch != epoch:
             return False
@@ -114,17 +114,17 @@ class MemoryLog:
         if end is not None:
             self._end(run, end)
         else:
-            run.tell()
+            run.notify()
         return True
 
-    async def renew(self, run_id: str, epoch: int, *, lease: float) -> Beat | None:
+    async def renew(self, run_id: str, epoch: int, *, lease: float) -> Renewal | None:
         """Renew the lease."""
         run = self._runs.get(run_id)
         if run is None or run.epoch != epoch or run.end is not None:
             return None
         now = time.monotonic()
         run.lease = now + lease
-        return Beat(run.wish, 0.0 if run.readers else now - run.seen)
+        return Renewal(run.command, 0.0 if run.readers else now - run.seen)
 
     async def trim(self, run_id: str, epoch: int, seq: int, snapshot: Sequence[Item]) -> None:
         """Drop the items up to number `seq`."""
@@ -133,26 +133,26 @@ class MemoryLog:
             del run.items[: seq - run.trimmed]
             run.trimmed, run.snapshot = seq, snapshot
 
-    async def wish(self, run_id: str, wish: Wish) -> None:
-        """Leave word for the producer."""
+    async def command(self, run_id: str, command: Command) -> None:
+        """Send a command to the producer."""
         if run_id in self._runs:
-            self._runs[run_id].wish = wish
+            self._runs[run_id].command = command
 
     async def touch(self, run_id: str) -> None:
-        """Note that somebody reads the run."""
+        """Record that the run has a reader."""
         run = self._runs.get(run_id)
         if run is not None:
             run.seen = time.monotonic()
 
-    async def read(self, run_id: str, after: int, seconds: float) -> Found | None:
-        """Return what stands behind number `after`; waits as long as it takes, save with 0 seconds."""
+    async def read(self, run_id: str, after: int, seconds: float) -> ReadResult | None:
+        """Return what follows number `after`; wait without limit, or not at all if `seconds` is 0."""
         run = self._find(run_id)
         while run is not None and not run.dropped:
             if after < run.trimmed:
-                return Found(run.trimmed, [], snapshot=run.snapshot)
+                return ReadResult(run.trimmed, [], snapshot=run.snapshot)
             items = run.items[after - run.trimmed :]
             if items or run.end is not None or not seconds:
-                return Found(after + len(items), items, run.end)
+                return ReadResult(after + len(items), items, run.end)
             run.readers += 1
             try:
                 await run.wait()
@@ -162,7 +162,7 @@ class MemoryLog:
         return None
 
     async def take_over(self, run_id: str, end: bytes) -> bool:
-        """End the run for a producer whose lease is over."""
+        """End the run if its lease has expired."""
         run = self._find(run_id)
         if run is not None and run.end is None and run.lease < time.monotonic():
             run.epoch = 0
@@ -170,7 +170,7 @@ class MemoryLog:
         return run is not None
 
     async def status(self, run_id: str) -> Status | None:
-        """Tell where the run stands."""
+        """Return the state of the run."""
         run = self._find(run_id)
         if run is None:
             return None
@@ -178,46 +178,46 @@ class MemoryLog:
         return Status(run.owner, "ended" if run.end else "lost" if lost else "running", run.seq, run.trimmed + 1)
 
     def drop(self, run_id: str, *, ended: bool = False) -> None:
-        """Forget a run, or only one that has ended; who waits for more of it finds it gone."""
+        """Remove a run (with `ended`, only one that has ended); readers that wait for it get None."""
         run = self._runs.get(run_id)
         if run is not None and (run.end is not None or not ended):
             del self._runs[run_id]
             run.dropped = True
-            run.tell()
+            run.notify()
 
     def _forget(self, now: float) -> None:
-        """Drop what has expired, looking at it all once in a while."""
+        """Remove expired runs, at most every 10 seconds."""
         if now < self._forget_at:
             return
         self._forget_at = now + min(self._keep, 10.0)
         self._runs = {name: run for name, run in self._runs.items() if not self._is_over(run, now)}
         self._threads = {thread: newest for thread, newest in self._threads.items() if newest in self._runs}
 
-    def _find(self, run_id: str) -> _Run | None:
+    def _find(self, run_id: str) -> _StoredRun | None:
         run = self._runs.get(run_id)
         return None if run is None or self._is_over(run, time.monotonic()) else run
 
-    def _going_on(self, owner: str, now: float) -> int:
+    def _count_running(self, owner: str, now: float) -> int:
         return sum(run.owner == owner and run.end is None and run.lease >= now for run in self._runs.values())
 
-    def _is_over(self, run: _Run, now: float) -> bool:
+    def _is_over(self, run: _StoredRun, now: float) -> bool:
         return run.end is not None and run.ended + self._keep < now
 
-    def _end(self, run: _Run, end: bytes) -> None:
+    def _end(self, run: _StoredRun, end: bytes) -> None:
         run.end, run.ended = end, time.monotonic()
-        run.tell()
+        run.notify()
 
 
 def exists(run_id: str) -> RunExists:
-    """Return the error for a name that is taken."""
-    return RunExists(f"run {run_id!r} has been started already; read it, or start another one under another name")
+    """Return the error for a name that is in use."""
+    return RunExists(f"run {run_id!r} exists already; read it, or start a run with another name")
 
 
 def busy(thread: str) -> RunExists:
-    """Return the error for a thread whose newest run goes on."""
-    return RunExists(f"{thread!r} is being answered; read that run or stop it, or wait for its end")
+    """Return the error for a thread whose newest run has not ended."""
+    return RunExists(f"a run of {thread!r} has not ended; read it, stop it, or wait for its end")
 
 
 def too_many(limit: int) -> TooManyRuns:
-    """Return the error for an owner who has as many runs going on as may be."""
-    return TooManyRuns(f"{limit} answers of yours are on their way, and that is as many as may be; stop one, or wait")
+    """Return the error for an owner at the limit of running runs."""
+    return TooManyRuns(f"at most {limit} answers per user may run at once; stop one, or try again later")

@@ -7,20 +7,24 @@ from streamcore.relay.log import RunLog
 from streamcore.relay.memory import MemoryLog
 
 
-def open_log(url: str | None = None, *, keep: float = 3600.0) -> RunLog:
+def open_log(url: str | None = None, *, keep: float = 3600.0, name: str = "") -> RunLog:
     """Return the log for a URL: None or `memory:` keeps runs in this process, `redis://...` in Redis.
 
     Args:
-        url: as `streamcore serve --relay` takes it; `rediss://` and `unix://` mean Redis too.
+        url: see above; `rediss://` and `unix://` are Redis, too.
         keep: seconds for which a run that has ended can still be read.
+        name: the service that the runs belong to. Services with different names never meet in one Redis; workers of
+            one service, and services that share runs on purpose, use the same name.
 
     Raises:
-        ConfigError: there is no such kind of log, the URL cannot be read, or redis-py is missing.
+        ConfigError: the URL names no log, it is not valid, or redis-py is not installed.
     """
     if url is None or url == "memory:":
         return MemoryLog(keep=keep)
     if url.startswith(("redis://", "rediss://", "unix://")):
-        from streamcore.relay.redis import RedisLog
+        from streamcore.relay.redis import DEFAULT_PREFIX, RedisLog
 
-        return RedisLog(url, keep=keep)
-    raise ConfigError("a relay's log is memory: or redis://user:password@host:6379/0 (rediss://, unix://)")
+        return RedisLog(url, keep=keep, prefix=f"{DEFAULT_PREFIX}{name}:" if name else DEFAULT_PREFIX)
+    raise ConfigError(
+        "the URL of a relay's log must be memory: or redis://user:password@host:6379/0 (or rediss://, unix://)"
+    )

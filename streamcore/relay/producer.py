@@ -1,4 +1,4 @@
-"""Read one source to its end, write down what it gives before anybody sees it, and end the run once."""
+"""Read one source to its end, store its items before a reader sees them, and end the run once."""
 
 from __future__ import annotations
 
@@ -17,49 +17,49 @@ from streamcore.completion import Completion
 from streamcore.concurrency.resources import CLOSE_SECONDS
 from streamcore.errors import ConfigError, RelayError, StreamcoreError, StreamInterrupted
 from streamcore.relay.entries import compacted, encode_end
-from streamcore.relay.log import RunLog, Wish
+from streamcore.relay.log import Command, RunLog
 from streamcore.sse import Item
 
 log = logging.getLogger("streamcore")
 
 
-class Batches(Protocol):
-    """A source that gives all that has come, None at its end; as a `Stream` does."""
+class BatchSource(Protocol):
+    """A source that returns what has arrived, in batches, and None at its end; a `Stream` is one."""
 
     async def next_batch(self) -> list[Item] | None: ...
     async def aclose(self) -> None: ...
 
 
-Source = Batches | AsyncIterable[Item] | Callable[[], AsyncIterable[Item] | Awaitable[AsyncIterable[Item]]]
-"""What a run is made of: a stream of chunks, tokens or graph events, or a function that opens one."""
+Source = BatchSource | AsyncIterable[Item] | Callable[[], AsyncIterable[Item] | Awaitable[AsyncIterable[Item]]]
+"""The source of a run: a stream of chunks, tokens or graph events, or a function that opens one."""
 
-GONE = "another worker has ended it, or its log is gone"
+GONE = "another worker has ended it, or the log no longer has it"
 
 STOP_SECONDS = 5.0
-"""How long a source that was asked to stop may go on before it is cut."""
+"""How long a source may take to stop before it is cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProducerSettings:
-    """Say how long things may take, in seconds, and how much of a run is kept one by one."""
+    """The times of a relay, in seconds, and how many items of a run are stored separately."""
 
     grace: float = 60.0
     lease: float = 10.0
     max_items: int = 20_000
 
     @property
-    def beat(self) -> float:
-        """How often a producer renews its lease and looks for word."""
+    def renew_every(self) -> float:
+        """The seconds between two renewals of a lease, each of which returns the run's command."""
         return min(0.5, self.lease / 5, self.grace / 5)
 
     @property
-    def held(self) -> float:
-        """How long the lease of the log is: over soon enough that readers know of it within `lease`."""
+    def log_lease(self) -> float:
+        """The lease in the log: it expires early enough that readers notice within `lease`."""
         return self.lease * 0.6
 
 
-def in_batches(source: Batches | AsyncIterator[Item]) -> Callable[[], Awaitable[list[Item] | None]]:
-    """Return what reads all that has come, None at the end; of an iterator one item at a time."""
+def in_batches(source: BatchSource | AsyncIterator[Item]) -> Callable[[], Awaitable[list[Item] | None]]:
+    """Return a function that reads what has arrived, None at the end; from an iterator one item at a time."""
     next_batch: Callable[[], Awaitable[list[Item] | None]] | None = getattr(source, "next_batch", None)
     if next_batch is not None:
         return next_batch
@@ -75,7 +75,7 @@ def in_batches(source: Batches | AsyncIterator[Item]) -> Callable[[], Awaitable[
 
 
 class Producer:
-    """The one writer of a run; `run()` returns when its end is written, or the run is another's."""
+    """The one writer of a run; `run()` returns when the end is written, or another worker has taken the run over."""
 
     def __init__(self, log: RunLog, run_id: str, epoch: int, source: Source, settings: ProducerSettings) -> None:
         self._log = log
@@ -86,15 +86,15 @@ class Producer:
         self._items: Any = None
         self._settings = settings
         self._seq = 0
-        self._kept = 0  # items that are in the log one by one
+        self._stored = 0  # items that are stored separately
         self._pending: list[Item] = []
-        self._news = anyio.Event()  # something is pending
-        self._taken = anyio.Event()  # nothing is
+        self._news = anyio.Event()  # set when there are pending items
+        self._taken = anyio.Event()  # set when the pending items were taken
         self._renewed = time.monotonic()
         self._reading = anyio.CancelScope()
-        self._wished: Wish = ""
+        self._stopping: Command = ""
         self._fenced = False
-        self._broken = False  # something came that cannot be written
+        self._broken = False  # an item cannot be stored
         self._error: Exception | None = StreamInterrupted("the service is being stopped; the answer ends here")
         self.over = anyio.Event()
         """Set when the source is closed and the end is written."""
@@ -119,7 +119,7 @@ class Producer:
             self.over.set()
 
     async def _read(self) -> None:
-        """Read the source to its end, or until it is cut or fails."""
+        """Read the source until it ends, fails, or is cancelled."""
         error: Exception | None = None
         with self._reading:
             try:
@@ -138,7 +138,7 @@ class Producer:
             self._error = error
 
     async def _open(self) -> Callable[[], Awaitable[list[Item] | None]]:
-        """Open the source, and return what reads all that has come, None at the end."""
+        """Open the source, and return the function that reads it in batches, None at the end."""
         source: Any = self._opens
         if callable(source):
             source = source()
@@ -160,40 +160,40 @@ class Producer:
             self._news.set()
 
     async def _write_on(self) -> None:
-        """Append what has come, and while that is under way gather what comes next."""
+        """Append pending items; those that arrive meanwhile are pending for the next append."""
         while True:
             await self._news.wait()
             self._news = anyio.Event()
             batch, self._pending = self._pending, []
             self._taken.set()
             if batch and not self._broken:
-                with anyio.CancelScope(shield=True):  # or nobody would know whether it is written
+                with anyio.CancelScope(shield=True):  # a cancelled append may be stored or not
                     await self._append(batch)
 
     async def _append(self, items: list[Item], end: bytes | None = None) -> None:
-        lease = self._settings.held
+        lease = self._settings.log_lease
         while not self._fenced:
             try:
                 done = await self._log.append(self._run_id, self._epoch, self._seq, items, end, lease=lease)
-            except RelayError as error:  # it may be asked again, as long as nobody else may have the run
+            except RelayError as error:  # repeated until another worker may have taken the run over
                 if time.monotonic() - self._renewed > lease:
                     self._lose(str(error))
-                await anyio.sleep(self._settings.beat)
+                await anyio.sleep(self._settings.renew_every)
                 continue
-            except ConfigError as error:  # an event that is not JSON: what came before it is kept
+            except ConfigError as error:  # an event that is not JSON: what precedes it is stored
                 await self._append_until(items, error)
                 return
             if not done:
                 self._lose(GONE)
             self._renewed = time.monotonic()
             self._seq += len(items)
-            self._kept += len(items)
-            if self._kept >= self._settings.max_items and end is None:
+            self._stored += len(items)
+            if self._stored >= self._settings.max_items and end is None:
                 await self._trim()
             return
 
     async def _append_until(self, items: list[Item], error: ConfigError) -> None:
-        """Append items one by one up to the one that cannot be, which ends the run."""
+        """Append items one by one, up to the one that cannot be stored, which ends the run."""
         if len(items) == 1:
             self._broken = True
             self._cut(error)
@@ -203,52 +203,56 @@ class Producer:
                 return
 
     async def _trim(self) -> None:
-        """Put the older half of the items together to a snapshot; if that fails, later."""
+        """Replace the older half of the items by a snapshot; if that fails, try again later."""
         keep = self._settings.max_items // 2
-        self._kept = keep
+        self._stored = keep
         items: list[Item] = []
         after = 0
         with suppress(RelayError):
             while after < self._seq:
-                found = await self._log.read(self._run_id, after, 0)
-                if found is None:
+                result = await self._log.read(self._run_id, after, 0)
+                if result is None:
                     return
-                items += found.items if found.snapshot is None else found.snapshot
-                after = found.seq
+                items += result.items if result.snapshot is None else result.snapshot
+                after = result.seq
             await self._log.trim(self._run_id, self._epoch, self._seq - keep, compacted(items[: len(items) - keep]))
 
     def _lose(self, why: str) -> None:
-        """Give the run up: what is not written is seen by nobody, and not worth paying for."""
+        """Give the run up: no reader would see what is not stored."""
         if not self._fenced:
             log.warning("run %r is given up: %s", self._run_id, why)
         self._fenced = True
         self._reading.cancel()
 
     async def _watch(self, group: TaskGroup) -> None:
-        """Renew the lease, and look whether anybody reads, or wants an end."""
+        """Renew the lease; end the run at a command, or if it has had no reader for `grace` seconds."""
         settings = self._settings
         while True:
-            await anyio.sleep(settings.beat)
+            await anyio.sleep(settings.renew_every)
             try:
-                beat = await self._log.renew(self._run_id, self._epoch, lease=settings.held)
+                renewal = await self._log.renew(self._run_id, self._epoch, lease=settings.log_lease)
             except RelayError as error:
-                if time.monotonic() - self._renewed > settings.held:
+                if time.monotonic() - self._renewed > settings.log_lease:
                     self._lose(str(error))
                 continue
             self._renewed = time.monotonic()
-            if beat is None:
+            if renewal is None:
                 self._lose(GONE)
-            elif beat.wish:
-                group.start_soon(self.end, beat.wish)  # it may take longer than the lease
-            elif beat.idle > settings.grace - settings.beat:  # at the next beat it would be too late
-                self._cut(StreamInterrupted(f"nobody came back to this answer within {settings.grace:g} s; ask again"))
+            elif renewal.command:
+                group.start_soon(self.end, renewal.command)  # in a task, since it may take longer than the lease
+            elif renewal.idle > settings.grace - settings.renew_every:  # the next renewal would be too late
+                self._cut(
+                    StreamInterrupted(
+                        f"this answer had no reader for {settings.grace:g} s and was cancelled; ask again"
+                    )
+                )
 
-    async def end(self, wish: Wish) -> None:
-        """End the run early: `stop` ends it well with what there is, `cancel` as an error."""
-        if wish == "cancel":
+    async def end(self, command: Command) -> None:
+        """End the run early: `stop` as complete up to here, `cancel` as an error."""
+        if command == "cancel":
             self._cut(StreamInterrupted("the answer was cancelled"))
-        elif not self._wished:
-            self._wished = "stop"
+        elif not self._stopping:
+            self._stopping = "stop"
             stop = getattr(self._source, "stop", None)
             if stop is None:
                 self._cut(None)
@@ -259,7 +263,7 @@ class Producer:
                     if inspect.isawaitable(stopping):
                         await stopping
                     await self.over.wait()
-            except Exception:  # it is cut all the same
+            except Exception:  # the run is cut instead
                 log.warning("stopping the source of run %r failed", self._run_id, exc_info=True)
             self._cut(None)
 
@@ -276,13 +280,13 @@ class Producer:
             with anyio.move_on_after(CLOSE_SECONDS):
                 try:
                     await close()
-                except Exception:  # the end must be written all the same
+                except Exception:  # the end must still be written
                     log.warning("closing the source of run %r failed", self._run_id, exc_info=True)
 
     async def _write_end(self) -> None:
         partial = getattr(self._source, "partial", None)
         if not isinstance(partial, Completion):
-            partial = Completion() if self._reading.cancel_called or self._wished else None
+            partial = Completion() if self._reading.cancel_called or self._stopping else None
         pending, self._pending = self._pending, []
         if pending and not self._broken:
             await self._append(pending)

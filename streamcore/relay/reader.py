@@ -1,4 +1,4 @@
-"""Read a run from any number on, to its end, and see to it that it has one."""
+"""Read a run from any item to its end, and write the end if its producer is lost."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from streamcore.relay.log import RunLog, Status
 from streamcore.sse import Item
 
 LOST = encode_end(
-    StreamInterrupted("the worker that was writing this answer is gone; what it had written is here. Ask again"), None
+    StreamInterrupted("the worker that produced this answer was lost; the answer ends here. Ask again"), None
 )
 
 
 class Reader:
-    """Iterate over what stands behind a number, and what comes; made by `Relay.read`, which says what is raised.
+    """Iterate over the items of a run after a number; `Relay.read` makes one and says what is raised.
 
-    To stop reading is to let it go: nothing is open between two items, and the run goes on.
+    A reader may be dropped at any time: nothing is open between two items, and the run continues.
     """
 
     def __init__(
@@ -45,16 +45,16 @@ class Reader:
         self._error: Exception | None = None
         self._over = False
         self.partial: Completion | None = None
-        """After the end: the answer, as far as it came; None if the source did not keep one."""
+        """After the end: the answer so far as it arrived; None if the source has no `partial`."""
 
     @property
     def seq(self) -> int:
-        """The number of the item that was returned last; whoever comes back gives it as `after`."""
+        """The number of the item that was returned last; pass it as `after` to continue."""
         return self._read - len(self._pending)
 
     @property
     def resumable(self) -> bool:
-        """Whether the run goes on if this worker is stopped: another worker produces it."""
+        """Whether the run continues if this worker stops, since another worker produces it."""
         return self._elsewhere()
 
     def __aiter__(self) -> Self:
@@ -71,19 +71,19 @@ class Reader:
         return self._pending.pop()
 
     async def next_batch(self) -> list[Item] | None:
-        """Return all that has come, at least one item; None at the end of a run that did not fail."""
+        """Return what has arrived, at least one item; None at the end of a run that did not fail."""
         while not self._over and self._end is None:
             if time.monotonic() >= self._touch_at:
                 await self._touch()
-            found = await self._log.read(self._run_id, self._read, self._every)
-            if found is None:
+            result = await self._log.read(self._run_id, self._read, self._every)
+            if result is None:
                 raise expired(self._run_id)
-            self._read, self._end = found.seq, found.end
-            if found.items:
-                return found.items
-            if found.snapshot is not None:
-                return [{"type": "gap", "seq": found.seq, "items": [*found.snapshot]}]
-            if found.end is None and not await self._log.take_over(self._run_id, LOST):
+            self._read, self._end = result.seq, result.end
+            if result.items:
+                return result.items
+            if result.snapshot is not None:
+                return [{"type": "gap", "seq": result.seq, "items": [*result.snapshot]}]
+            if result.end is None and not await self._log.take_over(self._run_id, LOST):
                 raise expired(self._run_id)
         if self._end is not None and not self._over:
             self._over = True
@@ -93,19 +93,19 @@ class Reader:
         return None
 
     async def _touch(self) -> None:
-        """Let the producer know that somebody reads; the first time, find out whether there is something to read."""
+        """Tell the producer that the run has a reader; the first time, check that the run can be read."""
         if not self._checked:
             status = await self._check()
-            if self._read > status.seq:  # of another run, which had this name before
+            if self._read > status.seq:  # the client has an earlier run of this name
                 raise expired(self._run_id)
             self._checked = True
             if status.state == "ended":
-                self._read = min(self._read, status.seq - 1)  # a log tells the end behind the last item
+                self._read = min(self._read, status.seq - 1)  # a log returns the end after the last item
         self._touch_at = time.monotonic() + self._every
         await self._log.touch(self._run_id)
 
     async def aclose(self) -> None:
-        """Read no more. The run goes on; nothing is open that would have to be closed."""
+        """Stop reading; the run continues."""
         self._pending.clear()
         if not self._over:
             self._over = True
@@ -113,5 +113,5 @@ class Reader:
 
 
 def expired(run_id: str) -> RunExpired:
-    """Return the error for a run that was there."""
-    return RunExpired(f"run {run_id!r} can no longer be read: it is too old, or its store came back empty; ask again")
+    """Return the error for a run that existed."""
+    return RunExpired(f"run {run_id!r} can no longer be read: it has expired, or its store was emptied; ask again")

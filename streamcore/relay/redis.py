@@ -1,10 +1,10 @@
-"""Keep runs in Redis Streams, plain and without modules, so that any worker on any machine can read and end them.
+"""Keep runs in Redis Streams, without Redis modules, so that any worker on any machine can read and end them.
 
-A run is a hash (`<prefix>run:<id>`: epoch, lease, owner, last number, end) and a stream (`<prefix>items:<id>`), one
-entry for each append, with the number of its last item as id. `<prefix>owner:<owner>` are the runs of an owner that go
-on, and `<prefix>thread:<thread>` is the name of a thread's newest run. Whatever changes them is one script, timed by
-Redis' own clock, so that workers' clocks and pauses do not matter. What is asked while a round trip is under way goes
-together as the next one. What this worker produces its own readers get from its memory, once Redis has it.
+A run is a hash (`<prefix>run:<id>`: epoch, lease, owner, last number, end) and a stream (`<prefix>items:<id>`) with one
+entry per append, whose id is the number of its last item. `<prefix>owner:<owner>` has the running runs of an owner, and
+`<prefix>thread:<thread>` the name of a thread's newest run. One script makes every change and uses Redis' clock, so the
+clocks and pauses of workers do not matter. Calls that are made during a round trip are sent together as the next one.
+A worker's own readers get the runs that it produces from its memory, after Redis has them.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import Any, cast
 
 from streamcore.errors import RelayError
 from streamcore.net.clients import shared_client
-from streamcore.net.redis_client import FAILURES, RedisPlace
+from streamcore.net.redis_client import FAILURES, RedisDatabase
 from streamcore.relay.entries import decode_items, encode_items
-from streamcore.relay.log import Beat, Found, Status, Wish
+from streamcore.relay.log import Command, ReadResult, Renewal, Status
 from streamcore.relay.memory import MemoryLog, busy, exists, too_many
 from streamcore.sse import Item
 
 DEFAULT_PREFIX = "streamcore:relay:"
 CONNECTIONS = 5000
-"""How many readers of other workers' runs a worker may have: each waits on a connection of its own."""
+"""The most readers of other workers' runs in one worker; each waits on its own connection."""
 NEAR = 1000
-"""How many items of a run its own worker keeps in memory, at least, for readers that are up to date."""
+"""The fewest items of a run that its own worker keeps in memory, for readers that are up to date."""
 
 _SCRIPT = """
 local run, items, op, epoch = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
@@ -59,7 +59,7 @@ if op == 'start' then
   if limit ~= '' and redis.call('ZCARD', owned) >= tonumber(limit) then return 'many' end
   redis.call('DEL', items)
   redis.call('HSET', run, 'epoch', epoch, 'seq', 0, 'lease', now + span, 'owned', owned, 'owner', owner,
-    'seen', now, 'cut', 0, 'wish', '')
+    'seen', now, 'cut', 0, 'command', '')
   redis.call('PEXPIRE', run, keep + span)
   redis.call('ZADD', owned, now + span, run)
   redis.call('PEXPIRE', owned, keep + span)
@@ -73,8 +73,8 @@ if not f[1] then return 'gone' end
 if op == 'status' then
   local s = redis.call('HMGET', run, 'owner', 'cut')
   return {s[1], ended and 'ended' or lease < now and 'lost' or 'running', seq, tonumber(s[2])}
-elseif op == 'wish' or op == 'touch' then
-  if not ended then redis.call('HSET', run, op == 'wish' and 'wish' or 'seen', op == 'wish' and ARGV[2] or now) end
+elseif op == 'command' or op == 'touch' then
+  if not ended then redis.call('HSET', run, op == 'touch' and 'seen' or op, op == 'touch' and now or ARGV[2]) end
   return 'ok'
 elseif op == 'take' then
   if not ended and lease < now then
@@ -107,7 +107,7 @@ if op == 'renew' then
   redis.call('ZADD', f[5], now + span, run)
   redis.call('PEXPIRE', f[5], keep + span)
   if f[6] then redis.call('PEXPIRE', f[6], keep + span) end
-  local s = redis.call('HMGET', run, 'wish', 'seen')
+  local s = redis.call('HMGET', run, 'command', 'seen')
   return {s[1], now - s[2]}
 elseif op == 'trim' then
   redis.call('HSET', run, 'cut', ARGV[3], 'snapshot', ARGV[4])
@@ -117,22 +117,22 @@ end
 """
 _SHA = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
-CLOSED = "the connections to Redis were closed while it was asked"
+CLOSED = "the connections to Redis were closed during the call"
 
 _Call = tuple[Sequence[object], "asyncio.Future[Any]"]
 
 
-class _Line:
-    """Send the scripts of one event loop, those that come during a round trip together as the next."""
+class _ScriptQueue:
+    """Send the script calls of one event loop; calls made during a round trip are sent together as the next."""
 
-    def __init__(self, place: RedisPlace) -> None:
-        self._place = place
+    def __init__(self, place: RedisDatabase) -> None:
+        self._database = place
         self.loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         self._calls: list[_Call] = []
         self._task: asyncio.Task[None] | None = None
 
     async def call(self, *arguments: object) -> Any:
-        """Return what the script answers."""
+        """Call the script and return its result."""
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._calls.append((arguments, answer))
         if self._task is None or self._task.done():
@@ -145,7 +145,7 @@ class _Line:
             answers: list[Any] = [RelayError(CLOSED)] * len(calls)
             try:
                 answers = await self._round_trip(calls)
-            except Exception as error:  # noqa: BLE001  raised where the calls were made
+            except Exception as error:  # noqa: BLE001  raised to the callers
                 answers = [error] * len(calls)
             finally:
                 self._tell(calls, answers)
@@ -161,7 +161,7 @@ class _Line:
                 answer.set_result(found)
 
     async def _round_trip(self, calls: Sequence[_Call]) -> list[Any]:
-        client = await self._place.client()
+        client = await self._database.client()
         answers: list[Any] = []
         for _ in range(2):
             pipe = client.pipeline(transaction=False)
@@ -170,12 +170,12 @@ class _Line:
             answers = await pipe.execute(raise_on_error=False)
             if not any(type(answer).__name__ == "NoScriptError" for answer in answers):
                 break
-            # Those of a run come one at a time, and each may be asked twice: so all may.
+            # The calls of a run come one at a time, and each may be repeated: so all may.
             await client.script_load(_SCRIPT)  # pyright: ignore[reportUnknownMemberType]
         return answers
 
     async def aclose(self) -> None:
-        """Fail what is under way: the loop ends."""
+        """Fail the calls that wait: the loop ends."""
         self.loop = None
         if self._task is not None:
             self._task.cancel()
@@ -183,22 +183,22 @@ class _Line:
 
 
 class RedisLog:
-    """Keep runs in Redis until they have ended and `keep` seconds are over.
+    """Keep runs in Redis, until `keep` seconds after their end.
 
     Args:
         url: `redis://[user:password@]host:port/db`, `rediss://...` (TLS) or `unix:///path`.
         keep: seconds for which a run that has ended can still be read.
-        prefix: what the keys begin with.
+        prefix: the prefix of every key.
     """
 
     gathers = True
 
     def __init__(self, url: str, *, keep: float = 3600.0, prefix: str = DEFAULT_PREFIX) -> None:
-        self._place = RedisPlace(url, "runs", "the log in memory", CONNECTIONS)
+        self._database = RedisDatabase(url, "runs", "the log in memory", CONNECTIONS)
         self._keep = _milliseconds(keep)
         self._prefix = prefix
         self._near = MemoryLog(keep=1.0)
-        self._line: _Line | None = None  # of the loop that asked last: to look it up each time costs a tenth of a call
+        self._queue: _ScriptQueue | None = None  # of the loop that called last; a look-up costs a tenth of a call
 
     async def start(
         self, run_id: str, owner: str, *, lease: float, limit: int | None = None, thread: str | None = None
@@ -226,7 +226,7 @@ class RedisLog:
 
     async def latest(self, thread: str) -> str | None:
         """Return the name of the thread's newest run."""
-        with self._explained(thread):
+        with self._mapped_errors(thread):
             found: bytes | None = await (await self._reads())("GET", self._key("thread", thread))
         name = None if found is None else found.decode("utf-8", "surrogatepass")
         return None if name is None or await self.status(name) is None else name
@@ -234,14 +234,14 @@ class RedisLog:
     async def append(
         self, run_id: str, epoch: int, seq: int, items: Sequence[Item], end: bytes | None, *, lease: float
     ) -> bool:
-        """Store items, and the end, as those behind number `seq`."""
+        """Store items, and the end, as those after number `seq`."""
         data = encode_items(items) if items else b""
         span = _milliseconds(lease)
         answer = b""
         try:
             answer = await self._call(run_id, "append", epoch, seq, len(items), data, end or b"", span, self._keep)
         finally:
-            if answer != b"ok":  # also if it failed: then Redis alone knows what there is
+            if answer != b"ok":  # also if it failed: then only Redis knows what is stored
                 self._near.drop(run_id)
         if answer != b"ok":
             return False
@@ -250,7 +250,7 @@ class RedisLog:
             await self._near.trim(run_id, epoch, seq - NEAR, ())
         return True
 
-    async def renew(self, run_id: str, epoch: int, *, lease: float) -> Beat | None:
+    async def renew(self, run_id: str, epoch: int, *, lease: float) -> Renewal | None:
         """Renew the lease."""
         answer: Any = b"gone"
         try:
@@ -262,32 +262,32 @@ class RedisLog:
             return None
         near = await self._near.renew(run_id, epoch, lease=lease)
         idle = answer[1] / 1000
-        return Beat(cast("Wish", answer[0].decode()), idle if near is None else min(near.idle, idle))
+        return Renewal(cast("Command", answer[0].decode()), idle if near is None else min(near.idle, idle))
 
     async def trim(self, run_id: str, epoch: int, seq: int, snapshot: Sequence[Item]) -> None:
         """Drop the items up to number `seq`."""
         await self._call(run_id, "trim", epoch, seq, encode_items(snapshot))
 
-    async def wish(self, run_id: str, wish: Wish) -> None:
-        """Leave word for the producer."""
-        await self._call(run_id, "wish", wish)
+    async def command(self, run_id: str, command: Command) -> None:
+        """Send a command to the producer."""
+        await self._call(run_id, "command", command)
 
     async def touch(self, run_id: str) -> None:
-        """Note that somebody reads the run."""
+        """Record that the run has a reader."""
         await self._near.touch(run_id)
         await self._call(run_id, "touch", "")
 
-    async def read(self, run_id: str, after: int, seconds: float) -> Found | None:
-        """Return what stands behind number `after`, waiting up to about `seconds` for it."""
+    async def read(self, run_id: str, after: int, seconds: float) -> ReadResult | None:
+        """Return what follows number `after`; wait for it for about `seconds`."""
         near = await self._near.status(run_id)
         if near is not None and after >= near.first - 1:
             found = await self._near.read(run_id, after, seconds)
             if found is not None and found.snapshot is None:
                 return found
-        with self._explained(run_id):
+        with self._mapped_errors(run_id):
             return await self._read(run_id, after, seconds)
 
-    async def _read(self, run_id: str, after: int, seconds: float) -> Found | None:
+    async def _read(self, run_id: str, after: int, seconds: float) -> ReadResult | None:
         read = await self._reads()
         block = ("BLOCK", _milliseconds(seconds)) if seconds else ()
         stream = self._key("items", run_id)
@@ -307,24 +307,24 @@ class RedisLog:
             if first > seq + 1:
                 return await self._snapshot(run_id)
             seq = number - (end is not None)
-        return Found(seq, items, end)
+        return ReadResult(seq, items, end)
 
     async def _reads(self) -> Callable[..., Awaitable[Any]]:
-        client = await self._place.client()
+        client = await self._database.client()
         return cast("Callable[..., Awaitable[Any]]", client.execute_command)  # pyright: ignore[reportUnknownMemberType]
 
-    async def _snapshot(self, run_id: str) -> Found | None:
+    async def _snapshot(self, run_id: str) -> ReadResult | None:
         read = await self._reads()
         cut, snapshot = await read("HMGET", self._key("run", run_id), "cut", "snapshot")
-        return None if snapshot is None else Found(int(cut), [], snapshot=decode_items(snapshot))
+        return None if snapshot is None else ReadResult(int(cut), [], snapshot=decode_items(snapshot))
 
     async def take_over(self, run_id: str, end: bytes) -> bool:
-        """End the run for a producer whose lease is over."""
+        """End the run if its lease has expired."""
         answer = await self._call(run_id, "take", "", end, self._keep)
         return bool(answer == b"ok")
 
     async def status(self, run_id: str) -> Status | None:
-        """Tell where the run stands."""
+        """Return the state of the run."""
         answer = await self._call(run_id, "status", "")
         if answer == b"gone":
             return None
@@ -332,29 +332,29 @@ class RedisLog:
         return Status(owner.decode("utf-8", "surrogatepass"), state.decode(), seq, cut + 1)
 
     async def _call(self, run_id: str, *arguments: object) -> Any:
-        self._place.check_loop()
-        with self._explained(run_id):
-            line = self._line
-            if line is None or line.loop is not asyncio.get_running_loop():
-                line = self._line = await shared_client(("relay", self), self._open_line)
+        self._database.check_loop()
+        with self._mapped_errors(run_id):
+            queue = self._queue
+            if queue is None or queue.loop is not asyncio.get_running_loop():
+                queue = self._queue = await shared_client(("relay", self), self._open_queue)
             keys = self._key("run", run_id), self._key("items", run_id)
-            return await line.call(*keys, *(_utf8(one) if isinstance(one, str) else one for one in arguments))
+            return await queue.call(*keys, *(_utf8(one) if isinstance(one, str) else one for one in arguments))
 
-    def _open_line(self) -> tuple[_Line, Callable[[], Awaitable[object]]]:
-        line = _Line(self._place)
-        return line, line.aclose
+    def _open_queue(self) -> tuple[_ScriptQueue, Callable[[], Awaitable[object]]]:
+        queue = _ScriptQueue(self._database)
+        return queue, queue.aclose
 
     def _key(self, kind: str, name: str) -> bytes:
         return _utf8(f"{self._prefix}{kind}:{name}")
 
     @contextmanager
-    def _explained(self, run_id: str) -> Generator[None]:
-        """Raise redis-py's errors as ours, without the password."""
+    def _mapped_errors(self, run_id: str) -> Generator[None]:
+        """Map redis-py's errors to `RelayError`, without the password."""
         try:
             yield
         except FAILURES as error:
-            told = self._place.told(error)
-            raise RelayError(f"run {run_id!r} in {self._place.where}: {told}. Once it is back, ask again") from error
+            reason = self._database.describe(error)
+            raise RelayError(f"run {run_id!r}: {self._database.location} failed ({reason}); try again later") from error
 
 
 def _entries(answer: Any) -> list[tuple[int, dict[bytes, bytes]]]:

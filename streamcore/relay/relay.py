@@ -11,16 +11,17 @@ from typing import Self
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
-from streamcore.errors import ConfigError, RunNotFound, TooManyRuns
-from streamcore.relay.log import RunLog, Status, Wish
+from streamcore.errors import ConfigError, InvalidRunId, RunNotFound, TooManyRuns
+from streamcore.relay.log import Command, RunLog, Status
 from streamcore.relay.memory import MemoryLog
 from streamcore.relay.producer import STOP_SECONDS, Producer, ProducerSettings, Source
 from streamcore.relay.reader import LOST, Reader, expired
+from streamcore.sse.event_id import is_run_id
 
 log = logging.getLogger("streamcore")
 
 Access = Callable[[str, str], bool | Awaitable[bool]]
-"""Whether somebody may read and end a run: called with the run's owner and with who wants to."""
+"""A function that says whether a user may read and end a run; called with the run's owner and the user."""
 
 
 def _same(owner: str, who: str) -> bool:
@@ -28,20 +29,20 @@ def _same(owner: str, who: str) -> bool:
 
 
 class Relay:
-    """Produce runs in the background, and give each reader exactly what it lacks.
+    """Produce runs in the background, and give each reader exactly the items that it lacks.
 
-    A run's items are written to the log before any reader sees them, and numbered from 1. It ends once, with one end
-    that every reader gets, late ones too: well, stopped, or as an error. Use it as a context manager for as long as
-    the service lives; leaving it ends the runs of this worker, as errors.
+    A run's items are numbered from 1, and stored in the log before a reader sees them. A run ends once, and every
+    reader gets that end, late ones too: complete, stopped, or an error. Use the relay as a context manager for the
+    lifetime of the service; leaving it ends the runs of this worker, as errors.
 
     Args:
-        log: where runs are kept; None: in the memory of this process (see `open_log`).
-        grace: seconds without a reader after which a run is cancelled; also if none ever came.
-        lease: seconds after which the readers of a worker that has vanished are told.
+        log: the store of runs, see `open_log`; None: the memory of this process.
+        grace: seconds without a reader after which a run is cancelled; also if it never had one.
+        lease: seconds after which readers learn that the run's worker was lost.
         max_runs: how many runs this worker produces at the same time.
-        max_per_owner: how many runs of one owner may go on at the same time, on all workers; None: any number.
-        max_items: how many items of a run are kept one by one; when there are more, the older half becomes a snapshot.
-        access: who may read and end whose runs; without, owners their own.
+        max_per_owner: how many runs of one owner may run at the same time, on all workers; None: no limit.
+        max_items: how many items of a run are stored separately; above that, the older half becomes a snapshot.
+        access: says who may read and end whose runs; by default, owners their own.
     """
 
     def __init__(
@@ -56,13 +57,16 @@ class Relay:
         access: Access = _same,
     ) -> None:
         if min(grace, lease) <= 0 or max_items < 2:
-            raise ConfigError(f"grace and lease are seconds above 0, max_items at least 2: {grace=}, {lease=}")
+            raise ConfigError(
+                f"grace and lease must be above 0 seconds, and max_items at least 2: {grace=}, {lease=}, {max_items=}"
+            )
         self._log = MemoryLog() if log is None else log
         self._settings = ProducerSettings(grace, lease, max_items)
         self.max_runs = max_runs
         self._max_per_owner = max_per_owner
         self._access = access
         self._producers: dict[str, Producer] = {}
+        self._starting = 0  # runs that are counted, but not registered yet
         self._group: TaskGroup | None = None
 
     async def __aenter__(self) -> Self:
@@ -75,43 +79,61 @@ class Relay:
         group, self._group = self._group, None
         if group is not None:
             group.cancel_scope.cancel()
-            await group.__aexit__(None, None, None)  # the block's own error goes on as it is, not in a group
+            await group.__aexit__(None, None, None)  # not with the error, which the group would wrap
 
     @property
     def running(self) -> int:
-        """How many runs this worker produces now."""
-        return len(self._producers)
+        """The number of runs that this worker produces now, or is about to."""
+        return len(self._producers) + self._starting
 
     async def start(self, run_id: str, source: Source, *, owner: str = "", thread: str | None = None) -> None:
-        """Produce a run from a source, which the relay closes; return once its name is taken, nothing having come.
+        """Start a run of a source, which the relay closes; return when the run is registered, before its first item.
 
         Args:
-            run_id: the run's name, for all workers; best one that nobody can guess.
+            run_id: the run's name on all workers, 1 to 64 characters of A-Z a-z 0-9 _ ~ -; choose one that nobody can
+                guess.
             source: a `Stream`, the events of a graph, any async iterable of chunks, tokens or events, or a function
-                (plain or async) that returns one. If it has a `stop`, that is how it is stopped; if it has `partial`,
-                a `Completion`, the run's readers get that at its end.
-            owner: whose run it is.
-            thread: a conversation, of which one run at most goes on at a time, on all workers; see `latest`.
+                (plain or async) that returns one. Its `stop`, if it has one, is called to stop it. Its `partial`, if
+                that is a `Completion`, is given to the run's readers at the end.
+            owner: the user who owns the run.
+            thread: a conversation, which has at most one running run, on all workers; see `latest`.
 
         Raises:
-            RunExists: there is a run of that name, going on or ended, or the thread's newest run goes on; the source
-                was not touched.
-            TooManyRuns: `max_runs` or `max_per_owner` are going on; the source was not touched.
+            InvalidRunId: the name has other characters, or too many; the source was not touched.
+            RunExists: there is a run of that name, running or ended, or the thread's newest run has not ended; the
+                source was not touched.
+            TooManyRuns: `max_runs` or `max_per_owner` is reached; the source was not touched.
             RelayError: the log cannot be reached.
             ConfigError: the relay is not open.
         """
         if self._group is None:
-            raise ConfigError("a relay runs inside `async with Relay(...)`; open it in the service's lifespan")
-        if len(self._producers) >= self.max_runs:
-            raise TooManyRuns(f"{self.max_runs} answers are on their way, and that is as many as may be; wait")
+            raise ConfigError("the relay is not open; use it inside `async with Relay(...)`, in the service's lifespan")
+        if not is_run_id(run_id):
+            raise InvalidRunId(
+                f"the name of a run must be 1 to 64 characters of A-Z a-z 0-9 _ ~ -, not {run_id[:80]!r}"
+            )
+        if self.running >= self.max_runs:
+            raise TooManyRuns(f"at most {self.max_runs} answers may run at once; try again later")
+        self._starting += 1  # before the first await, so that a burst of starts cannot exceed the limit
+        try:
+            epoch = await self._register(run_id, owner, thread)
+            producer = self._producers[run_id] = Producer(self._log, run_id, epoch, source, self._settings)
+        finally:
+            self._starting -= 1
+        try:
+            await self._group.start(self._produce, run_id, producer)  # a task that has not begun could write no end
+        except BaseException:
+            self._producers.pop(run_id, None)  # the task may have been cancelled before its first step
+            raise
+
+    async def _register(self, run_id: str, owner: str, thread: str | None) -> int:
+        """Open the run in the log, and return its epoch."""
         newest = None if thread is None else await self._log.latest(thread)
         if newest is not None:
-            await self._log.take_over(newest, LOST)  # if it is lost it must not wake up beside this one
-        epoch = await self._log.start(
-            run_id, owner, lease=self._settings.held, limit=self._max_per_owner, thread=thread
+            await self._log.take_over(newest, LOST)  # a lost run must not continue beside this one
+        return await self._log.start(
+            run_id, owner, lease=self._settings.log_lease, limit=self._max_per_owner, thread=thread
         )
-        producer = self._producers[run_id] = Producer(self._log, run_id, epoch, source, self._settings)
-        await self._group.start(self._produce, run_id, producer)  # a task that has not begun could not write an end
 
     async def _produce(self, run_id: str, producer: Producer, *, task_status: TaskStatus[None]) -> None:
         try:
@@ -120,23 +142,23 @@ class Relay:
         except Exception:  # the outermost edge: one run must not end the others
             log.exception("run %r failed", run_id)
         finally:
-            del self._producers[run_id]
+            self._producers.pop(run_id, None)
 
     def read(self, run_id: str, after: int | None = None, *, who: str = "") -> Reader:
-        """Return a reader of what stands behind item number `after`, and of all that comes, to the run's end.
+        """Return a reader of the items after number `after`, to the run's end.
 
-        Nothing happens before its first iteration. It yields the items as they were; where they are no longer there
-        one by one, first `{"type": "gap", "seq": ..., "items": [...]}`, whose items say the same as all up to number
-        `seq`. Then it ends, or raises the error that the run ended in.
+        Nothing happens before its first iteration. It yields the items as they were. Where they are no longer stored
+        separately, it first yields `{"type": "gap", "seq": ..., "items": [...]}`, whose items have the content of all
+        items up to number `seq`. At the end it stops, or raises the error that ended the run.
 
         Args:
             run_id: the run's name.
-            after: the number of the last item that the reader has; None for who reads for the first time.
+            after: the number of the last item that the reader has; None for a new reader.
             who: who reads, for `access`.
 
         Raises:
-            RunNotFound: there is no such run for this reader (who gave no `after`).
-            RunExpired: there was one, since the reader has some of it.
+            RunNotFound: there is no such run for a new reader.
+            RunExpired: there is no such run, but the reader has a part of it.
             RelayError: the log cannot be reached.
         """
 
@@ -146,10 +168,12 @@ class Relay:
                 raise _unknown(run_id) if after is None else expired(run_id)
             return status
 
-        return Reader(self._log, run_id, after, check, self._settings.beat, lambda: run_id not in self._producers)
+        return Reader(
+            self._log, run_id, after, check, self._settings.renew_every, lambda: run_id not in self._producers
+        )
 
     async def latest(self, thread: str, *, who: str = "") -> str | None:
-        """Return the name of a thread's newest run; None if there is none, it has expired, or is somebody else's.
+        """Return the name of a thread's newest run; None if there is none, it has expired, or belongs to another user.
 
         Raises:
             RelayError: the log cannot be reached.
@@ -158,10 +182,10 @@ class Relay:
         return None if newest is None or await self._find(newest, who) is None else newest
 
     async def status(self, run_id: str, *, who: str = "") -> Status:
-        """Tell where a run stands.
+        """Return the state of a run.
 
         Raises:
-            RunNotFound: there is no such run for whoever asks.
+            RunNotFound: this user has no such run.
             RelayError: the log cannot be reached.
         """
         status = await self._find(run_id, who)
@@ -170,41 +194,42 @@ class Relay:
         return status
 
     async def stop(self, run_id: str, *, who: str = "") -> bool:
-        """End a run well, with what there is, whichever worker produces it; its readers see its end.
+        """End a run as complete up to here, on whichever worker it runs; its readers get its end.
 
-        Returns when the end is written and the vendor's response closed; False if it had ended before, or if that
-        takes longer than some seconds.
+        Returns:
+            True when the end is written and the vendor's response is closed; False if the run had ended before, or
+            does not end within a few seconds.
 
         Raises:
-            RunNotFound: there is no such run for whoever asks.
+            RunNotFound: this user has no such run.
             RelayError: the log cannot be reached.
         """
         return await self._end(run_id, who, "stop")
 
     async def cancel(self, run_id: str, *, who: str = "") -> bool:
-        """End a run as an error, at once. The rest is as with `stop`."""
+        """End a run as an error, at once; otherwise like `stop`."""
         return await self._end(run_id, who, "cancel")
 
-    async def _end(self, run_id: str, who: str, wish: Wish) -> bool:
+    async def _end(self, run_id: str, who: str, command: Command) -> bool:
         status = await self.status(run_id, who=who)
         if status.state == "ended":
             return False
         producer = self._producers.get(run_id)
         with anyio.move_on_after(STOP_SECONDS + 1):
             if producer is not None:
-                await producer.end(wish)
+                await producer.end(command)
                 await producer.over.wait()
                 return True
-            await self._log.wish(run_id, wish)
+            await self._log.command(run_id, command)
             after = status.seq
-            while (found := await self._log.read(run_id, after, self._settings.beat)) is not None:
-                if found.end is not None:
+            while (result := await self._log.read(run_id, after, self._settings.renew_every)) is not None:
+                if result.end is not None:
                     return True
-                after = found.seq
+                after = result.seq
         return False
 
     async def _find(self, run_id: str, who: str) -> Status | None:
-        """Return where a run stands, None if there is none, or if it is no business of theirs."""
+        """Return the state of a run, None if there is none that this user may read."""
         status = await self._log.status(run_id)
         if status is None:
             return None

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from streamcore.errors import RunExists, RunNotFound
+from streamcore.errors import InvalidRunId, RunExists, RunNotFound
 from streamcore.relay.producer import Source
 from streamcore.relay.relay import Relay
 from streamcore.sse import Describe, EventId, Format, parse_event_id, sse_response
@@ -38,14 +38,16 @@ async def relay_response(
         source: what to stream, see `Relay.start`; a function is not called for a client that reconnects.
         last_event_id: the request's header `Last-Event-ID`, None without one.
         format: see `streamcore.sse.Format`.
-        run_id: a name that the page has chosen and nobody can guess. A client that reconnects without an id then starts
-            no second run, but gets the run from its beginning. None: a random name.
+        run_id: a name that the page has chosen and nobody can guess, 1 to 64 characters of A-Z a-z 0-9 _ ~ -. A client
+            that reconnects without an id then starts no second run, but gets the run from its beginning. None: a
+            random name.
         owner: the user; no other user can read or stop the run.
         headers: see `sse_response`.
         describe: see `sse_response`.
         heartbeat: see `sse_response`.
 
     Raises:
+        InvalidRunId: `run_id` has other characters, or too many; answer with status 400.
         TooManyRuns: the relay's limit is reached; answer with status 429.
         RelayError: the log cannot be reached.
         ConfigError: the relay is not open, or starlette is not installed.
@@ -61,6 +63,9 @@ async def relay_response(
             await relay.start(run_id, source, owner=owner)
         except RunExists:
             await _close(source)
+        except InvalidRunId:
+            await _close(source)
+            raise
     return await run_response(
         relay, run_id, event_id, format, who=owner, headers=headers, describe=describe, heartbeat=heartbeat
     )

@@ -13,7 +13,7 @@ import msgspec
 from streamcore.chunk import Chunk
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, NodeError, StreamcoreError, StreamInterrupted
-from streamcore.sse.event_id import LAST, EventId, suffix
+from streamcore.sse.event_id import LAST, EventId, is_run_id, suffix
 
 Format = Literal["text", "json", "html"]
 """`text`: tokens as they are; `json`: chunks and graph events, lossless; `html`: escaped fragments for HTMX."""
@@ -63,10 +63,12 @@ def encode(
         describe: returns the message that clients get for an error; None: `public_message`.
 
     Raises:
-        ConfigError: there is no such format.
+        ConfigError: there is no such format, or `ids` has other characters than A-Z a-z 0-9 _ ~ -.
     """
     if format not in get_args(Format):
         raise ConfigError(f"there is no SSE format {format!r}; use one of {', '.join(map(repr, get_args(Format)))}")
+    if isinstance(ids, str) and ids and not is_run_id(ids):
+        raise ConfigError(f"ids= must be 1 to 64 characters of A-Z a-z 0-9 _ ~ -, not {ids[:80]!r}")
     event_id = after if isinstance(after, EventId) else EventId(after=after)
     return Encoder(format, ids=ids, after=event_id, retry=retry, describe=describe or public_message)
 

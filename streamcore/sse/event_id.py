@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 LAST = "end"
 """The id of the last event: a client that names it has received everything."""
+RUN_ID = r"[A-Za-z0-9_~-]{1,64}"
+"""The one grammar of ids that clients send: of runs, and in `streamcore.web` of conversations, too."""
 _EVENT_ID = re.compile(
-    r"(?:(?P<run>[^.+\s]{1,200})\.)?(?:(?P<after>[0-9]{1,15})(?:\+(?P<withheld>(?:[0-9a-f]{2})+))?|end)"
+    rf"(?:(?P<run>{RUN_ID})\.)?(?:(?P<after>[0-9]{{1,15}})(?:\+(?P<withheld>(?:[0-9a-f]{{2}})+))?|end)"
 )
 
 
@@ -38,6 +40,11 @@ def parse_event_id(last_event_id: str) -> EventId | None:
     except UnicodeDecodeError:
         return None
     return EventId(match["run"] or "", None if match["after"] is None else int(match["after"]), withheld)
+
+
+def is_run_id(name: str) -> bool:
+    """Return whether a name is 1 to 64 characters of A-Z a-z 0-9 _ ~ -, as the name of a run must be."""
+    return re.fullmatch(RUN_ID, name) is not None
 
 
 def suffix(withheld: str) -> bytes:

@@ -13,14 +13,14 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from streamcore import __version__
 from streamcore.graph.load import Graph
 from streamcore.net.clients import lifespan
-from streamcore.provider import Provider
+from streamcore.provider import AnyProvider
 from streamcore.web.router import router
 
 
 def create_app(
     target: str | Path | Graph,
     *,
-    provider: str | Provider | None = None,
+    provider: AnyProvider | None = None,
     cors: Collection[str] = (),
     allowed_hosts: Collection[str] = ("*",),
     **options: Any,
@@ -30,13 +30,13 @@ def create_app(
     Args:
         target: a graph, the path of a graph's or a prompt's file, or a prompt's name.
         provider: a name or a ready provider; overrides what the files say.
-        cors: the origins whose pages may ask, as `https://example.org`; all others are turned away.
-        allowed_hosts: the names under which the service is asked; a service on loopback that says its names cannot be
-            reached through another site's DNS.
+        cors: the origins whose pages may send requests, as `https://example.org`; all others get status 403.
+        allowed_hosts: the values of the header `Host` that are accepted. A service on loopback should name its own, so
+            that no other site can reach it through its DNS.
         options: more arguments of `router`.
 
     Raises:
-        ConfigError: there is no such target or provider, or it is wrong.
+        ConfigError: there is no such target or provider, or it is not valid.
     """
     routes = router(target, provider=provider, cors=cors, **options)
     app = FastAPI(title="streamcore", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)

@@ -1,4 +1,4 @@
-"""Turn away what is too large, what cannot be kept, and pages of other sites that would spend the owner's tokens."""
+"""Refuse requests that are too large or come from pages of other sites; map a failed relay to status 503."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger("streamcore")
 
 
 def limited(max_bytes: int) -> type[APIRoute]:
-    """Return the class of routes that read at most so many bytes of a body, whatever its headers say."""
+    """Return a class of routes that read at most `max_bytes` of a body, whatever its headers say."""
 
     class LimitedRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -31,16 +31,18 @@ def limited(max_bytes: int) -> type[APIRoute]:
                     message = await request.receive()
                     count += len(message.get("body", b""))
                     if count > max_bytes:
-                        raise too_large(f"a request's body may have {max_bytes} bytes")
+                        raise too_large(f"The body of a request may have at most {max_bytes} bytes.")
                     return message
 
                 if int(request.headers.get("content-length", "0")) > max_bytes:
-                    raise too_large(f"a request's body may have {max_bytes} bytes")
+                    raise too_large(f"The body of a request may have at most {max_bytes} bytes.")
                 try:
                     return await handle(Request(request.scope, receive))
                 except RelayError as error:
                     log.warning("a request failed: %s", error)
-                    raise HTTPException(503, "answers cannot be kept at the moment", {"Retry-After": "5"}) from error
+                    raise HTTPException(
+                        503, "Answers cannot be stored at the moment. Try again later.", {"Retry-After": "5"}
+                    ) from error
 
             return limited_handle
 
@@ -48,14 +50,14 @@ def limited(max_bytes: int) -> type[APIRoute]:
 
 
 def too_large(why: str) -> HTTPException:
-    """Return the error for too much input."""
+    """Return the error for input that is too large."""
     return HTTPException(413, why)
 
 
 def same_site(allowed: Collection[str]) -> Callable[[Request], None]:
-    """Return a dependency that refuses requests which a page of another origin makes, unless it is allowed.
+    """Return a dependency that refuses requests of pages of other origins that are not allowed.
 
-    CORS alone keeps such a page from reading the answer; the answer would be generated, and paid for, all the same.
+    CORS only prevents such a page from reading the answer; the answer would still be generated, and cost money.
     """
 
     def check(request: Request) -> None:
@@ -63,11 +65,14 @@ def same_site(allowed: Collection[str]) -> Callable[[Request], None]:
         site = request.headers.get("sec-fetch-site")
         if origin is not None and (origin in allowed or "*" in allowed):
             return
-        if site is None:  # no browser, or an old one
+        if site is None:  # not a browser, or an old one
             foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
         else:
             foreign = site not in ("same-origin", "none")
         if foreign:
-            raise HTTPException(403, f"pages of {origin or 'other sites'} may not ask here; see cors= of create_app")
+            raise HTTPException(
+                403,
+                f"Pages of {origin or 'other sites'} may not send requests; `cors=` of create_app allows an origin.",
+            )
 
     return check

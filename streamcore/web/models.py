@@ -1,4 +1,4 @@
-"""Say what goes over HTTP as JSON: the bodies of requests and of answers that are no streams."""
+"""Define the JSON bodies of requests, and of responses that are not streams."""
 
 from __future__ import annotations
 
@@ -6,51 +6,56 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SESSION_ID = r"^[A-Za-z0-9_-]{1,64}$"
+from streamcore.sse.event_id import RUN_ID
 
-RUN = r"^[A-Za-z0-9_-]{1,64}$"
+ID = f"^{RUN_ID}$"
+"""The one grammar of ids from outside, at start and at reconnect."""
 
-SessionId = Annotated[str, Field(pattern=SESSION_ID, description="A conversation: 1 to 64 of A-Z a-z 0-9 _ -.")]
+SessionId = Annotated[
+    str, Field(pattern=ID, description="The id of a conversation: 1 to 64 characters of A-Z a-z 0-9 _ ~ -.")
+]
 
 
 class Body(BaseModel):
-    """A request's body; a key that is not known is an error, lest a typo be taken for nothing."""
+    """The body of a request; an unknown key is an error, so that a typo is noticed."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Start(Body):
-    """What to say, and in which conversation."""
+    """A message, and the conversation that it belongs to."""
 
-    prompt: str | None = Field(default=None, description="The message. A graph may begin without one.")
-    session_id: SessionId | None = Field(default=None, description="The conversation to go on with; else a new one.")
+    prompt: str | None = Field(default=None, description="The message. A graph may start without one.")
+    session_id: SessionId | None = Field(
+        default=None, description="The conversation to continue; defaults to a new one."
+    )
     variables: dict[str, Any] = Field(
-        default_factory=dict[str, Any], description="More variables of the prompt, or values of the graph's state."
+        default_factory=dict[str, Any], description="Other variables of the prompt, or values of the graph's state."
     )
 
 
 class Resume(Body):
-    """The answer to the question that waits."""
+    """The answer to the question that a conversation waits for."""
 
-    answer: Any = Field(description="Text, or any JSON that the graph takes.")
+    answer: Any = Field(description="Text, or any JSON value that the graph accepts.")
 
 
-class Begun(BaseModel):
-    """What has begun, and where to listen to it."""
+class Started(BaseModel):
+    """A run that was started, and where to read it."""
 
     session_id: str
     run: str = Field(description="The run's name.")
-    stream: str = Field(description="The stream's path, relative to the service's; add &format=.")
+    stream: str = Field(description="The path of the stream, relative to the service; add &format=.")
 
 
 class Stopped(BaseModel):
-    """What became of a stop."""
+    """The result of a stop."""
 
-    stopped: bool = Field(description="False: nothing was running.")
+    stopped: bool = Field(description="False if no run had to be stopped.")
 
 
 class Question(BaseModel):
-    """What a graph asks before it goes on."""
+    """A question of a graph, which waits for its answer."""
 
     node: str
     message: Any
@@ -58,21 +63,21 @@ class Question(BaseModel):
 
 
 class Turn(BaseModel):
-    """What was said and answered."""
+    """A message and its answer."""
 
     user: str
     assistant: str
 
 
 class SessionState(BaseModel):
-    """Where a conversation stands."""
+    """The state of a conversation."""
 
     session_id: str
-    status: Literal["running", "waiting", "idle"] = Field(description="waiting: a question is to be answered.")
-    run: str | None = Field(default=None, description="The last run, while it can still be read.")
+    status: Literal["running", "waiting", "idle"] = Field(description="waiting: `question` must be answered.")
+    run: str | None = Field(default=None, description="The last run, as long as it can be read.")
     question: Question | None = None
-    turns: list[Turn] = Field(default_factory=list[Turn], description="What a prompt's conversation holds.")
-    state: dict[str, Any] = Field(default_factory=dict[str, Any], description="What a graph's thread holds.")
+    turns: list[Turn] = Field(default_factory=list[Turn], description="The turns of a prompt's conversation.")
+    state: dict[str, Any] = Field(default_factory=dict[str, Any], description="The state of a graph's thread.")
 
 
 class About(BaseModel):
@@ -82,18 +87,18 @@ class About(BaseModel):
     kind: Literal["prompt", "graph"]
     description: str = ""
     input: str | None = Field(description="The variable, or the key of the state, that a message becomes.")
-    begins: bool = Field(description="It can begin without a message.")
+    begins: bool = Field(description="Whether a run can start without a message.")
 
 
 class Health(BaseModel):
-    """That the service is there, and how busy it is."""
+    """The service is up; how busy it is."""
 
     status: Literal["ok"] = "ok"
-    running: int = Field(description="The answers that are on their way in this worker.")
+    running: int = Field(description="The number of answers that run in this worker.")
     max_running: int
 
 
 class Problem(BaseModel):
-    """Why a request was turned down, for a person to read."""
+    """Why a request was refused, as text for people."""
 
     detail: str

@@ -1,4 +1,4 @@
-"""Serve the chat page and its files, which stand in `assets/`: nothing inline, nothing from outside."""
+"""Serve the chat page and its files from `assets/`: no inline scripts, nothing from other servers."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ def page_routes() -> APIRouter:
     """Return the routes `/` and `/assets/...`."""
     routes = APIRouter(include_in_schema=False)
     root = files("streamcore.web") / "assets"
-    found = {name: root.joinpath(*name.split("/")).read_bytes() for name in ("index.html", *FILES)}
-    tags = {name: f'"{hashlib.sha256(content).hexdigest()[:16]}"' for name, content in found.items()}
+    contents = {name: root.joinpath(*name.split("/")).read_bytes() for name in ("index.html", *FILES)}
+    tags = {name: f'"{hashlib.sha256(content).hexdigest()[:16]}"' for name, content in contents.items()}
 
     def answer(request: Request, name: str) -> Response:
         headers = {**HEADERS, "ETag": tags[name]}
         if request.headers.get("if-none-match") == tags[name]:
             return Response(status_code=304, headers=headers)
         kind = TYPES[name.rpartition(".")[2]]
-        return Response(found[name], headers=headers, media_type=f"{kind}; charset=utf-8")
+        return Response(contents[name], headers=headers, media_type=f"{kind}; charset=utf-8")
 
     @routes.get("/")
     async def page(request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
@@ -54,7 +54,7 @@ def page_routes() -> APIRouter:
     @routes.get("/assets/{name:path}")
     async def asset(request: Request, name: str) -> Response:  # pyright: ignore[reportUnusedFunction]
         if name not in FILES:
-            raise HTTPException(404, f"the page has no file {name!r}")
+            raise HTTPException(404, f"The page has no file {name!r}.")
         return answer(request, name)
 
     return routes

@@ -1,4 +1,4 @@
-"""Put the routes over one target together: stream, start, stop, resume, state, about, health, and the page."""
+"""Build the routes of one target: stream, start, stop, resume, state, about, health, and the page."""
 
 from __future__ import annotations
 
@@ -11,42 +11,42 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from streamcore.checkpoints import Checkpointer, MemoryCheckpointer, open_checkpointer
 from streamcore.graph.load import Graph
-from streamcore.provider import Provider
+from streamcore.provider import AnyProvider
 from streamcore.relay import Relay, open_log
 from streamcore.sse import Describe
 from streamcore.web.guard import limited, same_site
 from streamcore.web.models import Problem
 from streamcore.web.page import page_routes
 from streamcore.web.service import Service
-from streamcore.web.targets import ModelOverrides, target_of
+from streamcore.web.targets import ModelOverrides, load_target
 
 Auth = Callable[..., Any]
-"""A FastAPI dependency: raises HTTPException, or returns who asks (a str; anything else is one and the same)."""
+"""A FastAPI dependency: raises HTTPException, or returns the user (a str; all other values are the same user)."""
 
 CONVERSATION_MINUTES = 7 * 24 * 60
-"""How long a conversation is kept beside the relay after its last run."""
+"""How long the relay's Redis keeps a conversation after its last run."""
 
-_TOLD = {
-    400: "Nothing can be made of it.",
-    401: "Who asks has not said who that is.",
-    403: "A page of another site asks.",
-    404: "There is no such conversation.",
-    409: "The conversation is being answered, or nothing waits for an answer.",
-    503: "Answers cannot be kept at the moment; Retry-After says when to try again.",
+_DESCRIPTIONS = {
+    400: "The request is not valid; `detail` says why.",
+    401: "The request has no valid credentials.",
+    403: "The request was sent by a page of another site.",
+    404: "There is no such conversation or run.",
+    409: "The conversation has a run that has not ended, or waits for no answer.",
     413: "The input is too large.",
-    429: "As many answers are on their way as may be; Retry-After says when to try again.",
+    429: "The limit of simultaneous answers is reached; Retry-After says when to try again.",
+    503: "Answers cannot be stored at the moment; Retry-After says when to try again.",
 }
 
 
 def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
-    return {code: {"model": Problem, "description": _TOLD[code]} for code in codes}
+    return {code: {"model": Problem, "description": _DESCRIPTIONS[code]} for code in codes}
 
 
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Server-Sent Events; the last of them tells the end.",
+        "description": "Server-Sent Events; the last event is the end of the stream.",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
-        "headers": {"X-Session-Id": {"description": "The conversation.", "schema": {"type": "string"}}},
+        "headers": {"X-Session-Id": {"description": "The conversation's id.", "schema": {"type": "string"}}},
     },
     **_problems(400, 404, 409, 413, 429),
 }
@@ -55,7 +55,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 def router(
     target: str | Path | Graph,
     *,
-    provider: str | Provider | None = None,
+    provider: AnyProvider | None = None,
     model: str | None = None,
     temperature: float | None = None,
     variables: Mapping[str, Any] | None = None,
@@ -84,28 +84,28 @@ def router(
         temperature: overrides what the files say.
         cors: the origins whose pages may send requests, as `https://example.org`; all others get 403.
         variables: values for the prompt's other variables, or for the graph's state.
-        message_as: the variable, or key of the state, that a message becomes; found by itself where it is clear.
-        prompts_dir: where a prompt is looked for.
-        checkpointer: what keeps conversations, see `streamcore.checkpoints`; goes before a graph's own. Without one,
-            the memory of the process, for the last 10,000.
-        auth: a FastAPI dependency for everything but the page and `/health`. It raises `HTTPException`, or returns who
-            asks, a `str`: people see their own conversations only.
-        max_input: characters in a message (413 above).
-        max_streams: answers that are on their way at once in this worker (429 above).
-        max_per_user: the same for one of those whom `auth` names, over all workers.
-        relay: where answers are kept for those who lose their connection: the URL of a log that several workers share
-            (`redis://...`), or an open `streamcore.relay.Relay`, whose limits then go before these; without, the
-            memory of this process.
+        message_as: the variable, or key of the state, that a message becomes; by default it is inferred.
+        prompts_dir: the directory of prompts.
+        checkpointer: the store of conversations, see `streamcore.checkpoints`; overrides the graph's own. Defaults to
+            the memory of the process, which keeps the last 10,000.
+        auth: a FastAPI dependency for all routes but the page and `/health`. It raises `HTTPException`, or returns the
+            user, a `str`: users see only their own conversations.
+        max_input: the most characters in a message; above, status 413.
+        max_streams: the most answers that run at once in this worker; above, status 429.
+        max_per_user: the same for each user that `auth` returns, over all workers.
+        relay: the store of answers for clients that reconnect: the URL of a log that several workers share
+            (`redis://...`), or an open `streamcore.relay.Relay`, whose limits override these. Defaults to the memory of
+            this process.
         grace: seconds without a reader after which an answer is cancelled.
-        describe: what an error says to the client, see `streamcore.sse.public_message`.
+        describe: returns the message that clients get for an error, see `streamcore.sse.public_message`.
         page: False leaves the page out.
-        transport: what to send over, see `streamcore.get_provider`.
+        transport: what requests are sent over, see `streamcore.get_provider`.
 
     Raises:
-        ConfigError: there is no such target or provider, or it is wrong.
+        ConfigError: there is no such target or provider, or it is not valid.
     """
-    opened = relay if isinstance(relay, Relay) else _relay(relay, grace, max_streams, max_per_user)
-    found = target_of(
+    open_relay = relay if isinstance(relay, Relay) else _relay(relay, grace, max_streams, max_per_user)
+    served = load_target(
         target,
         ModelOverrides(provider, model, temperature, transport),
         given=variables or {},
@@ -114,14 +114,20 @@ def router(
         checkpointer=checkpointer,
         fallback=_memory(relay),
     )
-    service = Service(found, opened, max_input, describe)
-    routes = APIRouter(lifespan=None if opened is relay else _opening(opened))
+    service = Service(served, open_relay, max_input, describe)
+    routes = APIRouter(lifespan=None if open_relay is relay else _relay_lifespan(open_relay))
     if page:
         routes.include_router(page_routes())
     routes.add_api_route("/health", service.health)
+    routes.include_router(_guarded_routes(service, max_input, cors, auth))
+    return routes
+
+
+def _guarded_routes(service: Service, max_input: int, cors: Collection[str], auth: Auth | None) -> APIRouter:
+    """Return the routes that check the size, the origin and the user of a request."""
     guarded = APIRouter(
         route_class=limited(max_input * 4 + 4096),
-        dependencies=[Depends(same_site(cors)), *([Depends(_owned_by(auth))] if auth is not None else [])],
+        dependencies=[Depends(same_site(cors)), *([Depends(_remember_user(auth))] if auth is not None else [])],
         responses=_problems(*([401] if auth is not None else []), 403, 503),
     )
     add = guarded.add_api_route
@@ -138,8 +144,7 @@ def router(
     )
     add("/stop/{session_id}", service.stop, methods=["POST"], responses=_problems(404))
     add("/state/{session_id}", service.state, responses=_problems(404))
-    routes.include_router(guarded)
-    return routes
+    return guarded
 
 
 def _relay(url: str | None, grace: float, max_streams: int, max_per_user: int | None) -> Relay:
@@ -147,13 +152,13 @@ def _relay(url: str | None, grace: float, max_streams: int, max_per_user: int | 
 
 
 def _memory(relay: Relay | str | None) -> Checkpointer:
-    """Return what keeps conversations when nothing else is said: what several workers share, if they share anything."""
+    """Return the default store of conversations: the relay's Redis if several workers share one, else memory."""
     if isinstance(relay, str) and relay != "memory:":
         return open_checkpointer({"type": "redis", "url": relay, "ttl": CONVERSATION_MINUTES})
     return MemoryCheckpointer()
 
 
-def _opening(relay: Relay) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+def _relay_lifespan(relay: Relay) -> Callable[[Any], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_app: Any) -> AsyncGenerator[None]:
         async with relay:
@@ -162,10 +167,10 @@ def _opening(relay: Relay) -> Callable[[Any], AbstractAsyncContextManager[None]]
     return lifespan
 
 
-def _owned_by(auth: Auth) -> Callable[..., None]:
-    asks = Depends(auth)
+def _remember_user(auth: Auth) -> Callable[..., None]:
+    user_of_request = Depends(auth)
 
-    def remember(request: Request, user: Any = asks) -> None:
+    def remember(request: Request, user: Any = user_of_request) -> None:
         request.state.owner = user if isinstance(user, str) else ""
 
     return remember

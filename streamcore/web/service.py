@@ -1,4 +1,4 @@
-"""Answer the requests over one target; `router.py` says under which paths."""
+"""Answer the HTTP requests for one target; `router.py` has their paths."""
 
 from __future__ import annotations
 
@@ -12,27 +12,31 @@ from streamcore.relay.response import run_response
 from streamcore.sse import Describe, EventId, Format, parse_event_id
 from streamcore.web import models
 from streamcore.web.guard import too_large
-from streamcore.web.sessions import Sessions, key_of
-from streamcore.web.targets import Ask, Target
+from streamcore.web.sessions import Sessions, conversation_key
+from streamcore.web.targets import RunRequest, ServedTarget
 
 InFormat = Annotated[
     Format,
     Query(alias="format", description="text: tokens; json: chunks or a graph's events; html: fragments for HTMX."),
 ]
-InPrompt = Annotated[str | None, Query(description="The message; a long one goes by POST to start.")]
+InPrompt = Annotated[str | None, Query(description="The message. Send a long one with POST /start.")]
 InRun = Annotated[
-    str | None, Query(pattern=models.RUN, description="Which run of the conversation; without, the last one.")
+    str | None, Query(pattern=models.ID, description="The run of the conversation to read; defaults to the last one.")
 ]
-InId = Annotated[str, Path(pattern=models.SESSION_ID)]
+InId = Annotated[str, Path(pattern=models.ID)]
 LastId = Annotated[
-    str | None, Header(alias="Last-Event-ID", description="What a browser that lost its connection sends.")
+    str | None,
+    Header(
+        alias="Last-Event-ID",
+        description="The id of the last event that the client received; browsers send it when they reconnect.",
+    ),
 ]
 
 
 class Service:
-    """Know the target, its conversations and the limits."""
+    """The target, its conversations and the limits."""
 
-    def __init__(self, target: Target, relay: Relay, max_input: int, describe: Describe | None) -> None:
+    def __init__(self, target: ServedTarget, relay: Relay, max_input: int, describe: Describe | None) -> None:
         self._target = target
         self._relay = relay
         self._sessions = Sessions(target, relay)
@@ -40,21 +44,21 @@ class Service:
         self._describe = describe
 
     async def health(self) -> models.Health:
-        """Tell that the service is there; asks nobody who they are, since load balancers cannot say."""
+        """Return that the service is up, and how busy it is. Needs no authentication, for load balancers."""
         return models.Health(running=self._relay.running, max_running=self._relay.max_runs)
 
     async def about(self) -> models.About:
-        """Tell what is served."""
+        """Return what is served."""
         return self._target.about
 
     async def stream_new(
         self, request: Request, prompt: InPrompt = None, form: InFormat = "text", last_event_id: LastId = None
     ) -> Response:
-        """Stream the answer to a message, in a conversation of its own, which X-Session-Id names.
+        """Stream the answer to a message in a new conversation, which the header X-Session-Id names.
 
-        Who comes back with a Last-Event-ID gets the rest of the run that was lost, and no second run.
+        A client that reconnects with a Last-Event-ID gets the rest of its run, and starts no second run.
         """
-        return await self._stream(request, self._sessions.new_id(), Ask(prompt), form, last_event_id)
+        return await self._stream(request, self._sessions.new_id(), RunRequest(prompt), form, last_event_id)
 
     async def stream(
         self,
@@ -65,50 +69,50 @@ class Service:
         form: InFormat = "text",
         last_event_id: LastId = None,
     ) -> Response:
-        """Stream the answer to `prompt`; without one, the conversation's last run from its beginning, over or not.
+        """Stream the answer to `prompt`; without one, the conversation's last run from its beginning, ended or not.
 
-        Where there is no run either, a graph begins one. Who comes back with a Last-Event-ID gets the rest of the run
-        that was lost, and no second run.
+        If the conversation has no run, a graph starts one. A client that reconnects with a Last-Event-ID gets the rest
+        of its run, and starts no second run.
         """
         if run is not None and not last_event_id:
             return await self._read(request, session_id, run, None, form)
-        return await self._stream(request, session_id, Ask(prompt), form, last_event_id)
+        return await self._stream(request, session_id, RunRequest(prompt), form, last_event_id)
 
-    async def start(self, request: Request, body: models.Start) -> models.Begun:
-        """Begin a run with a message, which may be longer than a URL; it goes on whether it is listened to or not."""
+    async def start(self, request: Request, body: models.Start) -> models.Started:
+        """Start a run with a message of any length. The run continues also while nobody reads it."""
         session_id = body.session_id or self._sessions.new_id()
-        return await self._begun(request, session_id, Ask(body.prompt, body.variables))
+        return await self._started(request, session_id, RunRequest(body.prompt, body.variables))
 
-    async def resume(self, request: Request, session_id: InId, body: models.Resume) -> models.Begun:
-        """Answer the question that waits; the run goes on."""
+    async def resume(self, request: Request, session_id: InId, body: models.Resume) -> models.Started:
+        """Answer the question that the conversation waits for; the graph continues."""
         if body.answer is None:
-            raise HTTPException(400, "null is no answer")
+            raise HTTPException(400, "The request is not valid: `answer` must not be null.")
         state = await self.state(request, session_id)
         if state.status == "running":
             raise _busy()
         if state.question is None:
-            raise HTTPException(409, "nothing waits for an answer in this conversation")
-        return await self._begun(request, session_id, Ask(resume=body.answer))
+            raise HTTPException(409, "This conversation waits for no answer. Send a message instead.")
+        return await self._started(request, session_id, RunRequest(resume=body.answer))
 
     async def stop(self, request: Request, session_id: InId) -> models.Stopped:
-        """End the run well where it is, whichever worker runs it; returns when the vendor's response is closed."""
+        """End the run as complete up to here, on any worker; return when the vendor's response is closed."""
         who = owner(request)
         run = await self._sessions.latest(who, session_id)
         if run is None:
             raise _unknown(session_id)
         try:
             return models.Stopped(stopped=await self._relay.stop(run, who=who))
-        except RunNotFound:  # it has expired just now
+        except RunNotFound:  # it has just expired
             return models.Stopped(stopped=False)
 
     async def state(self, request: Request, session_id: InId) -> models.SessionState:
-        """Tell where a conversation stands."""
+        """Return the state of a conversation."""
         who = owner(request)
         run = await self._sessions.latest(who, session_id)
-        found = await self._target.state(key_of(who, session_id))
-        if found is None and run is None:
+        saved = await self._target.state(conversation_key(who, session_id))
+        if saved is None and run is None:
             raise _unknown(session_id)
-        state = found or models.SessionState(session_id=session_id, status="idle")
+        state = saved or models.SessionState(session_id=session_id, status="idle")
         update = {"session_id": session_id, "run": run}
         if run is not None and await self._is_running(run, who):
             update["status"] = "running"
@@ -120,30 +124,33 @@ class Service:
         except RunNotFound:
             return False
 
-    async def _begun(self, request: Request, session_id: str, ask: Ask) -> models.Begun:
-        run = await self._begin(request, session_id, ask)
-        return models.Begun(session_id=session_id, run=run, stream=f"stream/{session_id}?run={run}")
+    async def _started(self, request: Request, session_id: str, run_request: RunRequest) -> models.Started:
+        run = await self._begin(request, session_id, run_request)
+        return models.Started(session_id=session_id, run=run, stream=f"stream/{session_id}?run={run}")
 
-    async def _begin(self, request: Request, session_id: str, ask: Ask) -> str:
-        if len(ask.prompt or "") > self._max_input:
-            raise too_large(f"a message may have {self._max_input} characters; this one has {len(ask.prompt or '')}")
-        why = await self._target.refuse(key_of(owner(request), session_id), ask)
+    async def _begin(self, request: Request, session_id: str, run_request: RunRequest) -> str:
+        if len(run_request.prompt or "") > self._max_input:
+            length = len(run_request.prompt or "")
+            raise too_large(f"A message may have at most {self._max_input} characters; this one has {length}.")
+        why = await self._target.refuse(conversation_key(owner(request), session_id), run_request)
         if why is not None:
-            raise HTTPException(400, why)
+            raise HTTPException(400, f"The request is not valid: {why}")
         try:
-            return await self._sessions.begin(owner(request), session_id, ask)
+            return await self._sessions.begin(owner(request), session_id, run_request)
         except RunExists as error:
             raise _busy() from error
         except TooManyRuns as error:
             raise HTTPException(429, str(error), {"Retry-After": "2"}) from error
 
-    async def _stream(self, request: Request, session_id: str, ask: Ask, form: Format, last: str | None) -> Response:
+    async def _stream(
+        self, request: Request, session_id: str, run_request: RunRequest, form: Format, last: str | None
+    ) -> Response:
         event_id = parse_event_id(last) if last else None
-        if last:  # never a second run; a place that is none of ours finds nothing
+        if last:  # never a second run; an id that is not ours finds no run
             return await self._read(request, session_id, event_id.run if event_id else "", event_id or EventId(), form)
-        run = None if ask.prompt else await self._sessions.latest(owner(request), session_id)
+        run = None if run_request.prompt else await self._sessions.latest(owner(request), session_id)
         if run is None:
-            run = await self._begin(request, session_id, ask)
+            run = await self._begin(request, session_id, run_request)
         return await self._read(request, session_id, run, None, form)
 
     async def _read(
@@ -154,18 +161,18 @@ class Service:
         try:
             return await run_response(self._relay, run, event_id, form, who=who, headers=headers, describe=describe)
         except RunNotFound as error:
-            raise HTTPException(404, "there is no such run, or it is too old; ask again") from error
+            raise HTTPException(404, "There is no such run, or it has expired. Send the message again.") from error
 
 
 def owner(request: Request) -> str:
-    """Return whose conversations a request is about, as `auth` found; "" where nobody asks."""
-    found: str = getattr(request.state, "owner", "")
-    return found
+    """Return the user that `auth` returned for a request; "" without `auth`."""
+    user: str = getattr(request.state, "owner", "")
+    return user
 
 
 def _unknown(session_id: str) -> HTTPException:
-    return HTTPException(404, f"there is no conversation {session_id!r}")
+    return HTTPException(404, f"There is no conversation {session_id!r}.")
 
 
 def _busy() -> HTTPException:
-    return HTTPException(409, "this conversation is being answered; stop it, or wait")
+    return HTTPException(409, "This conversation has a run that has not ended. Stop it, or wait for its end.")

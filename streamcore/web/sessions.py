@@ -1,4 +1,4 @@
-"""Begin runs in conversations through the relay, so that each can be stopped, and remember what is kept in memory."""
+"""Start the runs of conversations through the relay, and forget old conversations that only memory keeps."""
 
 from __future__ import annotations
 
@@ -12,62 +12,62 @@ import anyio
 from streamcore.completion import Completion
 from streamcore.relay import Relay
 from streamcore.relay.producer import in_batches
-from streamcore.web.targets import Ask, Source, Target
+from streamcore.web.targets import AnswerSource, RunRequest, ServedTarget
 
 MAX_SESSIONS = 10_000
-"""How many conversations are remembered where nothing else keeps them; then the one unused longest is forgotten."""
+"""How many conversations memory keeps; above that, the one that was unused longest is forgotten."""
 
 
-class Run:
-    """Give the chunks or events of what was asked, in batches, and let another task stop it."""
+class SessionRun:
+    """The run of one request in a conversation: yields chunks or events in batches; another task can stop it."""
 
-    def __init__(self, sessions: Sessions, key: str, ask: Ask) -> None:
+    def __init__(self, sessions: Sessions, key: str, run_request: RunRequest) -> None:
         self._sessions = sessions
         self._key = key
-        self._ask = ask
-        self._source: Source | None = None
+        self._request = run_request
+        self._source: AnswerSource | None = None
         self._next: Callable[[], Awaitable[Any]] | None = None
         self._partial: Completion | None = None
-        self._scope: anyio.CancelScope | None = None  # while something is being read
+        self._scope: anyio.CancelScope | None = None  # while the source is read
         self._stopped = False
         self._closed = anyio.Event()
 
     @property
     def partial(self) -> Completion | None:
-        """The answer so far; of a graph only that it is not complete, once it is stopped."""
-        found = getattr(self._source, "partial", None)
-        if isinstance(found, Completion):
-            self._partial = found
+        """The answer so far; for a graph that was stopped, an empty `Completion`."""
+        partial = getattr(self._source, "partial", None)
+        if isinstance(partial, Completion):
+            self._partial = partial
         elif self._stopped:
             self._partial = Completion()
         return self._partial
 
     async def next_batch(self) -> list[Any] | None:
-        """Return what has come, None at the end, when it has been remembered."""
+        """Return what has arrived; None at the end, after the turn was saved."""
         if not self._stopped:
-            # Open inside this one call only: a scope must not be open while other code runs.
+            # Open only inside this call, since other code must not run in an open scope.
             with anyio.CancelScope() as self._scope:
                 try:
                     if self._next is None:
-                        self._source = await self._sessions.target.open(self._key, self._ask)
+                        self._source = await self._sessions.target.open(self._key, self._request)
                         self._next = in_batches(self._source)
                     batch = await self._next()
                     if batch is not None:
                         return batch
                 finally:
                     self._scope = None
-        await self._sessions.target.ended(self._key, self._ask, self.partial)
+        await self._sessions.target.ended(self._key, self._request, self.partial)
         return None
 
     async def stop(self) -> None:
-        """End the run well where it is, and return when the vendor's response is closed."""
+        """End the run as complete up to here, and return when the vendor's response is closed."""
         self._stopped = True
         if self._scope is not None:
             self._scope.cancel()
         await self._closed.wait()
 
     async def aclose(self) -> None:
-        """Close the run and give its place away. Harmless when repeated."""
+        """Close the run, and release its conversation. Harmless when repeated."""
         try:
             if self._source is not None:
                 await self._source.aclose()
@@ -79,9 +79,9 @@ class Run:
 
 
 class Sessions:
-    """All conversations with one target, as far as this process must know of them."""
+    """The conversations with one target that this process knows."""
 
-    def __init__(self, target: Target, relay: Relay) -> None:
+    def __init__(self, target: ServedTarget, relay: Relay) -> None:
         self.target = target
         self.relay = relay
         self._known: OrderedDict[str, None] = OrderedDict()
@@ -92,18 +92,18 @@ class Sessions:
         """Return the name of a new conversation, which nobody can guess."""
         return secrets.token_urlsafe(16)
 
-    async def begin(self, owner: str, session_id: str, ask: Ask) -> str:
-        """Begin a run in a conversation and return its name, by which it can be read.
+    async def begin(self, owner: str, session_id: str, run_request: RunRequest) -> str:
+        """Start a run in a conversation and return the run's name.
 
         Raises:
-            RunExists: the conversation is being answered.
-            TooManyRuns: as many runs are going on as may be.
+            RunExists: the conversation has a run that has not ended.
+            TooManyRuns: the relay's limit is reached.
             RelayError: the relay's log cannot be reached.
         """
-        key = key_of(owner, session_id)
-        run = Run(self, key, ask)
+        key = conversation_key(owner, session_id)
+        run = SessionRun(self, key, run_request)
         name = secrets.token_urlsafe(9)
-        self._running[key] += 1  # from now on it is not forgotten
+        self._running[key] += 1  # a conversation with a run is not forgotten
         try:
             await self.relay.start(name, run, owner=owner, thread=key)
         except BaseException:
@@ -117,7 +117,7 @@ class Sessions:
 
     async def latest(self, owner: str, session_id: str) -> str | None:
         """Return the name of the conversation's last run, None if there is none that can still be read."""
-        return await self.relay.latest(key_of(owner, session_id), who=owner)
+        return await self.relay.latest(conversation_key(owner, session_id), who=owner)
 
     async def _forget(self) -> None:
         oldest = next((key for key in self._known if not self._running[key]), None)
@@ -126,12 +126,12 @@ class Sessions:
             await self.target.forget(oldest)
 
     def release(self, key: str) -> None:
-        """Take a run's end into account."""
+        """Record that a run of the conversation has ended."""
         self._running[key] -= 1
         if not self._running[key]:
             del self._running[key]
 
 
-def key_of(owner: str, session_id: str) -> str:
-    """Return a conversation's name in the stores; a session's id has no slash."""
+def conversation_key(owner: str, session_id: str) -> str:
+    """Return a conversation's name in the stores; a session's id has no slash, so it is unique."""
     return f"{owner}/{session_id}"

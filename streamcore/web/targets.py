@@ -1,4 +1,4 @@
-"""Know what is served: a prompt, which remembers its turns, or a graph, whose threads remember themselves."""
+"""Load what is served: a prompt, whose turns are saved here, or a graph, which saves its own threads."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from streamcore.graph.thread import Thread
 from streamcore.graph.variables import missing_variables, paths_of
 from streamcore.net.clients import chosen_transport
 from streamcore.prompts.prompt_file import Prompt, load_prompt
-from streamcore.provider import ModelChoice, Provider, get_provider, resolve_provider
+from streamcore.provider import AnyProvider, ModelChoice, get_provider, resolve_provider
 from streamcore.request import Message
 from streamcore.web.models import About, Question, SessionState, Turn
 
 INPUTS = ("message", "query", "question", "input", "prompt", "text", "topic")
-"""What a variable or a key of the state that takes a user's message is mostly called; the first that is there."""
+"""Names of variables, or keys of the state, that usually take a user's message; the first that exists is used."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """What a client wants of the next run."""
+class RunRequest:
+    """What a client sends to start a run: a message with variables, or the answer to a question."""
 
     prompt: str | None = None
     variables: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -39,9 +39,9 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class ModelOverrides:
-    """The operator's provider, model, temperature and transport, which override those of the file."""
+    """The operator's provider, model, temperature and transport, which override the file's."""
 
-    provider: str | Provider | None = None
+    provider: AnyProvider | None = None
     model: str | None = None
     temperature: float | None = None
     transport: str | None = None
@@ -52,95 +52,96 @@ class ModelOverrides:
         return ModelChoice(self.provider, self.model, self.temperature, "provider= or --provider")
 
     def check(self) -> None:
-        """Check that the provider exists, before the first request.
+        """Check that the provider and the transport exist.
 
         Raises:
             ConfigError: there is no such provider or transport, or its SDK is missing.
         """
         chosen_transport(self.transport)
-        if isinstance(self.provider, str):
+        if isinstance(self.provider, str | Mapping):
             get_provider(self.provider, model=self.model, transport=self.transport)
 
 
-class Source(Protocol):
-    """What a run gives: chunks, or a graph's events."""
+class AnswerSource(Protocol):
+    """The chunks of a run, or a graph's events."""
 
     def __aiter__(self) -> AsyncIterator[Any]: ...
     async def __anext__(self) -> Any: ...
     async def aclose(self) -> None: ...
 
 
-class Target(Protocol):
-    """What is served. `key` is a conversation's name in the store."""
+class ServedTarget(Protocol):
+    """A prompt or a graph that is served. `key` is a conversation's name in the store."""
 
     @property
     def about(self) -> About: ...
 
-    async def refuse(self, key: str, ask: Ask) -> str | None:
+    async def refuse(self, key: str, run_request: RunRequest) -> str | None:
         """Return why this request is not valid, None if it is."""
         ...
 
-    async def open(self, key: str, ask: Ask) -> Source: ...
+    async def open(self, key: str, run_request: RunRequest) -> AnswerSource: ...
 
-    async def ended(self, key: str, ask: Ask, answer: Completion | None) -> None:
-        """Remember a run that came to its end, or was stopped."""
+    async def ended(self, key: str, run_request: RunRequest, answer: Completion | None) -> None:
+        """Save a run that ended or was stopped."""
         ...
 
     async def state(self, key: str) -> SessionState | None: ...
 
     async def forget(self, key: str) -> None:
-        """Drop a conversation that is kept in memory only."""
+        """Delete a conversation that only memory keeps."""
         ...
 
 
-def target_of(
-    wanted: str | Path | Graph,
-    settings: ModelOverrides,
+def load_target(
+    target: str | Path | Graph,
+    overrides: ModelOverrides,
     *,
     given: Mapping[str, Any],
     message_as: str | None,
     prompts_dir: str | Path | None,
     checkpointer: Checkpointer | Mapping[str, Any] | None,
     fallback: Checkpointer,
-) -> Target:
-    """Return what to serve: a graph, a graph's or prompt's file, or a prompt's name.
+) -> ServedTarget:
+    """Return the target for a graph, the path of a graph's or prompt's file, or a prompt's name.
 
     Raises:
-        ConfigError: there is no such thing, or it is wrong.
+        ConfigError: there is no such target, or it is not valid.
     """
-    settings.check()
-    if not isinstance(wanted, Graph) and str(wanted).endswith((".yaml", ".yml")):
-        path = Path(wanted)
+    overrides.check()
+    if not isinstance(target, Graph) and str(target).endswith((".yaml", ".yml")):
+        path = Path(target)
         data = load_yaml(path, PromptError).data
         if is_mapping(data) and "nodes" in data:
-            wanted = load_graph(path)
+            target = load_graph(path)
         else:
-            prompts_dir, wanted = path.parent, path.stem
-    if isinstance(wanted, Graph):
-        return GraphTarget(wanted, settings, given, message_as, checkpointer, fallback)
-    prompt = load_prompt(str(wanted), prompts_dir=prompts_dir)
-    resolve_provider([settings.choice, prompt.choice], f"prompt {prompt.name!r}")
+            prompts_dir, target = path.parent, path.stem
+    if isinstance(target, Graph):
+        return GraphTarget(target, overrides, given, message_as, checkpointer, fallback)
+    prompt = load_prompt(str(target), prompts_dir=prompts_dir)
+    resolve_provider([overrides.choice, prompt.choice], f"prompt {prompt.name!r}")
     store = fallback if checkpointer is None else open_checkpointer(checkpointer)
-    return PromptTarget(prompt, settings, given, _input_of(prompt, given, message_as), store, prompts_dir)
+    return PromptTarget(prompt, overrides, given, _input_of(prompt, given, message_as), store, prompts_dir)
 
 
 def _input_of(prompt: Prompt, given: Mapping[str, Any], message_as: str | None) -> str:
+    """Return the variable that a message becomes."""
     wanted = [name for _, _, text in prompt.file.texts() for name in needed(text) if name not in given]
     if message_as is not None:
         wanted = [message_as, *(name for name in wanted if name != message_as)]
     named = [name for name in INPUTS if name in wanted]
-    found = message_as or (named[0] if named else wanted[0] if len(wanted) == 1 else None)
-    if found is None:
+    variable = message_as or (named[0] if named else wanted[0] if len(wanted) == 1 else None)
+    if variable is None:
         what = f"needs {', '.join(wanted)}" if wanted else "needs no variable"
         raise ConfigError(
-            f"prompt {prompt.name!r} {what}: say which one a user's message becomes (message_as=, --input), and give "
-            "the others (variables=, --var)"
+            f"prompt {prompt.name!r} {what}: name the one that a user's message becomes (message_as=, --input), and "
+            "give values for the others (variables=, --var)"
         )
-    return found
+    return variable
 
 
 def without_folders(message: str, *paths: Path) -> str:
-    """Return a message with the names of these files only: where they are is no matter of a client's."""
+    """Return a message with the names of these files only, since clients must not learn where they are."""
     for path in sorted(paths, key=lambda path: -len(str(path))):
         message = message.replace(str(path), path.name)
     return message
@@ -148,10 +149,10 @@ def without_folders(message: str, *paths: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PromptTarget:
-    """A prompt as a conversation: the turns before stand between its system text and the new message."""
+    """A prompt as a conversation: earlier turns are sent between its system text and the new message."""
 
     prompt: Prompt
-    settings: ModelOverrides
+    overrides: ModelOverrides
     given: Mapping[str, Any]
     input: str
     store: Checkpointer
@@ -159,47 +160,47 @@ class PromptTarget:
 
     @property
     def about(self) -> About:
-        """Say what is served."""
+        """What is served."""
         what = self.prompt.file.description or ""
         return About(name=self.prompt.name, kind="prompt", description=what, input=self.input, begins=False)
 
-    async def refuse(self, key: str, ask: Ask) -> str | None:
+    async def refuse(self, key: str, run_request: RunRequest) -> str | None:
         """Return what the request lacks: a message, or a variable of the prompt."""
-        if ask.resume is not None:
-            return "a prompt asks no questions; send a message"
-        if not ask.prompt:
-            return "there is nothing to stream: give ?prompt=, or POST start first"
+        if run_request.resume is not None:
+            return "a prompt asks no questions; send a message."
+        if not run_request.prompt:
+            return "there is no message; give ?prompt=, or send one with POST /start."
         try:
-            self.prompt.render(self._variables(ask), {})
+            self.prompt.render(self._variables(run_request), {})
         except PromptError as error:
             return without_folders(str(error), self.prompt.source.path)
         return None
 
-    def _variables(self, ask: Ask) -> dict[str, Any]:
-        return {**self.given, **ask.variables, self.input: ask.prompt}
+    def _variables(self, run_request: RunRequest) -> dict[str, Any]:
+        return {**self.given, **run_request.variables, self.input: run_request.prompt}
 
-    async def open(self, key: str, ask: Ask) -> Source:
+    async def open(self, key: str, run_request: RunRequest) -> AnswerSource:
         """Return the answer's stream."""
         history: list[Message] = []
         for turn in (await self._load(key))[1]:
             history += [Message("user", turn["user"]), Message("assistant", turn["assistant"])]
         return stream_prompt(
             self.prompt.name,
-            self._variables(ask),
-            provider=self.settings.provider,
-            model=self.settings.model,
-            temperature=self.settings.temperature,
-            transport=self.settings.transport,
+            self._variables(run_request),
+            provider=self.overrides.provider,
+            model=self.overrides.model,
+            temperature=self.overrides.temperature,
+            transport=self.overrides.transport,
             prompts_dir=self.prompts_dir,
             history=history,
         )
 
-    async def ended(self, key: str, ask: Ask, answer: Completion | None) -> None:
-        """Add the turn, if there was an answer."""
-        said = answer.text or answer.refusal if answer is not None else ""
-        if said:
+    async def ended(self, key: str, run_request: RunRequest, answer: Completion | None) -> None:
+        """Save the turn, if there was an answer."""
+        text = answer.text or answer.refusal if answer is not None else ""
+        if text:
             version, turns = await self._load(key)
-            await self.store.save(key, {"turns": [*turns, {"user": ask.prompt, "assistant": said}]}, version)
+            await self.store.save(key, {"turns": [*turns, {"user": run_request.prompt, "assistant": text}]}, version)
 
     async def state(self, key: str) -> SessionState | None:
         """Return the conversation's turns."""
@@ -207,7 +208,7 @@ class PromptTarget:
         return SessionState(session_id="", status="idle", turns=[Turn(**one) for one in turns]) if version else None
 
     async def forget(self, key: str) -> None:
-        """Drop the turns, where nothing but memory keeps them."""
+        """Delete the turns, if only memory keeps them."""
         if isinstance(self.store, MemoryCheckpointer):
             await self.store.delete(key)
 
@@ -221,16 +222,16 @@ class GraphTarget:
     """A graph: a message becomes a value of its state, an interrupt a question."""
 
     graph: Graph
-    settings: ModelOverrides
+    overrides: ModelOverrides
     given: Mapping[str, Any]
     message_as: str | None
     checkpointer: Checkpointer | Mapping[str, Any] | None
     fallback: Checkpointer
-    """What keeps threads where neither the service nor the graph says what does."""
+    """The store of threads if neither the service nor the graph names one."""
 
     @property
     def input(self) -> str | None:
-        """The key of the state that a message becomes: one that is declared, not given, and best that no node sets."""
+        """The key of the state that a message becomes: declared, without a given value, preferably set by no node."""
         declared = [name for name in self.graph.file.state if name not in self.given]
         set_by_nodes = {key for name, node in self.graph.nodes.items() for key in node.writes(name)}
         free = [name for name in declared if name not in set_by_nodes]
@@ -239,7 +240,7 @@ class GraphTarget:
 
     @property
     def about(self) -> About:
-        """Say what is served."""
+        """What is served."""
         asks_first = not any(self.graph.nodes[name].type != "interrupt" for name in self._first())
         begins = self.input is None or asks_first
         what = self.graph.file.description or ""
@@ -248,32 +249,34 @@ class GraphTarget:
     def _first(self) -> list[str]:
         return [name for edge in self.graph.edges["START"] for name in edge.targets() if name in self.graph.nodes]
 
-    async def refuse(self, key: str, ask: Ask) -> str | None:
+    async def refuse(self, key: str, run_request: RunRequest) -> str | None:
         """Return why the graph cannot take the message, or which variables a run would lack."""
-        if ask.prompt and self.input is None:
-            return f"graph {self.graph.name!r} takes no message; serve it with --input KEY, or give variables"
-        if ask.resume is not None or not self._missing(Thread(self.graph), ask):
+        if run_request.prompt and self.input is None:
+            return f"graph {self.graph.name!r} takes no message; send variables, or serve it with --input KEY."
+        if run_request.resume is not None or not self._missing(Thread(self.graph), run_request):
             return None
         thread = await Thread.open(self.graph, self._config(key))  # its saved state may have what is missing
-        missing = [] if thread.asked is not None else self._missing(thread, ask)
+        missing = [] if thread.asked is not None else self._missing(thread, run_request)
         return without_folders("\n".join(missing), *paths_of(self.graph)) or None
 
-    def _missing(self, thread: Thread, ask: Ask) -> list[str]:
-        thread.state.update(self._state(ask))
+    def _missing(self, thread: Thread, run_request: RunRequest) -> list[str]:
+        thread.state.update(self._state(run_request))
         return [str(error) for error in missing_variables(self.graph, thread.view(), thread.next or None)]
 
-    def _state(self, ask: Ask) -> dict[str, Any]:
-        state = {**self.given, **ask.variables}
-        if ask.prompt and self.input is not None:
-            state[self.input] = ask.prompt
+    def _state(self, run_request: RunRequest) -> dict[str, Any]:
+        state = {**self.given, **run_request.variables}
+        if run_request.prompt and self.input is not None:
+            state[self.input] = run_request.prompt
         return state
 
-    async def open(self, key: str, ask: Ask) -> Source:
+    async def open(self, key: str, run_request: RunRequest) -> AnswerSource:
         """Return the run's events."""
-        return stream_graph_with_tokens(self.graph, self._state(ask), replace(self._config(key), resume=ask.resume))
+        return stream_graph_with_tokens(
+            self.graph, self._state(run_request), replace(self._config(key), resume=run_request.resume)
+        )
 
-    async def ended(self, key: str, ask: Ask, answer: Completion | None) -> None:
-        """Do nothing: the thread has been saved after each node."""
+    async def ended(self, key: str, run_request: RunRequest, answer: Completion | None) -> None:
+        """Do nothing: the thread was saved after each node."""
 
     async def state(self, key: str) -> SessionState | None:
         """Return the thread as it was last saved."""
@@ -285,7 +288,7 @@ class GraphTarget:
         return SessionState(session_id="", status=status, question=asked, state=thread.state)
 
     async def forget(self, key: str) -> None:
-        """Drop the thread, where nothing but memory keeps it."""
+        """Delete the thread, if only memory keeps it."""
         if isinstance(self.fallback, MemoryCheckpointer):
             await self.fallback.delete(f"{self.graph.name}/{key}")
 
@@ -296,8 +299,8 @@ class GraphTarget:
         return Config(
             thread_id=key,
             checkpointer=store,
-            provider=self.settings.provider,
-            model=self.settings.model,
-            temperature=self.settings.temperature,
-            transport=self.settings.transport,
+            provider=self.overrides.provider,
+            model=self.overrides.model,
+            temperature=self.overrides.temperature,
+            transport=self.overrides.transport,
         )

@@ -62,7 +62,7 @@ class ChatVocabulary:
         self._finished: set[int] = set()
         self._calls: dict[int, ToolCalls] = {}
         self._kept = SentBack(wire, source)
-        self._reasoning_key: str | None = None  # the field of a delta that brings reasoning, if one does
+        self._reasoning_key: str | None = None  # the field that brings the reasoning
         self._facts = Facts()
         self._told = False  # the event that is being read may say more about the answer than most
         self._citations: list[Any] = []
@@ -286,8 +286,9 @@ class ChatVocabulary:
         for part in parts:
             match part:
                 case {"type": "thinking", "thinking": thinking} | {"type": "reasoning", "summary": thinking}:
-                    if number == 0 and not self._kept.text_follows:
-                        self._kept.part(part)
+                    kept = self._kept
+                    if number == 0 and not kept.text_follows:
+                        kept.part(part)
                         extra |= self._thinking(thinking, number, out)
                     else:
                         extra |= self._thinking_after_text(part, thinking, number, out)
@@ -315,9 +316,11 @@ class ChatVocabulary:
         extra = False
         for piece in thinking if is_array(thinking) else [thinking]:
             match piece:
-                case str(text) | {"type": "text" | "summary_text", "text": str(text)}:
+                case str(text) | {"type": "text", "text": str(text)}:
                     if text:
                         out.append(content("reasoning", text, 0, number))
+                case {"type": "summary_text", "text": str(text)}:
+                    extra |= self._thinking(text, number, out)
                 case {"type": "reference" | "tool_reference"}:
                     out.append(Chunk("citation", choice=number, data=cast("dict[str, Any]", piece)))
                 case _:

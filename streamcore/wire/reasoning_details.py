@@ -26,10 +26,10 @@ def merge_details(fragments: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, 
             if value is None or key in ("type", "index"):
                 continue
             known = last.get(key)
-            if key in _TEXTS and isinstance(value, str) and isinstance(known, str):
-                last[key] = known + value
-            elif key in _PIECES and is_array(value) and is_array(known):
+            if key in _PIECES and is_array(value) and is_array(known):
                 last[key] = _join_texts(known, value)
+            elif key in _TEXTS and isinstance(value, str) and isinstance(known, str):
+                last[key] = known + value
             else:
                 last[key] = value
     return tuple(merged)

@@ -186,7 +186,7 @@ def test_refusals_of_the_service_show(page: Page) -> None:
         say(page, "much too long")
         expect(page.get_by_role("alert")).to_contain_text("a message may have 10 characters")
         say(page, "short")
-        expect(page.get_by_role("alert").last).to_contain_text("answers are on their way")
+        expect(page.get_by_role("alert").last).to_contain_text("may run at once")
 
 
 def test_a_conversation_goes_on_after_a_reload_and_begins_anew(page: Page) -> None:

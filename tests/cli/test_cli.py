@@ -67,7 +67,7 @@ def test_failed_stream_keeps_text_and_exits_with_1() -> None:
         ([*PROMPT, "-p", "antropic"], "did you mean 'anthropic'?"),
         ([*PROMPT, "-p", "mistral"], "MISTRAL_API_KEY"),
         ([*PROMPT], "STREAMCORE_PROVIDER"),
-        (["prompt", "../greet", "-p", "demo"], "name of a prompt"),
+        (["prompt", "../greet", "-p", "demo"], "is not a prompt's name"),
     ],
 )
 def test_bad_input_exits_with_2_and_no_traceback(arguments: list[str], said: str) -> None:

@@ -165,7 +165,8 @@ def test_init_starts_a_project(tmp_path: Path) -> None:
     done = streamcore("init", str(folder))
     assert done.returncode == 0, done.stderr
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert names == {".env.example", "graph.yaml", "main.py", "prompts/greet.yaml", "prompts/shorten.yaml"}
+    schemas = {f".streamcore/{kind}.schema.json" for kind in ("graph", "prompt", "recording")}
+    assert names == {".env.example", "graph.yaml", "main.py", "prompts/greet.yaml", "prompts/shorten.yaml"} | schemas
     ran = subprocess.run(
         [sys.executable, "-W", "error", "main.py"],
         cwd=folder,

@@ -83,7 +83,7 @@ def at(name: str, url: str, **settings: Any) -> Any:
 @pytest.mark.anyio
 @asyncio_only
 @pytest.mark.parametrize("name", [*VENDORS, *GATEWAYS])
-async def test_every_provider_sends_over_aiohttp_where_it_is_told_to(
+async def test_every_provider_sends_over_aiohttp_if_asked_to(
     name: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, sent: list[str]
 ) -> None:
     monkeypatch.setenv(variable(name, "BASE_URL"), simulator.base_url(name))
@@ -103,7 +103,9 @@ async def test_every_provider_sends_over_aiohttp_where_it_is_told_to(
 
 
 @pytest.mark.parametrize("name", [*VENDORS, "groq"])
-def test_an_unknown_transport_is_told_where_it_was_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_transport_is_an_error_that_says_where_it_was_set(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ConfigError, match=r"transport= must be one of 'httpx2', 'aiohttp', not 'requests'"):
         get_provider(name, api_key=KEY, transport="requests")
     monkeypatch.setenv("STREAMCORE_TRANSPORT", "requests")
@@ -112,7 +114,7 @@ def test_an_unknown_transport_is_told_where_it_was_named(name: str, monkeypatch:
 
 
 @pytest.mark.parametrize("name", VENDORS)
-def test_a_missing_aiohttp_is_told_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_aiohttp_is_an_error_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     find: Callable[..., Any] = __import__("importlib.util").util.find_spec
     monkeypatch.setattr(
         "streamcore.net.clients.find_spec", lambda module: None if module == "aiohttp" else find(module)
@@ -168,7 +170,7 @@ def told(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 @pytest.mark.anyio
 @asyncio_only
-async def test_every_door_takes_a_transport(told: Path, sent: list[str]) -> None:
+async def test_every_function_takes_a_transport(told: Path, sent: list[str]) -> None:
     given: dict[str, Any] = {"provider": "openai", "transport": "aiohttp"}
     assert [text async for text in execute_prompt_streaming("say", {"message": "a"}, **given)]
     assert await execute_prompt_async("say", {"message": "a"}, **given)
@@ -221,10 +223,10 @@ async def over_aiohttp(wire: str, bodies: list[bytes]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     with FaultServer(*plays, wire=wire) as server:
         provider = at(PROVIDERS[wire], server.url)
-        for _ in bodies:
+        for body in bodies:
             stream = stream_request(ask(model="recorded"), provider=provider)
             try:
-                found.append(summary(await stream.collect()))
+                found.append(summary(await stream.collect(), body))
             except Exception as error:  # noqa: BLE001  compared below
                 partial = summary(stream.partial)
                 found.append(partial | {"error": f"{type(error).__name__}: {error}", "partial": partial})
@@ -258,7 +260,7 @@ async def test_every_real_recording_is_read_as_over_httpx2(wire: str) -> None:
 @pytest.mark.anyio
 @asyncio_only
 @pytest.mark.parametrize("name", VENDORS)
-async def test_what_came_before_a_cut_is_handed_out_though_nobody_was_reading(name: str) -> None:
+async def test_bytes_before_a_cut_are_yielded_also_to_a_late_reader(name: str) -> None:
     first, *rest = (framed(event) for event in begun(wire_of(name), ANSWER))
     with FaultServer([Send(chunked()), Send(first), Send(b"".join(rest))], wire=wire_of(name)) as server:
         stream = stream_request(ask(), provider=at(name, server.url), max_retries=0)
@@ -360,7 +362,7 @@ async def test_a_header_that_cannot_be_sent_is_the_callers_error(name: str, simu
 
 @pytest.mark.anyio
 @asyncio_only
-async def test_a_certificate_that_nobody_vouches_for_is_not_worth_a_retry(self_signed: ssl.SSLContext) -> None:
+async def test_an_untrusted_certificate_is_not_retried(self_signed: ssl.SSLContext) -> None:
     with FaultServer("none", tls=self_signed) as server:
         with pytest.raises(ConnectionFailed, match=r"(?i)certificate") as caught:
             await stream_request(ask(), provider=at("openai", server.url)).collect()
@@ -438,9 +440,9 @@ async def test_the_read_timeout_of_a_client_counts_from_the_last_bytes() -> None
 @pytest.mark.anyio
 @asyncio_only
 @pytest.mark.parametrize("name", VENDORS)
-async def test_a_proxy_that_aiohttp_does_not_know_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_that_aiohttp_does_not_support_is_an_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
-    with pytest.raises(ConfigError, match="no socks5 proxy; take transport='httpx2'"):
+    with pytest.raises(ConfigError, match="a socks5 proxy; use transport='httpx2'"):
         await stream_request(ask(), provider=at(name, "http://far.invalid")).collect()
 
 

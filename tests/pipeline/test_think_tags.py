@@ -13,7 +13,8 @@ from pydantic import BaseModel
 
 from streamcore import Chunk, Completion, StreamInterrupted, stream_prompt, stream_request
 from streamcore.completion import Fold
-from streamcore.pipeline.think_tags import ThinkTags
+from streamcore.pipeline.think_tags import ThinkTagSplitter
+from streamcore.request import ThinkTags
 from streamcore.structured.json_text import NOTHING, GrowingJson, documents, without_thinking
 from tests.support import Vendor, ask
 
@@ -37,7 +38,7 @@ def body(*texts: str, ended: bool = True) -> bytes:
 
 
 def split(texts: list[str], *, ended: bool = True) -> tuple[Completion, list[Chunk]]:
-    tags, fold = ThinkTags(), Fold()
+    tags, fold = ThinkTagSplitter(), Fold()
     out = [chunk for text in texts for chunk in tags.feed([Chunk("text", text=text)])]
     fold.add(out)
     middle = fold.completion(complete=False)
@@ -59,14 +60,39 @@ def test_tags_cut_anywhere_are_split_off(text: str, answer: str, reasoning: str,
     assert "".join(chunk.text for chunk in chunks if chunk.kind == "reasoning") == reasoning
 
 
+@pytest.mark.parametrize(
+    ("mode", "text", "answer", "reasoning"),
+    [
+        ("paired", "Hello", "Hello", ""),
+        ("paired", " <think>hm</think>Hello", " Hello", "hm"),
+        ("paired", "a</think>b", "a</think>b", ""),
+        ("open", "hm</think>Hello", "Hello", "hm"),
+        ("open", "hm", "", "hm"),
+        ("open", "a</think>b<think>c</think>d", "bd", "ac"),
+    ],
+)
+def test_a_mode_that_tells_the_beginning_streams_at_once(
+    mode: ThinkTags, text: str, answer: str, reasoning: str
+) -> None:
+    tags, fold = ThinkTagSplitter(mode), Fold()
+    for letter in text:
+        out = tags.feed([Chunk("text", text=letter)])
+        if letter not in "<think>/":
+            assert out[-1].text.endswith(letter)
+        fold.add(out)
+    fold.add(tags.end())
+    found = fold.completion(complete=False)
+    assert (found.text, found.reasoning) == (answer, reasoning)
+
+
 def test_text_after_the_tags_comes_at_once() -> None:
-    tags = ThinkTags()
+    tags = ThinkTagSplitter()
     tags.feed([Chunk("text", text="<think>hm</think>")])
     assert [chunk.text for chunk in tags.feed([Chunk("text", text="Hello")])] == ["Hello"]
 
 
 def test_text_that_is_kept_back_counts_as_content_and_is_in_the_answer_so_far() -> None:
-    (chunk,) = ThinkTags().feed([Chunk("text", text="Hello")])
+    (chunk,) = ThinkTagSplitter().feed([Chunk("text", text="Hello")])
     assert (chunk.kind, chunk.text) == ("reasoning", "")
     fold = Fold()
     fold.add([chunk])
@@ -74,7 +100,7 @@ def test_text_that_is_kept_back_counts_as_content_and_is_in_the_answer_so_far() 
 
 
 def test_each_choice_is_split_for_itself() -> None:
-    tags, fold = ThinkTags(), Fold()
+    tags, fold = ThinkTagSplitter(), Fold()
     for choice, text in ((0, "<thi"), (1, "a</thi"), (0, "nk>b</think>c"), (1, "nk>d")):
         fold.add(tags.feed([Chunk("text", text=text, choice=choice)]))
     found = fold.completion(complete=False)
@@ -91,6 +117,7 @@ async def test_the_provider_and_the_request_can_ask_for_it() -> None:
         (vendor.provider("vllm", think_tags=True), ask()),
         (vendor.provider("openai", think_tags=True), ask()),
         (vendor.provider("vllm"), ask(think_tags=True)),
+        (vendor.provider("vllm", think_tags="paired"), ask()),
     ):
         answer = await stream_request(request, provider=provider).collect()
         assert (answer.text, answer.reasoning) == ("Hello", "hm")

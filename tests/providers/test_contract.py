@@ -37,6 +37,7 @@ from tests.support import (
     KEY,
     RUNS,
     Vendor,
+    address_of,
     ask,
     body_of,
     eventually,
@@ -282,7 +283,8 @@ async def test_cancelling_while_the_vendor_says_nothing_leaves_the_request(name:
         raise AssertionError
 
     async with httpx2.AsyncClient(transport=httpx2.MockTransport(silence)) as http:
-        stream = stream_request(ask(), provider=get_provider(name, api_key=KEY, model="m", http_client=http))
+        given: dict[str, Any] = {"api_key": KEY, "model": "m", "http_client": http}
+        stream = stream_request(ask(), provider=get_provider(name, **address_of(name), **given))
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(stream.collect)
             await waiting.wait()

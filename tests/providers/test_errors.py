@@ -37,7 +37,7 @@ from streamcore import (
     stream_request,
 )
 from streamcore.testing import Answer, FaultServer
-from tests.support import GATEWAYS, KEY, RUNS, VENDORS, Vendor, ask, body_of, wire_of
+from tests.support import GATEWAYS, KEY, RUNS, VENDORS, Vendor, address_of, ask, body_of, wire_of
 
 pytestmark = pytest.mark.anyio
 every_provider = pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
@@ -136,7 +136,7 @@ async def test_no_sdk_retries_whoever_made_its_client(name: str, ready: bool) ->
     }
     client = clients.get(name, lambda: openai.AsyncOpenAI(api_key=KEY, http_client=http, max_retries=5))
     settings = {"client": client()} if ready else {"http_client": http, "api_key": KEY}
-    await failure(get_provider(name, model="m", **settings), OverloadedError)
+    await failure(get_provider(name, model="m", **address_of(name), **settings), OverloadedError)
     assert len(vendor.requests) == 1
 
 

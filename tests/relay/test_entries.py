@@ -74,7 +74,7 @@ def test_whatever_an_answer_holds(answer: Completion) -> None:
 
 
 def test_what_is_no_json() -> None:
-    with pytest.raises(ConfigError, match="cannot be kept"):
+    with pytest.raises(ConfigError, match="cannot be stored"):
         encode_items([{"type": "node_complete", "output": object()}])
 
 

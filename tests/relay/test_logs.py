@@ -58,6 +58,17 @@ class TestRedisProtocol3(TestRedis):
 @pytest.mark.anyio
 @pytest.mark.real
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
+async def test_services_with_different_names_never_meet(redis_url: str) -> None:
+    shop, staff = open_log(redis_url, name="shop"), open_log(redis_url, name="staff")
+    await shop.start("r", "ada", lease=60, thread="t")
+    assert (await staff.status("r"), await staff.latest("t")) == (None, None)
+    await staff.start("r", "ada", lease=60, limit=1, thread="t")
+    assert await open_log(redis_url, name="shop").latest("t") == "r"
+
+
+@pytest.mark.anyio
+@pytest.mark.real
+@pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
 @pytest.mark.parametrize("make", [lambda url: MemoryLog(keep=0.2), lambda url: RedisLog(url, keep=0.2)])
 async def test_a_run_that_has_ended_expires(redis_url: str, make: type[RedisLog]) -> None:
     log = make(redis_url)
@@ -76,7 +87,7 @@ async def test_a_run_that_has_ended_expires(redis_url: str, make: type[RedisLog]
 @pytest.mark.anyio
 @pytest.mark.real
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
-async def test_a_redis_that_is_gone_or_comes_back_empty(tmp_path: Path) -> None:
+async def test_a_redis_that_is_stopped_or_restarts_empty(tmp_path: Path) -> None:
     with RedisServer(tmp_path) as server:
         log = RedisLog(server.url)
         epoch = await log.start("r", "", lease=60, limit=None)
@@ -89,7 +100,7 @@ async def test_a_redis_that_is_gone_or_comes_back_empty(tmp_path: Path) -> None:
             log.read("r", 0, 1),
             log.status("r"),
         ):
-            with pytest.raises(RelayError, match=rf"in Redis at 127.0.0.1:{server.port}, database 0: "):
+            with pytest.raises(RelayError, match=rf"Redis at 127.0.0.1:{server.port}, database 0 failed"):
                 await call
         server.start()  # empty, and without the script
         assert not await log.append("r", epoch, 1, ["b"], None, lease=60)
@@ -99,8 +110,8 @@ async def test_a_redis_that_is_gone_or_comes_back_empty(tmp_path: Path) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["trio"], indirect=True)
-async def test_trio_is_told_what_to_take() -> None:
-    with pytest.raises(ConfigError, match=r"runs in Redis need asyncio.*under trio take the log in memory"):
+async def test_trio_is_refused_with_an_alternative() -> None:
+    with pytest.raises(ConfigError, match=r"runs in Redis need asyncio.*under trio, use the log in memory"):
         await open_log("redis://127.0.0.1:1").status("r")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -14,6 +15,7 @@ from streamcore import Chunk, Completion, Stream, stream_graph_with_tokens, stre
 from streamcore.errors import (
     BadRequestError,
     ConfigError,
+    InvalidRunId,
     NodeError,
     OutputValidationError,
     RateLimitError,
@@ -25,10 +27,10 @@ from streamcore.errors import (
     StreamInterrupted,
     TooManyRuns,
 )
-from streamcore.relay import MemoryLog, Reader, Relay, RunLog
+from streamcore.relay import MemoryLog, Reader, Relay, RunLog, relay_response
 from streamcore.relay.entries import compacted, decode_end, encode_end
 from streamcore.relay.redis import RedisLog
-from streamcore.sse import Format, encode
+from streamcore.sse import Format, encode, parse_event_id
 from streamcore.testing import Answer, Simulator
 from streamcore.testing.suites.run_log import ITEMS
 from tests.checkpoints.redis_server import RedisServer
@@ -136,7 +138,7 @@ GRAPH = """
 
 
 @pytest.mark.parametrize("metadata", [False, True])
-async def test_a_graphs_events_come_as_they_were(
+async def test_a_graphs_events_are_unchanged(
     log: RunLog, simulator: Simulator, tmp_path: Path, metadata: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the byte that the web sends of them, in every format."""
@@ -298,7 +300,7 @@ async def test_cancel_ends_in_an_error(log: RunLog) -> None:
 
 
 @pytest.mark.parametrize("came", [False, True])
-async def test_nobody_comes_back(log: RunLog, came: bool) -> None:
+async def test_a_run_without_a_reader_is_cancelled(log: RunLog, came: bool) -> None:
     source = Endless()
     async with Relay(log, grace=0.8) as relay:
         await relay.start("run", source)
@@ -306,7 +308,7 @@ async def test_nobody_comes_back(log: RunLog, came: bool) -> None:
             await anext(relay.read("run"))
         await eventually(lambda: relay.running == 0, "the run is cancelled")
         assert source.closed
-        with pytest.raises(StreamInterrupted, match="nobody came back"):
+        with pytest.raises(StreamInterrupted, match="had no reader for"):
             await all_of(relay.read("run"))
 
 
@@ -336,13 +338,13 @@ async def test_leaving_the_relay_ends_its_runs(log: RunLog) -> None:
     sources = [Endless() for _ in range(3)]
     async with Relay(log) as relay:
         for number, source in enumerate(sources):
-            await relay.start(f"run {number}", source)
+            await relay.start(f"run-{number}", source)
             if number < 2:
-                await anext(relay.read(f"run {number}"))
+                await anext(relay.read(f"run-{number}"))
     for number, source in enumerate(sources):
         assert number == 2 or source.closed
         with pytest.raises(StreamInterrupted, match="the service is being stopped"):
-            await all_of(relay.read(f"run {number}"))
+            await all_of(relay.read(f"run-{number}"))
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
@@ -383,7 +385,7 @@ async def test_one_start_of_a_name_and_one_run_of_a_thread(log: RunLog) -> None:
             with pytest.raises(RunExists):
                 await other.start(name, untouched, thread="t")
         assert await other.stop("one")
-        with pytest.raises(RunExists, match="'one' has been started already"):
+        with pytest.raises(RunExists, match="'one' exists already"):
             await other.start("one", untouched)
         await other.start("two", Endless(), thread="t")
         assert await relay.latest("t") == "two"
@@ -401,7 +403,7 @@ async def test_a_lost_run_makes_room_in_its_thread(log: RunLog) -> None:
         assert not await log.append("lost", epoch, 1, ["b"], None, lease=9)
         reader = relay.read("lost")
         assert await anext(reader) == "a"
-        with pytest.raises(StreamInterrupted, match="the worker that was writing this answer is gone"):
+        with pytest.raises(StreamInterrupted, match="the worker that produced this answer was lost"):
             await anext(reader)
 
 
@@ -413,19 +415,67 @@ async def test_a_reader_ends_a_lost_run(log: RunLog) -> None:
     relay = Relay(log, lease=0.2)
     assert (await relay.status("lost")).state == "lost"
     if isinstance(log, MemoryLog):  # whose readers do not look, since its producers cannot vanish
-        assert await log.take_over("lost", encode_end(StreamInterrupted("the worker is gone"), None))
-    with pytest.raises(StreamInterrupted, match="is gone"):
+        assert await log.take_over("lost", encode_end(StreamInterrupted("the worker was lost"), None))
+    with pytest.raises(StreamInterrupted, match="was lost"):
         await all_of(relay.read("lost"))
+
+
+async def test_a_burst_of_starts_never_exceeds_the_limit(log: RunLog) -> None:
+    """The limit is reserved before the log is asked, which takes a round trip with Redis."""
+    async with Relay(log, max_runs=3) as relay:
+        started: list[str] = []
+
+        async def start(name: str) -> None:
+            with contextlib.suppress(TooManyRuns):
+                await relay.start(name, Endless(), thread=name)
+                started.append(name)
+
+        async with anyio.create_task_group() as group:
+            for number in range(40):
+                group.start_soon(start, f"r{number}")
+        assert (len(started), relay.running) == (3, 3)
+        await relay.stop(started[0])
+        await relay.start("next", Endless())
+
+
+async def test_a_start_that_fails_frees_its_reservation(log: RunLog) -> None:
+    async with Relay(log, max_runs=2) as relay:
+        await relay.start("one", Endless())
+        for _ in range(3):
+            with pytest.raises(RunExists):
+                await relay.start("one", Endless())
+        await relay.start("two", Endless())
+
+
+@pytest.mark.parametrize("name", ["", "a.b", "a b", "x+1", "a\n\ndata: x\n\n", "a\r", "é", "a\0", "r" * 65, "a\n"])
+async def test_names_of_runs_have_one_grammar(log: RunLog, name: str) -> None:
+    untouched = Endless()
+    async with Relay(log) as relay:
+        with pytest.raises(InvalidRunId, match="1 to 64 characters"):
+            await relay.start(name, untouched)
+        with pytest.raises(RunNotFound):
+            await relay.status(name)
+    assert not untouched.closed
+    assert parse_event_id(f"{name}.1") is None or not name
+
+
+async def test_a_run_id_that_a_page_has_chosen_is_checked(log: RunLog) -> None:
+    refused = Endless()
+    async with Relay(log) as relay:
+        with pytest.raises(InvalidRunId):
+            await relay_response(relay, refused, None, run_id="a\n\ndata: injected")
+        assert refused.closed
+        assert relay.running == 0
 
 
 async def test_limits(log: RunLog) -> None:
     untouched = Endless()
     async with Relay(log, max_runs=2, max_per_owner=1) as relay:
         await relay.start("1", Endless(), owner="ada")
-        with pytest.raises(TooManyRuns, match="of yours"):
+        with pytest.raises(TooManyRuns, match="per user"):
             await relay.start("2", untouched, owner="ada")
         await relay.start("3", Endless(), owner="eve")
-        with pytest.raises(TooManyRuns, match="2 answers are on their way"):
+        with pytest.raises(TooManyRuns, match="at most 2 answers"):
             await relay.start("4", untouched, owner="bob")
         await relay.stop("1", who="ada")
         await relay.start("2", Endless(), owner="ada")
@@ -528,7 +578,7 @@ def open_log_like(log: Any) -> RunLog:
     """Return another worker's log for the same store; memory has but one."""
     if isinstance(log, MemoryLog):
         return log
-    return RedisLog(log._place._url, prefix=log._prefix)
+    return RedisLog(log._database._url, prefix=log._prefix)
 
 
 def test_what_is_compacted_says_the_same() -> None:
@@ -556,7 +606,7 @@ async def test_an_event_that_is_not_json(log: RunLog) -> None:
         if isinstance(log, MemoryLog):  # which keeps anything; format json will say it
             assert [*(await read_some(reader, 1))[0]["output"]] == ["x"]
             return
-        with pytest.raises(ConfigError, match="cannot be kept"):
+        with pytest.raises(ConfigError, match="cannot be stored"):
             await anext(reader)
     assert [event["content"] for event in got] == ["0", "1", "2"]
 

@@ -151,7 +151,7 @@ async def told_of_a_loss(folder: Path, client: httpx2.AsyncClient, fate: signal.
         return ended[0] - begun
 
 
-async def test_redis_is_killed_and_comes_back_empty(tmp_path: Path, client: httpx2.AsyncClient) -> None:
+async def test_redis_is_killed_and_restarts_empty(tmp_path: Path, client: httpx2.AsyncClient) -> None:
     """Readers everywhere get an error at the end of what they have; later the run has expired, and nobody pays on."""
     answer, text = answer_of(5000)
     with Simulator(answer, rate=100) as simulator, Workers(tmp_path, simulator, lease=LEASE) as workers:
@@ -205,7 +205,7 @@ async def test_an_end_from_another_worker(tmp_path: Path, client: httpx2.AsyncCl
     assert min(times) < 1
 
 
-async def test_nobody_comes_back(tmp_path: Path, client: httpx2.AsyncClient) -> None:
+async def test_a_run_without_a_reader_is_cancelled(tmp_path: Path, client: httpx2.AsyncClient) -> None:
     """The run is cancelled within the grace period; one whose reader is on another worker goes on."""
     times: list[float] = []
     with (
@@ -224,7 +224,7 @@ async def test_nobody_comes_back(tmp_path: Path, client: httpx2.AsyncClient) -> 
                 await eventually(lambda: simulator.open == 1, "the run that was left is closed")
                 times.append(time.monotonic() - begun)
                 await left.read()
-                assert "nobody came back" in (left.error or "")
+                assert "had no reader for" in (left.error or "")
             await client.post(f"{workers.urls[1]}/read/stop")
         assert read.error is None
     assert GRACE / 2 < min(times) < GRACE

@@ -146,7 +146,7 @@ def test_json_loses_nothing_of_a_chunk() -> None:
 
 
 @pytest.mark.parametrize("fmt", ["text", "html"])
-def test_only_what_the_doors_yield_is_shown(fmt: Format) -> None:
+def test_only_what_the_functions_yield_is_sent(fmt: Format) -> None:
     chunks = [chunk for chunk in CHUNKS if chunk.kind != "restart"]
     assert shown(fmt, encoded(fmt, chunks)) == kept(fmt, "Hi\r\nno")
 
@@ -222,7 +222,7 @@ def joined(events: list[Event]) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("fmt", FORMATS)
 @given(tokens=TEXTS, data=st.data())
-def test_whoever_comes_back_gets_the_rest(fmt: Format, tokens: list[str], data: st.DataObject) -> None:
+def test_a_client_that_reconnects_gets_the_rest(fmt: Format, tokens: list[str], data: st.DataObject) -> None:
     items: list[Item] = [Chunk("reasoning", "hm"), *tokens, Chunk("ping")]
     items.insert(data.draw(st.integers(0, len(items))), {"type": "interrupt", "node": "n", "message": "Why?"})
     whole = encode(fmt, ids="run")
@@ -273,7 +273,7 @@ def test_an_error_comes_before_the_end(fmt: Format) -> None:
     assert last.event == ("message" if fmt == "text" else "done")
 
 
-def test_held_back_text_comes_before_an_error() -> None:
+def test_withheld_text_comes_before_an_error() -> None:
     encoder = encode("text", ids=True)
     assert encoder.feed(["a\r"])
     events = parse(encoder.error(StreamInterrupted("cut")))
@@ -288,7 +288,7 @@ def hidden_cause() -> NodeError:
 
 @pytest.mark.parametrize("error", [PromptNotFound("tried /srv/secret"), ValueError("secret"), hidden_cause()])
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_errors_of_the_service_are_not_told(fmt: Format, error: Exception) -> None:
+def test_errors_of_the_service_are_hidden(fmt: Format, error: Exception) -> None:
     assert b"secret" not in encode(fmt).error(error)
     assert b"secret" in encode(fmt, describe=str).error(error)
 

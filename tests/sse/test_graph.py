@@ -73,7 +73,7 @@ async def test_a_nodes_text(anyio_backend: str, fmt: Format) -> None:
     assert text.removesuffix("[DONE]").endswith("nothing lost.")
 
 
-async def test_a_failing_node_does_not_tell_where_files_are(anyio_backend: str, tmp_path: Path) -> None:
+async def test_a_failing_node_does_not_reveal_paths(anyio_backend: str, tmp_path: Path) -> None:
     graph = tmp_path / "secret.yaml"
     graph.write_text(
         "name: g\nnodes:\n  a: {type: llm, prompt: nowhere, state_key: x}\n"
@@ -100,7 +100,7 @@ def graph_app() -> FastAPI:
 
 
 @pytest.mark.parametrize("path", ["/graph", "/node"])
-def test_a_client_that_goes_closes_the_graph(slow: Simulator, path: str) -> None:
+def test_a_client_that_disconnects_closes_the_graph(slow: Simulator, path: str) -> None:
     with service(graph_app()) as port:
         client = ask(port, path)
         receive_until(client, b"id: 0")

@@ -109,7 +109,7 @@ def test_a_stream_arrives(fmt: Format) -> None:
         assert chunks[-1]["finish_reason"] == "stop"
 
 
-def test_text_door_and_own_generators() -> None:
+def test_text_streams_and_own_generators() -> None:
     closed: list[str] = []
 
     async def tokens() -> AsyncIterator[str]:
@@ -121,8 +121,8 @@ def test_text_door_and_own_generators() -> None:
 
     app = FastAPI()
 
-    @app.get("/door")
-    async def door() -> Response:
+    @app.get("/text")
+    async def text() -> Response:
         return sse_response(
             execute_prompt_streaming("greet", {"name": "Ada"}, provider="demo", prompts_dir=ROOT / "prompts")
         )
@@ -132,7 +132,7 @@ def test_text_door_and_own_generators() -> None:
         return sse_response(tokens())
 
     with service(app) as port:
-        assert b"Hello" in get(port, "/door")[2]
+        assert b"Hello" in get(port, "/text")[2]
         assert "".join(event.data for event in parse(get(port, "/own")[2])) == "".join(TOKENS) + "[DONE]"
     assert closed == ["tokens"]
 
@@ -147,7 +147,7 @@ def test_heartbeats(slow: Simulator) -> None:
         receive_until(client, b": heartbeat\n\n")
 
 
-def test_an_error_is_told_before_the_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_is_sent_before_the_end(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "streamcore")
     with Simulator(Answer(TOKENS, cut=2)) as simulator, service(app_for(simulator)) as port:
         events = parse(get(port, "/stream")[2])
@@ -205,7 +205,7 @@ def test_wait_lets_a_stream_through() -> None:
     assert "".join(event.data for event in parse(body)) == "Hi\n there[DONE].[DONE]"
 
 
-def test_wait_says_nothing_before_the_first_token(slow: Simulator) -> None:
+def test_wait_sends_nothing_before_the_first_token(slow: Simulator) -> None:
     with service(app_for(slow, heartbeat=0.01)) as port, ask(port, "/stream?wait=true") as client:
         wait_until(lambda: slow.open, "the upstream is asked")
         client.settimeout(0.2)  # twenty heartbeats
@@ -213,7 +213,7 @@ def test_wait_says_nothing_before_the_first_token(slow: Simulator) -> None:
             client.recv(1)
 
 
-def test_who_reconnects_gets_an_end_and_no_second_answer() -> None:
+def test_a_client_that_reconnects_gets_an_end_and_no_second_answer() -> None:
     with Simulator(Answer(TOKENS)) as simulator, service(app_for(simulator)) as port:
         lost = parse(get(port, "/stream", **{"Last-Event-ID": "3"})[2])
         ended = parse(get(port, "/stream?wait=true", **{"Last-Event-ID": "end"})[2])
@@ -235,7 +235,7 @@ def test_a_source_that_resumes_is_asked() -> None:
     assert [(event.data, event.id) for event in events] == [("rest", "4"), ("[DONE]", "end")]
 
 
-def test_head_asks_nobody(simulator: Simulator) -> None:
+def test_head_sends_no_request(simulator: Simulator) -> None:
     app = FastAPI()
     app.head("/")(lambda: sse_response(answer_of(simulator)))
     with service(app) as port, ask(port, "/", {"Connection": "close"}, method="HEAD") as client:
@@ -259,7 +259,7 @@ def gone_within(simulator: Simulator, leave: Any) -> float:
 
 
 @pytest.mark.parametrize("path", ["/stream", "/stream?wait=true"])
-def test_a_client_that_goes_before_the_first_token(slow: Simulator, path: str) -> None:
+def test_a_client_that_disconnects_before_the_first_token(slow: Simulator, path: str) -> None:
     times: list[float] = []
     with service(app_for(slow)) as port:
         for _ in range(3):  # the best counts: the machine may be busy
@@ -269,7 +269,7 @@ def test_a_client_that_goes_before_the_first_token(slow: Simulator, path: str) -
     assert min(times) < 1
 
 
-def test_a_client_that_goes_in_the_middle() -> None:
+def test_a_client_that_disconnects_in_the_middle() -> None:
     times: list[float] = []
     with Simulator(Answer([f"token {n} " for n in range(10_000)]), rate=50) as simulator:
         with service(app_for(simulator)) as port:
@@ -280,7 +280,7 @@ def test_a_client_that_goes_in_the_middle() -> None:
     assert min(times) < 1
 
 
-def stands_still(count: Any) -> None:
+def wait_until_constant(count: Any) -> None:
     """Wait until a count has not changed for a while."""
     last, since = count(), time.monotonic()
     deadline = since + DEADLINE
@@ -288,11 +288,11 @@ def stands_still(count: Any) -> None:
         time.sleep(0.01)
         if count() != last:
             last, since = count(), time.monotonic()
-        assert time.monotonic() < deadline, "never stood still"
+        assert time.monotonic() < deadline, "the count never stayed the same"
 
 
 @pytest.mark.parametrize("reset", [True, False])
-def test_a_client_that_goes_under_backpressure(reset: bool) -> None:
+def test_a_client_that_disconnects_under_backpressure(reset: bool) -> None:
     reads: list[int] = []
     big = "x" * 32768
     answer = Answer([big] * 2000)  # 64 MB, more than the sockets of both ways hold
@@ -314,7 +314,7 @@ def test_a_client_that_goes_under_backpressure(reset: bool) -> None:
                 reads.clear()
                 client = ask(port, path, receive_buffer=4096)
                 receive_until(client, b"data: ")
-                stands_still(reads.__len__)
+                wait_until_constant(reads.__len__)
                 assert len(reads) < 2000
                 assert simulator.open == 1
                 if reset:

@@ -38,7 +38,7 @@ def test_the_pages_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
         assert listen(url, "/chat/stream?prompt=Hi", headers=headers)[-1].data == "[DONE]"
 
 
-def test_the_page_tells_the_real_routes_and_figures() -> None:
+def test_the_page_names_the_real_routes_and_figures() -> None:
     from streamcore.web import create_app
 
     text = PAGE.read_text("utf-8")

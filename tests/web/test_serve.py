@@ -117,7 +117,7 @@ def test_it_says_what_is_wrong_before_it_serves() -> None:
         assert "choose another with --port" in refused("chat", "--provider", "demo", "--port", port)
 
 
-def test_a_missing_key_is_told_though_the_sdk_may_find_another() -> None:
+def test_a_missing_key_is_a_warning_though_the_sdk_may_find_another() -> None:
     with served("chat", "--provider", "openai") as (process, url):
         assert process.stderr is not None
         assert process.stderr.readline().startswith("warning: OPENAI_API_KEY is not set")

@@ -72,7 +72,7 @@ def test_every_format_brings_the_text_whole() -> None:
         assert [request.body["messages"][-1]["content"] for request in simulator.requests] == ["x"] * 3
 
 
-def test_a_conversation_tells_the_model_what_was_said() -> None:
+def test_a_conversation_sends_earlier_turns_to_the_model() -> None:
     with Simulator("Yes.") as simulator, at(simulator) as url:
         first = httpx2.post(f"{url}/start", json={"prompt": "One?"}).json()
         assert text_of(listen(url, f"/{first['stream']}&format=json")) == "Yes."
@@ -93,7 +93,7 @@ def test_conversations_outlive_the_process_where_a_store_keeps_them(tmp_path: Pa
             assert len(simulator.requests[0].body["messages"]) == 2 + 2 * round_
 
 
-def test_a_failure_is_told_in_the_stream_and_frees_its_place() -> None:
+def test_a_failure_is_sent_in_the_stream_and_frees_its_slot() -> None:
     with Simulator(Answer(["Half ", "a "], cut=2)) as simulator, at(simulator, max_streams=1) as url:
         for _ in range(2):
             *_, trouble, done = listen(url, "/stream/s?format=json&prompt=x")
@@ -113,7 +113,7 @@ def test_a_run_can_be_read_as_often_as_one_likes_and_runs_once() -> None:
         assert len(simulator.requests) == 1
         nothing = httpx2.get(f"{url}/stream/{begun['session_id']}x")
         assert nothing.status_code == 400
-        assert "nothing to stream" in nothing.json()["detail"]
+        assert "there is no message" in nothing.json()["detail"]
         nothing = httpx2.get(f"{url}/stream/{begun['session_id']}?run=x")
         assert nothing.status_code == 404
 
@@ -164,7 +164,7 @@ def test_stop_reaches_a_graph_and_a_reader_who_does_not_read(slow: Simulator) ->
         wait_until(lambda: slow.open == 0, "the upstream was closed")
 
 
-def test_nobody_comes_back_and_the_upstream_is_closed(slow: Simulator) -> None:
+def test_without_a_reader_the_upstream_is_closed(slow: Simulator) -> None:
     with at(slow, max_streams=1, grace=0.5) as url:
         with httpx2.stream("GET", f"{url}/stream/s?prompt=x", timeout=20) as response:
             body = response.iter_bytes()  # dropping it would close the connection
@@ -175,14 +175,14 @@ def test_nobody_comes_back_and_the_upstream_is_closed(slow: Simulator) -> None:
         # Whoever comes too late gets what had come, and the end of that run, not a run of its own.
         *_, trouble, done = listen(url, "/stream/s?format=json")
         assert trouble.name == "stream-error"
-        assert "nobody came back" in trouble.json["message"]
+        assert "had no reader for" in trouble.json["message"]
         assert done.name == "done"
         assert len(slow.requests) == 1
 
 
 @pytest.mark.parametrize("form", ["text", "json", "html"])
 @pytest.mark.parametrize("path", ["/stream?prompt=x", "/stream/s?prompt=x"])
-def test_whoever_comes_back_gets_exactly_the_rest(path: str, form: str) -> None:
+def test_a_client_that_reconnects_gets_exactly_the_rest(path: str, form: str) -> None:
     """Cut the connection after each message in turn."""
     with Simulator(Answer(pieces("a\r\nb [DONE] 漢\n"))) as simulator, at(simulator) as url:
         whole = listen(url, f"{path}&format={form}")
@@ -194,7 +194,7 @@ def test_whoever_comes_back_gets_exactly_the_rest(path: str, form: str) -> None:
 
 
 @pytest.mark.parametrize("said", ["2", "nonsense", "nothing.2", "nothing.end"])
-def test_whoever_comes_back_to_nothing_is_told_so(said: str) -> None:
+def test_a_client_that_reconnects_to_an_unknown_run_gets_an_error(said: str) -> None:
     with Simulator("Yes.") as simulator, at(simulator) as url:
         unknown = listen(url, "/stream/other?prompt=x", headers={"Last-Event-ID": said})
         assert [one.name for one in unknown] == ["stream-error", "message"]
@@ -259,20 +259,20 @@ def test_a_conversation_has_one_run_at_a_time(slow: Simulator) -> None:
         busy = httpx2.post(f"{url}/start", json={"prompt": "y", "session_id": "s"})
         assert (busy.status_code, busy.json()["detail"]) == (
             409,
-            "this conversation is being answered; stop it, or wait",
+            "This conversation has a run that has not ended. Stop it, or wait for its end.",
         )
         assert httpx2.post(f"{url}/stop/s").json() == {"stopped": True}
         assert httpx2.post(f"{url}/start", json={"prompt": "y", "session_id": "s"}).status_code == 201
         assert httpx2.post(f"{url}/stop/s").json() == {"stopped": True}
 
 
-def test_too_many_streams_are_turned_away_and_places_come_free(slow: Simulator) -> None:
+def test_too_many_streams_are_refused_until_one_ends(slow: Simulator) -> None:
     with at(slow, max_streams=2) as url:
         threads = [reading(url, f"/stream/s{number}?prompt=x") for number in range(2)]
         assert all(begun.wait(10) for _, _, begun in threads)
         full = httpx2.get(f"{url}/stream?prompt=x")
         assert (full.status_code, full.headers["retry-after"]) == (429, "2")
-        assert "2 answers are on their way" in full.json()["detail"]
+        assert "at most 2 answers may run at once" in full.json()["detail"]
         for number in range(2):
             httpx2.post(f"{url}/stop/s{number}")
         thread, _, begun = reading(url, "/stream/s0?prompt=x")
@@ -451,7 +451,7 @@ def test_every_asset_is_served_or_a_note() -> None:
         ("chat", {"provider": "mistrall"}, "mistrall"),
         ("chat", {"provider": None}, "no provider for prompt 'chat'; give provider= or --provider"),
         ("chat", {"checkpointer": {"type": "sqlit"}}, "sqlit"),
-        ("two", {}, "prompt 'two' needs left, right: say which one a user's message becomes"),
+        ("two", {}, "prompt 'two' needs left, right: name the one that a user's message becomes"),
     ],
 )
 def test_what_cannot_be_served_says_so(tmp_path: Path, target: str, options: dict[str, Any], said: str) -> None:

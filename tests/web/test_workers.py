@@ -82,7 +82,7 @@ def test_a_worker_that_is_stopped_sends_its_readers_to_the_others(redis: RedisSe
         assert len(simulator.requests) == 1
 
 
-def test_without_its_redis_the_service_says_so_and_comes_back(redis: RedisServer) -> None:
+def test_without_its_redis_the_service_answers_503_and_recovers(redis: RedisServer) -> None:
     with Simulator("Yes.") as simulator, ExitStack() as stack:
         ((_, url), _) = workers(stack, redis, simulator)
         listen(url, "/stream?prompt=x")

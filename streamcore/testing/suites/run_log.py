@@ -22,7 +22,7 @@ import pytest
 
 from streamcore.chunk import Chunk, Opaque, ToolCall, Usage
 from streamcore.errors import RunExists, TooManyRuns
-from streamcore.relay import Found, RunLog
+from streamcore.relay import ReadResult, RunLog
 from streamcore.relay.entries import encode_end
 from streamcore.sse import Item
 
@@ -84,7 +84,7 @@ class RunLogSuite:
         _equal(await log.take_over(run, LOST), False, "take_over")
         _equal(await log.append(run, 1, 0, ["a"], None, lease=LEASE), False, "append")
         _equal(await log.renew(run, 1, lease=LEASE), None, "renew")
-        await log.wish(run, "stop")
+        await log.command(run, "stop")
         await log.touch(run)
         found = await log.read(run, 0, 0)
         _equal(found is None or (not found.items and found.end is None), True, "read finds nothing")
@@ -238,8 +238,8 @@ class RunLogSuite:
         log = self.log()
         epoch = await log.start(run, "", lease=SHORT)
         await _until(log, run, "lost")
-        beat = await log.renew(run, epoch, lease=LEASE)
-        _equal(beat is not None, True, "renew")
+        renewal = await log.renew(run, epoch, lease=LEASE)
+        _equal(renewal is not None, True, "renew")
         status = await self.log().status(run)
         _equal(status and status.state, "running", "state")
 
@@ -248,14 +248,14 @@ class RunLogSuite:
         log, other = self.log(), self.log()
         epoch = await log.start(run, "", lease=LEASE)
         await anyio.sleep(0.3)
-        beat = await log.renew(run, epoch, lease=LEASE)
-        _equal(beat and (beat.wish, beat.idle >= 0.29), ("", True), "no reader and no request to end")
+        renewal = await log.renew(run, epoch, lease=LEASE)
+        _equal(renewal and (renewal.command, renewal.idle >= 0.29), ("", True), "no reader and no request to end")
         before = time.monotonic()
         await other.touch(run)
-        await other.wish(run, "stop")
-        beat = await log.renew(run, epoch, lease=LEASE)
+        await other.command(run, "stop")
+        renewal = await log.renew(run, epoch, lease=LEASE)
         idle = time.monotonic() - before + 0.01
-        _equal(beat and (beat.wish, beat.idle <= idle), ("stop", True), "a reader and a request to end")
+        _equal(renewal and (renewal.command, renewal.idle <= idle), ("stop", True), "a reader and a request to end")
 
     async def test_reading_waits(self, run: str) -> None:
         """A reader that has every item waits for the next, on every worker."""
@@ -285,7 +285,7 @@ class RunLogSuite:
         await log.trim(run, epoch, 3, ["abc"])
         await log.append(run, epoch, 5, ["f"], END, lease=LEASE)
         for after in range(2):  # items that were appended together may be trimmed together
-            _equal(await self.log().read(run, after, 1), Found(3, [], snapshot=["abc"]), f"read after {after}")
+            _equal(await self.log().read(run, after, 1), ReadResult(3, [], snapshot=["abc"]), f"read after {after}")
         for reader in (log, self.log()):
             for after in range(3, 7):
                 _equal(await _all(reader, run, after), (["d", "e", "f"][after - 3 :], END), f"read after {after}")
