@@ -16,7 +16,7 @@ from streamcore.pipeline.smoother import StreamOptions
 from streamcore.provider import AnyProvider, ModelChoice, Provider, get_provider, resolve_provider
 from streamcore.request import Message, Request
 from streamcore.stream import Plan, Stream, TextStream
-from streamcore.structured.output import UNFINISHED, Output
+from streamcore.structured.output import Output, is_unfinished
 
 TimeoutsLike = Timeouts | Mapping[str, Any]
 OptionsLike = StreamOptions | Mapping[str, Any]
@@ -289,10 +289,10 @@ async def execute_prompt_async(
         if not stream.structured:
             return "".join([text async for text in stream.text(refusals_raise=True)])
         answer = await stream.collect()
-    if answer.finish_reason in UNFINISHED:
+    if is_unfinished(answer):
         error = OutputValidationError(
-            f"the model ended with {answer.raw_finish_reason!r}, so there is no answer to validate; to handle its tool "
-            "calls, use stream_prompt(...).collect()"
+            f"the model called tools or paused ({answer.raw_finish_reason!r}), so there is no answer to validate; to "
+            "handle its tool calls, use stream_prompt(...).collect()"
         )
         error.partial = answer
         raise error

@@ -27,7 +27,7 @@ def messages_body(request: Request, model: str, vendor: Vendor, source: str | No
     `source` names the server, as in `Opaque.source`.
 
     Raises:
-        ConfigError: the request has something that this API cannot say, or a tool call that was cut.
+        ConfigError: this API cannot express something in the request, or a tool call was cut.
     """
     if request.seed is not None:
         raise vendor.unsupported("a seed", "its API has none; leave seed= out")
@@ -72,7 +72,7 @@ def messages_body(request: Request, model: str, vendor: Vendor, source: str | No
 
 
 def output_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the form of a schema that this API takes; one that has none goes as it is, to be refused aloud."""
+    """Return the form of a schema that this API accepts; one without is sent as it is, and the API refuses it."""
     return closed_schema(schema, SCHEMAS) or dict(schema)
 
 
@@ -110,7 +110,7 @@ def _container(request: Request, source: str | None) -> str | None:
 
 
 def _messages(request: Request, vendor: Vendor, source: str | None) -> list[dict[str, Any]]:
-    """Return the turns; answers to several calls of one turn belong into one message."""
+    """Return the turns; the results of all calls of one turn go into one message."""
     written: list[dict[str, Any]] = []
     answering = False
     for message in fitting_turns(request.messages, CALL_IDS):

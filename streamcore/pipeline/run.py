@@ -52,7 +52,7 @@ from streamcore.pipeline.adapt import What, adapted, refuses
 from streamcore.pipeline.clocks import Clocks, read_timer, timed
 from streamcore.pipeline.retry import Candidate, Retries
 from streamcore.pipeline.think_tags import split_thinking, think_tags_mode
-from streamcore.structured.output import UNFINISHED, Output
+from streamcore.structured.output import Output, is_unfinished
 
 log = logging.getLogger("streamcore")
 
@@ -168,7 +168,7 @@ class AnswerRun:
             )
         if self.output is not None and self.output.load is not None and not self._clocks.stopped:
             answer = self.fold.completion(complete=True)
-            if answer.finish_reason not in UNFINISHED:
+            if not is_unfinished(answer):
                 self.document, self.parsed = self.output.find(answer)
         self._note(candidate, None)
 

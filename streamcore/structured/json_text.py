@@ -15,7 +15,13 @@ _NUMBER = re.compile(r"(?<=[\s:,\[])-?\d[\d.eE+-]*\Z")
 _NUMBER_LENGTH = 64
 _THINK_TAG = re.compile("</?think>")
 _TAG_BEGINNING = re.compile(r"<(?:/?(?:t(?:h(?:i(?:n(?:k)?)?)?)?)?)?\Z")
-_decode = json.JSONDecoder().raw_decode
+_STRING = re.compile(r'"(?:\\.|[^"\\])*"?', re.DOTALL)
+_CONTROL = re.compile(r"[\x00-\x1f]")
+_STRING_OR_BRACKET = re.compile(rf"{_STRING.pattern}|[{{}}\[\]]", re.DOTALL)
+_decode = json.JSONDecoder(strict=False).raw_decode  # models write line ends in strings without an escape
+
+MAX_DEPTH = 200
+"""How many levels of objects and arrays a document may have, as in pydantic's parser."""
 
 NOTHING: Any = object()
 """Stands for no value, since null is a value."""
@@ -24,19 +30,43 @@ NOTHING: Any = object()
 def documents(text: str) -> Iterator[str]:
     """Yield every separate JSON text in an answer, in order; never one that is part of another.
 
-    The parts of a cut or broken document are not yielded: they are not the answer.
+    The parts of a cut or broken document are not yielded: they are not the answer. Neither are documents with more
+    than `MAX_DEPTH` levels. Line ends and other control characters in strings are escaped, as JSON requires.
     """
     text = unfenced(without_thinking(text))
     if text[:1] not in ("{", "["):
         try:
-            json.loads(text)
+            json.loads(text, strict=False)
         except (ValueError, RecursionError):
             pass
         else:
-            yield text
+            yield escaped(text)
             return
     for start, end in _spans(text):
-        yield text[start:end]
+        document = text[start:end]
+        if not is_too_deep(document):
+            yield escaped(document)
+
+
+def escaped(text: str) -> str:
+    """Return JSON, perhaps cut, with the control characters in its strings escaped."""
+    if _CONTROL.search(text) is None:
+        return text
+    return _STRING.sub(lambda string: _CONTROL.sub(_escape, string.group()), text)
+
+
+def _escape(control: re.Match[str]) -> str:
+    return json.dumps(control.group())[1:-1]
+
+
+def is_too_deep(text: str) -> bool:
+    """True if JSON, perhaps cut, has more than `MAX_DEPTH` levels of objects and arrays."""
+    depth = 0
+    for token in _STRING_OR_BRACKET.finditer(text):
+        depth += 1 if token.group() in "{[" else -1 if token.group() in "}]" else 0
+        if depth > MAX_DEPTH:
+            return True
+    return False
 
 
 def without_thinking(text: str) -> str:
@@ -138,7 +168,7 @@ class GrowingJson:
                 return NOTHING  # what follows tells whether `{` opens JSON
             number = _NUMBER.search(rest, max(0, len(rest) - _NUMBER_LENGTH))
             try:
-                data = self._from_json(rest[: number.start()] if number else rest, allow_partial="trailing-strings")
+                data = self._parsed(rest[: number.start()] if number else rest)
             except ValueError:
                 after = _after_broken(rest, 0, _ends(rest))
                 if after is None:
@@ -153,6 +183,16 @@ class GrowingJson:
         """Return the data of the document that fits the schema ("": of the first), if they differ from the last."""
         document = document or next(documents(self._text), "")
         return self._changed(json.loads(document)) if document else NOTHING
+
+    def _parsed(self, text: str) -> Any:
+        """Return the data of JSON that may be cut, and whose strings may have control characters."""
+        try:
+            return self._from_json(text, allow_partial="trailing-strings")
+        except ValueError:
+            corrected = escaped(text)
+            if corrected == text:
+                raise
+            return self._from_json(corrected, allow_partial="trailing-strings")
 
     def _outside_thinking(self, text: str) -> str:
         """Return the part of new text that is not between think tags; a lone closing tag voids all before it."""

@@ -12,13 +12,12 @@ from streamcore.completion import Completion
 from streamcore.errors import ConfigError, OutputValidationError
 from streamcore.request import Message, Request, Text
 from streamcore.structured.json_schema import schema_validator
-from streamcore.structured.json_text import documents, unfenced
+from streamcore.structured.json_text import MAX_DEPTH, documents, is_too_deep, unfenced
 
 INSTRUCTION = "Answer with JSON only: no other text, no code fence. It must fit this JSON Schema:\n"
 """The instruction for a model whose vendor does not enforce a schema; the schema follows."""
 
-UNFINISHED = ("tool_calls", "pause")
-"""Finish reasons after which the answer is not there yet, so that there is nothing to check."""
+_CUT = ("length", "refusal", "content_filter")  # ends at which calls may be incomplete
 
 _SHOWN = 5
 _EXCERPT = 80
@@ -31,8 +30,21 @@ class MisfitError(ValueError):
     """A JSON text does not fit the schema; `errors` have `type`, `loc`, `msg` and `input`, as pydantic's do."""
 
     def __init__(self, errors: Sequence[Mapping[str, Any]]) -> None:
-        super().__init__(explain(errors))
+        super().__init__(errors)
         self.errors = tuple(errors)
+
+    def __str__(self) -> str:
+        return explain(self.errors)
+
+
+def is_unfinished(answer: Completion) -> bool:
+    """Return True if the answer follows in a later turn: the model has called tools, or paused.
+
+    Several servers end an answer that calls tools with the finish reason of any other answer.
+    """
+    if answer.finish_reason in ("tool_calls", "pause"):
+        return True
+    return bool(answer.tool_calls) and answer.finish_reason not in _CUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +69,10 @@ class Output:
         if isinstance(wanted, Mapping):
             try:
                 return _of_schema(json.dumps(dict(cast("Mapping[str, Any]", wanted))))
-            except TypeError as error:
+            except (TypeError, ValueError) as error:
                 raise ConfigError(f"the output schema is not JSON: {error}") from error
+            except RecursionError as error:
+                raise ConfigError("the output schema is nested too deeply; use fewer levels") from error
         try:
             hash(wanted)
         except TypeError:  # it has a part without a hash, as `Annotated[int, []]`, and cannot be cached
@@ -112,6 +126,8 @@ def _no_json(text: str) -> Errors:
         return ({"type": "json_missing", "loc": (), "msg": "The answer has no JSON", "input": text[:_EXCERPT]},)
     from pydantic_core import from_json
 
+    if is_too_deep(text[start:]):
+        return (_too_deep(text[start:]),)
     try:
         from_json(text[start:])
     except ValueError as error:
@@ -121,14 +137,20 @@ def _no_json(text: str) -> Errors:
     return ({"type": "json_invalid", "loc": (), "msg": why, "input": text[start : start + _EXCERPT]},)
 
 
+def _too_deep(text: str) -> Mapping[str, Any]:
+    """Return the error that describes JSON with too many levels."""
+    why = f"The JSON is nested too deeply; use at most {MAX_DEPTH} levels"
+    return {"type": "json_invalid", "loc": (), "msg": why, "input": text[:_EXCERPT]}
+
+
 def explain(errors: Sequence[Mapping[str, Any]]) -> str:
     """Describe in one line which fields are wrong, and what was expected."""
     parts: list[str] = []
     for error in errors[:_SHOWN]:
         where = ".".join(map(str, error["loc"]))
-        got, message = repr(error["input"]), str(error["msg"])
-        has_input = message.startswith(got) or error["type"] in ("json_missing", "json_invalid")
         is_scalar = isinstance(error["input"], str | int | float | None)
+        got, message = repr(error["input"]) if is_scalar else "", str(error["msg"])
+        has_input = message.startswith(got) or error["type"] in ("json_missing", "json_invalid")
         but = f", got {_short(got)}" if is_scalar and not has_input else ""
         parts.append((f"{where}: " if where else "") + _short(message) + but)
     if len(errors) > _SHOWN:
@@ -147,6 +169,8 @@ def _of_type(wanted: Any) -> Output:
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(wanted)
         schema = adapter.json_schema()
+    except RecursionError as error:
+        raise ConfigError(f"output_model {wanted!r} refers to itself without an end") from error
     except (PydanticUserError, NameError) as error:
         raise ConfigError(
             f"output_model {wanted!r} is not a type that pydantic can validate and describe: {error.args[0]}"
@@ -157,6 +181,8 @@ def _of_type(wanted: Any) -> Output:
             return adapter.validate_json(text)
         except ValidationError as error:
             raise MisfitError(error.errors(include_url=False, include_context=False)) from error
+        except RecursionError as error:  # in a validator of the caller's
+            raise MisfitError([_too_deep(text)]) from error
 
     return Output(str(schema.get("title") or getattr(wanted, "__name__", wanted)), schema, load)
 
@@ -173,6 +199,8 @@ def _of_schema(text: str) -> Output:
             found: list[Any] = list(validator.iter_errors(value := json.loads(text)))
         except Unresolvable as error:
             raise ConfigError(f"the output schema has a reference to something outside it: {error}") from error
+        except RecursionError as error:  # jsonschema calls itself several times for each level
+            raise MisfitError([_too_deep(text)]) from error
         if found:
             raise MisfitError(
                 [

@@ -107,6 +107,14 @@ def test_a_cut_document_gives_no_part_of_itself(data: Any, cut: int) -> None:
         ('\ufeff{"a": 1}', ['{"a": 1}']),
         ("[" * 100_000, []),
         ('{"a":' * 100_000, []),
+        ("[" * 200 + "]" * 200, ["[" * 200 + "]" * 200]),
+        ("[" * 201 + "]" * 201, []),
+        ("[" * 900 + "]" * 900, []),
+        ("[" * 100_000 + "]" * 100_000, []),
+        ('"' + "[" * 300 + '"', ['"' + "[" * 300 + '"']),
+        ('{"a": "one\ntwo\r\n\tthree"}', [r'{"a": "one\ntwo\r\n\tthree"}']),
+        ('Here:\n{\n  "a\n": "say \\"x\n\\"\x00"\n}\nDone.', ['{\n  "a\\n": "say \\"x\\n\\"\\u0000"\n}']),
+        ('"one\ntwo"', [r'"one\ntwo"']),
     ],
 )
 def test_odd_answers(text: str, found: list[str]) -> None:
@@ -184,6 +192,25 @@ def test_what_is_seen_of_an_object() -> None:
         {"a": "hi", "n": 120, "ok": True, "l": [1]},
         {"a": "hi", "n": 120, "ok": True, "l": [1, 2]},
     ]
+
+
+def test_line_ends_in_strings_are_seen_as_they_arrive() -> None:
+    assert growth(['{\n"a": "one', "\n", "two", '\t"', ', "b": [1, 2]', "\n}\nBye."]) == [
+        {"a": "one"},
+        {"a": "one\n"},
+        {"a": "one\ntwo"},
+        {"a": "one\ntwo\t"},
+        {"a": "one\ntwo\t", "b": [1, 2]},
+    ]
+
+
+@pytest.mark.parametrize("depth", [199, 201, 900, 50_000])
+def test_deep_json_grows_without_an_error(depth: int) -> None:
+    text = '{"a":' * depth + "1" + "}" * depth
+    growing = GrowingJson()
+    for start in range(0, len(text), 1 + len(text) // 50):
+        growing.add(text[start : start + 1 + len(text) // 50])
+    assert (growing.end("") is NOTHING) == (depth > 200 or growing.add("") is NOTHING)
 
 
 @pytest.mark.parametrize(

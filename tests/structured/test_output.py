@@ -100,6 +100,21 @@ def prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # What the model is told
 
 
+def nested_schema(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "object"}
+    for _ in range(depth):
+        schema = {"type": "object", "properties": {"inner": schema}}
+    return schema
+
+
+MUTUAL = {
+    "$ref": "#/$defs/a",
+    "$defs": {"a": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/b"}]}, "b": {"not": {"$ref": "#/$defs/a"}}},
+}
+CIRCULAR: dict[str, Any] = {"type": "object"}
+CIRCULAR["properties"] = {"inner": CIRCULAR}
+
+
 @anyio_mark
 async def test_a_provider_that_does_not_speak_of_schemas_is_told_in_words() -> None:
     provider = scripted(BERN, BERN, BERN)
@@ -359,6 +374,57 @@ async def test_a_tool_call_is_no_answer_yet() -> None:
 
 
 @anyio_mark
+@pytest.mark.parametrize("reason", ["stop", "other", None])
+@pytest.mark.parametrize("text", ["", "I look it up.", BERN])
+async def test_calls_that_end_with_another_finish_reason_are_a_tool_turn(reason: Any, text: str) -> None:
+    """Ollama and several gateways end an answer that calls tools with `stop`."""
+    call = Chunk("tool_call", tool_call=ToolCall("1", "weather", "{}"))
+    provider = scripted(ended(reason, text, call))
+    answer = await stream_request(ask("Hi"), provider=provider, output_model=City, retries=1).collect()
+    assert (answer.parsed, answer.tool_calls[0].name, len(provider.requests)) == (None, "weather", 1)
+
+
+@anyio_mark
+async def test_a_call_that_the_token_limit_cut_is_no_tool_turn() -> None:
+    call = Chunk("tool_call", tool_call=ToolCall("1", "weather", "{"))
+    with pytest.raises(OutputValidationError, match="max_tokens"):
+        await stream_request(ask("Hi"), provider=scripted(ended("length", "", call)), output_model=City).collect()
+
+
+@anyio_mark
+@pytest.mark.parametrize("wanted", [City, City.model_json_schema()])
+async def test_line_ends_in_strings_are_read(wanted: Any) -> None:
+    provider = scripted('{"name": "Bern\r\nand\tmore", "people": 1}')
+    answer = await stream_request(ask("Hi"), provider=provider, output_model=wanted).collect()
+    name: str = answer.parsed["name"] if isinstance(answer.parsed, dict) else answer.parsed.name
+    assert name == "Bern\r\nand\tmore"
+
+
+class Nested(BaseModel):
+    """An answer that may be as deep as the model likes."""
+
+    inner: Nested | None = None
+
+
+NESTED = {"type": "object", "properties": {"inner": {"$ref": "#"}}, "additionalProperties": False}
+
+
+@anyio_mark
+@pytest.mark.parametrize(
+    "wanted", [Nested, NESTED, dict[str, Any], {"type": "object"}], ids=["model", "#", "dict", "{}"]
+)
+@pytest.mark.parametrize("depth", [50, 201, 900, 20_000])
+async def test_deep_answers_fit_or_raise_our_error(wanted: Any, depth: int) -> None:
+    text = '{"inner":' * (depth - 1) + "{}" + "}" * (depth - 1)
+    if depth == 50:
+        assert await stream_request(ask("Hi"), provider=scripted(text), output_model=wanted).collect()
+        return
+    with pytest.raises(OutputValidationError, match="at most 200 levels") as caught:
+        await stream_request(ask("Hi"), provider=scripted(text), output_model=wanted).collect()
+    assert caught.value.errors[0]["type"] == "json_invalid"
+
+
+@anyio_mark
 async def test_messages_stay_short_and_say_nothing_twice() -> None:
     schema = {"type": "object", "required": ["b"], "properties": {"a": {"maxLength": 3}, "c": {"enum": ["x", 1]}}}
     text = json.dumps({"a": "y" * 500, "c": "z"})
@@ -579,6 +645,13 @@ async def test_doors_that_give_text_ask_for_a_schema_but_do_not_check(prompts: P
         ({"retries": -1, "output_model": City}, "0 or more"),
         ({"output_model": object()}, "output_model"),
         ({"output_model": {"type": "nonsense"}}, "type: 'nonsense'"),
+        ({"output_model": {"$ref": "#"}}, "refers to itself without an end"),
+        ({"output_model": {"allOf": [{"$ref": "#"}]}}, "refers to itself without an end"),
+        ({"output_model": MUTUAL}, "the reference '#/\\$defs/a'"),
+        ({"output_model": {"type": "object", "properties": {"x": {"$ref": "#/properties/x"}}}}, "without an end"),
+        ({"output_model": nested_schema(5_000)}, "nested too deeply"),
+        ({"output_model": nested_schema(150)}, "nested too deeply"),
+        ({"output_model": CIRCULAR}, "not JSON"),
     ],
 )
 async def test_what_cannot_be_asked_for(options: dict[str, Any], words: str) -> None:
@@ -615,6 +688,17 @@ def test_the_demo_makes_objects(prompts: Path) -> None:
     assert place.model_dump()["people"] == 7
     long: Any = sync.execute_prompt_async("long", provider=provider)
     assert long["name"]
+
+
+@pytest.mark.parametrize("schema", [{"type": "array", "items": {"$ref": "#"}}, NESTED, Nested])
+def test_recursive_schemas_get_answers_from_the_demo_and_the_simulator(schema: Any) -> None:
+    demo = sync.stream_request(ask("Hi"), provider=get_provider("demo", rate=0), output_model=schema).collect()
+    assert demo.parsed is not None
+    with Simulator() as simulator:
+        answer = sync.stream_request(
+            ask("Hi"), provider=provider_at(simulator, "openai"), output_model=schema
+        ).collect()
+    assert answer.parsed is not None
 
 
 def test_a_tool_goes_before_the_schema_on_the_wire() -> None:

@@ -153,6 +153,11 @@ def within(**schema: Any) -> dict[str, Any]:
     return {"type": "object", "properties": {"a": schema}}
 
 
+DEEP: dict[str, Any] = {"type": "object", "properties": {}}
+for _ in range(5_000):
+    DEEP = {"type": "object", "properties": {"a": DEEP}, "required": ["a"]}
+
+
 @pytest.mark.parametrize(
     "schema",
     [
@@ -172,6 +177,12 @@ def within(**schema: Any) -> dict[str, Any]:
         within(type="string", contentEncoding="base64"),
         within(**{"$ref": "https://example.com/a.json"}),
         within(**{"$ref": "#/$defs/none"}),
+        within(**{"$ref": ["#"]}),
+        {"$ref": "#"},
+        {"$ref": ["#"]},
+        {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/B"}, "B": {"$ref": "#/$defs/A"}}},
+        within(**{"$ref": "#"}),
+        within(**DEEP),
         within(allOf=[{"type": "string"}, {"minLength": 2}]),
         within(**{"not": {"type": "string"}}),
     ],
@@ -343,3 +354,41 @@ def test_what_fits_a_closed_form_fits_the_schema_where_nothing_is_said_in_words(
     closed = closed_schema(wanted)
     if closed is not None and '"description"' not in json.dumps(closed):
         jsonschema.validate(example(closed), wanted)
+
+
+END = {"type": "object", "properties": {"end": {"type": "integer"}}, "required": ["end"]}
+NODE = {"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#/$defs/Node"}, END]}}, "required": ["next"]}
+JSON = {
+    "anyOf": [
+        {"type": "array", "items": {"$ref": "#/$defs/Json"}, "minItems": 2},
+        {"type": "object", "additionalProperties": {"$ref": "#/$defs/Json"}, "minProperties": 1},
+        {"type": "string"},
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#/$defs/Node", "$defs": {"Node": NODE}},
+        {"$ref": "#/$defs/Json", "$defs": {"Json": JSON}},
+        {"type": "object", "properties": {"kids": {"type": "array", "items": {"$ref": "#"}}}, "required": ["kids"]},
+        {"type": "array", "items": {"$ref": "#/prefixItems/0"}, "prefixItems": [{"type": "integer"}]},
+    ],
+)
+def test_an_example_of_a_recursive_schema_ends(schema: dict[str, Any]) -> None:
+    jsonschema.validate(example(schema), schema)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"allOf": [{"$ref": "#"}]},
+        {"type": "array", "items": {"$ref": "#"}, "minItems": 1},
+        {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]},
+        DEEP,
+    ],
+)
+def test_a_schema_without_a_finite_value_has_no_example(schema: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="no example can be made"):
+        example(schema)

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import Any, cast
 
+from streamcore.errors import ConfigError
+from streamcore.structured.json_schema import referenced
+
 _DEEP = 3
 """Below this level optional parts are left out, so that recursive schemas end."""
 _FORMATS: Mapping[str, str] = {
@@ -22,19 +25,59 @@ _FORMATS: Mapping[str, str] = {
     "uri": "https://example.com/",
     "uuid": "12345678-1234-4234-8234-123456789abc",
 }
+_MOST_STEPS = 20_000
+"""How many values are tried before a schema counts as one without a finite value."""
 Schema = Mapping[str, Any]
 
 
+class _EndlessError(ValueError):
+    """A value of the schema would contain itself."""
+
+
 def example(schema: Schema, name: str = "value") -> Any:
-    """Return a valid value, with nesting, references, unions, limits, formats and most patterns."""
-    return _Maker(schema).value(schema, name, 0)
+    """Return a valid value, with nesting, references, unions, limits, formats and most patterns.
+
+    Raises:
+        ConfigError: every value of the schema would contain itself, or the schema is nested too deeply.
+    """
+    try:
+        return _Maker(schema).value(schema, name, 0)
+    except (_EndlessError, RecursionError) as error:
+        raise ConfigError(
+            "no example can be made for this schema: every value would contain another one of its kind, or it is "
+            "nested too deeply; make the recursive part optional"
+        ) from error
 
 
 class _Maker:
     def __init__(self, root: Schema) -> None:
         self._root = root
+        self._steps = 0
+        self._open: list[str] = []
+        """The references whose value is being made below the level where optional parts are left out."""
 
     def value(self, schema: Any, name: str, depth: int) -> Any:
+        """Return a value; below `_DEEP`, one that contains no value of the same reference again.
+
+        Raises:
+            _EndlessError: there is no such value.
+        """
+        self._steps += 1
+        if self._steps > _MOST_STEPS:
+            raise _EndlessError(name)
+        found: Schema = cast("Schema", schema) if isinstance(schema, Mapping) else {}
+        if depth < _DEEP or "$ref" not in found:
+            return self._value(found, name, depth)
+        reference = str(found["$ref"])
+        if reference in self._open:
+            raise _EndlessError(reference)
+        self._open.append(reference)
+        try:
+            return self._value(found, name, depth)
+        finally:
+            self._open.pop()
+
+    def _value(self, schema: Schema, name: str, depth: int) -> Any:
         schema = self._resolved(schema)
         if "const" in schema:
             return schema["const"]
@@ -45,20 +88,28 @@ class _Maker:
             return schema["default"]
         for key in ("anyOf", "oneOf"):
             if schema.get(key):
-                options = [self._resolved(option) for option in schema[key]]
-                plain = [one for one in options if one.get("type") not in ("object", "array", None)]
-                return self.value((plain[-1:] or options)[0] if depth >= _DEEP else options[0], name, depth)
+                return self._first_possible(schema[key], name, depth)
         return self._of_type(schema, name, depth)
+
+    def _first_possible(self, options: list[Any], name: str, depth: int) -> Any:
+        """Return a value for the first option that has one; below `_DEEP`, for a plain option if there is one."""
+        if depth >= _DEEP:
+            plain = [one for one in options if self._resolved(one).get("type") not in ("object", "array", None)]
+            options = plain[-1:] or options
+        for option in options:
+            try:
+                return self.value(option, name, depth)
+            except _EndlessError:
+                continue
+        raise _EndlessError(name)
 
     def _resolved(self, schema: Any) -> Schema:
         """Follow references, and merge the schemas of `allOf` into one."""
         found = dict(cast("Schema", schema)) if isinstance(schema, Mapping) else {}
         for _ in range(100):
             if "$ref" in found:
-                target: Any = self._root
-                for key in str(found.pop("$ref")).removeprefix("#").strip("/").split("/"):
-                    target = target.get(key, {}) if key else target
-                found = {**target, **found}
+                target = referenced(found.pop("$ref"), self._root)
+                found = {**(cast("Schema", target) if isinstance(target, Mapping) else {}), **found}
             elif "allOf" in found:
                 for part in found.pop("allOf"):
                     found = {**found, **self._resolved(part)}

@@ -316,7 +316,7 @@ class _Connection(asyncio.Protocol):
         wire = ROUTES.get(path)
         try:
             body: dict[str, Any] = json.loads(self._body or b"{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             wire = None
             body = {}
         if request.method == b"GET" and path in ("/", "/statistics"):
