@@ -9,6 +9,7 @@ from streamcore.wire.lenient import is_array, is_object
 
 _TEXTS = ("text", "summary", "thinking", "data", "signature")
 _PIECES = ("thinking", "summary")
+_JOINED = ("text", "summary_text")
 
 
 def merge_details(merged: list[dict[str, Any]], fragments: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -27,7 +28,7 @@ def merge_details(merged: list[dict[str, Any]], fragments: Iterable[Mapping[str,
                 continue
             if key in _TEXTS and isinstance(value, str) and isinstance(last.get(key), str):
                 _extend(last, key, value)
-            elif key in _PIECES and is_array(value) and is_array(last.get(key)):
+            elif key in _PIECES and value.__class__ is list and last.get(key).__class__ is list:
                 _join_texts(last[key], value)
             else:
                 last[key] = _copy(value)
@@ -59,20 +60,16 @@ def _extend(holder: dict[str, Any], key: str, more: str) -> None:
 
 def _join_texts(known: list[Any], more: list[Any]) -> None:
     for piece in more:
-        last = known[-1] if known else None
+        last: Any = known[-1] if known else None
+        kind = piece.get("type") if piece.__class__ is dict and isinstance(piece.get("text"), str) else None
         if (
-            is_object(piece)
-            and is_object(last)
-            and _is_text(piece)
-            and _is_text(last)
-            and piece["type"] == last["type"]
+            kind in _JOINED
+            and last.__class__ is dict
+            and last.get("type") == kind
+            and isinstance(last.get("text"), str)
         ):
             _extend(last, "text", piece["text"])
             if len(piece) > 2:  # a signature comes with the last one
                 last.update({key: value for key, value in piece.items() if key != "text"})
         else:
             known += _copy([piece])
-
-
-def _is_text(piece: Mapping[str, Any]) -> bool:
-    return piece.get("type") in ("text", "summary_text") and isinstance(piece.get("text"), str)

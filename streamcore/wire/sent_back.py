@@ -88,9 +88,8 @@ class SentBack:
         `Fold` puts the reasoning itself in place of None.
         """
         parts, items = tuple(map(copied, self._parts)), tuple(map(copied, self._details))
-        self._work.spend(
-            len(self._calls) + len(self._transcript) + sum(map(_size, (self._fields, *self._parts, *self._details)))
-        )
+        kept = (self._fields, self._calls, *self._parts, *self._details)
+        self._work.spend(len(self._transcript) + sum(map(_size, kept)))
         fields: dict[str, Any] = {
             key: merge_details([], value) if is_array(value) else _merged(None, value)
             for key, value in self._fields.items()

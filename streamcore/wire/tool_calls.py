@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from operator import attrgetter
-
 from streamcore.chunk import ToolCall, tool_call
 from streamcore.errors import MalformedStream
 from streamcore.structured.json_end import JSONEnd
@@ -26,19 +24,12 @@ class _Call:
         self.arguments: list[str] = []  # those that `end` has not read
         self.end: JSONEnd | None = None
 
-    def has_arguments(self) -> bool:
-        return bool(self.arguments) or self.end is not None
-
     def is_whole(self) -> bool:
         """True if the arguments so far are a JSON value, so that more of them means another call."""
         end = self.end = self.end or JSONEnd()
-        for piece in self.arguments:
-            end.add(piece)
+        end.add("".join(self.arguments))
         self.arguments.clear()
         return end.whole()
-
-
-_position = attrgetter("position")
 
 
 class ToolCalls:
@@ -72,7 +63,7 @@ class ToolCalls:
             self._count += 1
         if identity is not None and call.id is None:
             call.id = identity
-            self._register(call, identity)
+            self._exact[identity, call.index] = self._by_id[identity] = call
         if name is not None and name != call.name:
             call.name = name if call.name is None else call.name + name
             if len(call.name) > MAX_NAME:
@@ -80,11 +71,6 @@ class ToolCalls:
         if function.arguments:
             call.arguments.append(function.arguments)
         return ToolCall(call.id, call.name, function.arguments or "", call.position)
-
-    def _register(self, call: _Call, identity: str) -> None:
-        known = self._exact.get((identity, call.index), call), self._by_id.get(identity, call)
-        self._exact[identity, call.index] = min(known[0], call, key=_position)
-        self._by_id[identity] = max(known[1], call, key=_position)
 
     def _find(self, identity: str | None, index: int | None, name: str | None) -> _Call | None:
         """Return the call that a fragment goes on with, None if it opens another."""
@@ -94,7 +80,7 @@ class ToolCalls:
                 return exact
             last = self._by_id.get(identity)
             if last is not None:
-                unfinished = last.has_arguments() and not last.is_whole()  # a server that counts fragments, not calls
+                unfinished = (last.arguments or last.end) and not last.is_whole()  # a server that counts fragments
                 goes_on = index is None or last.index is None or name is None or unfinished
                 return last if goes_on else None  # one id at two indexes: servers make ids of names
         call = self._last if index is None else self._by_index.get(index)
@@ -103,6 +89,7 @@ class ToolCalls:
         other_id = identity is not None and call.id is not None
         if name is None:
             return None if other_id and index is None else call
-        if other_id or (call.has_arguments() and (identity is not None or name != call.name or call.is_whole())):
+        begun = call.arguments or call.end
+        if other_id or (begun and (identity is not None or name != call.name or call.is_whole())):
             return None  # an index may be taken twice: another id, or a name after arguments, is another call
         return None if index is None and name != call.name else call
