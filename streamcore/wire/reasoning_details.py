@@ -1,4 +1,4 @@
-"""Put the streamed fragments of opaque reasoning together, as the next request wants them back."""
+"""Merge the streamed fragments of opaque reasoning into the objects that the next request sends back."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _JOINED = ("text", "summary_text")
 
 
 def merge_details(merged: list[dict[str, Any]], fragments: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Concatenate neighbouring fragments of the same type and index; other fields keep their last value.
+    """Concatenate adjacent fragments of the same type and index; other fields keep their last value.
 
     Reads OpenRouter's `reasoning_details`, Mistral's `thinking` parts and Databricks' `reasoning` parts. `merged` has
     the result so far and is changed; the fragments are not.
@@ -58,7 +58,7 @@ def _extend(holder: dict[str, Any], key: str, more: str) -> None:
     holder[key] = known
 
 
-def _join_texts(known: list[Any], more: list[Any]) -> None:
+def _join_texts(known: list[Any], more: Any) -> None:
     for piece in more:
         last: Any = known[-1] if known else None
         kind = piece.get("type") if piece.__class__ is dict and isinstance(piece.get("text"), str) else None
@@ -69,7 +69,7 @@ def _join_texts(known: list[Any], more: list[Any]) -> None:
             and isinstance(last.get("text"), str)
         ):
             _extend(last, "text", piece["text"])
-            if len(piece) > 2:  # a signature comes with the last one
+            if len(piece) > 2:  # the last piece has the signature
                 last.update({key: value for key, value in piece.items() if key != "text"})
         else:
             known += _copy([piece])

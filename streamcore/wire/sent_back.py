@@ -1,4 +1,4 @@
-"""Gather what an answer in the chat dialect must bring back with the next turn, beside its text and calls."""
+"""Collect what the next turn must send back of an answer in the chat dialect, besides its text and calls."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from streamcore.wire.reasoning_details import copied, merge_details
 
 WIRE = "openai-chat"
 TEXT_HERE: Mapping[str, Any] = {"type": "text"}
-"""Stands for a run of text between two parts; `Fold` puts the text in, which a decoder does not keep."""
+"""A placeholder for the text between two parts; `Fold` inserts the text, since decoders do not keep it."""
 
 
 class SentBack:
-    """Keep the opaque data of one answer in the order of the wire; work is linear in what comes."""
+    """Store the opaque data of one answer in the order received."""
 
     __slots__ = (
         "_audio",
@@ -43,27 +43,27 @@ class SentBack:
         self._transcript: list[str] = []
         self._work = RepeatedWork()
         self.text_follows = False
-        """True while text is the last thing that came; the vocabulary sets it."""
+        """True if the last content was text; the vocabulary sets it."""
 
     def details(self, details: Iterable[Mapping[str, Any]]) -> None:
-        """Keep fragments of `reasoning_details`."""
+        """Add fragments of `reasoning_details`."""
         merge_details(self._details, details)
 
     def part(self, part: Mapping[str, Any]) -> None:
-        """Keep a part of the content that is not text."""
+        """Add a part of the content that is not text."""
         merge_details(self._parts, (part,))
 
     def part_after_text(self, part: Mapping[str, Any]) -> Opaque:
-        """Keep a part that follows text, and return it.
+        """Add a part that follows text, and return it as opaque data.
 
-        `Fold` needs to know where the text was: a chunk that carries the part says so.
+        A chunk must contain them, so that `Fold` knows the position of the text.
         """
         self.text_follows = False
         merge_details(self._parts, (TEXT_HERE, part))
         return Opaque(self._wire, (part,), source=self.source)
 
     def rare(self, delta: Delta) -> None:
-        """Keep the audio's id and the fields that only the server which sent them understands."""
+        """Add the audio's id, and the fields that only the server that sent them can read."""
         for key, value in (delta.kept or {}).items():
             kept = _without_flags(value) if key == "extra_content" else value
             if kept:
@@ -77,15 +77,15 @@ class SentBack:
             self._transcript.append(transcript)
 
     def call(self, position: int, kept: Mapping[str, Any]) -> None:
-        """Keep the fields of a tool call."""
+        """Add the fields of a tool call."""
         known = self._calls.setdefault(str(position), {})
         for key, value in kept.items():
             known[key] = _merged(known.get(key), value)
 
     def opaque(self, reasoning_key: str | None) -> Opaque | None:
-        """Return all of it; `reasoning_key` names the field in which reasoning came, if it must be sent back.
+        """Return the opaque data; `reasoning_key` names the field of the reasoning, if it must be sent back.
 
-        `Fold` puts the reasoning itself in place of None.
+        The field is None; `Fold` replaces it by the reasoning.
         """
         parts, items = tuple(map(copied, self._parts)), tuple(map(copied, self._details))
         kept = (self._fields, self._calls, *self._parts, *self._details)
@@ -113,7 +113,7 @@ def _size(detail: Mapping[str, Any]) -> int:
 
 
 def _without_flags(value: Any) -> Any:
-    """Return `extra_content` without what only describes the chunk, such as `{"google": {"thought": true}}`."""
+    """Return `extra_content` without flags that describe the chunk, such as `{"google": {"thought": true}}`."""
     if not is_object(value):
         return None
     kept = {key: _without_flags(item) if is_object(item) else item for key, item in value.items() if item is not True}

@@ -1,9 +1,9 @@
-"""Put characters together whose two halves came in two events, and replace halves that stay alone by U+FFFD.
+"""Join characters whose two halves are in two events, and replace halves without their other half by U+FFFD.
 
 JSON can escape half of a surrogate pair (`"\\ud83d"`), and servers that cut text at UTF-16 units send the other half
-in the next event. Python's strings can hold a lone half, but nothing can encode it. So an event that has one is
-rewritten first: each half becomes a character of the last 2,048 of the private use plane, which msgspec accepts, and
-decoders read the event as any other. `SplitCharacters.mend` then makes well-formed text of their chunks.
+in the next event. A Python string can contain a lone half, but no encoding can write it. So an event that has one is
+rewritten first: each half becomes one of the last 2,048 characters of the private use plane, which msgspec accepts,
+and decoders read the event as usual. `SplitCharacters.mend` then makes the text of their chunks well-formed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _Key = tuple[int, int]  # index, position of the tool call
 
 
 class LoneSurrogatesError(ValueError):
-    """An event's JSON has half of a surrogate pair in a string; `value` is the JSON, decoded."""
+    """Report an event whose JSON has half of a surrogate pair in a string; `value` is the decoded JSON."""
 
     def __init__(self, value: object) -> None:
         super().__init__("a string has half of a surrogate pair")
@@ -50,7 +50,7 @@ def check_surrogates(value: object, data: bytes) -> None:
 
 
 def well_formed(value: Any) -> Any:
-    """Return a JSON value with the halves in its strings put together, or replaced by U+FFFD."""
+    """Return a JSON value with the halves in its strings joined, or replaced by U+FFFD."""
     if isinstance(value, str):
         return _HALF.sub(_character, value)
     if is_object(value):
@@ -69,7 +69,7 @@ def _character(match: re.Match[str]) -> str:
 
 
 class SplitCharacters:
-    """Hold back half a character at the end of a text until its other half comes, for each text of a stream."""
+    """Delay half a character at the end of a text until its other half is received, for each text of a stream."""
 
     def __init__(self) -> None:
         self._halves: dict[tuple[str, int], tuple[_Key, str, Chunk]] = {}  # by kind and choice: one text at a time
@@ -87,7 +87,7 @@ class SplitCharacters:
         return out
 
     def end(self) -> list[Chunk]:
-        """Return a U+FFFD for each half whose other half never came."""
+        """Return a U+FFFD for each half whose other half was not received."""
         out: list[Chunk] = []
         for stream in list(self._halves):
             self._release(stream, out)
@@ -124,7 +124,7 @@ def _with_text(chunk: Chunk, text: str) -> Chunk:
 
 
 def _mended(chunk: Chunk) -> Chunk:
-    """Return the chunk with well-formed ids, names and opaque data; the text is treated apart."""
+    """Return the chunk with well-formed ids, names and opaque data; the caller sets its text."""
     call, opaque, usage = chunk.tool_call, chunk.opaque, chunk.usage
     return replace(
         chunk,

@@ -1,4 +1,4 @@
-"""Decide which tool call a fragment belongs to, when vendors disagree on how to say so."""
+"""Find the tool call that a fragment belongs to; vendors identify it in different ways."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from streamcore.errors import MalformedStream
 from streamcore.structured.json_end import JSONEnd
 from streamcore.wire.chat_structs import CallDelta, Function
 
-_NO_ID = frozenset({"", "null"})  # the Gemini gateway sends "", Mistral's own default is the word "null"
+_NO_ID = frozenset({"", "null"})  # the Gemini gateway sends "", Mistral's default is the string "null"
 _NO_FUNCTION = Function()
 MAX_NAME = 8192
 """The maximum length of the name of a tool, in characters; it may come in pieces."""
@@ -25,7 +25,7 @@ class _Call:
         self.end: JSONEnd | None = None
 
     def is_whole(self) -> bool:
-        """True if the arguments so far are a JSON value, so that more of them means another call."""
+        """True if the arguments so far are a JSON value, so that further arguments begin another call."""
         end = self.end = self.end or JSONEnd()
         end.add("".join(self.arguments))
         self.arguments.clear()
@@ -33,7 +33,7 @@ class _Call:
 
 
 class ToolCalls:
-    """The tool calls of one answer: fragments merge by id, then by index, then by being the one in progress."""
+    """Merge the tool calls of one answer: a fragment belongs to the call with its id, its index, or the last call."""
 
     def __init__(self) -> None:
         self._last: _Call | None = None
@@ -51,7 +51,7 @@ class ToolCalls:
         function = delta.function or _NO_FUNCTION
         last = self._last
         if delta.id is None and function.name is None and last is not None and last.index == delta.index:
-            arguments = function.arguments or ""  # more arguments of the call in progress, as most fragments are
+            arguments = function.arguments or ""  # most fragments are further arguments of the last call
             if arguments:
                 last.arguments.append(arguments)
             return tool_call(last.id, last.name, arguments, last.position)
@@ -73,7 +73,7 @@ class ToolCalls:
         return ToolCall(call.id, call.name, function.arguments or "", call.position)
 
     def _find(self, identity: str | None, index: int | None, name: str | None) -> _Call | None:
-        """Return the call that a fragment goes on with, None if it opens another."""
+        """Return the call that a fragment continues; None if it begins another."""
         if identity is not None:
             exact = self._exact.get((identity, index))
             if exact is not None:
@@ -81,8 +81,8 @@ class ToolCalls:
             last = self._by_id.get(identity)
             if last is not None:
                 unfinished = (last.arguments or last.end) and not last.is_whole()  # a server that counts fragments
-                goes_on = index is None or last.index is None or name is None or unfinished
-                return last if goes_on else None  # one id at two indexes: servers make ids of names
+                continues = index is None or last.index is None or name is None or unfinished
+                return last if continues else None  # one id at two indexes: some servers derive ids from names
         call = self._last if index is None else self._by_index.get(index)
         if call is None:
             return None
@@ -91,5 +91,5 @@ class ToolCalls:
             return None if other_id and index is None else call
         begun = call.arguments or call.end
         if other_id or (begun and (identity is not None or name != call.name or call.is_whole())):
-            return None  # an index may be taken twice: another id, or a name after arguments, is another call
+            return None  # some servers reuse an index: another id, or a name after arguments, begins another call
         return None if index is None and name != call.name else call

@@ -295,7 +295,7 @@ def test_a_body_that_is_no_stream_is_malformed(body: bytes, size: int) -> None:
     for at in range(0, len(body), size):
         assert decoder.feed(body[at : at + size]) == []
     assert decoder.flush() == []
-    with pytest.raises(MalformedStream, match="no event stream"):
+    with pytest.raises(MalformedStream, match="not an event stream"):
         decoder.close()
 
 
