@@ -264,7 +264,7 @@ class RunExists(RelayError):  # noqa: N818
 
 
 class InvalidRunId(RelayError):  # noqa: N818
-    """The name of a run is not 1 to 64 characters of A-Z a-z 0-9 _ ~ -; answer its client with status 400."""
+    """Report a run id that is not 1 to 64 characters of A-Z a-z 0-9 _ ~ -; answer its client with status 400."""
 
 
 class TooManyRuns(RelayError):  # noqa: N818
