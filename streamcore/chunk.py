@@ -1,4 +1,4 @@
-"""Define `Chunk`, the one normalized piece of a vendor's stream, and the small types that it carries."""
+"""Define `Chunk`, the normalized unit of a stream, and the types of its fields."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ ChunkKind = Literal[
     "restart",
     "other",
 ]
-"""What a chunk is. `other` is anything that has no normal form: it is passed on with its JSON, never dropped."""
+"""The kind of a chunk. `other` is any event without a normal form; it keeps its JSON in `raw` and is never dropped."""
 
 FinishReason = Literal["stop", "length", "tool_calls", "refusal", "content_filter", "pause", "other"]
-"""Why generation ended, the same words for every vendor."""
+"""Why generation ended, with the same names for every vendor."""
 
 CONTENT_KINDS: frozenset[ChunkKind] = frozenset({"text", "reasoning", "refusal", "tool_call", "citation"})
-"""The kinds that carry something the model made. The rest frame it: clocks and retries do not count them."""
+"""The kinds that contain output of the model. Timeouts and retries do not count the other kinds."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """Hold a tool call, or the fragment of one that a chunk brings.
-
-    `id` and `name` are the vendor's, None where it sent none. `arguments` is the text exactly as sent: JSON for
-    functions, free text for custom tools. `position` counts the calls of one answer from 0 and never changes.
-    """
+    """Represent a tool call of a `Completion`, or the fragment of one in a `Chunk`."""
 
     id: str | None
+    """The vendor's id of the call; None in a fragment without one."""
     name: str | None
+    """The tool's name; None in a fragment without one."""
     arguments: str = ""
+    """The arguments exactly as sent: JSON for functions, free text for custom tools."""
     position: int = 0
+    """The number of the call in its answer, from 0; all fragments of a call have the same."""
     custom: bool = False
     """True for a tool that takes free text instead of JSON."""
 
     @property
     def complete(self) -> bool:
-        """True if the arguments are whole: JSON, nothing at all, or the text of a custom tool.
+        """True if the arguments are complete: valid JSON, empty, or the text of a custom tool.
 
-        A call that was cut is not complete. No request with it can be sent; see `Completion.to_message`.
+        A call that was cut is not complete. A request that contains it raises `ConfigError`.
         """
         if self.custom:
             return True
@@ -59,10 +59,10 @@ class ToolCall:
         return True
 
     def parse(self) -> Any:
-        """Return the arguments as an object; no arguments at all mean `{}`.
+        """Return the decoded arguments; empty arguments give `{}`.
 
         Raises:
-            ValueError: the arguments are no JSON, as when the call was cut or the tool takes free text.
+            ValueError: the arguments are not JSON: the call was cut, or the tool takes free text.
         """
         if not self.arguments.strip():
             return {}
@@ -77,70 +77,75 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Count tokens as the vendor reports them; None is a count it did not report.
-
-    `input_tokens` has the vendor's own meaning: Anthropic leaves cached tokens out of it, OpenAI counts them in.
-    `raw` is the usage object as sent.
-    """
+    """Represent the token counts of an answer; None is a count that the vendor did not report."""
 
     input_tokens: int | None = None
+    """The prompt's tokens, as the vendor counts them: Anthropic leaves cached tokens out, OpenAI includes them."""
     output_tokens: int | None = None
+    """The generated tokens."""
     cache_read_tokens: int | None = None
+    """The prompt's tokens that were read from the vendor's cache."""
     cache_write_tokens: int | None = None
+    """The prompt's tokens that were written to the vendor's cache."""
     reasoning_tokens: int | None = None
+    """The generated tokens that were reasoning."""
     raw: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    """The usage object as the vendor sent it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """Hold what only the vendor understands and wants back: signatures, redacted and encrypted reasoning.
+    """Keep data that only the vendor can read and that must be sent back: signatures, encrypted reasoning.
 
-    On a `reasoning` chunk it is the piece that came. On a `finish` chunk it is what the next request to the same
-    vendor needs, in the vendor's own form: the whole answer (Anthropic, Responses), or what plain text and calls
-    cannot say (chat dialect). docs/conversations.md lists it for each vendor.
+    On a `reasoning` chunk it is the data of that chunk. On a `finish` chunk it is what the next request to the same
+    vendor needs, in the vendor's format: the whole answer (Anthropic, Responses), or what plain text and tool calls
+    cannot express (chat dialect). docs/conversations.md lists it for each vendor.
     """
 
     wire: str
-    """The format, as in `openai-chat`."""
+    """The wire format, as in `openai-chat`."""
     items: tuple[Mapping[str, Any], ...]
     """JSON objects, verbatim and in order: content blocks, output items, parts of the content."""
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """What belongs beside the items: keys of the assistant's message (chat dialect), or of the request (Anthropic)."""
+    """JSON next to the items: keys of the assistant's message (chat dialect), or of the request (Anthropic)."""
     source: str | None = None
-    """The server that sent it, as in `deepseek`. Another server of the same format gets nothing of it; None: any."""
+    """The server that sent the data, as in `deepseek`; no other server receives them. None: any server of the format
+    does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Carry one piece of a stream; `kind` says which of the other fields mean something.
+    """Represent one normalized event of a stream; `kind` determines which other fields are set.
 
-    Guarantees: chunks come in the order of the wire; the texts of one kind, choice and index concatenate to exactly
-    what the vendor sent; no chunk has text that the vendor did not send.
+    Guarantees: chunks have the order in which they were received; the texts of one kind, choice and index concatenate
+    to exactly what the vendor sent; no chunk has text that the vendor did not send.
     """
 
     kind: ChunkKind
+    """The kind of the chunk; the descriptions of the other fields name the kinds that set them."""
     text: str = ""
-    """`text`, `reasoning`, `refusal`: what to append."""
+    """`text`, `reasoning`, `refusal`: the text to append."""
     index: int = 0
     """The content block (Anthropic) or output item (Responses) that the chunk belongs to."""
     choice: int = 0
-    """Which of several answers, when more than one was asked for."""
+    """The number of the answer, from 0, if the request asked for several."""
     tool_call: ToolCall | None = None
-    """`tool_call`: the call's id and name, and the fragment of its arguments that this chunk brings."""
+    """`tool_call`: the call's id and name, and a fragment of its arguments."""
     usage: Usage | None = None
     """Token counts so far: on `usage`, and on `start` where the vendor counts the prompt first."""
     finish_reason: FinishReason | None = None
-    """`finish`: the normal word; None where the stream was ended properly without any reason."""
+    """`finish`: the normalized reason; None if the stream ended properly without a reason."""
     raw_finish_reason: str | None = None
-    """`finish`: the vendor's own word."""
+    """`finish`: the vendor's own name for the reason."""
     finish_detail: str | Mapping[str, Any] | None = None
-    """`finish`: why exactly: Responses' `incomplete_details.reason`, Anthropic's `stop_details` or stop sequence."""
+    """`finish`: the vendor's details: Responses' `incomplete_details.reason`, Anthropic's `stop_details` or stop
+    sequence."""
     opaque: Opaque | None = None
-    """What must be sent back with the next turn (`reasoning`, `finish`)."""
+    """`reasoning`, `finish`: the data that the next turn must send back."""
     data: Mapping[str, Any] | None = None
-    """`citation`: the citation as the vendor sent it. `start`, `usage`, `finish`, `other`: facts about the answer,
-    under the names that `Completion` has for them (`service_tier`, `stop_sequence`, `logprobs`, `served_by`, `cost`).
-    `reasoning`: `{"part": n}` where part n of several summaries or blocks begins."""
+    """`citation`: the citation as the vendor sent it. `start`, `usage`, `finish`, `other`: fields of `Completion` with
+    their values (`service_tier`, `stop_sequence`, `logprobs`, `served_by`, `cost`). `reasoning`: `{"part": n}` where
+    part n of several summaries or blocks begins."""
     id: str | None = None
     """`start`: the response's id."""
     model: str | None = None
@@ -150,18 +155,18 @@ class Chunk:
     event: str | None = None
     """`other`: the vendor's name for the event or block."""
     raw: bytes | None = None
-    """The event's JSON as it was on the wire: always on `other`, else with `include_raw=True`."""
+    """The event's JSON as it was received: always set on `other`, on other kinds with `include_raw=True`."""
 
 
 class _Draft:
-    """Become a `Chunk` once its fields are set: a quicker constructor for the one object that every token needs.
+    """Build a `Chunk` faster than its own constructor does; every token needs one.
 
     The generated constructor of a frozen dataclass sets each field with `object.__setattr__`, since the class's own
     `__setattr__` raises: 1.4 us for the 16 fields of a chunk. This class has the same slots in the same order, and so
     the same layout in memory, but no `__setattr__`: its fields are set by plain stores. The last line then assigns
-    `__class__`, which Python allows between classes of the same layout. What the caller gets is an ordinary, frozen
-    `Chunk`; no draft is ever seen outside `__init__`. That takes 0.24 us.
-    Plainer ways measured on the same machine (CPython 3.11): `Chunk(...)` 1.4 us, `object.__new__` and the slots'
+    `__class__`, which Python allows between classes of the same layout. The caller receives an ordinary, frozen
+    `Chunk`; no draft exists outside `__init__`. That takes 0.24 us.
+    Simpler ways, measured on the same machine (CPython 3.11): `Chunk(...)` 1.4 us, `object.__new__` and the slots'
     descriptors 0.7 us, `Chunk.__setstate__` 3.0 us.
     """
 
@@ -191,7 +196,7 @@ content = cast("_MakeContent", _Draft)
 
 
 class _CallDraft:
-    """Do the same for `ToolCall`, of which every fragment of a call has one: 0.18 us instead of 0.55."""
+    """Build a `ToolCall` in the same way, one for each fragment of a call: 0.18 us instead of 0.55."""
 
     __slots__ = ToolCall.__slots__
 

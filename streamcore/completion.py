@@ -1,4 +1,4 @@
-"""Fold the chunks of a stream into a `Completion`, while they pass and at the end."""
+"""Define `Completion`, the answer of a model, and `Fold`, which combines the chunks of a stream into it."""
 
 from __future__ import annotations
 
@@ -10,88 +10,95 @@ from typing import Any
 
 from streamcore.chunk import CONTENT_KINDS, Chunk, FinishReason, Opaque, ToolCall, Usage
 from streamcore.request import Message
-from streamcore.stored_json import (
-    Json,
-    dump,
-    known_fields,
-    load,
-    read_calls,
-    read_opaque,
-    read_usage,
-    write_call,
-    write_fields,
-    write_opaque,
-    write_usage,
-)
+from streamcore.stored_json import dump, load, read_completion, write_completion
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Tell of one try to get an answer: who was asked, and the error that ended it (None: it held)."""
+    """Describe one attempt to get an answer."""
 
     provider: str
+    """The provider's name."""
     model: str | None
+    """The model of the request; None if the provider chose it."""
     error: str | None = None
+    """The error that ended the attempt; None if it succeeded."""
     usage: Usage | None = None
-    """What this try was counted as. A `Completion` has the count of its own answer only, which is the last try's."""
+    """The tokens of this attempt. `Completion.usage` counts the last attempt only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an answer cost, as a gateway reports it."""
+    """Represent the cost of an answer, as a gateway reports it."""
 
     amount: float
+    """The amount in `currency`."""
     currency: str
     """The currency's code, as in `USD`."""
     source: str
-    """Where it was read, as in `usage.cost`."""
+    """The field of the response that it was read from, as in `usage.cost`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """Hold a whole answer, or as much of one as came.
+    """Represent an answer: the complete one, or the part that has been received.
 
-    `complete` is True only if the vendor marked the end: a cut stream never looks finished. Texts are those of
-    choice 0; where several answers were asked for, `alternatives` has the others.
+    All fields are those of choice 0; if the request asked for several answers, `alternatives` has the others.
     """
 
     text: str = ""
+    """The text, exactly as the vendor sent it."""
     reasoning: str = ""
+    """The text of the model's reasoning, or the vendor's summary of it."""
     refusal: str = ""
+    """The text with which the model refused to answer."""
     tool_calls: tuple[ToolCall, ...] = ()
+    """The calls that the model asks for, in order; each has an id."""
     citations: tuple[Mapping[str, Any], ...] = ()
+    """The citations, in the vendor's format."""
     usage: Usage | None = None
+    """The token counts of this answer; None if the vendor reported none."""
     finish_reason: FinishReason | None = None
+    """Why the model stopped; None if the stream has not ended or gave no reason."""
     raw_finish_reason: str | None = None
+    """The vendor's own name for the finish reason."""
     finish_detail: str | Mapping[str, Any] | None = None
+    """The vendor's details of the finish reason; see `Chunk.finish_detail`."""
     model: str | None = None
+    """The model that answered, as the vendor names it."""
     id: str | None = None
+    """The vendor's id of the response."""
     request_id: str | None = None
+    """The id of the HTTP request, for the vendor's support."""
     parsed: Any = None
-    """The value that the text gives, where a schema was asked for."""
+    """The validated value of the text, if a schema was requested."""
     attempts: tuple[Attempt, ...] = ()
+    """Every attempt that was made, in order."""
     complete: bool = False
+    """True only if the vendor marked the end of the answer; a stream that was cut is never complete."""
     opaque: Opaque | None = field(default=None, repr=False)
+    """The data that the next request must send back; `to_message` includes them."""
     alternatives: tuple[Completion, ...] = ()
+    """The answers of the other choices."""
     reasoning_parts: tuple[str, ...] = ()
-    """`reasoning` in its parts: summaries (Responses), thinking blocks (Anthropic)."""
+    """The parts of `reasoning`: summaries (Responses), thinking blocks (Anthropic)."""
     service_tier: str | None = None
-    """The tier that served the request, in the vendor's word."""
+    """The tier that served the request, as the vendor names it."""
     stop_sequence: str | None = None
     """The stop text that ended the answer."""
     logprobs: tuple[Any, ...] = field(default=(), repr=False)
-    """An entry for each token, in the vendor's form, where logprobs were asked for."""
+    """An entry for each token, in the vendor's format, if logprobs were requested."""
     served_by: str | None = None
-    """The vendor that a gateway sent the request to, in the gateway's word."""
+    """The vendor that a gateway sent the request to, as the gateway names it."""
     cost: Cost | None = None
-    """What the gateway says that the answer cost; None where it reports no cost."""
+    """The cost of the answer; None if the gateway reports none."""
 
     def to_json(self) -> str:
-        """Return the whole answer as JSON, for any database; `from_json` reads it, in this version and later ones.
+        """Return the answer as JSON, for any database; `from_json` of this version and later ones reads it.
 
-        A `parsed` object is written as plain data, and read as such.
+        A `parsed` object is written as plain data, and `from_json` returns plain data.
         """
-        return dump("completion", _write_completion(self))
+        return dump("completion", write_completion(self))
 
     @classmethod
     def from_json(cls, data: str | bytes) -> Completion:
@@ -100,13 +107,13 @@ class Completion:
         Raises:
             ValueError: the data are not JSON, not an answer, or of a later version.
         """
-        return load("completion", data, _read_completion)
+        return load("completion", data, lambda given: read_completion(given, cls, Attempt, Cost))
 
     def to_message(self) -> Message:
         """Return the assistant's message for the next turn, opaque data included.
 
-        A request with a tool call that was cut raises `ConfigError`; `ToolCall.complete` tells before. An answer
-        that holds nothing to send back gives a message that requests leave out.
+        A request with a tool call that was cut raises `ConfigError`; check `ToolCall.complete` first. If the answer
+        is empty, so is the message, and requests leave it out.
         """
         return Message(
             role="assistant",
@@ -123,7 +130,7 @@ def _transcript(opaque: Opaque | None) -> str:
 
 
 class _Answer:
-    """Gather the pieces of one choice."""
+    """Collect the chunks of one choice."""
 
     __slots__ = (
         "breaks",
@@ -150,14 +157,14 @@ class _Answer:
         self.finish: Chunk | None = None
         self.logprobs: list[Any] = []
         self.stop_sequence: str | None = None
-        self.part_index = 0  # the `index` of the reasoning that is coming
-        self.part_starts: list[int] = []  # how many pieces of reasoning came before each further part
+        self.part_index = 0  # the `index` of the current part of the reasoning
+        self.part_starts: list[int] = []  # the position in `reasoning` at which each further part begins
         self.undecided: list[str] = []  # text that may turn out to be reasoning
         self.opaque: Opaque | None = None
-        self.breaks: list[int] = []  # how many texts had come before reasoning that has a place among them
+        self.breaks: list[int] = []  # the number of texts before each reasoning block that is ordered among them
 
     def add(self, chunk: Chunk) -> None:
-        """Take in any chunk but `text`, which the fold itself appends."""
+        """Add a chunk of any kind but `text`, which `Fold` appends."""
         match chunk.kind:
             case "reasoning":
                 if chunk.data is not None or chunk.index != self.part_index:
@@ -172,7 +179,7 @@ class _Answer:
             case "citation" if chunk.data is not None:
                 self.citations.append(chunk.data)
             case "finish":
-                # The last word counts; one that only says "the end" does not unsay an earlier reason.
+                # The last reason wins; a chunk without a reason does not replace one that has it.
                 if self.finish is None or chunk.raw_finish_reason is not None:
                     self.finish = chunk
                 self.opaque = chunk.opaque or self.opaque
@@ -184,7 +191,7 @@ class _Answer:
 
     @property
     def begun(self) -> bool:
-        """True once any of its content has come."""
+        """True once any content of this choice has been received."""
         return bool(self.text or self.reasoning or self.refusal or self.calls or self.citations)
 
     def _begin_part(self, chunk: Chunk) -> None:
@@ -200,7 +207,7 @@ class _Answer:
                 self.part_starts.append(len(self.reasoning))
 
     def _parts(self) -> tuple[str, ...]:
-        """Return the reasoning, each part for itself."""
+        """Return the parts of the reasoning."""
         bounds = (0, *self.part_starts, len(self.reasoning))
         parts = ("".join(self.reasoning[start:end]) for start, end in pairwise(bounds))
         return tuple(part for part in parts if part)
@@ -226,7 +233,7 @@ class _Answer:
 
 
 def _filled(opaque: Opaque, texts: Sequence[str], breaks: Sequence[int], reasoning: str) -> Opaque:
-    """Put in what decoders leave to the fold: the text between other parts, and the reasoning where it is None."""
+    """Fill in what decoders leave out: the text between other parts, and the reasoning where a field is None."""
     items, fields = opaque.items, opaque.fields
     if breaks:
         starts = (0, *breaks[:-1])
@@ -246,18 +253,18 @@ def _with_text(item: Mapping[str, Any], runs: Iterable[str]) -> Mapping[str, Any
 
 
 def _with_ids(calls: Sequence[ToolCall], seed: str) -> tuple[ToolCall, ...]:
-    """Give an id to each call that has none, or one that an earlier call has: results are matched by it."""
-    known: set[str] = set()
-    named: list[ToolCall] = []
+    """Set the id of each call that has none or repeats an earlier one: results are matched to calls by id."""
+    used: set[str] = set()
+    with_ids: list[ToolCall] = []
     for call in calls:
-        made = not call.id or call.id in known
-        named.append(replace(call, id=call_id(seed, call.position)) if made else call)
-        known.add(named[-1].id or "")
-    return tuple(named)
+        needs_id = not call.id or call.id in used
+        with_ids.append(replace(call, id=call_id(seed, call.position)) if needs_id else call)
+        used.add(with_ids[-1].id or "")
+    return tuple(with_ids)
 
 
 def call_id(*seeds: object) -> str:
-    """Return an id for a tool call that every vendor accepts: nine letters and digits, the same for the same seeds."""
+    """Return an id for a tool call that every vendor accepts: nine letters and digits, derived from the seeds."""
     number = int.from_bytes(hashlib.blake2b(repr(seeds).encode(), digest_size=8).digest())
     return "".join(_ALPHABET[number // 36**digit % 36] for digit in range(9))
 
@@ -267,7 +274,7 @@ _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 def _merge(fragments: list[ToolCall]) -> ToolCall:
     last = fragments[-1]
-    return ToolCall(  # many a provider gives id and name with the first fragment only, as its vendor does
+    return ToolCall(  # many vendors send id and name with the first fragment only
         id=next((fragment.id for fragment in reversed(fragments) if fragment.id is not None), None),
         name=next((fragment.name for fragment in reversed(fragments) if fragment.name is not None), None),
         arguments="".join(fragment.arguments for fragment in fragments),
@@ -277,7 +284,7 @@ def _merge(fragments: list[ToolCall]) -> ToolCall:
 
 
 def merged_usage(known: Usage | None, new: Usage) -> Usage:
-    """Return the counts of `new`, save where it has 0 or none and `known` has more: counts only grow in an answer."""
+    """Return the counts of `new`, and those of `known` where `new` has 0 or None: counts never decrease."""
     if known is None:
         return new
     counts = {name: getattr(new, name) or getattr(known, name) or getattr(new, name) for name in _COUNTS}
@@ -286,20 +293,20 @@ def merged_usage(known: Usage | None, new: Usage) -> Usage:
     return Usage(**counts, raw=new.raw if any(getattr(new, name) for name in _COUNTS) else known.raw)
 
 
-_TELL_FACTS = frozenset({"start", "usage", "finish", "other"})
+_KINDS_WITH_FACTS = frozenset({"start", "usage", "finish", "other"})
 _FACTS = frozenset({"service_tier", "served_by", "cost"})
 _COUNTS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 
 
 UNDECIDED, DECIDED = "undecided", "decided"
-"""Keys in the `data` of a `reasoning` chunk without text: a piece of text that may be reasoning; the end of such."""
+"""Keys in the `data` of a `reasoning` chunk without text: text that may be reasoning; the end of such text."""
 
 
 class Fold:
-    """Sum up chunks as they pass; `completion()` may be asked for at any time.
+    """Combine chunks into a `Completion`; `completion()` may be called at any time.
 
-    Rules (each is a test): the last non-null count wins, and 0 does not replace more; a later finish reason wins;
-    tool calls merge by `position`; a `restart` voids everything before it.
+    Rules (each has a test): the last non-null count wins, and 0 does not replace more; a later finish reason wins;
+    tool calls merge by `position`; a `restart` discards everything before it.
     """
 
     __slots__ = ("_answers", "_begun", "_content", "_facts", "_first", "_start", "texts", "usage")
@@ -308,7 +315,7 @@ class Fold:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything: the answer begins anew."""
+        """Discard everything that was added."""
         self._begun = False
         self._content = False
         self._facts: dict[str, Any] = {}
@@ -316,12 +323,12 @@ class Fold:
         self._answers: dict[int, _Answer] = {0: self._first}
         self._start: Chunk | None = None
         self.usage: Usage | None = None
-        """The last counts that came."""
+        """The merged token counts."""
         self.texts = self._first.text
-        """The texts of choice 0, until the next `reset`; a reader of many tokens may append to it himself."""
+        """The texts of choice 0, until the next `reset`; a caller on the token path may append to it directly."""
 
     def add(self, chunks: Iterable[Chunk]) -> None:
-        """Take in the chunks of one network read."""
+        """Add the chunks of one network read."""
         for chunk in chunks:
             if chunk.kind == "text" and chunk.choice == 0:
                 self.texts.append(chunk.text)
@@ -329,42 +336,43 @@ class Fold:
                 self._add(chunk)
 
     def _add(self, chunk: Chunk) -> None:
-        if chunk.kind == "restart":
+        kind = chunk.kind
+        if kind in CONTENT_KINDS:
+            self._content = True
+        elif kind == "restart":
             self.reset()
             return
-        if chunk.kind in CONTENT_KINDS:
-            self._content = True
         else:
             self._begun = True
-            if chunk.data is not None and chunk.kind in _TELL_FACTS:
+            if chunk.kind == "start" and self._start is None:
+                self._start = chunk
+            if chunk.data is not None and chunk.kind in _KINDS_WITH_FACTS:
                 self._facts |= {name: value for name, value in chunk.data.items() if name in _FACTS}
-        if chunk.kind == "start" and self._start is None:
-            self._start = chunk
-        if chunk.usage is not None:
-            self.usage = merged_usage(self.usage, chunk.usage)
+            if chunk.usage is not None:
+                self.usage = merged_usage(self.usage, chunk.usage)
         answer = self._answers.get(chunk.choice)
         if answer is None:
             answer = self._answers[chunk.choice] = _Answer()
-        if chunk.kind == "text":
+        if kind == "text":
             answer.text.append(chunk.text)
         else:
             answer.add(chunk)
 
     @property
     def finished(self) -> bool:
-        """True once a `finish` chunk has come for every answer that began."""
+        """True once every answer that began has a `finish` chunk."""
         if self._first.finish is None and (self._first.begun or len(self._answers) == 1):
             return False
         return all(answer.finish is not None for choice, answer in self._answers.items() if choice)
 
     @property
     def has_content(self) -> bool:
-        """True once anything of the answer itself has come."""
+        """True once a chunk of content was added; see `CONTENT_KINDS`."""
         return self._content or bool(self._first.text)
 
     @property
     def begun(self) -> bool:
-        """True once anything at all has come."""
+        """True once any chunk was added."""
         return self._begun or self.has_content
 
     @property
@@ -373,7 +381,7 @@ class Fold:
         return None if self._start is None else self._start.model
 
     def completion(self, *, complete: bool, attempts: tuple[Attempt, ...] = (), parsed: Any = None) -> Completion:
-        """Return what has come so far; `complete` is the caller's word that the vendor marked the end."""
+        """Return the answer so far; `complete` states whether the vendor marked its end."""
         start = self._start
         common: dict[str, Any] = {
             "complete": complete,
@@ -395,37 +403,3 @@ class Fold:
             parsed=parsed,
             **common,
         )
-
-
-def _write_completion(completion: Completion) -> Json:
-    parsed = completion.parsed
-    dump = getattr(parsed, "model_dump", None)
-    return write_fields(
-        completion,
-        tool_calls=[write_call(call) for call in completion.tool_calls],
-        usage=write_usage(completion.usage),
-        attempts=[write_fields(attempt, usage=write_usage(attempt.usage)) for attempt in completion.attempts],
-        alternatives=[_write_completion(other) for other in completion.alternatives],
-        opaque=write_opaque(completion.opaque),
-        cost=None if completion.cost is None else write_fields(completion.cost),
-        parsed=dump(mode="json") if callable(dump) else parsed,
-    )
-
-
-def _read_completion(given: Json) -> Completion:
-    read: Json = {
-        **known_fields(Completion, given),
-        "tool_calls": read_calls(given),
-        "usage": read_usage(given.get("usage")),
-        "attempts": tuple(_read_attempt(one) for one in given.get("attempts", ())),
-        "alternatives": tuple(_read_completion(other) for other in given.get("alternatives", ())),
-        "opaque": read_opaque(given.get("opaque")),
-        **{name: tuple(given.get(name, ())) for name in ("citations", "reasoning_parts", "logprobs")},
-        "cost": Cost(**known_fields(Cost, given["cost"])) if given.get("cost") else None,
-    }
-    return Completion(**read)
-
-
-def _read_attempt(given: Json) -> Attempt:
-    read: Json = {**known_fields(Attempt, given), "usage": read_usage(given.get("usage"))}
-    return Attempt(**read)

@@ -1,4 +1,4 @@
-"""Define the one tree of errors that streamcore raises, and the table that sorts vendors' errors into it."""
+"""Define all errors that streamcore raises, and the table that maps vendors' errors to them."""
 
 from __future__ import annotations
 
@@ -15,64 +15,66 @@ def install_command(extra: str) -> str:
 
 
 class StreamcoreError(Exception):
-    """The root of every error of streamcore. `partial` is the answer as far as it came, None where none began.
+    """Serve as the base class of every error that streamcore raises.
 
     Errors can be pickled and copied: a process pool and `copy.deepcopy` keep all attributes.
     """
 
     partial: Completion | None = None
+    """The answer that was received before the error; None if no answer had begun."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuilt, (type(self), self.args), self.__dict__
 
 
 def _rebuilt(kind: type[StreamcoreError], args: tuple[Any, ...]) -> StreamcoreError:
-    """Make an error again without its constructor, which wants keyword arguments that `args` does not have."""
+    """Rebuild an error without its constructor, which requires keyword arguments that `args` does not have."""
     error = kind.__new__(kind, *args)
     error.args = args
     return error
 
 
 class ConfigError(StreamcoreError):
-    """Something that the caller wrote cannot work: an argument, a setting, a file."""
+    """Report an argument, a setting or a file that is not valid."""
 
 
 class PromptNotFound(ConfigError):  # noqa: N818
-    """No prompt of that name; the message lists every path that was tried."""
+    """Report that there is no prompt with this name; the message lists every path that was tried."""
 
 
 class PromptError(ConfigError):
-    """A prompt file, or the variables for it, are wrong; the message has file and line."""
+    """Report a prompt file, or variables for it, that are not valid; the message has the file and the line."""
 
 
 class GraphError(ConfigError):
-    """A graph file is wrong; the message has file and line."""
+    """Report a graph file that is not valid; the message has the file and the line."""
 
 
 class ProviderNotFound(ConfigError):  # noqa: N818
-    """No provider of that name is installed."""
+    """Report that no provider with this name is installed."""
 
 
 class ProviderNotInstalled(ConfigError):  # noqa: N818
-    """The provider is known but the vendor's SDK is not installed; the message says what to install."""
+    """Report that a known provider's SDK is not installed; the message has the command that installs it."""
 
 
 class MissingAPIKey(ConfigError):  # noqa: N818
-    """Neither an argument nor the environment holds the provider's key."""
+    """Report that neither an argument nor the environment has the provider's API key."""
 
 
 class ProviderError(StreamcoreError):
-    """The vendor said no, or could not be reached.
+    """Report that a vendor refused a request, failed, or could not be reached.
 
     Attributes:
-        provider, model: whom was asked for what, where known.
-        status: the HTTP status, or the one that an error event inside a 200 stream names; else None.
-        code: the vendor's word for the error.
+        provider: the provider's name; None if it is not known.
+        model: the model of the request; None if it is not known.
+        status: the HTTP status, or the status in an error event of a stream that began with 200; else None.
+        code: the vendor's code or type of the error.
         request_id: the vendor's id of the request, for its support.
-        retryable: trying the same again may help.
-        retry_after: seconds that the vendor asks to wait, or None.
-        attempts: every try that was made.
-        body: the error as the vendor sent it, decoded from JSON, or its text; None where nothing came.
+        retryable: True if the same request may succeed later.
+        retry_after: the seconds that the vendor asks to wait, or None.
+        attempts: every attempt that was made, in order.
+        body: the error as the vendor sent it: decoded JSON, or text; None if there was no body.
     """
 
     default_retryable = False
@@ -119,55 +121,60 @@ class ProviderError(StreamcoreError):
 
 
 class AuthenticationError(ProviderError):
-    """The vendor refused the key or its rights (401, 403)."""
+    """Report that the vendor refused the API key or its permissions (401, 403)."""
 
 
 class NotFoundError(ProviderError):
-    """The vendor knows no such model or address (404)."""
+    """Report that the vendor has no such model or address (404)."""
 
 
 class RateLimitError(ProviderError):
-    """Too much was asked in too short a time (429)."""
+    """Report that a rate limit or a quota of the vendor was exceeded (429)."""
 
     default_retryable = True
 
 
 class OverloadedError(ProviderError):
-    """The vendor has no capacity right now (503, 529)."""
+    """Report that the vendor has no capacity at the moment (503, 529)."""
 
     default_retryable = True
 
 
 class ServerError(ProviderError):
-    """The vendor failed (any other 5xx)."""
+    """Report a failure of the vendor's server (any other 5xx)."""
 
     default_retryable = True
 
 
 class BadRequestError(ProviderError):
-    """The vendor does not accept the request (any other 4xx)."""
+    """Report that the vendor does not accept the request (any other 4xx)."""
 
 
 class ConnectionFailed(ProviderError):  # noqa: N818
-    """No answer at all: refused, unresolved, reset before the headers, TLS."""
+    """Report that there was no response: the connection was refused or reset, or DNS or TLS failed."""
 
     default_retryable = True
 
 
 class ContentRefused(ProviderError):  # noqa: N818
-    """The model refused, or a filter stopped it, before any text came."""
+    """Report that the model refused, or that a content filter stopped it, before any text was received."""
 
 
 class StreamError(StreamcoreError):
-    """A stream that had begun did not end properly."""
+    """Report a stream that began and did not end as its format requires."""
 
 
 class StreamInterrupted(StreamError):  # noqa: N818
-    """The bytes ended, or the connection broke, before the vendor's mark of the end."""
+    """Report that the bytes or the connection ended before the vendor marked the end of the answer."""
 
 
 class StreamTimeout(StreamError):  # noqa: N818
-    """A clock ran out; `clock` names it (`first_token`, `stall`, `silence`, `total`), `seconds` how long it was."""
+    """Report that one of the limits in `Timeouts` was exceeded.
+
+    Attributes:
+        clock: the name of the limit: `first_token`, `stall`, `silence` or `total`.
+        seconds: the limit in seconds; None if it is not known.
+    """
 
     def __init__(self, message: str, *, clock: str, seconds: float | None = None) -> None:
         super().__init__(message)
@@ -176,14 +183,16 @@ class StreamTimeout(StreamError):  # noqa: N818
 
 
 class MalformedStream(StreamError):  # noqa: N818
-    """What came is no such stream: broken JSON, invalid UTF-8, an HTML page, an event beyond the limit."""
+    """Report data that are not a valid stream: broken JSON, invalid UTF-8, an HTML page, an event that is too long."""
 
 
 class OutputValidationError(StreamcoreError):
-    """The answer is whole but does not fit its schema.
+    """Report that a complete answer does not fit its schema.
 
-    `errors` says why, as pydantic's `ValidationError.errors()` does: mappings with `type`, `loc`, `msg` and `input`.
-    It is empty where there was nothing to check: the model refused, a filter or the token limit cut the answer.
+    Attributes:
+        errors: the reasons, as pydantic's `ValidationError.errors()` returns them: mappings with `type`, `loc`, `msg`
+            and `input`. Empty if there was nothing to validate: the model refused, or a filter or the token limit
+            ended the answer.
     """
 
     def __init__(self, message: str, *, errors: Iterable[Mapping[str, Any]] = ()) -> None:
@@ -192,7 +201,12 @@ class OutputValidationError(StreamcoreError):
 
 
 class NodeError(StreamcoreError):
-    """A node of a graph failed; `graph` and `node` are their names, `cause` is the error itself."""
+    """Report that a node of a graph failed.
+
+    Attributes:
+        graph: the graph's name.
+        node: the node's name.
+    """
 
     def __init__(self, message: str, *, graph: str = "", node: str = "") -> None:
         super().__init__(message)
@@ -201,16 +215,22 @@ class NodeError(StreamcoreError):
 
     @property
     def cause(self) -> BaseException | None:
-        """What went wrong in the node."""
+        """The error that the node raised."""
         return self.__cause__
 
 
 class CheckpointError(StreamcoreError):
-    """A thread could not be saved or loaded: not plain JSON, damaged, a full disk, a server that is gone."""
+    """Report that a thread cannot be saved or loaded: not plain JSON, damaged data, a full disk, a lost server."""
 
 
 class ThreadConflict(StreamcoreError):  # noqa: N818
-    """Another worker has changed the thread meanwhile: it stands at version `found`, not at `expected` (0: none)."""
+    """Report that another worker changed the thread after it was loaded.
+
+    Attributes:
+        thread: the thread's id.
+        expected: the version that was loaded; 0 for a new thread.
+        found: the version that is saved now; 0 if there is none.
+    """
 
     def __init__(self, message: str, *, thread: str, expected: int, found: int) -> None:
         super().__init__(message)
@@ -220,27 +240,27 @@ class ThreadConflict(StreamcoreError):  # noqa: N818
 
 
 class RelayError(StreamcoreError):
-    """A run of the relay cannot be had: its log failed, or one of the reasons below."""
+    """Report that a run of the relay cannot be started or read, since its log failed; subclasses have other reasons."""
 
 
 class RunNotFound(RelayError):  # noqa: N818
-    """There is no run of that name, or it is not the reader's; the two look the same."""
+    """Report that there is no run with this id, or that it belongs to another owner; the error is the same for both."""
 
 
 class RunExpired(RunNotFound):
-    """The run was there, since its reader has some of it, and is gone: too old, or the store came back empty."""
+    """Report that a run is no longer stored: it is too old, or the store lost its data."""
 
 
 class RunExists(RelayError):  # noqa: N818
-    """There is a run of that name already, on this worker or another; it can be read."""
+    """Report that a run with this id already exists, on this worker or another; it can be read."""
 
 
 class InvalidRunId(RelayError):  # noqa: N818
-    """The name of a run is not 1 to 64 characters of A-Z a-z 0-9 _ ~ -; answer its client with status 400."""
+    """Report a run id that is not 1 to 64 characters of A-Z a-z 0-9 _ ~ -; answer its client with status 400."""
 
 
 class TooManyRuns(RelayError):  # noqa: N818
-    """The limit of simultaneous runs is reached, of this worker or of this owner."""
+    """Report that this worker, or this owner, already has its maximum number of simultaneous runs."""
 
 
 _BY_STATUS: dict[int, type[ProviderError]] = {
@@ -289,12 +309,12 @@ BY_WORD: dict[str, type[ProviderError]] = {
     "unauthenticated": AuthenticationError,
     "unavailable": OverloadedError,
 }
-"""The class for each `type` and `code` of an error event inside a stream whose HTTP status was 200."""
+"""The error class for each `type` and `code` in an error event of a stream whose HTTP status was 200."""
 _NEVER_RETRYABLE = frozenset({"insufficient_quota"})
 
 
 def class_for_status(status: int) -> type[ProviderError]:
-    """Return the class of an HTTP status of 400 or above."""
+    """Return the error class for an HTTP status of 400 or above."""
     return _BY_STATUS.get(status, ServerError if status >= 500 else BadRequestError)
 
 
@@ -305,29 +325,31 @@ def provider_error(
     fallback: str = "the provider reported an error",
     **facts: Any,
 ) -> ProviderError:
-    """Sort a vendor's error into the tree.
+    """Return the `ProviderError` for an error that a vendor sent.
 
-    `body` is its JSON, decoded: the object under `error`, or one that has it. With a `status` of 400 or above, the
-    status decides the class; without one, the words under `type` and `code` do. `facts` are attributes of
-    `ProviderError`.
+    Args:
+        body: the decoded JSON: the object under `error`, or an object that contains it; or a text.
+        status: the HTTP status; one of 400 or above selects the class. Without it, `type` and `code` in the body do.
+        fallback: the message if the body has none.
+        facts: other attributes of `ProviderError`, as `provider` and `model`.
     """
     error = _error_object(body)
-    words = [str(error[key]) for key in _CODE_KEYS if error.get(key) not in (None, "")]
+    codes = [str(error[key]) for key in _CODE_KEYS if error.get(key) not in (None, "")]
     if status is None:
-        # Gateways put the status that they got upstream into the event.
-        status = next((int(word) for word in words if re.fullmatch(r"[45]\d\d", word)), None)
-    by_word = next((BY_WORD[word.lower()] for word in words if word.lower() in BY_WORD), None)
-    kind = class_for_status(status) if status is not None and status >= 400 else by_word or ServerError
-    if status == 400 and by_word is NotFoundError:
+        # Gateways put the status that they received upstream into the event.
+        status = next((int(code) for code in codes if re.fullmatch(r"[45]\d\d", code)), None)
+    by_code = next((BY_WORD[code.lower()] for code in codes if code.lower() in BY_WORD), None)
+    kind = class_for_status(status) if status is not None and status >= 400 else by_code or ServerError
+    if status == 400 and by_code is NotFoundError:
         kind = NotFoundError  # several gateways answer 400 to a model that they do not have
     retryable = kind.default_retryable or status in _RETRYABLE_STATUS
-    if _NEVER_RETRYABLE.intersection(words):
+    if _NEVER_RETRYABLE.intersection(codes):
         retryable = False
     message = next((error[key] for key in _MESSAGE_KEYS if error.get(key)), fallback)
     return kind(
         _encodable(message if isinstance(message, str) else str(message)),
         status=status,
-        code=_encodable(words[0]) if words else None,
+        code=_encodable(codes[0]) if codes else None,
         retryable=retryable,
         body=body or None,
         **facts,
@@ -370,7 +392,7 @@ def _error_object(body: object) -> Mapping[str, Any]:
 
 
 def scrub(text: str, secrets: Iterable[str | None]) -> str:
-    """Replace every secret in a text by `[secret]`; vendors and gateways echo keys in their answers."""
+    """Replace every secret in a text by `[secret]`; vendors and gateways repeat keys in their responses."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, "[secret]")

@@ -1,4 +1,4 @@
-"""Define `Request`, what is asked of a model, in the form that every provider understands."""
+"""Define `Request`, the input of a call to a model, in a form that every provider accepts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from streamcore.stored_json import Json, dump, load, read_calls, read_opaque, wr
 Role = Literal["system", "user", "assistant", "tool"]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 ThinkTags = bool | Literal["paired", "open"]
-"""What to do with `<think>` and `</think>` in the text of an answer.
+"""How to treat `<think>` and `</think>` in the text of an answer.
 
-False: they are text. `"paired"`: what is between them is reasoning. `"open"`: so is what is before the first
-`</think>`, since the model's chat template writes the opening tag itself. Both stream text and reasoning at once.
-True: for either kind; text before the first tag is kept back until a tag or the end of the answer shows what it is, so
-an answer without tags comes at its end.
+False: as text. `"paired"`: the text between the tags is reasoning. `"open"`: so is the text before the first
+`</think>`, since the model's chat template contains the opening tag. Both stream text and reasoning immediately.
+True: for models of either kind; text before the first tag is delayed until a tag or the end of the answer shows what it
+is, so an answer without tags is delivered at its end.
 """
 
 DEFAULT_TEMPERATURE = 0.7
@@ -27,18 +27,25 @@ DEFAULT_TEMPERATURE = 0.7
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A part of a message that is text."""
+    """Represent text in the content of a message."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A part of a message that is an image: either its `url`, or its bytes as `data` with their `media_type`."""
+    """Represent an image in the content of a message, given either by `url`, or by `data` and `media_type`.
+
+    Raises:
+        ValueError: neither or both of `url` and `data` are given, or `data` without `media_type`.
+    """
 
     url: str | None = None
+    """The image's URL, which the vendor loads."""
     data: bytes | None = None
+    """The bytes of the image's file."""
     media_type: str | None = None
+    """The format of `data`, as in `image/png`."""
 
     def __post_init__(self) -> None:
         if (self.url is None) == (self.data is None):
@@ -48,7 +55,7 @@ class Image:
 
     @property
     def base64(self) -> str:
-        """The bytes in base64, "" for an image given by URL."""
+        """The bytes in base64; "" for an image given by URL."""
         return base64.b64encode(self.data or b"").decode("ascii")
 
     @property
@@ -62,17 +69,23 @@ Part = Text | Image
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation.
+    """Represent one message of a conversation.
 
-    A `tool` message answers the call named by `tool_call_id`. `opaque` comes from `Completion.to_message()`: a
-    provider of the same wire sends it back verbatim, any other ignores it and uses `content` and `tool_calls`.
+    Raises:
+        ValueError: the role is unknown, or the role is `tool` and `tool_call_id` is None.
     """
 
     role: Role
+    """The sender: `system`, `user`, `assistant`, or `tool` for the result of a tool call."""
     content: str | Sequence[Part] = ""
+    """The text, or a sequence of `Text` and `Image`."""
     tool_calls: tuple[ToolCall, ...] = ()
+    """The calls that an assistant's message asks for."""
     tool_call_id: str | None = None
+    """The id of the call whose result a `tool` message contains."""
     opaque: Opaque | None = field(default=None, repr=False)
+    """Data of the vendor, set by `Completion.to_message`. They go back to the server that sent them, in its own form;
+    any other provider uses `content` and `tool_calls` only. docs/conversations.md lists what each one gets."""
 
     def __post_init__(self) -> None:
         if self.role not in ("system", "user", "assistant", "tool"):
@@ -84,9 +97,9 @@ class Message:
             object.__setattr__(self, "content", tuple(self.content))
 
     def to_json(self) -> str:
-        """Return the message as JSON, for any database: images and opaque data included.
+        """Return the message as JSON, for any database; `from_json` of this version and later ones reads it.
 
-        `from_json` reads it, in this version and later ones.
+        Images and opaque data are included.
         """
         parts = self.content if isinstance(self.content, str) else [_write_part(part) for part in self.parts]
         calls = [write_call(call) for call in self.tool_calls]
@@ -104,14 +117,14 @@ class Message:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The content as parts; plain text is one `Text`, empty text none."""
+        """The content as a tuple of parts: one `Text` for a text, none for an empty text."""
         if isinstance(self.content, str):
             return (Text(self.content),) if self.content else ()
         return tuple(self.content)
 
     @property
     def text(self) -> str:
-        """The texts of the content, joined; images are left out."""
+        """The texts of the content, joined without a separator; images are left out."""
         return "".join(part.text for part in self.parts if isinstance(part, Text))
 
 
@@ -149,48 +162,57 @@ def _read_message(given: Json) -> Message:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that the model may ask to have called; `parameters` is the JSON Schema of its arguments."""
+    """Describe a function that the model may ask the caller to run."""
 
     name: str
+    """The function's name, as tool calls contain it."""
     description: str = ""
+    """What the function does, for the model."""
     parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object", "properties": {}})
+    """The JSON Schema of the arguments."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Everything that one call to a model says; what is None is left to the vendor.
+    """Describe one call to a model; the vendor decides every field that is None.
 
-    A provider that cannot express a field that is set raises `ConfigError` rather than drop it.
+    A provider raises `ConfigError` for a field that its vendor's API cannot express; it never drops one.
+
+    Raises:
+        TypeError: `messages` is not a sequence of `Message`.
     """
 
     messages: Sequence[Message]
+    """The conversation, in order."""
     model: str | None = None
-    """The vendor's name for the model; None takes the provider's."""
+    """The vendor's name for the model; None uses the provider's model."""
     temperature: float | None = None
+    """The sampling temperature; None: see `default_temperature`."""
     default_temperature: float | None = DEFAULT_TEMPERATURE
-    """The temperature if `temperature` and `reasoning` are None; None leaves it to the vendor. A model that refuses it
-    is asked again without it."""
+    """The temperature if `temperature` and `reasoning` are None; None leaves it to the vendor. If the model refuses
+    this temperature, the request is sent again without it."""
     max_tokens: int | None = None
-    """The most tokens to generate. Anthropic requires a number: there None means 8192."""
+    """The maximum number of tokens to generate. Anthropic requires a number; for it, None means 8192."""
     stop: Sequence[str] = ()
     """Texts that end generation."""
     tools: Sequence[Tool] = ()
+    """The tools that the model may call."""
     tool_choice: str | None = None
     """`auto`, `none`, `required`, or the name of the one tool to call."""
     output_schema: Mapping[str, Any] | None = None
-    """A JSON Schema that the answer must fit, by the vendor's own structured mode."""
+    """A JSON Schema that the answer must fit; the vendor's structured output enforces it."""
     reasoning: ReasoningEffort | int | None = None
-    """How hard to think: an effort, or (Anthropic) a budget in tokens."""
+    """How much the model reasons: an effort, or (Anthropic) a budget in tokens."""
     seed: int | None = None
+    """The seed of the sampling, for answers that repeat as far as the vendor supports it."""
     cache: bool | str | None = None
-    """Prompt caching: True asks Anthropic to cache, a text is OpenAI's and Mistral's cache key."""
+    """Prompt caching: True turns it on (Anthropic), a string is the cache key (OpenAI, Mistral)."""
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    """More keys for the body of the vendor's request, passed through as they are."""
+    """Additional keys for the body of the vendor's request, sent unchanged."""
     include_raw: bool = False
-    """Give every chunk its event's JSON in `raw`."""
+    """Set `Chunk.raw` to the event's JSON on every chunk."""
     think_tags: ThinkTags | None = None
-    """Split what the model writes between `<think>` and `</think>` from its text, as reasoning; see `ThinkTags`. None
-    leaves it to the provider's setting."""
+    """How to treat `<think>` and `</think>` in the text; see `ThinkTags`. None uses the provider's setting."""
 
     def __post_init__(self) -> None:
         given: Any = self.messages
@@ -201,9 +223,9 @@ class Request:
 
 
 def with_temperature(request: Request, temperature: float | None) -> Request:
-    """Return the request with this temperature.
+    """Return a copy of the request with this temperature.
 
-    Nearly every call from a prompt needs it; `dataclasses.replace` takes longer.
+    Nearly every call from a prompt needs one, and `dataclasses.replace` takes longer.
     """
     if type(request) is not Request:
         return replace(request, temperature=temperature)

@@ -181,7 +181,7 @@ async def test_a_provider_that_forgets_the_end_was_interrupted() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_providers_error_is_raised_as_itself_with_what_came() -> None:
+async def test_a_providers_error_is_raised_unchanged_with_the_received_text() -> None:
     error = RateLimitError("slow down", code="busy", retry_after=2)
     provider = ScriptedProvider([text("Hel"), error])
     with pytest.raises(RateLimitError) as caught:
@@ -404,7 +404,7 @@ async def test_every_key_of_one_prompt_is_known_to_many() -> None:
     assert provider.requests[0].temperature == 0.4
 
 
-def test_the_seeds_import_path_has_the_same_doors() -> None:
+def test_the_seeds_import_path_has_the_same_functions() -> None:
     for name in ("execute_prompt_streaming", "execute_prompt_async", "execute_prompts_concurrent"):
         assert getattr(executor_async, name) is getattr(streamcore, name)
 
@@ -412,7 +412,7 @@ def test_the_seeds_import_path_has_the_same_doors() -> None:
 # The same without an event loop
 
 
-def test_the_sync_doors_have_the_same_names() -> None:
+def test_the_sync_functions_have_the_same_names() -> None:
     public = {name for name in streamcore.__all__ if inspect.isfunction(getattr(streamcore, name))}
     mine = {name for name in public if getattr(streamcore, name).__module__ == "streamcore.execute"}
     assert mine == {
@@ -440,7 +440,7 @@ def test_sync_streams_yield_chunks_or_text() -> None:
     assert provider.requests[-1].include_raw
 
 
-def test_sync_doors_give_text() -> None:
+def test_sync_functions_return_text() -> None:
     provider = ScriptedProvider(HELLO)
     assert list(sync.execute_prompt_streaming("greet", WORLD, 0.2, provider, model="m")) == ["Hel", "lo", " World"]
     assert (provider.requests[0].temperature, provider.requests[0].model) == (0.2, "m")

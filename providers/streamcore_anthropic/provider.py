@@ -27,13 +27,13 @@ VENDOR = Vendor(
     sdk="anthropic",
     install='-e ".[anthropic]"',
     default_model="claude-haiku-4-5",
-    # Signatures hold on all platforms: "Extended thinking", in the API's documentation.
+    # Signatures are valid on all platforms: "Extended thinking", in the API's documentation.
     hosts=("anthropic.com", "amazonaws.com", "googleapis.com"),
 )
 
 
 class AnthropicProvider:
-    """The provider `anthropic`; see `streamcore.get_provider` for its settings."""
+    """Stream from the Messages API as the provider `anthropic`; see `streamcore.get_provider` for its settings."""
 
     vendor: ClassVar[Vendor] = VENDOR
     name = VENDOR.name

@@ -36,7 +36,7 @@ VENDOR = Vendor(
 
 
 class MistralProvider:
-    """The provider `mistral`; see `streamcore.get_provider` for its settings.
+    """Stream from Mistral's chat API as the provider `mistral`; see `streamcore.get_provider` for its settings.
 
     Runs on asyncio only: the SDK runs its hooks with `asyncio.to_thread`.
     """

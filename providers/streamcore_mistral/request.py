@@ -1,4 +1,4 @@
-"""Write a `Request` as the body of a Mistral chat call."""
+"""Encode a `Request` as the body of a Mistral chat call."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def chat_body(request: Request, model: str, vendor: Vendor, source: str | None =
     `source` names the server, as in `Opaque.source`.
 
     Raises:
-        ConfigError: the request has something that this API cannot say, or a tool call that was cut.
+        ConfigError: this API cannot express something in the request, or a tool call was cut.
     """
     if isinstance(request.reasoning, int):
         raise vendor.unsupported("a budget of reasoning tokens", "give an effort such as 'high'")

@@ -104,7 +104,7 @@ def _build(sdk: SDKClient[openai.AsyncOpenAI], http_client: httpx2.AsyncClient) 
 
 
 def _build_for_gateway(sdk: SDKClient[openai.AsyncOpenAI], http_client: httpx2.AsyncClient) -> openai.AsyncOpenAI:
-    """Return a client for another server, which gets nothing that the SDK reads from `OPENAI_*`."""
+    """Return a client for another server, which receives nothing that the SDK reads from `OPENAI_*`."""
     import openai
 
     key = sdk.find_key()

@@ -15,7 +15,7 @@ from anyio.abc import TaskGroup
 
 from streamcore.completion import Completion
 from streamcore.concurrency.resources import CLOSE_SECONDS
-from streamcore.errors import ConfigError, RelayError, StreamcoreError, StreamInterrupted
+from streamcore.errors import ConfigError, RelayError, StreamcoreError, StreamInterrupted, StreamTimeout
 from streamcore.relay.entries import compacted, encode_end
 from streamcore.relay.log import Command, RunLog
 from streamcore.sse import Item
@@ -46,6 +46,7 @@ class ProducerSettings:
     grace: float = 60.0
     lease: float = 10.0
     max_items: int = 20_000
+    max_seconds: float | None = None
 
     @property
     def renew_every(self) -> float:
@@ -227,8 +228,12 @@ class Producer:
     async def _watch(self, group: TaskGroup) -> None:
         """Renew the lease; end the run at a command, or if it has had no reader for `grace` seconds."""
         settings = self._settings
+        ends = None if settings.max_seconds is None else time.monotonic() + settings.max_seconds
         while True:
             await anyio.sleep(settings.renew_every)
+            if ends is not None and time.monotonic() > ends:
+                message = f"this answer took longer than {settings.max_seconds:g} s, the limit of the service"
+                self._cut(StreamTimeout(f"{message}; it ends here", clock="total", seconds=settings.max_seconds))
             try:
                 renewal = await self._log.renew(self._run_id, self._epoch, lease=settings.log_lease)
             except RelayError as error:

@@ -1,1 +1,1 @@
-"""Turn bytes into chunks: sans-IO decoders that know no network, no clock and no SDK."""
+"""Decode bytes into chunks, without I/O: nothing here uses the network, a clock or an SDK."""

@@ -1,10 +1,11 @@
 """Decode the chat-completions dialect, shared by OpenAI, Mistral and every compatible server.
 
-Source: the vendors' API references for `chat.completion.chunk`, and what 27 servers were seen to send.
+Source: the vendors' API references for `chat.completion.chunk`, and the observed output of 27 servers.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
@@ -57,24 +58,24 @@ class ChatVocabulary:
         self._request_id = request_id
         self._started = False
         self._id: str | None = None  # of the last event that had one
-        self._texting = False
+        self._in_text = False  # the last event was text only, so the next one probably is, too
         self._open: set[int] = set()
         self._finished: set[int] = set()
         self._calls: dict[int, ToolCalls] = {}
         self._kept = SentBack(wire, source)
-        self._reasoning_key: str | None = None  # the field that brings the reasoning
+        self._reasoning_key: str | None = None  # the field that has the reasoning
         self._facts = Facts()
-        self._told = False  # the event that is being read may say more about the answer than most
-        self._citations: list[Any] = []
-        self._logprobs: list[tuple[int, list[Any]]] = []  # of the event that is being read, by choice
+        self._may_have_facts = False  # the current event may have facts about the answer, as its service tier
+        self._citations: set[str] = set()  # as JSON
+        self._logprobs: list[tuple[int, list[Any]]] = []  # of the current event, by choice
 
     def event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
         """Append the chunks of one event; see `Vocabulary.event`."""
-        if self._texting and not name:  # tokens follow tokens
+        if self._in_text and not name:
             try:
                 choice = _decode_text(data).choices[0]
             except (msgspec.DecodeError, ValueError):
-                self._texting = False
+                self._in_text = False
             else:
                 if choice.index == 0:
                     text = choice.delta.content
@@ -95,7 +96,7 @@ class ChatVocabulary:
                 self._end(out)
                 return
             value = parse_json(data)
-            if mapping(value).get("object") == "error":  # vLLM's form, with no `error` in it
+            if mapping(value).get("object") == "error":  # vLLM's format, which has no key `error`
                 raise provider_error(value, request_id=self._request_id) from None
             event, known = lenient_event(value)
             extra = not known or event.extras()
@@ -104,11 +105,11 @@ class ChatVocabulary:
         else:
             extra = event.extras()
         if self.marked and self._begins_another(event):
-            self.done = True  # the answer was whole; a second one is not merged with it
+            self.done = True  # the answer was complete; a second one is not merged with it
             out.append(_other(name, data))
             return
         if not self._started and (event.id or event.model or event.choices):
-            self._started = self._told = True
+            self._started = self._may_have_facts = True
             out.append(Chunk("start", id=event.id or None, model=event.model or None, request_id=self._request_id))
         for choice in event.choices or ():
             if self._choice(choice, out):
@@ -116,16 +117,16 @@ class ChatVocabulary:
         usage = event.usage
         if usage is None and event.x_groq is not None:
             usage = event.x_groq.get("usage")
-        if usage or self._told:
-            self._tell(event, usage, data, out)
+        if usage or self._may_have_facts:
+            self._add_facts(event, usage, data, out)
         if event.error is not None or (name == b"error" and not event.choices):
             raise provider_error(parse_json(data), request_id=self._request_id)
         if extra:
             self._others(event, name, data, out)
 
-    def _tell(self, event: ChatEvent, usage: object, data: bytes, out: list[Chunk]) -> None:
-        """Append the token counts of an event, and add what it says about the answer to its rare chunks."""
-        self._told = False
+    def _add_facts(self, event: ChatEvent, usage: object, data: bytes, out: list[Chunk]) -> None:
+        """Append the token counts of an event, and add its facts about the answer to a chunk that is not content."""
+        self._may_have_facts = False
         self._id = event.id or self._id
         if not usage:
             usage = next((choice.usage for choice in event.choices or () if choice.usage), None)
@@ -145,14 +146,12 @@ class ChatVocabulary:
                 out[last] = replace(out[last], data={**(out[last].data or {}), **new})
 
     def _others(self, event: ChatEvent, name: bytes, data: bytes, out: list[Chunk]) -> None:
-        """Append an event that has more than its chunks say, with the parts of it that `Completion` has fields for."""
+        """Append an event whose chunks do not contain all of it, as `other`, with the facts that `Completion` has."""
         if event.citations or event.search_results:
             self._cite(event, out)
-        number, entries = self._logprobs.pop(0) if self._logprobs else (0, None)
-        out.append(_other(name, data, {"logprobs": entries} if entries else None, number))
-        while self._logprobs:  # of further choices in the same event
-            number, entries = self._logprobs.pop(0)
-            out.append(_other(name, data, {"logprobs": entries}, number))
+        for number, entries in self._logprobs or [(0, [])]:
+            out.append(_other(name, data, {"logprobs": entries} if entries else None, number))
+        self._logprobs.clear()
 
     def _begins_another(self, event: ChatEvent) -> bool:
         """True if an event after the finish reasons has content of a response with another id."""
@@ -162,7 +161,7 @@ class ChatVocabulary:
         return any(delta.content or delta.tool_calls or delta.reasoning or delta.reasoning_content for delta in deltas)
 
     def _choice(self, choice: Choice, out: list[Chunk]) -> bool:
-        """Append a choice's chunks; return True if it holds more than they say."""
+        """Append a choice's chunks; return True if they do not contain all of it."""
         number = choice.index or 0
         if number not in self._open:
             self._open.add(number)
@@ -183,7 +182,7 @@ class ChatVocabulary:
             if text:
                 if isinstance(text, str):
                     out.append(content("text", text, 0, number))
-                    self._texting = self._kept.text_follows = number == 0
+                    self._in_text = self._kept.text_follows = number == 0
                 else:
                     extra |= self._parts(text, number, out)
             if delta.refusal:
@@ -206,23 +205,23 @@ class ChatVocabulary:
         if choice.logprobs:
             extra |= self._note_logprobs(choice.logprobs, number)
         if choice.usage:
-            self._told = True
+            self._may_have_facts = True
         if choice.finish_reason:
             self._finish(choice, choice.finish_reason, number, out)
         return extra
 
     def _note_logprobs(self, logprobs: object, number: int) -> bool:
-        """Note the entries of a choice's logprobs; return True if there is more in them."""
+        """Store the entries of a choice's logprobs; return True if the object has more than entries."""
         entries = token_logprobs(logprobs)
         if entries:
             self._logprobs.append((number, entries))
         return not is_object(logprobs) or any(logprobs.values())
 
     def _finish(self, choice: Choice, reason: str, number: int, out: list[Chunk]) -> None:
-        self._texting = False
-        self._told = True
+        self._in_text = False
+        self._may_have_facts = True
         self._finished.add(number)
-        self.marked = self._open <= self._finished
+        self.marked = len(self._open) == len(self._finished)  # only what is open is finished
         native = text_of(choice.native_finish_reason) or ""
         if is_failure(reason) or is_failure(native):
             failure = reason if is_failure(reason) else native
@@ -249,25 +248,28 @@ class ChatVocabulary:
             out.append(Chunk("finish", choice=number, opaque=self._opaque(number)))
 
     def _cite(self, event: ChatEvent, out: list[Chunk]) -> None:
-        """Append the sources that an event lists and no earlier event did; most servers repeat the whole list."""
+        """Append the sources that no earlier event listed; most servers repeat the whole list."""
         results, urls = items(event.search_results), items(event.citations)
         listed = {mapping(result).get("url") for result in results}
         sources = [*results, *({"url": url} if isinstance(url, str) else url for url in urls if url not in listed)]
         for source in sources:
-            if is_object(source) and source not in self._citations:
-                self._citations.append(source)
+            if is_object(source) and (written := json.dumps(source, sort_keys=True)) not in self._citations:
+                self._citations.add(written)
                 out.append(Chunk("citation", data=source))
 
     def _opaque(self, number: int) -> Opaque | None:
-        """Return what the next turn must bring back; reasoning only if tools were called, as its vendors want it."""
+        """Return what the next turn must send back; reasoning only if tools were called, as its vendors require."""
         return self._kept.opaque(self._reasoning_key if self._calls.get(0) else None) if number == 0 else None
 
-    def _reasoning_details(self, details: list[Any], number: int, told: bool, out: list[Chunk]) -> bool:
-        """Keep what must be sent back. Texts that repeat `reasoning` stay there; without it, they are the reasoning."""
+    def _reasoning_details(self, details: list[Any], number: int, has_text: bool, out: list[Chunk]) -> bool:
+        """Store what must be sent back; append the texts as reasoning if the event has none in another field.
+
+        Return True if an entry is not an object.
+        """
         given = [cast("dict[str, Any]", detail) for detail in details if isinstance(detail, dict)]
         if number == 0:
             self._kept.details(given)
-        if told:
+        if has_text:
             opaque = tuple(item for item in given if _detail_text(item) is None)
         else:
             opaque = tuple(given)
@@ -285,10 +287,6 @@ class ChatVocabulary:
         extra = False
         for part in parts:
             match part:
-                case str(text) | {"type": "text", "text": str(text)}:
-                    if text:
-                        out.append(content("text", text, 0, number))
-                        self._kept.text_follows |= number == 0
                 case {"type": "thinking", "thinking": thinking} | {"type": "reasoning", "summary": thinking}:
                     kept = self._kept
                     if number == 0 and not kept.text_follows:
@@ -296,6 +294,10 @@ class ChatVocabulary:
                         extra |= self._thinking(thinking, number, out)
                     else:
                         extra |= self._thinking_after_text(part, thinking, number, out)
+                case str(text) | {"type": "text", "text": str(text)}:
+                    if text:
+                        out.append(content("text", text, 0, number))
+                        self._kept.text_follows |= number == 0
                 case {"type": "reference" | "tool_reference"}:
                     out.append(Chunk("citation", choice=number, data=part))
                 case _:
@@ -303,7 +305,7 @@ class ChatVocabulary:
         return extra
 
     def _thinking_after_text(self, part: Mapping[str, Any], thinking: object, number: int, out: list[Chunk]) -> bool:
-        """Read thinking after text; in the answer that is sent back, its first chunk carries the part."""
+        """Append thinking that follows text; its first chunk contains the part, which the next turn sends back."""
         before = len(out)
         extra = self._thinking(thinking, number, out)
         if number == 0:
@@ -337,7 +339,7 @@ def _detail_text(item: Mapping[str, Any]) -> str | None:
 
 
 def _with_deltas(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the event with the metadata that some gateways put into a delta."""
+    """Return the event with `provider_metadata`, which some gateways put into a delta."""
     for choice in items(event.get("choices")):
         metadata = mapping(mapping(choice).get("delta")).get("provider_metadata")
         if metadata:
@@ -346,7 +348,7 @@ def _with_deltas(event: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def read_usage(usage: Mapping[str, Any]) -> Usage:
-    """Give a usage object of the chat dialect its normal form."""
+    """Convert a usage object of the chat dialect."""
     prompt = mapping(usage.get("prompt_tokens_details"))
     output = mapping(usage.get("completion_tokens_details"))
     cached = prompt.get("cached_tokens")
@@ -365,5 +367,5 @@ def read_usage(usage: Mapping[str, Any]) -> Usage:
 
 
 def _largest(*values: object) -> int | None:
-    """Return the largest of the counts: servers fill a field that they do not use with 0."""
+    """Return the largest of the counts: servers set a field that they do not use to 0."""
     return max((number for number in map(count, values) if number is not None), default=None)

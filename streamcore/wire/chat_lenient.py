@@ -1,4 +1,4 @@
-"""Read a chat event that the strict structs refuse: odd number types, wrong shapes, fields that are not declared."""
+"""Decode a chat event that the strict structs refuse: wrong number types, wrong shapes, undeclared fields."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ SENT_BACK = frozenset(
         "reasoning_opaque",  # GitHub Copilot
     }
 )
-"""Fields that no vendor reads, and that the server which sent them wants back with the next turn."""
+"""Fields that have no normal form, and that the next turn must send back to the server that sent them."""
 
 
 class _Reader:
-    """Pick fields by name and type; whatever has a value and was not picked makes the event not fully known."""
+    """Read fields by name and type; `known` becomes False if a field with a value could not be read."""
 
     def __init__(self) -> None:
         self.known = True
@@ -131,7 +131,7 @@ def _kept(value: object) -> dict[str, Any] | None:
 
 
 def lenient_event(value: object) -> tuple[ChatEvent, bool]:
-    """Return the event as far as it can be understood, and whether nothing in it was left over."""
+    """Return the fields of the event that can be read, and True if these are all that have a value."""
     reader = _Reader()
     event = reader.event(value)
     return event, reader.known

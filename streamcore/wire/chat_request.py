@@ -1,4 +1,4 @@
-"""Write a `Request` as the JSON of the chat-completions dialect."""
+"""Encode a `Request` as the JSON of the chat-completions dialect."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ WIRE = "openai-chat"
 
 @dataclass(frozen=True, slots=True)
 class ChatTurns:
-    """Say how a server takes the turns of a conversation."""
+    """Describe the messages that a server accepts."""
 
     wire: str = WIRE
     source: str | None = None
@@ -26,17 +26,17 @@ class ChatTurns:
     ids: re.Pattern[str] = ANY_ID
     """The ids of tool calls that it accepts; others are replaced."""
     custom_tools: bool = False
-    """It takes calls of custom tools as such; elsewhere they become functions with one argument, `input`."""
+    """True if it accepts calls of custom tools; else they are sent as functions with one argument, `input`."""
     details: str | None = None
-    """The key under which a message takes `reasoning_details` back; None: it takes none."""
+    """The key of a message in which it accepts `reasoning_details`; None if it accepts none."""
     reasoning: frozenset[str] = frozenset({"reasoning_content"})
-    """The fields of reasoning that it takes back with tool calls, where it sent them."""
+    """The fields of reasoning that it accepts with tool calls, if it sent them."""
 
 
 def chat_messages(request: Request, form: ChatTurns) -> list[dict[str, Any]]:
-    """Return `messages`; an answer that has nothing to send is left out.
+    """Return `messages`; an empty answer is left out.
 
-    Opaque data go back to the server that sent them. Of an answer of another one, its text and calls are sent.
+    Opaque data are sent to the server that sent them. Of an answer of another server, the text and calls are sent.
 
     Raises:
         ConfigError: a tool call was cut.
@@ -69,7 +69,7 @@ def _answer(message: Message, form: ChatTurns) -> dict[str, Any] | None:
         content = _with_parts(message, parts)
     written: dict[str, Any] = {"role": "assistant", "content": content or None}
     if audio:
-        del written["content"]  # the server knows what it said
+        del written["content"]  # the server has the audio with this id
         written["audio"] = {"id": audio}
     if message.tool_calls:
         extras = mapping(fields.get("tool_calls"))
@@ -80,7 +80,7 @@ def _answer(message: Message, form: ChatTurns) -> dict[str, Any] | None:
         if key in _REASONING:
             if key in form.reasoning and message.tool_calls:
                 written[key] = value
-        elif key not in _PLACED:
+        elif key not in _WRITTEN_ABOVE:
             written[key] = value
     if form.details is not None and opaque is not None and opaque.items:
         written[form.details] = list(opaque.items)
@@ -88,14 +88,14 @@ def _answer(message: Message, form: ChatTurns) -> dict[str, Any] | None:
 
 
 _REASONING = frozenset({"reasoning_content", "reasoning"})
-_PLACED = frozenset({"audio", "content", "tool_calls"})  # these have their place above
+_WRITTEN_ABOVE = frozenset({"audio", "content", "tool_calls"})
 
 
 def _with_parts(message: Message, parts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the content as it came: parts in their order, then the text that followed them."""
+    """Return the content as it was received: the parts in order, then the text after them."""
     written = [dict(part) for part in parts]
-    said = "".join(part["text"] for part in written if part.get("type") == "text")
-    rest = rest_of_text(message, said)
+    beginning = "".join(part["text"] for part in written if part.get("type") == "text")
+    rest = rest_of_text(message, beginning)
     return [*written, {"type": "text", "text": rest}] if rest else written
 
 
@@ -134,7 +134,7 @@ def chat_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
 
 
 def chat_tool_choice(choice: str, required: str = "required") -> str | dict[str, Any]:
-    """Return `tool_choice`; `required` is the server's word for "any of them, but one"."""
+    """Return `tool_choice`; `required` is the server's value for "at least one call of any tool"."""
     if choice in ("auto", "none"):
         return choice
     if choice == "required":
@@ -143,7 +143,7 @@ def chat_tool_choice(choice: str, required: str = "required") -> str | dict[str,
 
 
 def chat_response_format(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `response_format` for an answer that must fit a JSON Schema; strict where the schema has a closed form."""
+    """Return `response_format` for an answer that must fit a JSON Schema; strict if the schema has a closed form."""
     name = str(schema.get("title") or "answer")
     closed = closed_schema(schema)
     return {

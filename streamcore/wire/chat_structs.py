@@ -1,8 +1,8 @@
 """Describe the JSON of a `chat.completion.chunk` for msgspec, so that one call checks and decodes an event.
 
-Fields typed `Raw` are known and carry nothing of the answer (ids repeated on every event, timings, padding) or repeat
-what another field says; they are skipped unread. Fields that nobody declared here make msgspec refuse the event: the
-lenient reader then takes it, and the event also passes as `other`, so that a new field of a vendor is never dropped.
+Fields of type `Raw` are known and contain nothing of the answer (ids repeated on every event, timings, padding) or
+repeat another field; they are skipped. Fields that are not declared here make msgspec refuse the event: the lenient
+reader then decodes it, and the event is also passed on as `other`, so that a vendor's new field is never dropped.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _X_GROQ = frozenset({"id", "seed", "usage"})
 
 
 class TextDelta(Struct, gc=False, forbid_unknown_fields=True):
-    """A `delta` that is text and nothing else."""
+    """Describe a `delta` that has only text."""
 
     content: str
     role: Known = UNSET
 
 
 class TextChoice(Struct, gc=False, forbid_unknown_fields=True):
-    """A choice that goes on with text."""
+    """Describe a choice that has only text."""
 
     delta: TextDelta
     index: int
@@ -32,7 +32,7 @@ class TextChoice(Struct, gc=False, forbid_unknown_fields=True):
 
 
 class TextEvent(Struct, gc=False, forbid_unknown_fields=True):
-    """The event that most are: a token of the one answer, tried first because it is decoded fastest."""
+    """Describe the most frequent event, a token of a single answer; it is tried first, since it is decoded fastest."""
 
     choices: tuple[TextChoice]
     id: Known = UNSET
@@ -48,7 +48,7 @@ class TextEvent(Struct, gc=False, forbid_unknown_fields=True):
 
 
 class Function(Struct, gc=False, forbid_unknown_fields=True):
-    """The `function` of a tool call's fragment."""
+    """Describe the `function` of a tool call's fragment."""
 
     name: str | None = None
     arguments: str | None = None
@@ -56,18 +56,18 @@ class Function(Struct, gc=False, forbid_unknown_fields=True):
 
 
 class CallDelta(Struct, gc=False, forbid_unknown_fields=True):
-    """One entry of `delta.tool_calls`."""
+    """Describe an entry of `delta.tool_calls`."""
 
     index: int | None = None
     id: str | None = None
     function: Function | None = None
     type: str | None = None
     kept: dict[str, Any] | None = field(default=None, name=" kept")
-    """Of a call that the lenient reader took: what must be sent back with it."""
+    """The fields that must be sent back with the call; only the lenient reader sets them."""
 
 
 class Delta(Struct, gc=False, forbid_unknown_fields=True):
-    """The `delta` of a choice."""
+    """Describe the `delta` of a choice."""
 
     content: str | list[Any] | None = None
     role: Known = UNSET
@@ -83,7 +83,7 @@ class Delta(Struct, gc=False, forbid_unknown_fields=True):
     channel: Known = UNSET
     token_id: Known = UNSET
     kept: dict[str, Any] | None = field(default=None, name=" kept")
-    """Of a delta that the lenient reader took: what must be sent back with the message."""
+    """The fields that must be sent back with the message; only the lenient reader sets them."""
 
     def extras(self) -> bool:
         """True if there is content here that has no normal form."""
@@ -91,7 +91,7 @@ class Delta(Struct, gc=False, forbid_unknown_fields=True):
 
 
 class Choice(Struct, gc=False, forbid_unknown_fields=True):
-    """One entry of `choices`."""
+    """Describe an entry of `choices`."""
 
     delta: Delta | None = None
     index: int | None = 0
@@ -111,12 +111,12 @@ class Choice(Struct, gc=False, forbid_unknown_fields=True):
     def extras(self) -> bool:
         """True if there is content here that has no normal form."""
         if self.delta is None and not (self.message is UNSET and self.text is UNSET):
-            return True  # they repeat the delta, but here there is none
+            return True  # usually they repeat the delta, but this choice has none
         return bool(self.content_filter_results)
 
 
 class ChatEvent(Struct, gc=False, forbid_unknown_fields=True):
-    """The whole event."""
+    """Describe an event."""
 
     choices: list[Choice] | None = None
     id: str | None = None

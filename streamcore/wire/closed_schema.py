@@ -1,4 +1,4 @@
-"""Write a JSON Schema in the narrower form to which vendors hold answers: closed objects, few keywords."""
+"""Write a JSON Schema in the narrower form that vendors enforce: closed objects, few keywords."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class SchemaDialect:
-    """Say which schemas a vendor takes. What fits the closed form of a schema fits the schema, but for `dropped`."""
+    """Say which schemas a vendor accepts."""
 
     require_all: bool
     """Every property must be required."""
     keywords: frozenset[str]
-    """The constraints that it knows, beside types, enums, references and unions; others are told in words."""
+    """The constraints that it enforces, beside types, enums, references and unions; others go into a description."""
     formats: frozenset[str]
-    """The values of `format` that it knows."""
+    """The values of `format` that it enforces."""
 
 
 FORMATS = frozenset({"date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid"})
@@ -31,14 +31,14 @@ STRICT = SchemaDialect(True, _NUMBERS | {"pattern", "minItems", "maxItems"}, FOR
 
 
 class _OpenError(ValueError):
-    """The schema leaves something open, and no closed form says the same."""
+    """The schema has no closed form: it leaves something open."""
 
 
 def closed_schema(schema: Json, dialect: SchemaDialect = STRICT) -> dict[str, Any] | None:
-    """Return the closed form of a schema; None if it has none: its root is no object, or it leaves something open.
+    """Return the closed form of a schema; None if its root is not an object, or if it leaves something open.
 
-    A mapping with any keys, a value of any type or a tuple is such a thing. Default values are left out, since
-    everything is required; an optional property is asked for, too.
+    A mapping with any keys, a value of any type and a tuple are open. Default values are left out, since every
+    property is required, optional ones included.
     """
     root = schema
     seen: set[str] = set()
@@ -75,12 +75,12 @@ def _close(schema: Any, root: Json, dialect: SchemaDialect, within: tuple[str, .
             return {"$ref": ref}
         return _close({**target, **beside}, root, dialect, (*within, ref))
     kept: dict[str, Any] = {}
-    told: dict[str, Any] = {}
+    described: dict[str, Any] = {}
     for key, value in schema.items():
         if key in _AS_IT_IS:
             kept[key] = value
         elif key in _CONSTRAINTS:
-            (kept if _knows(dialect, key, value) else told)[key] = value
+            (kept if _enforces(dialect, key, value) else described)[key] = value
         elif key == "items":
             kept["items"] = _close(value, root, dialect, within)
         elif key in ("anyOf", "oneOf"):
@@ -91,10 +91,10 @@ def _close(schema: Any, root: Json, dialect: SchemaDialect, within: tuple[str, .
             raise _OpenError(key)
     if not {"type", "enum", "const", "anyOf", "$ref"} & kept.keys():
         raise _OpenError("a value of any type")
-    return _with_properties(schema, _with_words(kept, told), root, dialect, within)
+    return _with_properties(schema, _with_description(kept, described), root, dialect, within)
 
 
-def _knows(dialect: SchemaDialect, key: str, value: Any) -> bool:
+def _enforces(dialect: SchemaDialect, key: str, value: Any) -> bool:
     if key == "format":
         return value in dialect.formats
     return key in dialect.keywords and not (key == "pattern" and "(?" in value)  # no pattern may look around
@@ -117,10 +117,10 @@ def _with_properties(
     return kept
 
 
-def _with_words(kept: dict[str, Any], told: Json) -> dict[str, Any]:
-    """Say the constraints that the vendor does not know in the description: the model may keep to them."""
-    if told:
-        words = ", ".join(f"{key}: {value}" for key, value in told.items())
+def _with_description(kept: dict[str, Any], constraints: Json) -> dict[str, Any]:
+    """Add constraints that the vendor does not enforce to the description: the model may keep to them."""
+    if constraints:
+        words = ", ".join(f"{key}: {value}" for key, value in constraints.items())
         kept["description"] = f"{kept['description']} ({words})" if "description" in kept else words
     return kept
 

@@ -1,4 +1,4 @@
-"""Decode the events of an SSE byte stream with a vocabulary, and check that the stream ends as its wire says."""
+"""Decode the events of an SSE byte stream with a vocabulary, and check that the stream ends as its format requires."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ log = logging.getLogger("streamcore")
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 DONE = b"[DONE]"
-_SHOWN = 200  # characters of a body that is no event stream
+_SHOWN = 200  # characters of a body that is not an event stream
 _HEAD_BYTES = 4 * _SHOWN
 _SHOWN_ERROR = 2000  # characters of an error that is plain text
 
 
 class Vocabulary(Protocol):
-    """What one wire format's events mean: a small state machine, one for each stream."""
+    """Convert the events of one wire format to chunks: a small state machine, one for each stream."""
 
     wire: str
     """The format's name, as in `openai-chat`."""
@@ -37,7 +37,7 @@ class Vocabulary(Protocol):
     failed: StreamcoreError | None
     """The error that the answer ended with, although its end was marked: a finish reason that means failure."""
     suspect: Any
-    """The last event of unknown shape that looked like the report of an error, else None."""
+    """The last event of unknown shape that looked like an error, else None."""
 
     def event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
         """Append the chunks of one event.
@@ -50,18 +50,18 @@ class Vocabulary(Protocol):
         ...
 
     def knows(self, kind: str, event: Mapping[str, Any]) -> bool:
-        """True if an event is of an answer's own kinds, which mean nothing after the end; `kind` is its name."""
+        """True if the event is part of an answer, and so has no meaning after the end; `kind` is the event's name."""
         ...
 
 
 class StreamDecoder:
-    """Turn the bytes of one response into chunks.
+    """Decode the bytes of one response into chunks.
 
-    Call `feed` for every read, `flush` once when the bytes have ended or `done` is True, then `close`, which says
-    how the stream ended. Nothing raises before `close`: chunks that came before an error are returned first.
+    Call `feed` for every read, `flush` once when the bytes have ended or `done` is True, then `close`, which raises if
+    the stream did not end properly. No other method raises: the chunks before an error are returned first.
 
-    `ending` is True once the vendor has marked the end. While `done` is False then, late events such as usage may
-    follow, or nothing although the connection stays open.
+    `ending` is True once the vendor has marked the end. As long as `done` is False, late events such as usage may
+    follow, or the connection may stay open without any.
     """
 
     def __init__(
@@ -71,8 +71,8 @@ class StreamDecoder:
         self.done = False
         self.ending = False
         self._include_raw = include_raw
-        self._flows = False  # events have come, more may, and nothing but their chunks is wanted
-        self._split: SplitCharacters | None = None  # once an event had half a character
+        self._use_fast_path = False  # for reads of one event: an event was seen, and no special mode is on
+        self._split: SplitCharacters | None = None  # set once an event had half a character
         self._max = max_event_bytes
         self._sse = SSEDecoder()
         self._events = 0
@@ -84,7 +84,7 @@ class StreamDecoder:
     def feed(self, data: bytes) -> list[Chunk]:
         """Return the chunks that these bytes completed, in order; often none, often one."""
         out: list[Chunk] = []
-        event = self._sse.only(data) if self._flows else None
+        event = self._sse.only(data) if self._use_fast_path else None
         if event is None:
             self._feed_any(data, out)
         else:
@@ -93,26 +93,26 @@ class StreamDecoder:
         return out
 
     def _feed_any(self, data: bytes, out: list[Chunk]) -> None:
-        """Append the chunks that these bytes completed, wherever they were cut."""
+        """Append the chunks that these bytes completed, for reads of any size."""
         if self.done:
             self._feed_late(data, out)
             return
         if not self._events:
             self._head = (self._head + data)[:_HEAD_BYTES]
         self._bytes += len(data)
-        self._flows = False
+        self._use_fast_path = False
         events, before = self._sse.feed(data), self._events
         self._read(events, out)
         if self.done:
             if self._sse.pending or self._events - before < len(events):
-                log.debug("ignored what followed the end of a %s stream in the same read", self.vocabulary.wire)
+                log.debug("ignored data after the end of a %s stream in the same read", self.vocabulary.wire)
         elif self._sse.pending > self._max:
             self._events += 1
             self._fail(self._too_long())
-        self._flows = self._events > 0 and not self.done and not self._include_raw and self._split is None
+        self._use_fast_path = self._events > 0 and not self.done and not self._include_raw and self._split is None
 
     def _feed_late(self, data: bytes, out: list[Chunk]) -> None:
-        """Append what the bytes after the end hold: nothing of the answer, but nothing is dropped silently."""
+        """Append the events after the end: they are not part of the answer, but nothing is dropped silently."""
         if data.strip():
             log.debug("ignored %d bytes after the end of the answer on %s", len(data), self.vocabulary.wire)
         if self._failure is None and self._sse.pending <= self._max:
@@ -120,7 +120,7 @@ class StreamDecoder:
                 self._late(event, out)
 
     def _late(self, event: Event, out: list[Chunk]) -> None:
-        """Append an event that came after the end as `other`, unless it belongs to an answer: that one is over."""
+        """Append an event after the end as `other`, unless it is part of an answer, which has ended."""
         data = event.data
         if self._failure is not None or data.lstrip()[:1] != b"{" or not _is_whole(data):
             return
@@ -168,7 +168,7 @@ class StreamDecoder:
             self._fail(MalformedStream("the JSON is nested too deeply"), error)
 
     def _take_odd(self, event: Event, error: Exception, out: list[Chunk]) -> None:
-        """Append the chunks of an event that the vocabulary could not read as it is."""
+        """Append the chunks of an event that the vocabulary could not decode."""
         data = event.data
         if isinstance(error, LoneSurrogatesError):
             split = self._split = self._split or SplitCharacters()
@@ -177,22 +177,22 @@ class StreamDecoder:
                 self.vocabulary.event(event.name, error.rewritten(), out)
             finally:
                 new = [replace(chunk, raw=data) if chunk.raw else chunk for chunk in out[before:]]
-                # In a read that is one event, nobody else mends its chunks; from now on, `_read` does for every event.
-                out[before:] = split.mend(new) if self._flows else new
-                self._flows = False
+                # The fast path does not mend chunks; from now on, `_read` mends those of every event.
+                out[before:] = split.mend(new) if self._use_fast_path else new
+                self._use_fast_path = False
             return
-        # JSON of a shape that nobody foresaw is a vendor's news: it must not cost the other events.
+        # A vendor may send JSON of a new shape at any time; the other events must still be decoded.
         log.debug("event %d of a %s stream has an unknown shape", self._events, self.vocabulary.wire)
         out.append(Chunk("other", event=event.name.decode("utf-8", "replace") or None, raw=data))
 
     def _fail_event(self, event: Event, error: StreamcoreError, out: list[Chunk]) -> None:
-        """End the stream with the error of an event, unless the event is nothing."""
+        """End the stream with the error of an event, unless the event is empty."""
         if isinstance(error, MalformedStream):
             if event.name == b"error":  # an error whose data are plain text
-                said = event.data.decode("utf-8", "replace").strip()[:_SHOWN_ERROR]
-                self._fail(provider_error(said or None), error)
+                message = event.data.decode("utf-8", "replace").strip()[:_SHOWN_ERROR]
+                self._fail(provider_error(message or None), error)
                 return
-            if not event.data.strip():  # relays keep a stream alive with a bare `data:`
+            if not event.data.strip():  # some gateways send an empty `data:` to keep the connection open
                 out.append(Chunk("ping"))
                 return
         if self._split is not None:
@@ -203,7 +203,7 @@ class StreamDecoder:
         self._fail(error, error.__cause__)
 
     def flush(self) -> list[Chunk]:
-        """Return the chunks of a whole event that lacks only its last blank line, and what was kept back."""
+        """Return the chunks of a complete event that lacks only its last blank line, and text that was delayed."""
         out: list[Chunk] = []
         event = None if self._failure is not None else self._sse.flush()
         if event is not None and (event.name == b"error" or _is_whole(event.data)):
@@ -213,12 +213,12 @@ class StreamDecoder:
         return out
 
     def close(self) -> None:
-        """Return if the vendor marked the end of the answer; else say what went wrong.
+        """Raise unless the vendor marked the end of the answer.
 
         Raises:
             ProviderError: an event reported an error.
-            MalformedStream: the bytes were no such stream.
-            StreamInterrupted: they ended too early.
+            MalformedStream: the bytes are not a stream of this format.
+            StreamInterrupted: the bytes ended before the end was marked.
         """
         if self._failure is not None:
             raise self._failure from self._cause
@@ -231,12 +231,12 @@ class StreamDecoder:
             head = self._head.removeprefix(BOM).strip()
             if not BOM.startswith(head) and not _could_be_sse(head):
                 shown = head.decode("utf-8", "replace")[:_SHOWN]
-                raise MalformedStream(f"the response is no event stream; it begins with {shown!r}")
+                raise MalformedStream(f"the response is not an event stream; it begins with {shown!r}")
         suspect = vocabulary.suspect
-        said = "" if suspect is None else f"; one event looks like an error: {str(suspect)[:_SHOWN]}"
+        hint = "" if suspect is None else f"; one event looks like an error: {str(suspect)[:_SHOWN]}"
         raise StreamInterrupted(
             f"the {vocabulary.wire} stream ended without its terminal mark "
-            f"after {self._events} events and {self._bytes} bytes{said}; what arrived is in .partial"
+            f"after {self._events} events and {self._bytes} bytes{hint}; what arrived is in .partial"
         )
 
     def _fail(self, failure: StreamcoreError, cause: BaseException | None = None) -> None:
@@ -248,18 +248,18 @@ class StreamDecoder:
 
     def _end(self) -> None:
         self.done = self.ending = True
-        self._flows = False
+        self._use_fast_path = False
 
     def _too_long(self) -> MalformedStream:
         return MalformedStream(f"it is longer than {self._max} bytes")
 
 
 def parse_json(data: bytes) -> Any:
-    """Parse an event's JSON, also where msgspec would not: `NaN`, `1e400`.
+    """Parse an event's JSON, including values that msgspec refuses: `NaN`, `1e400`.
 
     Raises:
-        MalformedStream: no parser takes it.
-        LoneSurrogatesError: a string has half of a surrogate pair; `StreamDecoder` rewrites the event and asks again.
+        MalformedStream: the data are not JSON.
+        LoneSurrogatesError: a string has half of a surrogate pair; `StreamDecoder` rewrites the event and retries.
     """
     try:
         return msgspec.json.decode(data)
@@ -284,7 +284,7 @@ def _is_whole(data: bytes) -> bool:
 
 
 def _could_be_sse(head: bytes) -> bool:
-    """Tell a stream that was cut early, or sent comments only, from a page or a JSON body."""
+    """True if the bytes may be a stream that was cut early or sent only comments, not a page or a JSON body."""
     line = head.replace(b"\r", b"\n").partition(b"\n")[0]
     field, colon, _ = line.partition(b":")
     fields = (b"", b"data", b"event", b"id", b"retry", b"error")

@@ -1,4 +1,4 @@
-"""Tell a good end of an answer from a failure: finish reasons that mean one, and errors of unknown shape."""
+"""Recognize answers that ended with a failure: finish reasons that mean one, and errors of unknown shape."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from streamcore.chunk import FinishReason
-from streamcore.errors import BY_WORD, ProviderError, StreamInterrupted, provider_error
+from streamcore.errors import BY_WORD, MalformedStream, ProviderError, StreamInterrupted, provider_error
 from streamcore.wire.lenient import is_object
 
 _FAILURE = re.compile("error|abort|fail|malformed|insufficient|exception", re.IGNORECASE)
@@ -16,7 +16,7 @@ _MESSAGE_KEYS = frozenset({"message", "msg", "status_msg", "statusMessage", "rea
 _CODE_KEYS = frozenset({"code", "status", "status_code", "statusCode"})
 _STATE_KEYS = ("type", "object", "status", "state")
 
-# Finish reasons of the vendor behind a gateway that say more than the gateway's own.
+# Finish reasons of the vendor behind a gateway that are more precise than the gateway's own.
 NATIVE_REASONS: Mapping[str, FinishReason] = {
     "length": "length",
     "max_tokens": "length",
@@ -41,7 +41,7 @@ def failed_answer(reason: str, *, request_id: str | None = None) -> ProviderErro
 
 
 def another_answer(first: str | None, second: str | None) -> StreamInterrupted:
-    """Return the error for a body that holds a second answer: the first one was cut, and the two are never merged."""
+    """Return the error for a body with a second answer: the first one was cut, and the two are never merged."""
     return StreamInterrupted(
         f"another answer ({second!r}) began before {first!r} was marked as finished; what arrived of the first is in "
         ".partial"
@@ -49,7 +49,7 @@ def another_answer(first: str | None, second: str | None) -> StreamInterrupted:
 
 
 def looks_like_error(value: object) -> bool:
-    """True if an event of unknown shape looks like the report of an error."""
+    """True if an event of unknown shape looks like an error."""
     if not is_object(value):
         return False
     if any(item not in (None, False, "", 0) and _ERROR_KEY.search(key) for key, item in value.items()):
@@ -75,5 +75,18 @@ def is_error_code(code: object) -> bool:
 
 
 def unmarked(value: Mapping[str, Any], *, request_id: str | None = None) -> ProviderError:
-    """Return the error for an event of unknown shape that looks like one, after which no finish reason came."""
+    """Return the error for an event of unknown shape that looks like an error and that no finish reason followed."""
     return provider_error(value, request_id=request_id, fallback=f"an event reported an error: {str(value)[:200]}")
+
+
+class RepeatedWork:
+    """Limit the work on an answer that is repeated, since a server finishes it or counts its tokens again and again."""
+
+    def __init__(self) -> None:
+        self._done = 0
+
+    def spend(self, size: int) -> None:
+        """Add work on something of this size; raises `MalformedStream` if it was done too often."""
+        self._done += size
+        if self._done > 1_000_000 + 50 * size:
+            raise MalformedStream("the end or the usage of a large answer was sent too many times")

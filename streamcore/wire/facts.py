@@ -1,6 +1,6 @@
-"""Collect what vendors tell about an answer besides its content: service tier, who served it, its cost.
+"""Collect the facts about an answer that are not content: its service tier, the vendor that served it, its cost.
 
-Facts travel as `data` of `start`, `usage`, `finish` and `other` chunks; `Fold` makes fields of `Completion` of them.
+`start`, `usage`, `finish` and `other` chunks have them in `data`; `Fold` copies them to fields of `Completion`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _TICKS = 10_000_000_000
 
 
 class Facts:
-    """Remember what has been passed on, so that a value repeated in every event is passed on once."""
+    """Return each fact once, although vendors repeat it in every event."""
 
     __slots__ = ("_known", "_new")
 
@@ -25,12 +25,12 @@ class Facts:
         self._new: dict[str, Any] = {}
 
     def note(self, name: str, value: object) -> None:
-        """Note a value; None and "" say nothing."""
+        """Set a fact; None and "" are ignored."""
         if value is not None and value != "" and self._known.get(name) != value:
             self._known[name] = self._new[name] = value
 
     def take(self) -> Mapping[str, Any] | None:
-        """Return what is new since the last call, None if nothing is."""
+        """Return the facts that are new or changed since the last call; None if there are none."""
         if not self._new:
             return None
         new, self._new = self._new, {}
@@ -38,15 +38,15 @@ class Facts:
 
 
 def read_cost(usage: Mapping[str, Any], event: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the cost that a gateway reports in a usage object or beside it; `source` is where it stands.
+    """Return the cost that a gateway reports in a usage object or in its event; `source` is the field it is read from.
 
-    Amounts are US dollars: no gateway that reports a cost has been seen to name another currency.
+    Amounts are US dollars: every known gateway that reports a cost uses them.
     """
     ticks = _amount(usage.get("cost_in_usd_ticks"))
     if ticks is not None:
         return _cost(ticks / _TICKS, "usage.cost_in_usd_ticks")
     cost = usage.get("cost")
-    places: tuple[tuple[str, object], ...] = (
+    candidates: tuple[tuple[str, object], ...] = (
         ("usage.cost", cost),
         ("usage.cost.total_cost", mapping(cost).get("total_cost")),
         ("usage.estimated_cost", usage.get("estimated_cost")),
@@ -54,7 +54,7 @@ def read_cost(usage: Mapping[str, Any], event: Mapping[str, Any]) -> Mapping[str
         ("provider_metadata.gateway.cost", _gateway(event).get("cost")),
         ("cost", event.get("cost")),
     )
-    for source, value in places:
+    for source, value in candidates:
         amount = _amount(value)
         if amount is not None:
             return _cost(amount, source)
@@ -80,7 +80,7 @@ def _gateway(event: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def token_logprobs(logprobs: object) -> list[Any]:
-    """Return the entries of a `logprobs` object, one a token; a form without entries is one entry itself."""
+    """Return the entries of a `logprobs` object, one for each token; an object without entries is one entry itself."""
     if is_array(logprobs):
         return logprobs
     if not is_object(logprobs):

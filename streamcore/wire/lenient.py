@@ -1,4 +1,4 @@
-"""Take values out of JSON whose shape a vendor may have got wrong."""
+"""Read values from JSON that may have a wrong shape."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def text(value: object) -> str | None:
 
 
 def count(value: object) -> int | None:
-    """Return the value if it is a whole number, also one written like `12.0`."""
+    """Return the value if it is a whole number; `12.0` is one, too."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None

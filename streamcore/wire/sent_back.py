@@ -1,4 +1,4 @@
-"""Gather what an answer in the chat dialect must bring back with the next turn, beside its text and calls."""
+"""Collect what the next turn must send back of an answer in the chat dialect, besides its text and calls."""
 
 from __future__ import annotations
 
@@ -7,60 +7,63 @@ from typing import Any
 
 from streamcore.chunk import Opaque
 from streamcore.wire.chat_structs import Delta
+from streamcore.wire.endings import RepeatedWork
 from streamcore.wire.lenient import is_array, is_object, mapping, text
-from streamcore.wire.reasoning_details import merge_details
+from streamcore.wire.reasoning_details import copied, merge_details
 
 WIRE = "openai-chat"
 TEXT_HERE: Mapping[str, Any] = {"type": "text"}
-"""Stands for a run of text between two parts; `Fold` puts the text in, which a decoder does not keep."""
-
-_UNMERGED = 64  # fragments of reasoning
+"""A placeholder for the text between two parts; `Fold` inserts the text, since decoders do not keep it."""
 
 
 class SentBack:
-    """Keep the opaque data of one answer in the order of the wire; fragments are merged from time to time."""
+    """Store the opaque data of one answer in the order received."""
 
-    __slots__ = ("_audio", "_calls", "_details", "_fields", "_merge_at", "_parts", "_wire", "source", "text_follows")
+    __slots__ = (
+        "_audio",
+        "_calls",
+        "_details",
+        "_fields",
+        "_parts",
+        "_transcript",
+        "_wire",
+        "_work",
+        "source",
+        "text_follows",
+    )
 
     def __init__(self, wire: str, source: str | None) -> None:
         self._wire = wire
         self.source = source
-        self._details: list[Mapping[str, Any]] = []
-        self._parts: list[Mapping[str, Any]] = []
+        self._details: list[dict[str, Any]] = []
+        self._parts: list[dict[str, Any]] = []
         self._fields: dict[str, Any] = {}
         self._calls: dict[str, dict[str, Any]] = {}
         self._audio: dict[str, Any] = {}
-        self._merge_at = _UNMERGED
+        self._transcript: list[str] = []
+        self._work = RepeatedWork()
         self.text_follows = False
-        """True while text is the last thing that came; the vocabulary sets it."""
+        """True if the last content was text; the vocabulary sets it."""
 
     def details(self, details: Iterable[Mapping[str, Any]]) -> None:
-        """Keep fragments of `reasoning_details`: an object for each token is many times larger than their text."""
-        self._details += details
-        if len(self._details) >= self._merge_at:
-            self._details = list(merge_details(self._details))
-            self._merge_at = len(self._details) + _UNMERGED
+        """Add fragments of `reasoning_details`."""
+        merge_details(self._details, details)
 
     def part(self, part: Mapping[str, Any]) -> None:
-        """Keep a part of the content that is not text."""
-        parts = self._parts
-        parts.append(part)
-        if len(parts) >= self._merge_at:
-            self._parts = list(merge_details(parts))
-            self._merge_at = len(self._parts) + _UNMERGED
+        """Add a part of the content that is not text."""
+        merge_details(self._parts, (part,))
 
     def part_after_text(self, part: Mapping[str, Any]) -> Opaque:
-        """Keep a part that follows text, and return it.
+        """Add a part that follows text, and return it as opaque data.
 
-        `Fold` needs to know where the text was: a chunk that carries the part says so.
+        A chunk must contain them, so that `Fold` knows the position of the text.
         """
         self.text_follows = False
-        self._parts.append(TEXT_HERE)
-        self._parts.append(part)
+        merge_details(self._parts, (TEXT_HERE, part))
         return Opaque(self._wire, (part,), source=self.source)
 
     def rare(self, delta: Delta) -> None:
-        """Keep the audio's id and the fields that only the server which sent them understands."""
+        """Add the audio's id, and the fields that only the server that sent them can read."""
         for key, value in (delta.kept or {}).items():
             kept = _without_flags(value) if key == "extra_content" else value
             if kept:
@@ -71,30 +74,33 @@ class SentBack:
                 self._audio[key] = audio[key]
         transcript = text(audio.get("transcript"))
         if transcript:
-            self._audio["transcript"] = self._audio.get("transcript", "") + transcript
+            self._transcript.append(transcript)
 
     def call(self, position: int, kept: Mapping[str, Any]) -> None:
-        """Keep the fields of a tool call."""
+        """Add the fields of a tool call."""
         known = self._calls.setdefault(str(position), {})
         for key, value in kept.items():
             known[key] = _merged(known.get(key), value)
 
     def opaque(self, reasoning_key: str | None) -> Opaque | None:
-        """Return all of it; `reasoning_key` names the field in which reasoning came, if it must be sent back.
+        """Return the opaque data; `reasoning_key` names the field of the reasoning, if it must be sent back.
 
-        `Fold` puts the reasoning itself in place of None.
+        The field is None; `Fold` replaces it by the reasoning.
         """
-        parts = merge_details(self._parts)
-        items = merge_details(self._details)
+        parts, items = tuple(map(copied, self._parts)), tuple(map(copied, self._details))
+        kept = (self._fields, self._calls, *self._parts, *self._details)
+        self._work.spend(len(self._transcript) + sum(map(_size, kept)))
         fields: dict[str, Any] = {
-            key: list(merge_details(value)) if is_array(value) else value for key, value in self._fields.items()
+            key: merge_details([], value) if is_array(value) else _merged(None, value)
+            for key, value in self._fields.items()
         }
         if reasoning_key == "reasoning_content" or (reasoning_key and not (items or parts)):
             fields[reasoning_key] = None
         if self._calls:
-            fields["tool_calls"] = self._calls
+            fields["tool_calls"] = _merged(None, self._calls)
         if self._audio.get("id"):
-            fields["audio"] = self._audio
+            transcript = "".join(self._transcript)
+            fields["audio"] = {**self._audio, "transcript": transcript} if transcript else self._audio
         if self._wire != WIRE:
             items = parts  # a wire that has no other opaque data
         elif parts:
@@ -102,8 +108,12 @@ class SentBack:
         return Opaque(self._wire, items, fields, self.source) if items or fields else None
 
 
+def _size(detail: Mapping[str, Any]) -> int:
+    return sum(len(value) if is_array(value) else 1 for value in detail.values())
+
+
 def _without_flags(value: Any) -> Any:
-    """Return `extra_content` without what only describes the chunk, such as `{"google": {"thought": true}}`."""
+    """Return `extra_content` without flags that describe the chunk, such as `{"google": {"thought": true}}`."""
     if not is_object(value):
         return None
     kept = {key: _without_flags(item) if is_object(item) else item for key, item in value.items() if item is not True}
@@ -111,9 +121,14 @@ def _without_flags(value: Any) -> Any:
 
 
 def _merged(known: Any, more: Any) -> Any:
-    """Return both values: objects merge, lists are joined, anything else is replaced."""
-    if is_object(known) and is_object(more):
-        return {**known, **{key: _merged(known.get(key), value) for key, value in more.items()}}
-    if is_array(known) and is_array(more):
-        return [*known, *more]
+    """Return both values: objects merge, lists are joined, anything else is replaced. `known` is changed."""
+    if is_object(more):
+        merged = known if is_object(known) else {}
+        for key, value in more.items():
+            merged[key] = _merged(merged.get(key), value)
+        return merged
+    if is_array(more):
+        joined = known if is_array(known) else []
+        joined += more
+        return joined
     return more

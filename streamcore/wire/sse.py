@@ -1,8 +1,8 @@
-"""Decode Server-Sent Events from bytes, however the network cut them.
+"""Decode Server-Sent Events from bytes, for reads of any size.
 
 Source: WHATWG HTML, "Interpreting an event stream" (https://html.spec.whatwg.org/multipage/server-sent-events.html),
-with three exceptions that real bodies force. They often lack the last blank line, so `flush` returns what is pending
-and lets the caller judge whether it is whole. llama.cpp reports failures in a field `error`, and some gateways write an
+with three exceptions that real bodies require. They often lack the last blank line, so `flush` returns what is pending
+and the caller checks whether it is complete. llama.cpp reports failures in a field `error`, and some gateways write an
 error's JSON between the events without any field name: both become events named `error`. Data stay bytes: the code
 that parses them checks their UTF-8.
 """
@@ -17,7 +17,7 @@ _CR, _LF = 13, 10
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """One dispatched event. `name` is b"" where the wire gave none, which a browser would call "message"."""
+    """Represent one dispatched event. `name` is b"" if the stream gives none; browsers call that "message"."""
 
     data: bytes
     name: bytes = b""
@@ -26,8 +26,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 class SSEDecoder:
     """Split a byte stream into events.
 
-    Guarantee: the events are the same for every way of cutting the same bytes into reads. Work is linear in the
-    bytes, also when they come one at a time.
+    Guarantees: the events do not depend on how the bytes are divided into reads. The work is linear in the number of
+    bytes, also for reads of one byte.
     """
 
     __slots__ = ("_after_cr", "_begun", "_bom_done", "_clean", "_parts", "last_event_id", "pending", "retry")
@@ -38,16 +38,16 @@ class SSEDecoder:
         """The reconnection time that the stream asks for, in milliseconds."""
         self._parts: list[bytes] = []
         self.pending = 0
-        """How many bytes of an unfinished event are held."""
+        """The number of bytes of the unfinished event."""
         self._after_cr = False
         self._bom_done = False
-        self._begun = False  # an event has come, so these bytes are an event stream
+        self._begun = False  # an event was seen, so these bytes are an event stream
         self._clean = False  # the next byte begins an event
 
     def only(self, data: bytes) -> Event | None:
-        """Return the one event that these bytes are, as a read mostly is; None, with nothing taken in, if they are not.
+        """Return the event if these bytes are exactly one, as most reads are; else return None and consume nothing.
 
-        It knows the two shapes that nearly all events have: a `data` line, or an `event` line and then a `data` line.
+        It recognizes the two forms of nearly all events: a `data` line, or an `event` line and then a `data` line.
         """
         if self._clean and data[-2:] == b"\n\n" and _CR not in data:
             block = data[:-2]
@@ -57,7 +57,7 @@ class SSEDecoder:
         return None
 
     def feed(self, data: bytes) -> list[Event]:
-        """Take in the bytes of one read, cut anywhere, and return the events that they completed."""
+        """Consume the bytes of one read and return the events that they completed."""
         if self._after_cr or _CR in data:
             data = self._normalized(data)
         if not self._bom_done:
@@ -88,7 +88,7 @@ class SSEDecoder:
         return self._parse(block)
 
     def _normalized(self, data: bytes) -> bytes:
-        """Make every line end a LF; a CR at the end of a read may be half of a CRLF."""
+        """Replace every line ending by LF; a CR at the end of a read may be half of a CRLF."""
         if self._after_cr and data[:1] == b"\n":
             data = data[1:]
             self._after_cr = False
@@ -99,7 +99,7 @@ class SSEDecoder:
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _without_bom(self, data: bytes) -> bytes:
-        """Strip one leading byte order mark, which the first reads may bring in pieces."""
+        """Strip one leading byte order mark, which may be divided among the first reads."""
         head = b"".join(self._parts) + data
         if len(head) < len(BOM) and BOM.startswith(head):
             return data
@@ -140,7 +140,7 @@ class SSEDecoder:
 
 
 def _plain(block: bytes) -> Event | None:
-    """Return the event of a block of one of the two shapes that nearly all have, None for any other."""
+    """Return the event of a block that has one of the two most frequent forms; None for any other."""
     if block[:6] == b"data: ":
         if _LF not in block:
             return Event(block[6:])

@@ -1,4 +1,4 @@
-"""Make the turns of a conversation fit for a vendor: whole tool calls, and ids that it accepts."""
+"""Adapt the messages of a conversation to a vendor: complete tool calls, and ids that it accepts."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ ANY_ID = re.compile(r".+", re.DOTALL)
 
 
 def fitting_turns(messages: Iterable[Message], ids: re.Pattern[str] = ANY_ID) -> list[Message]:
-    """Return the messages with tool calls that a vendor accepts; a message that needs no change stays itself.
+    """Return the messages with tool calls that a vendor accepts; a message that needs no change is returned as it is.
 
-    An id that does not match `ids`, or that an earlier call has, is replaced in the call and in its result. The new
-    one depends on nothing but the ids before it, so that a conversation looks the same in each of its requests. A
-    call without a name and without arguments is left out: nothing can be called.
+    An id that does not match `ids`, or that repeats an earlier one, is replaced in the call and in its result. The new
+    id depends only on the ids before it, so each request of a conversation contains the same ids. A call without a
+    name and without arguments is left out.
 
     Raises:
         ConfigError: a call was cut: its arguments are not JSON, or it has no name.
@@ -75,10 +75,11 @@ def require_whole(call: ToolCall) -> None:
     """
     if call.name and call.complete:
         return
-    what = f"its arguments are not JSON, they end with {call.arguments[-40:]!r}" if call.name else "it has no name"
+    reason = f"its arguments are not JSON, they end with {call.arguments[-40:]!r}" if call.name else "it has no name"
     raise ConfigError(
-        f"tool call {call.name!r} ({call.id!r}) cannot be sent back, since it was cut: {what}. Leave the message out "
-        "and ask again, with more max_tokens if the answer ended at that limit; ToolCall.complete tells before"
+        f"tool call {call.name!r} ({call.id!r}) cannot be sent back, since it was cut: {reason}. Leave the message out "
+        "and send the request again, with a higher max_tokens if the answer ended at that limit; check "
+        "ToolCall.complete first"
     )
 
 
@@ -97,7 +98,7 @@ def opaque_for(message: Message, wire: str, source: str | None) -> Opaque | None
     return opaque if opaque.source is None or source is None or opaque.source == source else None
 
 
-def rest_of_text(message: Message, said: str) -> str:
-    """Return the text of a message without what earlier parts of it said."""
+def rest_of_text(message: Message, beginning: str) -> str:
+    """Return the text of a message after the text of its earlier parts."""
     text = message.text
-    return text.removeprefix(said) if text.startswith(said) else text
+    return text.removeprefix(beginning) if text.startswith(beginning) else text

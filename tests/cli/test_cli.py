@@ -108,7 +108,7 @@ def test_a_reader_that_goes_away_closes_the_upstream() -> None:
 @pytest.mark.parametrize(
     "arguments", [[*PROMPT, "-p", "demo"], [*PROMPT, "-p", "demo", "--json"], ["providers"], ["-h"]]
 )
-def test_a_full_disk_is_told(arguments: list[str]) -> None:
+def test_a_full_disk_is_reported(arguments: list[str]) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment()

@@ -156,7 +156,7 @@ def test_one_node(tmp_path: Path, vendor: Simulator) -> None:
     assert (wrong.returncode, "did you mean 'second'?" in wrong.stderr) == (2, True)
 
 
-def test_a_node_that_is_cut_is_kept_and_told(tmp_path: Path, vendor: Simulator) -> None:
+def test_the_text_of_an_interrupted_node_is_saved_and_reported(tmp_path: Path, vendor: Simulator) -> None:
     path = write_graph(tmp_path, TWO, first="first", second="second")
     vendor.decide = lambda asked: Answer.of("word " * 10, cut=3 if asked.text == "second" else None)
     done = run(str(path), "--thread", "t")
@@ -182,7 +182,7 @@ def test_a_node_that_is_cut_is_kept_and_told(tmp_path: Path, vendor: Simulator) 
         (["broken.yaml", "--thread", "t"], "did you mean 'sqlite'?"),
     ],
 )
-def test_bad_input_is_told_with_code_2(tmp_path: Path, vendor: Simulator, arguments: list[str], says: str) -> None:
+def test_invalid_input_exits_with_code_2(tmp_path: Path, vendor: Simulator, arguments: list[str], says: str) -> None:
     path = write_graph(tmp_path, TWO, first="first", second="second")
     broken = path.read_text("utf-8") + "checkpointer: {type: sqlte, path: x.db}\n"
     (tmp_path / "broken.yaml").write_text(broken, "utf-8")

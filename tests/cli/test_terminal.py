@@ -86,7 +86,7 @@ def test_ctrl_c_while_a_name_is_looked_up() -> None:
 
 
 @pytest.mark.parametrize("provider", first_short(PROVIDERS))
-def test_ctrl_c_closes_the_upstream_and_says_how_much_came(provider: str) -> None:
+def test_ctrl_c_closes_the_upstream_and_reports_how_much_was_received(provider: str) -> None:
     with Simulator(Answer(["tick "] * 2000), rate=50) as simulator:
         with Terminal([*COMMAND, *PROMPT, "-p", provider], environment(simulator)) as terminal:
             terminal.read_until(lambda shown: shown.count(b"tick") >= 3)  # as they come, not at the end

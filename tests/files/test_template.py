@@ -95,7 +95,7 @@ def test_fill(text: str, filled: str) -> None:
     assert fill(text, VARIABLES, STATE) == filled
 
 
-def test_a_variable_named_state_goes_before_the_state() -> None:
+def test_a_variable_named_state_overrides_the_state() -> None:
     variables = {"state": {"x": "mine"}}
     assert fill("{state.x}", variables, {"x": "theirs"}) == "mine"
     assert fill("{{ state.x }}", variables, {"x": "theirs"}) == "mine"

@@ -197,7 +197,7 @@ def test_what_is_wrong_and_where(tmp_path: Path, text: str, says: str) -> None:
     assert check_graph(path) == str(caught.value).splitlines()
 
 
-def test_everything_is_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     path = tmp_path / "g.yaml"
     path.write_text(
         "nodez: {}\nnodes:\n  a: {promt: x}\n  b: {type: agent}\nedges:\n  - {from: a, to: b, when: x}\n", "utf-8"

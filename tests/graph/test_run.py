@@ -468,7 +468,7 @@ async def test_an_answer_that_breaks_is_begun_again(tmp_path: Path, vendor: Simu
     assert output(events, "plan") == {"outline": "a b c d"}
 
 
-async def test_an_answer_that_breaks_is_an_error_with_what_came(tmp_path: Path, vendor: Simulator) -> None:
+async def test_an_interrupted_answer_raises_an_error_with_the_received_text(tmp_path: Path, vendor: Simulator) -> None:
     path = write_graph(tmp_path, PIPELINE, **STEPS)
     vendor.decide = lambda asked: Answer.of("a b c d", cut=2)
     stream = stream_graph_with_tokens(path, {"topic": "tea"})
@@ -541,7 +541,7 @@ async def test_what_else_langgraph_configs_hold_is_no_matter(tmp_path: Path) -> 
     assert ran(await collect(stream_graph_with_tokens(write_graph(tmp_path, LOOP), None, config)))
 
 
-async def test_whoever_is_told_may_change_what_they_are_told(tmp_path: Path) -> None:
+async def test_a_reader_may_change_the_events_it_receives(tmp_path: Path) -> None:
     async for event in stream_graph_with_tokens(write_graph(tmp_path, LOOP)):
         if event["type"] == "node_complete":
             event["output"]["seen"].append("mine")
@@ -556,7 +556,7 @@ async def test_a_state_that_is_no_data(tmp_path: Path) -> None:
         await collect(stream_graph_with_tokens(write_graph(tmp_path, LOOP), "x"))  # type: ignore[arg-type]
 
 
-async def test_what_is_missing_is_told_without_what_is_ours(tmp_path: Path) -> None:
+async def test_a_missing_variable_is_reported_without_internal_keys(tmp_path: Path) -> None:
     path = write_graph(tmp_path, PIPELINE, **STEPS)
     with pytest.raises(PromptError, match=r"the variable 'topic' is missing; given were 'style'$"):
         await collect(stream_graph_with_tokens(path, {"style": "x"}))

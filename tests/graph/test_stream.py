@@ -369,7 +369,7 @@ async def test_items_of_all_sources_come_in_the_order_of_each() -> None:
     assert seen == {n: [n * 1000 + item for item in range(50)] for n in range(10)}
 
 
-async def test_an_error_comes_behind_what_came_before_it() -> None:
+async def test_an_error_is_raised_after_the_events_before_it() -> None:
     closed: list[str] = []
 
     async def good() -> AsyncGenerator[str]:

@@ -88,7 +88,7 @@ async def test_an_interview(tmp_path: Path, vendor: Simulator) -> None:
     assert len(vendor.requests) == 3
 
 
-async def test_a_question_that_waits_is_told_again_but_not_made_again(tmp_path: Path, vendor: Simulator) -> None:
+async def test_a_pending_question_is_yielded_again_but_not_generated_again(tmp_path: Path, vendor: Simulator) -> None:
     path = write_graph(tmp_path, INTERVIEW, **PROMPTS)
     answers(vendor, SAID)
     first = await collect(stream_graph_with_tokens(path, {}, {"thread_id": "t"}))
@@ -263,7 +263,9 @@ LONG = """
 
 
 @pytest.mark.parametrize("how", ["closed", "cancelled", "failed", "dropped"])
-async def test_the_text_of_a_cut_node_is_kept_and_told(tmp_path: Path, vendor: Simulator, how: str) -> None:
+async def test_the_text_of_an_interrupted_node_is_saved_and_reported(
+    tmp_path: Path, vendor: Simulator, how: str
+) -> None:
     path = write_graph(tmp_path, LONG, first="first", talk="talk")
     vendor.decide = lambda asked: Answer.of("word " * 40, cut=5 if how == "failed" and asked.text == "talk" else None)
     vendor.rate = None if how == "failed" else 2000

@@ -287,7 +287,7 @@ PATIENT = dict.fromkeys(("first_token", "stall", "silence", "total"), 600.0)
         ("mistral", 150),
     ],
 )
-async def test_as_many_streams_are_open_as_are_asked_for(name: str, streams: int, transport: str) -> None:
+async def test_the_requested_number_of_streams_can_be_open_at_once(name: str, streams: int, transport: str) -> None:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -117,7 +117,7 @@ def test_clocks_by_arithmetic() -> None:
 
 
 @pytest.mark.parametrize("timeouts", [{"stal": 1}, {"stall": 0}, {"stall": -1}, {"stall": "1"}, {"total": True}])
-async def test_bad_timeouts_are_told(timeouts: dict[str, Any]) -> None:
+async def test_invalid_timeouts_raise(timeouts: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="timeouts: "):
         await stream_request(ASK, provider=ScriptedProvider([FINISH]), timeouts=timeouts).collect()
 
@@ -189,7 +189,7 @@ async def test_fallback_by_name_model_and_mapping() -> None:
 
 
 @pytest.mark.parametrize("entry", ["nobody", {"model": "m"}, {"provider": "demo", "colour": 1}])
-async def test_a_bad_fallback_is_told_before_anything_is_sent(entry: Any) -> None:
+async def test_an_invalid_fallback_raises_before_anything_is_sent(entry: Any) -> None:
     provider = ScriptedProvider(["Hello", FINISH])
     with pytest.raises(ConfigError):
         await stream_request(ASK, provider=provider, fallback=[entry]).collect()
@@ -209,7 +209,7 @@ async def test_a_prompt_may_say_it_all(tmp_path: Any) -> None:
 # Restart and stop
 
 
-async def test_restart_voids_what_came() -> None:
+async def test_restart_discards_the_received_text() -> None:
     provider = ScriptedProvider(["Hel", StreamInterrupted("cut")], ["Good", " day", FINISH])
     stream = stream_request(ASK, provider=provider, on_interrupt="restart")
     assert [(chunk.kind, chunk.text) async for chunk in stream] == [
@@ -228,7 +228,7 @@ async def test_text_cannot_tell_a_restart() -> None:
 
 
 @pytest.mark.parametrize("options", [None, {"buffer_size": 100}])
-async def test_stop_ends_well_with_what_came(options: dict[str, Any] | None) -> None:
+async def test_stop_ends_without_an_error_and_keeps_the_received_text(options: dict[str, Any] | None) -> None:
     provider = ScriptedProvider(["Hello", " you", FOREVER])
     stream = stream_request(ASK, provider=provider, stream_options=options)
     seen: list[str] = []
@@ -255,7 +255,7 @@ async def test_a_stream_that_was_stopped_before_it_began_sends_nothing() -> None
 
 
 @pytest.mark.parametrize("options", [None, {"buffer_size": 100}])
-async def test_a_second_reader_is_told_and_the_first_reads_on(options: dict[str, Any] | None) -> None:
+async def test_a_second_reader_raises_and_the_first_continues(options: dict[str, Any] | None) -> None:
     provider = ScriptedProvider(["Hello", 0.05, " you", FINISH])
     stream = stream_request(ASK, provider=provider, stream_options=options)
     seen: list[str] = []

@@ -156,7 +156,7 @@ def test_a_line_without_end_is_not_held_for_ever() -> None:
 
 
 @given(st.lists(TEXT, min_size=1, max_size=8), st.sampled_from(["none", "word"]))
-def test_no_cluster_that_came_whole_is_cut(texts: list[str], boundary: Any) -> None:
+def test_no_complete_grapheme_cluster_is_split(texts: list[str], boundary: Any) -> None:
     options = StreamOptions(boundary=boundary, first="buffered", buffer_size=3)
     whole = "".join(texts)
     emitted = play(options, [(0.0, [Chunk("text", text)]) for text in texts], end=False)
@@ -215,6 +215,6 @@ def test_an_idle_smoother_needs_no_timer() -> None:
         ({"size": 1}, "known are buffer_size"),
     ],
 )
-def test_bad_options_are_told(options: dict[str, Any], said: str) -> None:
+def test_invalid_options_raise(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         StreamOptions.of(options)

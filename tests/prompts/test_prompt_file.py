@@ -286,7 +286,7 @@ def test_what_was_found_counts_until_something_leads_elsewhere(
     assert load_prompt("p").file.user == "there"
 
 
-def test_a_file_that_came_to_lead_out_is_not_read(later: None, folder: Path) -> None:
+def test_a_file_that_later_links_outside_the_folder_is_not_read(later: None, folder: Path) -> None:
     secret = folder.parent / f"{folder.name}-secret.yaml"
     secret.write_text("user: secret")
     file = write("prompts/p.yaml", "user: plain")

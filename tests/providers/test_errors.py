@@ -127,7 +127,7 @@ async def test_a_status_becomes_its_class(name: str, status: int, kind: type[Pro
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("name", [*VENDORS, *GATEWAYS])
 @pytest.mark.parametrize("ready", [False, True])
-async def test_no_sdk_retries_whoever_made_its_client(name: str, ready: bool) -> None:
+async def test_no_sdk_retries_with_a_shared_or_a_given_client(name: str, ready: bool) -> None:
     vendor = Vendor(b"{}", status=503, headers=[("retry-after", "0")])
     http = vendor.client()
     clients: dict[str, Any] = {

@@ -298,7 +298,9 @@ REFUSED: list[tuple[str, Settings, str]] = [
 
 
 @pytest.mark.parametrize(("name", "settings", "word"), REFUSED)
-def test_what_a_vendor_cannot_be_told_is_an_error_and_no_request(name: str, settings: Settings, word: str) -> None:
+def test_a_field_that_a_vendor_does_not_support_is_an_error_and_no_request(
+    name: str, settings: Settings, word: str
+) -> None:
     vendor = Vendor(body_of(wire_of(name), Answer.of("ok")))
     stream = stream_request(replace(PLAIN, **settings), provider=vendor.provider(name))
     with pytest.raises(ConfigError, match=word) as caught:
@@ -410,7 +412,7 @@ def test_opaque_data_goes_back_to_its_own_wire(name: str, wire: str, expected: S
 
 
 @pytest.mark.parametrize("messages", ["Hello", Message("user", "Hello"), ["Hello"], [{"role": "user"}]])
-def test_messages_that_are_none_are_told_at_once(messages: Any) -> None:
+def test_values_that_are_not_messages_raise_at_once(messages: Any) -> None:
     with pytest.raises(TypeError, match="a sequence of Message"):
         Request(messages)
 

@@ -392,7 +392,7 @@ async def test_one_start_of_a_name_and_one_run_of_a_thread(log: RunLog) -> None:
     assert not untouched.closed
 
 
-async def test_a_lost_run_makes_room_in_its_thread(log: RunLog) -> None:
+async def test_a_lost_run_does_not_block_its_thread(log: RunLog) -> None:
     """And its producer, should it wake up, adds nothing."""
     epoch = await log.start("lost", "", lease=0.05, thread="t")
     await log.append("lost", epoch, 0, ["a"], None, lease=0.05)
@@ -622,7 +622,7 @@ async def test_a_reader_that_was_closed(log: RunLog) -> None:
         assert relay.running == 1
 
 
-async def test_a_number_that_the_run_never_had(log: RunLog) -> None:
+async def test_an_event_number_that_the_run_never_had(log: RunLog) -> None:
     async with Relay(log) as relay:
         await relay.start("run", Endless())
         with pytest.raises(RunExpired, match="ask again"):

@@ -105,7 +105,7 @@ def test_html_shape() -> None:
 
 
 @pytest.mark.parametrize("fmt", ["text", "html"])
-def test_surrogates_that_came_apart(fmt: Format) -> None:
+def test_surrogates_in_two_events(fmt: Format) -> None:
     assert shown(fmt, encoded(fmt, ["a\ud83d", "\ude00b", "\ude00", "\ud83dx", "\ud83d"])) == "a😀b��x�"
 
 

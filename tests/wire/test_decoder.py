@@ -76,7 +76,7 @@ def test_reading_goes_on_until_the_vocabulary_is_done() -> None:
     decoder.close()
 
 
-def test_a_stream_that_was_cut_says_how_far_it_came() -> None:
+def test_the_error_of_a_cut_stream_counts_events_and_bytes() -> None:
     body = text("one ") + text("two")
     error = failure(body)
     assert isinstance(error, StreamInterrupted)
@@ -295,7 +295,7 @@ def test_a_body_that_is_no_stream_is_malformed(body: bytes, size: int) -> None:
     for at in range(0, len(body), size):
         assert decoder.feed(body[at : at + size]) == []
     assert decoder.flush() == []
-    with pytest.raises(MalformedStream, match="no event stream"):
+    with pytest.raises(MalformedStream, match="not an event stream"):
         decoder.close()
 
 

@@ -194,7 +194,7 @@ def test_texts_come_by_delta(kind: str, normal: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "normal"), [(TEXT, "text"), (REFUSAL, "refusal"), (SUMMARY, "reasoning"), (THOUGHT, "reasoning")]
 )
-def test_a_finished_text_counts_where_no_delta_came(kind: str, normal: str) -> None:
+def test_a_finished_text_is_used_if_no_delta_was_sent(kind: str, normal: str) -> None:
     assert texts(read(whole(kind, "ab", 2), whole(kind, "ab", 2))) == [(normal, 2, "ab")]
 
 
@@ -229,7 +229,7 @@ REFUSED = {"type": "message", "id": "m", "content": [{"type": "refusal", "refusa
         pytest.param({"type": "reasoning", "id": "r", "summary": []}, [], id="reasoning that is kept secret"),
     ],
 )
-def test_a_finished_item_counts_where_no_delta_came(item: Fields, expected: list[tuple[str, int, str]]) -> None:
+def test_a_finished_item_is_used_if_no_delta_was_sent(item: Fields, expected: list[tuple[str, int, str]]) -> None:
     chunks = read(added(3, type=item["type"]), done(3, **item))
     assert texts(chunks) == expected
     assert others(chunks) == []
@@ -244,7 +244,7 @@ def test_a_finished_item_counts_where_no_delta_came(item: Fields, expected: list
         pytest.param([piece(TEXT, "Hello"), whole(TEXT, "Hello")], id="both"),
     ],
 )
-def test_what_was_told_is_not_told_again(stream: list[Fields]) -> None:
+def test_streamed_text_is_not_repeated(stream: list[Fields]) -> None:
     item = message("Hello", id="m")
     assert fold(CREATED, *stream, done(0, **item), ended(output=[item])).text == "Hello"
 
@@ -306,7 +306,7 @@ def cited() -> Fields:
         pytest.param([ended(output=[{"type": "reasoning"}, cited()])], id="with the response only"),
     ],
 )
-def test_citations_are_told_once(stream: list[Fields]) -> None:
+def test_citations_are_passed_on_once(stream: list[Fields]) -> None:
     chunks = read(CREATED, *stream, END)
     assert [(chunk.index, chunk.data) for chunk in chunks if chunk.kind == "citation"] == [(1, CITATION)]
 
@@ -338,7 +338,7 @@ def streamed(*pieces: str, index: int | None = 0, kind: str = ARGUMENTS, **more:
         pytest.param([added(0, **function('{"x":1}')), done(0, **function('{"x":1}'))], id="announced with arguments"),
     ],
 )
-def test_arguments_are_told_once(stream: list[Fields]) -> None:
+def test_arguments_are_passed_on_once(stream: list[Fields]) -> None:
     answer = fold(CREATED, *stream, END)
     assert answer.tool_calls == (ToolCall("c1", "add", '{"x":1}'),)
     assert (answer.finish_reason, answer.raw_finish_reason) == ("tool_calls", "completed")
