@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
 from contextvars import copy_context
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from streamcore.concurrency.event_loop import loop_is_running
 
@@ -74,15 +74,15 @@ def _forget_library() -> None:
         sniffio.current_async_library_cvar.set(None)
 
 
-class _Call:
+class _Call(Generic[T]):
     """A coroutine that another thread can cancel."""
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
         self._coroutine = coroutine
         self._task: asyncio.Task[Any] | None = None
         self._cancelled = False
 
-    async def run(self) -> Any:
+    async def run(self) -> T:
         """Run the coroutine."""
         self._task = asyncio.current_task()
         if self._cancelled:
