@@ -182,6 +182,14 @@ class StreamTimeout(StreamError):  # noqa: N818
         self.seconds = seconds
 
 
+class AnswerTooLarge(StreamError):  # noqa: N818
+    """The answer has more bytes than `max_bytes` (`limit`) allows; `partial` has what was received."""
+
+    def __init__(self, message: str, *, limit: int) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
 class MalformedStream(StreamError):  # noqa: N818
     """Report data that are not a valid stream: broken JSON, invalid UTF-8, an HTML page, an event that is too long."""
 

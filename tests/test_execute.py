@@ -1,4 +1,4 @@
-"""Go through every door, async and sync: what it yields, what it raises, and that nothing happens at the call."""
+"""Test every function, async and sync: what it yields, what it raises, and that the call itself does nothing."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ HELLO: tuple[list[Chunk], ...] = ([Chunk("start", id="1", model="m")], text("Hel
 
 @pytest.fixture(autouse=True)
 def prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Let the doors find a prompt without being told where."""
+    """Write a prompt where the functions find it by default."""
     (tmp_path / "greet.yaml").write_text("system: Be {mood}.\nuser: Greet {name}.", "utf-8")
     monkeypatch.setenv("STREAMCORE_PROMPTS_DIR", str(tmp_path))
     return tmp_path
@@ -143,7 +143,7 @@ async def test_nothing_happens_at_the_call(simulator: Simulator) -> None:
 
 
 @pytest.mark.anyio
-async def test_text_yields_what_the_model_says_and_nothing_else() -> None:
+async def test_text_yields_only_the_models_text() -> None:
     provider = ScriptedProvider(
         [
             [Chunk("start"), Chunk("ping"), Chunk("reasoning", "Hm.")],
@@ -211,7 +211,7 @@ async def test_a_refusals_text_is_yielded_like_text() -> None:
 @pytest.mark.parametrize(
     ("reason", "word"), [("refusal", "refusal"), ("content_filter", "content_filter"), ("content_filter", "blocked")]
 )
-async def test_a_refusal_without_a_word_is_an_error(reason: FinishReason, word: str) -> None:
+async def test_a_refusal_without_text_is_an_error(reason: FinishReason, word: str) -> None:
     provider = ScriptedProvider([[Chunk("start", id="1", model="m", request_id="req_1")], finish(reason, word)])
     texts = execute_prompt_streaming("greet", WORLD, provider=provider)
     with pytest.raises(ContentRefused) as caught:
@@ -234,7 +234,7 @@ async def test_a_filter_that_comes_after_text_is_no_error() -> None:
 
 
 @pytest.mark.anyio
-async def test_one_floor_down_a_refusal_is_an_answer_like_another() -> None:
+async def test_stream_prompt_returns_a_refusal_as_an_answer() -> None:
     provider = ScriptedProvider([finish("refusal")])
     assert [piece async for piece in stream_prompt("greet", WORLD, provider=provider).text()] == []
     assert (await stream_prompt("greet", WORLD, provider=provider).collect()).finish_reason == "refusal"
@@ -339,7 +339,7 @@ async def test_no_more_than_the_limit_run_at_once(limit: int) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_first_failure_is_raised_as_itself_and_the_others_are_closed() -> None:
+async def test_the_first_failure_is_raised_unchanged_and_the_others_are_closed() -> None:
     gates = Gates()
     provider = ScriptedProvider(gates.answer)
 
@@ -391,7 +391,7 @@ async def test_no_prompts_give_no_results() -> None:
 
 
 @pytest.mark.anyio
-async def test_every_key_of_one_prompt_is_known_to_many() -> None:
+async def test_prompts_concurrent_accepts_every_argument_of_one_prompt() -> None:
     provider = ScriptedProvider(HELLO)
     keys = {*inspect.signature(execute_prompt_async).parameters, *AnswerOptions.__optional_keys__} - {"options"}
     given: dict[str, Any] = {"prompt_name": "greet", "variables": WORLD, "provider": provider, "temperature": 0.4}
@@ -496,7 +496,7 @@ def test_leaving_a_sync_stream_closes_it(name: str, simulator: Simulator) -> Non
     assert not simulator.clients
 
 
-def test_a_sync_stream_that_was_never_read_asks_nobody() -> None:
+def test_a_sync_stream_that_is_never_read_sends_no_request() -> None:
     provider = ScriptedProvider(HELLO)
     sync.stream_request(ask(), provider=provider)
     with sync.stream_request(ask(), provider=provider) as stream:
@@ -524,7 +524,7 @@ async def test_sync_functions_inside_a_running_loop_raise() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_sync_stream_made_outside_and_read_inside_a_loop_says_so_too() -> None:
+async def test_a_sync_stream_made_outside_and_read_inside_a_loop_raises() -> None:
     made: list[sync.SyncStream] = []
     thread = threading.Thread(target=lambda: made.append(sync.stream_request(ask(), provider=ScriptedProvider(HELLO))))
     thread.start()

@@ -18,6 +18,7 @@ LAYERS = [
     {"request"},
     {"completion"},
     {"errors"},
+    {"sizes"},
     {"concurrency"},
     {"files"},
     {"structured"},

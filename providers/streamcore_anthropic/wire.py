@@ -18,7 +18,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType, field
 from streamcore.chunk import Chunk, FinishReason, Opaque, ToolCall, Usage, content, tool_call
 from streamcore.errors import StreamcoreError, provider_error
 from streamcore.wire.decoder import parse_json
-from streamcore.wire.endings import another_answer, failed_answer, is_failure, looks_like_error, unmarked
+from streamcore.wire.endings import RepeatedWork, another_answer, failed_answer, is_failure, looks_like_error, unmarked
 from streamcore.wire.facts import Facts, read_cost
 from streamcore.wire.lenient import count, is_array, is_object, items, mapping
 from streamcore_anthropic.known import EVENTS, has_unread_fields
@@ -109,13 +109,15 @@ _TOOL_USE = frozenset({"type", "id", "name", "input"})
 class _OpenBlock:
     """Collect the events of one content block."""
 
-    __slots__ = ("call", "data", "input", "json", "pieces", "type")
+    __slots__ = ("call", "citations", "data", "input", "json", "pieces", "signature", "type")
 
     def __init__(self, block: _Block, data: dict[str, Any]) -> None:
         self.type = block.type
         self.data = data
         self.pieces: list[str] = []
         self.json: list[str] = []
+        self.signature: list[str] = []
+        self.citations: list[dict[str, Any]] = []
         self.call: ToolCall | None = None
         self.input = ""
 
@@ -125,6 +127,10 @@ class _OpenBlock:
         if self.pieces:
             key = "thinking" if self.type == "thinking" else "text"
             block[key] = (block.get(key) or "") + "".join(self.pieces)
+        if self.signature:
+            block["signature"] = (block.get("signature") or "") + "".join(self.signature)
+        if self.citations:
+            block["citations"] = [*(block.get("citations") or ()), *self.citations]
         if self.json:
             try:
                 given: object = msgspec.json.decode("".join(self.json) or "{}")
@@ -136,7 +142,7 @@ class _OpenBlock:
     def is_plain(self, first: bool) -> bool:
         """True if a message's text and calls represent all of this block, in this order."""
         if self.type == "text":
-            return first and not self.data.get("citations")
+            return first and not self.citations and not self.data.get("citations")
         return self.type == "tool_use" and self.data.keys() <= _TOOL_USE
 
 
@@ -162,6 +168,7 @@ class AnthropicVocabulary:
         self._stop_reason: str | None = None
         self._usage: dict[str, Any] = {}
         self._facts = Facts()
+        self._work = RepeatedWork()
 
     def knows(self, kind: str, event: Mapping[str, Any]) -> bool:
         """True for the events of a message; see `Vocabulary.knows`."""
@@ -304,11 +311,11 @@ class AnthropicVocabulary:
                     out.append(content("tool_call", "", index, 0, fragment))
             case "signature_delta" if delta.signature is not None:
                 if block is not None:
-                    block.data["signature"] = (block.data.get("signature") or "") + delta.signature
+                    block.signature.append(delta.signature)
                 out.append(_opaque(index, {"signature": delta.signature}))
             case "citations_delta" if delta.citation is not None:
                 if block is not None:
-                    block.data["citations"] = [*(block.data.get("citations") or ()), delta.citation]
+                    block.citations.append(delta.citation)
                 out.append(Chunk("citation", index=index, data=delta.citation))
             case _:
                 self._unknown_delta(block, data)
@@ -344,10 +351,12 @@ class AnthropicVocabulary:
         for key, value in usage.items():
             if value or (value is not None and not self._usage.get(key)):  # null and 0 do not replace a count
                 self._usage[key] = value
+        self._work.spend(len(self._usage))
         self._facts.note("service_tier", self._usage.get("service_tier"))
         return read_usage(self._usage)
 
     def _finish(self, reason: str | None, detail: str | dict[str, Any] | None, out: list[Chunk]) -> None:
+        self._work.spend(sum(len(block.pieces) + len(block.json) + 1 for _, block in self._all))
         for index in self._blocks:
             self._block_stop(index, out)  # for servers that do not send stop events
         if reason is not None and is_failure(reason):

@@ -156,7 +156,7 @@ def test_a_private_name_is_seen(source: str) -> None:
         "def run(item): return item.__class__",
     ],
 )
-def test_a_name_of_our_own_is_not_taken_for_a_private_one(source: str) -> None:
+def test_a_name_of_this_package_is_not_a_private_one(source: str) -> None:
     assert not list(private_uses(ast.parse(source)))
 
 
