@@ -85,7 +85,7 @@ def test_any_text_arrives(fmt: Format, tokens: list[str]) -> None:
 
 
 @given(text=st.text(st.sampled_from("[DONE]\r\n \t"), max_size=40), cuts=st.sets(st.integers(0, 40)))
-def test_no_token_is_taken_for_the_end(text: str, cuts: set[int]) -> None:
+def test_no_token_is_mistaken_for_the_end(text: str, cuts: set[int]) -> None:
     bounds = [0, *sorted(cut for cut in cuts if cut < len(text)), len(text)]
     pieces = [text[a:b] for a, b in pairwise(bounds)]
     *messages, last = [event.data for event in encoded("text", pieces)]
@@ -109,7 +109,7 @@ def test_html_shape() -> None:
 
 
 @pytest.mark.parametrize("fmt", ["text", "html"])
-def test_surrogates_that_came_apart(fmt: Format) -> None:
+def test_surrogates_in_two_events(fmt: Format) -> None:
     assert shown(fmt, encoded(fmt, ["a\ud83d", "\ude00b", "\ude00", "\ud83dx", "\ud83d"])) == "a😀b��x�"
 
 
@@ -189,7 +189,7 @@ def test_a_question_that_is_no_text() -> None:
     assert encode("text").feed([event]) == b'event: interrupt\ndata: {"pick":["a","b"]}\n\n'
 
 
-def test_what_json_cannot_say() -> None:
+def test_values_that_json_cannot_represent() -> None:
     with pytest.raises(ConfigError, match=r"'node_complete'.*object"):
         encode("json").feed([{"type": "node_complete", "node": "a", "output": object()}])
 
@@ -331,7 +331,7 @@ def test_errors_of_the_service_are_hidden(fmt: Format, error: Exception) -> None
     assert b"secret" in encode(fmt, describe=str).error(error)
 
 
-def test_json_end_says_what_chunks_do_not() -> None:
+def test_the_end_in_json_has_what_chunks_do_not() -> None:
     completion = Completion(text="Hi", finish_reason="stop", complete=True, parsed={"a": Verdict(score=1)})
     (done,) = parse(encode("json").end(completion))
     assert done.event == "done"
