@@ -46,7 +46,7 @@ class SDKClient(Generic[C]):
 
     Raises:
         ProviderNotInstalled: the SDK, or aiohttp for that transport, is missing.
-        ConfigError: a setting is unknown, or the transport cannot be used.
+        ConfigError: a setting is unknown, `http_client` is no `httpx2.AsyncClient`, or the transport cannot be used.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class SDKClient(Generic[C]):
         """Additional headers for every request."""
         self.given = given is not None
         """True if the caller gave a client of the SDK, which has its own key."""
-        self._http_client = settings.get("http_client")
+        self._http_client = _checked_http_client(vendor.name, settings.get("http_client"))
         self._transport = chosen_transport(settings.get("transport"), self._http_client or given)
         self._build = build
         self._http_class = http_class
@@ -123,6 +123,21 @@ class SDKClient(Generic[C]):
     def _key(self) -> Hashable:
         prefix = self.vendor.variable("")
         return self._build, prefix, self._transport, self.api_key, self.find_base_url(), environment(prefix)
+
+
+def _checked_http_client(name: str, given: object) -> httpx2.AsyncClient | None:
+    """Return the caller's HTTP client; httpx's own client looks the same, but its errors cannot be mapped."""
+    if given is None:
+        return None
+    from httpx2 import AsyncClient
+
+    if not isinstance(given, AsyncClient):
+        kind = type(given)
+        raise ConfigError(
+            f"the http_client of provider {name!r} must be an httpx2.AsyncClient, not a "
+            f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}; httpx2 has the API of httpx"
+        )
+    return given
 
 
 def chosen_transport(given: str | None, client: object = None) -> str:
