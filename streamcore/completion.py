@@ -10,19 +10,7 @@ from typing import Any
 
 from streamcore.chunk import CONTENT_KINDS, Chunk, FinishReason, Opaque, ToolCall, Usage
 from streamcore.request import Message
-from streamcore.stored_json import (
-    Json,
-    dump,
-    known_fields,
-    load,
-    read_calls,
-    read_opaque,
-    read_usage,
-    write_call,
-    write_fields,
-    write_opaque,
-    write_usage,
-)
+from streamcore.stored_json import dump, load, read_completion, write_completion
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +98,7 @@ class Completion:
 
         A `parsed` object is written as plain data, and `from_json` returns plain data.
         """
-        return dump("completion", _write_completion(self))
+        return dump("completion", write_completion(self))
 
     @classmethod
     def from_json(cls, data: str | bytes) -> Completion:
@@ -119,7 +107,7 @@ class Completion:
         Raises:
             ValueError: the data are not JSON, not an answer, or of a later version.
         """
-        return load("completion", data, _read_completion)
+        return load("completion", data, lambda given: read_completion(given, cls, Attempt, Cost))
 
     def to_message(self) -> Message:
         """Return the assistant's message for the next turn, opaque data included.
@@ -321,7 +309,7 @@ class Fold:
     tool calls merge by `position`; a `restart` discards everything before it.
     """
 
-    __slots__ = ("_answers", "_begun", "_content", "_facts", "_first", "_start", "texts", "usage")
+    __slots__ = ("_answers", "_begun", "_content", "_facts", "_first", "_start", "breaks", "texts", "usage")
 
     def __init__(self) -> None:
         self.reset()
@@ -336,7 +324,7 @@ class Fold:
         self._start: Chunk | None = None
         self.usage: Usage | None = None
         """The merged token counts."""
-        self.texts = self._first.text
+        self.texts, self.breaks = self._first.text, self._first.breaks
         """The texts of choice 0, until the next `reset`; a caller on the token path may append to it directly."""
 
     def add(self, chunks: Iterable[Chunk]) -> None:
@@ -348,23 +336,24 @@ class Fold:
                 self._add(chunk)
 
     def _add(self, chunk: Chunk) -> None:
-        if chunk.kind == "restart":
+        kind = chunk.kind
+        if kind in CONTENT_KINDS:
+            self._content = True
+        elif kind == "restart":
             self.reset()
             return
-        if chunk.kind in CONTENT_KINDS:
-            self._content = True
         else:
             self._begun = True
+            if chunk.kind == "start" and self._start is None:
+                self._start = chunk
             if chunk.data is not None and chunk.kind in _KINDS_WITH_FACTS:
                 self._facts |= {name: value for name, value in chunk.data.items() if name in _FACTS}
-        if chunk.kind == "start" and self._start is None:
-            self._start = chunk
-        if chunk.usage is not None:
-            self.usage = merged_usage(self.usage, chunk.usage)
+            if chunk.usage is not None:
+                self.usage = merged_usage(self.usage, chunk.usage)
         answer = self._answers.get(chunk.choice)
         if answer is None:
             answer = self._answers[chunk.choice] = _Answer()
-        if chunk.kind == "text":
+        if kind == "text":
             answer.text.append(chunk.text)
         else:
             answer.add(chunk)
@@ -414,37 +403,3 @@ class Fold:
             parsed=parsed,
             **common,
         )
-
-
-def _write_completion(completion: Completion) -> Json:
-    parsed = completion.parsed
-    dump = getattr(parsed, "model_dump", None)
-    return write_fields(
-        completion,
-        tool_calls=[write_call(call) for call in completion.tool_calls],
-        usage=write_usage(completion.usage),
-        attempts=[write_fields(attempt, usage=write_usage(attempt.usage)) for attempt in completion.attempts],
-        alternatives=[_write_completion(other) for other in completion.alternatives],
-        opaque=write_opaque(completion.opaque),
-        cost=None if completion.cost is None else write_fields(completion.cost),
-        parsed=dump(mode="json") if callable(dump) else parsed,
-    )
-
-
-def _read_completion(given: Json) -> Completion:
-    read: Json = {
-        **known_fields(Completion, given),
-        "tool_calls": read_calls(given),
-        "usage": read_usage(given.get("usage")),
-        "attempts": tuple(_read_attempt(one) for one in given.get("attempts", ())),
-        "alternatives": tuple(_read_completion(other) for other in given.get("alternatives", ())),
-        "opaque": read_opaque(given.get("opaque")),
-        **{name: tuple(given.get(name, ())) for name in ("citations", "reasoning_parts", "logprobs")},
-        "cost": Cost(**known_fields(Cost, given["cost"])) if given.get("cost") else None,
-    }
-    return Completion(**read)
-
-
-def _read_attempt(given: Json) -> Attempt:
-    read: Json = {**known_fields(Attempt, given), "usage": read_usage(given.get("usage"))}
-    return Attempt(**read)

@@ -103,3 +103,39 @@ def write_usage(usage: Usage | None) -> Json | None:
 def read_usage(given: Json | None) -> Usage | None:
     """Return the token counts in JSON."""
     return None if given is None else Usage(**known_fields(Usage, given))
+
+
+def write_completion(completion: Any) -> Json:
+    """Return a `Completion` as JSON."""
+    parsed = completion.parsed
+    dump = getattr(parsed, "model_dump", None)
+    return write_fields(
+        completion,
+        tool_calls=[write_call(call) for call in completion.tool_calls],
+        usage=write_usage(completion.usage),
+        attempts=[write_fields(attempt, usage=write_usage(attempt.usage)) for attempt in completion.attempts],
+        alternatives=[write_completion(other) for other in completion.alternatives],
+        opaque=write_opaque(completion.opaque),
+        cost=None if completion.cost is None else write_fields(completion.cost),
+        parsed=dump(mode="json") if callable(dump) else parsed,
+    )
+
+
+def read_completion(given: Json, completion: type[T], attempt: type, cost: type) -> T:
+    """Return the `Completion` in JSON; the classes are those of `completion.py`, which imports this module."""
+    attempts = (
+        {**known_fields(attempt, one), "usage": read_usage(one.get("usage"))} for one in given.get("attempts", ())
+    )
+    read: Json = {
+        **known_fields(completion, given),
+        "tool_calls": read_calls(given),
+        "usage": read_usage(given.get("usage")),
+        "attempts": tuple(attempt(**one) for one in attempts),
+        "alternatives": tuple(
+            read_completion(other, completion, attempt, cost) for other in given.get("alternatives", ())
+        ),
+        "opaque": read_opaque(given.get("opaque")),
+        **{name: tuple(given.get(name, ())) for name in ("citations", "reasoning_parts", "logprobs")},
+        "cost": cost(**known_fields(cost, given["cost"])) if given.get("cost") else None,
+    }
+    return completion(**read)

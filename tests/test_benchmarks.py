@@ -1,4 +1,4 @@
-"""Run each benchmark for a moment: what it measures is real, what fails is told, and no figure is asked to be fast."""
+"""Run each benchmark briefly: its measurements are real, failures are reported, and no test requires a speed."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_race(tmp_path: Path) -> None:
     assert 0 < results.values["crowd-rate", "crowd", name][0] < 400
 
 
-def test_what_fails_is_left_out_and_told(tmp_path: Path) -> None:
+def test_a_contestant_that_fails_is_left_out_and_reported(tmp_path: Path) -> None:
     broken = Contestant("nobody", "nobody", "peer", "nobody")
     results = Results()
     Race([broken], TINY, tmp_path, results, lambda _: None).run(["openai"], crowds=False)

@@ -1,4 +1,4 @@
-"""List the fields of the events of the Messages API, to notice what a decoder does not read.
+"""List the fields of the Messages API's events that the decoder reads or ignores, to detect new ones.
 
 Source: the Messages API reference, "Streaming messages", the types of `anthropic` 2.11, and recordings of the API.
 """
@@ -77,5 +77,5 @@ def _unread_in_block(block: object) -> bool:
 
 
 def _unread(fields: Mapping[str, Any], known: frozenset[str] | None) -> bool:
-    """True if a key outside of `known` has a value; what is of an unknown type (None) passes as `other` anyway."""
+    """True if a key that is not in `known` has a value; `known` is None for unknown types, which `other` passes on."""
     return known is not None and any(value is not None for key, value in fields.items() if key not in known)

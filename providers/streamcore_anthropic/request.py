@@ -1,4 +1,4 @@
-"""Write a `Request` as the body of a Messages API call."""
+"""Encode a `Request` as the body of a Messages API call."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def messages_body(request: Request, model: str, vendor: Vendor, source: str | No
     if system:
         body["system"] = system
     if request.temperature is not None:
-        # The SDK has dropped the parameter, since newer models refuse it; the API still takes it for the others.
+        # The SDK has removed the parameter, since newer models refuse it; the API accepts it for older models.
         body["extra_body"] = {"temperature": request.temperature}
     if request.stop:
         body["stop_sequences"] = list(request.stop)
@@ -79,7 +79,7 @@ def output_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
 def _reasoning(effort: str | int, body: dict[str, Any], output: dict[str, Any], vendor: Vendor) -> None:
     if isinstance(effort, int):
         body["thinking"] = {"type": "enabled", "budget_tokens": effort}
-        if body["max_tokens"] <= effort:  # the limit counts thinking too; what was set is left for the answer
+        if body["max_tokens"] <= effort:  # the limit includes thinking; the limit that was set is for the answer
             body["max_tokens"] += effort
     elif effort == "none":
         body["thinking"] = {"type": "disabled"}
@@ -100,7 +100,7 @@ def _tool_choice(choice: str) -> dict[str, Any]:
 
 
 def _container(request: Request, source: str | None) -> str | None:
-    """Return the id of the container that the last answer with one used: code goes on where its files are."""
+    """Return the id of the container of the last answer that used one, so that code finds its files again."""
     for message in reversed(request.messages):
         opaque = opaque_for(message, WIRE, source)
         container: Any = opaque.fields.get("container") if opaque is not None else None
@@ -146,7 +146,7 @@ def _parts(parts: Iterable[Part]) -> list[dict[str, Any]]:
 
 
 def _answer(message: Message, vendor: Vendor, source: str | None) -> str | list[dict[str, Any]]:
-    """Return the content of an assistant's turn: its blocks as they came, if they came from here."""
+    """Return the content of an assistant's turn: the original blocks, if this server sent them."""
     opaque = opaque_for(message, WIRE, source)
     if opaque is not None:
         calls = iter(message.tool_calls)
@@ -158,7 +158,7 @@ def _answer(message: Message, vendor: Vendor, source: str | None) -> str | list[
 
 
 def _block(block: Mapping[str, Any], calls: Iterator[ToolCall]) -> dict[str, Any] | None:
-    """Return a block as the API takes it back; None for one that it refuses: blank text, thinking without signature."""
+    """Return a block as the API accepts it; None for one that it refuses: blank text, thinking without signature."""
     match block.get("type"):
         case "text":
             citations = [_citation(mapping(citation)) for citation in items(block.get("citations"))]
@@ -179,7 +179,7 @@ def _citation(citation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_last_blanks(content: str | list[dict[str, Any]]) -> str | list[dict[str, Any]]:
-    """Return the content of a last turn that the model goes on with: the API refuses blanks at its end."""
+    """Return the content of a last assistant's turn without trailing whitespace, which the API refuses there."""
     if isinstance(content, str):
         return content.rstrip()
     last = content[-1]

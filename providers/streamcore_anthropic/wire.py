@@ -18,7 +18,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType, field
 from streamcore.chunk import Chunk, FinishReason, Opaque, ToolCall, Usage, content, tool_call
 from streamcore.errors import StreamcoreError, provider_error
 from streamcore.wire.decoder import parse_json
-from streamcore.wire.endings import another_answer, failed_answer, is_failure, looks_like_error, unmarked
+from streamcore.wire.endings import RepeatedWork, another_answer, failed_answer, is_failure, looks_like_error, unmarked
 from streamcore.wire.facts import Facts, read_cost
 from streamcore.wire.lenient import count, is_array, is_object, items, mapping
 from streamcore_anthropic.known import EVENTS, has_unread_fields
@@ -92,7 +92,7 @@ class _JSONDelta(Struct, gc=False, tag="input_json_delta", forbid_unknown_fields
 
 
 class _Token(Struct, gc=False, tag="content_block_delta", tag_field="type", forbid_unknown_fields=True):
-    """The event that most are, tried first: a piece of text, of thinking or of a call's arguments."""
+    """Describe the most frequent event, which is tried first: a fragment of text, thinking or a call's arguments."""
 
     index: int
     delta: _TextDelta | _ThinkingDelta | _JSONDelta
@@ -102,46 +102,52 @@ _decode_token = msgspec.json.Decoder(_Token).decode
 _decode = msgspec.json.Decoder(_Event).decode
 _decode_block = msgspec.json.Decoder(_Block).decode
 
-_PLAIN = frozenset({"text", "tool_use"})  # the blocks that a `Message` can hold without opaque data
+_PLAIN = frozenset({"text", "tool_use"})  # the blocks that a `Message` represents without opaque data
 _TOOL_USE = frozenset({"type", "id", "name", "input"})
 
 
 class _OpenBlock:
-    """A content block between its start and its stop."""
+    """Collect the events of one content block."""
 
-    __slots__ = ("call", "data", "input", "json", "pieces", "type")
+    __slots__ = ("call", "citations", "data", "input", "json", "pieces", "signature", "type")
 
     def __init__(self, block: _Block, data: dict[str, Any]) -> None:
         self.type = block.type
         self.data = data
         self.pieces: list[str] = []
         self.json: list[str] = []
+        self.signature: list[str] = []
+        self.citations: list[dict[str, Any]] = []
         self.call: ToolCall | None = None
         self.input = ""
 
     def whole(self) -> dict[str, Any]:
-        """Return the block as a next request would send it back."""
+        """Return the complete block, as the next request sends it back."""
         block = dict(self.data)
         if self.pieces:
             key = "thinking" if self.type == "thinking" else "text"
             block[key] = (block.get(key) or "") + "".join(self.pieces)
+        if self.signature:
+            block["signature"] = (block.get("signature") or "") + "".join(self.signature)
+        if self.citations:
+            block["citations"] = [*(block.get("citations") or ()), *self.citations]
         if self.json:
             try:
                 given: object = msgspec.json.decode("".join(self.json) or "{}")
             except (msgspec.DecodeError, ValueError):
-                given = None  # a call that was cut; its `ToolCall` says so, and no request takes it
+                given = None  # the call was cut; its `ToolCall` is not complete, so no request is sent with it
             block["input"] = given if is_object(given) else {}
         return block
 
     def is_plain(self, first: bool) -> bool:
-        """True if a message's text and calls say all that this block holds, in this order."""
+        """True if a message's text and calls represent all of this block, in this order."""
         if self.type == "text":
-            return first and not self.data.get("citations")
+            return first and not self.citations and not self.data.get("citations")
         return self.type == "tool_use" and self.data.keys() <= _TOOL_USE
 
 
 class AnthropicVocabulary:
-    """Read the events of one message; only `message_stop` marks and ends it."""
+    """Convert the events of one message to chunks; only `message_stop` marks its end."""
 
     wire = WIRE
 
@@ -154,7 +160,7 @@ class AnthropicVocabulary:
         self._id: str | None = None
         self._source = source
         self._blocks: dict[int, _OpenBlock] = {}
-        self._all: list[tuple[int, _OpenBlock]] = []  # an index may be started twice
+        self._all: list[tuple[int, _OpenBlock]] = []  # some servers start two blocks with one index
         self._container: object = None
         self._calls = 0
         self._started = False
@@ -162,6 +168,7 @@ class AnthropicVocabulary:
         self._stop_reason: str | None = None
         self._usage: dict[str, Any] = {}
         self._facts = Facts()
+        self._work = RepeatedWork()
 
     def knows(self, kind: str, event: Mapping[str, Any]) -> bool:
         """True for the events of a message; see `Vocabulary.knows`."""
@@ -235,7 +242,7 @@ class AnthropicVocabulary:
     def _message_start(self, message: _Message, data: bytes, out: list[Chunk]) -> None:
         usage = self._overlaid(message.usage) if message.usage else None
         self._container = message.container or self._container
-        if self._started:  # some proxies send it twice; its content is not passed on twice
+        if self._started:  # some proxies send the event twice; its content is passed on once
             if message.id and self._id and message.id != self._id:
                 raise another_answer(self._id, message.id)
             out.append(_other("message_start", 0, data))
@@ -304,18 +311,18 @@ class AnthropicVocabulary:
                     out.append(content("tool_call", "", index, 0, fragment))
             case "signature_delta" if delta.signature is not None:
                 if block is not None:
-                    block.data["signature"] = (block.data.get("signature") or "") + delta.signature
+                    block.signature.append(delta.signature)
                 out.append(_opaque(index, {"signature": delta.signature}))
             case "citations_delta" if delta.citation is not None:
                 if block is not None:
-                    block.data["citations"] = [*(block.data.get("citations") or ()), delta.citation]
+                    block.citations.append(delta.citation)
                 out.append(Chunk("citation", index=index, data=delta.citation))
             case _:
                 self._unknown_delta(block, data)
                 out.append(_other(delta.type, index, data))
 
     def _unknown_delta(self, block: _OpenBlock | None, data: bytes) -> None:
-        """Keep what a delta of an unknown type sets, so that its block can be sent back."""
+        """Store the fields of a delta of an unknown type, so that its block can be sent back."""
         if block is not None and block.type not in _PLAIN:
             delta = parse_json(data)["delta"]
             block.data |= {key: value for key, value in delta.items() if key != "type"}
@@ -324,7 +331,7 @@ class AnthropicVocabulary:
         block = self._blocks.get(index)
         if block is None or block.call is None or not block.input:
             return
-        if not block.json:  # the whole input came with the start of the block
+        if not block.json:  # the start of the block had the complete input
             call = block.call
             out.append(content("tool_call", "", index, 0, ToolCall(call.id, call.name, block.input, call.position)))
         block.input = ""
@@ -342,14 +349,16 @@ class AnthropicVocabulary:
 
     def _overlaid(self, usage: Mapping[str, Any]) -> Usage:
         for key, value in usage.items():
-            if value or (value is not None and not self._usage.get(key)):  # null and 0 take nothing back
+            if value or (value is not None and not self._usage.get(key)):  # null and 0 do not replace a count
                 self._usage[key] = value
+        self._work.spend(len(self._usage))
         self._facts.note("service_tier", self._usage.get("service_tier"))
         return read_usage(self._usage)
 
     def _finish(self, reason: str | None, detail: str | dict[str, Any] | None, out: list[Chunk]) -> None:
+        self._work.spend(sum(len(block.pieces) + len(block.json) + 1 for _, block in self._all))
         for index in self._blocks:
-            self._block_stop(index, out)  # for servers that leave the stops out
+            self._block_stop(index, out)  # for servers that do not send stop events
         if reason is not None and is_failure(reason):
             self.failed = failed_answer(reason, request_id=self._request_id)
             return
@@ -366,16 +375,16 @@ class AnthropicVocabulary:
         )
 
     def _opaque(self) -> Opaque | None:
-        """Return the blocks for the next turn, unless text and calls say it all; with them, the container's name."""
+        """Return the blocks and the container for the next turn; None if the text and the calls represent them."""
         fields = {} if self._container is None else {"container": self._container}
         blocks = [block for _, block in sorted(self._all, key=itemgetter(0))]
-        if not fields and all(block.is_plain(place == 0) for place, block in enumerate(blocks)):
+        if not fields and all(block.is_plain(number == 0) for number, block in enumerate(blocks)):
             return None
         return Opaque(WIRE, tuple(block.whole() for block in blocks), fields, self._source)
 
 
 def read_usage(usage: Mapping[str, Any]) -> Usage:
-    """Give a usage object of the Messages API its normal form."""
+    """Convert a usage object of the Messages API."""
     return Usage(
         input_tokens=count(usage.get("input_tokens")),
         output_tokens=count(usage.get("output_tokens")),
@@ -395,7 +404,7 @@ def _other(event: str, index: int, data: bytes) -> Chunk:
 
 
 def _lenient(value: object) -> _Event:
-    """Return an event that msgspec refused: mended, else with only its type, so that it passes on as it is."""
+    """Return an event that msgspec refused, with corrected numbers; if that fails, with only its type."""
     given = mapping(value)
     kind = str(given.get("type") or "")
     fields = dict(mapping(_mended(value)))
@@ -415,7 +424,7 @@ def _raw(value: object) -> Raw:
 
 
 def _mended(value: Any) -> Any:
-    """Return the value with whole floats as integers, and numbers that JSON has no word for as null."""
+    """Return the value with whole floats as integers, and numbers that JSON cannot represent as null."""
     if isinstance(value, dict):
         return {key: _mended(item) for key, item in cast("dict[str, Any]", value).items()}
     if is_array(value):

@@ -93,7 +93,7 @@ def _one_request(client: Mistral) -> tuple[Chat, Sender]:
 
 
 class Sender:
-    """Replaces the SDK's `async_client` during one request, and records the response.
+    """Replace the SDK's `async_client` during one request, and record the response.
 
     The SDK passes each response to hooks in a thread before it returns it. A caller that is cancelled meanwhile would
     otherwise leave the response open.
@@ -123,7 +123,7 @@ class Sender:
 
 
 class UnusedSyncClient:
-    """The `client` of the SDK, which would otherwise open a second connection pool that nothing uses."""
+    """Replace the SDK's `client`, which would otherwise open a second connection pool that nothing uses."""
 
     def build_request(self, method: str, url: Any, **parts: Any) -> httpx2.Request:
         """Refuse: this provider is asynchronous."""

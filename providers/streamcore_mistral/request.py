@@ -1,4 +1,4 @@
-"""Write a `Request` as the body of a Mistral chat call."""
+"""Encode a `Request` as the body of a Mistral chat call."""
 
 from __future__ import annotations
 

@@ -33,34 +33,34 @@ class Quirks:
     max_tokens_key: str = "max_tokens"
     """The key of the limit on tokens; OpenAI's newer models accept only `max_completion_tokens`."""
     stream_options: bool = True
-    """The server accepts `stream_options.include_usage`."""
+    """True if the server accepts `stream_options.include_usage`."""
     reasoning_key: Literal["reasoning_effort", "reasoning.effort"] | None = "reasoning_effort"
     """The key of the reasoning effort; None if the server has none."""
     json_schema: bool = True
-    """The server accepts `response_format.type: json_schema`."""
+    """True if the server accepts `response_format.type: json_schema`."""
     enforces_schema: bool = True
-    """The server enforces a schema, or refuses it with 400. False if that depends on the model: then the schema is
-    also sent in words."""
+    """True if the server enforces a schema, or refuses it with 400. False if that depends on the model: then the
+    schema is also added to the instructions."""
     send_reasoning: bool | str | Sequence[str] = True
-    """The fields in which the server takes reasoning back with tool calls, if it sent them; True: `reasoning_content`,
+    """The fields in which the server accepts reasoning with tool calls, if it sent them; True: `reasoning_content`,
     False: none."""
     details_key: str | None = None
-    """The key of an assistant message that takes `reasoning_details` back."""
+    """The key of an assistant's message in which the server accepts `reasoning_details`; None if it accepts none."""
     think_tags: ThinkTags = False
-    """Its models write their reasoning into the text, between `<think>` and `</think>`; see `ThinkTags`."""
+    """How to treat `<think>` and `</think>` in the text of its models; see `ThinkTags`."""
     cache_key: bool = False
-    """The server accepts `prompt_cache_key`."""
+    """True if the server accepts `prompt_cache_key`."""
     call_ids: str = ".+"
     """A regular expression for the ids of tool calls that the server accepts; others are replaced."""
     custom_tools: bool = False
-    """The server has custom tools; elsewhere a call of one is sent as a function with the argument `input`."""
+    """True if the server has custom tools; else their calls are sent as functions with the argument `input`."""
     key_header: str | None = None
-    """The header that takes the API key; None: `Authorization: Bearer`."""
+    """The header of the API key; None: `Authorization: Bearer`."""
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Additional keys for the body of every request; `Request.extra` overrides them."""
 
     def turns(self, source: str | None) -> ChatTurns:
-        """Return how the server takes the turns of a conversation."""
+        """Return a description of the messages that the server accepts."""
         fields = self.send_reasoning
         if isinstance(fields, bool):
             fields = ("reasoning_content",) if fields else ()
@@ -79,7 +79,10 @@ OPENAI = Quirks(
 
 
 class OpenAIProvider:
-    """The provider `openai`, and with another `row` and `quirks` each gateway; see `streamcore.get_provider`."""
+    """Stream from Chat Completions as the provider `openai`, or as the gateway of another `row` and `quirks`.
+
+    See `streamcore.get_provider` for the settings.
+    """
 
     vendor: ClassVar[Vendor] = VENDOR
 
@@ -93,11 +96,12 @@ class OpenAIProvider:
     ) -> None:
         self.name = row.name
         self.think_tags: ThinkTags = quirks.think_tags if think_tags is None else think_tags
-        """What to do with `<think>` and `</think>` in the text, unless the request says it."""
+        """How to treat `<think>` and `</think>` in the text; the request overrides it."""
         self._row = row
         self._quirks = quirks
         self._model = settings.get("model")
         self._connection = Connection(row, settings, gateway=row is not VENDOR, key_header=quirks.key_header)
+        self.secrets = self._connection.secrets
 
     def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
         """Stream the answer; see `Provider.stream`."""
@@ -167,7 +171,7 @@ def chat_body(
 
 def _reasoning(effort: str | int, body: dict[str, Any], vendor: Vendor, quirks: Quirks) -> None:
     if quirks.reasoning_key == "reasoning.effort":
-        # OpenRouter's unified form takes an effort or a budget; the SDK has no parameter of that name.
+        # OpenRouter's unified parameter is an effort or a budget; the SDK has no parameter with this name.
         key = "max_tokens" if isinstance(effort, int) else "effort"
         body["extra_body"] = {"reasoning": {key: effort}}
     elif quirks.reasoning_key is None or isinstance(effort, int):

@@ -14,7 +14,7 @@ from streamcore_openai.chat import OpenAIProvider, Quirks
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """Say where a server is and how it differs. Calling a gateway, as an entry point is called, makes its provider."""
+    """Describe a server with OpenAI's API: its address, and how it differs. Calling a gateway returns its provider."""
 
     vendor: Vendor
     quirks: Quirks = field(default_factory=Quirks)
@@ -105,7 +105,7 @@ minimax = _row(
     json_schema=False,
     enforces_schema=False,
     details_key="reasoning_details",
-    extra={"reasoning_split": True},  # else the reasoning stands in the text, between think tags
+    extra={"reasoning_split": True},  # else the text contains the reasoning, between think tags
 )
 perplexity = _row("perplexity", "https://api.perplexity.ai", "sonar", stream_options=False)
 zai = _row(
@@ -124,7 +124,7 @@ azure = _row(
     key_header="api-key",
     call_ids=r"[\x21-\x7e]{1,40}",
 )
-# Servers on the same machine. Their templates take reasoning back under either name.
+# Servers on the same machine. Their templates accept reasoning under either name.
 _LOCAL = ("reasoning_content", "reasoning")
 ollama = _row("ollama", "http://localhost:11434/v1", "llama3.2", key=False, send_reasoning=_LOCAL)
 vllm = _row("vllm", "http://localhost:8000/v1", None, key=False, send_reasoning=_LOCAL)

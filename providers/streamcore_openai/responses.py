@@ -28,7 +28,7 @@ VENDOR = Vendor(
 
 
 class OpenAIResponsesProvider:
-    """The provider `openai-responses`; see `streamcore.get_provider` for its settings."""
+    """Stream from the Responses API as the provider `openai-responses`; see `streamcore.get_provider` for settings."""
 
     vendor: ClassVar[Vendor] = VENDOR
     name = VENDOR.name
@@ -36,6 +36,7 @@ class OpenAIResponsesProvider:
     def __init__(self, **settings: Unpack[ProviderSettings]) -> None:
         self._model = settings.get("model")
         self._connection = Connection(VENDOR, settings)
+        self.secrets = self._connection.secrets
 
     def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
         """Stream the answer; see `Provider.stream`."""
@@ -96,9 +97,9 @@ def responses_body(request: Request, model: str, source: str | None = None) -> d
             for tool in request.tools
         ]
     if request.tool_choice is not None:
-        words = ("auto", "none", "required")
+        modes = ("auto", "none", "required")
         choice = request.tool_choice
-        body["tool_choice"] = choice if choice in words else {"type": "function", "name": choice}
+        body["tool_choice"] = choice if choice in modes else {"type": "function", "name": choice}
     if request.output_schema is not None:
         schema = chat_response_format(request.output_schema)
         body["text"] = {"format": {"type": schema["type"], **schema["json_schema"]}}

@@ -1,4 +1,4 @@
-"""Write the turns of a conversation as the input items of a Responses API call."""
+"""Encode the messages of a conversation as the input items of a Responses API call."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from streamcore_openai.responses_wire import WIRE
 
 CALL_IDS = re.compile(r"[\x21-\x7e]{1,64}")
 _CALLS = frozenset({"function_call", "custom_tool_call"})
-_NOT_TAKEN = frozenset({"created_by"})  # fields of answers that requests do not have
+_ONLY_IN_ANSWERS = frozenset({"created_by"})  # fields that requests do not have
 
 
 def input_items(request: Request, source: str | None) -> list[dict[str, Any]]:
-    """Return `input`: the items of answers as they came, if they came from this server, else texts and calls.
+    """Return `input`: the original items of answers, if this server sent them, else their texts and calls.
 
     Raises:
         ConfigError: a tool call was cut.
@@ -39,30 +39,30 @@ def input_items(request: Request, source: str | None) -> list[dict[str, Any]]:
 
 
 def _answer(message: Message, source: str | None, stored: bool) -> Iterator[dict[str, Any]]:
-    """Yield the items of an assistant's turn, and last what the items that came do not say."""
+    """Yield the original items of an assistant's turn, then its text and calls if the items do not contain them."""
     opaque = opaque_for(message, WIRE, source)
     calls = iter(message.tool_calls)
-    said = False
+    has_message = False
     for item in opaque.items if opaque is not None else ():
         kind = item.get("type")
-        said = said or kind == "message"
-        written = {key: value for key, value in item.items() if value is not None and key not in _NOT_TAKEN}
-        if kind == "message" and not _says_something(item):
+        has_message = has_message or kind == "message"
+        written = {key: value for key, value in item.items() if value is not None and key not in _ONLY_IN_ANSWERS}
+        if kind == "message" and not _has_text(item):
             continue  # the API refuses an empty message
         if kind == "reasoning" and not stored and not written.get("encrypted_content"):
-            continue  # without storage, its id names nothing
+            continue  # the vendor does not store the item, so it does not know the id
         if kind in _CALLS:
             call = next(calls, None)
             if call is not None:
                 written["call_id"] = call.id
         yield written
-    if message.text and not said:
+    if message.text and not has_message:
         yield {"role": "assistant", "content": message.text}
     for call in calls:
         yield _call(call)
 
 
-def _says_something(item: Mapping[str, Any]) -> bool:
+def _has_text(item: Mapping[str, Any]) -> bool:
     return any(mapping(part).get("text") or mapping(part).get("refusal") for part in items(item.get("content")))
 
 

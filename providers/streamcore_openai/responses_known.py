@@ -1,4 +1,4 @@
-"""List the fields of responses, items and parts of the Responses API, to notice what a decoder does not read.
+"""List the fields of the Responses API's objects that the decoder reads or ignores, to detect new ones.
 
 Source: the Responses API reference, the types of `openai` 3.52, and recordings of the API and of compatible gateways.
 """
@@ -99,5 +99,5 @@ def _unread_in_part(part: object) -> bool:
 
 
 def _unread(fields: Mapping[str, Any], known: frozenset[str] | None) -> bool:
-    """True if a key outside of `known` has a value; what is of an unknown type (None) passes as `other` anyway."""
+    """True if a key that is not in `known` has a value; `known` is None for unknown types, which `other` passes on."""
     return known is not None and any(value is not None for key, value in fields.items() if key not in known)

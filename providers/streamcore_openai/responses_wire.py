@@ -24,7 +24,7 @@ from streamcore_openai.responses_known import has_unread_fields
 WIRE = "openai-responses"
 
 
-_Known = Raw | UnsetType  # fields that carry nothing of the answer
+_Known = Raw | UnsetType  # fields that contain nothing of the answer
 
 
 class _Event(Struct, gc=False, forbid_unknown_fields=True):
@@ -68,7 +68,7 @@ _CALL_DELTAS = frozenset({"response.function_call_arguments.delta", "response.cu
 _CALL_DONES = frozenset({"response.function_call_arguments.done", "response.custom_tool_call_input.done"})
 _CALLS = frozenset({"function_call", "custom_tool_call"})
 _OWN_ITEMS = frozenset({"message", "reasoning"}) | _CALLS
-# Events that frame others and say nothing that those do not say.
+# Events that begin or end a part, and contain nothing that other events do not.
 _FRAMES = frozenset(
     {
         "response.in_progress",
@@ -103,10 +103,10 @@ _Key = tuple[str, int, int]  # the event that streams the text, output item, par
 
 
 class ResponsesVocabulary:
-    """Read the events of one response; `response.completed`, `.incomplete`, `.failed` and `.done` mark and end it.
+    """Convert the events of one response; `response.completed`, `.incomplete`, `.failed` and `.done` mark its end.
 
-    Every text is also sent whole when its part, its item and the response are done. It is taken from there only
-    where no delta brought any of it, so that servers which send no deltas lose nothing, and nothing is said twice.
+    The vendor sends every text again, complete, at the end of its part, its item and the response. These texts are used
+    only if no delta had any of them, so nothing is lost from servers that send no deltas, and no text is repeated.
     """
 
     wire = WIRE
@@ -122,15 +122,15 @@ class ResponsesVocabulary:
         self._started = False
         self._facts = Facts()
         self._calls: dict[int, ToolCall] = {}
-        self._told: set[_Key] = set()  # the texts that have been passed on, each part for itself
-        self._told_items: set[tuple[str, int]] = set()  # the same, each item for itself
+        self._sent_parts: set[_Key] = set()  # the parts of which text was passed on
+        self._sent_items: set[tuple[str, int]] = set()  # the items of which text was passed on
         self._positions: dict[str, int] = {}  # the items' ids, for servers that leave out `output_index`
         self._last = -1  # the last item's position
         self._items: dict[int, Mapping[str, Any]] = {}
-        # The text that is being streamed, if it is plain text: its event, item and part.
-        self._flow: str | None = None
-        self._flow_index: int = 0
-        self._flow_part: int | None = None
+        # The event, item and part of the text that is streamed now, if it is plain text.
+        self._text_event: str | None = None
+        self._text_index: int = 0
+        self._text_part: int | None = None
 
     def knows(self, kind: str, event: Mapping[str, Any]) -> bool:
         """True for the events of a response; see `Vocabulary.knows`."""
@@ -144,27 +144,27 @@ class ResponsesVocabulary:
             event = _decode(data)
         except (msgspec.DecodeError, ValueError):
             if data.strip() == DONE:
-                return  # some gateways close with it; the mark is another
+                return  # some gateways send it last; it does not mark the end
             value = parse_json(data)
             event = _lenient(value)
             unread = any(item is not None for key, item in mapping(value).items() if key not in _FIELDS)
         if (
-            event.type == self._flow
-            and event.output_index == self._flow_index
-            and event.content_index == self._flow_part
+            event.type == self._text_event
+            and event.output_index == self._text_index
+            and event.content_index == self._text_part
             and event.delta.__class__ is str
             and event.delta
             and not event.logprobs
             and not unread
         ):  # the next token of the same text
-            out.append(content("text", event.delta, self._flow_index))
+            out.append(content("text", event.delta, self._text_index))
             return
         kind = event.type or name.decode("utf-8", "replace")
         index = self._missing_index(kind, event) if event.output_index is None else event.output_index
         text_kind = _DELTAS.get(kind)
         if text_kind is not None and isinstance(event.delta, str):
             if text_kind == "text" and event.delta:
-                self._flow, self._flow_index, self._flow_part = kind, index, event.content_index
+                self._text_event, self._text_index, self._text_part = kind, index, event.content_index
             self._text(text_kind, (kind[:-6], index, _part(event)), event.delta, out)
             if event.logprobs:
                 facts = {"logprobs": token_logprobs(event.logprobs)}
@@ -189,7 +189,7 @@ class ResponsesVocabulary:
             out.append(_other(kind, index, data))
 
     def _rare(self, kind: str, index: int, event: _Event, data: bytes, out: list[Chunk]) -> None:
-        """Take the events that come once or seldom."""
+        """Append the chunks of events that are sent once or rarely."""
         response = _object(event.response)
         if kind == "response.created" and self._id and text(response.get("id")) not in (None, self._id):
             raise another_answer(self._id, text(response.get("id")))
@@ -226,37 +226,37 @@ class ResponsesVocabulary:
 
     def _text(self, kind: ChunkKind, key: _Key, piece: str, out: list[Chunk]) -> None:
         if piece:
-            if key not in self._told:
-                self._told.add(key)
-                self._told_items.add(key[:2])
+            if key not in self._sent_parts:
+                self._sent_parts.add(key)
+                self._sent_items.add(key[:2])
                 self._last = max(self._last, key[1])
-                if kind == "reasoning":  # where a part begins is said once
+                if kind == "reasoning":  # only the first chunk of a part has its number
                     out.append(Chunk(kind, piece, key[1], data={"part": key[2]}))
                     return
             out.append(content(kind, piece, key[1]))
 
     def _whole(self, kind: ChunkKind, key: _Key, whole: object, out: list[Chunk]) -> None:
-        """Pass on a finished text that no delta brought."""
-        if isinstance(whole, str) and key not in self._told:
+        """Append a finished text of which no delta had any."""
+        if isinstance(whole, str) and key not in self._sent_parts:
             self._text(kind, key, whole, out)
 
     def _arguments(self, index: int, piece: str, out: list[Chunk]) -> None:
         if piece:
             call = self._calls[index]
-            self._told_items.add(("call", index))
+            self._sent_items.add(("call", index))
             fragment = tool_call(call.id, call.name, piece, call.position, call.custom)
             out.append(content("tool_call", "", index, 0, fragment))
 
     def _whole_arguments(self, index: int, whole: object, out: list[Chunk]) -> None:
-        if isinstance(whole, str) and ("call", index) not in self._told_items:
+        if isinstance(whole, str) and ("call", index) not in self._sent_items:
             self._arguments(index, whole, out)
 
     def _citation(self, index: int, citation: Mapping[str, Any], out: list[Chunk]) -> None:
-        self._told_items.add(("citation", index))
+        self._sent_items.add(("citation", index))
         out.append(Chunk("citation", index=index, data=citation))
 
     def _item(self, item: Mapping[str, Any], index: int, done: bool, data: bytes, out: list[Chunk]) -> None:
-        """Open or close an output item."""
+        """Begin or end an output item."""
         kind = text(item.get("type")) or ""
         self._last = max(self._last, index)
         self._positions.setdefault(_key(item), index)
@@ -281,7 +281,7 @@ class ResponsesVocabulary:
             out.append(content("tool_call", "", index, 0, call))
 
     def _catch_up(self, item: Mapping[str, Any], index: int, out: list[Chunk]) -> None:
-        """Pass on what a finished item holds and nothing streamed."""
+        """Append the content of a finished item that was not streamed."""
         texts: list[tuple[ChunkKind, str, str, str]] = []
         match item.get("type"):
             case "message":
@@ -299,10 +299,10 @@ class ResponsesVocabulary:
             case _:
                 pass
         for kind, event, parts, field in texts:
-            if (event, index) not in self._told_items:
+            if (event, index) not in self._sent_items:
                 for number, part in enumerate(items(item.get(parts))):
                     self._whole(kind, (event, index, number), mapping(part).get(field), out)
-        if item.get("type") == "message" and ("citation", index) not in self._told_items:
+        if item.get("type") == "message" and ("citation", index) not in self._sent_items:
             for part in items(item.get("content")):
                 for citation in items(mapping(part).get("annotations")):
                     self._citation(index, mapping(citation), out)
@@ -342,17 +342,17 @@ class ResponsesVocabulary:
             raise failed_answer(status, request_id=self._request_id)
 
     def _unclosed(self, output: Sequence[Any], data: bytes, out: list[Chunk]) -> None:
-        """Take the items that no event of their own closed from the whole response."""
+        """Append the items of the complete response that no event of their own ended."""
         closed = {_key(item) for item in self._items.values()} - {_key({})}
-        streamed = {index for _, index in self._told_items}
-        for place, item in enumerate(map(mapping, output)):
+        streamed = {index for _, index in self._sent_items}
+        for number, item in enumerate(map(mapping, output)):
             key = _key(item)
-            index = place if place in streamed else self._positions.get(key, place)
+            index = number if number in streamed else self._positions.get(key, number)
             if key not in closed and index not in self._items:
                 self._item(item, index, True, data, out)
 
     def _note(self, response: Mapping[str, Any]) -> None:
-        """Note what a response says besides its content."""
+        """Store the facts of a response that are not content."""
         usage = mapping(response.get("usage"))
         self._facts.note("service_tier", text(response.get("service_tier")) or text(usage.get("service_tier")))
         self._facts.note("served_by", text(response.get("provider")))
@@ -366,9 +366,9 @@ class ResponsesVocabulary:
         return "content_filter" if detail == "content_filter" else "other"
 
     def _opaque(self) -> Opaque | None:
-        """Return the items for the next turn, unless one text and calls after it say it all."""
+        """Return the items for the next turn; None if a text and the calls after it represent them."""
         output = tuple(item for _, item in sorted(self._items.items()))
-        plain = all(_is_plain(item, place == 0) for place, item in enumerate(output))
+        plain = all(_is_plain(item, number == 0) for number, item in enumerate(output))
         return None if plain else Opaque(WIRE, output, source=self._source)
 
 
@@ -377,7 +377,7 @@ def _key(item: Mapping[str, Any]) -> str:
 
 
 def _is_plain(item: Mapping[str, Any], first: bool) -> bool:
-    """True if a message's text and calls say all that this item holds, in this order."""
+    """True if a message's text and calls represent all of this item, in this order."""
     known = {key for key, value in item.items() if value is not None}
     if item.get("type") == "function_call":
         return known <= _PLAIN_CALL
@@ -392,15 +392,15 @@ def _is_plain(item: Mapping[str, Any], first: bool) -> bool:
 
 
 def read_usage(usage: Mapping[str, Any]) -> Usage:
-    """Give a usage object of the Responses API its normal form."""
-    given = mapping(usage.get("input_tokens_details"))
-    made = mapping(usage.get("output_tokens_details"))
+    """Convert a usage object of the Responses API."""
+    prompt = mapping(usage.get("input_tokens_details"))
+    output = mapping(usage.get("output_tokens_details"))
     return Usage(
         input_tokens=count(usage.get("input_tokens")),
         output_tokens=count(usage.get("output_tokens")),
-        cache_read_tokens=count(given.get("cached_tokens")),
-        cache_write_tokens=count(given.get("cache_write_tokens")),
-        reasoning_tokens=count(made.get("reasoning_tokens")),
+        cache_read_tokens=count(prompt.get("cached_tokens")),
+        cache_write_tokens=count(prompt.get("cache_write_tokens")),
+        reasoning_tokens=count(output.get("reasoning_tokens")),
         raw=usage,
     )
 
@@ -414,7 +414,7 @@ def _other(event: str, index: int, data: bytes) -> Chunk:
 
 
 def _lenient(value: object) -> _Event:
-    """Read the fields that have the expected types out of an event that does not fit as a whole."""
+    """Return the fields of an event that have the expected types; the others are ignored."""
     given = mapping(value)
     event = _Event(delta=given.get("delta"), logprobs=given.get("logprobs"), error=given.get("error"))
     for name in ("type", "item_id", "text", "arguments", "input", "refusal"):

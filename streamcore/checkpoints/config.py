@@ -75,7 +75,7 @@ def _expanded(key: str, value: object) -> object:
             )
         return os.environ[name]
 
-    return re.sub(r"\$\{([^}]*)\}", look_up, value) if isinstance(value, str) else value
+    return re.sub(r"\$\{([^{}]*)\}", look_up, value) if isinstance(value, str) else value
 
 
 def _text(given: Mapping[str, object], key: str, example: str) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from streamcore.cli import serve_options as opt
 from streamcore.cli.options import (
     EnvFile,
     Model,
@@ -35,30 +36,26 @@ def serve(
     provider: Provider = None,
     model: Model = None,
     temperature: Temperature = None,
-    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 is every address.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.", min=0, max=65535)] = 8000,
+    host: opt.Host = "127.0.0.1",
+    port: opt.Port = 8000,
     var: Var = None,
     var_file: VarFile = None,
     vars_file: VarsFile = None,
-    message_as: Annotated[
-        str | None,
-        typer.Option("--input", metavar="KEY", help="The variable, or key of the state, that a message becomes."),
-    ] = None,
+    message_as: opt.MessageAs = None,
     prompts_dir: PromptsDir = None,
     env_file: EnvFile = None,
-    max_streams: Annotated[int, typer.Option(help="How many answers may run at once.", min=1)] = 100,
-    relay: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL", help="The Redis in which several workers keep answers and conversations: redis://host:6379/0"
-        ),
-    ] = None,
-    grace: Annotated[
-        float, typer.Option(help="Seconds without a reader after which an answer is cancelled.", min=0.1)
-    ] = 60.0,
-    transport: Annotated[
-        str | None, typer.Option(help="The HTTP library that requests are sent with: httpx2 (default) or aiohttp.")
-    ] = None,
+    name: opt.Name = None,
+    client_variables: opt.ClientVariables = None,
+    max_streams: opt.MaxStreams = 100,
+    max_per_user: opt.MaxPerUser = None,
+    max_input: opt.MaxInput = 32_000,
+    max_seconds: opt.MaxSeconds = 600.0,
+    max_turns: opt.MaxTurns = 100,
+    allow_get: opt.AllowGet = None,
+    trusted_proxies: opt.TrustedProxies = None,
+    relay: opt.Relay = None,
+    grace: opt.Grace = 60.0,
+    transport: opt.Transport = None,
 ) -> None:
     """Serve a prompt or a graph: a chat page at /, streams at /stream.
 
@@ -68,32 +65,44 @@ def serve(
     """
     read_env_file(env_file)
     provider, model = provider_and_model(provider, model)
-    _require_packages()
-    from streamcore.web import create_app
-
-    local = host in LOOPBACK
-    try:
-        app = create_app(
-            target,
-            provider=provider,
-            model=model,
-            temperature=temperature,
-            variables=gather(var, var_file, vars_file),
-            message_as=message_as,
-            prompts_dir=prompts_dir,
-            max_streams=max_streams,
-            relay=relay,
-            grace=grace,
-            transport=transport,
-            allowed_hosts=LOOPBACK if local else ("*",),
-            describe=str if local else None,  # a user of this machine may read the paths of its files
-        )
-    except StreamcoreError as error:
-        fail(error)
+    app = _app(
+        target,
+        host,
+        max_turns,
+        provider=provider,
+        model=model,
+        temperature=temperature,
+        variables=gather(var, var_file, vars_file),
+        message_as=message_as,
+        prompts_dir=prompts_dir,
+        name=name,
+        client_variables=client_variables or (),
+        max_streams=max_streams,
+        max_per_user=max_per_user,
+        max_input=max_input,
+        max_seconds=max_seconds,
+        allow_get=allow_get,
+        trusted_proxies=trusted_proxies or (),
+        relay=relay,
+        grace=grace,
+        transport=transport,
+    )
     listening = _listen(host, port)
     note(f"serving {target} on {_url(host, listening)}  (Ctrl-C stops)")
-    _warn(target, provider, prompts_dir, local=local)
+    _warn(target, provider, prompts_dir, local=host in LOOPBACK)
     _server(app).run(sockets=[listening])
+
+
+def _app(target: str, host: str, max_turns: int, **options: Any) -> object:
+    """Return the app, or end the command with what cannot be served."""
+    _require_packages()
+    from streamcore.web import HistoryLimit, create_app
+
+    hosts = LOOPBACK if host in LOOPBACK else ("*",)
+    try:
+        return create_app(target, allowed_hosts=hosts, history=HistoryLimit(max_turns), **options)
+    except StreamcoreError as error:
+        fail(error)
 
 
 def _require_packages() -> None:
@@ -135,5 +144,7 @@ def _server(app: object) -> uvicorn.Server:
     import uvicorn
 
     # No access log: its lines would contain prompts. Open streams end by themselves within their grace period.
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 5}
+    # The app reads the headers of proxies itself, of those alone that --trusted-proxy names.
+    config = uvicorn.Config(cast("Any", app), proxy_headers=False, **options)
     return uvicorn.Server(config)

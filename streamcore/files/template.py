@@ -240,7 +240,7 @@ def _jinja_error(text: str, error: Exception, variables: Mapping[str, Any], stat
     if found is None:
         return TemplateError(f"a variable is missing: {error}", start)
     name = found[1] or found[2]
-    place = re.compile(rf"(?:\w+\.)*\b{re.escape(name)}\b").search(text, start)
+    place = _path_to(name, text, start)
     path = place[0] if place and found[2] else name
     message = f"the variable {path!r} is missing" + (f": {error}" if found[2] else "")
     if found[1] or path.split(".")[0] in {*variables, *state, "state"}:
@@ -251,9 +251,26 @@ def _jinja_error(text: str, error: Exception, variables: Mapping[str, Any], stat
     return TemplateError(message, place.start() if place else start)
 
 
+def _path_to(name: str, text: str, start: int) -> re.Match[str] | None:
+    """Return the first dotted path from `start` on that ends with a name."""
+    found = re.compile(rf"\b{re.escape(name)}\b").search(text, start)
+    if found is None:
+        return None
+    begin = found.start()
+    while begin > start and (text[begin - 1] == "." or text[begin - 1].isalnum() or text[begin - 1] == "_"):
+        begin -= 1
+    path = re.compile(rf"(?:\w+\.)*\b{re.escape(name)}\b")
+    return path.match(text, begin) or found
+
+
 def _null_error(text: str, start: int, variables: Mapping[str, Any], state: Mapping[str, Any]) -> TemplateError:
     """Return the error for a null: it names the first variable that is null, from the failed line on."""
+    seen: set[str] = set()
     for place in re.finditer(r"(?<![\w.'\"])[^\W\d]\w*(?:\.[^\W\d]\w*)*", text[start:]):
+        root = place[0].partition(".")[0]
+        if place[0] in seen or not (root == "state" or root in variables or root in state):
+            continue
+        seen.add(place[0])
         try:
             found = _look_up(place[0], variables, state)
         except TemplateError:

@@ -15,13 +15,13 @@ from streamcore.files.template import TemplateError
 from streamcore.files.yaml_file import is_list, is_mapping
 
 # `{{ x }}` means `{x}`: authors write it, since prompts may be Jinja2.
-_PART = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}|\{([^\W\d][^{}]*)\}")
+_PART = re.compile(r"\{\{([^{}]++)\}\}|\{([^\W\d][^{}]*+)\}")
 
 State = Mapping[str, Any]
 
 
 class _Missing(ChainableUndefined):
-    """A path that does not exist: equal to null, and false in every other comparison."""
+    """Represent a path that does not exist: equal to null, and false in every other comparison."""
 
     def _no(self, other: object) -> bool:
         return False
@@ -149,7 +149,7 @@ def _whole(text: str) -> Callable[[State], Any]:
     text = text.strip()
     doubled = _PART.fullmatch(text)
     if doubled is not None and doubled[1] and ":" not in doubled[1]:
-        return _compiled(doubled[1])
+        return _compiled(doubled[1].strip())
     try:
         return _compiled(text[1:-1].strip())
     except TemplateError as error:

@@ -40,7 +40,9 @@ class Relay:
         grace: seconds without a reader after which a run is cancelled; also if it never had one.
         lease: seconds after which readers learn that the run's worker was lost.
         max_runs: how many runs this worker produces at the same time.
-        max_per_owner: how many runs of one owner may run at the same time, on all workers; None: no limit.
+        max_per_owner: how many runs of one owner may run at the same time, on all workers; None: no limit. Runs without
+            an owner are not counted.
+        max_seconds: seconds after which a run is ended as an error, within a second; None: no limit.
         max_items: how many items of a run are stored separately; above that, the older half becomes a snapshot.
         access: says who may read and end whose runs; by default, owners their own.
     """
@@ -54,14 +56,16 @@ class Relay:
         max_runs: int = 1000,
         max_per_owner: int | None = None,
         max_items: int = 20_000,
+        max_seconds: float | None = None,
         access: Access = _same,
     ) -> None:
-        if min(grace, lease) <= 0 or max_items < 2:
+        if min(grace, lease, 1 if max_seconds is None else max_seconds) <= 0 or max_items < 2:
             raise ConfigError(
-                f"grace and lease must be above 0 seconds, and max_items at least 2: {grace=}, {lease=}, {max_items=}"
+                "grace, lease and max_seconds must be above 0 seconds, and max_items at least 2: "
+                f"{grace=}, {lease=}, {max_seconds=}, {max_items=}"
             )
         self._log = MemoryLog() if log is None else log
-        self._settings = ProducerSettings(grace, lease, max_items)
+        self._settings = ProducerSettings(grace, lease, max_items, max_seconds)
         self.max_runs = max_runs
         self._max_per_owner = max_per_owner
         self._access = access
@@ -131,9 +135,8 @@ class Relay:
         newest = None if thread is None else await self._log.latest(thread)
         if newest is not None:
             await self._log.take_over(newest, LOST)  # a lost run must not continue beside this one
-        return await self._log.start(
-            run_id, owner, lease=self._settings.log_lease, limit=self._max_per_owner, thread=thread
-        )
+        limit = self._max_per_owner if owner else None
+        return await self._log.start(run_id, owner, lease=self._settings.log_lease, limit=limit, thread=thread)
 
     async def _produce(self, run_id: str, producer: Producer, *, task_status: TaskStatus[None]) -> None:
         try:

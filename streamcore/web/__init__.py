@@ -5,6 +5,7 @@ from streamcore.errors import ConfigError, install_command
 try:
     from streamcore.web.app import create_app
     from streamcore.web.router import router
+    from streamcore.web.targets import HistoryLimit
 except ModuleNotFoundError as error:
     if error.name is None or error.name.startswith("streamcore"):
         raise
@@ -12,4 +13,4 @@ except ModuleNotFoundError as error:
         f"streamcore.web needs the package {error.name!r}, which is not installed; run: {install_command('server')}"
     ) from error
 
-__all__ = ["create_app", "router"]
+__all__ = ["HistoryLimit", "create_app", "router"]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import secrets
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -14,7 +17,10 @@ from streamcore import __version__
 from streamcore.graph.load import Graph
 from streamcore.net.clients import lifespan
 from streamcore.provider import AnyProvider
+from streamcore.web.guard import SAFE_HEADERS, SafeHeaders
 from streamcore.web.router import router
+
+log = logging.getLogger("streamcore")
 
 
 def create_app(
@@ -40,9 +46,11 @@ def create_app(
     """
     routes = router(target, provider=provider, cors=cors, **options)
     app = FastAPI(title="streamcore", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.router.redirect_slashes = False  # a redirect would be built from the header Host
+    app.add_exception_handler(Exception, _failed)
     app.include_router(routes)
     if "*" not in allowed_hosts:
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_hosts))
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_hosts), www_redirect=False)
     if cors:
         app.add_middleware(
             CORSMiddleware,
@@ -51,4 +59,12 @@ def create_app(
             allow_headers=["Content-Type", "Last-Event-ID", "Authorization"],
             expose_headers=["X-Session-Id"],
         )
+    app.add_middleware(SafeHeaders)  # the outermost, for the responses of the others
     return app
+
+
+async def _failed(_request: Request, error: Exception) -> Response:
+    """Answer a request that failed in a way that nobody expected; the server logs the error, too."""
+    reference = secrets.token_hex(4)
+    log.error("a request failed (reference %s)", reference, exc_info=error)
+    return JSONResponse({"detail": f"The service failed (reference {reference})."}, 500, SAFE_HEADERS)

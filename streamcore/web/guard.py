@@ -1,4 +1,4 @@
-"""Refuse requests that are too large or come from pages of other sites; map a failed relay to status 503."""
+"""Refuse requests that are too large or come from other sites' pages; map a failed relay to 503; add headers."""
 
 from __future__ import annotations
 
@@ -9,17 +9,47 @@ from urllib.parse import urlsplit
 
 from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
-from starlette.types import Message
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamcore.errors import RelayError
 
 log = logging.getLogger("streamcore")
 
 
+SAFE_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+"""What every response has: nothing is stored on the way, and nothing is taken for another type."""
+
+
+class SafeHeaders:
+    """ASGI middleware that adds `SAFE_HEADERS` to every response."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        await self._app(scope, receive, with_safe_headers(send) if scope["type"] == "http" else send)
+
+
+def with_safe_headers(send: Send) -> Send:
+    """Return a function that sends messages, and adds `SAFE_HEADERS` to the response's start."""
+
+    async def send_safely(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).update(SAFE_HEADERS)
+        await send(message)
+
+    return send_safely
+
+
 def limited(max_bytes: int) -> type[APIRoute]:
     """Return a class of routes that read at most `max_bytes` of a body, whatever its headers say."""
 
     class LimitedRoute(APIRoute):
+        async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await super().handle(scope, receive, with_safe_headers(send))
+
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
 
@@ -34,7 +64,8 @@ def limited(max_bytes: int) -> type[APIRoute]:
                         raise too_large(f"The body of a request may have at most {max_bytes} bytes.")
                     return message
 
-                if int(request.headers.get("content-length", "0")) > max_bytes:
+                length = request.headers.get("content-length", "0")
+                if not length.isdecimal() or int(length[:20]) > max_bytes:
                     raise too_large(f"The body of a request may have at most {max_bytes} bytes.")
                 try:
                     return await handle(Request(request.scope, receive))

@@ -8,16 +8,17 @@ from importlib.resources import files
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
+from streamcore.web.guard import SAFE_HEADERS, limited
+
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": CSP,
-    "X-Content-Type-Options": "nosniff",
+    **SAFE_HEADERS,
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-cache",
 }
 TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "html": "text/html"}
 FILES = (
@@ -35,7 +36,7 @@ FILES = (
 
 def page_routes() -> APIRouter:
     """Return the routes `/` and `/assets/...`."""
-    routes = APIRouter(include_in_schema=False)
+    routes = APIRouter(include_in_schema=False, route_class=limited(4096))
     root = files("streamcore.web") / "assets"
     contents = {name: root.joinpath(*name.split("/")).read_bytes() for name in ("index.html", *FILES)}
     tags = {name: f'"{hashlib.sha256(content).hexdigest()[:16]}"' for name, content in contents.items()}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Response
 
 from streamcore.checkpoints import Checkpointer, MemoryCheckpointer, open_checkpointer
+from streamcore.errors import ConfigError
 from streamcore.graph.load import Graph
 from streamcore.provider import AnyProvider
 from streamcore.relay import Relay, open_log
@@ -17,11 +21,11 @@ from streamcore.sse import Describe
 from streamcore.web.guard import limited, same_site
 from streamcore.web.models import Problem
 from streamcore.web.page import page_routes
+from streamcore.web.peers import Peers
 from streamcore.web.service import Service
-from streamcore.web.targets import ModelOverrides, load_target
-
-Auth = Callable[..., Any]
-"""A FastAPI dependency: raises HTTPException, or returns the user (a str; all other values are the same user)."""
+from streamcore.web.sessions import Sessions
+from streamcore.web.targets import HistoryLimit, ModelOverrides, ServedTarget, load_target
+from streamcore.web.users import Auth, remember_user
 
 CONVERSATION_MINUTES = 7 * 24 * 60
 """How long the relay's Redis keeps a conversation after its last run."""
@@ -29,7 +33,7 @@ CONVERSATION_MINUTES = 7 * 24 * 60
 _DESCRIPTIONS = {
     400: "The request is not valid; `detail` says why.",
     401: "The request has no valid credentials.",
-    403: "The request was sent by a page of another site.",
+    403: "The request was sent by a page of another site, or a GET may not start a run.",
     404: "There is no such conversation or run.",
     409: "The conversation has a run that has not ended, or waits for no answer.",
     413: "The input is too large.",
@@ -63,10 +67,17 @@ def router(
     prompts_dir: str | Path | None = None,
     checkpointer: Checkpointer | Mapping[str, Any] | None = None,
     auth: Auth | None = None,
+    anonymous: bool = False,
+    name: str | None = None,
+    client_variables: Collection[str] = (),
     cors: Collection[str] = (),
     max_input: int = 32_000,
     max_streams: int = 100,
     max_per_user: int | None = None,
+    max_seconds: float | None = 600.0,
+    history: HistoryLimit | None = None,
+    allow_get: bool | None = None,
+    trusted_proxies: Collection[str] = (),
     relay: Relay | str | None = None,
     grace: float = 60.0,
     describe: Describe | None = None,
@@ -89,10 +100,21 @@ def router(
         checkpointer: the store of conversations, see `streamcore.checkpoints`; overrides the graph's own. Defaults to
             the memory of the process, which keeps the last 10,000.
         auth: a FastAPI dependency for all routes but the page and `/health`. It raises `HTTPException`, or returns the
-            user, a `str`: users see only their own conversations.
-        max_input: the most characters in a message; above, status 413.
+            user, a non-empty `str`: users see only their own conversations.
+        anonymous: accept requests for which `auth` returns None; they share their conversations' names.
+        name: the service. Services with different names share nothing, also on one Redis; workers of one service need
+            the same one. Defaults to the target's name and a hash of its file's path.
+        client_variables: names of variables, or of declared keys of a graph's state, that clients may set with
+            `variables` of `POST /start`; none by default, and never those in `variables`.
+        max_input: the most characters in a message and its variables; above, status 413.
         max_streams: the most answers that run at once in this worker; above, status 429.
-        max_per_user: the same for each user that `auth` returns, over all workers.
+        max_per_user: the same for each user that `auth` returns, over all workers; without a user, for each address, in
+            this worker. Defaults to a quarter of `max_streams`, and then does not count clients on this machine.
+        max_seconds: seconds after which a run is ended as an error; None: no limit.
+        history: how much of a prompt's conversation is kept and sent; by default the last 100 turns.
+        allow_get: whether `GET /stream?prompt=` may start a run; None: only for clients on this machine, and for pages
+            of this service or of `cors`. Any page can make a browser send a GET, and the answer costs money.
+        trusted_proxies: addresses or networks of proxies, whose `X-Forwarded-For` names the client.
         relay: the store of answers for clients that reconnect: the URL of a log that several workers share
             (`redis://...`), or an open `streamcore.relay.Relay`, whose limits override these. Defaults to the memory of
             this process.
@@ -104,31 +126,46 @@ def router(
     Raises:
         ConfigError: there is no such target or provider, or it is not valid.
     """
-    open_relay = relay if isinstance(relay, Relay) else _relay(relay, grace, max_streams, max_per_user)
     served = load_target(
         target,
         ModelOverrides(provider, model, temperature, transport),
         given=variables or {},
         message_as=message_as,
+        client_variables=client_variables,
         prompts_dir=prompts_dir,
         checkpointer=checkpointer,
         fallback=_memory(relay),
+        history=history,
     )
-    service = Service(served, open_relay, max_input, describe)
+    name = service_name(name, served)
+    per_user = max(1, max_streams // 4) if max_per_user is None else max_per_user
+    open_relay = relay if isinstance(relay, Relay) else _relay(relay, name, grace, max_streams, per_user, max_seconds)
+    service = Service(
+        served,
+        open_relay,
+        Sessions(served, open_relay, name, per_user),
+        Peers(trusted_proxies, allow_get, cors),
+        max_input=max_input,
+        limit_local=max_per_user is not None,
+        describe=describe,
+    )
     routes = APIRouter(lifespan=None if open_relay is relay else _relay_lifespan(open_relay))
     if page:
         routes.include_router(page_routes())
-    routes.add_api_route("/health", service.health)
-    routes.include_router(_guarded_routes(service, max_input, cors, auth))
+    open_routes = APIRouter(route_class=limited(4096))
+    open_routes.add_api_route("/health", service.health)
+    routes.include_router(open_routes)
+    user = None if auth is None else remember_user(auth, anonymous)
+    routes.include_router(_guarded_routes(service, max_input, cors, user))
     return routes
 
 
-def _guarded_routes(service: Service, max_input: int, cors: Collection[str], auth: Auth | None) -> APIRouter:
+def _guarded_routes(service: Service, max_input: int, cors: Collection[str], user: Auth | None) -> APIRouter:
     """Return the routes that check the size, the origin and the user of a request."""
     guarded = APIRouter(
         route_class=limited(max_input * 4 + 4096),
-        dependencies=[Depends(same_site(cors)), *([Depends(_remember_user(auth))] if auth is not None else [])],
-        responses=_problems(*([401] if auth is not None else []), 403, 503),
+        dependencies=[Depends(same_site(cors)), *([Depends(user)] if user is not None else [])],
+        responses=_problems(*([401] if user is not None else []), 403, 503),
     )
     add = guarded.add_api_route
     add("/about", service.about)
@@ -147,8 +184,25 @@ def _guarded_routes(service: Service, max_input: int, cors: Collection[str], aut
     return guarded
 
 
-def _relay(url: str | None, grace: float, max_streams: int, max_per_user: int | None) -> Relay:
-    return Relay(open_log(url), grace=grace, max_runs=max_streams, max_per_owner=max_per_user)
+def service_name(name: str | None, served: ServedTarget) -> str:
+    """Return the name of a service; by default that of its target, with a hash of its file's path.
+
+    Raises:
+        ConfigError: the name has other characters than A-Z a-z 0-9 _ . -, or more than 64.
+    """
+    if name is None:
+        path = hashlib.sha256(os.fsencode(served.path.resolve())).hexdigest()[:8]
+        return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', served.about.name)[:50]}-{path}"
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
+        raise ConfigError(f"name= (--name) must be 1 to 64 characters of A-Z a-z 0-9 _ . -, not {name!r}")
+    return name
+
+
+def _relay(
+    url: str | None, name: str, grace: float, max_streams: int, max_per_user: int, max_seconds: float | None
+) -> Relay:
+    log = open_log(url, name=name)
+    return Relay(log, grace=grace, max_runs=max_streams, max_per_owner=max_per_user, max_seconds=max_seconds)
 
 
 def _memory(relay: Relay | str | None) -> Checkpointer:
@@ -165,12 +219,3 @@ def _relay_lifespan(relay: Relay) -> Callable[[Any], AbstractAsyncContextManager
             yield
 
     return lifespan
-
-
-def _remember_user(auth: Auth) -> Callable[..., None]:
-    user_of_request = Depends(auth)
-
-    def remember(request: Request, user: Any = user_of_request) -> None:
-        request.state.owner = user if isinstance(user, str) else ""
-
-    return remember

@@ -12,8 +12,11 @@ from streamcore.relay.response import run_response
 from streamcore.sse import Describe, EventId, Format, parse_event_id
 from streamcore.web import models
 from streamcore.web.guard import too_large
-from streamcore.web.sessions import Sessions, conversation_key
+from streamcore.web.input_check import refuse_value, size_of
+from streamcore.web.peers import GET_REFUSED, Peers
+from streamcore.web.sessions import Sessions
 from streamcore.web.targets import RunRequest, ServedTarget
+from streamcore.web.users import owner
 
 InFormat = Annotated[
     Format,
@@ -36,11 +39,23 @@ LastId = Annotated[
 class Service:
     """The target, its conversations and the limits."""
 
-    def __init__(self, target: ServedTarget, relay: Relay, max_input: int, describe: Describe | None) -> None:
+    def __init__(
+        self,
+        target: ServedTarget,
+        relay: Relay,
+        sessions: Sessions,
+        peers: Peers,
+        *,
+        max_input: int,
+        limit_local: bool,
+        describe: Describe | None,
+    ) -> None:
         self._target = target
         self._relay = relay
-        self._sessions = Sessions(target, relay)
+        self._sessions = sessions
+        self._peers = peers
         self._max_input = max_input
+        self._limit_local = limit_local
         self._describe = describe
 
     async def health(self) -> models.Health:
@@ -109,7 +124,7 @@ class Service:
         """Return the state of a conversation."""
         who = owner(request)
         run = await self._sessions.latest(who, session_id)
-        saved = await self._target.state(conversation_key(who, session_id))
+        saved = await self._target.state(self._sessions.key(who, session_id))
         if saved is None and run is None:
             raise _unknown(session_id)
         state = saved or models.SessionState(session_id=session_id, status="idle")
@@ -129,18 +144,31 @@ class Service:
         return models.Started(session_id=session_id, run=run, stream=f"stream/{session_id}?run={run}")
 
     async def _begin(self, request: Request, session_id: str, run_request: RunRequest) -> str:
-        if len(run_request.prompt or "") > self._max_input:
-            length = len(run_request.prompt or "")
-            raise too_large(f"A message may have at most {self._max_input} characters; this one has {length}.")
-        why = await self._target.refuse(conversation_key(owner(request), session_id), run_request)
+        if not self._peers.may_start(request):
+            raise HTTPException(403, GET_REFUSED)
+        who = owner(request)
+        why = refuse_value([run_request.prompt, run_request.variables, run_request.resume])
+        if why is None:
+            self._check_size(run_request)
+            why = await self._target.refuse(self._sessions.key(who, session_id), run_request)
         if why is not None:
             raise HTTPException(400, f"The request is not valid: {why}")
+        counted = not who and (self._limit_local or not self._peers.is_local(request))
+        address = self._peers.address(request) if counted else None
         try:
-            return await self._sessions.begin(owner(request), session_id, run_request)
+            return await self._sessions.begin(who, session_id, run_request, address)
         except RunExists as error:
             raise _busy() from error
         except TooManyRuns as error:
             raise HTTPException(429, str(error), {"Retry-After": "2"}) from error
+
+    def _check_size(self, run_request: RunRequest) -> None:
+        """Refuse a message, with the variables or the answer that come with it, that is too long."""
+        length = len(run_request.prompt or "")
+        for other in (run_request.variables, run_request.resume):
+            length += len(other) if isinstance(other, str) else size_of(other) if other else 0
+        if length > self._max_input:
+            raise too_large(f"A message may have at most {self._max_input} characters; this one has {length}.")
 
     async def _stream(
         self, request: Request, session_id: str, run_request: RunRequest, form: Format, last: str | None
@@ -158,20 +186,22 @@ class Service:
     ) -> Response:
         headers = {"X-Session-Id": session_id}
         who, describe = owner(request), self._describe
+        if event_id is None and not self._sessions.owns(run):
+            raise _expired()
+        if event_id is not None and not self._sessions.owns(run):
+            run = ""  # of another service, or of none: the client gets an end
         try:
             return await run_response(self._relay, run, event_id, form, who=who, headers=headers, describe=describe)
         except RunNotFound as error:
-            raise HTTPException(404, "There is no such run, or it has expired. Send the message again.") from error
-
-
-def owner(request: Request) -> str:
-    """Return the user that `auth` returned for a request; "" without `auth`."""
-    user: str = getattr(request.state, "owner", "")
-    return user
+            raise _expired() from error
 
 
 def _unknown(session_id: str) -> HTTPException:
     return HTTPException(404, f"There is no conversation {session_id!r}.")
+
+
+def _expired() -> HTTPException:
+    return HTTPException(404, "There is no such run, or it has expired. Send the message again.")
 
 
 def _busy() -> HTTPException:

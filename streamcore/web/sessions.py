@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
@@ -10,6 +11,7 @@ from typing import Any
 import anyio
 
 from streamcore.completion import Completion
+from streamcore.errors import TooManyRuns
 from streamcore.relay import Relay
 from streamcore.relay.producer import in_batches
 from streamcore.web.targets import AnswerSource, RunRequest, ServedTarget
@@ -21,10 +23,11 @@ MAX_SESSIONS = 10_000
 class SessionRun:
     """The run of one request in a conversation: yields chunks or events in batches; another task can stop it."""
 
-    def __init__(self, sessions: Sessions, key: str, run_request: RunRequest) -> None:
+    def __init__(self, sessions: Sessions, key: str, run_request: RunRequest, address: str | None) -> None:
         self._sessions = sessions
         self._key = key
         self._request = run_request
+        self._address = address
         self._source: AnswerSource | None = None
         self._next: Callable[[], Awaitable[Any]] | None = None
         self._partial: Completion | None = None
@@ -75,15 +78,19 @@ class SessionRun:
             if not self._closed.is_set():
                 self._partial, self._source, self._next = self.partial, None, None
                 self._closed.set()
-                self._sessions.release(self._key)
+                self._sessions.release(self._key, self._address)
 
 
 class Sessions:
     """The conversations with one target that this process knows."""
 
-    def __init__(self, target: ServedTarget, relay: Relay) -> None:
+    def __init__(self, target: ServedTarget, relay: Relay, name: str, max_per_address: int) -> None:
         self.target = target
         self.relay = relay
+        self._name = name
+        self._tag = hashlib.sha256(name.encode()).hexdigest()[:6]
+        self._max_per_address = max_per_address
+        self._by_address: Counter[str] = Counter()
         self._known: OrderedDict[str, None] = OrderedDict()
         self._running: Counter[str] = Counter()
 
@@ -92,22 +99,34 @@ class Sessions:
         """Return the name of a new conversation, which nobody can guess."""
         return secrets.token_urlsafe(16)
 
-    async def begin(self, owner: str, session_id: str, run_request: RunRequest) -> str:
+    def key(self, owner: str, session_id: str) -> str:
+        """Return a conversation's name in the stores; names of services and sessions have no slash, so it is unique."""
+        return f"{self._name}/{owner}/{session_id}"
+
+    def owns(self, run: str) -> bool:
+        """Return whether a run was started by this service, which may share a relay with others."""
+        return run.startswith(self._tag)
+
+    async def begin(self, owner: str, session_id: str, run_request: RunRequest, address: str | None) -> str:
         """Start a run in a conversation and return the run's name.
 
         Raises:
             RunExists: the conversation has a run that has not ended.
-            TooManyRuns: the relay's limit is reached.
+            TooManyRuns: the relay's limit is reached, or `max_per_address` of an address that is counted.
             RelayError: the relay's log cannot be reached.
         """
-        key = conversation_key(owner, session_id)
-        run = SessionRun(self, key, run_request)
-        name = secrets.token_urlsafe(9)
+        if address is not None and self._by_address[address] >= self._max_per_address:
+            raise TooManyRuns(f"at most {self._max_per_address} answers per client may run at once; try again later")
+        key = self.key(owner, session_id)
+        run = SessionRun(self, key, run_request, address)
+        name = self._tag + secrets.token_urlsafe(12)
         self._running[key] += 1  # a conversation with a run is not forgotten
+        if address is not None:
+            self._by_address[address] += 1
         try:
             await self.relay.start(name, run, owner=owner, thread=key)
         except BaseException:
-            self.release(key)
+            self.release(key, address)
             raise
         self._known[key] = None
         self._known.move_to_end(key)
@@ -117,7 +136,7 @@ class Sessions:
 
     async def latest(self, owner: str, session_id: str) -> str | None:
         """Return the name of the conversation's last run, None if there is none that can still be read."""
-        return await self.relay.latest(conversation_key(owner, session_id), who=owner)
+        return await self.relay.latest(self.key(owner, session_id), who=owner)
 
     async def _forget(self) -> None:
         oldest = next((key for key in self._known if not self._running[key]), None)
@@ -125,13 +144,12 @@ class Sessions:
             del self._known[oldest]
             await self.target.forget(oldest)
 
-    def release(self, key: str) -> None:
+    def release(self, key: str, address: str | None) -> None:
         """Record that a run of the conversation has ended."""
+        if address is not None:
+            self._by_address[address] -= 1
+            if not self._by_address[address]:
+                del self._by_address[address]
         self._running[key] -= 1
         if not self._running[key]:
             del self._running[key]
-
-
-def conversation_key(owner: str, session_id: str) -> str:
-    """Return a conversation's name in the stores; a session's id has no slash, so it is unique."""
-    return f"{owner}/{session_id}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -22,6 +22,7 @@ from streamcore.net.clients import chosen_transport
 from streamcore.prompts.prompt_file import Prompt, load_prompt
 from streamcore.provider import AnyProvider, ModelChoice, get_provider, resolve_provider
 from streamcore.request import Message
+from streamcore.web.input_check import as_unicode, refuse_variables
 from streamcore.web.models import About, Question, SessionState, Turn
 
 INPUTS = ("message", "query", "question", "input", "prompt", "text", "topic")
@@ -62,6 +63,42 @@ class ModelOverrides:
             get_provider(self.provider, model=self.model, transport=self.transport)
 
 
+@dataclass(frozen=True, slots=True)
+class HistoryLimit:
+    """How much of a conversation is kept, and sent with a message.
+
+    Attributes:
+        turns: the most turns.
+        characters: the most characters of all turns together.
+        full: what happens above that: `drop` leaves the oldest turns out, `refuse` refuses another message.
+    """
+
+    turns: int = 100
+    characters: int = 400_000
+    full: Literal["drop", "refuse"] = "drop"
+
+    def latest(self, turns: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+        """Return the latest turns that are within the limits; at least the last one."""
+        if self.full == "refuse":
+            return [*turns]
+        size = 0
+        for count, turn in enumerate(reversed(turns)):
+            size += _size(turn)
+            if count and (count >= self.turns or size > self.characters):
+                return [*turns[len(turns) - count :]]
+        return [*turns]
+
+    def refuse(self, turns: Sequence[dict[str, str]]) -> str | None:
+        """Return why a conversation cannot take another message, None if it can."""
+        if len(turns) < self.turns and sum(map(_size, turns)) < self.characters:
+            return None
+        return "this conversation has reached its greatest length; begin a new one."
+
+
+def _size(turn: Mapping[str, str]) -> int:
+    return sum(map(len, turn.values()))
+
+
 class AnswerSource(Protocol):
     """The chunks of a run, or a graph's events."""
 
@@ -75,6 +112,9 @@ class ServedTarget(Protocol):
 
     @property
     def about(self) -> About: ...
+
+    @property
+    def path(self) -> Path: ...
 
     async def refuse(self, key: str, run_request: RunRequest) -> str | None:
         """Return why this request is not valid, None if it is."""
@@ -99,9 +139,11 @@ def load_target(
     *,
     given: Mapping[str, Any],
     message_as: str | None,
+    client_variables: Collection[str] = (),
     prompts_dir: str | Path | None,
     checkpointer: Checkpointer | Mapping[str, Any] | None,
     fallback: Checkpointer,
+    history: HistoryLimit | None = None,
 ) -> ServedTarget:
     """Return the target for a graph, the path of a graph's or prompt's file, or a prompt's name.
 
@@ -109,6 +151,12 @@ def load_target(
         ConfigError: there is no such target, or it is not valid.
     """
     overrides.check()
+    fixed = [name for name in client_variables if name in given or name.startswith("_")]
+    if fixed:
+        raise ConfigError(
+            f"clients may not set {', '.join(map(repr, fixed))}: remove it from client_variables= (--client-variable), "
+            "or from variables= (--var); names that begin with _ are reserved"
+        )
     if not isinstance(target, Graph) and str(target).endswith((".yaml", ".yml")):
         path = Path(target)
         data = load_yaml(path, PromptError).data
@@ -117,16 +165,27 @@ def load_target(
         else:
             prompts_dir, target = path.parent, path.stem
     if isinstance(target, Graph):
-        return GraphTarget(target, overrides, given, message_as, checkpointer, fallback)
+        undeclared = [name for name in client_variables if name not in target.file.state]
+        if undeclared:
+            raise ConfigError(
+                f"graph {target.name!r} declares no {', '.join(map(repr, undeclared))}: add it to `state` in "
+                f"{target.path}, or remove it from client_variables= (--client-variable)"
+            )
+        return GraphTarget(target, overrides, given, message_as, checkpointer, fallback, frozenset(client_variables))
     prompt = load_prompt(str(target), prompts_dir=prompts_dir)
     resolve_provider([overrides.choice, prompt.choice], f"prompt {prompt.name!r}")
     store = fallback if checkpointer is None else open_checkpointer(checkpointer)
-    return PromptTarget(prompt, overrides, given, _input_of(prompt, given, message_as), store, prompts_dir)
+    variable = _input_of(prompt, given, message_as, client_variables)
+    limit = history or HistoryLimit()
+    return PromptTarget(prompt, overrides, given, variable, store, prompts_dir, frozenset(client_variables), limit)
 
 
-def _input_of(prompt: Prompt, given: Mapping[str, Any], message_as: str | None) -> str:
+def _input_of(
+    prompt: Prompt, given: Mapping[str, Any], message_as: str | None, client_variables: Collection[str]
+) -> str:
     """Return the variable that a message becomes."""
-    wanted = [name for _, _, text in prompt.file.texts() for name in needed(text) if name not in given]
+    others = {*given, *client_variables}
+    wanted = [name for _, _, text in prompt.file.texts() for name in needed(text) if name not in others]
     if message_as is not None:
         wanted = [message_as, *(name for name in wanted if name != message_as)]
     named = [name for name in INPUTS if name in wanted]
@@ -157,6 +216,13 @@ class PromptTarget:
     input: str
     store: Checkpointer
     prompts_dir: str | Path | None
+    client_variables: Collection[str]
+    history: HistoryLimit
+
+    @property
+    def path(self) -> Path:
+        """The prompt's file."""
+        return self.prompt.source.path
 
     @property
     def about(self) -> About:
@@ -170,6 +236,11 @@ class PromptTarget:
             return "a prompt asks no questions; send a message."
         if not run_request.prompt:
             return "there is no message; give ?prompt=, or send one with POST /start."
+        why = refuse_variables(run_request.variables, self.client_variables)
+        if why is None and self.history.full == "refuse":
+            why = self.history.refuse((await self._load(key))[1])
+        if why is not None:
+            return why
         try:
             self.prompt.render(self._variables(run_request), {})
         except PromptError as error:
@@ -177,12 +248,12 @@ class PromptTarget:
         return None
 
     def _variables(self, run_request: RunRequest) -> dict[str, Any]:
-        return {**self.given, **run_request.variables, self.input: run_request.prompt}
+        return {**run_request.variables, **self.given, self.input: run_request.prompt}
 
     async def open(self, key: str, run_request: RunRequest) -> AnswerSource:
         """Return the answer's stream."""
         history: list[Message] = []
-        for turn in (await self._load(key))[1]:
+        for turn in self.history.latest((await self._load(key))[1]):
             history += [Message("user", turn["user"]), Message("assistant", turn["assistant"])]
         return stream_prompt(
             self.prompt.name,
@@ -200,7 +271,8 @@ class PromptTarget:
         text = answer.text or answer.refusal if answer is not None else ""
         if text:
             version, turns = await self._load(key)
-            await self.store.save(key, {"turns": [*turns, {"user": run_request.prompt, "assistant": text}]}, version)
+            turn = {"user": run_request.prompt or "", "assistant": as_unicode(text)}
+            await self.store.save(key, {"turns": self.history.latest([*turns, turn])}, version)
 
     async def state(self, key: str) -> SessionState | None:
         """Return the conversation's turns."""
@@ -228,6 +300,12 @@ class GraphTarget:
     checkpointer: Checkpointer | Mapping[str, Any] | None
     fallback: Checkpointer
     """The store of threads if neither the service nor the graph names one."""
+    client_variables: Collection[str]
+
+    @property
+    def path(self) -> Path:
+        """The graph's file."""
+        return self.graph.path
 
     @property
     def input(self) -> str | None:
@@ -253,6 +331,9 @@ class GraphTarget:
         """Return why the graph cannot take the message, or which variables a run would lack."""
         if run_request.prompt and self.input is None:
             return f"graph {self.graph.name!r} takes no message; send variables, or serve it with --input KEY."
+        why = refuse_variables(run_request.variables, self.client_variables)
+        if why is not None:
+            return why
         if run_request.resume is not None or not self._missing(Thread(self.graph), run_request):
             return None
         thread = await Thread.open(self.graph, self._config(key))  # its saved state may have what is missing
@@ -264,7 +345,7 @@ class GraphTarget:
         return [str(error) for error in missing_variables(self.graph, thread.view(), thread.next or None)]
 
     def _state(self, run_request: RunRequest) -> dict[str, Any]:
-        state = {**self.given, **run_request.variables}
+        state = {**run_request.variables, **self.given}
         if run_request.prompt and self.input is not None:
             state[self.input] = run_request.prompt
         return state
@@ -283,9 +364,9 @@ class GraphTarget:
         thread = await Thread.open(self.graph, self._config(key))
         if not thread.version:
             return None
-        asked = Question(**thread.asked) if thread.asked else None
+        asked = Question(**as_unicode(thread.asked)) if thread.asked else None
         status: Literal["waiting", "idle"] = "waiting" if asked else "idle"
-        return SessionState(session_id="", status=status, question=asked, state=thread.state)
+        return SessionState(session_id="", status=status, question=asked, state=as_unicode(thread.state))
 
     async def forget(self, key: str) -> None:
         """Delete the thread, if only memory keeps it."""

@@ -5,6 +5,7 @@ Source: the vendors' API references for `chat.completion.chunk`, and the observe
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
@@ -65,7 +66,7 @@ class ChatVocabulary:
         self._reasoning_key: str | None = None  # the field that has the reasoning
         self._facts = Facts()
         self._may_have_facts = False  # the current event may have facts about the answer, as its service tier
-        self._citations: list[Any] = []
+        self._citations: set[str] = set()  # as JSON
         self._logprobs: list[tuple[int, list[Any]]] = []  # of the current event, by choice
 
     def event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
@@ -148,11 +149,9 @@ class ChatVocabulary:
         """Append an event whose chunks do not contain all of it, as `other`, with the facts that `Completion` has."""
         if event.citations or event.search_results:
             self._cite(event, out)
-        number, entries = self._logprobs.pop(0) if self._logprobs else (0, None)
-        out.append(_other(name, data, {"logprobs": entries} if entries else None, number))
-        while self._logprobs:  # of further choices in the same event
-            number, entries = self._logprobs.pop(0)
-            out.append(_other(name, data, {"logprobs": entries}, number))
+        for number, entries in self._logprobs or [(0, [])]:
+            out.append(_other(name, data, {"logprobs": entries} if entries else None, number))
+        self._logprobs.clear()
 
     def _begins_another(self, event: ChatEvent) -> bool:
         """True if an event after the finish reasons has content of a response with another id."""
@@ -222,7 +221,7 @@ class ChatVocabulary:
         self._in_text = False
         self._may_have_facts = True
         self._finished.add(number)
-        self.marked = self._open <= self._finished
+        self.marked = len(self._open) == len(self._finished)  # only what is open is finished
         native = text_of(choice.native_finish_reason) or ""
         if is_failure(reason) or is_failure(native):
             failure = reason if is_failure(reason) else native
@@ -254,8 +253,8 @@ class ChatVocabulary:
         listed = {mapping(result).get("url") for result in results}
         sources = [*results, *({"url": url} if isinstance(url, str) else url for url in urls if url not in listed)]
         for source in sources:
-            if is_object(source) and source not in self._citations:
-                self._citations.append(source)
+            if is_object(source) and (written := json.dumps(source, sort_keys=True)) not in self._citations:
+                self._citations.add(written)
                 out.append(Chunk("citation", data=source))
 
     def _opaque(self, number: int) -> Opaque | None:
@@ -288,10 +287,6 @@ class ChatVocabulary:
         extra = False
         for part in parts:
             match part:
-                case str(text) | {"type": "text", "text": str(text)}:
-                    if text:
-                        out.append(content("text", text, 0, number))
-                        self._kept.text_follows |= number == 0
                 case {"type": "thinking", "thinking": thinking} | {"type": "reasoning", "summary": thinking}:
                     kept = self._kept
                     if number == 0 and not kept.text_follows:
@@ -299,6 +294,10 @@ class ChatVocabulary:
                         extra |= self._thinking(thinking, number, out)
                     else:
                         extra |= self._thinking_after_text(part, thinking, number, out)
+                case str(text) | {"type": "text", "text": str(text)}:
+                    if text:
+                        out.append(content("text", text, 0, number))
+                        self._kept.text_follows |= number == 0
                 case {"type": "reference" | "tool_reference"}:
                     out.append(Chunk("citation", choice=number, data=part))
                 case _:

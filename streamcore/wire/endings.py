@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from streamcore.chunk import FinishReason
-from streamcore.errors import BY_WORD, ProviderError, StreamInterrupted, provider_error
+from streamcore.errors import BY_WORD, MalformedStream, ProviderError, StreamInterrupted, provider_error
 from streamcore.wire.lenient import is_object
 
 _FAILURE = re.compile("error|abort|fail|malformed|insufficient|exception", re.IGNORECASE)
@@ -77,3 +77,16 @@ def is_error_code(code: object) -> bool:
 def unmarked(value: Mapping[str, Any], *, request_id: str | None = None) -> ProviderError:
     """Return the error for an event of unknown shape that looks like an error and that no finish reason followed."""
     return provider_error(value, request_id=request_id, fallback=f"an event reported an error: {str(value)[:200]}")
+
+
+class RepeatedWork:
+    """Limit the work on an answer that is repeated, since a server finishes it or counts its tokens again and again."""
+
+    def __init__(self) -> None:
+        self._done = 0
+
+    def spend(self, size: int) -> None:
+        """Add work on something of this size; raises `MalformedStream` if it was done too often."""
+        self._done += size
+        if self._done > 1_000_000 + 50 * size:
+            raise MalformedStream("the end or the usage of a large answer was sent too many times")

@@ -7,47 +7,51 @@ from typing import Any
 
 from streamcore.chunk import Opaque
 from streamcore.wire.chat_structs import Delta
+from streamcore.wire.endings import RepeatedWork
 from streamcore.wire.lenient import is_array, is_object, mapping, text
-from streamcore.wire.reasoning_details import merge_details
+from streamcore.wire.reasoning_details import copied, merge_details
 
 WIRE = "openai-chat"
 TEXT_HERE: Mapping[str, Any] = {"type": "text"}
 """A placeholder for the text between two parts; `Fold` inserts the text, since decoders do not keep it."""
 
-_UNMERGED = 64  # fragments of reasoning
-
 
 class SentBack:
-    """Store the opaque data of one answer in the order received; fragments are merged from time to time."""
+    """Store the opaque data of one answer in the order received."""
 
-    __slots__ = ("_audio", "_calls", "_details", "_fields", "_merge_at", "_parts", "_wire", "source", "text_follows")
+    __slots__ = (
+        "_audio",
+        "_calls",
+        "_details",
+        "_fields",
+        "_parts",
+        "_transcript",
+        "_wire",
+        "_work",
+        "source",
+        "text_follows",
+    )
 
     def __init__(self, wire: str, source: str | None) -> None:
         self._wire = wire
         self.source = source
-        self._details: list[Mapping[str, Any]] = []
-        self._parts: list[Mapping[str, Any]] = []
+        self._details: list[dict[str, Any]] = []
+        self._parts: list[dict[str, Any]] = []
         self._fields: dict[str, Any] = {}
         self._calls: dict[str, dict[str, Any]] = {}
         self._audio: dict[str, Any] = {}
-        self._merge_at = _UNMERGED
+        self._transcript: list[str] = []
+        self._work = RepeatedWork()
         self.text_follows = False
         """True if the last content was text; the vocabulary sets it."""
 
     def details(self, details: Iterable[Mapping[str, Any]]) -> None:
-        """Add fragments of `reasoning_details`; merge them often, since an object per token needs much memory."""
-        self._details += details
-        if len(self._details) >= self._merge_at:
-            self._details = list(merge_details(self._details))
-            self._merge_at = len(self._details) + _UNMERGED
+        """Add fragments of `reasoning_details`."""
+        merge_details(self._details, details)
 
     def part(self, part: Mapping[str, Any]) -> None:
         """Add a part of the content that is not text."""
-        parts = self._parts
-        parts.append(part)
-        if len(parts) >= self._merge_at:
-            self._parts = list(merge_details(parts))
-            self._merge_at = len(self._parts) + _UNMERGED
+        merge_details(self._parts, (part,))
 
     def part_after_text(self, part: Mapping[str, Any]) -> Opaque:
         """Add a part that follows text, and return it as opaque data.
@@ -55,8 +59,7 @@ class SentBack:
         A chunk must contain them, so that `Fold` knows the position of the text.
         """
         self.text_follows = False
-        self._parts.append(TEXT_HERE)
-        self._parts.append(part)
+        merge_details(self._parts, (TEXT_HERE, part))
         return Opaque(self._wire, (part,), source=self.source)
 
     def rare(self, delta: Delta) -> None:
@@ -71,7 +74,7 @@ class SentBack:
                 self._audio[key] = audio[key]
         transcript = text(audio.get("transcript"))
         if transcript:
-            self._audio["transcript"] = self._audio.get("transcript", "") + transcript
+            self._transcript.append(transcript)
 
     def call(self, position: int, kept: Mapping[str, Any]) -> None:
         """Add the fields of a tool call."""
@@ -84,22 +87,29 @@ class SentBack:
 
         The field is None; `Fold` replaces it by the reasoning.
         """
-        parts = merge_details(self._parts)
-        items = merge_details(self._details)
+        parts, items = tuple(map(copied, self._parts)), tuple(map(copied, self._details))
+        kept = (self._fields, self._calls, *self._parts, *self._details)
+        self._work.spend(len(self._transcript) + sum(map(_size, kept)))
         fields: dict[str, Any] = {
-            key: list(merge_details(value)) if is_array(value) else value for key, value in self._fields.items()
+            key: merge_details([], value) if is_array(value) else _merged(None, value)
+            for key, value in self._fields.items()
         }
         if reasoning_key == "reasoning_content" or (reasoning_key and not (items or parts)):
             fields[reasoning_key] = None
         if self._calls:
-            fields["tool_calls"] = self._calls
+            fields["tool_calls"] = _merged(None, self._calls)
         if self._audio.get("id"):
-            fields["audio"] = self._audio
+            transcript = "".join(self._transcript)
+            fields["audio"] = {**self._audio, "transcript": transcript} if transcript else self._audio
         if self._wire != WIRE:
             items = parts  # a wire that has no other opaque data
         elif parts:
             fields["content"] = list(parts)
         return Opaque(self._wire, items, fields, self.source) if items or fields else None
+
+
+def _size(detail: Mapping[str, Any]) -> int:
+    return sum(len(value) if is_array(value) else 1 for value in detail.values())
 
 
 def _without_flags(value: Any) -> Any:
@@ -111,9 +121,14 @@ def _without_flags(value: Any) -> Any:
 
 
 def _merged(known: Any, more: Any) -> Any:
-    """Return both values: objects merge, lists are joined, anything else is replaced."""
-    if is_object(known) and is_object(more):
-        return {**known, **{key: _merged(known.get(key), value) for key, value in more.items()}}
-    if is_array(known) and is_array(more):
-        return [*known, *more]
+    """Return both values: objects merge, lists are joined, anything else is replaced. `known` is changed."""
+    if is_object(more):
+        merged = known if is_object(known) else {}
+        for key, value in more.items():
+            merged[key] = _merged(merged.get(key), value)
+        return merged
+    if is_array(more):
+        joined = known if is_array(known) else []
+        joined += more
+        return joined
     return more

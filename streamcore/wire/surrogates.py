@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -22,9 +22,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _HALF = re.compile("[\U0010f800-\U0010fbff][\U0010fc00-\U0010ffff]|[\U0010f800-\U0010ffff]")
 _HIGH = re.compile("[\U0010f800-\U0010fbff]\\Z")
 _REPLACEMENT = "\ufffd"
-_STREAMED = frozenset({"text", "reasoning", "refusal", "tool_call"})
+_STREAMED = ("text", "reasoning", "refusal", "tool_call")
 
-_Key = tuple[str, int, int, int]  # kind, choice, index, position of the tool call
+_Key = tuple[int, int]  # index, position of the tool call
 
 
 class LoneSurrogatesError(ValueError):
@@ -72,7 +72,7 @@ class SplitCharacters:
     """Delay half a character at the end of a text until its other half is received, for each text of a stream."""
 
     def __init__(self) -> None:
-        self._halves: dict[_Key, tuple[str, Chunk]] = {}
+        self._halves: dict[tuple[str, int], tuple[_Key, str, Chunk]] = {}  # by kind and choice: one text at a time
 
     def mend(self, chunks: list[Chunk]) -> list[Chunk]:
         """Return the chunks of one event with well-formed text in every field."""
@@ -81,39 +81,39 @@ class SplitCharacters:
             if chunk.kind in _STREAMED and (chunk.text or chunk.tool_call is not None):
                 self._streamed(chunk, out)
             else:
-                if chunk.kind == "finish":
-                    self._release_choice(chunk.choice, out)
+                for kind in _STREAMED if chunk.kind == "finish" else ():
+                    self._release((kind, chunk.choice), out)
                 out.append(_mended(chunk))
         return out
 
     def end(self) -> list[Chunk]:
         """Return a U+FFFD for each half whose other half was not received."""
         out: list[Chunk] = []
-        self._release(out, lambda _: True)
+        for stream in list(self._halves):
+            self._release(stream, out)
         return out
 
     def _streamed(self, chunk: Chunk, out: list[Chunk]) -> None:
-        call = chunk.tool_call
-        key: _Key = (chunk.kind, chunk.choice, chunk.index, -1 if call is None else call.position)
-        self._release(out, lambda known: known[:2] == key[:2] and known != key)
-        half, _ = self._halves.pop(key, ("", chunk))
+        call, stream = chunk.tool_call, (chunk.kind, chunk.choice)
+        key: _Key = (chunk.index, -1 if call is None else call.position)
+        half = ""
+        if stream in self._halves and self._halves[stream][0] == key:
+            half = self._halves.pop(stream)[1]
+        self._release(stream, out)
         text = half + (chunk.text if call is None else call.arguments)
         if call is not None and not text:
             out.append(_mended(chunk))
             return
-        if _HIGH.search(text):
-            self._halves[key] = (text[-1], chunk)
+        if _HIGH.search(text, len(text) - 1):
+            self._halves[stream] = (key, text[-1], chunk)
             text = text[:-1]
             if not text and call is None:
                 return
         out.append(_with_text(_mended(chunk), well_formed(text)))
 
-    def _release_choice(self, choice: int, out: list[Chunk]) -> None:
-        self._release(out, lambda key: key[1] == choice)
-
-    def _release(self, out: list[Chunk], which: Callable[[_Key], bool]) -> None:
-        for key in [key for key in self._halves if which(key)]:
-            _, chunk = self._halves.pop(key)
+    def _release(self, stream: tuple[str, int], out: list[Chunk]) -> None:
+        if stream in self._halves:
+            _, _, chunk = self._halves.pop(stream)
             out.append(_with_text(_mended(chunk), _REPLACEMENT))
 
 

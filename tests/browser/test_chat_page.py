@@ -168,7 +168,7 @@ def test_leaving_the_page_for_good_closes_the_upstream(page: Page) -> None:
         wait_until(lambda: simulator.open == 0, "the upstream was closed")
 
 
-def test_an_error_shows_what_came_stays_and_trying_again_works(page: Page) -> None:
+def test_an_error_is_shown_the_text_stays_and_retrying_works(page: Page) -> None:
     answers = iter([Answer(["Half ", "an ", "answer"], cut=2), Answer(["Whole."])])
     with Simulator(lambda asked: next(answers)) as simulator, chat(page, simulator):
         say(page, "x")
@@ -286,7 +286,7 @@ def test_an_interview_is_answered_on_the_page_offline(page: Page) -> None:
 
 
 @pytest.mark.long
-def test_a_lost_connection_shows_and_what_came_is_kept(page: Page) -> None:
+def test_a_lost_connection_is_shown_and_the_text_stays(page: Page) -> None:
     with Simulator(Answer(["w "] * 9000), rate=100) as simulator:
         environment = ["--provider", "openai", "--model", "m"]
         page.context.set_default_timeout(30_000)
@@ -299,7 +299,7 @@ def test_a_lost_connection_shows_and_what_came_is_kept(page: Page) -> None:
                 expect(page.locator(".answer .body")).to_contain_text("w w w")
                 first.kill()
                 first.wait()
-                expect(page.locator("#banner")).to_have_text("The connection was lost. Trying to get back…")
+                expect(page.locator("#banner")).to_have_text("The connection was lost. Reconnecting…")
             with served("chat", *environment, "--port", url.rpartition(":")[2].strip("/")):
                 expect(page.get_by_role("alert")).to_contain_text("ask again", timeout=30_000)
                 expect(page.locator("#banner")).to_be_hidden()

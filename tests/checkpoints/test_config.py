@@ -35,7 +35,7 @@ pytestmark = pytest.mark.anyio
         ("threads.db", "a checkpointer is a mapping"),
     ],
 )
-def test_what_is_wrong_is_told(config: Any, says: str) -> None:
+def test_invalid_settings_raise(config: Any, says: str) -> None:
     with pytest.raises(ConfigError) as caught:
         open_checkpointer(config)
     assert says in str(caught.value)
@@ -55,7 +55,7 @@ async def test_a_ready_one_is_returned_and_memory_is_shared() -> None:
     assert open_checkpointer(None) is open_checkpointer({"type": "memory"})
 
 
-def test_every_cut_and_every_changed_bit_of_a_checkpoint_is_told() -> None:
+def test_every_cut_and_every_changed_bit_of_a_checkpoint_raises() -> None:
     stored = encode("t", {"state": {"name": "Ada"}}, 7)
     assert decode("t", stored, "here").version == 7
     with pytest.raises(CheckpointError, match="thread 'other' in here is damaged"):
@@ -70,14 +70,14 @@ def test_every_cut_and_every_changed_bit_of_a_checkpoint_is_told() -> None:
             decode("t", one, "here")
 
 
-def test_data_that_holds_itself_is_told() -> None:
+def test_data_that_contain_themselves_raise() -> None:
     data: dict[str, Any] = {}
     data["again"] = data
     with pytest.raises(CheckpointError, match="nested too deeply"):
         encode("t", data, 1)
 
 
-async def test_a_conflict_says_what_to_do() -> None:
+async def test_the_error_of_a_conflict_names_the_remedy() -> None:
     store = MemoryCheckpointer()
     await store.save("t", {}, 0)
     with pytest.raises(

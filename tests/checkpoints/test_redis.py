@@ -53,7 +53,7 @@ async def test_a_save_begins_the_ttl_anew(redis_url: str) -> None:
     assert await ttl_of(redis_url, "p:ttl") == -1
 
 
-async def test_an_expired_thread_is_gone_and_says_so(redis_url: str) -> None:
+async def test_an_expired_thread_raises(redis_url: str) -> None:
     store = RedisCheckpointer(redis_url, ttl=0.001)
     await store.save("short", {}, 0)
     deadline = anyio.current_time() + DEADLINE
@@ -69,7 +69,7 @@ async def test_prefixes_keep_threads_apart(redis_url: str) -> None:
     assert await two.load("t") is None
 
 
-async def test_a_garbled_value_is_told_and_left(redis_url: str) -> None:
+async def test_a_damaged_value_raises_and_is_not_changed(redis_url: str) -> None:
     store = RedisCheckpointer(redis_url)
     await store.save("bad", {"n": 1}, 0)
     async with redis.asyncio.from_url(redis_url) as client:
@@ -159,7 +159,7 @@ async def test_a_redis_that_is_gone_or_comes_back_empty(tmp_path: Path) -> None:
         await aclose_providers()
 
 
-async def test_a_redis_that_hangs_is_told_in_time_and_answers_are_not_mixed_up(tmp_path: Path) -> None:
+async def test_a_redis_that_hangs_raises_in_time_and_replies_are_not_mixed_up(tmp_path: Path) -> None:
     with RedisServer(tmp_path) as server:
         store = RedisCheckpointer(f"{server.url}?socket_timeout=0.3")
         await store.save("t", {"n": 1}, 0)
@@ -216,7 +216,7 @@ def test_a_url_that_cannot_be_read_is_not_shown(url: str) -> None:
     assert PASSWORD not in "".join(traceback.format_exception(caught.value))
 
 
-def test_trio_is_told_what_to_take(redis_url: str) -> None:
+def test_trio_raises_with_an_alternative(redis_url: str) -> None:
     with pytest.raises(ConfigError, match=r"need asyncio.*under trio, use type: sqlite"):
         anyio.run(RedisCheckpointer(redis_url).load, "t", backend="trio")
 

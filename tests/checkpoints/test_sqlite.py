@@ -48,7 +48,7 @@ async def judge(store: SQLiteCheckpointer, number: int) -> str:
 
 @pytest.mark.parametrize("how", ["zeros", "ones", "noise", "one byte", "another page"])
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_any_garbled_page_is_told(tmp_path: Path, how: str) -> None:
+async def test_every_damaged_page_raises(tmp_path: Path, how: str) -> None:
     """Each page in turn: every thread is whole, or an error says that it is damaged; none vanishes or is another."""
     store, path, dice = await filled(tmp_path / "threads.db"), tmp_path / "threads.db", random.Random(how)
     sound = path.read_bytes()
@@ -78,7 +78,7 @@ async def test_any_garbled_page_is_told(tmp_path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_thread_whose_name_is_garbled_does_not_vanish(tmp_path: Path) -> None:
-    """The name stands in the table and in its index; wherever it is spoilt, the thread is not taken for a new one."""
+    """Damage the name in the table or in its index: the thread is not mistaken for a new one."""
     path = tmp_path / "threads.db"
     store = SQLiteCheckpointer(path)
     for thread in ("hay", "needle", "straw"):
@@ -95,7 +95,7 @@ async def test_a_thread_whose_name_is_garbled_does_not_vanish(tmp_path: Path) ->
             await store.save("needle", {"n": 2}, 0)
 
 
-async def test_one_changed_letter_is_told(tmp_path: Path) -> None:
+async def test_one_changed_letter_raises(tmp_path: Path) -> None:
     """SQLite itself finds nothing wrong with it."""
     path = tmp_path / "threads.db"
     store = SQLiteCheckpointer(path)

@@ -86,7 +86,7 @@ def test_ctrl_c_while_a_name_is_looked_up() -> None:
 
 
 @pytest.mark.parametrize("provider", first_short(PROVIDERS))
-def test_ctrl_c_closes_the_upstream_and_says_how_much_came(provider: str) -> None:
+def test_ctrl_c_closes_the_upstream_and_reports_how_much_was_received(provider: str) -> None:
     with Simulator(Answer(["tick "] * 2000), rate=50) as simulator:
         with Terminal([*COMMAND, *PROMPT, "-p", provider], environment(simulator)) as terminal:
             terminal.read_until(lambda shown: shown.count(b"tick") >= 3)  # as they come, not at the end
@@ -100,7 +100,7 @@ def test_ctrl_c_closes_the_upstream_and_says_how_much_came(provider: str) -> Non
         until(lambda: simulator.abandoned == 1 and simulator.open == 0)
 
 
-def test_ctrl_c_keeps_what_was_recorded(tmp_path: Path) -> None:
+def test_ctrl_c_keeps_the_recording(tmp_path: Path) -> None:
     from streamcore.testing import Recording
 
     path = tmp_path / "cut.yaml"

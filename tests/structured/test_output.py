@@ -97,7 +97,7 @@ def prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-# What the model is told
+# The instruction to the model
 
 
 def nested_schema(depth: int) -> dict[str, Any]:
@@ -116,7 +116,7 @@ CIRCULAR["properties"] = {"inner": CIRCULAR}
 
 
 @anyio_mark
-async def test_a_provider_that_does_not_speak_of_schemas_is_told_in_words() -> None:
+async def test_a_provider_without_takes_schema_gets_the_schema_as_an_instruction() -> None:
     provider = scripted(BERN, BERN, BERN)
     await stream_request(ask("Hi"), provider=provider, output_model=City).collect()
     await stream_request(
@@ -290,7 +290,7 @@ async def test_a_request_that_sets_a_schema_itself_is_sent_as_it_is_and_not_chec
 
 
 @anyio_mark
-async def test_what_does_not_fit_is_told_field_by_field() -> None:
+async def test_an_answer_that_does_not_fit_is_reported_field_by_field() -> None:
     stream = stream_request(ask("Hi"), provider=scripted(WRONG), output_model=City)
     text = ""
     with pytest.raises(OutputValidationError) as caught:
@@ -454,7 +454,7 @@ async def test_another_provider_is_asked_in_its_own_way() -> None:
 
 
 @anyio_mark
-async def test_a_model_is_told_what_was_wrong_and_asked_again() -> None:
+async def test_a_retry_sends_the_errors_to_the_model() -> None:
     provider = scripted(WRONG, BERN, native=True)
     stream = stream_request(ask("Hi"), provider=provider, output_model=City, retries=2)
     chunks = [chunk async for chunk in stream]
@@ -573,7 +573,7 @@ async def test_a_stream_that_is_stopped_is_not_checked() -> None:
     assert (stream.partial.parsed, stream.partial.complete) == (None, False)
 
 
-# The doors
+# The functions
 
 
 @anyio_mark
@@ -594,14 +594,14 @@ async def test_the_prompts_own_schemas_make_values(prompts: Path) -> None:
 
 
 @anyio_mark
-async def test_a_model_in_the_call_goes_before_the_prompts_schema(prompts: Path) -> None:
+async def test_output_model_of_the_call_overrides_the_prompts_schema(prompts: Path) -> None:
     provider = scripted(BERN)
     assert await execute_prompt_async("short", None, City, provider=provider) == City(name="Bern", people=134000)
     assert "Place" not in provider.requests[0].messages[0].text
 
 
 @anyio_mark
-async def test_the_door_that_waits_gives_a_value_or_text(prompts: Path) -> None:
+async def test_execute_prompt_async_returns_a_value_or_text(prompts: Path) -> None:
     city = await execute_prompt_async("plain", {}, City, 0.1, scripted(BERN))
     assert city == City(name="Bern", people=134000)
     assert await execute_prompt_async("plain", provider=scripted(BERN)) == BERN
@@ -626,7 +626,7 @@ async def test_the_door_that_waits_gives_a_value_or_text(prompts: Path) -> None:
 
 
 @anyio_mark
-async def test_doors_that_give_text_ask_for_a_schema_but_do_not_check(prompts: Path) -> None:
+async def test_functions_that_stream_text_send_the_schema_but_do_not_validate(prompts: Path) -> None:
     provider = scripted("It is Bern.", native=True)
     assert [token async for token in execute_prompt_streaming("long", provider=provider)] == ["It ", "is ", "Ber", "n."]
     assert provider.requests[0].output_schema is not None
@@ -701,7 +701,7 @@ def test_recursive_schemas_get_answers_from_the_demo_and_the_simulator(schema: A
     assert answer.parsed is not None
 
 
-def test_a_tool_goes_before_the_schema_on_the_wire() -> None:
+def test_a_model_may_call_a_tool_although_a_schema_is_set() -> None:
     """A model that may call tools gets both, and its call comes through."""
     with Simulator(Answer(calls=[PlannedCall("weather", {"city": "Bern"})])) as simulator:
         for name in ("anthropic", "openai", "openai-responses", "mistral"):

@@ -1,4 +1,4 @@
-"""Use two workers of `streamcore serve` over one Redis: whoever comes back, to whichever, gets exactly the rest."""
+"""Run two workers of `streamcore serve` over one Redis: a client that reconnects to either gets exactly the rest."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 def workers(stack: ExitStack, redis: RedisServer, simulator: Simulator, *more: str) -> list[tuple[Any, str]]:
-    arguments = ("chat", "--provider", "openai", "--model", "m", "--relay", redis.url, *more)
+    arguments = ("chat", "--provider", "openai", "--model", "m", "--relay", redis.url, "--name", "shop", *more)
     return [stack.enter_context(served(*arguments, simulator=simulator)) for _ in range(2)]
 
 
@@ -44,7 +44,7 @@ def test_read_on_at_the_other_worker_and_go_on_talking_there(redis: RedisServer)
             assert rest == whole[100:]
         assert httpx2.get(f"{second}/state/s").json()["turns"][0]["user"] == "One?"
         with socket.create_connection(("127.0.0.1", redis.port)) as asked:
-            asked.sendall(b"TTL streamcore:thread:/s\r\n")
+            asked.sendall(b"TTL streamcore:thread:shop//s\r\n")
             kept = int(asked.recv(100)[1:])
         assert 7 * 24 * 3600 - 100 < kept <= 7 * 24 * 3600
         listen(second, "/stream/s?prompt=Two%3F")

@@ -508,7 +508,7 @@ def test_a_delta_needs_no_block() -> None:
     assert (answer.text, answer.reasoning) == ("a", "hm")
 
 
-def test_pings_are_told_and_mean_nothing() -> None:
+def test_pings_are_passed_on_and_change_nothing() -> None:
     ping: Fields = {"type": "ping"}
     chunks = read(ping, begin(), ping, TEXT, said("a"), ping, said("b"))
     assert kinds(chunks) == ["ping", "start", "ping", "text", "ping", "text"]
@@ -574,7 +574,7 @@ def test_message_delta_overlays_the_usage_of_message_start(
     assert usage.raw == (first or {}) | counts
 
 
-def test_usage_that_was_told_does_not_change_later() -> None:
+def test_usage_that_was_passed_on_does_not_change_later() -> None:
     chunks = read(begin(usage={"input_tokens": 3}), ending(usage={"input_tokens": 4}))
     assert [chunk.usage.raw for chunk in chunks if chunk.usage] == [{"input_tokens": 3}, {"input_tokens": 4}]
 

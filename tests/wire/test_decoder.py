@@ -1,4 +1,4 @@
-"""Hold `StreamDecoder` to its contract: what came is handed out first, and `close` says honestly how it ended."""
+"""Test the contract of `StreamDecoder`: the received chunks are returned first, and `close` reports how it ended."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_reading_goes_on_until_the_vocabulary_is_done() -> None:
     decoder.close()
 
 
-def test_a_stream_that_was_cut_says_how_far_it_came() -> None:
+def test_the_error_of_a_cut_stream_counts_events_and_bytes() -> None:
     body = text("one ") + text("two")
     error = failure(body)
     assert isinstance(error, StreamInterrupted)

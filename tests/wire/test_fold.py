@@ -158,7 +158,7 @@ def test_a_custom_call_stays_one() -> None:
     assert fold(*pieces).tool_calls == (ToolCall("a", "sql", "SELECT 1", custom=True),)
 
 
-def test_a_restart_voids_what_came_before() -> None:
+def test_a_restart_discards_everything_before_it() -> None:
     fold = Fold()
     fold.add(
         [

@@ -146,7 +146,7 @@ def test_a_read_goes_on_where_the_last_one_ended(reads: list[bytes], expected: l
     assert [event.data for data in reads for event in decoder.feed(data)] == expected
 
 
-def test_a_blank_line_that_came_alone_ends_the_event_at_once() -> None:
+def test_a_blank_line_in_its_own_read_ends_the_event_at_once() -> None:
     decoder = SSEDecoder()
     assert decoder.feed(b"data: 1\r\n") == []
     assert decoder.feed(b"\r") == [Event(b"1")]

@@ -171,7 +171,7 @@ def test_an_error_is_well_formed() -> None:
     json.dumps(caught.value.body, ensure_ascii=False).encode()
 
 
-def test_raw_is_what_came() -> None:
+def test_raw_is_the_received_json() -> None:
     body = body_of([{"choices": [{"index": 0, "delta": {"content": "a\ud83d", "news": "\ud83d"}}]}])
     chunks = StreamDecoder(ChatVocabulary()).feed(body)
     assert [chunk.raw for chunk in chunks if chunk.kind == "other"] == [body[6:-2]]

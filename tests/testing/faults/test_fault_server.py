@@ -73,7 +73,7 @@ def test_what_has_begun_never_holds_the_mark_of_the_end(wire: str) -> None:
         assert not any(mark in b"".join(events) for mark in (b"message_stop", b'stop"', b"[DONE]", b"completed"))
 
 
-def test_an_unknown_fault_is_told_with_the_nearest() -> None:
+def test_an_unknown_fault_raises_with_the_nearest_name() -> None:
     with pytest.raises(ValueError, match=r"'stal'; did you mean 'stall'\? The faults are: none, rate-limited"):
         find_fault("stal")
     with pytest.raises(ValueError, match="there is no fault"):
@@ -234,7 +234,7 @@ async def test_the_watch_sees_what_python_cannot_raise() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_the_watch_sees_what_the_event_loop_is_told(anyio_backend: str) -> None:
+async def test_the_watch_sees_errors_reported_to_the_event_loop(anyio_backend: str) -> None:
     with pytest.raises(LeftBehind, match="event loop: it broke"):
         async with nothing_left_behind():
             asyncio.get_running_loop().call_exception_handler({"message": "it broke"})

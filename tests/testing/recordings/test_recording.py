@@ -301,7 +301,7 @@ async def test_a_key_in_a_packed_body_is_found() -> None:
     assert not kept.headers
 
 
-async def test_a_packed_body_without_a_key_is_kept_as_it_came() -> None:
+async def test_a_compressed_body_without_a_key_is_recorded_unchanged() -> None:
     packed = gzip.compress(b"hello")
     vendor = Vendor(packed, headers=[("content-encoding", "gzip")])
     recording, _ = await recorded_from(vendor, httpx2.Request("GET", "https://api.example/"))

@@ -263,7 +263,7 @@ async def test_a_variable_names_the_recording(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_recording_of_several_providers_needs_to_be_told() -> None:
+async def test_a_recording_of_several_providers_needs_a_provider_name() -> None:
     recording = Recording(tuple(made_in_thread.exchanges[0] for made_in_thread in await _both()))
     with pytest.raises(RecordingError, match=r"names several providers \(anthropic, openai\); .*give speaks="):
         await listen(get_provider("replay", recording=recording))

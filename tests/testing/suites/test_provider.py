@@ -57,7 +57,7 @@ DEVIATIONS = {
 
 
 class TestTypedProvider(ProviderSuite):
-    """The provider of docs/providers.md, which stands on an SDK's typed stream."""
+    """The provider of docs/providers.md, which uses an SDK's typed stream."""
 
     wire = "openai-chat"
     backends = ("asyncio",)  # under trio the SDK leaves its generators to the garbage collector, which trio tells
@@ -108,7 +108,7 @@ def test_the_suite_finds_every_broken_promise() -> None:
         ("wire = 'smoke-signals'", "TestMine.wire is one of anthropic-messages, openai-chat"),
     ],
 )
-def test_a_mistake_in_the_suites_settings_is_told(tmp_path: Path, body: str, said: str) -> None:
+def test_a_mistake_in_the_suites_settings_raises(tmp_path: Path, body: str, said: str) -> None:
     path = tmp_path / "test_mine.py"
     text = "from streamcore.testing.suites.provider import ProviderSuite\n\nclass TestMine(ProviderSuite):\n    "
     (tmp_path / "pytest.ini").write_text("[pytest]\n", "utf-8")

@@ -1,0 +1,53 @@
+"""Define the options of `streamcore serve` that limit what its clients may do."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Host = Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 is every address.")]
+Port = Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.", min=0, max=65535)]
+MessageAs = Annotated[
+    str | None,
+    typer.Option("--input", metavar="KEY", help="The variable, or key of the state, that a message becomes."),
+]
+Name = Annotated[
+    str | None,
+    typer.Option(help="The service's name, which keeps it apart from others on one Redis. Default: from the file."),
+]
+ClientVariables = Annotated[
+    list[str] | None,
+    typer.Option("--client-variable", metavar="NAME", help="A variable that clients may set. Repeatable."),
+]
+MaxStreams = Annotated[int, typer.Option(help="How many answers may run at once.", min=1)]
+MaxPerUser = Annotated[
+    int | None,
+    typer.Option(help="How many of one client. Default: a quarter, for clients on other machines.", min=1),
+]
+MaxInput = Annotated[int, typer.Option(help="The most characters of a message.", min=1)]
+MaxSeconds = Annotated[float, typer.Option(help="Seconds after which a run is ended.", min=0.1)]
+MaxTurns = Annotated[int, typer.Option(help="How many turns of a prompt's conversation are kept.", min=1)]
+AllowGet = Annotated[
+    bool | None,
+    typer.Option(
+        "--allow-get/--no-allow-get",
+        help="Whether GET /stream?prompt= may start a run. Default: only from this machine and from own pages.",
+    ),
+]
+TrustedProxies = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--trusted-proxy", metavar="ADDRESS", help="A proxy whose X-Forwarded-For names the client. Repeatable."
+    ),
+]
+Relay = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help="The Redis in which several workers keep answers and conversations: redis://host:6379/0"
+    ),
+]
+Grace = Annotated[float, typer.Option(help="Seconds without a reader after which an answer is cancelled.", min=0.1)]
+Transport = Annotated[
+    str | None, typer.Option(help="The HTTP library that requests are sent with: httpx2 (default) or aiohttp.")
+]

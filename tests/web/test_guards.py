@@ -1,0 +1,299 @@
+"""Hold what `serve` promises about its clients: who may spend, how much, and what they may set."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx2
+import pytest
+from fastapi import Header
+
+from streamcore import Chunk, ConfigError
+from streamcore.relay import Relay
+from streamcore.testing import ScriptedProvider
+from streamcore.web import HistoryLimit, create_app
+from streamcore.web.input_check import as_unicode, refuse_value
+
+pytestmark = pytest.mark.anyio
+LOCAL, REMOTE = "127.0.0.1", "203.0.113.9"
+BROWSER = {"User-Agent": "Mozilla/5.0 (X11; Linux)"}
+NEVER = 3600.0
+"""Seconds of a pause that no test waits for."""
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "talk.yaml").write_text('system: "{policy}"\nuser: "{message}"\n', "utf-8")
+    (tmp_path / "plain.yaml").write_text('user: "{message}"\n', "utf-8")
+    (tmp_path / "other.yaml").write_text('user: "{message}"\n', "utf-8")
+
+
+def answers(*items: Any, turns: int = 9) -> ScriptedProvider:
+    return ScriptedProvider(*[[*(items or ("Yes.",)), Chunk("finish", finish_reason="stop")] for _ in range(turns)])
+
+
+@asynccontextmanager
+async def clients(target: str = "plain", *, peers: tuple[str, ...] = (LOCAL,), **options: Any) -> AsyncGenerator[Any]:
+    """Serve the prompt, and yield a client for each peer address."""
+    options.setdefault("provider", answers())
+    app = create_app(target, prompts_dir=".", **options)
+    async with app.router.lifespan_context(app):
+        made = [
+            httpx2.AsyncClient(
+                transport=httpx2.ASGITransport(app=app, client=(peer, 1), raise_app_exceptions=False),
+                base_url="http://127.0.0.1",
+            )
+            for peer in peers
+        ]
+        yield made[0] if len(made) == 1 else made
+
+
+@pytest.mark.parametrize(
+    ("peer", "headers", "status"),
+    [
+        (LOCAL, {}, 200),
+        (LOCAL, {"Host": "bot.lan"}, 200),
+        (LOCAL, BROWSER, 200),
+        (LOCAL, {**BROWSER, "Host": "bot.lan"}, 403),
+        (LOCAL, {"X-Forwarded-For": REMOTE}, 403),
+        (LOCAL, {"Forwarded": "for=203.0.113.9"}, 403),
+        (LOCAL, {"X-Forwarded-Proto": "https"}, 403),
+        ("::1", {}, 200),
+        (REMOTE, {}, 403),
+        (REMOTE, {"Host": "127.0.0.1"}, 403),
+        (REMOTE, {"Sec-Fetch-Site": "none"}, 403),
+        (REMOTE, {"Sec-Fetch-Site": "same-origin"}, 200),
+        (REMOTE, {"Sec-Fetch-Site": "cross-site"}, 403),
+        (REMOTE, {"Sec-Fetch-Site": "cross-site", "Origin": "https://friend.example"}, 200),
+        (REMOTE, {"Authorization": "Bearer x"}, 200),
+        (REMOTE, {"Authorization": "Basic x"}, 403),
+    ],
+)
+async def test_get_starts_a_run_only_with_proof(peer: str, headers: dict[str, str], status: int) -> None:
+    provider = answers()
+    async with clients(peers=(peer,), provider=provider, cors=["https://friend.example"]) as client:
+        for path in ("/stream?prompt=x", "/stream/s?prompt=x"):
+            assert (await client.get(path, headers=headers)).status_code == status
+        assert len(provider.requests) == (2 if status == 200 else 0)
+
+
+@pytest.mark.parametrize(("allow_get", "peer", "status"), [(True, REMOTE, 200), (False, LOCAL, 403)])
+async def test_the_operator_decides_about_get(allow_get: bool, peer: str, status: int) -> None:
+    async with clients(peers=(peer,), allow_get=allow_get) as client:
+        assert (await client.get("/stream?prompt=x")).status_code == status
+        begun = (await client.post("/start", json={"prompt": "x"})).json()
+        assert (await client.get(f"/{begun['stream']}")).status_code == 200
+
+
+async def test_a_proxy_on_the_same_machine_is_no_local_client() -> None:
+    async with clients(trusted_proxies=["127.0.0.0/8"]) as client:
+        assert (await client.get("/stream?prompt=x")).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("options", "variables", "status"),
+    [
+        ({"variables": {"policy": "tea"}}, {"policy": "evil"}, 400),
+        ({"variables": {"policy": "tea"}}, {"other": "x"}, 400),
+        ({"variables": {"policy": "tea"}}, {"_partial": "x"}, 400),
+        ({"client_variables": ["policy"]}, {"policy": "mine"}, 201),
+        ({"client_variables": ["policy"]}, {"policy": "x" * 101}, 413),
+        ({"client_variables": ["policy"]}, {"policy": ["[" * 60]}, 201),
+        ({"client_variables": ["policy"]}, {"message": "x"}, 400),
+    ],
+)
+async def test_clients_set_what_the_operator_allows(
+    options: dict[str, Any], variables: dict[str, Any], status: int
+) -> None:
+    async with clients("talk", max_input=100, message_as="message", **options) as client:
+        response = await client.post("/start", json={"prompt": "hi", "variables": variables})
+        assert response.status_code == status, response.text
+
+
+async def test_variables_are_validated() -> None:
+    deep: Any = "x"
+    for _ in range(40):
+        deep = [deep]
+    async with clients("talk", client_variables=["policy"], message_as="message") as client:
+        bodies = [b'{"prompt":"x","variables":{"policy":"\\ud83d"}}', b'{"prompt":"\\ud83d"}']
+        for body in bodies:
+            response = await client.post("/start", content=body, headers={"Content-Type": "application/json"})
+            assert response.status_code in (400, 422), response.text
+        response = await client.post("/start", json={"prompt": "x", "variables": {"policy": deep}})
+        assert (response.status_code, "nested" in response.json()["detail"]) == (400, True)
+        body = b'{"prompt":"x","variables":{"policy":' + b"[" * 5000 + b"]" * 5000 + b"}}"
+        response = await client.post("/start", content=body, headers={"Content-Type": "application/json"})
+        assert response.status_code in (400, 422)
+
+
+@pytest.mark.parametrize("names", [["policy"], ["_x"]])
+def test_an_operators_value_cannot_be_a_clients(names: list[str]) -> None:
+    with pytest.raises(ConfigError, match="clients may not set"):
+        create_app("talk", prompts_dir=".", provider="demo", variables={"policy": "x"}, client_variables=names)
+
+
+GRAPH = """
+name: pay
+state: {message: str, approved: bool}
+nodes:
+  pay: {type: passthrough, output: {result: "{state.approved}"}}
+edges: [{from: START, to: pay}, {from: pay, to: END}]
+"""
+
+
+async def test_clients_set_declared_keys_of_a_graph_only(tmp_path: Path) -> None:
+    (tmp_path / "pay.yaml").write_text(GRAPH, "utf-8")
+    with pytest.raises(ConfigError, match="declares no 'result'"):
+        create_app("pay.yaml", provider="demo", client_variables=["result"])
+    async with clients("pay.yaml", variables={"approved": False}) as client:
+        for variables in ({"approved": True}, {"result": "x"}, {"undeclared": 1}):
+            response = await client.post("/start", json={"prompt": "x", "variables": variables})
+            assert response.status_code == 400
+        await client.get("/stream/s?prompt=x")
+        assert (await client.get("/state/s")).json()["state"]["approved"] is False
+
+
+async def test_one_address_cannot_take_all_streams() -> None:
+    provider = answers("w", NEVER, turns=20)
+    async with clients(peers=(REMOTE, "198.51.100.7", LOCAL), max_streams=8, provider=provider) as (one, other, local):
+        taken = [(await one.post("/start", json={"prompt": "x"})).status_code for _ in range(4)]
+        assert taken == [201, 201, 429, 429]
+        assert (await other.post("/start", json={"prompt": "x"})).status_code == 201
+        assert [(await local.post("/start", json={"prompt": "x"})).status_code for _ in range(3)] == [201] * 3
+
+
+async def test_addresses_are_counted_behind_a_trusted_proxy_only() -> None:
+    provider = answers("w", NEVER, turns=20)
+    async with clients(max_per_user=1, trusted_proxies=["127.0.0.1"], provider=provider) as client:
+
+        async def start(*forwarded: str) -> int:
+            headers = [("X-Forwarded-For", one) for one in forwarded]
+            response = await client.post("/start", json={"prompt": "x"}, headers=headers)
+            return int(response.status_code)
+
+        assert await start("203.0.113.1") == 201
+        assert await start("203.0.113.1") == 429
+        assert await start("6.6.6.6, 203.0.113.1") == 429  # what the client itself wrote does not count
+        assert await start("203.0.113.2") == 201
+        assert await start("2001:db8::1") == 201
+        assert await start("2001:db8::2") == 429
+    async with clients(max_per_user=1, provider=answers("w", NEVER)) as client:
+        assert [await start("203.0.113.1"), await start("203.0.113.2")] == [201, 429]
+
+
+async def test_an_ended_run_frees_its_address() -> None:
+    async with clients(max_per_user=1) as client:
+        for _ in range(3):
+            begun = await client.post("/start", json={"prompt": "x"})
+            assert begun.status_code == 201
+            assert (await client.get(f"/{begun.json()['stream']}")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("user", "anonymous", "status"),
+    [
+        ("ada", False, 200),
+        (None, False, 401),
+        (None, True, 200),
+        ("", True, 500),
+        (1, False, 500),
+        ({"id": 1}, True, 500),
+    ],
+)
+async def test_auth_returns_a_user_or_none(user: Any, anonymous: bool, status: int) -> None:
+    def auth(x: Annotated[str, Header()] = "") -> Any:
+        return user
+
+    async with clients(auth=auth, anonymous=anonymous) as client:
+        response = await client.get("/about")
+        assert response.status_code == status
+        if status == 500:
+            assert "auth= of this service returned" in response.json()["detail"]
+
+
+async def test_services_that_share_a_relay_or_a_store_never_meet(tmp_path: Path) -> None:
+    store = {"type": "sqlite", "path": str(tmp_path / "c.db")}
+    async with (
+        Relay() as relay,
+        clients("plain", relay=relay, checkpointer=store) as first,
+        clients("other", relay=relay, checkpointer=store) as second,
+        clients("plain", relay=relay, checkpointer=store, name="shared") as third,
+        clients("other", relay=relay, checkpointer=store, name="shared") as fourth,
+    ):
+        begun = (await first.post("/start", json={"prompt": "secret", "session_id": "s"})).json()
+        last = (await first.get(f"/{begun['stream']}")).text
+        for client in (second, third):
+            assert (await client.get("/state/s")).status_code == 404
+            assert (await client.get(f"/{begun['stream']}")).status_code == 404
+            assert (await client.post("/stop/s")).status_code == 404
+            text = (await client.get("/stream", headers={"Last-Event-ID": f"{begun['run']}.0"})).text
+            assert "Yes" in last
+            assert "Yes" not in text
+        await third.get("/stream/s?prompt=x")
+        assert (await fourth.get("/state/s")).json()["turns"][0]["user"] == "x"
+
+
+def test_a_name_has_a_grammar() -> None:
+    with pytest.raises(ConfigError, match="name="):
+        create_app("plain", prompts_dir=".", provider="demo", name="a/b")
+
+
+@pytest.mark.parametrize("full", ["drop", "refuse"])
+async def test_a_conversation_is_bounded(full: Any) -> None:
+    provider = answers()
+    async with clients(provider=provider, history=HistoryLimit(2, full=full)) as client:
+        statuses = [(await client.get(f"/stream/s?prompt={number}")).status_code for number in range(4)]
+        turns = [turn["user"] for turn in (await client.get("/state/s")).json()["turns"]]
+    sent = [len(request.messages) for request in provider.requests]
+    if full == "drop":
+        assert (statuses, turns, sent) == ([200] * 4, ["2", "3"], [1, 3, 5, 5])
+    else:
+        assert (statuses, turns, sent) == ([200, 200, 400, 400], ["0", "1"], [1, 3])
+
+
+async def test_characters_of_a_conversation_are_bounded() -> None:
+    provider = answers("y" * 100)
+    async with clients(provider=provider, history=HistoryLimit(characters=150)) as client:
+        for _ in range(3):
+            await client.get("/stream/s?prompt=x")
+    assert [len(request.messages) for request in provider.requests] == [1, 3, 3]
+
+
+async def test_a_run_has_a_time_limit() -> None:
+    async with clients(provider=answers("w", NEVER), max_seconds=0.2) as client:
+        text = (await client.get("/stream?prompt=x&format=json")).text
+        assert "stream-error" in text
+        assert "StreamTimeout" in text
+
+
+async def test_every_response_has_safe_headers() -> None:
+    async with clients() as client:
+        asked = ["/", "/assets/app.js", "/assets/no", "/health", "/about", "/stream?prompt=x", "/stream", "/state/no"]
+        for path in [*asked, "/no", "/openapi.json", "/stream/a.b?prompt=x", "/about/"]:
+            response = await client.get(path)
+            assert response.headers["cache-control"] == "no-store", path
+            assert response.headers["x-content-type-options"] == "nosniff", path
+            assert not response.is_redirect
+        assert (await client.get("/start")).headers["cache-control"] == "no-store"
+    async with clients(allowed_hosts=["example.org"]) as client:
+        response = await client.get("/", headers={"Host": "www.example.org"})
+        assert (response.status_code, response.headers["x-content-type-options"]) == (400, "nosniff")
+
+
+async def test_half_of_a_surrogate_pair_is_no_response_that_fails() -> None:
+    async with clients(provider=answers("cut \ud83d")) as client:
+        await client.get("/stream/s?prompt=x")
+        state = await client.get("/state/s")
+        assert state.json()["turns"][0]["assistant"] == "cut \ufffd"
+        assert (await client.get("/stream/s?prompt=y")).status_code == 200
+    assert as_unicode({"a\ud83d": ["\ud83d", 1, None]}) == {"a\ufffd": ["\ufffd", 1, None]}
+    assert refuse_value({"a": ["\ud83d"]}) is not None
