@@ -23,7 +23,7 @@ async def run_in_thread(purpose: Purpose, function: Callable[[], T]) -> T:
     try:
         limiters = _limiters.get()
     except LookupError:
-        limiters = {}
+        limiters = dict[str, anyio.CapacityLimiter]()
         _limiters.set(limiters)
     limiter = limiters.get(purpose)
     if limiter is None:
