@@ -3,6 +3,7 @@
 from streamcore.chunk import Chunk, ChunkKind, FinishReason, Opaque, ToolCall, Usage
 from streamcore.completion import Attempt, Completion, Cost
 from streamcore.errors import (
+    AnswerTooLarge,
     AuthenticationError,
     BadRequestError,
     CheckpointError,
@@ -48,6 +49,7 @@ from streamcore.stream import Stream, TextStream
 __version__ = "0.1.0"
 
 __all__ = [
+    "AnswerTooLarge",
     "Attempt",
     "AuthenticationError",
     "BadRequestError",

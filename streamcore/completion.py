@@ -309,7 +309,7 @@ class Fold:
     tool calls merge by `position`; a `restart` discards everything before it.
     """
 
-    __slots__ = ("_answers", "_begun", "_content", "_facts", "_first", "_start", "texts", "usage")
+    __slots__ = ("_answers", "_begun", "_content", "_facts", "_first", "_start", "breaks", "texts", "usage")
 
     def __init__(self) -> None:
         self.reset()
@@ -324,7 +324,7 @@ class Fold:
         self._start: Chunk | None = None
         self.usage: Usage | None = None
         """The merged token counts."""
-        self.texts = self._first.text
+        self.texts, self.breaks = self._first.text, self._first.breaks
         """The texts of choice 0, until the next `reset`; a caller on the token path may append to it directly."""
 
     def add(self, chunks: Iterable[Chunk]) -> None:

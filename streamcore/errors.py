@@ -182,6 +182,14 @@ class StreamTimeout(StreamError):  # noqa: N818
         self.seconds = seconds
 
 
+class AnswerTooLarge(StreamError):  # noqa: N818
+    """The answer has more bytes than `max_bytes` (`limit`) allows; `partial` has what was received."""
+
+    def __init__(self, message: str, *, limit: int) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
 class MalformedStream(StreamError):  # noqa: N818
     """Report data that are not a valid stream: broken JSON, invalid UTF-8, an HTML page, an event that is too long."""
 
@@ -389,24 +397,3 @@ def _error_object(body: object) -> Mapping[str, Any]:
         if isinstance(inner, str) and inner and key != "detail":
             return {**given, "message": given.get("message") or inner}
     return given
-
-
-def scrub(text: str, secrets: Iterable[str | None]) -> str:
-    """Replace every secret in a text by `[secret]`; vendors and gateways repeat keys in their responses."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "[secret]")
-    return text
-
-
-def scrub_json(value: Any, secrets: Iterable[str | None]) -> Any:
-    """Replace every secret in the strings of a JSON value by `[secret]`."""
-    secrets = tuple(secrets)
-    if isinstance(value, str):
-        return scrub(value, secrets)
-    if isinstance(value, Mapping):
-        given = cast("Mapping[str, Any]", value)
-        return {scrub(key, secrets): scrub_json(item, secrets) for key, item in given.items()}
-    if _is_list(value):
-        return [scrub_json(item, secrets) for item in value]
-    return value

@@ -15,6 +15,7 @@ from streamcore.pipeline.retry import Candidate, Fallback, OnInterrupt
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.provider import AnyProvider, ModelChoice, Provider, get_provider, resolve_provider
 from streamcore.request import Message, Request
+from streamcore.sizes import MAX_ANSWER_BYTES
 from streamcore.stream import Plan, Stream, TextStream
 from streamcore.structured.output import Output, is_unfinished
 
@@ -33,6 +34,7 @@ class PromptOptions(TypedDict, total=False):
     timeouts: TimeoutsLike | None
     max_retries: int
     fallback: Sequence[Fallback] | None
+    max_bytes: int | None
     transport: str | None
 
 
@@ -60,6 +62,7 @@ def stream_request(
     output_model: Any = None,
     retries: int = 0,
     include_raw: bool = False,
+    max_bytes: int | None = None,
     transport: str | None = None,
 ) -> Stream:
     """Return the stream of the answer to a request.
@@ -82,6 +85,8 @@ def stream_request(
         retries: how many times an answer that does not validate is requested again, with the errors; a chunk
             `restart` comes before each new answer.
         include_raw: give every chunk its event's JSON in `raw`.
+        max_bytes: how many bytes the answer may have, in UTF-8; defaults to 64 MiB. Text, reasoning, tool arguments,
+            opaque data and `raw` count. A larger answer ends in `AnswerTooLarge`, whose `partial` has what arrived.
         transport: what named providers send over, those of `fallback` included; see `get_provider`.
 
     Nothing happens until the stream is used; `Stream` lists what is raised then.
@@ -99,6 +104,7 @@ def stream_request(
             output=_output(output_model, None, retries),
             retries=retries,
             transport=transport,
+            max_bytes=_limit(max_bytes),
         )
 
     return Stream(prepare, restarts=on_interrupt == "restart" or retries > 0)
@@ -115,6 +121,19 @@ def _ready(provider: AnyProvider, transport: str | None) -> Provider:
     if transport is not None:
         raise ConfigError(f"a ready provider has its own transport; give transport={transport!r} to get_provider()")
     return provider
+
+
+def _limit(max_bytes: int | None) -> int:
+    """Return the limit of an answer in bytes.
+
+    Raises:
+        ConfigError: it is not a number above 0.
+    """
+    if max_bytes is None:
+        return MAX_ANSWER_BYTES
+    if isinstance(max_bytes, bool) or max_bytes < 1:
+        raise ConfigError(f"max_bytes is the largest size of an answer in bytes, 1 or more, not {max_bytes!r}")
+    return max_bytes
 
 
 def _output(output_model: Any, file: Output | None, retries: int) -> Output | None:
@@ -149,6 +168,7 @@ def stream_prompt(
     output_model: Any = None,
     retries: int = 0,
     include_raw: bool = False,
+    max_bytes: int | None = None,
     history: Sequence[Message] = (),
     transport: str | None = None,
 ) -> Stream:
@@ -172,6 +192,7 @@ def stream_prompt(
         retries: see `stream_request`.
         output_model: overrides the prompt's `schema` and `output_schema`; see `stream_request`.
         include_raw: give every chunk its event's JSON in `raw`.
+        max_bytes: overrides the prompt's; see `stream_request`.
         transport: what to send over; see `stream_request`.
         history: the previous turns of the conversation; they are sent between the prompt's system and user messages.
 
@@ -206,6 +227,7 @@ def stream_prompt(
             output=_output(output_model, prompt.output(), retries),
             retries=retries,
             transport=transport,
+            max_bytes=_limit(file.max_bytes if max_bytes is None else max_bytes),
         )
 
     return Stream(prepare, restarts=on_interrupt == "restart" or retries > 0)

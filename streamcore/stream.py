@@ -15,6 +15,7 @@ from streamcore.pipeline.retry import Candidate, Fallback, OnInterrupt, Retries
 from streamcore.pipeline.run import AnswerRun
 from streamcore.pipeline.smooth import smoothed
 from streamcore.pipeline.smoother import StreamOptions
+from streamcore.sizes import MAX_ANSWER_BYTES
 from streamcore.structured.json_text import NOTHING, GrowingJson
 from streamcore.structured.output import Output
 
@@ -32,6 +33,7 @@ class Plan:
     output: Output | None = None
     retries: int = 0
     transport: str | None = None
+    max_bytes: int = MAX_ANSWER_BYTES
 
 
 Prepare = Callable[[], Plan]
@@ -55,7 +57,7 @@ class _Answer:
         output = plan.output
         if output is not None and not self.checked:
             output = replace(output, load=None)
-        self.run = AnswerRun(retries, Clocks(plan.timeouts), output)
+        self.run = AnswerRun(retries, Clocks(plan.timeouts), output, plan.max_bytes)
         # The stages, in the order in which a chunk passes them.
         source = self.run.chunks()
         if plan.options is not None:

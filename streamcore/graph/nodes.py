@@ -45,12 +45,12 @@ State = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a node needs to run, besides the state."""
+    """Pass a node what it needs to run, besides the state."""
 
     graph: Graph
     config: Config
     restarts: bool = True
-    """True if the reader understands `restart` events."""
+    """True if the reader can handle `restart` events."""
     streams: dict[str, Stream] = field(default_factory=dict[str, Stream])
     """The streams that are being read, by node."""
 
@@ -176,7 +176,7 @@ def open_stream(node: LlmNode, state: State, context: Context) -> Stream:
 
 
 def _retries(node: LlmNode, prompt: Prompt, context: Context) -> int:
-    """Return how often to ask again for an answer that fits its schema."""
+    """Return how many times an answer that does not fit its schema is requested again."""
     if node.retries is None and node.on_error == "retry" and context.restarts:
         return node.max_retries if prompt.output() is not None else 0
     return node.retries or 0

@@ -34,7 +34,7 @@ _SAVED = ("state", "next", "asked", "counts", "cut")
 
 @dataclass(slots=True)
 class Thread:
-    """The state of one conversation with a graph; without a thread_id, of one run, which is not saved."""
+    """Keep the state of one conversation with a graph; without a thread_id, of one run, which is not saved."""
 
     graph: Graph
     thread_id: str | None = None

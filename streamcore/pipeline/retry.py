@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from streamcore.completion import Completion
-from streamcore.errors import ConfigError, MalformedStream, ProviderError, StreamcoreError, StreamError
+from streamcore.errors import AnswerTooLarge, ConfigError, MalformedStream, ProviderError, StreamcoreError, StreamError
 from streamcore.provider import Provider, get_provider
 from streamcore.request import Request
 from streamcore.structured.output import corrected
@@ -99,7 +99,7 @@ class Retries:
 
         `content` is True if the reader has received content; `left` is how many seconds the clock `total` has left.
         """
-        if left <= 0 or (content and self._on_interrupt != "restart"):
+        if left <= 0 or (content and self._on_interrupt != "restart") or isinstance(error, AnswerTooLarge):
             return None
         pause = self._pause(error) if _retryable(error, content) else None
         if self._left > 0 and pause is not None and pause < left:

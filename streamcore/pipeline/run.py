@@ -48,10 +48,12 @@ from streamcore.chunk import CONTENT_KINDS, Chunk
 from streamcore.completion import Attempt, Completion, Fold
 from streamcore.concurrency.generators import opened
 from streamcore.errors import OutputValidationError, ProviderError, StreamcoreError, StreamInterrupted
+from streamcore.net.credentials import scrub_attempt
 from streamcore.pipeline.adapt import What, adapted, refuses
 from streamcore.pipeline.clocks import Clocks, read_timer, timed
 from streamcore.pipeline.retry import Candidate, Retries
 from streamcore.pipeline.think_tags import split_thinking, think_tags_mode
+from streamcore.sizes import MAX_ANSWER_BYTES, AnswerSize
 from streamcore.structured.output import Output, is_unfinished
 
 log = logging.getLogger("streamcore")
@@ -64,7 +66,9 @@ class AnswerRun:
     `stop()`; every error has `partial` and, where it is the vendor's, the provider, the model and all attempts.
     """
 
-    def __init__(self, retries: Retries, clocks: Clocks, output: Output | None = None) -> None:
+    def __init__(
+        self, retries: Retries, clocks: Clocks, output: Output | None = None, max_bytes: int = MAX_ANSWER_BYTES
+    ) -> None:
         self.fold = Fold()
         self.output = output
         self.document = ""
@@ -73,6 +77,7 @@ class AnswerRun:
         self.attempts: tuple[Attempt, ...] = ()
         self._retries = retries
         self._clocks = clocks
+        self._max_bytes = max_bytes
 
     @property
     def stopped(self) -> bool:
@@ -107,7 +112,9 @@ class AnswerRun:
                         if timer is not None:
                             timer.limit_changed()
                         # While `steady`, a read with one text chunk changes neither a limit nor the fold's state.
-                        keep_text, steady = fold.texts.append, False
+                        keep_text, steady, plain = fold.texts.append, False, False
+                        size = AnswerSize(self._max_bytes, fold.texts, fold.breaks)
+                        room = size.room()
                         while True:
                             # Every token passes here, so timer and fold are worked by hand: a generator around the
                             # reads, or a method for each of these lines, would cost as much as all of it does.
@@ -126,19 +133,24 @@ class AnswerRun:
                                 raise clocks.ran_out(self._received()) from None
                             if timer is not None:
                                 timer.task = None
-                            if steady and len(chunks) == 1 and (chunk := chunks[0]).kind == "text" and not chunk.choice:
-                                keep_text(chunk.text)
+                            if plain and len(chunks) == 1 and (chunk := chunks[0]).kind == "text" and not chunk.choice:
+                                keep_text(text := chunk.text)
+                                room -= len(text)
                             else:
                                 fold.add(chunks)
+                                room -= size.add(chunks)
                                 keep_text = fold.texts.append
                                 if timer is not None and not (steady and chunks and chunks[0].kind in CONTENT_KINDS):
                                     clocks.read(chunks, now() - timer.start)
                                     timer.limit_changed()
                                     steady = clocks.limit == clocks.steady_limit
+                                    plain = steady and not request.include_raw
                             yield chunks
                             if clocks.stopped:
                                 break
+                            room = room if room >= 0 else size.room()
                             reading = anext(reads)
+                    size.room()
                     self._check(candidate)
                 except StreamcoreError as error:
                     if chunks is None and refuses(error, candidate.provider, candidate.request, added):
@@ -206,10 +218,7 @@ class AnswerRun:
     def _note(self, candidate: Candidate, error: StreamcoreError | None) -> None:
         """Add an attempt to the list."""
         model = self.fold.model or candidate.request.model
-        if isinstance(error, ProviderError):
-            error.provider = error.provider or candidate.provider.name
-            error.model = error.model or model
-            model = model or error.model
+        model = scrub_attempt(candidate.provider, model, error)
         message = None if error is None else f"{type(error).__name__}: {error}"
         self.attempts = (*self.attempts, Attempt(candidate.provider.name, model, message, self.fold.usage))
 

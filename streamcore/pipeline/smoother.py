@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from streamcore.chunk import Chunk, content
 from streamcore.files.settings import check_fields, from_mapping
+from streamcore.sizes import utf8_size
 
 QUIET_SECONDS = 0.1
 """The source counts as quiet after at least this many seconds without text."""
@@ -71,7 +72,10 @@ class Smoother:
     def __init__(self, options: StreamOptions) -> None:
         self._options = options
         self._interval = options.emit_interval / 1000
-        self._size = max(1, options.buffer_size)
+        self.size = max(1, options.buffer_size)
+        """How many characters are gathered before they are emitted."""
+        self.waiting_bytes = 0
+        """The bytes of the buffered text, in UTF-8."""
         self._quiet = options.quiet
         self._buffer: list[str] = []
         self._length = 0
@@ -89,7 +93,7 @@ class Smoother:
         if not self._length:
             return math.inf
         quiet = self._arrived + self._quiet
-        if self._length >= self._size and self._length != self._stuck:
+        if self._length >= self.size and self._length != self._stuck:
             return min(quiet, max(self._emitted + self._interval, self._arrived))
         return quiet
 
@@ -108,6 +112,7 @@ class Smoother:
                     self._since = now
                 self._buffer.append(chunk.text)
                 self._length += len(chunk.text)
+                self.waiting_bytes += utf8_size(chunk.text)
                 self._pieces += 1
                 self._arrived = now
                 if self._at_once:
@@ -116,7 +121,7 @@ class Smoother:
             else:
                 self._emit(self._length, now, out)
                 out.append(chunk)
-        if self._length >= self._size:
+        if self._length >= self.size:
             self._emit_if_due(now, out)
         return out
 
@@ -136,7 +141,7 @@ class Smoother:
         return out
 
     def _emit_if_due(self, now: float, out: list[Chunk]) -> None:
-        if self._length >= self._size and now >= self._emitted + self._interval:
+        if self._length >= self.size and now >= self._emitted + self._interval:
             end = self._length if self._length >= LONGEST else self._last_boundary()
             # The rest must be able to wait for another interval before the source counts as quiet; if it cannot, all
             # of the text waits until then.
@@ -172,6 +177,7 @@ class Smoother:
         rest = text[end:]
         self._buffer = [rest] if rest else []
         self._length = len(rest)
+        self.waiting_bytes = utf8_size(rest)
         self._pieces = 1 if rest else 0
         self._since = now
         self._stuck = 0

@@ -83,6 +83,7 @@ class PromptFile(FileModel):
     reasoning: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | int | None = None
     think_tags: ThinkTags | None = None
     timeouts: Annotated[Timeouts, FromMapping()] | None = None
+    max_bytes: int | None = Field(default=None, ge=1)
     stream_options: Annotated[StreamOptions, FromMapping()] | None = None
     fallback: list[str | FallbackBlock] = Field(default_factory=list[str | FallbackBlock])
 

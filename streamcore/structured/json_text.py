@@ -28,11 +28,11 @@ MAX_DEPTH = 200
 """How many levels of objects and arrays a document may have, as in pydantic's parser."""
 
 NOTHING: Any = object()
-"""Stands for no value, since null is a value."""
+"""A placeholder for no value, since null is a value."""
 
 
 def documents(text: str) -> Iterator[str]:
-    """Yield every separate JSON text in an answer, in order; never one that is part of another.
+    """Yield every separate JSON text in an answer, in order, but none that is part of another.
 
     The parts of a cut or broken document are not yielded: they are not the answer. Neither are documents with more
     than `MAX_DEPTH` levels. Line ends and other control characters in strings are escaped, as JSON requires.
@@ -74,7 +74,7 @@ def is_too_deep(text: str) -> bool:
 
 
 def without_thinking(text: str) -> str:
-    """Return the text without what a model wrote between `<think>` and `</think>`, and without such tags.
+    """Return the text without `<think>`, `</think>` and the text between them.
 
     Text before a closing tag that nothing opened is thinking, too: many chat templates write the opening tag. A tag
     inside a JSON document belongs to it.
@@ -101,7 +101,7 @@ def without_thinking(text: str) -> str:
 
 
 def _spans(text: str) -> Iterator[tuple[int, int]]:
-    """Yield where each JSON object or array that stands by itself begins and ends."""
+    """Yield the start and the end of each JSON object or array that is not part of another."""
     at, failures = 0, 0
     ends: dict[int, int] | None = None
     while (opening := _OPENING.search(text, at)) is not None:
@@ -170,7 +170,7 @@ class GrowingJson:
         self._start = 0
         self._last: Any = NOTHING
         self._thinking = False
-        self._tag = ""  # the beginning of a think tag, perhaps
+        self._tag = ""  # text that may be the beginning of a think tag
         self._idle_until = 0  # up to this length, parsing costs more than it finds
         self._is_open_until = 0  # up to this length, the JSON is taken to be open
 
@@ -192,7 +192,7 @@ class GrowingJson:
             self._start = opening.start()
             rest = text[self._start : None if ends is None else ends.get(self._start)]
             if not rest[1:].lstrip():
-                return NOTHING  # what follows tells whether `{` opens JSON
+                return NOTHING  # the next character shows whether `{` begins JSON
             number = _NUMBER.search(rest, max(0, len(rest) - _NUMBER_LENGTH))
             try:
                 data = self._parsed(rest[: number.start()] if number else rest)

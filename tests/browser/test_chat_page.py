@@ -299,7 +299,7 @@ def test_a_lost_connection_is_shown_and_the_text_stays(page: Page) -> None:
                 expect(page.locator(".answer .body")).to_contain_text("w w w")
                 first.kill()
                 first.wait()
-                expect(page.locator("#banner")).to_have_text("The connection was lost. Trying to get back…")
+                expect(page.locator("#banner")).to_have_text("The connection was lost. Reconnecting…")
             with served("chat", *environment, "--port", url.rpartition(":")[2].strip("/")):
                 expect(page.get_by_role("alert")).to_contain_text("ask again", timeout=30_000)
                 expect(page.locator("#banner")).to_be_hidden()

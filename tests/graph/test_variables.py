@@ -97,7 +97,7 @@ async def test_a_later_node_that_must_lack_a_variable_stops_the_run_at_once(
 
 
 @pytest.mark.anyio
-async def test_what_may_not_run_or_may_be_set_is_not_refused_early(tmp_path: Path) -> None:
+async def test_nodes_that_may_not_run_and_keys_that_may_be_set_are_not_refused_early(tmp_path: Path) -> None:
     text = """
     state: {name: str, style: str, go: bool}
     nodes:
@@ -128,7 +128,7 @@ async def test_a_single_node_and_an_item_of_a_map(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_thread_has_what_it_was_given_before(tmp_path: Path) -> None:
+async def test_a_thread_keeps_its_earlier_input(tmp_path: Path) -> None:
     path = write_graph(
         tmp_path, GREET.replace("state_key: text}", "state_key: text, skip_if_exists: false}"), **PROMPTS
     )

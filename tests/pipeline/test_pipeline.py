@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
 
 from streamcore import (
+    AnswerTooLarge,
     AuthenticationError,
     Chunk,
     Completion,
@@ -26,7 +27,9 @@ from streamcore import (
     stream_prompt,
     stream_request,
 )
+from streamcore.chunk import Opaque, ToolCall
 from streamcore.pipeline.clocks import Clocks
+from streamcore.pipeline.smooth import MOST_BYTES
 from streamcore.testing import FINISH, ScriptedProvider
 from streamcore.testing.scripted import Step
 from tests.support import eventually
@@ -75,14 +78,14 @@ async def test_the_error_names_the_clock(script: list[Step], timeouts: dict[str,
     assert str(error).endswith(f"; received before: {received}")
 
 
-async def test_pings_reset_silence_but_a_longer_stall_lets_a_model_think() -> None:
+async def test_pings_reset_silence_and_a_longer_stall_allows_for_reasoning() -> None:
     pings: list[Step] = [PING, 0.02] * 5
     provider = ScriptedProvider(["Hm", *pings, "!", FINISH])
     answer = await stream_request(ASK, provider=provider, timeouts={"stall": 30, "silence": 5}).collect()
     assert (answer.text, answer.complete) == ("Hm!", True)
 
 
-async def test_the_readers_own_time_counts_for_no_clock() -> None:
+async def test_no_timeout_counts_the_readers_own_time() -> None:
     provider = ScriptedProvider(["a", "b", "c", FINISH])
     stream = stream_request(ASK, provider=provider, timeouts={"stall": 0.2, "silence": 0.2, "total": 0.4})
     async for _ in stream:
@@ -90,7 +93,7 @@ async def test_the_readers_own_time_counts_for_no_clock() -> None:
     assert stream.partial.complete
 
 
-async def test_a_real_cancellation_is_not_taken_for_a_clock() -> None:
+async def test_a_cancellation_is_not_mistaken_for_a_timeout() -> None:
     provider = ScriptedProvider(["a", FOREVER])
     stream = stream_request(ASK, provider=provider, timeouts={"stall": 30})
     with anyio.move_on_after(0.02) as scope:
@@ -130,7 +133,7 @@ async def test_invalid_timeouts_raise(timeouts: dict[str, Any]) -> None:
     [OverloadedError("busy"), RateLimitError("slow down", retry_after=0.001), StreamInterrupted("reset"), None],
     ids=["overloaded", "rate limit", "cut before content", "late first token"],
 )
-async def test_what_may_pass_is_tried_again(error: Exception | None) -> None:
+async def test_temporary_errors_are_retried(error: Exception | None) -> None:
     provider = ScriptedProvider([FOREVER if error is None else error], ["Hello", FINISH])
     answer = await stream_request(ASK, provider=provider, timeouts={"first_token": 0.3}).collect()
     assert (answer.text, answer.complete) == ("Hello", True)
@@ -139,7 +142,7 @@ async def test_what_may_pass_is_tried_again(error: Exception | None) -> None:
     assert second.error is None
 
 
-async def test_no_more_often_than_asked_for() -> None:
+async def test_retries_are_limited_by_max_retries() -> None:
     provider = ScriptedProvider([OverloadedError("busy")])
     error = await failure(provider, max_retries=3)
     assert isinstance(error, OverloadedError)
@@ -147,7 +150,7 @@ async def test_no_more_often_than_asked_for() -> None:
 
 
 @pytest.mark.parametrize("error", [AuthenticationError("no"), MalformedStream("a page"), ConfigError("wrong")])
-async def test_what_will_not_pass_is_not(error: StreamcoreError) -> None:
+async def test_permanent_errors_are_not_retried(error: StreamcoreError) -> None:
     provider = ScriptedProvider([error])
     assert await failure(provider) is error
     assert len(provider.requests) == 1
@@ -159,7 +162,7 @@ async def test_after_content_nothing_is_repeated() -> None:
     assert (type(error), text_of(error), len(provider.requests)) == (OverloadedError, "Hel", 1)
 
 
-async def test_a_pause_never_goes_beyond_total_nor_beyond_a_minute() -> None:
+async def test_a_pause_exceeds_neither_total_nor_a_minute() -> None:
     for wish, timeouts in ((5.0, {"total": 2}), (3600.0, {})):
         provider = ScriptedProvider([RateLimitError("wait", retry_after=wish)], ["Hello", FINISH])
         error = await failure(provider, timeouts=timeouts)
@@ -167,7 +170,7 @@ async def test_a_pause_never_goes_beyond_total_nor_beyond_a_minute() -> None:
         assert (error.retry_after, len(provider.requests)) == (wish, 1)
 
 
-async def test_fallback_is_asked_in_turn() -> None:
+async def test_fallbacks_are_used_in_order() -> None:
     first, second, third = (
         ScriptedProvider([AuthenticationError("no")]),
         ScriptedProvider([OverloadedError("x")]),
@@ -222,7 +225,7 @@ async def test_restart_discards_the_received_text() -> None:
     assert (stream.partial.text, stream.partial.complete, len(stream.partial.attempts)) == ("Good day", True, 2)
 
 
-async def test_text_cannot_tell_a_restart() -> None:
+async def test_text_cannot_represent_a_restart() -> None:
     with pytest.raises(ConfigError, match="restart"):
         stream_request(ASK, provider=ScriptedProvider([FINISH]), on_interrupt="restart").text()
 
@@ -288,7 +291,7 @@ async def test_smoothing_changes_pieces_and_nothing_else() -> None:
     assert (stream.partial.complete, provider.open) == (True, 0)
 
 
-async def test_an_error_comes_behind_what_was_held() -> None:
+async def test_an_error_is_raised_after_the_delayed_text() -> None:
     provider = ScriptedProvider(["H", "ell", "o", StreamInterrupted("cut")])
     seen: list[str] = []
     with pytest.raises(StreamInterrupted) as caught:
@@ -337,3 +340,117 @@ async def test_a_bare_loop_that_is_broken_off_closes_soon(options: dict[str, int
         break
     gc.collect()
     await eventually(lambda: provider.open == 0, "the source was closed")
+
+
+# Sizes
+
+
+def _bytes_of(kind: str) -> Chunk:
+    """Return a chunk of each kind that carries 1,000 bytes."""
+    text = "x" * 1000
+    match kind:
+        case "tool_call":
+            return Chunk("tool_call", tool_call=ToolCall("1", "f", text))
+        case "opaque":
+            return Chunk("reasoning", opaque=Opaque("openai-chat", ({"data": text},)))
+        case "raw":
+            return Chunk("text", "x", raw=text.encode())
+        case "other":
+            return Chunk("other", event="new", raw=text.encode())
+        case "citation":
+            return Chunk("citation", data={"cited": [text]})
+        case "choice":
+            return Chunk("text", text, choice=1)
+        case "unicode":
+            return Chunk("text", "\U0001f600" * 250)
+        case _:
+            return Chunk(cast("Any", kind), text)
+
+
+SIZED = ["text", "reasoning", "refusal", "tool_call", "opaque", "raw", "other", "citation", "choice", "unicode"]
+
+
+@pytest.mark.parametrize("smoothing", [None, SMOOTH])
+@pytest.mark.parametrize("kind", SIZED)
+async def test_an_answer_has_a_limit_in_bytes(kind: str, smoothing: dict[str, Any] | None) -> None:
+    made = 0
+
+    def endless(request: Request) -> Iterator[Step]:
+        nonlocal made
+        while True:
+            made += 1
+            yield [_bytes_of(kind)]
+
+    provider = ScriptedProvider(endless)
+    error = await failure(
+        provider,
+        max_bytes=100_000,
+        fallback=[provider],
+        on_interrupt="restart",
+        stream_options=smoothing,
+        include_raw=kind == "raw",
+    )
+    assert isinstance(error, AnswerTooLarge)
+    assert error.limit == 100_000
+    assert "max_bytes" in str(error)
+    assert 90 <= made <= 102
+    assert error.partial is not None
+    if kind == "text":
+        assert error.partial.text == "x" * 1000 * made
+
+
+async def test_an_answer_as_large_as_its_limit_is_complete() -> None:
+    script: list[Step] = [*["é" * 100] * 50, Chunk("reasoning", "x" * 1000), FINISH]
+    answer = await stream_request(ASK, provider=ScriptedProvider(script), max_bytes=11_000).collect()
+    assert answer.complete
+    assert answer.text == "é" * 5000
+    error = await failure(ScriptedProvider(script), max_bytes=10_999)
+    assert isinstance(error, AnswerTooLarge)
+    assert isinstance(await failure(ScriptedProvider([["é" * 5000, FINISH]]), max_bytes=9_000), AnswerTooLarge)
+
+
+async def test_a_restarted_answer_begins_at_zero() -> None:
+    broken = StreamInterrupted("cut")
+    provider = ScriptedProvider(["x" * 900, broken], ["y" * 900, FINISH])
+    answer = await stream_request(ASK, provider=provider, max_bytes=1000, on_interrupt="restart").collect()
+    assert answer.text == "y" * 900
+
+
+@pytest.mark.parametrize("wrong", [0, -1, True])
+async def test_the_limit_of_an_answer_is_above_zero(wrong: int) -> None:
+    assert isinstance(await failure(ScriptedProvider([FINISH]), max_bytes=wrong), ConfigError)
+
+
+async def test_a_prompt_may_limit_its_answer(tmp_path: Any) -> None:
+    (tmp_path / "p.yaml").write_text("user: hello\nmax_bytes: 10\n")
+    provider = ScriptedProvider(["x" * 11, FINISH])
+    with pytest.raises(AnswerTooLarge):
+        await stream_prompt("p", provider=provider, model="m", prompts_dir=tmp_path).collect()
+    answer = await stream_prompt("p", provider=provider, model="m", prompts_dir=tmp_path, max_bytes=11).collect()
+    assert answer.text == "x" * 11
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SIZED if kind != "choice"])
+@pytest.mark.parametrize("interval", [0, 0.001, 50])
+async def test_a_slow_reader_slows_the_source_down_by_bytes(kind: str, interval: float) -> None:
+    made = 0
+
+    def endless(request: Request) -> Iterator[Step]:
+        nonlocal made
+        while True:
+            made += 1
+            yield [_bytes_of(kind)] * 10
+
+    options = {"emit_interval": interval, "first": "immediate"}
+    async with stream_request(ASK, provider=ScriptedProvider(endless), stream_options=options) as stream:
+        await anext(stream)
+        for _ in range(20):
+            await anyio.sleep(0.005)  # the timer emits meanwhile
+        assert made * 10_000 < 4 * MOST_BYTES
+
+
+async def test_text_beyond_the_byte_limit_is_emitted_in_time() -> None:
+    script: list[Step] = [*[["x" * 500_000]] * 8, [FINISH]]
+    options = {"emit_interval": 20, "boundary": "line"}
+    answer = await stream_request(ASK, provider=ScriptedProvider(script), stream_options=options).collect()
+    assert answer.text == "x" * 4_000_000

@@ -1,4 +1,4 @@
-// Show messages: what a user said, what a node answered, what went wrong; text goes in as text, never as HTML.
+// Show messages: the user's, the answers of nodes, and errors; text is inserted as text, never as HTML.
 import { Markdown } from "./markdown.js";
 
 export function element(tag, className, text) {
@@ -29,7 +29,7 @@ export function tree(value) {
   return list;
 }
 
-/** Return the object or list that a text is, undefined if it is neither. */
+/** Return the object or list that a text represents; undefined if it represents neither. */
 function data(text) {
   try {
     const found = JSON.parse(text.replace(/^\s*```(?:json)?\s*|\s*```\s*$/g, ""));
@@ -47,7 +47,7 @@ export function userMessage(text) {
   return message;
 }
 
-/** One answer, or one node's, while it grows and afterwards. `record` is what of it is kept over a reload. */
+/** Show one answer, or one node's, while it grows and afterwards. `record` is the part that survives a reload. */
 export class Answer {
   constructor(record, shown) {
     this.record = record;
@@ -86,7 +86,7 @@ export class Answer {
     this.later();
   }
 
-  /** Draw soon, but spend at most a quarter of the time on it, however long the text is. */
+  /** Schedule drawing, which uses at most a quarter of the time, for texts of any length. */
   later() {
     this.due ||= setTimeout(() => {
       const start = performance.now();
