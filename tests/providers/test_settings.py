@@ -446,7 +446,7 @@ async def test_openai_uses_the_settings_that_its_sdk_reads(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
-async def test_other_settings_have_another_client(
+async def test_other_settings_have_another_client_and_share_connections(
     name: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable(name, "BASE_URL"), simulator.base_url(name))
@@ -454,7 +454,7 @@ async def test_other_settings_have_another_client(
         monkeypatch.setenv(variable(name, "API_KEY"), key)
         await stream_request(ask(), provider=name).collect()
         assert key in str(dict(simulator.requests[-1].headers))
-    assert simulator.connections == 2
+    assert simulator.connections == 1
 
 
 @pytest.mark.anyio
@@ -472,7 +472,7 @@ async def test_a_ready_provider_sees_another_key_and_address_at_once(
         monkeypatch.setenv(variable(name, "BASE_URL"), elsewhere.base_url(name))
         await stream_request(ask(), provider=provider).collect()
         assert len(elsewhere.requests) == 1
-        assert environment.connections == 2
+        assert environment.connections == 1
         await aclose_providers()
 
 
