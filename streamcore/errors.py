@@ -397,24 +397,3 @@ def _error_object(body: object) -> Mapping[str, Any]:
         if isinstance(inner, str) and inner and key != "detail":
             return {**given, "message": given.get("message") or inner}
     return given
-
-
-def scrub(text: str, secrets: Iterable[str | None]) -> str:
-    """Replace every secret in a text by `[secret]`; vendors and gateways repeat keys in their responses."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "[secret]")
-    return text
-
-
-def scrub_json(value: Any, secrets: Iterable[str | None]) -> Any:
-    """Replace every secret in the strings of a JSON value by `[secret]`."""
-    secrets = tuple(secrets)
-    if isinstance(value, str):
-        return scrub(value, secrets)
-    if isinstance(value, Mapping):
-        given = cast("Mapping[str, Any]", value)
-        return {scrub(key, secrets): scrub_json(item, secrets) for key, item in given.items()}
-    if _is_list(value):
-        return [scrub_json(item, secrets) for item in value]
-    return value

@@ -57,7 +57,7 @@ def ask(text: str = "Hello", **more: Any) -> Request:
 
 
 def address_of(name: str) -> dict[str, Any]:
-    """Return the `base_url` that a provider needs: each resource of Azure has an address of its own."""
+    """Return the `base_url` that a provider needs: each resource of Azure has its own address."""
     return {"base_url": "https://resource.openai.azure.com/openai/v1"} if name == "azure" else {}
 
 

@@ -1,4 +1,4 @@
-"""Run each benchmark for a moment: what it measures is real, what fails is told, and no figure is asked to be fast."""
+"""Run each benchmark briefly: its measurements are real, failures are reported, and no test requires a speed."""
 
 from __future__ import annotations
 

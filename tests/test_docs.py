@@ -126,7 +126,7 @@ def test_async_usage_service_answers(reader: Path) -> None:
     assert "Ada" in answer.text
 
 
-def test_streaming_page_tells_the_real_defaults() -> None:
+def test_streaming_page_has_the_real_defaults() -> None:
     from streamcore import StreamOptions, Timeouts
 
     text = (ROOT / "docs" / "streaming.md").read_text("utf-8")

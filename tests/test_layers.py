@@ -14,7 +14,7 @@ CORE = ROOT / "streamcore"
 # From the bottom of the package to its top; a part may import from its own line and from those before it.
 LAYERS = [
     {"chunk"},
-    {"stored_json"},
+    {"stored_json", "redact"},
     {"request"},
     {"completion"},
     {"errors"},

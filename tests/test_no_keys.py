@@ -34,7 +34,7 @@ def test_the_watch_sees_a_key(planted: Watch, tmp_path: Path, kind: str) -> None
     planted.found[:] = before
 
 
-def test_no_recording_in_a_file_holds_a_key() -> None:
+def test_no_recording_in_a_file_has_a_key() -> None:
     files = [*ROOT.glob("tests/recordings/**/*"), *ROOT.glob("examples/**/*.yaml")]
     assert len(files) > 10
     assert [path for path in files if path.is_file() and KEY.encode() in path.read_bytes()] == []

@@ -56,7 +56,7 @@ def test_without_a_provider_the_error_names_every_source() -> None:
         # It counts if the vendor is the same, also by another API.
         ({"call": {"provider": "openai"}, "defaults": {"provider": "openai", "model": "gpt"}}, "gpt"),
         ({"call": {"provider": "openai-responses"}, "prompt": {"provider": "openai", "model": "gpt"}}, "gpt"),
-        # Without a provider of its own, a model belongs to the next provider that is named.
+        # A model without a provider belongs to the next provider that is named.
         ({"call": {"provider": "groq"}, "node": {"model": "gpt"}, "defaults": {"provider": "openai"}}, None),
         ({"call": {"provider": "groq"}, "node": {"model": "gpt"}, "prompt": {"provider": "openai"}}, None),
         ({"node": {"model": "gpt"}, "prompt": {"provider": "openai", "model": "old"}}, "gpt"),

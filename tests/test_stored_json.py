@@ -69,7 +69,7 @@ def test_each_field_alone_comes_back(name: str) -> None:
     assert Completion.from_json(answer.to_json()) == answer
 
 
-def test_what_has_its_default_is_left_out() -> None:
+def test_fields_with_default_values_are_left_out() -> None:
     assert json.loads(Message("user", "Hi").to_json()) == {
         "streamcore": "message",
         "version": 1,
@@ -126,6 +126,6 @@ def test_numbers_that_json_does_not_know_become_null() -> None:
         ('{"streamcore": "message", "version": 1, "role": "user", "content": [{"type": "sound"}]}', "sound"),
     ],
 )
-def test_what_cannot_be_read_is_an_error_that_says_why(data: str, reason: str) -> None:
+def test_data_that_cannot_be_read_raises_with_the_reason(data: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         Message.from_json(data)

@@ -51,7 +51,7 @@ def test_a_case_without_its_block_is_found(copy: Path) -> None:
     assert "no-key" in done.stderr
 
 
-def test_the_page_holds_no_key_and_no_path_of_a_machine() -> None:
+def test_the_page_has_no_key_and_no_path_of_a_machine() -> None:
     text = (DOCS / PAGE).read_text("utf-8")
     assert "sk-" not in text
     assert not re.search(r"(?<![\w.])/(?:tmp|home|root|usr|var|work|Users)\b|Traceback", text)

@@ -15,7 +15,7 @@ from streamcore.request import Request
 from streamcore.wire.closed_schema import closed_schema
 from streamcore.wire.decoder import StreamDecoder
 from streamcore_anthropic.request import SCHEMAS, messages_body
-from streamcore_anthropic.sdk_private import construct_event, remember_urls
+from streamcore_anthropic.sdk_private import construct_event, http_client_of, remember_urls
 from streamcore_anthropic.wire import AnthropicVocabulary
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ class AnthropicProvider:
             settings,
             _build,
             http_class=_http_class,
-            adopt=lambda client: client.with_options(max_retries=0),
+            adopt=_adopt,
+            http_of=http_client_of,
             close=lambda client: client.close(),
             variables=("AUTH_TOKEN",),
         )
@@ -54,7 +55,7 @@ class AnthropicProvider:
         """Stream the answer; see `Provider.stream`."""
         model = self.model_for(request)
         body = messages_body(request, model, VENDOR, self._sdk.source())
-        return read_response(partial(self._send, request, model, body))
+        return read_response(partial(self._send, request, model, body), self._sdk.secrets)
 
     async def _send(self, request: Request, model: str, body: dict[str, Any]) -> tuple[httpx2.Response, StreamDecoder]:
         """Return the SDK's raw response and its decoder."""
@@ -78,6 +79,10 @@ class AnthropicProvider:
         """True if the vendor enforces this schema."""
         return closed_schema(schema, SCHEMAS) is not None
 
+    def secrets(self) -> list[str]:
+        """Return what no error may show; see `Provider`."""
+        return self._sdk.secrets()
+
     async def aclose(self) -> None:
         """Do nothing: the end of the event loop or `aclose_providers()` closes the shared client."""
 
@@ -96,6 +101,13 @@ class AnthropicProvider:
         ):
             raise VENDOR.missing_key()
         return client
+
+
+def _adopt(client: anthropic.AsyncAnthropic) -> anthropic.AsyncAnthropic:
+    """Return a copy of the caller's client that does not retry, and reads little of a refusal."""
+    from streamcore.net.limited_client import LimitedClient
+
+    return client.with_options(max_retries=0, http_client=LimitedClient(http_client_of(client)))
 
 
 def _build(sdk: SDKClient[anthropic.AsyncAnthropic], http_client: httpx2.AsyncClient) -> anthropic.AsyncAnthropic:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     import anthropic
+    import httpx2
 
 
 def remember_urls(client: anthropic.AsyncAnthropic) -> None:
@@ -20,6 +21,12 @@ def remember_urls(client: anthropic.AsyncAnthropic) -> None:
     private = cast("Any", client)
     if hasattr(private, "_prepare_url"):
         private._prepare_url = lru_cache(maxsize=8)(private._prepare_url)
+
+
+def http_client_of(client: anthropic.AsyncAnthropic) -> httpx2.AsyncClient:
+    """Return the HTTP client of an SDK client, which has no public name."""
+    found: httpx2.AsyncClient = cast("Any", client)._client
+    return found
 
 
 def construct_event(event_type: Any, value: object) -> Any:

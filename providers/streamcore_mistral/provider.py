@@ -52,7 +52,8 @@ class MistralProvider:
         """Stream the answer; see `Provider.stream`."""
         _require_asyncio()
         model = self.model_for(request)
-        return read_response(partial(self._send, request, model, chat_body(request, model, VENDOR, self._sdk.source())))
+        body = chat_body(request, model, VENDOR, self._sdk.source())
+        return read_response(partial(self._send, request, model, body), self._sdk.secrets)
 
     async def _send(self, request: Request, model: str, body: dict[str, Any]) -> tuple[httpx2.Response, StreamDecoder]:
         """Return the SDK's raw response and its decoder."""
@@ -62,7 +63,7 @@ class MistralProvider:
         with TransportErrors(provider=self.name, model=model):
             written = msgspec.json.encode({**body, "stream": True, **request.extra})
             response = await open_stream(client, written, self._sdk.headers)
-            if response.status_code >= 400:
+            if response.status_code >= 300:
                 raise await _refused(response, model)
         vocabulary = ChatVocabulary(WIRE, request_id=request_id(response), source=self._sdk.source())
         return response, StreamDecoder(vocabulary, include_raw=request.include_raw)
@@ -74,6 +75,10 @@ class MistralProvider:
     def takes_schema(self, schema: Mapping[str, Any]) -> bool:
         """True if the vendor enforces this schema."""
         return closed_schema(schema) is not None
+
+    def secrets(self) -> list[str]:
+        """Return what no error may show; see `Provider`."""
+        return self._sdk.secrets()
 
     async def aclose(self) -> None:
         """Do nothing: the end of the event loop or `aclose_providers()` closes the shared client."""
@@ -102,14 +107,14 @@ def _require_asyncio() -> None:
 
 
 async def _refused(response: httpx2.Response, model: str) -> ProviderError:
-    """Return the error in a response with a status of 400 or above, and close the response."""
-    try:
-        text = (await response.aread()).decode("utf-8", "replace")
-    finally:
-        await response.aclose()
+    """Return the error in a response with a status of 300 or above, and close the response."""
+    from streamcore.net.error_body import with_short_body
+
+    response = await with_short_body(response)
+    text = response.content.decode("utf-8", "replace")
     try:
         body: object = msgspec.json.decode(text)
-    except (msgspec.DecodeError, ValueError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         body = text
     return response_error(response, body, provider=VENDOR.name, model=model)
 

@@ -101,6 +101,7 @@ class OpenAIProvider:
         self._quirks = quirks
         self._model = settings.get("model")
         self._connection = Connection(row, settings, gateway=row is not VENDOR, key_header=quirks.key_header)
+        self.secrets = self._connection.secrets
 
     def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
         """Stream the answer; see `Provider.stream`."""

@@ -36,6 +36,7 @@ class OpenAIResponsesProvider:
     def __init__(self, **settings: Unpack[ProviderSettings]) -> None:
         self._model = settings.get("model")
         self._connection = Connection(VENDOR, settings)
+        self.secrets = self._connection.secrets
 
     def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
         """Stream the answer; see `Provider.stream`."""

@@ -12,7 +12,7 @@ from streamcore.net.http_errors import SDKErrors, request_id
 from streamcore.net.raw_response import read_response
 from streamcore.provider import ProviderSettings, Vendor
 from streamcore.wire.decoder import StreamDecoder, Vocabulary
-from streamcore_openai.sdk_private import construct_event, remember_urls, remove_custom_headers
+from streamcore_openai.sdk_private import adopted, construct_event, http_client_of, remember_urls, remove_custom_headers
 
 if TYPE_CHECKING:
     import httpx2
@@ -35,8 +35,10 @@ class Connection:
             settings,
             _build_for_gateway if gateway else _build,
             http_class=_http_class,
-            adopt=lambda client: client.with_options(max_retries=0),
+            adopt=adopted,
+            http_of=http_client_of,
         )
+        self.secrets = self._sdk.secrets
 
     @property
     def source(self) -> str:
@@ -74,7 +76,7 @@ class Connection:
                 response: httpx2.Response = (await sent.__aenter__()).http_response
             return response, StreamDecoder(vocabulary(request_id(response)), include_raw=include_raw)
 
-        return read_response(send)
+        return read_response(send, self._sdk.secrets)
 
     def _headers(self, client: openai.AsyncOpenAI) -> Mapping[str, Any]:
         """Return the additional headers; the key is moved to the server's own header for it."""

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
+    import httpx2
     import openai
 
 
@@ -29,6 +30,19 @@ def remove_custom_headers(client: openai.AsyncOpenAI) -> None:
     environment again.
     """
     cast("Any", client)._custom_headers = {}
+
+
+def http_client_of(client: openai.AsyncOpenAI) -> httpx2.AsyncClient:
+    """Return the HTTP client of an SDK client, which has no public name."""
+    found: httpx2.AsyncClient = cast("Any", client)._client
+    return found
+
+
+def adopted(client: openai.AsyncOpenAI) -> openai.AsyncOpenAI:
+    """Return a copy of the caller's client that does not retry, and reads little of a refusal."""
+    from streamcore.net.limited_client import LimitedClient
+
+    return client.with_options(max_retries=0, http_client=LimitedClient(http_client_of(client)))
 
 
 def construct_event(event_type: Any, value: object) -> Any:

@@ -50,7 +50,7 @@ class OpenResources:
     async def close_clients(self) -> None:
         """Close the shared clients; an error of one is logged, and the others are closed all the same."""
         clients, self.clients = self.clients, {}
-        for client, close in clients.values():
+        for client, close in reversed(clients.values()):  # what sends through another client is newer
             try:
                 await close()
             except Exception:  # one client that cannot be closed must not keep the others open

@@ -1,4 +1,4 @@
-"""Define the events of a graph's run: plain dicts; `type` tells which one."""
+"""Define the events of a graph's run: plain dicts, whose `type` is the kind of event."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from streamcore.chunk import Usage
 
 
 class Metadata(TypedDict, total=False):
-    """Everything beyond the event itself; present only with `include_metadata`."""
+    """Describe additional data of an event; present only with `include_metadata`."""
 
     sequence: int
     """The event's number in this run, from 1."""
@@ -28,7 +28,7 @@ class Metadata(TypedDict, total=False):
 
 
 class TokenEvent(TypedDict):
-    """A piece of a node's text."""
+    """Describe a token: a fragment of a node's text."""
 
     type: Literal["token"]
     node: str
@@ -37,7 +37,7 @@ class TokenEvent(TypedDict):
 
 
 class NodeStart(TypedDict):
-    """A node begins."""
+    """Describe the start of a node."""
 
     type: Literal["node_start"]
     node: str
@@ -45,7 +45,7 @@ class NodeStart(TypedDict):
 
 
 class NodeComplete(TypedDict):
-    """A node has completed, and the thread is saved; `output` is the node's update of the state."""
+    """Describe the end of a node, after the thread was saved; `output` is the node's update of the state."""
 
     type: Literal["node_complete"]
     node: str
@@ -54,7 +54,7 @@ class NodeComplete(TypedDict):
 
 
 class Restart(TypedDict):
-    """The node's answer restarts: its tokens so far are void."""
+    """Describe the restart of a node's answer: its tokens so far are void."""
 
     type: Literal["restart"]
     node: str
@@ -62,7 +62,7 @@ class Restart(TypedDict):
 
 
 class Interrupt(TypedDict):
-    """A person is asked; the run ends here and continues with `{"resume": answer}` in the config."""
+    """Describe a question to a person; the run ends and continues with `{"resume": answer}` in the config."""
 
     type: Literal["interrupt"]
     node: str
@@ -72,7 +72,7 @@ class Interrupt(TypedDict):
 
 
 class GraphComplete(TypedDict):
-    """The graph has ended."""
+    """Describe the end of the graph."""
 
     type: Literal["graph_complete"]
     state: dict[str, Any]

@@ -21,7 +21,7 @@ State = Mapping[str, Any]
 
 
 class _Missing(ChainableUndefined):
-    """A path that does not exist: equal to null, and false in every other comparison."""
+    """Represent a path that does not exist: equal to null, and false in every other comparison."""
 
     def _no(self, other: object) -> bool:
         return False

@@ -21,7 +21,7 @@ END = "END"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Graph:
-    """A graph file that was read and validated."""
+    """Represent a graph file that was read and validated."""
 
     name: str
     path: Path

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 import anyio
-import anyio.to_thread
 
 from streamcore.chunk import Usage
 from streamcore.concurrency.generators import opened
 from streamcore.concurrency.merge import merged
+from streamcore.concurrency.threads import run_in_thread
 from streamcore.errors import (
     ConfigError,
     NodeError,
@@ -45,12 +45,12 @@ State = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a node needs to run, besides the state."""
+    """Pass a node what it needs to run, besides the state."""
 
     graph: Graph
     config: Config
     restarts: bool = True
-    """True if the reader understands `restart` events."""
+    """True if the reader can handle `restart` events."""
     streams: dict[str, Stream] = field(default_factory=dict[str, Stream])
     """The streams that are being read, by node."""
 
@@ -176,7 +176,7 @@ def open_stream(node: LlmNode, state: State, context: Context) -> Stream:
 
 
 def _retries(node: LlmNode, prompt: Prompt, context: Context) -> int:
-    """Return how often to ask again for an answer that fits its schema."""
+    """Return how many times an answer that does not fit its schema is requested again."""
     if node.retries is None and node.on_error == "retry" and context.restarts:
         return node.max_retries if prompt.output() is not None else 0
     return node.retries or 0
@@ -219,7 +219,7 @@ async def _call(function: Callable[[dict[str, Any]], Any], state: dict[str, Any]
     """Call a function; one that is not async runs in a thread, so that it does not block the event loop."""
     if inspect.iscoroutinefunction(function):
         return await function(state)
-    result = await anyio.to_thread.run_sync(function, state)
+    result = await run_in_thread("nodes", lambda: function(state))
     return await result if inspect.isawaitable(result) else result
 
 

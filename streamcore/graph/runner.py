@@ -65,7 +65,7 @@ class GraphRun:
         yield self._with_metadata(GraphComplete(type="graph_complete", state=self._public_state()))
 
     def _first_event(self) -> NodeComplete | Interrupt | None:
-        """Find the first nodes; return the event of an interrupt that waits for its answer, or has just got it."""
+        """Set the first nodes; return the event of an interrupt that waits for its answer or was just answered."""
         thread, resume = self._thread, self._config.resume
         asked = thread.asked
         if asked is not None and resume is None:
@@ -124,7 +124,7 @@ class GraphRun:
         return event
 
     async def _save_question(self, event: Interrupt) -> Interrupt:
-        """Save the question of an interrupt, so that the model is not asked for it again."""
+        """Save the question of an interrupt, so that the model does not generate it again."""
         name, thread = event["node"], self._thread
         event["message"] = as_json_data({"message": event["message"]}, f"the message of node {name!r}")["message"]
         thread.asked = {"node": name, "message": event["message"], "resume_key": event["resume_key"]}
@@ -153,7 +153,7 @@ class GraphRun:
         return {**self._thread.state, **({"_loop_counts": loops} if loops else {})}
 
     def _with_metadata(self, event: Any) -> Any:
-        """Return an event with numbered metadata, or without metadata where none was asked for."""
+        """Return an event with numbered metadata, or without metadata if the options include none."""
         node = self._graph.nodes.get(event.get("node", ""))
         options = node.stream_options if isinstance(node, LlmNode) else None
         if self._config.include_metadata or (options is not None and options.include_metadata):
@@ -191,7 +191,7 @@ async def node_text(graph: Graph, name: str, state: Mapping[str, Any], config: C
 
 
 def for_text(node: Node) -> Node:
-    """Return the node with its errors raised: skipped, they would make a cut text look whole to its reader."""
+    """Return the node with `on_error: skip` replaced by `fail`: a skipped error would make a cut text look complete."""
     on_error = "fail" if node.on_error == "skip" else node.on_error
     return node.model_copy(update={"stream": True, "on_error": on_error})
 

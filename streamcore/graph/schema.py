@@ -40,7 +40,7 @@ class NodeBlock(FileModel):
     max_retries: int = Field(default=2, ge=0)
 
     def writes(self, name: str) -> list[str]:
-        """Return the keys of the state that the node with this name sets, as far as the file says."""
+        """Return the keys of the state that the node with this name sets, as far as the file defines them."""
         return [self.state_key or name]
 
 
@@ -76,7 +76,7 @@ class LlmNode(NodeBlock):
         return ModelChoice(self.provider, self.model, self.temperature, "`provider:` in the node")
 
     def fallbacks(self) -> list[str | Mapping[str, Any]] | None:
-        """Return `fallback` as the functions of `streamcore.execute` take it; None leaves it to the prompt."""
+        """Return `fallback` in the form of `streamcore.execute`; None leaves it to the prompt."""
         if self.fallback is None:
             return None
         entries = self.fallback if isinstance(self.fallback, list) else [self.fallback]

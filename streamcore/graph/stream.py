@@ -80,7 +80,7 @@ def _loaded(graph: Graph | str | Path) -> Graph:
 
 
 class EventStream(Generic[T]):
-    """Iterate over what a run yields.
+    """Iterate over the events or the text of a run.
 
     Leaving `async with`, cancelling, or `aclose()` ends the run, its parallel branches and the vendors' responses
     before the next statement; breaking out of a bare `async for` does so soon after the last reference is gone. An

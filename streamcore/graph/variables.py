@@ -66,7 +66,7 @@ def refuse_missing(graph: Graph, node: LlmNode, variables: Mapping[str, Any], st
 
 
 def _with_advice(error: PromptError) -> PromptError:
-    """Add what to do about a null."""
+    """Add advice for a variable that is null."""
     message = str(error)
     name = message.rpartition("the variable '")[2].partition("'")[0] if message.endswith("it is null") else ""
     return PromptError(f"{message}. {_TODO.format(name)}") if name else error
@@ -102,7 +102,7 @@ def missing_variables(graph: Graph, state: State, begin: Sequence[str] | None = 
         try:
             begin = following(graph, START, state, {})
         except TemplateError:
-            return []  # the run says it
+            return []  # the run raises it
     found: list[PromptError] = []
     for name in _certain(graph, begin):
         node = graph.nodes[name]
@@ -120,12 +120,12 @@ def missing_variables(graph: Graph, state: State, begin: Sequence[str] | None = 
         except PromptError as error:
             found.append(in_node(graph, name, error))
         except (ConfigError, TemplateError):
-            continue  # not about variables; the run says it
+            continue  # not about variables; the run raises it
     return found
 
 
 def has_value(graph: Graph, name: str, state: State) -> bool:
-    """True if a node does not run because its value is there."""
+    """True if a node does not run because its value exists."""
     node = graph.nodes[name]
     skips = node.skip_if_exists
     if skips is None:
@@ -142,7 +142,7 @@ def keys_set_by(graph: Graph, names: Collection[str]) -> set[str] | None:
 
 
 def _certain(graph: Graph, begin: Sequence[str]) -> Iterator[str]:
-    """Yield the nodes that every run reaches without asking anybody and without a decision."""
+    """Yield the nodes that every run reaches without an interrupt and without a condition."""
     seen: set[str] = {END}
     waiting = [*begin]
     while waiting:

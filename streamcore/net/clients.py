@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from urllib.request import getproxies
 
 from streamcore.concurrency.event_loop import running_on_trio
-from streamcore.concurrency.resources import Close, known_resources, open_resources
+from streamcore.concurrency.resources import Close, OpenResources, known_resources, open_resources
 from streamcore.errors import ConfigError, ProviderNotInstalled, install_command
+from streamcore.net.client_cache import CachedClient, cached_client, no_cookies
+from streamcore.net.credentials import SHORTEST_SECRET, header_secrets, proxy_secrets, url_secrets
 from streamcore.provider import ProviderSettings, Vendor, check_settings
 
 if TYPE_CHECKING:
@@ -43,6 +46,7 @@ class SDKClient(Generic[C]):
         close: closes a client that `build` made; defaults to closing the httpx2 client.
         variables: the suffixes of further environment variables whose change needs another client, such as
             `AUTH_TOKEN` for `<NAME>_AUTH_TOKEN`; `API_KEY` and `BASE_URL` always count.
+        http_of: returns the httpx2 client of the caller's SDK client, whose proxies may have credentials.
 
     Raises:
         ProviderNotInstalled: the SDK, or aiohttp for that transport, is missing.
@@ -59,6 +63,7 @@ class SDKClient(Generic[C]):
         adopt: Callable[[C], C] | None = None,
         close: Callable[[C], Awaitable[object]] | None = None,
         variables: Sequence[str] = (),
+        http_of: Callable[[C], httpx2.AsyncClient] | None = None,
     ) -> None:
         vendor.require_sdk()
         check_settings(vendor.name, settings)
@@ -77,9 +82,10 @@ class SDKClient(Generic[C]):
         self._build = build
         self._http_class = http_class
         self._close = close
+        self._http_of = http_of
         self._variables = ("API_KEY", "BASE_URL", *variables)
         self._own: C | None = given if given is None or adopt is None else adopt(given)
-        self._shared: tuple[object, Hashable, C] | None = None
+        self._shared: tuple[object, Hashable, CachedClient[C]] | None = None
 
     def find_key(self) -> str | None:
         """Return the caller's key, else the environment's; None leaves it to what else the SDK reads."""
@@ -94,6 +100,23 @@ class SDKClient(Generic[C]):
         given = getattr(self._own, "base_url", None)
         return self.vendor.source(self.find_base_url() if given is None else str(given))
 
+    def secrets(self) -> list[str]:
+        """Return what no error may show: the key, the headers, the credentials of base URL and proxies."""
+        own: Any = self._own
+        headers: Mapping[str, object] = getattr(own, "default_headers", None) or {}
+        keys = [self.find_key(), *(getattr(own, name, None) for name in ("api_key", "auth_token"))]
+        found = {key for key in keys if isinstance(key, str) and len(key) >= SHORTEST_SECRET}
+        found |= header_secrets(self.headers, all_names=True) | header_secrets(
+            {name: value for name, value in headers.items() if isinstance(value, str)}
+        )
+        found |= url_secrets(str(getattr(own, "base_url", None) or self.find_base_url() or "")) | proxy_secrets()
+        http = self._http_client if own is None or self._http_of is None else self._http_of(own)
+        if http is not None:
+            from streamcore.net.httpx2_private import client_proxies
+
+            found |= {secret for url in client_proxies(http) for secret in url_secrets(url)}
+        return list(found)
+
     async def get(self) -> C:
         """Return the client to send through.
 
@@ -102,23 +125,34 @@ class SDKClient(Generic[C]):
             ConfigError: the transport does not run on this event loop.
         """
         if self._own is None and self._http_client is not None:
-            self._own = self._build(self, self._http_client)
+            from streamcore.net.limited_client import LimitedClient
+
+            self._own = self._build(self, LimitedClient(self._http_client))
         if self._own is not None:
             return self._own
         # An SDK reads many variables; before each request only these are compared.
         seen = tuple(self.vendor.from_environment(suffix) for suffix in self._variables)
         resources, shared = known_resources(), self._shared
         if resources is not None and shared is not None and shared[0] is resources.clients and shared[1] == seen:
-            return shared[2]
-        client = await shared_client(self._key(), self._make)
-        self._shared = ((await open_resources()).clients, seen, client)
-        return client
+            client = shared[2].get()
+            if client is not None:
+                return client
+        cached = await cached_client(self._key(), self._make)
+        self._shared = ((await open_resources()).clients, seen, cached)
+        return cast("C", cached.get())
 
-    def _make(self) -> tuple[C, Close]:
+    def _make(self, resources: OpenResources) -> tuple[CachedClient[C], Close]:
         """Build a client to share, with the function that closes it."""
-        http_client = new_http_client(self._transport, self._http_class())
+        from streamcore.net.limited_client import LimitedClient
+
+        http_class = self._http_class()
+        pool_key = (http_class, self._transport, *sorted(getproxies().items()))
+        if pool_key not in resources.clients:
+            pool = new_http_client(self._transport, http_class)
+            resources.clients[pool_key] = pool, pool.aclose
+        http_client = LimitedClient(resources.clients[pool_key][0])
         client, close = self._build(self, http_client), self._close
-        return client, http_client.aclose if close is None else lambda: close(client)
+        return CachedClient(client, http_client), http_client.aclose if close is None else lambda: close(client)
 
     def _key(self) -> Hashable:
         prefix = self.vendor.variable("")
@@ -169,7 +203,12 @@ def new_http_client(transport: str, sdk_class: type[httpx2.AsyncClient]) -> http
             )
         from streamcore.net.aiohttp_client import AiohttpClient as client_class  # noqa: N813
     limits = Limits(max_connections=None, max_keepalive_connections=_IDLE_CONNECTIONS)
-    return client_class(limits=limits, timeout=Timeout(None, connect=_CONNECT_SECONDS), follow_redirects=True)
+    return client_class(
+        limits=limits,
+        timeout=Timeout(None, connect=_CONNECT_SECONDS),
+        follow_redirects=False,  # the request has a key and a prompt, which are for this server only
+        cookies=no_cookies(),
+    )
 
 
 async def shared_client(key: Hashable, make: Callable[[], tuple[T, Close]]) -> T:

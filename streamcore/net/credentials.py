@@ -1,41 +1,148 @@
-"""Find the credentials in an HTTP request, and remove them from errors: vendors echo keys in their answers."""
+"""Find the credentials of a request, its client and its proxies, and remove them from everything that an error shows.
+
+Vendors, gateways and proxies echo keys in their answers. Which header holds a key is not known: every value that the
+caller set counts, and every header of a request whose value is not public.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, cast
+from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.request import getproxies
 
-from streamcore.errors import ProviderError, StreamcoreError, scrub, scrub_json
+from streamcore.errors import ProviderError
+from streamcore.redact import redact, redact_bytes, redact_json, secret_forms
 
 if TYPE_CHECKING:
     import httpx2
 
-_SECRET_HEADER = re.compile("auth|key|token|secret|cookie")
-_SHORTEST_SECRET = 8
+    from streamcore.provider import Provider
+
+_PUBLIC_HEADER = re.compile(
+    "accept(-.*)?|connection|content-(type|length|encoding)|host|user-agent|transfer-encoding|date|expect|te|.*-referer"
+    "|referer|x-title|x-stainless-.*|.*-version|.*-beta|.*-browser-access|traceparent|tracestate|(x-)?request-id"
+)
+"""Headers whose values SDKs set, and messages may name."""
+_SCHEME = re.compile(r"[A-Za-z][\w-]*\s+(\S+)\s*")
+_PAIR = re.compile(r"=\s*\"?([^\s;,&\"]+)")
+SHORTEST_SECRET = 8
 """A shorter value is a placeholder, often a word that messages use."""
+_SHORTEST_PASSWORD = 5
 
 
 def credentials(request: httpx2.Request) -> list[str]:
-    """Return the keys and tokens in a request's headers, whoever set them, the longest first."""
-    values = [value for name, value in request.headers.items() if _SECRET_HEADER.search(name)]
-    parts = {part for value in values for part in (value, value.rpartition(" ")[2])}
-    return sorted((part for part in parts if len(part) >= _SHORTEST_SECRET), key=len, reverse=True)
+    """Return the secrets in a request's headers and URL, whoever set them, the longest first."""
+    return sorted({*header_secrets(request.headers), *url_secrets(str(request.url))}, key=len, reverse=True)
 
 
-def scrub_error(error: StreamcoreError, secrets: list[str]) -> None:
-    """Replace secrets in the texts of an error."""
+def header_secrets(headers: Mapping[str, str], *, all_names: bool = False) -> set[str]:
+    """Return the values that are no public ones, and the parts that are keys: of Bearer, Basic, cookies.
+
+    Args:
+        headers: names and values.
+        all_names: count every name; for headers that the caller gave.
+    """
+    found: set[str] = set()
+    for name, value in headers.items():
+        if all_names or not _PUBLIC_HEADER.fullmatch(name.lower()):
+            found |= _parts(value)
+    return {value for value in found if len(value) >= SHORTEST_SECRET}
+
+
+def _parts(value: str) -> set[str]:
+    found = {value}
+    scheme = _SCHEME.fullmatch(value)
+    if scheme is not None:
+        found.add(scheme[1])
+        with suppress(binascii.Error, ValueError):
+            user, _, password = base64.b64decode(scheme[1], validate=True).decode("utf-8").partition(":")
+            found |= {user, password, f"{user}:{password}"}
+    return found | set(_PAIR.findall(value))
+
+
+def url_secrets(url: str | None) -> set[str]:
+    """Return the credentials and the query values of a URL, as they are written and as they are meant."""
+    try:
+        parts = urlsplit(url or "")
+    except ValueError:
+        return set()
+    user, mark, password = parts.netloc.rpartition("@")[0].partition(":")
+    found = {user, unquote(user), *(value for _, value in parse_qsl(parts.query))}
+    found = {value for value in found if len(value) >= SHORTEST_SECRET}
+    if mark:
+        found |= {text for text in (password, unquote(password)) if len(text) >= _SHORTEST_PASSWORD}
+        plain = f"{unquote(user)}:{unquote(password)}"
+        found.add(base64.b64encode(plain.encode()).decode())
+    return found
+
+
+def proxy_secrets() -> set[str]:
+    """Return the credentials of the environment's proxies."""
+    return {secret for url in getproxies().values() for secret in url_secrets(url if "://" in url else f"http://{url}")}
+
+
+def scrub_error(error: BaseException, secrets: Iterable[str | None] = ()) -> None:
+    """Replace secrets in every text of an error, its causes, its context, its notes and, of a group, its members.
+
+    Errors of other libraries are changed, too, since a traceback prints them. One whose text does not change is
+    unchained.
+    """
+    forms = secret_forms(secrets)
+    seen, waiting = {id(error)}, [error]
+    while waiting:
+        link = waiting.pop()
+        _scrub_one(link, forms)
+        suppressed = link.__suppress_context__
+        for name in ("__cause__", "__context__"):
+            inner: BaseException | None = getattr(link, name)
+            if inner is None or id(inner) in seen:
+                continue
+            _scrub_one(inner, forms)
+            if _shows(inner, forms):
+                setattr(link, name, None)
+                continue
+            seen.add(id(inner))
+            waiting.append(inner)
+        link.__suppress_context__ = suppressed
+        if isinstance(link, BaseExceptionGroup):
+            members = cast("tuple[BaseException, ...]", link.exceptions)  # pyright: ignore[reportUnknownMemberType]
+            waiting += [inner for inner in members if id(inner) not in seen]
+            seen.update(map(id, members))
+
+
+def _scrub_one(error: BaseException, forms: tuple[bytes, ...]) -> None:
+    """Replace secrets in the texts that one error has as arguments and attributes."""
+    with suppress(AttributeError, TypeError):
+        error.args = redact_json(error.args, forms)
+    for name, value in list(vars(error).items()):
+        if isinstance(value, str) or name in ("body", "__notes__"):
+            with suppress(AttributeError, TypeError):
+                setattr(error, name, redact_json(value, forms))
+
+
+def _shows(error: BaseException, forms: tuple[bytes, ...]) -> bool:
+    """Return whether the text of an error has a secret all the same."""
+    shown = f"{error}\n{error!r}".encode("utf-8", "surrogatepass")
+    return redact_bytes(shown, forms) is not shown
+
+
+def scrub_attempt(provider: Provider, model: str | None, error: BaseException | None) -> str | None:
+    """Complete the error of an attempt with provider and model, and replace all secrets; return the model's name.
+
+    `model` may be the vendor's word, so it is scrubbed, too. The provider's optional method `secrets()` returns what it
+    knows by value.
+    """
     if isinstance(error, ProviderError):
-        error.message = scrub(error.message, secrets)
-        error.code = error.code and scrub(error.code, secrets)
-        error.body = scrub_json(error.body, secrets)
-    error.args = tuple(scrub(part, secrets) if isinstance(part, str) else part for part in error.args)
-
-
-def cause_without_secrets(error: Exception, secrets: list[str]) -> Exception | None:
-    """Return the error to chain as a cause, or None if its traceback would print a secret."""
-    link: BaseException | None = error
-    while link is not None:
-        if scrub(str(link), secrets) != str(link):
-            return None
-        link = link.__cause__ or link.__context__
-    return error
+        error.provider = error.provider or provider.name
+        error.model = error.model or model
+        model = model or error.model
+    known: Callable[[], Iterable[str]] | None = getattr(provider, "secrets", None)
+    secrets = list(known()) if known is not None and error is not None else []
+    if error is not None:
+        scrub_error(error, secrets)
+    return model and redact(model, secrets)

@@ -7,6 +7,7 @@ import math
 import ssl
 from types import TracebackType
 from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
 
 from streamcore.errors import (
     ConfigError,
@@ -18,12 +19,14 @@ from streamcore.errors import (
     StreamTimeout,
     provider_error,
 )
-from streamcore.net.credentials import cause_without_secrets, credentials, scrub_error
+from streamcore.net.credentials import credentials, scrub_error
+from streamcore.redact import redact
 
 if TYPE_CHECKING:
     import httpx2
 
 _SHOWN = 2000  # characters of an error body
+_LONGEST_ID = 512  # bytes of a request's id
 
 
 class TransportErrors:
@@ -121,7 +124,7 @@ class SDKErrors(TransportErrors):
         if isinstance(error, self._status_error):
             response, body = vars(error)["response"], vars(error).get("body")
             mapped = response_error(response, body, provider=provider, model=model)
-            raise mapped from cause_without_secrets(error, credentials(response.request))
+            raise mapped from error
         if isinstance(error, self._connection_error):
             cause = error.__cause__ or error
             if isinstance(cause, StreamcoreError):  # raised by our transport; SDKs report it as a lost connection
@@ -143,7 +146,9 @@ def _is_tls(error: BaseException | None) -> bool:
 
 
 def response_error(response: httpx2.Response, body: object, *, provider: str, model: str | None) -> ProviderError:
-    """Return the error for a response with status 400 or above; `body` is its JSON or text."""
+    """Return the error for a response with status 300 or above; `body` is its JSON or text."""
+    if response.status_code < 400:
+        return _redirected(response, provider, model)
     if isinstance(body, list):  # some gateways wrap the object in a list
         wrapped = cast("list[object]", body)
         body = wrapped[0] if wrapped else None
@@ -156,10 +161,38 @@ def response_error(response: httpx2.Response, body: object, *, provider: str, mo
         request_id=request_id(response),
         retry_after=retry_after(response),
     )
-    scrub_error(error, credentials(response.request))
+    scrub_error(error, credentials(response.request))  # before it is cut: a part of a key is a secret, too
     error.message = error.message[:_SHOWN]
     error.args = (error.message,)
     return error
+
+
+def _redirected(response: httpx2.Response, provider: str, model: str | None) -> ProviderError:
+    """Return the error for a redirect: the request has a key and a prompt, which are for the first server only."""
+    host = _target_host(response)
+    target = f"redirects to {host!r}" if host else "answered with a redirect that names no host"
+    error = ProviderError(
+        f"the server {target}, and redirects are not followed, since the request has the API key; if the new address "
+        "is right, set it as the base URL",
+        provider=provider,
+        model=model,
+        status=response.status_code,
+        request_id=request_id(response),
+        retryable=False,
+    )
+    scrub_error(error, credentials(response.request))
+    return error
+
+
+def _target_host(response: httpx2.Response) -> str:
+    """Return host and port of a redirect's target, "" if it has none; never more of the URL, which may have secrets."""
+    try:
+        parts = urlsplit(response.headers.get("location", ""))
+        port = "" if parts.port is None else f":{parts.port}"
+    except ValueError:
+        return ""
+    host = parts.hostname or ("" if parts.scheme else response.request.url.host)
+    return f"{host}{port}" if host else ""
 
 
 def _answered(response: httpx2.Response) -> str:
@@ -173,15 +206,21 @@ def _answered(response: httpx2.Response) -> str:
 
 
 def request_id(response: httpx2.Response) -> str | None:
-    """Return the vendor's id of the request: header `...request-id`, else `...correlation-id`."""
+    """Return the vendor's id of the request: header `...request-id`, else `...correlation-id`; without secrets."""
     second: bytes = b""
     for name, value in response.headers.raw:  # undecoded, since this runs for every request
         ending = name[-14:].lower()
         if value and ending.endswith(b"request-id"):
-            return value.decode("latin-1")
+            return _id_without_secrets(value, response)
         if ending == b"correlation-id":
             second = second or value
-    return second.decode("latin-1") or None
+    return _id_without_secrets(second, response) if second else None
+
+
+def _id_without_secrets(value: bytes, response: httpx2.Response) -> str:
+    """Return a vendor's id as a text; one that repeats a part of the request is redacted."""
+    text = value[:_LONGEST_ID].decode("latin-1")
+    return redact(text, credentials(response.request))
 
 
 def retry_after(response: httpx2.Response) -> float | None:

@@ -7,9 +7,11 @@ that need none, as httpx2 does in a private function. `tests/net/test_private_na
 
 from __future__ import annotations
 
+import base64
 import ssl
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 import httpx2
 
@@ -26,6 +28,28 @@ class TransportClient(httpx2.AsyncClient):
 
     def _init_proxy_transport(self, proxy: httpx2.Proxy, *given: Any, **settings: Any) -> httpx2.AsyncBaseTransport:
         return self.new_transport(_ssl_context(settings), proxy)
+
+
+def client_proxies(client: httpx2.AsyncClient) -> list[str]:
+    """Return the URLs of a client's own proxies, with their credentials; none that an unknown transport has."""
+    inner: Any = getattr(client, "inner", client)
+    transports: list[Any] = [inner._transport, *inner._mounts.values()]
+    found: list[str] = []
+    for transport in transports:
+        pool = getattr(transport, "_pool", None)
+        for name, value in getattr(pool, "_proxy_headers", ()):
+            if name.lower() == b"proxy-authorization":
+                found.append(f"http://{_basic(value)}@proxy")
+    return found
+
+
+def _basic(value: bytes) -> str:
+    """Return user and password of an Authorization header, quoted as in a URL."""
+    try:
+        plain = base64.b64decode(value.partition(b" ")[2]).decode("utf-8", "replace")
+    except ValueError:
+        return ""
+    return ":".join(quote(part, safe="") for part in plain.split(":", 1))
 
 
 def _ssl_context(settings: Mapping[str, Any]) -> ssl.SSLContext:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
@@ -12,7 +12,6 @@ import anyio
 
 from streamcore.chunk import Chunk
 from streamcore.concurrency.generators import opened
-from streamcore.errors import StreamcoreError
 from streamcore.net.content_encoding import decoded
 from streamcore.net.credentials import credentials, scrub_error
 from streamcore.net.http_errors import TransportErrors
@@ -32,11 +31,12 @@ LATE_SECONDS = 2.0
 
 async def read_response(
     send: Callable[[], Awaitable[tuple[httpx2.Response, StreamDecoder]]],
+    secrets: Callable[[], Iterable[str]] = tuple,
 ) -> AsyncGenerator[list[Chunk]]:
     """Send a request, yield the chunks of every network read (often none), then end as the decoder's contract says.
 
     `send` returns the response, whose body nobody has read, and its decoder. This generator owns both and closes the
-    response.
+    response. `secrets` returns what no error may show, beside the request's own credentials.
 
     Raises:
         StreamInterrupted: the connection broke, or the bytes ended before the terminal mark.
@@ -44,47 +44,48 @@ async def read_response(
         MalformedStream, ProviderError: see `StreamDecoder.close`.
         Exception: `send` raised it.
     """
-    response, decoder = await send()
-    if response.is_stream_consumed:
-        raw = reads = response.aiter_bytes()
-    else:
-        # `aiter_raw` would pass the same bytes on through one more generator and a list.
-        raw = cast("AsyncGenerator[bytes]", aiter(cast("AsyncIterable[bytes]", response.stream)))
-        reads = decoded(response, raw) if "content-encoding" in response.headers else raw
-    feed = decoder.feed
-    with TransportErrors(streaming=True):
-        # The response is closed first: generators of httpx2 that are still open then end without waiting.
-        async with aclosing(raw), opened(reads, finalizer=False) as hidden:
-            try:
-                first = await anext(hidden, b"")
-                if first:
-                    yield feed(first)
-                if not decoder.ending:
-                    async for data in reads:
-                        yield feed(data)
-                        if decoder.ending:
-                            break
-                deadline = anyio.current_time() + LATE_SECONDS
-                while decoder.ending and not decoder.done:
-                    late = await _late(reads, decoder, deadline)
-                    if late is None:
-                        break
-                    if any(chunk.kind not in ("ping", "other") for chunk in late):
-                        deadline = anyio.current_time() + LATE_SECONDS
-                    yield late
-                if decoder.done:
-                    late = await _drain(reads, decoder)
-                    if late:
-                        yield late
-            finally:
-                await response.aclose()
-    rest = decoder.flush()
-    if rest:
-        yield rest
+    response: httpx2.Response | None = None
     try:
+        response, decoder = await send()
+        if response.is_stream_consumed:
+            raw = reads = response.aiter_bytes()
+        else:
+            # `aiter_raw` would pass the same bytes on through one more generator and a list.
+            raw = cast("AsyncGenerator[bytes]", aiter(cast("AsyncIterable[bytes]", response.stream)))
+            reads = decoded(response, raw) if "content-encoding" in response.headers else raw
+        feed = decoder.feed
+        with TransportErrors(streaming=True):
+            # The response is closed first: generators of httpx2 that are still open then end without waiting.
+            async with aclosing(raw), opened(reads, finalizer=False) as hidden:
+                try:
+                    first = await anext(hidden, b"")
+                    if first:
+                        yield feed(first)
+                    if not decoder.ending:
+                        async for data in reads:
+                            yield feed(data)
+                            if decoder.ending:
+                                break
+                    deadline = anyio.current_time() + LATE_SECONDS
+                    while decoder.ending and not decoder.done:
+                        late = await _late(reads, decoder, deadline)
+                        if late is None:
+                            break
+                        if any(chunk.kind not in ("ping", "other") for chunk in late):
+                            deadline = anyio.current_time() + LATE_SECONDS
+                        yield late
+                    if decoder.done:
+                        late = await _drain(reads, decoder)
+                        if late:
+                            yield late
+                finally:
+                    await response.aclose()
+        rest = decoder.flush()
+        if rest:
+            yield rest
         decoder.close()
-    except StreamcoreError as error:
-        scrub_error(error, credentials(response.request))
+    except Exception as error:
+        scrub_error(error, [*secrets(), *([] if response is None else credentials(response.request))])
         raise
 
 
@@ -106,5 +107,5 @@ async def _drain(reads: AsyncGenerator[bytes], decoder: StreamDecoder) -> list[C
             async for data in reads:
                 late += decoder.feed(data)
     except httpx2.HTTPError as error:
-        log.debug("the connection broke after the end of the stream: %r", error)
+        log.debug("the connection broke after the end of the stream: %s", type(error).__name__)
     return late

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from streamcore.concurrency.event_loop import running_on_trio
-from streamcore.errors import ConfigError, install_command, scrub
+from streamcore.errors import ConfigError, install_command
 from streamcore.net.clients import shared_client
+from streamcore.redact import redact
 
 try:
     from redis.asyncio import ConnectionPool, Redis
@@ -78,7 +79,7 @@ class RedisDatabase:
 
     def describe(self, error: BaseException) -> str:
         """Return the message of an error, without the password."""
-        return scrub(str(error).rstrip(".") or type(error).__name__, [self._password])
+        return redact(str(error).rstrip(".") or type(error).__name__, [self._password])
 
     @staticmethod
     def outcome_unknown(error: BaseException) -> bool:

@@ -48,6 +48,7 @@ from streamcore.chunk import CONTENT_KINDS, Chunk
 from streamcore.completion import Attempt, Completion, Fold
 from streamcore.concurrency.generators import opened
 from streamcore.errors import OutputValidationError, ProviderError, StreamcoreError, StreamInterrupted
+from streamcore.net.credentials import scrub_attempt
 from streamcore.pipeline.adapt import What, adapted, refuses
 from streamcore.pipeline.clocks import Clocks, read_timer, timed
 from streamcore.pipeline.retry import Candidate, Retries
@@ -217,10 +218,7 @@ class AnswerRun:
     def _note(self, candidate: Candidate, error: StreamcoreError | None) -> None:
         """Add an attempt to the list."""
         model = self.fold.model or candidate.request.model
-        if isinstance(error, ProviderError):
-            error.provider = error.provider or candidate.provider.name
-            error.model = error.model or model
-            model = model or error.model
+        model = scrub_attempt(candidate.provider, model, error)
         message = None if error is None else f"{type(error).__name__}: {error}"
         self.attempts = (*self.attempts, Attempt(candidate.provider.name, model, message, self.fold.usage))
 

@@ -1,1 +1,1 @@
-"""Define what an answer must be, find its JSON, and check it once, at the end of the answer."""
+"""Define the schema of an answer, find its JSON, and validate it once, at the end of the answer."""

@@ -27,7 +27,7 @@ Load = Callable[[str], Any]
 
 
 class MisfitError(ValueError):
-    """A JSON text does not fit the schema; `errors` have `type`, `loc`, `msg` and `input`, as pydantic's do."""
+    """Report a JSON text that does not fit the schema; `errors` have `type`, `loc`, `msg`, `input`, as in pydantic."""
 
     def __init__(self, errors: Sequence[Mapping[str, Any]]) -> None:
         super().__init__(errors)
@@ -49,7 +49,7 @@ def is_unfinished(answer: Completion) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """The schema of an answer, and the function that checks it."""
+    """Define the schema of an answer, and the function that validates it."""
 
     name: str
     schema: Mapping[str, Any]
@@ -228,7 +228,7 @@ def instructed(request: Request, schema: Mapping[str, Any]) -> Request:
 
 
 def corrected(request: Request, answer: Completion, errors: Errors) -> Request:
-    """Return the next request: the answer, and a user message with its errors, are added to the conversation."""
+    """Return the next request, with the answer and a user message about its errors added to the conversation."""
     turns = [answer.to_message()] if answer.text else []
     correction = f"That does not fit the schema: {explain(errors)}. Answer again: the whole JSON, and nothing else."
     return replace(request, messages=[*request.messages, *turns, Message("user", correction)])

@@ -141,7 +141,7 @@ def test_a_reload_in_the_middle_of_an_answer(page: Page) -> None:
             page.goto("about:blank")
 
 
-def test_what_is_no_longer_kept_one_by_one_comes_at_once(page: Page) -> None:
+def test_compacted_events_are_delivered_at_once(page: Page) -> None:
     """A page that is reloaded behind what the relay has trimmed shows it all the same."""
     relay = Relay(max_items=50)
 
@@ -213,7 +213,7 @@ def test_a_hidden_tab_misses_nothing(page: Page, example: Any) -> None:
 
 
 @each_example
-def test_nobody_returns(page: Page, example: Any) -> None:
+def test_no_reader_returns(page: Page, example: Any) -> None:
     endless = Answer(["w "] * 100_000)
     with Simulator(endless, rate=50) as simulator, process(example.script, simulator, GRACE="1") as (_, port):
         page.goto(f"http://127.0.0.1:{port}{example.path}")

@@ -95,7 +95,7 @@ def until_text(page: Page, where: str, text: str) -> None:
 
 
 def still(page: Page, simulator: Simulator, requests: int) -> None:
-    """See that nobody asks again; EventSource does after 3 seconds, htmx 4 after half a second."""
+    """Check that no page reconnects; EventSource would after 3 seconds, htmx 4 after half a second."""
     page.wait_for_timeout(4000)
     assert len(simulator.requests) == requests
 
@@ -117,7 +117,7 @@ def test_everything_arrives_and_nothing_runs(page: Page, vendor: Simulator, exam
 
 @pytest.mark.real
 @each_page
-def test_an_error_shows_and_nobody_asks_again(page: Page, example: Any) -> None:
+def test_an_error_is_shown_and_not_requested_again(page: Page, example: Any) -> None:
     with Simulator(Answer(["Hi ", "<b>"], cut=2)) as simulator, process(example.script, simulator) as (_, port):
         page.goto(f"http://127.0.0.1:{port}{example.path}")
         example.ask(page)
@@ -130,7 +130,7 @@ def test_an_error_shows_and_nobody_asks_again(page: Page, example: Any) -> None:
 @pytest.mark.real
 @each_page
 def test_a_lost_connection_is_not_paid_for_twice(page: Page, example: Any) -> None:
-    """The service dies in the middle and is started again: the page reconnects, and is told that the rest is lost."""
+    """Restart the service during a stream: the page reconnects and receives the error that the rest is lost."""
     with Simulator(ENDLESS, rate=50) as simulator:
         with process(example.script, simulator) as (_, port):
             page.goto(f"http://127.0.0.1:{port}{example.path}")

@@ -1,4 +1,4 @@
-"""Run a real Redis for tests, on a free port of loopback, with a folder of its own."""
+"""Run a real Redis for tests, on a free port of loopback, with its own folder."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def test_data_that_contain_themselves_raise() -> None:
         encode("t", data, 1)
 
 
-async def test_a_conflict_says_what_to_do() -> None:
+async def test_the_error_of_a_conflict_names_the_remedy() -> None:
     store = MemoryCheckpointer()
     await store.save("t", {}, 0)
     with pytest.raises(

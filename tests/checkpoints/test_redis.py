@@ -53,7 +53,7 @@ async def test_a_save_begins_the_ttl_anew(redis_url: str) -> None:
     assert await ttl_of(redis_url, "p:ttl") == -1
 
 
-async def test_an_expired_thread_is_gone_and_says_so(redis_url: str) -> None:
+async def test_an_expired_thread_raises(redis_url: str) -> None:
     store = RedisCheckpointer(redis_url, ttl=0.001)
     await store.save("short", {}, 0)
     deadline = anyio.current_time() + DEADLINE

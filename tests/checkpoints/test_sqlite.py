@@ -78,7 +78,7 @@ async def test_every_damaged_page_raises(tmp_path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_a_thread_whose_name_is_garbled_does_not_vanish(tmp_path: Path) -> None:
-    """The name stands in the table and in its index; wherever it is spoilt, the thread is not taken for a new one."""
+    """Damage the name in the table or in its index: the thread is not mistaken for a new one."""
     path = tmp_path / "threads.db"
     store = SQLiteCheckpointer(path)
     for thread in ("hay", "needle", "straw"):

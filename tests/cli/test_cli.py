@@ -84,7 +84,7 @@ def test_debug_shows_the_traceback() -> None:
     assert "Traceback" in done.stderr
 
 
-def test_a_reader_that_goes_away_closes_the_upstream() -> None:
+def test_a_reader_that_disconnects_closes_the_upstream() -> None:
     with Simulator(Answer(["tick\n"] * 2000), rate=100) as simulator:
         process = subprocess.Popen(
             [sys.executable, "-m", "streamcore.cli", *PROMPT, "-p", "openai"],
@@ -212,7 +212,7 @@ def test_an_env_file_is_read_where_asked(command: str, tmp_path: Path) -> None:
         assert streamcore(*arguments).returncode == 2 or command == "providers"
 
 
-def test_a_fallback_names_the_provider_that_it_asks(tmp_path: Path) -> None:
+def test_a_fallback_names_its_provider(tmp_path: Path) -> None:
     (tmp_path / "p.yaml").write_text("user: x\nprovider: openai\nfallback: [mistral/m-2]\n", "utf-8")
     with Simulator("ok") as simulator:
         nobody = "http://127.0.0.1:9/v1"

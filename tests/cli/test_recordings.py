@@ -28,7 +28,7 @@ def texts(shown: str) -> str:
 
 
 @pytest.mark.parametrize("provider", first_short(PROVIDERS))
-def test_what_is_recorded_is_replayed(provider: str, tmp_path: Path) -> None:
+def test_a_recording_is_replayed(provider: str, tmp_path: Path) -> None:
     path = tmp_path / "greet.yaml"
     with Simulator("Hi,\n  World! ☀️") as simulator:
         done = streamcore(*RECORD, "-p", provider, "-o", str(path), simulator=simulator)
@@ -106,7 +106,7 @@ def simulating(*arguments: str) -> Generator[tuple[dict[str, Any], list[str]]]:
             process.stdout.close()
 
 
-def test_simulate_serves_all_wires_and_tells_its_lag() -> None:
+def test_simulate_serves_all_wires_and_reports_its_lag() -> None:
     with simulating("--text", "Hi, you!", "--rate", "200") as (settings, said):
         for provider in PROVIDERS:
             done = streamcore(*PROMPT, "-p", provider, **settings)
@@ -132,7 +132,7 @@ def test_simulate_plays_recordings_and_faults(tmp_path: Path) -> None:
         assert done.stderr.startswith("StreamInterrupted: ")
 
 
-def test_simulate_says_that_a_port_is_taken() -> None:
+def test_simulate_reports_a_port_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = streamcore("simulate", "--port", str(port))

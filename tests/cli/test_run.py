@@ -75,7 +75,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_a_graph_s_words_go_to_stdout_and_the_rest_to_stderr(tmp_path: Path, vendor: Simulator) -> None:
+def test_a_graphs_text_is_written_to_stdout_and_the_rest_to_stderr(tmp_path: Path, vendor: Simulator) -> None:
     path = write_graph(tmp_path, TWO, first="About {topic} and {n}", second="{first}!")
     answers(
         vendor, lambda asked: {"About tea and 1, 2": "One two.", "One two.!": "Three.\n"}.get(asked.text, asked.text)
@@ -135,7 +135,7 @@ def test_json_is_a_line_for_each_event(tmp_path: Path, vendor: Simulator) -> Non
     assert json.loads(end.stdout.splitlines()[-1])["state"]["greet"] == "Hello Ada, tea it is."
 
 
-def test_parallel_nodes_do_not_mix_their_words(tmp_path: Path, vendor: Simulator) -> None:
+def test_parallel_nodes_do_not_mix_their_text(tmp_path: Path, vendor: Simulator) -> None:
     path = write_graph(tmp_path, BOTH, left="left", right="right")
     answers(vendor, {"left": "left " * 30, "right": "right " * 30})
     vendor.rate = 300
@@ -213,7 +213,7 @@ def test_ctrl_c_keeps_the_thread(tmp_path: Path, vendor: Simulator) -> None:
     assert (again.returncode, again.stdout) == (0, "whole\n")
 
 
-def test_output_that_takes_no_more(tmp_path: Path, vendor: Simulator) -> None:
+def test_output_that_is_closed(tmp_path: Path, vendor: Simulator) -> None:
     path = write_graph(tmp_path, TWO, first="first", second="second")
     answers(vendor, lambda asked: "word " * 20_000)
     with open("/dev/full", "w") as full:  # noqa: PTH123

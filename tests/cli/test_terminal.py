@@ -100,7 +100,7 @@ def test_ctrl_c_closes_the_upstream_and_reports_how_much_was_received(provider: 
         until(lambda: simulator.abandoned == 1 and simulator.open == 0)
 
 
-def test_ctrl_c_keeps_what_was_recorded(tmp_path: Path) -> None:
+def test_ctrl_c_keeps_the_recording(tmp_path: Path) -> None:
     from streamcore.testing import Recording
 
     path = tmp_path / "cut.yaml"

@@ -85,7 +85,7 @@ async def test_an_error_is_raised_again_by_every_later_read() -> None:
 
 
 @pytest.mark.anyio
-async def test_what_cannot_be_opened_has_failed() -> None:
+async def test_a_source_that_cannot_be_opened_has_failed() -> None:
     def fail() -> AsyncGenerator[int]:
         raise ConfigError("no such model")
 
@@ -111,7 +111,7 @@ async def test_a_stream_that_its_reader_closed_never_looks_finished(reads: int) 
 
 
 @pytest.mark.anyio
-async def test_a_read_that_was_cancelled_is_an_interruption_with_what_arrived() -> None:
+async def test_a_cancelled_read_is_an_interruption_with_the_received_data() -> None:
     source = Source(1, endless=True)
     stream = OwnedStream(source.read, lambda: Completion(text="so far"))
     await read(stream)

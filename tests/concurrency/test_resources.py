@@ -24,7 +24,7 @@ SCRIPT = Path(__file__).resolve().parents[1] / "loop_endings.py"
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_loop_that_ends_closes_what_is_open_in_silence(backend: str, simulator: Simulator) -> None:
+def test_a_loop_that_ends_closes_open_resources_without_warnings(backend: str, simulator: Simulator) -> None:
     simulator.decide = lambda asked: Answer.of("word " * 500)
     simulator.rate = 500
     names = [name for ran_on, name in RUNS if ran_on == backend]

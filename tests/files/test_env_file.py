@@ -10,7 +10,7 @@ from streamcore.errors import ConfigError
 from streamcore.files.env_file import load_env_file, parse_env_file
 
 
-def test_what_a_file_may_hold(tmp_path: Path) -> None:
+def test_valid_lines(tmp_path: Path) -> None:
     path = tmp_path / ".env"
     path.write_text(
         """\ufeff# a comment
@@ -40,7 +40,7 @@ A=last
 
 
 @pytest.mark.parametrize("line", ["A", "1A=x", "A='open", 'A="open', "A='x' y", "A B=c", "A=\0"])
-def test_what_it_may_not_hold(tmp_path: Path, line: str) -> None:
+def test_invalid_lines(tmp_path: Path, line: str) -> None:
     path = tmp_path / ".env"
     path.write_text(f"# first\n{line}SECRET\n", "utf-8")
     if line == "A":

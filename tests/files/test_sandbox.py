@@ -235,12 +235,12 @@ def test_limits(text: str, refused: str) -> None:
         ("{{ big | length }}{{ (big ~ '.') | length }}", f"{MAX_TEXT - 100}{MAX_TEXT - 99}"),
     ],
 )
-def test_what_prompts_use_works_as_in_jinja(text: str, written: str) -> None:
+def test_features_for_prompts_work_as_in_jinja(text: str, written: str) -> None:
     assert sandbox.render(text, NAMES) == written
 
 
 @pytest.mark.parametrize("text", ["{{ nobody }}", "{{ data.z }}", "{{ [nobody] }}", "{{ 'a' ~ {'b': nobody} }}"])
-def test_what_is_undefined_is_never_written(text: str) -> None:
+def test_undefined_values_are_never_written(text: str) -> None:
     with pytest.raises(UndefinedError):
         sandbox.render(text, NAMES)
 

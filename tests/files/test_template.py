@@ -137,7 +137,7 @@ def test_a_variable_named_state_overrides_the_state() -> None:
         ("{% from 'other' import o %}", "include, import and extends are not available", "{% from"),
     ],
 )
-def test_what_is_wrong_and_where(text: str, said: str, at: str) -> None:
+def test_problems_are_reported_with_their_line(text: str, said: str, at: str) -> None:
     with pytest.raises(TemplateError) as caught:
         fill(text, VARIABLES, STATE)
     assert said in str(caught.value)
@@ -195,12 +195,12 @@ def test_check_needs_no_variables(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["{{ name }}", "{name", "{% if x %}{% endif %}", ""])
-def test_check_lets_pass_what_may_work(text: str) -> None:
+def test_check_accepts_templates_that_may_work(text: str) -> None:
     check(text)
 
 
 @pytest.mark.parametrize("text", ["{v}", "{{ v }}"])
-def test_a_value_that_holds_itself_is_refused(text: str) -> None:
+def test_a_value_that_contains_itself_is_refused(text: str) -> None:
     loop: list[Any] = []
     loop.append(loop)
     with pytest.raises(TemplateError, match="contains itself"):
@@ -218,7 +218,7 @@ ANY_TEXT = st.text(st.characters(codec="utf-8"))
 
 
 @given(ANY_TEXT)
-def test_a_value_is_put_in_as_it_is(value: str) -> None:
+def test_a_value_is_inserted_unchanged(value: str) -> None:
     assert fill("{v}", {"v": value}, {}) == value
     assert fill("{{ v }}", {"v": value}, {}) == value
 

@@ -104,7 +104,7 @@ def test_an_empty_file_is_nothing() -> None:
         ("a: 1\nb: \x01", "2:4", "the character '\\x01' is not allowed"),
     ],
 )
-def test_refuses_and_says_where(text: str | bytes, where: str, said: str) -> None:
+def test_refuses_with_the_line(text: str | bytes, where: str, said: str) -> None:
     with pytest.raises(RefusedError) as caught:
         parse(text)
     assert str(caught.value).startswith(f"{FILE}:{where}: ")
@@ -199,7 +199,7 @@ def test_line_inside_any_block(lines: list[str], style: str, before: int, data: 
 
 
 @given(st.binary(max_size=60) | st.text(st.sampled_from(" \n\t:-?[]{}&*!|>'\"%@`#,ab1.<=~\x00é\ufeff"), max_size=40))
-def test_any_bytes_give_data_or_the_callers_error(text: str | bytes) -> None:
+def test_any_bytes_give_data_or_a_config_error(text: str | bytes) -> None:
     said = f"{FILE}:"
     try:
         parse(text)
@@ -217,7 +217,7 @@ PLAIN = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "c"]), PLAIN, max_size=3))
-def test_reads_back_what_pyyaml_writes(value: dict[str, Any]) -> None:
+def test_reads_the_output_of_pyyaml(value: dict[str, Any]) -> None:
     class NoAliases(yaml.SafeDumper):
         def ignore_aliases(self, data: Any) -> bool:
             return True

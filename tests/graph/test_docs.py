@@ -31,7 +31,7 @@ def test_graphs_are_graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         assert check_graph(path) == []
 
 
-def test_expressions_give_what_the_page_says() -> None:
+def test_expressions_give_the_values_on_the_page() -> None:
     text = PAGE.read_text("utf-8")
     state = json.loads(re.findall(r"Given `(.*)` \|", text)[0])
     rows = re.findall(

@@ -119,7 +119,7 @@ def test_conditions(text: str, result: bool) -> None:
         ("{x | nofilter}", "No filter named 'nofilter'"),
     ],
 )
-def test_what_is_not_valid_is_found_without_a_state(value: Any, says: str) -> None:
+def test_invalid_expressions_are_found_without_a_state(value: Any, says: str) -> None:
     with pytest.raises(TemplateError) as caught:
         check_value(value)
     assert says in str(caught.value)
@@ -145,7 +145,7 @@ def test_what_is_not_valid_is_found_without_a_state(value: Any, says: str) -> No
         "x {turn / 0} y",
     ],
 )
-def test_what_a_sandbox_does_not_do(value: str) -> None:
+def test_operations_that_the_sandbox_refuses(value: str) -> None:
     before = repr(STATE)
     with pytest.raises(TemplateError, match=r"the expression .* failed|not a value"):
         resolve(value, STATE)
@@ -156,7 +156,7 @@ def test_what_a_sandbox_does_not_do(value: str) -> None:
     "value",
     ["{''.__class__}", "{''.__class__.__mro__[1].__subclasses__()}", "{state.__class__}", "{(1).__add__}", "{joiner}"],
 )
-def test_what_a_sandbox_does_not_show(value: str) -> None:
+def test_attributes_that_the_sandbox_hides(value: str) -> None:
     with suppress(TemplateError):
         assert resolve(value, STATE) is None
 

@@ -188,7 +188,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("text", "says"), WRONG, ids=[says for _, says in WRONG])
-def test_what_is_wrong_and_where(tmp_path: Path, text: str, says: str) -> None:
+def test_problems_are_reported_with_their_line(tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "g.yaml"
     path.write_text(text, "utf-8")
     with pytest.raises(GraphError) as caught:
@@ -274,7 +274,7 @@ def test_nothing_is_wrong(tmp_path: Path) -> None:
         ("loop_limits:", "checkpointer: {type: sqlight}\nloop_limits:", "14: checkpointer: `type` must be one of"),
     ],
 )
-def test_what_check_finds(tmp_path: Path, old: str, new: str, says: str) -> None:
+def test_problems_that_check_finds(tmp_path: Path, old: str, new: str, says: str) -> None:
     found = checked(tmp_path, SOUND.replace(old, new), about2="{txt}")
     assert any(line.startswith(says) for line in found), found
 
@@ -287,7 +287,7 @@ def test_check_names_the_line_in_a_broken_prompt(tmp_path: Path) -> None:
     ]
 
 
-def test_a_loop_that_asks_a_human_needs_no_limit(tmp_path: Path) -> None:
+def test_a_loop_with_an_interrupt_needs_no_limit(tmp_path: Path) -> None:
     text = """
         nodes: {a: {type: interrupt, message: x}, b: {prompt: about}}
         edges: [{from: START, to: a}, {from: a, to: b}, {from: b, to: a}]
@@ -295,7 +295,7 @@ def test_a_loop_that_asks_a_human_needs_no_limit(tmp_path: Path) -> None:
     assert checked(tmp_path, text) == []
 
 
-def test_defaults_and_functions_may_give_what_check_cannot_see(tmp_path: Path) -> None:
+def test_check_allows_for_keys_of_defaults_and_functions(tmp_path: Path) -> None:
     prompt = "{{ maybe | default('x') }} {% if other is defined %}{{ other }}{% endif %}"
     assert checked(tmp_path, SOUND, rate=f'\nuser: "{prompt}"\n') == []
     text = SOUND.replace(
@@ -325,14 +325,14 @@ def check(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
 
 
-def test_the_command_on_what_is_fine() -> None:
+def test_the_command_with_a_valid_graph() -> None:
     done = check(*sorted(ROOT.glob("graphs/*.yaml")), *sorted(ROOT.glob("prompts/**/*.yaml")))
     assert done.stderr == ""
     assert done.returncode == 0
     assert all(line.endswith(": fine") for line in done.stdout.splitlines())
 
 
-def test_the_command_on_what_is_not(tmp_path: Path) -> None:
+def test_the_command_with_an_invalid_graph(tmp_path: Path) -> None:
     one = tmp_path / "one.yaml"
     one.write_text("nodes:\n  a: {promt: x}\n" + START, "utf-8")
     two = tmp_path / "two.yaml"

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(autouse=True)
 def vendor(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
-    """Let `openai` be the simulator, and the provider that nobody has to name."""
+    """Set the simulator as `openai`, the default provider."""
     monkeypatch.setenv("STREAMCORE_PROVIDER", "openai")
     monkeypatch.setenv("OPENAI_BASE_URL", simulator.base_url("openai"))
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -63,7 +63,7 @@ PIPELINE = """
 STEPS = {"plan": "Plan {topic}", "write": "Write {outline}", "polish": "Polish {text}"}
 
 
-async def test_a_pipeline_hands_on_what_each_node_said(tmp_path: Path, vendor: Simulator) -> None:
+async def test_a_pipeline_passes_the_output_of_each_node_on(tmp_path: Path, vendor: Simulator) -> None:
     path = write_graph(tmp_path, PIPELINE, **STEPS)
     answers(vendor, {"Plan tea": "one, two", "Write one, two": "a draft", "Polish a draft": "a text"})
     events = await collect(stream_graph_with_tokens(path, {"topic": "tea"}))
@@ -123,7 +123,7 @@ async def test_a_node_that_does_not_stream_still_runs(tmp_path: Path, vendor: Si
     assert output(events, "plan") == {"outline": "a b c"}
 
 
-async def test_what_is_there_already_is_not_asked_for(tmp_path: Path, vendor: Simulator) -> None:
+async def test_a_node_whose_value_exists_is_skipped(tmp_path: Path, vendor: Simulator) -> None:
     path = write_graph(tmp_path, PIPELINE, **STEPS)
     answers(vendor, {"Write mine": "a draft", "Polish a draft": "a text"})
     events = await collect(stream_graph_with_tokens(path, {"topic": "tea", "outline": "mine"}))
@@ -137,7 +137,7 @@ async def test_what_is_there_already_is_not_asked_for(tmp_path: Path, vendor: Si
     ]
 
 
-async def test_requires_names_what_is_missing(tmp_path: Path) -> None:
+async def test_requires_names_the_missing_keys(tmp_path: Path) -> None:
     path = write_graph(tmp_path, PIPELINE.replace("requires: [outline]", "requires: [outline, style]"), **STEPS)
     with pytest.raises(NodeError, match=r"node 'write' of graph 'graph' failed: it requires 'style'") as caught:
         await collect(stream_graph_with_tokens(path, {"topic": "tea"}))
@@ -221,7 +221,7 @@ ROUTER = """
 
 
 @pytest.mark.parametrize(("said", "goes"), [("positive", "good"), (" NEGATIVE \n", "bad"), ("indifferent", "other")])
-async def test_a_router_goes_where_its_text_says(tmp_path: Path, vendor: Simulator, said: str, goes: str) -> None:
+async def test_a_router_follows_its_text(tmp_path: Path, vendor: Simulator, said: str, goes: str) -> None:
     path = write_graph(tmp_path, ROUTER, classify="{message}", good="g", bad="b", other="o")
     answers(vendor, lambda asked: said if asked.text == "hm" else "fine")
     events = await collect(stream_graph_with_tokens(path, {"message": "hm"}))
@@ -229,7 +229,7 @@ async def test_a_router_goes_where_its_text_says(tmp_path: Path, vendor: Simulat
     assert text_of(events, "classify") == said
 
 
-async def test_a_router_without_a_route_says_so(tmp_path: Path, vendor: Simulator) -> None:
+async def test_a_router_without_a_route_raises(tmp_path: Path, vendor: Simulator) -> None:
     path = write_graph(tmp_path, ROUTER.replace("default_route: other", ""), classify="{message}", good="g", bad="b")
     answers(vendor, lambda asked: "hm")
     with pytest.raises(
@@ -258,7 +258,7 @@ async def test_a_loop_ends_at_its_limit(tmp_path: Path) -> None:
     assert events[-1]["state"] == {"count": 3, "seen": [0, 1, 2], "_loop_counts": {"tick": 3}}
 
 
-async def test_a_loop_gives_way_to_its_exit(tmp_path: Path) -> None:
+async def test_a_loop_ends_if_its_exit_condition_is_true(tmp_path: Path) -> None:
     events = await collect(stream_graph_with_tokens(write_graph(tmp_path, LOOP + "    loop_exits: {tick: done}\n")))
     assert ran(events) == ["tick"] * 3 + ["done"]
     assert events[-1]["state"]["result"] == "n=3"
@@ -269,7 +269,7 @@ async def test_a_condition_ends_a_loop(tmp_path: Path) -> None:
     assert ran(events) == ["tick", "tick", "done"]
 
 
-async def test_no_condition_holds_and_no_other_edge_is_the_end(tmp_path: Path) -> None:
+async def test_the_run_ends_if_no_condition_is_true_and_there_is_no_other_edge(tmp_path: Path) -> None:
     text = LOOP.replace("      - {from: tick, to: tick}\n", "")
     assert ran(await collect(stream_graph_with_tokens(write_graph(tmp_path, text)))) == ["tick"]
 
@@ -312,7 +312,7 @@ async def test_a_map_runs_no_more_at_once_than_it_may(tmp_path: Path) -> None:
     assert (provider.most_open, provider.open) == (4, 0)
 
 
-async def test_a_map_over_no_list_says_so(tmp_path: Path) -> None:
+async def test_a_map_over_a_value_that_is_not_a_list_raises(tmp_path: Path) -> None:
     path = write_graph(tmp_path, MAP, word="{word}")
     with pytest.raises(NodeError, match=r"'over' must give a list, but \{state.words\} is null"):
         await collect(stream_graph_with_tokens(path))
@@ -482,7 +482,7 @@ async def test_an_interrupted_answer_raises_an_error_with_the_received_text(tmp_
         await anext(stream)
 
 
-async def test_what_is_written_wrong_is_never_skipped(tmp_path: Path) -> None:
+async def test_mistakes_in_the_file_are_never_skipped(tmp_path: Path) -> None:
     text = PIPELINE.replace("{prompt: plan,", "{prompt: plan, on_error: skip,")
     with pytest.raises(PromptError, match="the variable 'topic' is missing"):
         await collect(stream_graph_with_tokens(write_graph(tmp_path, text, **STEPS)))
@@ -536,7 +536,7 @@ async def test_a_config_that_cannot_be(tmp_path: Path, config: Any, says: str) -
         await collect(stream_graph_with_tokens(write_graph(tmp_path, LOOP), None, config))
 
 
-async def test_what_else_langgraph_configs_hold_is_no_matter(tmp_path: Path) -> None:
+async def test_other_keys_of_langgraph_configs_are_ignored(tmp_path: Path) -> None:
     config = {"configurable": {"thread_id": "t", "user": "x", "checkpoint_ns": ""}, "recursion_limit": 5, "tags": []}
     assert ran(await collect(stream_graph_with_tokens(write_graph(tmp_path, LOOP), None, config)))
 

@@ -19,7 +19,7 @@ ONE = "    nodes: {{a: {{prompt: '{0}'}}}}\n    edges: [{{from: START, to: a}}]\
 
 @pytest.fixture(autouse=True)
 def vendor(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
-    """Let `openai` be the simulator, and the provider that nobody has to name."""
+    """Set the simulator as `openai`, the default provider."""
     monkeypatch.setenv("STREAMCORE_PROVIDER", "openai")
     monkeypatch.setenv("OPENAI_BASE_URL", simulator.base_url("openai"))
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -43,7 +43,7 @@ async def test_a_prompt_stays_in_its_folder(tmp_path: Path, vendor: Simulator, n
 
 
 @pytest.mark.parametrize("text", ["{state.secret}", "{{ state.secret }}", "{% for x in y %}", "{secret}"])
-async def test_what_users_type_is_never_run(tmp_path: Path, vendor: Simulator, text: str) -> None:
+async def test_input_of_users_is_never_evaluated(tmp_path: Path, vendor: Simulator, text: str) -> None:
     graph = """
         nodes:
           ask: {type: interrupt, message: "{state.typed}", resume_key: said}

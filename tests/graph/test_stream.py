@@ -1,4 +1,4 @@
-"""Test the doors to graphs: closing in every way, one node's text, nodes as functions, structured answers."""
+"""Test the functions that run graphs: closing in every way, one node's text, nodes as functions, structured answers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(autouse=True)
 def vendor(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
-    """Let `openai` be the simulator, and the provider that nobody has to name."""
+    """Set the simulator as `openai`, the default provider."""
     monkeypatch.setenv("STREAMCORE_PROVIDER", "openai")
     monkeypatch.setenv("OPENAI_BASE_URL", simulator.base_url("openai"))
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -321,7 +321,7 @@ async def test_a_structured_node_streams_text_and_keeps_an_object(tmp_path: Path
 
 
 @pytest.mark.parametrize("key", ["retries: 1", "on_error: retry, max_retries: 1"])
-async def test_an_answer_that_does_not_fit_is_asked_for_again(tmp_path: Path, vendor: Simulator, key: str) -> None:
+async def test_an_answer_that_does_not_fit_is_requested_again(tmp_path: Path, vendor: Simulator, key: str) -> None:
     text = f"    nodes: {{rate: {{prompt: rate, {key}}}}}\n    edges: [{{from: START, to: rate}}]\n"
     path = write_graph(tmp_path, text, rate=RATE)
     said = iter(['{"stars": 9}', '{"stars": 5}'])
@@ -392,7 +392,7 @@ async def test_an_error_is_raised_after_the_events_before_it() -> None:
     assert closed == ["good"]
 
 
-async def test_a_slow_reader_holds_the_sources_up() -> None:
+async def test_a_slow_reader_slows_the_sources_down() -> None:
     made = 0
 
     async def fast() -> AsyncGenerator[int]:
@@ -417,6 +417,6 @@ def test_two_loops_in_one_process(tmp_path: Path, vendor: Simulator) -> None:
         assert sorted(ran(events)) == ["a", "b"]
 
 
-async def test_what_is_no_graph() -> None:
+async def test_values_that_are_not_a_graph() -> None:
     with pytest.raises(ConfigError, match=r"what load_graph\(\) returns, not a dict"):
         await collect(stream_graph_with_tokens({}))  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(autouse=True)
 def vendor(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
-    """Let `openai` be the simulator, and the provider that nobody has to name."""
+    """Set the simulator as `openai`, the default provider."""
     monkeypatch.setenv("STREAMCORE_PROVIDER", "openai")
     monkeypatch.setenv("OPENAI_BASE_URL", simulator.base_url("openai"))
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -147,7 +147,7 @@ CHAT = """
 """
 
 
-async def test_a_finished_thread_begins_again_with_what_it_knows(tmp_path: Path, vendor: Simulator) -> None:
+async def test_a_finished_thread_begins_again_with_its_state(tmp_path: Path, vendor: Simulator) -> None:
     path = write_graph(tmp_path, CHAT, answer="{history}")
     answers(vendor, lambda asked: f"<{asked.text}>")
     store = MemoryCheckpointer()
@@ -218,7 +218,7 @@ class Failing:
 
 
 @pytest.mark.parametrize("times", [0, 1, 2])
-async def test_nobody_hears_of_a_node_that_is_not_saved(tmp_path: Path, vendor: Simulator, times: int) -> None:
+async def test_no_event_reports_a_node_that_is_not_saved(tmp_path: Path, vendor: Simulator, times: int) -> None:
     text = """
         nodes: {a: {prompt: a}, b: {prompt: b}, c: {prompt: c}}
         edges: [{from: START, to: a}, {from: a, to: b}, {from: b, to: c}]
@@ -267,7 +267,10 @@ async def test_the_text_of_an_interrupted_node_is_saved_and_reported(
     tmp_path: Path, vendor: Simulator, how: str
 ) -> None:
     path = write_graph(tmp_path, LONG, first="first", talk="talk")
-    vendor.decide = lambda asked: Answer.of("word " * 40, cut=5 if how == "failed" and asked.text == "talk" else None)
+    cut = 5 if how == "failed" else None
+    # Long enough that the reader interrupts it before its end, also on a busy machine.
+    talk = Answer.of("word " * 4000, cut=cut)
+    vendor.decide = lambda asked: talk if asked.text == "talk" else Answer.of("word " * 40)
     vendor.rate = None if how == "failed" else 2000
     store = Failing(MemoryCheckpointer(), 10)
     config = {"thread_id": "t", "checkpointer": store}
@@ -326,7 +329,7 @@ async def test_a_branch_that_was_done_is_not_done_again(tmp_path: Path, vendor: 
     assert output(rest, "join") == {"join": "s"}
 
 
-async def test_a_checkpoint_of_another_graph_says_so(tmp_path: Path, vendor: Simulator) -> None:
+async def test_a_checkpoint_of_another_graph_raises(tmp_path: Path, vendor: Simulator) -> None:
     answers(vendor, lambda asked: "x")
     store = MemoryCheckpointer()
     path = write_graph(tmp_path, INTERVIEW, **PROMPTS)
@@ -336,7 +339,7 @@ async def test_a_checkpoint_of_another_graph_says_so(tmp_path: Path, vendor: Sim
         await collect(stream_graph_with_tokens(path, {}, {"thread_id": "t", "checkpointer": store}))
 
 
-async def test_a_checkpointer_that_the_file_gets_wrong(tmp_path: Path) -> None:
+async def test_an_invalid_checkpointer_in_the_file(tmp_path: Path) -> None:
     path = write_graph(tmp_path, LONG + "    checkpointer: {type: sqlight, path: x}\n", first="x", talk="y")
     with pytest.raises(ConfigError) as caught:
         await collect(stream_graph_with_tokens(path, {}, {"thread_id": "t"}))

@@ -20,6 +20,7 @@ from streamcore import (
     stream_request,
 )
 from streamcore.net.clients import SDKClient
+from streamcore.net.limited_client import LimitedClient
 from streamcore.provider import ProviderSettings, Vendor
 from streamcore.testing import Simulator
 from tests.snippets import blocks
@@ -118,7 +119,8 @@ async def test_key_and_base_url_come_from_the_caller_the_environment_or_the_vend
 async def test_a_callers_clients_are_neither_shared_nor_closed() -> None:
     async with httpx2.AsyncClient() as http:
         client = await client_of(http_client=http)
-        assert client.http is http
+        assert isinstance(client.http, LimitedClient)
+        assert client.http.inner is http
         assert await client_of(http_client=http) is not client
         own = AcmeSDK("own", None, http, retries=5)
         adopted = await client_of(client=own)

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx2
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,11 +47,20 @@ USED: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "anthropic": (
         "providers/streamcore_anthropic/sdk_private.py",
-        ("anthropic:AsyncAnthropic._prepare_url", "anthropic._models:construct_type"),
+        (
+            "anthropic:AsyncAnthropic._client",
+            "anthropic:AsyncAnthropic._prepare_url",
+            "anthropic._models:construct_type",
+        ),
     ),
     "httpx2": (
         "streamcore/net/httpx2_private.py",
-        ("httpx2:AsyncClient._init_transport", "httpx2:AsyncClient._init_proxy_transport"),
+        (
+            *(f"httpx2:AsyncClient.{name}" for name in ("_init_transport", "_init_proxy_transport")),
+            *(f"httpx2:AsyncClient.{name}" for name in ("_mounts", "_transport")),
+            "httpx2:AsyncHTTPTransport._pool",
+            "httpcore2:AsyncHTTPProxy._proxy_headers",
+        ),
     ),
     "jinja2": ("streamcore/files/sandbox.py", ("jinja2.sandbox:SandboxedEnvironment._generate",)),
     "mistralai": (
@@ -60,6 +70,7 @@ USED: dict[str, tuple[str, tuple[str, ...]]] = {
     "openai": (
         "providers/streamcore_openai/sdk_private.py",
         (
+            "openai:AsyncOpenAI._client",
             "openai:AsyncOpenAI._prepare_url",
             "openai:AsyncOpenAI._custom_headers",
             "openai._models:construct_type",
@@ -145,7 +156,7 @@ def test_a_private_name_is_seen(source: str) -> None:
         "def run(item): return item.__class__",
     ],
 )
-def test_a_name_of_our_own_is_not_taken_for_a_private_one(source: str) -> None:
+def test_a_name_of_this_package_is_not_a_private_one(source: str) -> None:
     assert not list(private_uses(ast.parse(source)))
 
 
@@ -207,8 +218,13 @@ def sample(owner: Any) -> Any:
         return aiohttp.StreamReader(BaseProtocol(loop), 1024, loop=loop)
     if owner is aiohttp.connector.BaseConnector:
         return aiohttp.TCPConnector()
-    if getattr(owner, "__name__", "") == "AsyncOpenAI":
+    name = getattr(owner, "__name__", "")
+    if name in ("AsyncOpenAI", "AsyncAnthropic"):
         return owner(api_key="none")
+    if owner in (httpx2.AsyncClient, httpx2.AsyncHTTPTransport):
+        return owner()
+    if name == "AsyncHTTPProxy":
+        return owner("http://proxy:1")
     return owner
 
 

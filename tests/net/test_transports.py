@@ -125,7 +125,7 @@ def test_a_missing_aiohttp_is_an_error_at_once(name: str, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("name", VENDORS)
-def test_a_client_of_the_callers_has_its_own_transport(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_given_client_has_its_own_transport(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     client = httpx2.AsyncClient()
     with pytest.raises(ConfigError, match="give one of them"):
         get_provider(name, api_key=KEY, http_client=client, transport="httpx2")
@@ -170,7 +170,7 @@ def told(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 @pytest.mark.anyio
 @asyncio_only
-async def test_every_function_takes_a_transport(told: Path, sent: list[str]) -> None:
+async def test_every_function_accepts_a_transport(told: Path, sent: list[str]) -> None:
     given: dict[str, Any] = {"provider": "openai", "transport": "aiohttp"}
     assert [text async for text in execute_prompt_streaming("say", {"message": "a"}, **given)]
     assert await execute_prompt_async("say", {"message": "a"}, **given)
@@ -182,9 +182,7 @@ async def test_every_function_takes_a_transport(told: Path, sent: list[str]) -> 
 
 @pytest.mark.anyio
 @asyncio_only
-async def test_a_fallback_is_asked_over_the_same_transport(
-    told: Path, sent: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_fallback_uses_the_same_transport(told: Path, sent: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     with FaultServer("server-error") as failing:
         monkeypatch.setenv("GROQ_API_KEY", KEY)
         monkeypatch.setenv("GROQ_BASE_URL", failing.url + "/v1")
@@ -201,7 +199,7 @@ def test_without_a_loop_too(told: Path, sent: list[str]) -> None:
 
 
 @pytest.mark.parametrize("target", ["prompt", "graph"])
-def test_a_service_asks_over_the_transport_that_it_was_given(target: str, told: Path, sent: list[str]) -> None:
+def test_a_service_uses_its_transport(target: str, told: Path, sent: list[str]) -> None:
     from streamcore.web import create_app
 
     what = told if target == "graph" else told.parent / "prompts" / "say.yaml"
@@ -265,7 +263,7 @@ async def test_bytes_before_a_cut_are_yielded_also_to_a_late_reader(name: str) -
     with FaultServer([Send(chunked()), Send(first), Send(b"".join(rest))], wire=wire_of(name)) as server:
         stream = stream_request(ask(), provider=at(name, server.url), max_retries=0)
         await anext(stream)
-        server.wait_until(lambda server: server.open == 0, "the answer was cut")  # the loop stands still meanwhile
+        server.wait_until(lambda server: server.open == 0, "the answer was cut")  # the loop is blocked meanwhile
         with pytest.raises(StreamInterrupted) as caught:
             await stream.collect()
     assert caught.value.partial is not None
@@ -332,7 +330,7 @@ async def test_cancelling_before_the_answer_closes_the_connection(name: str) -> 
 
 @pytest.mark.anyio
 @asyncio_only
-async def test_cancelling_closes_a_connection_that_takes_no_more_of_the_request() -> None:
+async def test_cancelling_closes_a_connection_that_reads_no_more_of_the_request() -> None:
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -373,7 +371,7 @@ async def test_an_untrusted_certificate_is_not_retried(self_signed: ssl.SSLConte
 @pytest.mark.anyio
 @asyncio_only
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://127.0.0.1", "http://127.0.0.1:port"])
-async def test_a_base_url_that_is_none_is_the_callers_error(url: str) -> None:
+async def test_an_invalid_base_url_is_a_config_error(url: str) -> None:
     with pytest.raises(ConfigError):
         await stream_request(ask(), provider=at("openai", url), max_retries=0).collect()
 
@@ -381,7 +379,7 @@ async def test_a_base_url_that_is_none_is_the_callers_error(url: str) -> None:
 @pytest.mark.anyio
 @asyncio_only
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_proxy_is_used_as_the_environment_says(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_proxy_of_the_environment_is_used(transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with FaultServer("none") as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         provider = get_provider("openai", api_key=KEY, model="m", base_url="http://far.invalid/v1", transport=transport)
@@ -464,7 +462,7 @@ def test_every_loop_closes_its_clients(name: str, simulator: Simulator) -> None:
 
 
 @pytest.mark.parametrize("name", first_short(VENDORS))
-def test_a_fork_gets_its_own_clients_and_leaves_its_parents_alone(name: str, simulator: Simulator) -> None:
+def test_a_fork_has_its_own_clients_and_does_not_close_its_parents(name: str, simulator: Simulator) -> None:
     require(hasattr(os, "fork"), "this system cannot fork")
     python(FORK.format(name=name, url=simulator.base_url(name)), STREAMCORE_TRANSPORT="aiohttp")
     assert len(simulator.requests) == 3

@@ -78,14 +78,14 @@ async def test_the_error_names_the_clock(script: list[Step], timeouts: dict[str,
     assert str(error).endswith(f"; received before: {received}")
 
 
-async def test_pings_reset_silence_but_a_longer_stall_lets_a_model_think() -> None:
+async def test_pings_reset_silence_and_a_longer_stall_allows_for_reasoning() -> None:
     pings: list[Step] = [PING, 0.02] * 5
     provider = ScriptedProvider(["Hm", *pings, "!", FINISH])
     answer = await stream_request(ASK, provider=provider, timeouts={"stall": 30, "silence": 5}).collect()
     assert (answer.text, answer.complete) == ("Hm!", True)
 
 
-async def test_the_readers_own_time_counts_for_no_clock() -> None:
+async def test_no_timeout_counts_the_readers_own_time() -> None:
     provider = ScriptedProvider(["a", "b", "c", FINISH])
     stream = stream_request(ASK, provider=provider, timeouts={"stall": 0.2, "silence": 0.2, "total": 0.4})
     async for _ in stream:
@@ -93,7 +93,7 @@ async def test_the_readers_own_time_counts_for_no_clock() -> None:
     assert stream.partial.complete
 
 
-async def test_a_real_cancellation_is_not_taken_for_a_clock() -> None:
+async def test_a_cancellation_is_not_mistaken_for_a_timeout() -> None:
     provider = ScriptedProvider(["a", FOREVER])
     stream = stream_request(ASK, provider=provider, timeouts={"stall": 30})
     with anyio.move_on_after(0.02) as scope:
@@ -133,7 +133,7 @@ async def test_invalid_timeouts_raise(timeouts: dict[str, Any]) -> None:
     [OverloadedError("busy"), RateLimitError("slow down", retry_after=0.001), StreamInterrupted("reset"), None],
     ids=["overloaded", "rate limit", "cut before content", "late first token"],
 )
-async def test_what_may_pass_is_tried_again(error: Exception | None) -> None:
+async def test_temporary_errors_are_retried(error: Exception | None) -> None:
     provider = ScriptedProvider([FOREVER if error is None else error], ["Hello", FINISH])
     answer = await stream_request(ASK, provider=provider, timeouts={"first_token": 0.3}).collect()
     assert (answer.text, answer.complete) == ("Hello", True)
@@ -142,7 +142,7 @@ async def test_what_may_pass_is_tried_again(error: Exception | None) -> None:
     assert second.error is None
 
 
-async def test_no_more_often_than_asked_for() -> None:
+async def test_retries_are_limited_by_max_retries() -> None:
     provider = ScriptedProvider([OverloadedError("busy")])
     error = await failure(provider, max_retries=3)
     assert isinstance(error, OverloadedError)
@@ -150,7 +150,7 @@ async def test_no_more_often_than_asked_for() -> None:
 
 
 @pytest.mark.parametrize("error", [AuthenticationError("no"), MalformedStream("a page"), ConfigError("wrong")])
-async def test_what_will_not_pass_is_not(error: StreamcoreError) -> None:
+async def test_permanent_errors_are_not_retried(error: StreamcoreError) -> None:
     provider = ScriptedProvider([error])
     assert await failure(provider) is error
     assert len(provider.requests) == 1
@@ -162,7 +162,7 @@ async def test_after_content_nothing_is_repeated() -> None:
     assert (type(error), text_of(error), len(provider.requests)) == (OverloadedError, "Hel", 1)
 
 
-async def test_a_pause_never_goes_beyond_total_nor_beyond_a_minute() -> None:
+async def test_a_pause_exceeds_neither_total_nor_a_minute() -> None:
     for wish, timeouts in ((5.0, {"total": 2}), (3600.0, {})):
         provider = ScriptedProvider([RateLimitError("wait", retry_after=wish)], ["Hello", FINISH])
         error = await failure(provider, timeouts=timeouts)
@@ -170,7 +170,7 @@ async def test_a_pause_never_goes_beyond_total_nor_beyond_a_minute() -> None:
         assert (error.retry_after, len(provider.requests)) == (wish, 1)
 
 
-async def test_fallback_is_asked_in_turn() -> None:
+async def test_fallbacks_are_used_in_order() -> None:
     first, second, third = (
         ScriptedProvider([AuthenticationError("no")]),
         ScriptedProvider([OverloadedError("x")]),
@@ -225,7 +225,7 @@ async def test_restart_discards_the_received_text() -> None:
     assert (stream.partial.text, stream.partial.complete, len(stream.partial.attempts)) == ("Good day", True, 2)
 
 
-async def test_text_cannot_tell_a_restart() -> None:
+async def test_text_cannot_represent_a_restart() -> None:
     with pytest.raises(ConfigError, match="restart"):
         stream_request(ASK, provider=ScriptedProvider([FINISH]), on_interrupt="restart").text()
 
@@ -291,7 +291,7 @@ async def test_smoothing_changes_pieces_and_nothing_else() -> None:
     assert (stream.partial.complete, provider.open) == (True, 0)
 
 
-async def test_an_error_comes_behind_what_was_held() -> None:
+async def test_an_error_is_raised_after_the_delayed_text() -> None:
     provider = ScriptedProvider(["H", "ell", "o", StreamInterrupted("cut")])
     seen: list[str] = []
     with pytest.raises(StreamInterrupted) as caught:

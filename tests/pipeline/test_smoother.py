@@ -94,7 +94,7 @@ def test_nothing_waits_once_the_source_is_quiet(options: StreamOptions, reads: l
 
 
 @given(OPTIONS, st.lists(st.tuples(st.sampled_from([0.0, 0.02, 0.15]), TEXT), min_size=1, max_size=12))
-def test_nothing_goes_out_too_early(options: StreamOptions, reads: list[tuple[float, str]]) -> None:
+def test_nothing_is_emitted_too_early(options: StreamOptions, reads: list[tuple[float, str]]) -> None:
     emitted = play(options, [(pause, [Chunk("text", text)]) for pause, text in reads], end=False)
     for (before, _), (after, _) in pairwise(emitted):
         assert after - before >= options.emit_interval / 1000 - 1e-9
@@ -111,7 +111,7 @@ def test_nothing_goes_out_too_early(options: StreamOptions, reads: list[tuple[fl
 
 
 @given(OPTIONS, TEXT)
-def test_the_first_text_goes_at_once_unless_buffered(options: StreamOptions, text: str) -> None:
+def test_the_first_text_is_emitted_at_once_unless_buffered(options: StreamOptions, text: str) -> None:
     out = Smoother(options).feed([Chunk("text", text)], 5.0)
     if options.first == "immediate":
         assert [chunk.text for chunk in out] == [text]
@@ -139,7 +139,7 @@ def test_size_and_interval_are_both_waited_for() -> None:
         ("word", ["word"]),
     ],
 )
-def test_words_end_where_unicode_says(text: str, pieces: list[str]) -> None:
+def test_words_end_at_unicode_word_boundaries(text: str, pieces: list[str]) -> None:
     options = StreamOptions(boundary="word", first="buffered")
     assert [chunk.text for _, chunk in play(options, [(0.0, [Chunk("text", text)])], end=False)] == pieces
 
@@ -176,7 +176,7 @@ def test_a_joined_emoji_waits_for_its_other_half() -> None:
     assert [chunk.text for _, chunk in play(options, reads[:1], end=False)] == ["a", "👩\u200d"]
 
 
-def test_everything_else_passes_at_once_behind_what_was_held() -> None:
+def test_other_chunks_are_emitted_at_once_after_the_delayed_text() -> None:
     options = StreamOptions(buffer_size=100, first="buffered")
     call = Chunk("tool_call", tool_call=ToolCall("1", "f"))
     usage = Chunk("usage")
@@ -189,7 +189,7 @@ def test_everything_else_passes_at_once_behind_what_was_held() -> None:
     ]
 
 
-def test_metadata_tells_pieces_and_time() -> None:
+def test_metadata_has_pieces_and_time() -> None:
     options = StreamOptions(buffer_size=100, first="buffered", include_metadata=True)
     reads = [(0.0, [Chunk("text", "a")]), (0.05, [Chunk("text", "b")])]
     ((time, chunk),) = play(options, reads, end=False)

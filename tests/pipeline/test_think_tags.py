@@ -71,7 +71,7 @@ def test_tags_cut_anywhere_are_split_off(text: str, answer: str, reasoning: str,
         ("open", "a</think>b<think>c</think>d", "bd", "ac"),
     ],
 )
-def test_a_mode_that_tells_the_beginning_streams_at_once(
+def test_a_mode_that_defines_the_beginning_streams_at_once(
     mode: ThinkTags, text: str, answer: str, reasoning: str
 ) -> None:
     tags, fold = ThinkTagSplitter(mode), Fold()
@@ -134,7 +134,7 @@ async def test_a_prompt_can_ask_for_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_cut_stream_gives_what_was_kept_back() -> None:
+async def test_a_cut_stream_yields_the_delayed_text() -> None:
     provider = Vendor(body("Hello <", ended=False)).provider("vllm", think_tags=True)
     stream = stream_request(ask(), provider=provider, max_retries=0)
     texts: list[str] = []
@@ -146,7 +146,7 @@ async def test_a_cut_stream_gives_what_was_kept_back() -> None:
     assert caught.value.partial.text == "Hello <"
 
 
-# Structured output, also where nobody asked for tags to be split
+# Structured output, with and without the option that splits tags
 
 
 class Trip(BaseModel):

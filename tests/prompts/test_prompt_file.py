@@ -235,13 +235,13 @@ def test_an_unchanged_file_is_not_even_opened(later: None, reads: list[Path]) ->
     assert len(reads) == 2
 
 
-def test_a_file_too_young_for_the_clock_to_tell_is_opened_each_time(reads: list[Path]) -> None:
+def test_a_file_newer_than_the_clocks_resolution_is_read_each_time(reads: list[Path]) -> None:
     assert load("user: same") is load_prompt("p")
     assert len(reads) == 2
 
 
 @pytest.mark.parametrize("way", ["write", "replace", "link"])
-def test_a_file_that_changed_behind_its_time_and_size_is_read_again(way: str, later: None) -> None:
+def test_a_file_that_changed_with_equal_time_and_size_is_read_again(way: str, later: None) -> None:
     file = write("prompts/p.yaml", "user: one")
     if way == "link":  # as Kubernetes mounts what may change: the name's own entry stays as it is
         file.rename("prompts/first.yaml")
@@ -261,7 +261,7 @@ def test_a_file_that_changed_behind_its_time_and_size_is_read_again(way: str, la
     assert load_prompt("p").file.user == "two"
 
 
-def test_what_was_found_counts_until_something_leads_elsewhere(
+def test_a_found_path_is_cached_until_a_link_changes(
     later: None, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in reversed(range(len(PLACES))):
@@ -347,7 +347,7 @@ def test_the_least() -> None:
 
 
 @pytest.mark.parametrize(("text", "default"), [("user: x", 0.7), ("user: x\nreasoning: high", None)])
-def test_temperature_that_nobody_set(text: str, default: float | None) -> None:
+def test_temperature_that_is_not_set(text: str, default: float | None) -> None:
     request = build_request(load(text), None)
     assert request.temperature is None
     assert adapted(get_provider("demo"), request, None)[0].temperature == default
@@ -461,7 +461,7 @@ def test_a_wrong_file(text: str, said: str) -> None:
         ("user: |\n  {{ name }}\n  {{ 1 / 0 }}\n", 3),
     ],
 )
-def test_the_line_of_what_is_missing(text: str, line: int) -> None:
+def test_the_line_of_a_missing_variable(text: str, line: int) -> None:
     key = "system" if "system: |" in text else "template" if "template" in text else "user"
     with pytest.raises(PromptError) as caught:
         texts(text, {"name": "Ada", "user": {"name": "Bob"}})

@@ -166,7 +166,7 @@ def test_refused_fields(field: dict[str, Any], at: tuple[str, ...]) -> None:
         ({"type": "float", "default": False}, ("default",), "False is not of the type float"),
     ],
 )
-def test_what_does_not_fit_together(field: dict[str, Any], at: tuple[str, ...], said: str) -> None:
+def test_keys_that_contradict_each_other(field: dict[str, Any], at: tuple[str, ...], said: str) -> None:
     with pytest.raises(ValidationError) as caught:
         block(x=field)
     (problem,) = caught.value.errors()

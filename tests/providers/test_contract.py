@@ -95,7 +95,7 @@ async def test_the_demo_provider_streams_like_the_others(anyio_backend: str) -> 
 
 
 @every_provider
-async def test_a_stream_tells_who_answered_why_it_ended_and_what_it_cost(name: str, simulator: Simulator) -> None:
+async def test_a_stream_has_model_finish_reason_and_usage(name: str, simulator: Simulator) -> None:
     say(simulator, Answer(TOKENS))
     answer = await stream_request(ask(), provider=provider_at(simulator, name)).collect()
     words = {"anthropic-messages": "end_turn", "openai-responses": "completed"}
@@ -186,7 +186,7 @@ SENT_BACK: dict[str, Any] = {
 
 
 @every_provider
-async def test_what_only_the_vendor_understands_goes_back_with_the_next_turn(name: str, simulator: Simulator) -> None:
+async def test_opaque_data_is_sent_back_with_the_next_turn(name: str, simulator: Simulator) -> None:
     say(simulator, Answer(TOKENS, reasoning=["Let me", " think."]))
     provider = provider_at(simulator, name)
     answer = await stream_request(ask(), provider=provider).collect()
@@ -197,7 +197,7 @@ async def test_what_only_the_vendor_understands_goes_back_with_the_next_turn(nam
 
 
 @every_provider
-async def test_raw_events_come_on_request_and_turn_into_the_sdks_own(name: str, simulator: Simulator) -> None:
+async def test_raw_events_are_optional_and_convert_to_the_sdks_types(name: str, simulator: Simulator) -> None:
     say(simulator, Answer(["Hi", " there"]))
     typed, text_of = _typed(name)
     chunks = [chunk async for chunk in stream_request(ask(), provider=provider_at(simulator, name), include_raw=True)]
@@ -270,7 +270,7 @@ async def _looks_unfinished(stream: Any, text: str) -> None:
 
 
 @every_provider
-async def test_cancelling_while_the_vendor_says_nothing_leaves_the_request(name: str) -> None:
+async def test_cancelling_before_the_first_byte_closes_the_request(name: str) -> None:
     waiting = anyio.Event()
     left: list[str] = []
 

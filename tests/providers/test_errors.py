@@ -212,9 +212,7 @@ def at(name: str, url: str) -> Provider:
 
 
 @every_provider
-async def test_a_certificate_that_nobody_vouches_for_is_not_worth_a_retry(
-    name: str, self_signed: ssl.SSLContext
-) -> None:
+async def test_an_untrusted_certificate_is_not_retryable(name: str, self_signed: ssl.SSLContext) -> None:
     with FaultServer("none", tls=self_signed) as server:
         error = await failure(at(name, server.url), ConnectionFailed)
         assert not error.retryable
@@ -224,7 +222,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_not_worth_a_retry(
 
 @every_provider
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://127.0.0.1", "http://127.0.0.1:port"])
-async def test_a_base_url_that_is_none_is_the_callers_error(name: str, url: str) -> None:
+async def test_an_invalid_base_url_is_a_config_error(name: str, url: str) -> None:
     with pytest.raises(ConfigError, match=name):
         await stream_request(ask(), provider=at(name, url), max_retries=0).collect()
 
@@ -307,7 +305,7 @@ async def test_a_compressed_stream_is_read(name: str) -> None:
 
 
 @every_provider
-async def test_a_200_that_says_it_is_a_stream_and_is_none(name: str) -> None:
+async def test_a_200_with_a_streams_content_type_and_another_body(name: str) -> None:
     body = b"\xef\xbb\xbfService Unavailable" + b"x" * 1000
     vendor = Vendor(body[:5], body[5:])
     error = await failure(vendor.provider(name), MalformedStream)
@@ -478,6 +476,6 @@ async def test_the_placeholder_of_a_keyless_gateway_is_not_cut_out_of_messages()
 
 
 @pytest.mark.parametrize(("anyio_backend", "name"), [run for run in RUNS if run[1] != "mistral"])
-async def test_errors_tell_their_cause(name: str) -> None:  # Mistral's SDK is entered below where it raises
+async def test_errors_have_their_cause(name: str) -> None:  # Mistral's SDK is entered below where it raises
     error = await failure(Vendor(b"{}", status=500).provider(name), ServerError)
     assert isinstance(error.__cause__, anthropic.APIStatusError | openai.APIStatusError)

@@ -72,7 +72,7 @@ def test_additional_fields_for_every_request() -> None:
         (["reasoning", "reasoning_content"], "reasoning"),
     ],
 )
-def test_reasoning_goes_back_where_the_server_takes_it(setting: Any, field: str | None) -> None:
+def test_reasoning_is_sent_back_if_the_server_accepts_it(setting: Any, field: str | None) -> None:
     kept = {"reasoning_content": "hm"} if field == "reasoning_content" else {"reasoning": "hm"}
     opaque = Opaque("openai-chat", (), kept, "my-gateway at gateway.example")
     turn = Message("assistant", tool_calls=(ToolCall("a", "tide", "{}"),), opaque=opaque)
@@ -98,7 +98,7 @@ def test_a_dialect_that_is_not_known() -> None:
         get_provider("my-gateway", dialect="openai-chats", base_url=URL)
 
 
-def test_a_name_that_is_taken() -> None:
+def test_the_name_of_an_installed_provider_is_refused() -> None:
     with pytest.raises(ConfigError, match="'deepseek' is the name of an installed provider"):
         get_provider("deepseek", dialect="openai-chat", base_url=URL)
 
@@ -163,7 +163,7 @@ def test_azure_needs_the_address_of_a_resource(monkeypatch: pytest.MonkeyPatch) 
     assert vendor.requests[0].headers["api-key"] == KEY
 
 
-def test_minimax_is_asked_for_reasoning_beside_the_text() -> None:
+def test_minimax_sends_reasoning_separate_from_the_text() -> None:
     vendor = Vendor(body_of("openai-chat", Answer.of("ok")))
     asyncio.run(stream_request(ask("Hi"), provider=vendor.provider("minimax")).collect())
     assert json.loads(vendor.requests[0].content)["reasoning_split"] is True

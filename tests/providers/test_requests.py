@@ -266,12 +266,12 @@ ADDS: dict[str, list[tuple[Settings, Settings]]] = {
     ("name", "settings", "added"),
     [pytest.param(name, *row, id=f"{name}-{row[0]}") for name, rows in ADDS.items() for row in rows],
 )
-def test_a_setting_in_the_vendors_own_words(name: str, settings: Settings, added: Settings) -> None:
+def test_extra_keys_of_the_vendor_are_sent(name: str, settings: Settings, added: Settings) -> None:
     assert sent(name, replace(PLAIN, **settings)) == {**sent(name, PLAIN), **added}
 
 
 @pytest.mark.parametrize("name", VENDORS)
-def test_what_nobody_set_is_not_sent(name: str) -> None:
+def test_fields_that_are_not_set_are_not_sent(name: str) -> None:
     plain = {
         "anthropic": {"max_tokens": 8192, "messages": [{"role": "user", "content": "Hi"}]},
         "openai-responses": {"input": [{"role": "user", "content": "Hi"}]},
@@ -309,13 +309,13 @@ def test_a_field_that_a_vendor_does_not_support_is_an_error_and_no_request(
     assert vendor.requests == []
 
 
-def test_anthropic_takes_no_image_in_a_system_message() -> None:
+def test_anthropic_refuses_an_image_in_a_system_message() -> None:
     request = Request([Message("system", [Image(url="https://example.com/a.png")]), Message("user", "Hi")])
     with pytest.raises(ConfigError, match="system message"):
         sent("anthropic", request)
 
 
-def test_anthropic_takes_no_arguments_that_are_no_json() -> None:
+def test_anthropic_refuses_arguments_that_are_not_json() -> None:
     calls = (ToolCall("call_1", "weather", '{"city": "Be'),)
     request = Request([Message("user", "Hi"), Message("assistant", tool_calls=calls)])
     with pytest.raises(ConfigError, match="'weather'"):
@@ -405,7 +405,9 @@ DETAILS = ({"type": "reasoning.encrypted", "data": "abc"},)
         ("openai-responses", "mistral-chat", {"role": "assistant", "content": "Yes"}),
     ],
 )
-def test_opaque_data_goes_back_to_its_own_wire(name: str, wire: str, expected: Settings | list[Settings]) -> None:
+def test_opaque_data_is_sent_back_to_its_own_wire_only(
+    name: str, wire: str, expected: Settings | list[Settings]
+) -> None:
     request = Request([Message("user", "Hi"), Message("assistant", "Yes", opaque=Opaque(wire, DETAILS))])
     body = sent(name, request)
     assert (body.get("messages") or body["input"])[1:] == (expected if isinstance(expected, list) else [expected])

@@ -58,7 +58,7 @@ def test_no_vendor_refuses_the_next_turn(recording: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("recording", WHOLE)
-def test_the_sender_gets_back_what_it_sent(recording: str) -> None:
+def test_opaque_data_returns_to_its_sender(recording: str) -> None:
     answer = answer_of(recording)
     if answer is None or answer.opaque is None:
         pytest.skip("nothing but text and calls")
@@ -77,13 +77,13 @@ def test_the_sender_gets_back_what_it_sent(recording: str) -> None:
     assert [item for item in kept if item in answer.opaque.items] == list(answer.opaque.items)
 
 
-def test_the_recordings_hold_answers_of_every_wire() -> None:
+def test_the_recordings_have_answers_of_every_wire() -> None:
     kept = [recording for recording in WHOLE if (found := answer_of(recording)) is not None and found.opaque]
     assert {sender(recording) for recording in kept} >= {"anthropic", "openai-responses", "mistral", "openrouter"}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_call_that_was_cut_is_named_before_anything_is_sent(name: str) -> None:
+def test_a_call_that_was_cut_raises_before_anything_is_sent(name: str) -> None:
     vendor = Vendor(status=400)
     turns = [Message("user", "Hi"), Message("assistant", tool_calls=(ToolCall("a", "tide", '{"at": "Bre'),))]
     with pytest.raises(ConfigError, match="'tide'"):

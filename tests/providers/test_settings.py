@@ -91,7 +91,7 @@ def test_the_promised_providers_are_installed() -> None:
 
 
 @pytest.mark.parametrize("name", [*VENDORS, *GATEWAYS, "demo"])
-def test_a_provider_tells_its_name_with_and_without_its_sdk(name: str) -> None:
+def test_a_provider_has_its_name_with_and_without_its_sdk(name: str) -> None:
     provider = get_provider(name)
     assert isinstance(provider, Provider)
     assert provider.name == name
@@ -159,7 +159,7 @@ async def test_a_provider_of_ones_own(own_module: str) -> None:
         assert (answer.text, answer.complete, answer.attempts[0].provider) == (text, True, "echo")
 
 
-def test_a_provider_of_ones_own_that_is_wrong(own_module: str) -> None:
+def test_an_invalid_custom_provider(own_module: str) -> None:
     with pytest.raises(ConfigError, match="volume"):
         get_provider(f"{own_module}:Echo", volume=11)
     with pytest.raises(ConfigError, match="takes no settings"):
@@ -262,7 +262,7 @@ async def test_without_any_model_the_error_names_every_place_for_one(name: str, 
 
 
 @pytest.mark.anyio
-async def test_a_prompts_model_and_temperature_go_before_the_environment_and_arguments_before_both(
+async def test_arguments_override_the_prompts_model_and_temperature_which_override_the_environment(
     environment: Simulator, prompts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_MODEL", "from-the-environment")
@@ -306,7 +306,7 @@ async def test_the_provider_is_the_arguments_the_files_or_the_environments(
 @pytest.mark.anyio
 @asyncio_only
 @pytest.mark.parametrize("name", [*VENDORS, *GATEWAYS])
-async def test_key_and_address_come_from_the_environment_or_before_it_from_the_caller(
+async def test_key_and_address_of_the_caller_override_the_environment(
     name: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, anyio_backend: str
 ) -> None:
     monkeypatch.setenv(variable(name, "BASE_URL"), simulator.base_url(name))
@@ -336,14 +336,16 @@ async def test_a_missing_key_names_the_variable(
 
 
 @pytest.mark.anyio
-async def test_anthropic_takes_a_token_instead_of_a_key(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_anthropic_accepts_a_token_instead_of_a_key(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "token-0123456789")
     provider = get_provider("anthropic", base_url=simulator.base_url("anthropic"))
     assert (await stream_request(ask(), provider=provider).collect()).complete
     assert simulator.requests[0].headers["authorization"] == "Bearer token-0123456789"
 
 
-# A temperature that nobody set, and that the model refuses
+# A default temperature that the model refuses
 
 
 def picky(monkeypatch: pytest.MonkeyPatch) -> tuple[Provider, list[float | None]]:
@@ -427,7 +429,7 @@ async def test_nothing_of_openai_reaches_a_gateway(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ["openai", "openai-responses"])
-async def test_openai_itself_gets_what_its_sdk_reads(
+async def test_openai_uses_the_settings_that_its_sdk_reads(
     name: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for key, value in OPENAI_ENVIRONMENT.items():
@@ -444,7 +446,7 @@ async def test_openai_itself_gets_what_its_sdk_reads(
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
-async def test_other_settings_have_another_client(
+async def test_other_settings_have_another_client_and_share_connections(
     name: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable(name, "BASE_URL"), simulator.base_url(name))
@@ -452,7 +454,7 @@ async def test_other_settings_have_another_client(
         monkeypatch.setenv(variable(name, "API_KEY"), key)
         await stream_request(ask(), provider=name).collect()
         assert key in str(dict(simulator.requests[-1].headers))
-    assert simulator.connections == 2
+    assert simulator.connections == 1
 
 
 @pytest.mark.anyio
@@ -470,7 +472,7 @@ async def test_a_ready_provider_sees_another_key_and_address_at_once(
         monkeypatch.setenv(variable(name, "BASE_URL"), elsewhere.base_url(name))
         await stream_request(ask(), provider=provider).collect()
         assert len(elsewhere.requests) == 1
-        assert environment.connections == 2
+        assert environment.connections == 1
         await aclose_providers()
 
 
@@ -577,7 +579,7 @@ FORK = """
 
 
 @pytest.mark.parametrize("name", first_short(VENDORS))
-def test_a_fork_gets_its_own_clients_and_leaves_its_parents_alone(name: str, simulator: Simulator) -> None:
+def test_a_fork_has_its_own_clients_and_does_not_close_its_parents(name: str, simulator: Simulator) -> None:
     require(hasattr(os, "fork"), "this system cannot fork")
     python(FORK.format(name=name, url=simulator.base_url(name)))
     assert len(simulator.requests) == 3
@@ -585,7 +587,7 @@ def test_a_fork_gets_its_own_clients_and_leaves_its_parents_alone(name: str, sim
 
 
 @pytest.mark.anyio
-async def test_what_was_open_before_a_fork_is_not_the_childs(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_resources_opened_before_a_fork_are_not_the_childs(monkeypatch: pytest.MonkeyPatch) -> None:
     resources = await open_resources()
     assert known_resources() is resources
     with monkeypatch.context() as patch:
@@ -615,7 +617,7 @@ async def test_mistral_under_trio_says_what_to_do(simulator: Simulator, anyio_ba
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
-async def test_a_wrong_address_is_named_without_what_is_secret_in_it(name: str) -> None:
+async def test_the_error_of_a_wrong_address_shows_no_secrets(name: str) -> None:
     provider = Vendor(status=404).provider(name, base_url="http://me:hidden@somewhere.test/api")
     with pytest.raises(
         NotFoundError, match=r"404 Not Found to http://somewhere\.test/api/.+; is the base URL"

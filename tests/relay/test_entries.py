@@ -69,11 +69,11 @@ ANSWERS = st.builds(
 
 
 @given(ANSWERS)
-def test_whatever_an_answer_holds(answer: Completion) -> None:
+def test_any_answer_survives_encoding(answer: Completion) -> None:
     assert decode_end(encode_end(None, answer)) == (None, answer)
 
 
-def test_what_is_no_json() -> None:
+def test_data_that_are_not_json() -> None:
     with pytest.raises(ConfigError, match="cannot be stored"):
         encode_items([{"type": "node_complete", "output": object()}])
 

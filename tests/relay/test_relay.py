@@ -167,7 +167,7 @@ async def test_a_graphs_events_are_unchanged(
     assert ("metadata" in got[0]) == metadata
 
 
-async def test_whatever_a_stream_holds(log: RunLog) -> None:
+async def test_any_stream_is_relayed(log: RunLog) -> None:
     async def source() -> AsyncIterator[Any]:
         for item in ITEMS:
             await anyio.lowlevel.checkpoint()
@@ -205,7 +205,7 @@ ERRORS = [
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 async def test_a_run_ends_in_its_error(log: RunLog, error: Exception) -> None:
-    """Of the same class and with the same facts, behind what had come; browsers are told the same."""
+    """Raise an error of the same class with the same attributes, after the received items; browsers get the same."""
 
     async def source() -> AsyncIterator[str]:
         yield "one"
@@ -229,7 +229,7 @@ async def test_a_run_ends_in_its_error(log: RunLog, error: Exception) -> None:
                 assert caught.value.__dict__.keys() == error.__dict__.keys()
 
 
-def test_an_end_can_be_written_whatever_it_holds() -> None:
+def test_any_end_can_be_written() -> None:
     loop: list[Any] = []
     loop.append(loop)
     partial = Completion(text="\ud83d", parsed={"loop": loop}, citations=({"n": float("nan")},))
@@ -348,7 +348,7 @@ async def test_leaving_the_relay_ends_its_runs(log: RunLog) -> None:
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-async def test_others_runs_look_like_none(log: RunLog, asynchronous: bool) -> None:
+async def test_runs_of_other_owners_look_like_missing_ones(log: RunLog, asynchronous: bool) -> None:
     def plain(owner: str, who: str) -> bool:
         return who in (owner, "admin")
 
@@ -547,7 +547,7 @@ async def test_a_reader_may_be_cancelled_anywhere(log: RunLog) -> None:
 
 
 async def test_a_gap(log: RunLog) -> None:
-    """Who is behind what was trimmed is told what all of it said, and goes on from there."""
+    """Give a reader behind the trimmed entries their content, and continue from there."""
     seen = anyio.Event()
     words = [f"{n} " for n in range(3000)]
 
@@ -581,7 +581,7 @@ def open_log_like(log: Any) -> RunLog:
     return RedisLog(log._database._url, prefix=log._prefix)
 
 
-def test_what_is_compacted_says_the_same() -> None:
+def test_compacted_entries_have_the_same_content() -> None:
     texts = [Chunk("text", "a"), Chunk("text", "b"), Chunk("text", "c", choice=1), Chunk("reasoning", "d")]
     tokens = [{"type": "token", "node": node, "content": node} for node in "xxyx"]
     found = compacted([*texts, *ITEMS, "a", "b", *tokens])

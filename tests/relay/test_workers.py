@@ -152,7 +152,7 @@ async def told_of_a_loss(folder: Path, client: httpx2.AsyncClient, fate: signal.
 
 
 async def test_redis_is_killed_and_restarts_empty(tmp_path: Path, client: httpx2.AsyncClient) -> None:
-    """Readers everywhere get an error at the end of what they have; later the run has expired, and nobody pays on."""
+    """End every reader with an error; later the run has expired, and no vendor is read any more."""
     answer, text = answer_of(5000)
     with Simulator(answer, rate=100) as simulator, Workers(tmp_path, simulator, lease=LEASE) as workers:
         await client.post(f"{workers.urls[0]}/run")

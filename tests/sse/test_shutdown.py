@@ -82,7 +82,7 @@ def test_uvicorn_stops_with_streams_that_wait_for_a_token(tmp_path: Path, sent: 
     assert refused.startswith(b"HTTP/1.1 502")
 
 
-def test_a_client_that_does_not_take_the_end_is_cut(tmp_path: Path) -> None:
+def test_a_client_that_does_not_read_the_end_is_disconnected(tmp_path: Path) -> None:
     script = tmp_path / "service.py"
     script.write_text(SERVICE, "utf-8")
     with Simulator(Answer(["x" * 32768] * 2000)) as simulator:
@@ -204,7 +204,7 @@ async def test_a_client_that_the_server_knows_to_be_gone(anyio_backend: str) -> 
     await sse_response(endless(closed))({"type": "http", "method": "GET", "headers": []}, receive, send)
 
 
-async def test_an_error_of_the_server_is_raised_as_it_is(anyio_backend: str) -> None:
+async def test_an_error_of_the_server_is_raised_unchanged(anyio_backend: str) -> None:
     async def receive() -> dict[str, Any]:
         await anyio.sleep_forever()
         raise AssertionError

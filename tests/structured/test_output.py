@@ -97,7 +97,7 @@ def prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-# What the model is told
+# The instruction to the model
 
 
 def nested_schema(depth: int) -> dict[str, Any]:
@@ -573,7 +573,7 @@ async def test_a_stream_that_is_stopped_is_not_checked() -> None:
     assert (stream.partial.parsed, stream.partial.complete) == (None, False)
 
 
-# The doors
+# The functions
 
 
 @anyio_mark

@@ -1,4 +1,4 @@
-"""Use `streamcore serve` as people do, in processes of its own."""
+"""Run `streamcore serve` in separate processes, as users do."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_sigterm_ends_open_streams_with_a_last_event() -> None:
         wait_until(lambda: simulator.open == 0, "every upstream was closed")
 
 
-def test_it_says_what_is_wrong_before_it_serves() -> None:
+def test_invalid_settings_are_reported_before_it_serves() -> None:
     assert "there is no prompt 'greeet'" in refused("greeet", "--provider", "demo")
     assert "nowhere.yaml" in refused("nowhere.yaml")
     assert "--var takes KEY=VALUE" in refused("greet", "--var", "x")
@@ -124,7 +124,7 @@ def test_a_missing_key_is_a_warning_though_the_sdk_may_find_another() -> None:
         assert "OPENAI_API_KEY" in httpx2.get(f"{url}/stream?prompt=x&format=json").text
 
 
-def test_it_names_what_is_not_installed() -> None:
+def test_it_names_packages_that_are_not_installed() -> None:
     code = (
         "import importlib.util as u, sys; find = u.find_spec\n"
         "u.find_spec = lambda name, *a: None if name == 'uvicorn' else find(name, *a)\n"

@@ -174,7 +174,7 @@ def test_without_a_reader_the_upstream_is_closed(slow: Simulator) -> None:
             wait_until(lambda: slow.open == 1, "the model was asked")
         wait_until(lambda: slow.open == 0, "the upstream was closed")
         wait_until(lambda: httpx2.get(f"{url}/health").json()["running"] == 0, "the place was free")
-        # Whoever comes too late gets what had come, and the end of that run, not a run of its own.
+        # A client that comes too late gets the text and the end of that run, and starts no run.
         *_, trouble, done = listen(url, "/stream/s?format=json")
         assert trouble.name == "stream-error"
         assert "had no reader for" in trouble.json["message"]
@@ -245,7 +245,7 @@ def test_an_interview_asks_is_answered_and_ends(interview: str) -> None:
         lambda url: httpx2.post(f"{url}/start", content=iter([b'{"prompt": "', b"x" * 9000, b'"}'])),
     ],
 )
-def test_too_much_input_is_turned_away(simulator: Simulator, request_: Any) -> None:
+def test_too_much_input_is_refused(simulator: Simulator, request_: Any) -> None:
     with at(simulator, max_input=100) as url:
         response = request_(url)
         assert response.status_code == 413
@@ -456,7 +456,7 @@ def test_every_asset_is_served_or_a_note() -> None:
         ("two", {}, "prompt 'two' needs left, right: name the one that a user's message becomes"),
     ],
 )
-def test_what_cannot_be_served_says_so(tmp_path: Path, target: str, options: dict[str, Any], said: str) -> None:
+def test_targets_that_cannot_be_served_raise(tmp_path: Path, target: str, options: dict[str, Any], said: str) -> None:
     for name in ("chat", "greet"):
         (tmp_path / f"{name}.yaml").write_text((ROOT / "prompts" / f"{name}.yaml").read_text("utf-8"), "utf-8")
     (tmp_path / "two.yaml").write_text('user: "{left} {right}"\n', "utf-8")

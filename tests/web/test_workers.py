@@ -1,4 +1,4 @@
-"""Use two workers of `streamcore serve` over one Redis: whoever comes back, to whichever, gets exactly the rest."""
+"""Run two workers of `streamcore serve` over one Redis: a client that reconnects to either gets exactly the rest."""
 
 from __future__ import annotations
 

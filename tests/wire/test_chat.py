@@ -1009,7 +1009,7 @@ def test_frames_repetitions_and_nulls_are_no_news(event: Fields) -> None:
         choice({"content": "a"}, index=1),
     ],
 )
-def test_an_event_that_does_not_fit_says_the_same(made: Fields, more: Fields) -> None:
+def test_an_event_of_a_wrong_shape_gives_the_same_chunks(made: Fields, more: Fields) -> None:
     event = {"id": "r1", "model": "m1", "choices": [made], **more}
     misfit = {**event, "choices": [{**made, "index": float(made.get("index", 0))}]}
     fitting = [replace(chunk, raw=None) for chunk in read(event)]

@@ -1,4 +1,4 @@
-"""Hold `StreamDecoder` to its contract: what came is handed out first, and `close` says honestly how it ended."""
+"""Test the contract of `StreamDecoder`: the received chunks are returned first, and `close` reports how it ended."""
 
 from __future__ import annotations
 

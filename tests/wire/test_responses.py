@@ -257,7 +257,7 @@ def test_a_server_may_send_the_whole_response_only() -> None:
     assert answer.finish_reason == "tool_calls"
 
 
-def test_logprobs_pass_as_other_beside_their_text() -> None:
+def test_logprobs_are_other_chunks_after_their_text() -> None:
     probable = piece(TEXT, "b", logprobs=[{"token": "b", "logprob": -0.1}])
     chunks = read(piece(TEXT, "a", logprobs=[]), probable, piece(TEXT, "c", logprobs=None))
     assert texts(chunks) == [("text", 0, "a"), ("text", 0, "b"), ("text", 0, "c")]
@@ -353,7 +353,7 @@ def test_a_call_without_arguments_is_one() -> None:
     assert answer.tool_calls[0].parse() == {}
 
 
-def test_arguments_for_no_call_are_other_until_the_item_says_whose() -> None:
+def test_arguments_without_a_call_are_other_until_the_item_is_known() -> None:
     stray = event(ARGUMENTS + ".delta", 0, delta="{}")
     chunks = read(stray, done(0, **function("{}")))
     assert others(chunks) == [(ARGUMENTS + ".delta", data(stray))]
@@ -368,7 +368,7 @@ def test_arguments_for_no_call_are_other_until_the_item_says_whose() -> None:
         event(ARGUMENTS + ".delta", 0, delta=None),
     ],
 )
-def test_what_are_no_arguments_pass_as_other(stray: Fields) -> None:
+def test_invalid_arguments_are_other_chunks(stray: Fields) -> None:
     chunks = read(added(0, **function()), stray, done(0, **function("{}")))
     assert others(chunks) == [(stray["type"], data(stray))]
     assert [chunk.tool_call.arguments for chunk in chunks if chunk.tool_call] == ["", "{}"]
@@ -406,7 +406,7 @@ def test_the_id_that_the_answer_needs_is_the_call_id() -> None:
         pytest.param([], id="with the finished item"),
     ],
 )
-def test_custom_tools_take_free_text(stream: list[Fields]) -> None:
+def test_custom_tools_have_free_text(stream: list[Fields]) -> None:
     item = {"type": "custom_tool_call", "call_id": "c1", "name": "sql"}
     events = [added(0, **item, input=""), *stream, done(0, **item, input="SELECT 1"), END]
     pieces = [value.get("delta") or value["input"] for value in stream] or ["SELECT 1"]
@@ -501,7 +501,7 @@ def test_interleaved_calls_without_output_index_stay_apart() -> None:
 # Opaque data
 
 
-def test_encrypted_reasoning_goes_back_with_everything_else() -> None:
+def test_encrypted_reasoning_is_sent_back_with_all_items() -> None:
     reasoning: Fields = {"type": "reasoning", "id": "r", "summary": [], "encrypted_content": "gAAAA"}
     answer_item, call = message("Hello", id="m"), function("{}", id="f")
     events = [
@@ -523,7 +523,7 @@ def test_encrypted_reasoning_goes_back_with_everything_else() -> None:
     assert (turn.content, turn.tool_calls) == ("Hello", (ToolCall("c1", "add", "{}"),))
 
 
-def test_reasoning_without_encryption_goes_back_by_its_id() -> None:
+def test_reasoning_without_encryption_is_sent_back_by_its_id() -> None:
     reasoning: Fields = {"type": "reasoning", "id": "r", "summary": [], "encrypted_content": None}
     events = [done(1, **message("Hello")), done(0, **reasoning), END]
     assert [chunk.kind for chunk in read(*events) if chunk.opaque] == ["finish"]
@@ -651,7 +651,7 @@ EVERY_EVENT = [
 
 
 @pytest.mark.parametrize("number", range(len(EVERY_EVENT)))
-def test_an_event_that_does_not_fit_says_the_same(number: int) -> None:
+def test_an_event_of_a_wrong_shape_gives_the_same_chunks(number: int) -> None:
     value = EVERY_EVENT[number]
     unread = next(name for name in ("arguments", "refusal") if name not in value)
     misfit = {**value, unread: 5, "sequence_number": float("nan")}
@@ -816,13 +816,13 @@ LIMITED = {"type": "rate_limit_error", "code": "rate_limit_exceeded", "message":
         pytest.param(sse({"type": "error", "error": LIMITED, "output_index": "x"}), id="a misfit"),
     ],
 )
-def test_an_error_event_is_classified_by_its_words(body: bytes) -> None:
+def test_an_error_event_is_classified_by_its_codes(body: bytes) -> None:
     found = failure(sse(CREATED, piece(TEXT, "a")) + body + sse(END))
     assert type(found) is RateLimitError
     assert (found.message, found.code, found.request_id) == ("m", "rate_limit_exceeded", "req-1")
 
 
-def test_an_error_of_an_item_is_none_of_the_stream() -> None:
+def test_an_error_of_an_item_is_not_an_error_of_the_stream() -> None:
     event_of_item = event("response.mcp_call.failed", 0, error={"message": "m"})
     answer = fold(event_of_item, piece(TEXT, "a", 1), END)
     assert (answer.text, answer.complete) == ("a", True)

@@ -1,17 +1,17 @@
-// Run the page: keep the conversation, send, show what comes, and let the keyboard do all of it.
-import { about, leave, listen, state, stop } from "./chat.js";
+// Run the page: store the conversation, send messages, show the answers; everything works with the keyboard.
+import { about, listen, start, state, stop } from "./chat.js";
 import { Answer, button, element, userMessage } from "./messages.js";
 
 const $ = (id) => document.getElementById(id);
 const [log, input, banner] = [$("log"), $("input"), $("banner")];
-const PLACE = `streamcore:${location.pathname}`;
+const STORAGE_KEY = `streamcore:${location.pathname}`;
 
 let target = { name: "streamcore", begins: false };
 const nothing = { session: null, question: false, turns: [], run: null, seen: null };
-// `run` is the run that is being read, `seen` the last one that was, `from` the number of turns before it, `answered`
-// the question that it answers.
+// `run` is the id of the run that is being read, `seen` that of the last one that was read to its end, `from` the number
+// of turns before the run, `answered` the node whose question the run answers.
 let kept = { ...nothing, turns: [] };
-let run = null; // what is streaming: { abort, answers, answered, trouble }
+let run = null; // the state of the current run: { abort, answers, answered, trouble }
 let leaving = false;
 
 // Appearance
@@ -33,7 +33,7 @@ const grown = () => {
 };
 let scrolled = 0;
 log.addEventListener("scroll", () => {
-  // Only a reader scrolls up; the page itself may be overtaken by text on its way down.
+  // Only a user scrolls up. While the page scrolls down, text may be added faster, so `atEnd` is not enough.
   follow = atEnd() || (follow && log.scrollTop >= scrolled);
   scrolled = log.scrollTop;
   $("latest").hidden = follow;
@@ -41,25 +41,35 @@ log.addEventListener("scroll", () => {
 $("latest").addEventListener("click", () => { follow = true; toEnd(); });
 new ResizeObserver(grown).observe(log);
 
-// What is kept over a reload
+// Storage that survives a reload
 
 function keep() {
   try {
-    sessionStorage.setItem(PLACE, JSON.stringify(kept));
-  } catch { /* full, or not allowed: the conversation lives as long as the page */ }
+    sessionStorage.setItem(STORAGE_KEY, JSON.stringify(kept));
+  } catch { /* full, or not allowed: the conversation ends with the page */ }
 }
 
 function restore() {
   try {
-    kept = JSON.parse(sessionStorage.getItem(PLACE)) ?? kept;
-  } catch { /* not ours */ }
-  if (kept.run) kept.turns.length = kept.from; // what it said comes again, all of it
-  for (const turn of kept.turns) {
+    kept = JSON.parse(sessionStorage.getItem(STORAGE_KEY)) ?? kept;
+  } catch { /* not written by this page */ }
+  if (!Array.isArray(kept?.turns)) kept = { ...nothing, turns: [] };
+  if (kept.run) kept.turns.length = Math.min(kept.from ?? 0, kept.turns.length); // the run is read again from its beginning
+  kept.turns = kept.turns.filter(restoreTurn);
+}
+
+/** Show a turn of before; return whether it can be shown. */
+function restoreTurn(turn) {
+  try {
     if (turn.role === "user") log.append(userMessage(turn.text));
     else {
-      if (!turn.over) Object.assign(turn, { over: true, note: "The page was left before the end." });
+      if (!turn.over) Object.assign(turn, { over: true, note: "The page was closed before the end." });
       log.append(new Answer(turn, grown).element);
     }
+    return true;
+  } catch (error) {
+    console.warn(error);
+    return false;
   }
 }
 
@@ -74,24 +84,24 @@ function answer(record) {
   return made;
 }
 
-/** Take one message of the stream in. */
-function take({ name, data }) {
+/** Handle one message of the stream. */
+function handle({ name, data }) {
   if (name === "stream-error") run.trouble = data.message;
   else if (name === "done") run.done = data;
-  else if (data.type === "gap") takeGap(data);
-  else if (data.kind) takeChunk(data);
-  else takeEvent(data);
+  else if (data.type === "gap") handleGap(data);
+  else if (data.kind) handleChunk(data);
+  else handleEvent(data);
 }
 
-/** Begin again with what stands for all that came so far. */
-function takeGap({ items }) {
+/** Replace everything that was received so far by the items of a gap. */
+function handleGap({ items }) {
   for (const turn of log.querySelectorAll("[data-run]")) turn.remove();
   kept.turns.length = kept.from;
   run.answers.clear();
-  for (const item of items) take({ name: "message", data: item });
+  for (const item of items) handle({ name: "message", data: item });
 }
 
-function takeChunk(chunk) {
+function handleChunk(chunk) {
   if (chunk.choice) return;
   const current = openFor("");
   if (chunk.kind === "text" || chunk.kind === "refusal") current.add(chunk.text);
@@ -100,7 +110,7 @@ function takeChunk(chunk) {
   else if (chunk.kind === "restart") current.restart();
 }
 
-function takeEvent(event) {
+function handleEvent(event) {
   const node = event.node ?? "";
   if (event.type === "token") openFor(node).add(event.content);
   else if (event.type === "restart") openFor(node).restart();
@@ -109,7 +119,7 @@ function takeEvent(event) {
     const values = Object.values(event.output ?? {});
     const output = values.length === 1 ? values[0] : event.output;
     const plain = typeof output !== "object" || output === null;
-    if (!known && (values.length === 0 || run.answered === node)) return; // a question's own answer
+    if (!known && (values.length === 0 || run.answered === node)) return; // the answer to a question, which is shown already
     const shown = known ?? openFor(node);
     if (plain && !shown.record.text) shown.add(String(output ?? ""));
     if (!plain) shown.record.output = output;
@@ -136,14 +146,14 @@ function openFor(node) {
   return found;
 }
 
-// One run, from what was said to its end
+// One run, from the user's message to its end
 
-async function say(said, again = false) {
+async function send(text, again = false) {
   if (run) return;
   const question = kept.question;
-  if (!again && (said || question)) {
-    kept.turns.push({ role: "user", text: said });
-    log.append(userMessage(said));
+  if (!again && (text || question)) {
+    kept.turns.push({ role: "user", text });
+    log.append(userMessage(text));
   }
   log.querySelector(".empty")?.remove();
   prepare(question);
@@ -151,8 +161,8 @@ async function say(said, again = false) {
   kept.answered = question;
   keep();
   try {
-    const begun = await leave(kept.session, question ? { answer: said } : { prompt: said });
-    if (question) said = ""; // it has been taken: to try again is to go on
+    const begun = await start(kept.session, question ? { answer: text } : { prompt: text });
+    if (question) text = ""; // the service has the answer: a retry continues the run
     Object.assign(kept, { run: begun.run, question: false });
     keep();
     input.placeholder = "Message";
@@ -160,19 +170,19 @@ async function say(said, again = false) {
     failed(error);
     if (question) kept.question = [400, 404, 409].includes(error.status) ? false : question;
   }
-  if (kept.run) await hear();
-  ended(said);
+  if (kept.run) await read();
+  ended(text);
 }
 
 function newId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** Read on in a run that was being read when the page was left. */
-async function hearAgain() {
+/** Continue to read a run that was being read when the page was closed. */
+async function readAgain() {
   prepare(kept.answered);
   kept.question = false;
-  await hear();
+  await read();
   ended("");
 }
 
@@ -185,13 +195,23 @@ function prepare(answered) {
   busy(true);
 }
 
-async function hear() {
+async function read() {
   try {
-    for await (const message of listen(kept, run.abort.signal, lost)) take(message);
+    for await (const message of listen(kept, run.abort.signal, lost)) guarded(handle, message);
   } catch (error) {
     failed(error);
   }
   lost(false);
+}
+
+/** Call a function that draws; its error is logged, and does not end the run. */
+function guarded(draw, ...given) {
+  try {
+    return draw(...given);
+  } catch (error) {
+    console.warn(error);
+    return undefined;
+  }
 }
 
 function failed(error) {
@@ -199,25 +219,31 @@ function failed(error) {
   run.trouble = error.message;
 }
 
-function ended(said) {
-  if (leaving) return; // whoever comes back reads on
+function ended(text) {
+  if (leaving) return; // the page reads the run again when it is opened again
+  guarded(showEnd, text);
   kept.seen = kept.run ?? kept.seen;
   kept.run = null;
+  run = null;
+  busy(false);
+  keep();
+}
+
+function showEnd(text) {
   run.pending.remove();
   const stopped = run.stopped && !run.trouble;
-  const short = { length: "It was cut at its greatest length.", content_filter: "A content filter stopped it." };
+  const short = {
+    length: "The answer reached its maximum length.", content_filter: "A content filter stopped the answer.",
+  };
   const note = stopped ? "Stopped." : short[run.done?.finish_reason];
-  const trouble = run.trouble && `${run.trouble}${run.answers.size ? " What had come is above." : ""}`;
-  const retry = () => { if (!run) say(said, true); };
+  const trouble = run.trouble && `${run.trouble}${run.answers.size ? " The text received so far is above." : ""}`;
+  const retry = () => { if (!run) send(text, true); };
   const open = [...run.answers.values()];
   const last = open.pop();
   for (const one of open) one.finish(note);
   if (last) last.finish(note, trouble, retry);
   else if (trouble) answer({ role: "answer", text: "" }).finish(note, trouble, retry);
   else if (stopped) answer({ role: "answer", text: "" }).finish(note);
-  run = null;
-  busy(false);
-  keep();
 }
 
 function busy(is) {
@@ -232,7 +258,7 @@ function busy(is) {
 
 function lost(is) {
   banner.hidden = !is;
-  banner.textContent = is ? "The connection was lost. Trying to get back…" : "";
+  banner.textContent = is ? "The connection was lost. Reconnecting…" : "";
 }
 
 async function halt() {
@@ -240,7 +266,7 @@ async function halt() {
   const halted = run;
   halted.stopped = true;
   $("stop").disabled = true;
-  // The stream then tells its own end; a connection that cannot is closed.
+  // The stream then sends its end; a connection without an end is closed.
   const timer = setTimeout(() => halted.abort.abort(), 3000);
   try {
     if (kept.session) await stop(kept.session);
@@ -255,10 +281,10 @@ async function halt() {
 
 $("ask").addEventListener("submit", (event) => {
   event.preventDefault();
-  const said = input.value;
-  if (run || (!said.trim() && !(target.begins && !kept.question))) return;
+  const text = input.value;
+  if (run || (!text.trim() && !(target.begins && !kept.question))) return;
   input.value = "";
-  say(said.trim() ? said : "");
+  send(text.trim() ? text : "");
 });
 input.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229) {
@@ -282,8 +308,8 @@ addEventListener("pageshow", () => { leaving = false; });
 
 function greet() {
   if (log.childElementCount) return;
-  const box = element("div", "empty", target.begins ? "" : "Say something.");
-  if (target.begins) box.append(button("Begin", () => say("")));
+  const box = element("div", "empty", target.begins ? "" : "Write a message.");
+  if (target.begins) box.append(button("Begin", () => send("")));
   log.append(box);
 }
 
@@ -295,19 +321,19 @@ async function begin() {
     $("title").textContent = target.name;
     $("about").textContent = $("about").title = target.description;
     const found = kept.session && !kept.run && !run ? await state(kept.session) : null;
-    if (found && !run) { // nothing was said in the meantime
+    if (found && !run) { // no message was sent in the meantime
       kept.question = found.question?.node ?? false;
-      if (found.run && found.run !== kept.seen) { // it began, and the page was left before it knew
+      if (found.run && found.run !== kept.seen) { // the page was closed before it received the run's id
         kept.run = found.run;
         kept.from = kept.turns.length;
       }
     }
   } catch (error) {
-    if (error.status === 404 && !run) kept.session = null; // the server has forgotten it
+    if (error.status === 404 && !run) kept.session = null; // the server does not have it any more
     else log.append(element("div", "trouble", error.message));
   }
   if (run) return;
-  if (kept.run) hearAgain();
+  if (kept.run) readAgain();
   else {
     greet();
     busy(false);

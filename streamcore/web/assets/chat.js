@@ -1,4 +1,4 @@
-// Talk to the service: begin, listen, stop, and find the way back when the connection breaks.
+// Call the service: start, read and stop runs, and reconnect when the connection breaks.
 import { events } from "./sse.js";
 
 export class Refused extends Error {}
@@ -22,7 +22,7 @@ async function ask(path, options = {}) {
   try {
     const { detail } = await response.json();
     why = typeof detail === "string" ? detail : detail.map((one) => one.msg).join("; ");
-  } catch { /* no JSON: the status has to do */ }
+  } catch { /* not JSON: the status is the message */ }
   throw Object.assign(new Refused(why), { status: response.status });
 }
 
@@ -34,15 +34,15 @@ async function post(path, body) {
   return (await ask(path, { method: "POST", headers: json, body: JSON.stringify(body) })).json();
 }
 
-/** Say something, or answer a question; return the names of the conversation and of the run that has begun. */
-export async function leave(session, { prompt, answer }) {
+/** Send a message, or answer a question; return the ids of the conversation and of the run that has begun. */
+export async function start(session, { prompt, answer }) {
   if (answer !== undefined) return post(`resume/${session}`, { answer });
   return post("start", { prompt: prompt || null, session_id: session });
 }
 
 /**
- * Yield the messages of a run from its beginning to its end, each once, over as many connections as it takes.
- * `lost(true)` is called when a connection broke, `lost(false)` when it is back.
+ * Yield the messages of a run from its beginning to its end, each once, over as many connections as are needed.
+ * `lost(true)` is called when a connection is lost, `lost(false)` when there is a connection again.
  */
 export async function* listen({ session, run }, signal, lost) {
   let last = "";

@@ -1,4 +1,4 @@
-// Render Markdown while it grows: only blocks that changed are made anew, and nothing in them can run or load.
+// Render Markdown that is still growing: only changed blocks are rendered again, and none can run code or load files.
 import { Marked } from "./vendor/marked.js";
 import DOMPurify from "./vendor/purify.js";
 
@@ -9,13 +9,13 @@ const marked = new Marked({
   gfm: true,
   breaks: true,
   renderer: {
-    // A model's HTML is text like any other: it is shown, to the last character, and never becomes elements.
+    // A model's HTML is shown as text, completely, and never becomes elements.
     html: ({ raw }) => escaped(raw),
     link(token) {
       if (!safe(token.href)) return escaped(token.raw);
       return `<a href="${escaped(token.href)}">${this.parser.parseInline(token.tokens)}</a>`;
     },
-    // A picture would be fetched from outside, and tell whoever serves it that it was read.
+    // The browser would load an image from another server, which would learn that the answer was read.
     image: ({ href, text, raw }) =>
       safe(href) ? `<a href="${escaped(href)}">${escaped(text || href)}</a>` : escaped(raw),
   },
@@ -37,7 +37,7 @@ DOMPurify.addHook("afterSanitizeAttributes", (node) => {
   }
 });
 
-/** Keep an element showing a text that grows. */
+/** Show a growing text in an element. */
 export class Markdown {
   constructor(element) {
     this.element = element;

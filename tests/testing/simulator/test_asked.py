@@ -1,4 +1,4 @@
-"""Test what the simulator makes of requests in short forms, of odd answers, and of its own failures."""
+"""Test how the simulator handles short forms of requests, unusual answers, and its own failures."""
 
 from __future__ import annotations
 

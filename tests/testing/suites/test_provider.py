@@ -57,7 +57,7 @@ DEVIATIONS = {
 
 
 class TestTypedProvider(ProviderSuite):
-    """The provider of docs/providers.md, which stands on an SDK's typed stream."""
+    """The provider of docs/providers.md, which uses an SDK's typed stream."""
 
     wire = "openai-chat"
     backends = ("asyncio",)  # under trio the SDK leaves its generators to the garbage collector, which trio tells
