@@ -1,21 +1,23 @@
 """Define the same functions for code without an event loop: plain iteration and plain values.
 
-Each call runs its own event loop in the calling thread, until the call or the stream ends.
+Each call runs its own event loop in the calling thread, until the call or the stream ends. Where a loop is running in
+that thread already, as in a notebook, it runs in a thread of its own, and the caller waits for it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
 from streamcore import execute
 from streamcore.chunk import Chunk
 from streamcore.completion import Completion
+from streamcore.concurrency.blocking import BlockingLoop
 from streamcore.concurrency.event_loop import loop_is_running
-from streamcore.errors import ConfigError
 from streamcore.provider import AnyProvider
 from streamcore.request import Request
 
@@ -27,8 +29,7 @@ class _Iteration(Generic[T]):
 
     def __init__(self, source: Any) -> None:
         self._source: Any = source
-        self._runner: asyncio.Runner | None = None
-        _refuse_running_loop()
+        self._loop: BlockingLoop | None = None
 
     def __iter__(self) -> Iterator[T]:
         return self
@@ -39,11 +40,10 @@ class _Iteration(Generic[T]):
 
     def _next_of(self, source: AsyncIterator[Any]) -> Any:
         """Return the next item of the source, or of something that reads it."""
-        _refuse_running_loop()
-        if self._runner is None:  # the first read, or one after the end, which the source answers at once
-            self._runner = asyncio.Runner()
+        if self._loop is None:  # the first read, or one after the end, which the source answers at once
+            self._loop = BlockingLoop()
         try:
-            return self._runner.run(_next(source))
+            return self._loop.run(_next(source))
         except StopAsyncIteration:
             self.close()
             raise StopIteration from None
@@ -53,12 +53,8 @@ class _Iteration(Generic[T]):
 
     def close(self) -> None:
         """Close the vendor's response and the event loop. Harmless when repeated."""
-        _refuse_running_loop()
-        runner, self._runner = self._runner or asyncio.Runner(), None
-        try:
-            runner.run(self._source.aclose())
-        finally:
-            runner.close()
+        loop, self._loop = self._loop or BlockingLoop(), None
+        _close(loop, self._source)
 
     def __enter__(self) -> Self:
         return self
@@ -79,8 +75,14 @@ class _Iteration(Generic[T]):
 
     def __del__(self) -> None:
         # When the interpreter exits, the sockets close with the process; there is no loop to close them properly.
-        if self._runner is not None and not sys.is_finalizing():
-            self.close()
+        if self._loop is None or sys.is_finalizing():
+            return
+        loop, self._loop = self._loop, None
+        if loop_is_running():  # a finalizer must not block it
+            with suppress(RuntimeError):  # no thread can be started while the interpreter exits
+                threading.Thread(target=_close, args=(loop, self._source), name="streamcore-close").start()
+        else:
+            _close(loop, self._source)
 
 
 class SyncTextStream(_Iteration[str]):
@@ -117,17 +119,20 @@ async def _next(source: AsyncIterator[T]) -> T:
     return await anext(source)
 
 
-def _refuse_running_loop() -> None:
-    if loop_is_running():
-        raise ConfigError(
-            "streamcore.sync was called inside a running event loop, which it would block; "
-            "use the function of the same name in streamcore, with await or async for"
-        )
+def _close(loop: BlockingLoop, source: Any) -> None:
+    """Close a stream, and then the loop on which it was read."""
+    try:
+        loop.run(source.aclose())
+    finally:
+        loop.close()
 
 
 def _run(start: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    _refuse_running_loop()
-    return asyncio.run(start())
+    loop = BlockingLoop()
+    try:
+        return loop.run(start())
+    finally:
+        loop.close()
 
 
 def stream_request(request: Request, *, provider: AnyProvider, **options: Any) -> SyncStream:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gc
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Sized
+from collections.abc import AsyncGenerator, Callable, Iterator, Sized
+from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from anyio import to_thread
 
 import streamcore
 from streamcore import (
@@ -23,6 +25,7 @@ from streamcore import (
     ProviderNotFound,
     RateLimitError,
     Request,
+    ServerError,
     StreamcoreError,
     StreamInterrupted,
     ToolCall,
@@ -60,6 +63,7 @@ def prompts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 WORLD = {"name": "World", "mood": "kind"}
+TENANT: ContextVar[str] = ContextVar("TENANT")
 
 
 # stream_prompt and stream_request
@@ -151,7 +155,7 @@ async def test_text_yields_only_the_models_text() -> None:
             [],
             [Chunk("tool_call", tool_call=ToolCall("1", "f", "{}")), Chunk("other", raw=b"{}")],
             [Chunk("refusal", "No.")],
-            finish(),
+            [*finish(), Chunk("finish", choice=1, finish_reason="stop", raw_finish_reason="stop")],
         ]
     )
     assert [piece async for piece in stream_request(ask(), provider=provider).text()] == ["a", "b", "No."]
@@ -507,32 +511,61 @@ def test_a_sync_stream_that_is_never_read_sends_no_request() -> None:
 
 
 @pytest.mark.anyio
-async def test_sync_functions_inside_a_running_loop_raise() -> None:
-    provider = ScriptedProvider(HELLO)
-    calls: list[Callable[[], object]] = [
-        lambda: sync.stream_prompt("greet", WORLD, provider=provider),
-        lambda: sync.stream_request(ask(), provider=provider),
-        lambda: sync.execute_prompt_streaming("greet", WORLD, provider=provider),
-        lambda: sync.execute_prompt_async("greet", WORLD, provider=provider),
-        lambda: sync.execute_prompts_concurrent([]),
-    ]
-    for call in calls:
-        with pytest.raises(ConfigError, match="running event loop"):
-            call()
+async def test_sync_functions_work_inside_a_running_loop(simulator: Simulator) -> None:
+    """The cells of a notebook run inside the loop of its kernel."""
+    provider = provider_at(simulator, "openai")
+    assert sync.execute_prompt_async("greet", WORLD, provider=provider)
+    assert sync.execute_prompts_concurrent([{"prompt_name": "greet", "variables": WORLD, "provider": provider}])
+    assert list(sync.execute_prompt_streaming("greet", WORLD, provider=provider))
+    with sync.stream_request(ask(), provider=provider) as stream:
+        assert stream.collect().complete
+    for _ in sync.stream_prompt("greet", WORLD, provider=provider):
+        break
     gc.collect()
-    assert provider.requests == []
+    await eventually(lambda: not simulator.clients, "every connection is closed")
 
 
 @pytest.mark.anyio
-async def test_a_sync_stream_made_outside_and_read_inside_a_loop_raises() -> None:
-    made: list[sync.SyncStream] = []
-    thread = threading.Thread(target=lambda: made.append(sync.stream_request(ask(), provider=ScriptedProvider(HELLO))))
-    thread.start()
-    thread.join()
-    with pytest.raises(ConfigError, match="running event loop"):
-        next(made[0])
-    made.clear()
+async def test_errors_pass_through_sync_functions_inside_a_running_loop() -> None:
+    with pytest.raises(ServerError, match="gone"):
+        sync.execute_prompt_async("greet", WORLD, provider=ScriptedProvider([ServerError("gone")]), max_retries=0)
+    with pytest.raises(StreamInterrupted) as caught:
+        sync.stream_request(ask(), provider=ScriptedProvider([Chunk("text", text="Hi")]), max_retries=0).collect()
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "Hi"
+
+
+@pytest.mark.anyio
+async def test_a_sync_function_inside_a_running_loop_has_the_callers_context() -> None:
+    seen: list[str] = []
+
+    class Watching(ScriptedProvider):
+        def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
+            seen.append(TENANT.get())
+            return super().stream(request)
+
+    TENANT.set("ada")
+    assert sync.stream_request(ask(), provider=Watching(HELLO)).collect().text == "Hello World"
+    assert seen == ["ada"]
+
+
+@pytest.mark.anyio
+async def test_a_sync_stream_of_another_thread_that_is_dropped_on_the_loop_is_closed(simulator: Simulator) -> None:
+    """Starlette and Gradio read such a stream in threads, and drop it on the loop's thread."""
+    simulator.rate = 5
+    provider = provider_at(simulator, "openai")
+    streams: list[sync.SyncStream] = []
+
+    def begin() -> None:
+        streams.append(sync.stream_request(ask(), provider=provider))
+        while next(streams[0]).kind != "text":
+            pass
+
+    await to_thread.run_sync(begin)
+    assert simulator.clients
+    streams.clear()
     gc.collect()
+    await eventually(lambda: simulator.abandoned == 1, "the server saw the connection close")
 
 
 def test_sync_functions_work_in_threads() -> None:

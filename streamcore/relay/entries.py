@@ -16,6 +16,7 @@ from streamcore.completion import Attempt, Completion
 from streamcore.errors import ConfigError, StreamcoreError
 from streamcore.sse import Item
 from streamcore.sse.encoder import json_value
+from streamcore.sse.public import reference
 
 _DEFAULTS: Mapping[str, Any] = {field.name: field.default for field in fields(Chunk)[1:]}
 _MERGED = frozenset({"text", "reasoning", "refusal"})
@@ -83,6 +84,8 @@ def _text_key(item: Item) -> tuple[object, ...] | None:
 
 def encode_end(error: Exception | None, partial: Completion | None) -> bytes:
     """Return the bytes of a run's end: its error, if it failed, and the answer so far as it arrived."""
+    if error is not None:
+        reference(error)  # all readers get the one that the log has
     return _dumps({"error": _error(error), "partial": _builtins(partial)})
 
 
@@ -98,6 +101,8 @@ def _error(error: BaseException | None) -> dict[str, Any] | None:
     known: dict[str, Any] = {}
     if isinstance(error, StreamcoreError):
         known = {name: _builtins(value) for name, value in vars(error).items() if name != "__notes__"}
+    elif isinstance(vars(error).get("reference"), str):  # the id that the log has
+        known = {"reference": vars(error)["reference"]}
     cause = error.__cause__ if isinstance(error, errors.NodeError) else None  # decides whether its text may be shown
     message = str(error.args[0]) if error.args and isinstance(error, StreamcoreError) else str(error)
     return {"type": type(error).__name__, "message": message, "facts": known, "cause": _error(cause)}

@@ -15,10 +15,11 @@ from anyio.abc import TaskGroup
 
 from streamcore.completion import Completion
 from streamcore.concurrency.resources import CLOSE_SECONDS
-from streamcore.errors import ConfigError, RelayError, StreamcoreError, StreamInterrupted, StreamTimeout
+from streamcore.errors import ConfigError, RelayError, StreamTimeout
 from streamcore.relay.entries import compacted, encode_end
 from streamcore.relay.log import Command, RunLog
 from streamcore.sse import Item
+from streamcore.sse.public import described_in_log, interrupted, public
 
 log = logging.getLogger("streamcore")
 
@@ -96,7 +97,7 @@ class Producer:
         self._stopping: Command = ""
         self._fenced = False
         self._broken = False  # an item cannot be stored
-        self._error: Exception | None = StreamInterrupted("the service is being stopped; the answer ends here")
+        self._error: Exception | None = interrupted("the service is being stopped; the answer ends here")
         self.over = anyio.Event()
         """Set when the source is closed and the end is written."""
 
@@ -131,10 +132,8 @@ class Producer:
                         await take(batch)
             except Exception as failure:  # it becomes the end of the run
                 error = failure
-                hidden = not isinstance(failure, StreamcoreError)
-                log.warning(
-                    "run %r ended in %s", self._run_id, type(error).__name__, exc_info=failure if hidden else None
-                )
+                text, unexpected = described_in_log(failure)
+                log.warning("run %r ended in %s", self._run_id, text, exc_info=unexpected)
         if not self._reading.cancelled_caught:
             self._error = error
 
@@ -233,7 +232,8 @@ class Producer:
             await anyio.sleep(settings.renew_every)
             if ends is not None and time.monotonic() > ends:
                 message = f"this answer took longer than {settings.max_seconds:g} s, the limit of the service"
-                self._cut(StreamTimeout(f"{message}; it ends here", clock="total", seconds=settings.max_seconds))
+                late = StreamTimeout(f"{message}; it ends here", clock="total", seconds=settings.max_seconds)
+                self._cut(public(late))
             try:
                 renewal = await self._log.renew(self._run_id, self._epoch, lease=settings.log_lease)
             except RelayError as error:
@@ -247,15 +247,13 @@ class Producer:
                 group.start_soon(self.end, renewal.command)  # in a task, since it may take longer than the lease
             elif renewal.idle > settings.grace - settings.renew_every:  # the next renewal would be too late
                 self._cut(
-                    StreamInterrupted(
-                        f"this answer had no reader for {settings.grace:g} s and was cancelled; ask again"
-                    )
+                    interrupted(f"this answer had no reader for {settings.grace:g} s and was cancelled; ask again")
                 )
 
     async def end(self, command: Command) -> None:
         """End the run early: `stop` as complete up to here, `cancel` as an error."""
         if command == "cancel":
-            self._cut(StreamInterrupted("the answer was cancelled"))
+            self._cut(interrupted("the answer was cancelled"))
         elif not self._stopping:
             self._stopping = "stop"
             stop = getattr(self._source, "stop", None)

@@ -7,14 +7,13 @@ from collections.abc import Awaitable, Callable
 from typing import Self
 
 from streamcore.completion import Completion
-from streamcore.errors import RunExpired, StreamInterrupted
+from streamcore.errors import RunExpired
 from streamcore.relay.entries import decode_end, encode_end
 from streamcore.relay.log import RunLog, Status
 from streamcore.sse import Item
+from streamcore.sse.public import interrupted, public
 
-LOST = encode_end(
-    StreamInterrupted("the worker that produced this answer was lost; the answer ends here. Ask again"), None
-)
+LOST = encode_end(interrupted("the worker that produced this answer was lost; the answer ends here. Ask again"), None)
 
 
 class Reader:
@@ -109,9 +108,11 @@ class Reader:
         self._pending.clear()
         if not self._over:
             self._over = True
-            self._error = StreamInterrupted("the reader was closed before the end of the run; read it again")
+            self._error = interrupted("the reader was closed before the end of the run; read it again")
 
 
 def expired(run_id: str) -> RunExpired:
     """Return the error for a run that existed."""
-    return RunExpired(f"run {run_id!r} can no longer be read: it has expired, or its store was emptied; ask again")
+    return public(
+        RunExpired(f"run {run_id!r} can no longer be read: it has expired, or its store was emptied; ask again")
+    )

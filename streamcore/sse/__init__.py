@@ -6,8 +6,9 @@ from collections.abc import AsyncIterable, Mapping
 from typing import TYPE_CHECKING
 
 from streamcore.errors import ConfigError, install_command
-from streamcore.sse.encoder import Describe, Encoder, Format, Item, encode, public_message
+from streamcore.sse.encoder import Describe, Encoder, Format, Item, encode
 from streamcore.sse.event_id import EventId, parse_event_id
+from streamcore.sse.public import public_message
 from streamcore.sse.shutdown import end_streams
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ import msgspec
 
 from streamcore.chunk import Chunk
 from streamcore.completion import Completion
-from streamcore.errors import ConfigError, NodeError, StreamcoreError, StreamInterrupted
+from streamcore.errors import ConfigError
 from streamcore.sse.event_id import LAST, EventId, is_run_id, suffix
+from streamcore.sse.public import interrupted, public_message, without_texts
 
 Format = Literal["text", "json", "html"]
 """`text`: tokens as they are; `json`: chunks and graph events, lossless; `html`: escaped fragments for HTMX."""
@@ -26,7 +27,6 @@ Describe = Callable[[Exception], str]
 
 HEARTBEAT = b": heartbeat\n\n"
 MARK = "[DONE]"
-HIDDEN = "the service failed; its log has the details"
 
 _CHUNK_FIELDS = tuple(field.name for field in fields(Chunk))[1:]
 _WITH_TEXT = frozenset({"text", "reasoning", "refusal"})
@@ -71,18 +71,6 @@ def encode(
         raise ConfigError(f"ids= must be 1 to 64 characters of A-Z a-z 0-9 _ ~ -, not {ids[:80]!r}")
     event_id = after if isinstance(after, EventId) else EventId(after=after)
     return Encoder(format, ids=ids, after=event_id, retry=retry, describe=describe or public_message)
-
-
-def public_message(error: Exception) -> str:
-    """Return what the reader of a stream may know about an error.
-
-    Errors of the vendor and of the stream have their own message. A configuration error names files and variables, and
-    an error of other code can say anything: of both, the message says only that the service failed.
-    """
-    cause = error.__cause__ if isinstance(error, NodeError) else None
-    if isinstance(cause, Exception) and public_message(cause) == HIDDEN:
-        return HIDDEN
-    return str(error) if isinstance(error, StreamcoreError) and not isinstance(error, ConfigError) else HIDDEN
 
 
 class Encoder:
@@ -138,7 +126,7 @@ class Encoder:
 
     def end(self, completion: Completion | None = None) -> bytes:
         """Return the end of a stream that did not fail; in `json` with a summary of `completion`."""
-        return self._rest() + self._done({"complete": True} if completion is None else _summary(completion))
+        return self._rest() + self._done({"complete": True} if completion is None else self._summary(completion))
 
     def error(self, error: Exception) -> bytes:
         """Return the end of a stream that failed: the error, then the end."""
@@ -149,7 +137,7 @@ class Encoder:
         else:
             event = self._text(facts["message"], b"stream-error")
         partial = getattr(error, "partial", None)
-        return rest + event + self._done(_summary(partial) if partial else {"complete": False})
+        return rest + event + self._done(self._summary(partial) if partial else {"complete": False})
 
     def facts(self, error: Exception) -> dict[str, Any]:
         """Return what the client gets of an error: `type`, `message`, and `retryable` and `retry_after` if known."""
@@ -161,6 +149,13 @@ class Encoder:
         if self.format == "text":
             return b"%bdata: %b\n\n" % (head, MARK.encode())
         return b"event: done\n%bdata: %b\n\n" % (head, _dumps(summary) if self.format == "json" else b"")
+
+    def _summary(self, completion: Completion) -> dict[str, Any]:
+        """Return what is known at the end, without the texts and calls, which are in the chunks."""
+        facts = {name: getattr(completion, name) for name in _SUMMARY}
+        if self._describe is public_message:
+            facts["attempts"] = without_texts(completion.attempts)
+        return {name: value for name, value in facts.items() if name == "complete" or value not in (None, ())}
 
     def _id_line(self, rest: str = "") -> bytes:
         return b"id: %b%d%b\n" % (self._prefix, self._id, suffix(rest + self._withheld))
@@ -212,7 +207,7 @@ class Encoder:
     def _gap(self, gap: Mapping[str, Any]) -> bytes:
         """Return the events of all items that a gap replaces, for a client that has none of them."""
         if self._id > 1:
-            raise StreamInterrupted(
+            raise interrupted(
                 "the rest cannot be sent, since its beginning is no longer stored; read the run from its beginning"
             )
         self._id = 0
@@ -271,12 +266,6 @@ def _json(item: Item) -> bytes:
                 facts[name] = value if name != "raw" else value.decode("utf-8", "surrogateescape")
         return _dumps(facts)
     return _dumps({"kind": "text", "text": item} if isinstance(item, str) else item)
-
-
-def _summary(completion: Completion) -> dict[str, Any]:
-    """Return what is known at the end, without the texts and calls, which are in the chunks."""
-    facts = {name: getattr(completion, name) for name in _SUMMARY}
-    return {name: value for name, value in facts.items() if name == "complete" or value not in (None, ())}
 
 
 def _dumps(value: object) -> bytes:

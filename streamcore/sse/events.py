@@ -14,8 +14,9 @@ from streamcore.completion import Completion
 from streamcore.concurrency.event_loop import running_on_trio
 from streamcore.concurrency.resources import CLOSE_SECONDS
 from streamcore.errors import StreamInterrupted
-from streamcore.sse.encoder import HIDDEN, Encoder, Item, public_message
+from streamcore.sse.encoder import Encoder, Item
 from streamcore.sse.event_id import parse_event_id
+from streamcore.sse.public import described_in_log, interrupted
 
 log = logging.getLogger("streamcore")
 
@@ -51,7 +52,7 @@ class Events:
         if event_id is not None and event_id.after is None:
             self._instead = self.encoder.end(Completion())
         else:
-            lost = StreamInterrupted("the connection was lost, and the rest of the answer with it; ask again")
+            lost = interrupted("the connection was lost, and the rest of the answer with it; ask again")
             self._instead = self.encoder.error(lost)
 
     def stop(self) -> None:
@@ -68,7 +69,7 @@ class Events:
         self._over = True
         if getattr(self._source, "resumable", False):
             return b""
-        return self.encoder.error(StreamInterrupted("the server cancelled this request; the answer ends here"))
+        return self.encoder.error(interrupted("the server cancelled this request; the answer ends here"))
 
     def __aiter__(self) -> Self:
         return self
@@ -96,8 +97,8 @@ class Events:
             self._over = True
             if self._stopping and getattr(self._source, "resumable", False):
                 raise StopAsyncIteration from None  # no end: the client reconnects, to another worker
-            hidden = public_message(error) == HIDDEN
-            log.warning("a stream to a browser ended in %s", type(error).__name__, exc_info=error if hidden else None)
+            text, unexpected = described_in_log(error)
+            log.warning("a stream to a browser ended in %s", text, exc_info=unexpected)
             self.first_error = None if self._sent else error
             data = self.encoder.error(error)
         self._sent = True
@@ -156,4 +157,4 @@ class Events:
 
 
 def _stopped() -> StreamInterrupted:
-    return StreamInterrupted("the server is being stopped; the answer ends here")
+    return interrupted("the server is being stopped; the answer ends here")

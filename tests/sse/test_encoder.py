@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from dataclasses import fields
 from itertools import groupby, pairwise
 from typing import Any, get_args
@@ -27,8 +28,11 @@ from streamcore import (
     Usage,
 )
 from streamcore.chunk import ChunkKind
-from streamcore.sse import Format, Item, encode
+from streamcore.completion import Attempt
+from streamcore.errors import ConnectionFailed, OutputValidationError, RelayError
+from streamcore.sse import Format, Item, encode, public_message
 from streamcore.sse.event_id import EventId, parse_event_id
+from streamcore.sse.public import described_in_log, interrupted
 from tests.sse_support import HOSTILE, RETURNS, Event, parse
 
 FORMATS: list[Format] = ["text", "json", "html"]
@@ -255,7 +259,7 @@ def test_event_ids_are_parsed(text: str, expected: EventId | None) -> None:
 
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_an_error_comes_before_the_end(fmt: Format) -> None:
-    encoder = encode(fmt)
+    encoder = encode(fmt, describe=str)
     error = RateLimitError("too\nmuch <b>", provider="p", retry_after=2)
     error.partial = Completion(text="Hi", model="m")
     assert encoder.feed(["Hi\r"])  # the CR must come before the error
@@ -274,10 +278,44 @@ def test_an_error_comes_before_the_end(fmt: Format) -> None:
 
 
 def test_withheld_text_comes_before_an_error() -> None:
-    encoder = encode("text", ids=True)
+    encoder = encode("text", ids=True, describe=str)
     assert encoder.feed(["a\r"])
     events = parse(encoder.error(StreamInterrupted("cut")))
     assert [(event.data, event.id) for event in events] == [("\n", "1"), ("cut", "1"), ("[DONE]", "end")]
+
+
+def vendors_errors() -> list[Exception]:
+    node = NodeError("node 'x' failed: VENDOR")
+    node.__cause__ = RateLimitError("VENDOR")
+    return [
+        RateLimitError("VENDOR", code="VENDOR", request_id="VENDOR"),
+        ConnectionFailed("VENDOR"),
+        StreamInterrupted("VENDOR"),
+        OutputValidationError("VENDOR"),
+        RelayError("VENDOR"),
+        node,
+    ]
+
+
+@pytest.mark.parametrize("error", vendors_errors(), ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_browsers_get_a_class_of_trouble_and_a_reference(fmt: Format, error: Exception) -> None:
+    attempts = (Attempt("openai", "m", "RateLimitError: VENDOR"), Attempt("openai", "m", "VENDOR: VENDOR"))
+    setattr(error, "partial", Completion(text="Hi", attempts=attempts))  # noqa: B010
+    sent = encode(fmt).error(error)
+    assert b"VENDOR" not in sent
+    text, _ = described_in_log(error)
+    found = re.search(rb"\(reference ([0-9a-f]{8})\)", sent)
+    assert found is not None
+    assert f"(reference {found[1].decode()})" in text  # the log has the same
+    if not isinstance(error, OutputValidationError):
+        assert "VENDOR" in text
+    assert public_message(error) == public_message(error)
+    assert found[1].decode() in public_message(error)
+
+
+def test_messages_of_streamcore_itself_are_sent() -> None:
+    assert public_message(interrupted("the server is being stopped")) == "the server is being stopped"
 
 
 def hidden_cause() -> NodeError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import re
 import signal
 import socket
 import time
@@ -153,9 +154,13 @@ def test_an_error_is_sent_before_the_end(caplog: pytest.LogCaptureFixture) -> No
         events = parse(get(port, "/stream")[2])
     assert [event.data for event in events[:2]] == TOKENS[:2]
     assert events[2].event == "stream-error"
-    assert "terminal mark" in events[2].data
+    assert "the answer was cut off" in events[2].data
     assert [event.data for event in events[3:]] == ["[DONE]"]
-    assert "a stream to a browser ended in StreamInterrupted" in caplog.text
+    found = re.search(r"\(reference ([0-9a-f]{8})\)", events[2].data)
+    assert found is not None
+    logged = f"a stream to a browser ended in StreamInterrupted (reference {found[1]}): "
+    assert logged in caplog.text
+    assert "terminal mark" in caplog.text
 
 
 def test_a_custom_generator_that_fails(caplog: pytest.LogCaptureFixture) -> None:
