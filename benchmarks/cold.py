@@ -1,4 +1,4 @@
-"""Print what the first call in a fresh process costs, and where; and what the second one costs.
+"""Measure the CPU time of the first call in a fresh process, stage by stage, and that of the second call.
 
 Each figure is the median of several fresh processes that take turns, in milliseconds of their CPU. The server is the
 simulator in its own process. A first call goes through these stages, one after another:
@@ -43,7 +43,7 @@ AGAIN_LIMIT = 0.05
 
 
 class Stopwatch:
-    """Note how much CPU each stage took, and how many modules it loaded."""
+    """Record the CPU time of each stage, and how many modules it loaded."""
 
     def __init__(self) -> None:
         self.stages: dict[str, tuple[float, int]] = {}
@@ -57,7 +57,7 @@ class Stopwatch:
 
 
 async def call(watch: Stopwatch, provider: Any, prompts: Path) -> None:
-    """Stream one prompt, and end a stage when the request goes out, when the head has come, and so on."""
+    """Stream one prompt, and end a stage when the request is sent, when the head is received, and so on."""
     import httpx2
 
     from streamcore import execute_prompt_streaming
@@ -83,7 +83,7 @@ async def call(watch: Stopwatch, provider: Any, prompts: Path) -> None:
 
 
 def first(name: str, transport: str, url: str, prompts: Path) -> None:
-    """Go through all stages in this process, which does nothing else, and print them."""
+    """Run all stages in this process, which does nothing else, and print them."""
     watch = Stopwatch()
     watch.lap("python")
     importlib.import_module("streamcore")
@@ -110,7 +110,7 @@ def first(name: str, transport: str, url: str, prompts: Path) -> None:
 
 
 def fresh(name: str, transport: str, url: str, prompts: Path) -> dict[str, Any]:
-    """Run the first call in a fresh process and return what it said."""
+    """Run the first call in a fresh process and return its output."""
     command = [
         sys.executable,
         __file__,
@@ -133,7 +133,7 @@ def _environment() -> dict[str, str]:
 
 
 def measure(url: str, rounds: int, transports: tuple[str, ...], prompts: Path) -> bool:
-    """Print a row for each transport and provider; return whether the limits are kept."""
+    """Print a row for each transport and provider; return True if no limit is exceeded."""
     rows = [(name, transport) for transport in transports for name in SDKS]
     taken: dict[tuple[str, str], list[dict[str, Any]]] = {row: [] for row in rows}
     for number in range(rounds + 1):

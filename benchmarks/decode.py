@@ -46,7 +46,7 @@ Run = Callable[[], Awaitable[int]]
 
 
 def base_url(root: str, provider: str) -> str:
-    """Return where the simulator serves a provider."""
+    """Return the URL of the simulator for a provider."""
     return root + BASE_PATHS.get(provider, "/v1")
 
 
@@ -74,7 +74,7 @@ def bare(client: httpx2.AsyncClient, root: str, provider: str) -> Run:
 
 
 def chunks(root: str, provider: str, transport: str) -> Run:
-    """Go through `stream_request`, chunk by chunk."""
+    """Read `stream_request`, chunk by chunk."""
     found = get_provider(provider, api_key="k", base_url=base_url(root, provider), model="m", transport=transport)
     request = Request([Message("user", QUESTION)])
 
@@ -89,7 +89,7 @@ def chunks(root: str, provider: str, transport: str) -> Run:
 
 
 def texts(root: str, provider: str, transport: str, prompts: str) -> Run:
-    """Go through `execute_prompt_streaming`."""
+    """Read `execute_prompt_streaming`."""
     found = get_provider(provider, api_key="k", base_url=base_url(root, provider), model="m", transport=transport)
 
     async def run() -> int:
@@ -102,7 +102,7 @@ def texts(root: str, provider: str, transport: str, prompts: str) -> Run:
 
 
 def typed(root: str, provider: str) -> tuple[Run, Callable[[], Awaitable[Any]]]:
-    """Go through the SDK's own typed stream; return also what closes its client."""
+    """Read the SDK's own typed stream; return also the function that closes its client."""
     messages: Any = [{"role": "user", "content": QUESTION}]
     url = base_url(root, provider)
     if provider == "anthropic":

@@ -33,7 +33,7 @@ edges:
 
 
 class Source:
-    """A provider that yields a token a read, or says how long its prompt's number makes it wait and answers that."""
+    """Yield one token for each read, or, for a numbered prompt, wait according to its number and answer with it."""
 
     name = "source"
 
@@ -77,7 +77,7 @@ async def node(source: Source, graph: Graph) -> None:
 
 
 async def order(source: Source, folder: Path) -> bool:
-    """Return whether a map of many items at once gives its results in the order of the items."""
+    """Return True if a map over many simultaneous items returns its results in the order of the items."""
     path = folder / "map.yaml"
     path.write_text(
         GRAPH.replace("START, to: one", "START, to: each").replace("as: item", f"as: item, max_concurrency: {ITEMS}")

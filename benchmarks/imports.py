@@ -1,4 +1,4 @@
-"""Measure what `import streamcore` costs, next to `import httpx2`, on which every SDK stands.
+"""Measure the CPU time of `import streamcore`, next to `import httpx2`, which every SDK imports.
 
 CPU of a fresh process, its bare start taken off; medians of rounds that take turns.
 

@@ -1,4 +1,4 @@
-"""Hold a thousand streams open at once, and measure lag and memory next to the SDK's typed stream and bare httpx2.
+"""Read a thousand streams at once, and measure lag and memory next to the SDK's typed stream and bare httpx2.
 
 A simulator in its own process sends each stream a token every 20 ms. Each way of reading them runs in a process of its
 own, one after the other; the streams begin within a second. Lag is how much later than its turn a token reached the
@@ -34,10 +34,10 @@ MakeReader = Callable[[str, str, str], tuple[Reader, Close]]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What came of all streams together."""
+    """Describe the results of all streams together."""
 
     whole: int
-    """Streams that brought every token."""
+    """The number of streams that delivered every token."""
     failed: int
     tokens_per_second: float
     lag_median_ms: float
@@ -47,7 +47,7 @@ class Load:
 
 
 def streamcore_reader(url: str, provider: str, transport: str) -> tuple[Reader, Close]:
-    """Read through `stream_request`."""
+    """Read with `stream_request`."""
     found = get_provider(provider, api_key="k", base_url=url, model="m", transport=transport)
     request = Request([Message("user", QUESTION)])
 
@@ -58,7 +58,7 @@ def streamcore_reader(url: str, provider: str, transport: str) -> tuple[Reader, 
 
 
 def sdk_reader(url: str, provider: str, transport: str) -> tuple[Reader, Close]:
-    """Read through the SDK's typed stream, over its own client for the transport."""
+    """Read the SDK's typed stream, over its own client for the transport."""
     messages: Any = [{"role": "user", "content": QUESTION}]
     if provider == "anthropic":
         import anthropic
@@ -149,7 +149,7 @@ async def measure(read: Reader, close: Close, streams: int, tokens: int, interva
 
 
 def run_all(options: argparse.Namespace) -> bool:
-    """Start the simulator, then each reader; print the table and return whether every stream was whole."""
+    """Start the simulator, then each reader; print the table and return True if every stream was complete."""
     interval = options.interval / 1000
     simulator = [
         sys.executable,

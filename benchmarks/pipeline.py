@@ -1,4 +1,4 @@
-"""Measure what the stages add to a chunk: clocks and contract, and smoothing, in one run.
+"""Measure the CPU time that the pipeline's stages add to a chunk: clocks and contract, and smoothing.
 
 The source is a list in memory, so that nothing but the stages is measured. CPU of this process, microseconds per
 chunk, medians of rounds that take turns.
@@ -25,7 +25,7 @@ CONTRACT_TARGET, SMOOTH_TARGET, BATCH_TARGET = 0.4, 6.0, 1.0
 
 
 class Source:
-    """A provider that hands out reads of a fixed size; `turns` gives the event loop a turn between them."""
+    """Yield reads of a fixed size; with `turns`, run the event loop once between them."""
 
     name = "source"
 
@@ -53,7 +53,7 @@ async def bare(source: Source) -> None:
 
 
 class Plain:
-    """A stream without any stage: it hands out a source's chunks and closes it."""
+    """Iterate over the chunks of a source without any stage, and close it."""
 
     def __init__(self, source: AsyncGenerator[list[Chunk]]) -> None:
         self._source = source
@@ -82,7 +82,7 @@ async def plain(source: Source) -> None:
 
 
 async def contract(source: Source) -> None:
-    """Iterate over a stream as it is by default: under clocks, contract and retries."""
+    """Iterate over a stream with its default stages: clocks, contract and retries."""
     async for _ in stream_request(REQUEST, provider=source):
         pass
 

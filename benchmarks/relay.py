@@ -1,4 +1,4 @@
-"""Measure what the relay costs a token: through memory, through Redis, and with many runs at the same time.
+"""Measure the CPU time that the relay adds to a token: in memory, with Redis, and with many simultaneous runs.
 
 A source hands out tokens; one reader takes them straight from it, another through the relay; the difference of this
 process' CPU time is the relay's. In memory each token comes by itself, in its own turn of the loop. Through Redis some
@@ -41,7 +41,7 @@ ASKED = Request([Message("user", "Count.")])
 
 
 class Source:
-    """A provider that hands out some chunks a read, each read in its own turn of the loop, or after a pause."""
+    """Yield some chunks for each read; run the event loop once, or pause, between reads."""
 
     name = "bench"
 
@@ -67,7 +67,7 @@ def answer(tokens: int, batch: int = 1, pause: float = 0.0) -> Stream:
 
 
 async def consume(items: AsyncIterator[object]) -> int:
-    """Read to the end, and return how many characters came."""
+    """Read to the end, and return the number of characters received."""
     return sum([len(item.text) async for item in items if isinstance(item, Chunk)])
 
 
@@ -77,7 +77,7 @@ def characters(tokens: int) -> int:
 
 
 async def relay_us(log: RunLog, reading: RunLog, tokens: int, batch: int, number: int) -> float:
-    """Return the microseconds of CPU that a token takes more through the relay than straight from its source."""
+    """Return the microseconds of CPU that the relay adds to a token."""
     pause = 0.0 if batch == 1 else PAUSE
     start = time.process_time()
     wanted = await consume(answer(tokens, batch, pause))
@@ -88,12 +88,12 @@ async def relay_us(log: RunLog, reading: RunLog, tokens: int, batch: int, number
         got = await consume(other.read(f"bench-{number}-{id(reading)}"))
         relayed = time.process_time() - start
     if got != wanted:
-        raise SystemExit(f"{wanted} characters were sent, and {got} came")
+        raise SystemExit(f"{wanted} characters were sent, and {got} were received")
     return (relayed - straight) / tokens * 1e6
 
 
 async def crowd(log: RunLog, runs: int, tokens: int, pause: float) -> tuple[int, float, float]:
-    """Let many runs go on; return how many readers got everything, the CPU in use, and the seconds too many."""
+    """Run many answers; return how many readers received everything, the CPU in use, and the delay in seconds."""
     wanted = characters(tokens)
     async with Relay(log, max_runs=runs) as relay:
 
@@ -109,7 +109,7 @@ async def crowd(log: RunLog, runs: int, tokens: int, pause: float) -> tuple[int,
 
 
 async def redis_kb(url: str, tokens: int, batch: int) -> float:
-    """Return how many kB of Redis an answer takes that has ended."""
+    """Return how many kB of Redis a finished answer uses."""
     from redis.asyncio import Redis
 
     name = f"size-{batch}"
@@ -124,7 +124,7 @@ async def redis_kb(url: str, tokens: int, batch: int) -> float:
 
 @contextmanager
 def redis_url(given: str | None) -> Generator[str | None]:
-    """Give the address of a Redis that runs while the block does; None if there is none."""
+    """Run a Redis during the block and yield its URL; None if there is no Redis."""
     program = shutil.which("redis-server")
     if given is not None or program is None:
         yield given
@@ -169,12 +169,12 @@ async def measure(url: str | None, tokens: int, rounds: int, runs: int) -> bool:
     for name, log in (("memory", memory), *((("Redis", open_log(url)),) if url is not None else ())):
         whole, cpu, late = await crowd(log, runs, 100, 0.05)
         met = met and whole == runs
-        print(f"{whole} of {runs} runs at the same time, 20 tokens/s each, came whole through {name}: ", end="")
+        print(f"{whole} of {runs} simultaneous runs, 20 tokens/s each, were complete with {name}: ", end="")
         print(f"{cpu:.0%} of a CPU, {late:.1f} s late")
     if url is not None:
         alone, together = [await redis_kb(url, 1000, batch) for batch in (1, BATCH)]
-        print(f"an answer of 1,000 tokens takes {alone:.0f} kB of Redis when each came by itself, ", end="")
-        print(f"{together:.0f} kB when {BATCH} came at a time")
+        print(f"an answer of 1,000 tokens uses {alone:.0f} kB of Redis with one token per read, ", end="")
+        print(f"{together:.0f} kB with {BATCH} per read")
     print("targets:", "met" if met else "MISSED", "" if url is not None else "(without Redis: no redis-server here)")
     return met
 

@@ -1,4 +1,4 @@
-"""Measure what an event costs on its way out: from chunk to bytes, and through uvicorn next to plain ASGI streaming.
+"""Measure the CPU time of sending an event: from chunk to bytes, and with uvicorn next to plain ASGI streaming.
 
 The server runs in a process of its own with one worker and reads its own CPU time; its chunks come from a provider
 without a network, through the pipeline. Plain streaming sends the same bytes from a generator. Figures are the medians
@@ -40,7 +40,7 @@ def tokens(events: int) -> list[str]:
 
 
 class Source:
-    """A provider that hands out one chunk a read, each in its own turn of the loop."""
+    """Yield one chunk for each read; run the event loop once between reads."""
 
     name = "bench"
 
@@ -114,14 +114,14 @@ async def server_us(client: httpx2.AsyncClient, path: str, fmt: Format, events: 
 
 
 def is_whole(body: bytes, events: int) -> bool:
-    """Return whether a body in format json has every character, in order, and its end."""
+    """Return True if a body in format json has every character, in order, and its end."""
     messages = [json.loads(line[6:]) for line in body.decode().split("\n") if line.startswith("data: ")]
     text = "".join(message["text"] for message in messages if message.get("kind") == "text")
     return text == "".join(tokens(events)) and messages[-1].get("complete") is True
 
 
 async def crowd(url: str, clients: int, events: int) -> tuple[int, float]:
-    """Let many clients read at the same time; return how many got everything, and the seconds it took."""
+    """Read with many clients at once; return how many received everything, and the seconds it took."""
     limits = httpx2.Limits(max_connections=clients)
     start = time.monotonic()
     async with httpx2.AsyncClient(base_url=url, limits=limits, timeout=120) as client:
@@ -163,7 +163,7 @@ async def measure(url: str, server: subprocess.Popen[bytes], events: int, rounds
             met = met and coded <= ENCODE_TARGET_US and ratio <= RATIO_TARGET
             print(f"{fmt:28} {coded:8.1f} {sse:14.1f} {plain:12.1f} {ratio:7.2f}")
     whole, seconds = await crowd(url, clients, 200)
-    print(f"{whole} of {clients} clients at the same time got all of 200 events, 20 ms apart, in {seconds:.1f} s")
+    print(f"{whole} of {clients} simultaneous clients received all of 200 events, 20 ms apart, in {seconds:.1f} s")
     met = met and whole == clients
     print(
         "targets",

@@ -31,9 +31,10 @@ DIALECTS = "streamcore.dialects"
 class Provider(Protocol):
     """Stream the answer to a request: an adapter over a vendor's SDK, or anything else that makes chunks.
 
-    Two optional methods are used where a provider has them: `model_for(request)` names the model that answers, and
+    Optional methods are used where a provider has them: `model_for(request)` names the model that answers, and
     `takes_schema(schema)` says whether the vendor enforces this JSON Schema if `Request.output_schema` has it. Without
-    `takes_schema`, the schema is added to the instructions in words.
+    `takes_schema`, the schema is added to the instructions in words. `secrets()`
+    lists what no error may show, and the coroutine `warm_up()` loads what the first request needs.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Measure streamcore next to its peers, and write what was found to docs/benchmarks.md: `python -m benchmarks.peers`.
+"""Measure streamcore next to its peers, and write the results to docs/benchmarks.md: `python -m benchmarks.peers`.
 
 python -m benchmarks.peers                 everything, with every peer (`make bench`)
 python -m benchmarks.peers --quick         a shorter run without peers, printed only (part of `make bench-quick`)
@@ -43,7 +43,7 @@ def _machine() -> str:
 
 
 def _ready(wanted: list[Contestant], results: Results) -> list[Contestant]:
-    """Return those whose environment stands."""
+    """Return the contestants whose environment was installed."""
     found: list[Contestant] = []
     for contestant in wanted:
         reason = prepare(contestant, CACHE)
@@ -79,7 +79,7 @@ def measure(wanted: list[Contestant], plan: Plan, wires: list[str], *, crowds: b
 
 
 def _stop(number: int, frame: object) -> None:
-    """Leave in the usual way, so that the processes that were started end, too."""
+    """Exit normally, so that the started processes end, too."""
     sys.exit(128 + number)
 
 

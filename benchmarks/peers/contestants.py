@@ -1,4 +1,4 @@
-"""Say who is measured: streamcore, bare reading, the vendors' SDKs, and the peers that `peers.toml` lists."""
+"""List the contestants: streamcore, bare reading, the vendors' SDKs, and the peers in `peers.toml`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Kind = Literal["ours", "floor", "sdk", "peer"]
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """One way of reading a stream."""
+    """Describe one way of reading a stream."""
 
     name: str
     title: str
@@ -26,15 +26,15 @@ class Contestant:
     variant: str = ""
     wires: tuple[str, ...] = WIRES
     requires: tuple[str, ...] = ()
-    """What its own environment holds; empty: it runs in the environment of the benchmark."""
+    """The requirements of its own environment; empty: it runs in the environment of the benchmark."""
     decodes: bool = True
-    """It hands out text, token by token, and not the bytes that were read."""
+    """True if it yields text, token by token; False if it yields the bytes of each read."""
     crowds: bool = True
-    """It also reads a hundred and a thousand streams at once."""
+    """True if it also reads a hundred and a thousand streams at once."""
 
     @property
     def close(self) -> bool:
-        """True if a few hundredths decide whether a promise holds."""
+        """True if a few percent decide whether a target is met."""
         return self.kind in ("ours", "floor") or not self.decodes
 
     def python(self, environments: Path) -> Path:
@@ -62,7 +62,7 @@ HOME = (
 
 
 def peers(pins: Path = PINS) -> tuple[Contestant, ...]:
-    """Return the peers as they are pinned."""
+    """Return the peers with their pinned versions."""
     return tuple(
         Contestant(name, row["title"], "peer", name, "", tuple(row["wires"]), tuple(row["requires"]))
         for name, row in tomllib.loads(pins.read_text("utf-8")).items()

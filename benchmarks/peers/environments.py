@@ -1,4 +1,4 @@
-"""Make each peer's environment from its pins, once; an environment whose pins have not changed is used again."""
+"""Install each peer's environment from its pins, once; an environment whose pins have not changed is used again."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def prepare(contestant: Contestant, environments: Path) -> str | None:
 
 
 def versions(contestant: Contestant, environments: Path) -> dict[str, str]:
-    """Return the versions of what a contestant pins and of what it stands on."""
+    """Return the versions of the packages that a contestant pins and of those that they use."""
     command = [sys.executable, "-m", "uv", "pip", "list", "--format", "json", "--quiet"]
     done = subprocess.run(
         [*command, "--python", str(contestant.python(environments))], capture_output=True, text=True, check=True

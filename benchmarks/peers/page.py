@@ -1,4 +1,4 @@
-"""Hold the words of docs/benchmarks.md around the figures of a run."""
+"""Define the text of docs/benchmarks.md around the figures of a run."""
 
 PAGE = """\
 <!-- Written by `make bench`; edit benchmarks/peers/page.py instead. -->

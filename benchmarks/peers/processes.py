@@ -1,4 +1,4 @@
-"""Run the simulator and the readers in processes of their own, and talk to them."""
+"""Run the simulator and the readers in separate processes, and send them commands."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from types import TracebackType
 from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 120.0  # seconds, after which a reader that says nothing is ended
+PATIENCE = 120.0  # seconds, after which a reader that does not answer is ended
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR")
 
 
 class WorkerError(Exception):
-    """A reader could not do what it was asked, or said nothing."""
+    """Report a reader that failed or did not answer."""
 
 
 class _Process:
     def __init__(self, command: list[str], log: Path) -> None:
-        # No key, address or proxy of the caller's reaches a reader. litellm would fetch a list of prices when it is
-        # imported, and say so when it cannot.
+        # A reader gets no key, address or proxy of the caller. litellm would download a list of prices when it is
+        # imported, and print an error if it cannot.
         environment = {name: os.environ[name] for name in _KEPT if name in os.environ}
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
@@ -38,7 +38,7 @@ class _Process:
             )
 
     def line(self) -> str:
-        """Return the next line that it prints; empty if it ended or had to be ended."""
+        """Return the next line of its output; empty if it ended or had to be ended."""
         assert self.process.stdout is not None
         timer = threading.Timer(PATIENCE, self.process.kill)
         timer.start()
@@ -62,7 +62,7 @@ class _Process:
 
 
 class Server(_Process):
-    """The simulator with answers of so many tokens, as fast as they are read, or so many a second after a pause."""
+    """Run the simulator; it sends answers as fast as they are read, or at a rate of tokens per second after a pause."""
 
     def __init__(self, log: Path, tokens: int, rate: float | None = None, pause: float = 0) -> None:
         paced = ["benchmarks.peers.server", "--rate", str(rate), "--pause", str(pause)]
@@ -71,7 +71,7 @@ class Server(_Process):
         self.url = self.line().strip()
 
     def cpu(self) -> float:
-        """Return the seconds of CPU that it took so far; not a number where the system does not tell."""
+        """Return the seconds of CPU that it has used; NaN if the system does not report them."""
         try:
             fields = Path(f"/proc/{self.process.pid}/stat").read_text("ascii").rpartition(")")[2].split()
         except OSError:
@@ -79,20 +79,20 @@ class Server(_Process):
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def statistics(self) -> dict[str, float]:
-        """Return what it says of itself, above all how late it sent."""
+        """Return the simulator's statistics, such as how late it sent."""
         with urllib.request.urlopen(f"{self.url}/statistics", timeout=30) as response:  # noqa: S310  our own server
             found: dict[str, float] = json.load(response)
             return found
 
 
 class Worker(_Process):
-    """A reader in its own environment, which begins to import what it reads through."""
+    """Run a reader in its own environment; it begins to import its library."""
 
     def __init__(self, log: Path, python: Path, reader: str, variant: str) -> None:
         super().__init__([str(python), "-m", "benchmarks.peers.worker", reader, variant], log)
 
     def imported(self) -> dict[str, float]:
-        """Wait until it has imported everything, and return what that took. To be called once, before `ask`.
+        """Wait until it has imported everything, and return the cost; call this once, before `ask`.
 
         Raises:
             WorkerError: it cannot be imported.
@@ -100,7 +100,7 @@ class Worker(_Process):
         return self._answer()
 
     def ask(self, **asked: Any) -> dict[str, Any]:
-        """Have something measured.
+        """Send a command and return the measurement.
 
         Raises:
             WorkerError: it failed, or did not answer.

@@ -1,4 +1,4 @@
-"""Let the contestants read in turns, round by round, so that whatever else the machine does falls on all of them."""
+"""Measure the contestants in turns, round by round, so that other load on the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -35,42 +35,42 @@ _FAR = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """Streams that are open at once."""
+    """Describe a measurement of many simultaneous streams."""
 
     streams: int
     ramp: float
-    """Seconds within which they are asked for."""
+    """The seconds within which all requests are sent."""
     pause: float
-    """Seconds from there to the first token, so that opening streams does not compete with reading them."""
+    """The seconds from then to the first token, so that opening streams does not compete with reading them."""
     cap: float
-    """Seconds after which the reading begins without the streams that have brought no token yet."""
+    """The seconds after which the measurement begins without the streams that have no token yet."""
     interval: float = 0.02
-    """Seconds between two tokens of a stream."""
+    """The seconds between two tokens of a stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much is measured."""
+    """Describe how much is measured."""
 
     tokens: int = 2000
     rounds: int = 5
-    """Of bursts and setups."""
+    """The rounds of bursts and setups."""
     more: int = 8
-    """Rounds behind these, without those who would take long and are far from anything that they are held to."""
+    """The rounds after these, without contestants that are slow and far from every target."""
     requests: int = 20
-    """In a round of setups."""
+    """The requests in a round of setups."""
     starts: int = 3
-    """Fresh processes, for import and first answer."""
+    """The fresh processes, for import and first answer."""
     crowds: int = 2
-    """Fresh processes that read many streams at once; of those who are far from what they are held to, one."""
+    """The fresh processes that read many streams at once; one for contestants that are far from their targets."""
     windows: int = 5
-    """Readings of each of these."""
+    """The measurements in each of these."""
     window: float = 1.0
-    """Seconds of a reading."""
+    """The seconds of a measurement."""
     few: Many = Many(100, ramp=0.5, pause=0.5, cap=3.0)
     many: Many = Many(1000, ramp=1.0, pause=5.0, cap=10.0)
     rush: Many | None = Many(1000, ramp=1.0, pause=5.0, cap=10.0, interval=0.01)
-    """For streamcore, which brings all that `many` offers, and the peers that bring an eighth of that."""
+    """For streamcore, which reads all tokens of `many`, and the peers that read at least an eighth of them."""
 
 
 QUICK = Plan(
@@ -88,7 +88,7 @@ Say = Callable[[str], None]
 
 
 class Race:
-    """One run over all contestants; what fails is noted and left out."""
+    """Measure all contestants; a contestant that fails is left out and reported."""
 
     def __init__(self, contestants: Sequence[Contestant], plan: Plan, home: Path, results: Results, say: Say) -> None:
         self._all = list(contestants)

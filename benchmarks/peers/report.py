@@ -1,4 +1,4 @@
-"""Write what a run found: tables for the terminal, and the page docs/benchmarks.md with its picture."""
+"""Write the results of a run: tables for the terminal, and the page docs/benchmarks.md with its picture."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _sections(results: Results) -> dict[str, str]:
 
 
 def summary(results: Results) -> tuple[str, bool]:
-    """Return the tables as text, and whether every target was met."""
+    """Return the tables as text, and True if every target was met."""
     titles = {
         "burst": "Burst, microseconds of CPU per token",
         "setup": "Setup, milliseconds of CPU per request",
@@ -158,7 +158,7 @@ def _bar(contestant: Contestant, figure: Figure | None) -> Bar | None:
 
 
 def _about(results: Results) -> dict[str, str]:
-    """Return what the page says of the run itself."""
+    """Return the facts about the run itself, for the page."""
     about = results.about
     versions = [
         f"- {contestant.title}: "

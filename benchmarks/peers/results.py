@@ -1,4 +1,4 @@
-"""Keep what was measured, by measure, wire and contestant; write it to a file and read it back."""
+"""Store the measurements by measure, wire and contestant; write them to a file and read them back."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Measure = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """What one measure of one contestant came to."""
+    """Summarize the values of one measure of one contestant."""
 
     values: tuple[float, ...]
 
@@ -70,10 +70,10 @@ class Figure:
 
 @dataclass(slots=True)
 class Results:
-    """Everything that one run found."""
+    """Contain all results of one run."""
 
     about: dict[str, Any] = field(default_factory=dict[str, Any])
-    """When, where and with what it ran."""
+    """The time, the machine and the versions of the run."""
     versions: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
     """By contestant."""
     left_out: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])

@@ -15,7 +15,7 @@ from streamcore.testing.simulator.service import serve
 
 
 class SlowStart(Simulator):
-    """A simulator whose answers begin some seconds after they were asked for, as a model's do."""
+    """Simulate a vendor whose answers begin some seconds after the request, as a model's do."""
 
     def __init__(self, answer: Answer, *, rate: float, pause: float) -> None:
         super().__init__(answer, rate=rate)

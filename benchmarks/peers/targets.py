@@ -1,4 +1,4 @@
-"""Say what streamcore promises of its speed, as rows that a run is held to."""
+"""List the targets for streamcore's speed, which every run checks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CHEAPER = {"openai": 10.0, "anthropic": 4.0}
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One promise and what a run found."""
+    """Describe one target and the result of a run."""
 
     says: str
     found: float
@@ -31,12 +31,12 @@ class Target:
 
     @property
     def met(self) -> bool:
-        """True if it held."""
+        """True if the target was met."""
         return self.found >= self.limit if self.at_least else self.found <= self.limit
 
 
 def targets(results: Results) -> list[Target]:
-    """Return the promises of which this run has figures."""
+    """Return the targets for which this run has figures."""
     return [*_burst(results), *_setup(results), *_paced(results), *_crowd(results)]
 
 

@@ -1,4 +1,4 @@
-"""Say where the simulator serves each wire; the standard library only, since every peer's environment imports it."""
+"""Define the simulator's URL of each wire; standard library only, since every peer's environment imports this file."""
 
 from __future__ import annotations
 

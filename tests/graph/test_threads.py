@@ -267,7 +267,10 @@ async def test_the_text_of_an_interrupted_node_is_saved_and_reported(
     tmp_path: Path, vendor: Simulator, how: str
 ) -> None:
     path = write_graph(tmp_path, LONG, first="first", talk="talk")
-    vendor.decide = lambda asked: Answer.of("word " * 40, cut=5 if how == "failed" and asked.text == "talk" else None)
+    cut = 5 if how == "failed" else None
+    # Long enough that the reader interrupts it before its end, also on a busy machine.
+    talk = Answer.of("word " * 4000, cut=cut)
+    vendor.decide = lambda asked: talk if asked.text == "talk" else Answer.of("word " * 40)
     vendor.rate = None if how == "failed" else 2000
     store = Failing(MemoryCheckpointer(), 10)
     config = {"thread_id": "t", "checkpointer": store}

@@ -12,7 +12,7 @@ _SAID = [{"role": "user", "content": QUESTION}]
 
 
 def open_reader(variant: str, wire: str, url: str) -> Read:
-    """Return what reads the wire once."""
+    """Return the function that reads an answer of the wire."""
     vendor = wire.partition("-")[0]
     base = root(wire, url) if vendor in ("anthropic", "mistral") else versioned(wire, url)
     made = any_llm.AnyLLM.create(vendor, api_key=KEY, api_base=base)

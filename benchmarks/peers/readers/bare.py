@@ -10,7 +10,7 @@ from benchmarks.peers.wires import PATHS, Read, Token, body
 
 
 def open_reader(variant: str, wire: str, url: str) -> Read:
-    """Return what reads the wire once; `variant` is the HTTP client."""
+    """Return the function that reads an answer of the wire; `variant` is the HTTP client."""
     return (_aiohttp if variant == "aiohttp" else _httpx2)(url + PATHS[wire], body(wire))
 
 

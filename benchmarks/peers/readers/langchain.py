@@ -11,7 +11,7 @@ _PACKAGES = {"anthropic": "anthropic", "mistral": "mistralai"}
 
 
 def open_reader(variant: str, wire: str, url: str) -> Read:
-    """Return what reads the wire once."""
+    """Return the function that reads an answer of the wire."""
     model = _model(wire, url)
 
     async def read(token: Token) -> None:

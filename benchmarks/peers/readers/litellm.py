@@ -12,7 +12,7 @@ _SAID = [{"role": "user", "content": QUESTION}]
 
 
 def open_reader(variant: str, wire: str, url: str) -> Read:
-    """Return what reads the wire once."""
+    """Return the function that reads an answer of the wire."""
     base = root(wire, url) if wire == "anthropic" else versioned(wire, url)
     vendor = wire.partition("-")[0]
     # Of a model that it does not know it would ask a whole answer, and stream that.

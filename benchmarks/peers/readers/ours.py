@@ -9,12 +9,12 @@ from streamcore import Message, Request, execute_prompt_streaming, get_provider,
 
 
 def open_reader(variant: str, wire: str, url: str) -> Read:
-    """Return what reads the wire once; `variant` is `prompt` or `request`, and after a dash the transport."""
-    door, _, transport = variant.partition("-")
+    """Return the function that reads an answer; `variant` is `prompt` or `request`, then a dash and the transport."""
+    function, _, transport = variant.partition("-")
     base = root(wire, url) if wire in ("anthropic", "mistral") else versioned(wire, url)
     settings: dict[str, Any] = {"transport": transport} if transport else {}
     found = get_provider(wire, api_key=KEY, base_url=base, model=MODEL, **settings)
-    if door == "request":
+    if function == "request":
         request = Request([Message("user", QUESTION)])
 
         async def read_chunks(token: Token) -> None:

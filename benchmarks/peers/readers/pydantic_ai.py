@@ -17,7 +17,7 @@ _MODELS = {
 
 
 def open_reader(variant: str, wire: str, url: str) -> Read:
-    """Return what reads the wire once."""
+    """Return the function that reads an answer of the wire."""
     vendor = wire.partition("-")[0]
     model, provider = _MODELS[wire]
     made: Any = getattr(import_module(f"pydantic_ai.models.{vendor}"), model)

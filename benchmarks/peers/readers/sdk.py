@@ -16,7 +16,7 @@ _SAID: Any = [{"role": "user", "content": QUESTION}]
 
 
 def open_reader(variant: str, wire: str, url: str) -> Read:
-    """Return what reads the wire once; `variant` is `typed` or `raw`."""
+    """Return the function that reads an answer of the wire; `variant` is `typed` or `raw`."""
     if wire == "anthropic":
         import anthropic
 

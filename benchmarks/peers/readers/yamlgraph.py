@@ -12,7 +12,7 @@ executor: Any = import_module("yamlgraph.executor_async")
 
 
 def open_reader(variant: str, wire: str, url: str) -> Read:
-    """Return what reads the wire once; yamlgraph takes addresses and keys from the environment only."""
+    """Return the function that reads an answer of the wire; yamlgraph reads URLs and keys from the environment."""
     name = wire.upper()
     os.environ[f"{name}_API_KEY"] = f"{KEY} for {url}"  # its cache of clients knows the key, but not the address
     os.environ[f"{name}_BASE_URL"] = root(wire, url) if wire == "anthropic" else versioned(wire, url)
