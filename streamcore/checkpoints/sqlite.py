@@ -15,10 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import anyio.to_thread
-
 from streamcore.checkpoints.codec import conflict, damaged, decode, encode
 from streamcore.checkpoints.protocol import Saved
+from streamcore.concurrency.threads import run_in_thread
 from streamcore.errors import CheckpointError, ConfigError
 
 T = TypeVar("T")
@@ -93,7 +92,7 @@ class SQLiteCheckpointer:
             with self._explained(thread), self._transaction() as database:
                 return work(database)
 
-        return await anyio.to_thread.run_sync(run)
+        return await run_in_thread("checkpoints", run)
 
     @contextmanager
     def _transaction(self) -> Generator[sqlite3.Connection]:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 import anyio
-import anyio.to_thread
 
 from streamcore.chunk import Usage
 from streamcore.concurrency.generators import opened
 from streamcore.concurrency.merge import merged
+from streamcore.concurrency.threads import run_in_thread
 from streamcore.errors import (
     ConfigError,
     NodeError,
@@ -219,7 +219,7 @@ async def _call(function: Callable[[dict[str, Any]], Any], state: dict[str, Any]
     """Call a function; one that is not async runs in a thread, so that it does not block the event loop."""
     if inspect.iscoroutinefunction(function):
         return await function(state)
-    result = await anyio.to_thread.run_sync(function, state)
+    result = await run_in_thread("nodes", lambda: function(state))
     return await result if inspect.isawaitable(result) else result
 
 

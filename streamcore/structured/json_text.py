@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-_FENCED = re.compile(r"(```+|~~~+)[^\n`]*\n(.*?)\1", re.DOTALL)
+_FENCE = re.compile(r"(`{3,}|~{3,})[^\n`]*\n")
 _TOKEN = re.compile(r'"(?:\\.|[^"\\\n])*"?|[{}\[\]]')  # a string that is not closed ends with its line
 _OPENING = re.compile(r"[{\[]")
 _LIKE_JSON = re.compile(r'\{\s*["}]|\[\s*(?:["{\[\]\-\d]|true\b|false\b|null\b)')
@@ -19,6 +19,10 @@ _STRING = re.compile(r'"(?:\\.|[^"\\])*"?', re.DOTALL)
 _CONTROL = re.compile(r"[\x00-\x1f]")
 _STRING_OR_BRACKET = re.compile(rf"{_STRING.pattern}|[{{}}\[\]]", re.DOTALL)
 _decode = json.JSONDecoder(strict=False).raw_decode  # models write line ends in strings without an escape
+
+_MAX_FAILURES = 16  # broken documents that are parsed to wherever they end, not only to the bracket that closes them
+_EXACT = 8192  # characters; beyond, a growing document is parsed each time that it has grown by a part of `_GROWTH`
+_GROWTH = 64
 
 MAX_DEPTH = 200
 """How many levels of objects and arrays a document may have, as in pydantic's parser."""
@@ -79,9 +83,12 @@ def without_thinking(text: str) -> str:
         return text
     spans = list(_spans(text))
     kept: list[str] = []
-    start, thinking = 0, False
+    start, thinking, span = 0, False, 0
     for tag in _THINK_TAG.finditer(text):
-        if any(begin < tag.start() < end for begin, end in spans) or (thinking and tag.group() == "<think>"):
+        while span < len(spans) and spans[span][1] <= tag.start():
+            span += 1
+        inside = span < len(spans) and spans[span][0] < tag.start()
+        if inside or (thinking and tag.group() == "<think>"):
             continue
         if tag.group() == "<think>":
             kept.append(text[start : tag.start()])
@@ -95,14 +102,19 @@ def without_thinking(text: str) -> str:
 
 def _spans(text: str) -> Iterator[tuple[int, int]]:
     """Yield the start and the end of each JSON object or array that is not part of another."""
-    at, ends = 0, None
+    at, failures = 0, 0
+    ends: dict[int, int] | None = None
     while (opening := _OPENING.search(text, at)) is not None:
         start = opening.start()
         if _LIKE_JSON.match(text, start):
+            end = None if ends is None or failures < _MAX_FAILURES else ends.get(start)
             try:
-                _, at = _decode(text, start)
+                if end is None:  # an error costs as much as all the text before it
+                    _, at = _decode(text, start)
+                else:
+                    at = start + _decode(text[start:end])[1]
             except (ValueError, RecursionError):
-                pass
+                failures += 1
             else:
                 yield start, at
                 continue
@@ -116,8 +128,15 @@ def _spans(text: str) -> Iterator[tuple[int, int]]:
 def unfenced(text: str) -> str:
     """Return the text without surrounding whitespace, and without a code fence around all of it."""
     text = text.strip()
-    fenced = _FENCED.fullmatch(text)
-    return text if fenced is None else fenced.group(2).strip()
+    opening = _FENCE.match(text)
+    if opening is None:
+        return text
+    fence = opening[1]
+    if fence[0] == "~":  # what follows three of them may be more of them
+        fence = fence[: max(3, len(text) - len(text.rstrip("~")))]
+    if not text.endswith(fence) or len(text) < opening.end() + len(fence):
+        return text
+    return text[opening.end() : len(text) - len(fence)].strip()
 
 
 def _ends(text: str) -> dict[int, int]:
@@ -146,43 +165,59 @@ class GrowingJson:
         from pydantic_core import from_json
 
         self._from_json = from_json
-        self._text = ""
+        self._pieces: list[str] = []
+        self._length = 0
         self._start = 0
         self._last: Any = NOTHING
         self._thinking = False
         self._tag = ""  # text that may be the beginning of a think tag
-        self._idle_until = 0  # up to this length, searching for the end of broken JSON costs more than it finds
+        self._idle_until = 0  # up to this length, parsing costs more than it finds
+        self._is_open_until = 0  # up to this length, the JSON is taken to be open
 
     def add(self, text: str) -> Any:
         """Add text; return the data so far if they have changed, else `NOTHING`.
 
-        Strings grow letter by letter; a number, true, false or null appears when it is complete.
+        Strings grow letter by letter; a number, true, false or null appears when it is complete. Data of more than
+        8,192 characters are parsed each time that they have grown by 1/64, so that the work is linear.
         """
-        self._text += self._outside_thinking(text)
-        if len(self._text) < self._idle_until:
+        new = self._outside_thinking(text)
+        self._pieces.append(new)
+        self._length += len(new)
+        if self._length < self._idle_until:
             return NOTHING
-        while (opening := _OPENING.search(self._text, self._start)) is not None:
+        text, ends = self._text(), None
+        if len(text) > _EXACT:
+            self._idle_until = len(text) + len(text) // _GROWTH
+        while (opening := _OPENING.search(text, self._start)) is not None:
             self._start = opening.start()
-            rest = self._text[self._start :]
+            rest = text[self._start : None if ends is None else ends.get(self._start)]
             if not rest[1:].lstrip():
                 return NOTHING  # the next character shows whether `{` begins JSON
             number = _NUMBER.search(rest, max(0, len(rest) - _NUMBER_LENGTH))
             try:
                 data = self._parsed(rest[: number.start()] if number else rest)
             except ValueError:
-                after = _after_broken(rest, 0, _ends(rest))
+                if ends is None or len(text) <= _EXACT:
+                    ends = {self._start + start: self._start + end for start, end in _ends(rest).items()}
+                after = _after_broken(text, self._start, ends)
                 if after is None:
-                    self._idle_until = len(self._text) * 3 // 2
+                    self._idle_until = len(text) * 3 // 2
                     return NOTHING
-                self._start += after
+                self._start = after
+                if len(text) <= _EXACT:
+                    ends = None
             else:
                 return self._changed(data)
         return NOTHING
 
     def end(self, document: str) -> Any:
         """Return the data of the document that fits the schema ("": of the first), if they differ from the last."""
-        document = document or next(documents(self._text), "")
+        document = document or next(documents(self._text()), "")
         return self._changed(json.loads(document)) if document else NOTHING
+
+    def _text(self) -> str:
+        self._pieces = ["".join(self._pieces)]
+        return self._pieces[0]
 
     def _parsed(self, text: str) -> Any:
         """Return the data of JSON that may be cut, and whose strings may have control characters."""
@@ -205,21 +240,28 @@ class GrowingJson:
         start, kept = 0, ""
         for tag in _THINK_TAG.finditer(text):
             before = "" if self._thinking else text[start : tag.start()]
-            if not self._thinking and self._is_open(kept + before):
+            if not self._thinking and self._is_open(kept, before):
                 continue
             kept += before
             if tag.group() == "</think>" and not self._thinking:
-                self._text, self._start, self._idle_until, kept = "", 0, 0, ""
+                self._pieces, self._length, self._start, self._idle_until, kept = [], 0, 0, 0, ""
+                self._is_open_until = 0
             self._thinking = tag.group() == "<think>"
             start = tag.end()
         return kept if self._thinking else kept + text[start:]
 
-    def _is_open(self, more: str) -> bool:
+    def _is_open(self, kept: str, before: str) -> bool:
         """True if the JSON so far, with more of it, is not closed, so that a tag is part of a string."""
-        text = self._text + more
+        length = self._length + len(kept) + len(before)
+        if length < self._is_open_until:
+            return True
+        text = self._text() + kept + before
         spans = list(_spans(text))
         rest = text[spans[-1][1] :] if spans else text
-        return _LIKE_JSON.search(rest) is not None
+        is_open = _LIKE_JSON.search(rest) is not None
+        if is_open and length > _EXACT:
+            self._is_open_until = length + length // _GROWTH
+        return is_open
 
     def _changed(self, data: Any) -> Any:
         if self._last is not NOTHING and data == self._last:
