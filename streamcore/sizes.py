@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain, compress
 from operator import attrgetter
 from typing import cast
 
@@ -12,11 +14,15 @@ from streamcore.errors import AnswerTooLarge
 MAX_ANSWER_BYTES = 64 * 2**20
 """The default limit of one answer, in bytes of UTF-8."""
 
-MEASURE_EVERY = 2**20
-"""After so many characters an answer is measured."""
+MEASURE_AFTER = 256
+"""After so many reads an answer is measured at the latest."""
+_READ_BYTES = 64 * 1024
 
 _other_fields = attrgetter("opaque", "data", "usage", "finish_detail", "raw")
 _NOTHING = (None, None, None, None, None)
+_kind_and_choice, _text, _tool_call = attrgetter("kind", "choice"), attrgetter("text"), attrgetter("tool_call")
+_arguments, _name, _id = attrgetter("arguments"), attrgetter("name"), attrgetter("id")
+_PLAIN = ("text", 0)
 PIECE_BYTES = 64
 """About how many bytes Python needs for a short text, besides its characters."""
 _CHUNK = 200
@@ -77,38 +83,28 @@ def content_size(chunk: Chunk) -> int:
 class AnswerSize:
     """Measure one answer while it arrives, and raise if it is above its limit.
 
-    The run loop appends plain texts itself and subtracts their characters from `room()`. Everything else passes
-    through `add`.
+    The run loop appends plain texts to the fold itself, gives all other reads to `note`, and calls `measure` after
+    `reads`. A network read has at most about 64 KiB, so an answer is at most twice its limit, and at most 16 MiB above
+    it, when it ends. `measure` works with iterators of C, since every token passes through it.
     """
 
-    __slots__ = ("_breaks", "_bytes", "_limit", "_measured", "_texts")
+    __slots__ = ("_breaks", "_bytes", "_limit", "_measured", "_noted", "_texts", "note", "reads")
 
     def __init__(self, limit: int, texts: list[str], breaks: Sequence[int]) -> None:
-        """Note the list of plain texts, and `Fold.breaks`: where in it the texts must not be joined."""
+        """Take the list of plain texts, and `Fold.breaks`: where in it the texts must not be joined."""
         self._limit = limit
         self._texts = texts
         self._breaks = breaks
         self._measured = 0  # how many of the texts `_bytes` includes
+        self._noted: list[Sequence[Chunk]] = []
         self._bytes = 0
+        self.reads = range(min(MEASURE_AFTER, max(1, limit // _READ_BYTES)))
+        """One item for each read until the next call of `measure`."""
+        self.note = self._noted.append
+        """Note the chunks of a read that the run loop does not append itself."""
 
-    def add(self, chunks: Iterable[Chunk]) -> int:
-        """Count the chunks of a read; return their size: the characters of plain texts, the bytes of all else."""
-        characters = size = 0
-        for chunk in chunks:
-            if chunk.kind == "text" and not chunk.choice:
-                characters += len(chunk.text)
-                size += len(chunk.raw or b"")
-            elif _other_fields(chunk) == _NOTHING:
-                size += utf8_size(chunk.text)
-                if chunk.tool_call is not None:
-                    size += utf8_size(chunk.tool_call.arguments)
-            else:
-                size += content_size(chunk)
-        self._bytes += size
-        return characters + size
-
-    def room(self) -> int:
-        """Return how many characters may come before this must be called again: one has at most four bytes.
+    def measure(self) -> None:
+        """Add what arrived since the last call: texts, arguments, opaque data, facts and `raw`.
 
         The pieces of the text are joined, since a piece takes many times the memory of its characters.
 
@@ -117,18 +113,30 @@ class AnswerSize:
         """
         texts, start = self._texts, self._measured
         new = "".join(texts[start:])
-        self._bytes += utf8_size(new)
         if new and not (self._breaks and self._breaks[-1] > start):
             texts[start:] = [new]
         self._measured = len(texts)
-        left = self._limit - self._bytes
-        if left < 0:
+        self._bytes += utf8_size(new)
+        if self._noted:
+            self._bytes += self._size_of_noted()
+        if self._bytes > self._limit:
             raise AnswerTooLarge(
                 f"the answer has more than {self._limit:,} bytes and was ended; what arrived is in .partial; "
                 "ask for a shorter answer, or set a higher max_bytes",
                 limit=self._limit,
             )
-        return min(left // 4, MEASURE_EVERY)
+
+    def _size_of_noted(self) -> int:
+        chunks = list(chain.from_iterable(self._noted))
+        self._noted.clear()
+        not_plain = map(_PLAIN.__ne__, map(_kind_and_choice, chunks))  # the plain texts are in the fold's list
+        size = utf8_size("".join(compress(map(_text, chunks), not_plain)))
+        calls = list(filter(None, map(_tool_call, chunks)))
+        for part in (_arguments, _name, _id):
+            size += utf8_size("".join(filter(None, map(part, calls))))
+        for chunk in compress(chunks, map(_NOTHING.__ne__, map(_other_fields, chunks))):
+            size += content_size(replace(chunk, text="", tool_call=None))
+        return size
 
 
 def chunk_size(chunk: Chunk) -> int:

@@ -52,7 +52,7 @@ from streamcore.net.credentials import scrub_attempt
 from streamcore.pipeline.adapt import What, adapted, refuses
 from streamcore.pipeline.clocks import Clocks, read_timer, timed
 from streamcore.pipeline.retry import Candidate, Retries
-from streamcore.pipeline.think_tags import split_thinking, think_tags_mode
+from streamcore.pipeline.think_tags import with_thinking_split
 from streamcore.sizes import MAX_ANSWER_BYTES, AnswerSize
 from streamcore.structured.output import Output, is_unfinished
 
@@ -103,9 +103,7 @@ class AnswerRun:
                 begun = now()
                 try:
                     request, added = adapted(candidate.provider, candidate.request, schema)
-                    source = candidate.provider.stream(request)
-                    if mode := think_tags_mode(candidate.provider, request):
-                        source = split_thinking(source, mode)
+                    source = with_thinking_split(candidate.provider.stream(request), candidate.provider, request)
                     reads = timed(source, clocks, self._received, lambda: fold.finished) if timer is None else source
                     async with opened(reads) as hidden:
                         reading = hidden.__anext__()
@@ -113,44 +111,52 @@ class AnswerRun:
                             timer.limit_changed()
                         # While `steady`, a read with one text chunk changes neither a limit nor the fold's state.
                         keep_text, steady, plain = fold.texts.append, False, False
-                        size = AnswerSize(self._max_bytes, fold.texts, fold.breaks)
-                        room = size.room()
-                        while True:
-                            # Every token passes here, so timer and fold are worked by hand: a generator around the
-                            # reads, or a method for each of these lines, would cost as much as all of it does.
-                            if timer is not None:
-                                timer.start = now()
-                                timer.task = current_task(loop)
-                            try:
-                                chunks = await reading
-                            except StopAsyncIteration:
-                                break
-                            except CancelledError:
-                                if timer is None or not timer.caused_cancellation():
-                                    raise
-                                if clocks.stopped or fold.finished:  # a finished answer needs nothing more
+                        size, reads_on = AnswerSize(self._max_bytes, fold.texts, fold.breaks), True
+                        while reads_on:
+                            for _ in size.reads:
+                                # Every token passes here, so timer and fold are worked by hand: a generator around the
+                                # reads, or a method for each of these lines, would cost as much as all of it does.
+                                if timer is not None:
+                                    timer.start = now()
+                                    timer.task = current_task(loop)
+                                try:
+                                    chunks = await reading
+                                except StopAsyncIteration:
+                                    reads_on = False
                                     break
-                                raise clocks.ran_out(self._received()) from None
-                            if timer is not None:
-                                timer.task = None
-                            if plain and len(chunks) == 1 and (chunk := chunks[0]).kind == "text" and not chunk.choice:
-                                keep_text(text := chunk.text)
-                                room -= len(text)
-                            else:
-                                fold.add(chunks)
-                                room -= size.add(chunks)
-                                keep_text = fold.texts.append
-                                if timer is not None and not (steady and chunks and chunks[0].kind in CONTENT_KINDS):
-                                    clocks.read(chunks, now() - timer.start)
-                                    timer.limit_changed()
-                                    steady = clocks.limit == clocks.steady_limit
-                                    plain = steady and not request.include_raw
-                            yield chunks
-                            if clocks.stopped:
-                                break
-                            room = room if room >= 0 else size.room()
-                            reading = anext(reads)
-                    size.room()
+                                except CancelledError:
+                                    if timer is None or not timer.caused_cancellation():
+                                        raise
+                                    if clocks.stopped or fold.finished:  # a finished answer needs nothing more
+                                        reads_on = False
+                                        break
+                                    raise clocks.ran_out(self._received()) from None
+                                if timer is not None:
+                                    timer.task = None
+                                if (
+                                    plain
+                                    and len(chunks) == 1
+                                    and (chunk := chunks[0]).kind == "text"
+                                    and not chunk.choice
+                                ):
+                                    keep_text(chunk.text)
+                                else:
+                                    fold.add(chunks)
+                                    size.note(chunks)
+                                    keep_text = fold.texts.append
+                                    if timer is not None and not (
+                                        steady and chunks and chunks[0].kind in CONTENT_KINDS
+                                    ):
+                                        clocks.read(chunks, now() - timer.start)
+                                        timer.limit_changed()
+                                        steady = clocks.limit == clocks.steady_limit
+                                        plain = steady and not request.include_raw
+                                yield chunks
+                                if clocks.stopped:
+                                    reads_on = False
+                                    break
+                                reading = anext(reads)
+                            size.measure()
                     self._check(candidate)
                 except StreamcoreError as error:
                     if chunks is None and refuses(error, candidate.provider, candidate.request, added):

@@ -131,10 +131,12 @@ class ThinkTagSplitter:
         return out
 
 
-def think_tags_mode(provider: Provider, request: Request) -> ThinkTags:
-    """Return what the request says, else what the provider says that has `think_tags`, else False."""
+def with_thinking_split(
+    source: AsyncGenerator[list[Chunk]], provider: Provider, request: Request
+) -> AsyncGenerator[list[Chunk]]:
+    """Return the source, split if the request says so; else if the provider does, which may have `think_tags`."""
     mode = getattr(provider, "think_tags", False) if request.think_tags is None else request.think_tags
-    return mode if mode in (True, "paired", "open") else False
+    return split_thinking(source, mode) if mode in (True, "paired", "open") else source
 
 
 async def split_thinking(source: AsyncGenerator[list[Chunk]], mode: ThinkTags) -> AsyncGenerator[list[Chunk]]:
