@@ -155,7 +155,7 @@ async def test_text_yields_only_the_models_text() -> None:
             [],
             [Chunk("tool_call", tool_call=ToolCall("1", "f", "{}")), Chunk("other", raw=b"{}")],
             [Chunk("refusal", "No.")],
-            finish(),
+            [*finish(), Chunk("finish", choice=1, finish_reason="stop", raw_finish_reason="stop")],
         ]
     )
     assert [piece async for piece in stream_request(ask(), provider=provider).text()] == ["a", "b", "No."]

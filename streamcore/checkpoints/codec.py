@@ -29,8 +29,8 @@ def encode(thread: str, data: Mapping[str, Any], version: int) -> bytes:
         CheckpointError: the data is not plain JSON; the message says where.
     """
     try:
-        problem = next(_not_json(data, ""), None)
-        text = "" if problem else json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        problem = next(_not_json(dict(data), ""), None)
+        text = "" if problem else json.dumps(dict(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except RecursionError as error:
         raise CheckpointError(f"thread {thread!r} cannot be saved: its data is nested too deeply") from error
     if problem:
@@ -93,16 +93,17 @@ def _checksum(thread: str, head: str, body: bytes) -> str:
 
 def _not_json(value: object, at: str) -> Iterator[str]:
     """Yield a description of every value that JSON cannot represent, or would silently change."""
-    if isinstance(value, Mapping):
+    kind = type(value)  # a subclass, such as an enum's or numpy's, would be loaded as its base class
+    if isinstance(value, dict) and kind is dict:
         for key, item in value.items():  # pyright: ignore[reportUnknownVariableType]
-            if not isinstance(key, str):
+            if type(key) is not str:  # pyright: ignore[reportUnknownArgumentType]
                 yield f"{at or 'the data'} has the key {key!r}, which is not text"
             yield from _not_json(item, f"{at}.{key}" if at else str(key))  # pyright: ignore[reportUnknownArgumentType]
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, list) and kind is list:
         for number, item in enumerate(value):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
             yield from _not_json(item, f"{at}[{number}]")  # pyright: ignore[reportUnknownArgumentType]
-    elif isinstance(value, float):
+    elif isinstance(value, float) and kind is float:
         if not math.isfinite(value):
             yield f"{at or 'the data'} is {value}, which JSON has no number for"
-    elif not isinstance(value, str | int | None):
-        yield f"{at or 'the data'} is a {type(value).__name__}"
+    elif value is not None and kind not in (str, int, bool):
+        yield f"{at or 'the data'} is a {kind.__name__}"

@@ -11,12 +11,13 @@ It is saved as JSON:
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Self
 
 import anyio
+from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from streamcore.checkpoints import Checkpointer, open_checkpointer
@@ -145,15 +146,34 @@ def as_json_data(values: Mapping[str, Any], what: str) -> dict[str, Any]:
     """Return values as JSON data: pydantic models become mappings, dates become text.
 
     Raises:
-        ConfigError: a value has no form in JSON.
+        ConfigError: a value has no form in JSON, or a key is not text.
     """
     if not is_mapping(values):
         raise ConfigError(f"{what} must be a mapping, not a {type(values).__name__}")
     try:
+        key = next(_keys_that_change(values, ""), None)
+        if key is not None:
+            raise ConfigError(f"{what} must be JSON data, whose keys are text: {key}; convert the key with str()")
         found: dict[str, Any] = to_jsonable_python(dict(values), fallback=_left_out)
-    except (PydanticSerializationError, ValueError) as error:
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise ConfigError(f"{what} must be JSON data: {error}") from error
     return found
+
+
+def _keys_that_change(value: object, path: str) -> Iterator[str]:
+    """Yield a description of every key that is not text: JSON has none, so it would change, or replace another key."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = {name: getattr(value, name, None) for name in value.__dataclass_fields__}
+    elif isinstance(value, BaseModel):
+        value = dict(value)
+    if isinstance(value, Mapping):
+        for key, item in value.items():  # pyright: ignore[reportUnknownVariableType]
+            if type(key) is not str:  # pyright: ignore[reportUnknownArgumentType]
+                yield f"{path or 'the mapping'} has the key {key!r}"
+            yield from _keys_that_change(item, f"{path}.{key}" if path else str(key))  # pyright: ignore[reportUnknownArgumentType]
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            yield from _keys_that_change(item, f"{path}[{number}]")  # pyright: ignore[reportUnknownArgumentType]
 
 
 def _left_out(value: object) -> str:

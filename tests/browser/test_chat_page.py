@@ -328,3 +328,38 @@ def test_a_phone_is_wide_enough(page: Page, scheme: Any) -> None:
         assert (int(paper.removeprefix("rgb(").partition(",")[0]) > 128) == (scheme == "light")
         page.get_by_role("button", name="Light or dark").click()
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") != paper
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "[" * 6000 + "]" * 6000,
+        '{"a":' * 5000 + "1" + "}" * 5000,
+        "[" + ",".join("0" for _ in range(20_000)) + "]",
+        ">" * 8000 + " deep",
+        "".join("  " * depth + "- x\n" for depth in range(400)),
+    ],
+    ids=["list", "object", "wide", "quotes", "nested list"],
+)
+def test_no_answer_keeps_the_page_busy(page: Page, answer: str) -> None:
+    """A text that cannot be drawn is shown plain, also after a reload, and the page takes the next message."""
+    pieces = [answer[start : start + 2000] for start in range(0, len(answer), 2000)]
+    with Simulator(Answer(pieces)) as simulator, chat(page, simulator):
+        say(page, "deep")
+        expect(page.locator("#send")).to_be_visible()
+        expect(page.locator("#stop")).to_be_hidden()
+        page.reload()
+        expect(page.locator("article")).to_have_count(2)
+        say(page, "next")
+        expect(page.locator("article.user")).to_have_count(2)
+        expect(page.locator("#send")).to_be_visible()
+
+
+def test_a_broken_conversation_in_the_storage_is_left_out(page: Page) -> None:
+    with Simulator("Yes.") as simulator, chat(page, simulator):
+        broken = '{"turns": [null, {"role": "answer"}, {"role": "user", "text": "kept"}]}'
+        page.evaluate("kept => { sessionStorage.setItem(`streamcore:${location.pathname}`, kept); }", broken)
+        page.goto("about:blank")
+        page.go_back()
+        say(page, "next")
+        expect(page.locator("#send")).to_be_visible()

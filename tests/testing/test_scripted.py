@@ -125,7 +125,7 @@ async def test_it_records_what_is_open_and_what_was_closed() -> None:
         return itertools.repeat("word ")
 
     provider = ScriptedProvider(endless)
-    first, second = ask("first"), ask("second")
+    first, second = ask("first", temperature=0), ask("second", temperature=0)
     async with stream_request(first, provider=provider) as one:
         await anext(one)
         async with stream_request(second, provider=provider) as two:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Mapping, Sequence
+from datetime import date
+from http import HTTPStatus
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -142,9 +144,14 @@ class CheckpointerSuite:
             (b"x", "a.b[0] is a bytes"),
             ({1, 2}, "a.b[0] is a set"),
             ({1: 2}, "a.b[0] has the key 1"),
+            ({"1": 1, 1: 2}, "a.b[0] has the key 1"),
+            ({None: 1}, "a.b[0] has the key None"),
+            ((1, 2), "a.b[0] is a tuple"),
+            (date(2026, 1, 2), "a.b[0] is a date"),
+            (HTTPStatus.OK, "a.b[0] is a HTTPStatus"),
             (object(), "a.b[0] is a object"),
         ],
-        ids=["nan", "infinity", "bytes", "set", "key", "object"],
+        ids=["nan", "infinity", "bytes", "set", "key", "keys", "none", "tuple", "date", "enum", "object"],
     )
     async def test_what_is_not_json_is_refused(self, thread: str, value: object, says: str) -> None:
         """The error names the key, and the old checkpoint stays."""

@@ -53,13 +53,23 @@ function restore() {
   try {
     kept = JSON.parse(sessionStorage.getItem(STORAGE_KEY)) ?? kept;
   } catch { /* not written by this page */ }
-  if (kept.run) kept.turns.length = kept.from; // the run is read again from its beginning
-  for (const turn of kept.turns) {
+  if (!Array.isArray(kept?.turns)) kept = { ...nothing, turns: [] };
+  if (kept.run) kept.turns.length = Math.min(kept.from ?? 0, kept.turns.length); // the run is read again from its beginning
+  kept.turns = kept.turns.filter(restoreTurn);
+}
+
+/** Show a turn of before; return whether it can be shown. */
+function restoreTurn(turn) {
+  try {
     if (turn.role === "user") log.append(userMessage(turn.text));
     else {
       if (!turn.over) Object.assign(turn, { over: true, note: "The page was closed before the end." });
       log.append(new Answer(turn, grown).element);
     }
+    return true;
+  } catch (error) {
+    console.warn(error);
+    return false;
   }
 }
 
@@ -187,11 +197,21 @@ function prepare(answered) {
 
 async function read() {
   try {
-    for await (const message of listen(kept, run.abort.signal, lost)) handle(message);
+    for await (const message of listen(kept, run.abort.signal, lost)) guarded(handle, message);
   } catch (error) {
     failed(error);
   }
   lost(false);
+}
+
+/** Call a function that draws; its error is logged, and does not end the run. */
+function guarded(draw, ...given) {
+  try {
+    return draw(...given);
+  } catch (error) {
+    console.warn(error);
+    return undefined;
+  }
 }
 
 function failed(error) {
@@ -201,8 +221,15 @@ function failed(error) {
 
 function ended(text) {
   if (leaving) return; // the page reads the run again when it is opened again
+  guarded(showEnd, text);
   kept.seen = kept.run ?? kept.seen;
   kept.run = null;
+  run = null;
+  busy(false);
+  keep();
+}
+
+function showEnd(text) {
   run.pending.remove();
   const stopped = run.stopped && !run.trouble;
   const short = {
@@ -217,9 +244,6 @@ function ended(text) {
   if (last) last.finish(note, trouble, retry);
   else if (trouble) answer({ role: "answer", text: "" }).finish(note, trouble, retry);
   else if (stopped) answer({ role: "answer", text: "" }).finish(note);
-  run = null;
-  busy(false);
-  keep();
 }
 
 function busy(is) {

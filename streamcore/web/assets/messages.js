@@ -16,17 +16,33 @@ export function button(label, act, title = "") {
   return made;
 }
 
-/** Return JSON data as nested lists of names and values. */
+const MAX_MARKDOWN = 500_000; // characters; more is shown plain
+const SLOW = 1_000; // milliseconds that one drawing of Markdown may take
+const MAX_DEPTH = 40;
+const MAX_VALUES = 5_000;
+
+/** Return JSON data as nested lists of names and values; undefined if it is too deep or too large to be read so. */
 export function tree(value) {
-  if (value === null || typeof value !== "object") return element("span", "", value === null ? "–" : String(value));
-  const list = element("dl", "tree");
-  for (const [name, inner] of Object.entries(value)) {
-    const term = element("dt", "", Array.isArray(value) ? `${Number(name) + 1}.` : name);
-    const definition = element("dd");
-    definition.append(tree(inner));
-    list.append(term, definition);
+  let values = 0;
+  const draw = (inner, depth) => {
+    if (inner === null || typeof inner !== "object") return element("span", "", inner === null ? "–" : String(inner));
+    if (depth > MAX_DEPTH) throw new RangeError("too deep");
+    const list = element("dl", "tree");
+    for (const [name, item] of Object.entries(inner)) {
+      values += 1;
+      if (values > MAX_VALUES) throw new RangeError("too large");
+      const term = element("dt", "", Array.isArray(inner) ? `${Number(name) + 1}.` : name);
+      const definition = element("dd");
+      definition.append(draw(item, depth + 1));
+      list.append(term, definition);
+    }
+    return list;
+  };
+  try {
+    return draw(value, 0);
+  } catch {
+    return undefined;
   }
-  return list;
 }
 
 /** Return the object or list that a text represents; undefined if it represents neither. */
@@ -95,15 +111,30 @@ export class Answer {
     }, Math.max(16, this.cost * 3));
   }
 
+  /** Draw the answer; a text that cannot be drawn is shown plain, so that the page never depends on one. */
   show() {
     clearTimeout(this.due);
     this.due = 0;
+    try {
+      this.draw();
+    } catch (error) {
+      console.warn(error);
+      this.mode = "raw";
+      this.body.replaceChildren(element("pre", "raw", String(this.record.text ?? "")));
+    }
+    this.shown();
+  }
+
+  draw() {
     const { text, reasoning, calls, over } = this.record;
+    if (typeof text !== "string") throw new TypeError("the answer has no text");
     if (reasoning) this.fold("reasoning", over || text ? "Reasoning" : "Reasoning…", reasoning);
     else this.folded?.remove();
     const object = over && !this.raw ? this.record.output ?? data(text) : undefined;
-    if (this.raw) this.replace("raw", () => element("pre", "raw")).textContent = text;
-    else if (object !== undefined) this.replace("tree", () => tree(object));
+    const shown = object === undefined ? undefined : tree(object);
+    const own = this.record.output === undefined ? text : text || "(a value that is too large to be shown)";
+    if (this.raw || this.slow || text.length > MAX_MARKDOWN || (object !== undefined && !shown)) this.replace("raw", () => element("pre", "raw")).textContent = own;
+    else if (shown) this.replace("tree", () => shown);
     else if (looksLikeData(text)) this.replace("growing", () => element("pre", "growing")).textContent = text;
     else {
       this.replace("markdown", () => {
@@ -111,10 +142,11 @@ export class Answer {
         this.markdown = new Markdown(box);
         return box;
       });
+      const start = performance.now();
       this.markdown.show(text);
+      this.slow = performance.now() - start > SLOW; // from now on plain: such a text would hold the page each time
     }
     calls?.forEach((call, position) => { if (call) this.showCall(call, position); });
-    this.shown();
   }
 
   replace(mode, make) {

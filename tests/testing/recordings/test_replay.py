@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -51,7 +52,8 @@ ANSWER = Answer(
 
 async def listen(provider: Provider) -> list[Chunk]:
     stream = stream_request(ask(include_raw=True, model="m"), provider=provider, max_retries=0)
-    return [chunk async for chunk in stream]
+    # The server that opaque data go back to is another one at each address.
+    return [replace(chunk, opaque=chunk.opaque and replace(chunk.opaque, source=None)) async for chunk in stream]
 
 
 async def make(name: str, answer: Answer = ANSWER, rate: float | None = None) -> tuple[Recording, list[Chunk]]:

@@ -26,7 +26,7 @@ from streamcore import (
     stream_request,
 )
 from streamcore.provider import vendor
-from tests.support import BACKENDS, GATEWAYS, KEY, RUNS, VENDORS, ask
+from tests.support import BACKENDS, GATEWAYS, KEY, RUNS, VENDORS, address_of, ask
 from tests.wire_adapter import pieces
 
 pytestmark = pytest.mark.anyio
@@ -46,6 +46,11 @@ URLS = {
     "gemini": "https://generativelanguage.googleapis.com/v1beta/openai/chat/completions",
     "vllm": "http://localhost:8000/v1/chat/completions",
     "lmstudio": "http://localhost:1234/v1/chat/completions",
+    "azure": "https://resource.openai.azure.com/openai/v1/chat/completions",
+    "minimax": "https://api.minimax.io/v1/chat/completions",
+    "moonshot": "https://api.moonshot.ai/v1/chat/completions",
+    "perplexity": "https://api.perplexity.ai/chat/completions",
+    "zai": "https://api.z.ai/api/paas/v4/chat/completions",
 }
 
 
@@ -242,7 +247,7 @@ async def test_every_provider_is_reached_at_its_own_address(
 ) -> None:
     recordings = {"anthropic": "anthropic-thinking-and-tool", "openai-responses": "openai-responses-incomplete"}
     route, _ = play(httpx2_mock, name, recordings.get(name, "openai-text"))
-    await stream_request(ask(model="m"), provider=get_provider(name, api_key=KEY)).collect()
+    await stream_request(ask(model="m"), provider=get_provider(name, api_key=KEY, **address_of(name))).collect()
     assert route.call_count == 1
     row = vendor(name)
     assert row is not None
