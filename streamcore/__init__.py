@@ -39,7 +39,7 @@ from streamcore.execute import (
 )
 from streamcore.graph.load import Graph, load_graph
 from streamcore.graph.stream import EventStream, stream_graph_with_tokens, stream_node_output
-from streamcore.net.clients import aclose_providers, lifespan
+from streamcore.net.clients import aclose_providers, lifespan, warm_up
 from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.provider import Provider, get_provider, provider_names
@@ -108,4 +108,5 @@ __all__ = [
     "stream_node_output",
     "stream_prompt",
     "stream_request",
+    "warm_up",
 ]

@@ -163,6 +163,11 @@ class ContentRefused(ProviderError):  # noqa: N818
 class StreamError(StreamcoreError):
     """Report a stream that began and did not end as its format requires."""
 
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Every attempt that was made, in order."""
+        return () if self.partial is None else self.partial.attempts
+
 
 class StreamInterrupted(StreamError):  # noqa: N818
     """Report that the bytes or the connection ended before the vendor marked the end of the answer."""

@@ -80,6 +80,10 @@ class MistralProvider:
         """Return what no error may show; see `Provider`."""
         return self._sdk.secrets()
 
+    async def warm_up(self) -> None:
+        """Import the SDK in a thread and build the client; see `streamcore.warm_up`."""
+        await self._sdk.warm_up("mistralai.client.chat")
+
     async def aclose(self) -> None:
         """Do nothing: the end of the event loop or `aclose_providers()` closes the shared client."""
 

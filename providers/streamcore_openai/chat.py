@@ -27,7 +27,7 @@ VENDOR = Vendor(
 class Quirks:
     """List how a server differs from OpenAI's own Chat Completions.
 
-    The fields are also the settings of a custom gateway, in code and in YAML; docs/providers.md shows both.
+    The fields are also the settings of a custom gateway, in code and in YAML; the guide "Providers" shows both.
     """
 
     max_tokens_key: str = "max_tokens"
@@ -101,7 +101,7 @@ class OpenAIProvider:
         self._quirks = quirks
         self._model = settings.get("model")
         self._connection = Connection(row, settings, gateway=row is not VENDOR, key_header=quirks.key_header)
-        self.secrets = self._connection.secrets
+        self.secrets, self.warm_up = self._connection.secrets, self._connection.warm_up
 
     def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
         """Stream the answer; see `Provider.stream`."""

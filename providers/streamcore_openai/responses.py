@@ -58,6 +58,10 @@ class OpenAIResponsesProvider:
         """True if the vendor enforces this schema."""
         return closed_schema(schema) is not None
 
+    async def warm_up(self) -> None:
+        """Import the SDK in a thread and build the client; see `streamcore.warm_up`."""
+        await self._connection.warm_up("openai.resources.responses")
+
     async def aclose(self) -> None:
         """Do nothing: the end of the event loop or `aclose_providers()` closes the shared client."""
 

@@ -38,7 +38,7 @@ class Connection:
             adopt=adopted,
             http_of=http_client_of,
         )
-        self.secrets = self._sdk.secrets
+        self.secrets, self.warm_up = self._sdk.secrets, self._sdk.warm_up
 
     @property
     def source(self) -> str:

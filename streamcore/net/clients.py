@@ -5,16 +5,29 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from urllib.request import getproxies
+
+import anyio
+import anyio.to_thread
 
 from streamcore.concurrency.event_loop import running_on_trio
 from streamcore.concurrency.resources import Close, OpenResources, known_resources, open_resources
 from streamcore.errors import ConfigError, ProviderNotInstalled, install_command
 from streamcore.net.client_cache import CachedClient, cached_client, no_cookies
 from streamcore.net.credentials import SHORTEST_SECRET, header_secrets, proxy_secrets, url_secrets
-from streamcore.provider import ProviderSettings, Vendor, check_settings
+from streamcore.provider import (
+    AnyProvider,
+    ProviderSettings,
+    Vendor,
+    check_settings,
+    environment_provider,
+    get_provider,
+)
 
 if TYPE_CHECKING:
     import httpx2
@@ -50,7 +63,7 @@ class SDKClient(Generic[C]):
 
     Raises:
         ProviderNotInstalled: the SDK, or aiohttp for that transport, is missing.
-        ConfigError: a setting is unknown, or the transport cannot be used.
+        ConfigError: a setting is unknown, `http_client` is no `httpx2.AsyncClient`, or the transport cannot be used.
     """
 
     def __init__(
@@ -67,6 +80,7 @@ class SDKClient(Generic[C]):
     ) -> None:
         vendor.require_sdk()
         check_settings(vendor.name, settings)
+        _check_async(vendor.name, settings.get("client"))
         given: C | None = settings.get("client")
         self.vendor = vendor
         self.api_key = settings.get("api_key")
@@ -77,7 +91,7 @@ class SDKClient(Generic[C]):
         """Additional headers for every request."""
         self.given = given is not None
         """True if the caller gave a client of the SDK, which has its own key."""
-        self._http_client = settings.get("http_client")
+        self._http_client = _checked_http_client(vendor.name, settings.get("http_client"))
         self._transport = chosen_transport(settings.get("transport"), self._http_client or given)
         self._build = build
         self._http_class = http_class
@@ -141,6 +155,19 @@ class SDKClient(Generic[C]):
         self._shared = ((await open_resources()).clients, seen, cached)
         return cast("C", cached.get())
 
+    async def warm_up(self, *modules: str) -> None:
+        """Import the SDK in a thread and build the client, so that the first request need not.
+
+        Args:
+            modules: modules that the SDK imports with the first request.
+
+        Raises:
+            MissingAPIKey: `build` needs a key, and there is none.
+        """
+        sdk = () if self.vendor.sdk is None else (self.vendor.sdk,)
+        await anyio.to_thread.run_sync(partial(_import_all, (*sdk, *modules)), abandon_on_cancel=True)
+        await self.get()
+
     def _make(self, resources: OpenResources) -> tuple[CachedClient[C], Close]:
         """Build a client to share, with the function that closes it."""
         from streamcore.net.limited_client import LimitedClient
@@ -157,6 +184,62 @@ class SDKClient(Generic[C]):
     def _key(self) -> Hashable:
         prefix = self.vendor.variable("")
         return self._build, prefix, self._transport, self.api_key, self.find_base_url(), environment(prefix)
+
+
+def _check_async(name: str, client: object) -> None:
+    """Check that a client of the caller's is asynchronous, before anything is sent.
+
+    Raises:
+        ConfigError: its `close` is a plain function, as in the SDKs' synchronous clients.
+    """
+    close = getattr(client, "close", None)
+    if callable(close) and not iscoroutinefunction(close):
+        raise ConfigError(
+            f"client= of provider {name!r} is a {type(client).__name__}, which is synchronous; give the SDK's "
+            f"asynchronous client, such as Async{type(client).__name__}"
+        )
+
+
+def _checked_http_client(name: str, given: object) -> httpx2.AsyncClient | None:
+    """Return the caller's HTTP client; httpx's own client looks the same, but its errors cannot be mapped."""
+    if given is None:
+        return None
+    from httpx2 import AsyncClient
+
+    if not isinstance(given, AsyncClient):
+        kind = type(given)
+        raise ConfigError(
+            f"the http_client of provider {name!r} must be an httpx2.AsyncClient, not a "
+            f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}; httpx2 has the API of httpx"
+        )
+    return given
+
+
+def _import_all(modules: Sequence[str]) -> None:
+    for module in modules:
+        import_module(module)
+
+
+async def warm_up(*providers: AnyProvider) -> None:
+    """Load what the first request to these providers needs: imports, in a thread, and clients.
+
+    An SDK takes up to a second to import, and the first request would hold the event loop for that long. Await this
+    when a service starts. `create_app` does it for the provider that it is given.
+
+    Args:
+        providers: names, mappings or providers, as `get_provider` takes them; by default, the environment's provider.
+
+    Raises:
+        ProviderNotFound: there is no such provider.
+        ProviderNotInstalled: the SDK is missing.
+        MissingAPIKey: the provider needs a key, and there is none.
+    """
+    named = environment_provider()
+    for given in providers or ((named,) if named else ()):
+        provider = get_provider(given) if isinstance(given, str | Mapping) else given
+        load: Callable[[], Awaitable[None]] | None = getattr(provider, "warm_up", None)
+        if load is not None:
+            await load()
 
 
 def chosen_transport(given: str | None, client: object = None) -> str:

@@ -2,55 +2,37 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
-from urllib.parse import quote
 
 import httpx2
 
 from streamcore.net.credentials import credentials
+from streamcore.redact import redact_bytes, secret_forms
 from streamcore.testing.recordings.exchange import Read, is_array, is_object
 
-_SECRET_PARAMETER = re.compile("key|token|secret|sig|auth|password", re.IGNORECASE)
 _PRIVATE_HEADER = re.compile("cookie|auth|organization|account|project|api-key")
-_SHORTEST = 8  # what is shorter is a placeholder, and a word that texts use
-_MARK = "SCRUBBED"
+_MARK = b"SCRUBBED"
 
 
 def secrets_of(request: httpx2.Request) -> set[str]:
-    """Return everything that a request carries as a key, also in the forms in which JSON, URLs and Basic write it."""
-    found = set(credentials(request))
-    found |= {value for name, value in request.url.params.multi_items() if _SECRET_PARAMETER.search(name)}
-    found.add(request.url.password)
-    for value in list(found):
-        try:
-            found.add(base64.b64decode(value, validate=True).decode("utf-8").rpartition(":")[2])
-        except (binascii.Error, ValueError):
-            continue
-    found |= {form for value in found for form in (quote(value, safe=""), value.replace("/", "\\/"))}
-    return {value for value in found if len(value) >= _SHORTEST}
+    """Return everything that a request carries as a key."""
+    return set(credentials(request))
 
 
-def _masked(secret: str) -> str:
-    return _MARK.ljust(len(secret), "-")
+def _masked(secret: bytes) -> bytes:
+    return _MARK.ljust(len(secret), b"-")
 
 
 def scrub_text(text: str, secrets: Iterable[str]) -> str:
-    """Return a text with every secret replaced by a mark of the same length; the longest must come first."""
-    for secret in secrets:
-        text = text.replace(secret, _masked(secret))
-    return text
+    """Return a text with every secret replaced by a mark of the same length, also what has the shape of a key."""
+    return scrub_bytes(text.encode("utf-8", "surrogatepass"), secrets).decode("utf-8", "surrogatepass")
 
 
 def scrub_bytes(data: bytes, secrets: Iterable[str]) -> bytes:
-    """Return bytes with every secret replaced by a mark of the same length."""
-    for secret in secrets:
-        encoded = secret.encode()
-        data = data.replace(encoded, _MARK.encode().ljust(len(encoded), b"-"))
-    return data
+    """Return bytes with every secret replaced by a mark of the same length, also what has the shape of a key."""
+    return redact_bytes(data, secret_forms(secrets), _masked)
 
 
 def scrub_json(value: Any, secrets: Sequence[str]) -> Any:

@@ -1,0 +1,120 @@
+"""Test what our HTTP clients refuse: long error bodies, redirects, and a client for every key for ever."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from streamcore import (
+    BadRequestError,
+    ConfigError,
+    ProviderError,
+    aclose_providers,
+    get_provider,
+    stream_request,
+    warm_up,
+)
+from streamcore.concurrency.resources import open_resources
+from streamcore.net.client_cache import CachedClient
+from streamcore.net.error_body import ERROR_BYTES
+from streamcore.testing import FaultServer, Simulator
+from streamcore.testing.faults.steps import Send
+from tests.support import KEY, RUNS, ask, provider_at
+
+pytestmark = pytest.mark.anyio
+every_provider = pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
+
+
+def answer(body: bytes, *headers: str, status: str = "400 Bad") -> list[Any]:
+    lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", ""]
+    return [Send("\r\n".join(lines).encode() + body)]
+
+
+@every_provider
+async def test_an_error_body_is_read_up_to_a_limit_also_unpacked(name: str) -> None:
+    body = b"x" * 20_000_000
+    for steps in (answer(gzip.compress(body), "Content-Encoding: gzip"), answer(body[: 4 * ERROR_BYTES])):
+        with FaultServer(steps) as server:
+            provider = get_provider(name, api_key=KEY, base_url=server.url, model="m")
+            with pytest.raises(BadRequestError) as caught:
+                await stream_request(ask(), provider=provider, max_retries=0).collect()
+        assert caught.value.body == "x" * ERROR_BYTES
+
+
+@every_provider
+async def test_a_deep_error_body_is_the_vendors_error(name: str) -> None:
+    for depth in (200, 900, 20_000):
+        body = b'{"error":{"message":' + b"[" * depth + b"]" * depth + b"}}"
+        with FaultServer(answer(body, "Content-Type: application/json")) as server:
+            provider = get_provider(name, api_key=KEY, base_url=server.url, model="m")
+            with pytest.raises(BadRequestError):
+                await stream_request(ask(), provider=provider, max_retries=0).collect()
+
+
+@every_provider
+async def test_a_redirect_is_an_error_that_names_the_host(name: str) -> None:
+    with FaultServer("none") as other:
+        location = f"Location: {other.url.replace('://', '://user:password@')}/path?secret=1"
+        with FaultServer(answer(b"", location, status="307 Temporary Redirect")) as server:
+            provider = get_provider(name, api_key=KEY, base_url=server.url, model="m")
+            with pytest.raises(ProviderError, match=other.url.partition("://")[2]) as caught:
+                await stream_request(ask(), provider=provider, max_retries=2).collect()
+            assert len(server.requests) == 1
+        assert not other.requests
+        assert "password" not in str(caught.value)
+        assert "secret=1" not in str(caught.value)
+
+
+async def cached() -> list[CachedClient[object]]:
+    clients = (await open_resources()).clients.values()
+    return [held for held, _ in clients if isinstance(held, CachedClient)]
+
+
+@every_provider
+async def test_clients_of_many_keys_are_few_and_share_connections(
+    name: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMCORE_MAX_CLIENTS", "3")
+    streaming = stream_request(ask(), provider=provider_at(simulator, name, api_key="key-of-the-first"))
+    first = provider_at(simulator, name, api_key="key-of-the-second")
+    async with streaming:
+        assert await streaming.next_batch() is not None
+        for number in range(10):
+            provider = first if number in (0, 9) else provider_at(simulator, name, api_key=f"key-of-user-{number}")
+            assert (await stream_request(ask(), provider=provider).collect()).complete
+        held = await cached()
+        assert len(held) == 3
+        assert sum(one.http.streaming for one in held) == 1  # the first is the oldest, and streams
+        assert (await streaming.collect()).complete
+    assert simulator.connections <= 2
+    assert not any(one.http.streaming for one in await cached())
+    await aclose_providers()
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many"])
+async def test_a_wrong_number_of_clients_is_refused(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMCORE_MAX_CLIENTS", value)
+    with pytest.raises(ConfigError, match="STREAMCORE_MAX_CLIENTS"):
+        await warm_up({"name": "openai", "api_key": KEY})
+    await aclose_providers()
+
+
+def test_warm_up_imports_the_sdk_in_another_thread() -> None:
+    code = """
+import asyncio, sys, threading
+from streamcore import warm_up
+main = set()
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "anthropic":
+            main.add(threading.current_thread() is threading.main_thread())
+sys.meta_path.insert(0, Watch())
+asyncio.run(warm_up({"name": "anthropic", "api_key": "k" * 10}))
+assert "anthropic.resources.messages" in sys.modules
+assert False in main
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
