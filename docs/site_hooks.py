@@ -49,7 +49,13 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Point links that lead out of docs/, or back into it, at the pages that `on_files` added."""
     if page.file.generated_by is None:
         return re.sub(r"\]\(((?:\.\./)*)\.\./(CHANGELOG|CONTRIBUTING|examples/)", r"](\1\2", markdown)
-    return re.sub(r"\]\(((?:\.\./)*)docs/", r"](\1", markdown)
+    return re.sub(r"\]\(((?:\.\./)*)docs/", r"](\1", markdown) + _sources(ROOT / page.file.src_uri)
+
+
+def _sources(page: Path) -> str:
+    """Return the text of an example's files, which have the name of its page: the site has them to copy."""
+    files = [path for suffix in (".py", ".html") if (path := page.with_suffix(suffix)).is_file()]
+    return "".join(f"\n## {path.name}\n\n```{path.suffix[1:]}\n{path.read_text('utf-8')}```\n" for path in files)
 
 
 def on_pre_build(config: MkDocsConfig) -> None:

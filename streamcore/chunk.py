@@ -102,7 +102,7 @@ class Opaque:
 
     On a `reasoning` chunk it is the data of that chunk. On a `finish` chunk it is what the next request to the same
     vendor needs, in the vendor's format: the whole answer (Anthropic, Responses), or what plain text and tool calls
-    cannot express (chat dialect). docs/conversations.md lists it for each vendor.
+    cannot express (chat dialect). The guide "Conversations" lists it for each vendor.
     """
 
     wire: str

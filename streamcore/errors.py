@@ -145,6 +145,11 @@ class ContentRefused(ProviderError):  # noqa: N818
 class StreamError(StreamcoreError):
     """Report a stream that began and did not end as its format requires."""
 
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Every attempt that was made, in order."""
+        return () if self.partial is None else self.partial.attempts
+
 
 class StreamInterrupted(StreamError):  # noqa: N818
     """Report that the bytes or the connection ended before the vendor marked the end of the answer."""
@@ -207,6 +212,14 @@ class NodeError(StreamcoreError):
     def cause(self) -> BaseException | None:
         """The error that the node raised."""
         return self.__cause__
+
+
+class RunLimitReached(StreamcoreError):  # noqa: N818
+    """A run of a graph has reached one of its limits; `limit` names it."""
+
+    def __init__(self, message: str, *, limit: str) -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 class CheckpointError(StreamcoreError):

@@ -243,9 +243,10 @@ def execute_prompt_streaming(
     """Stream the text of the answer to a prompt, for a bare `async for token in ...`.
 
     Yields non-empty `str` in order; the text of a refusal is yielded like other text. The arguments are those of
-    `stream_prompt`. A schema of the prompt is sent, but the answer is not validated.
+    `stream_prompt`. A schema of the prompt is sent, but the answer is not validated. The call itself raises nothing:
+    errors are raised at the first iteration or later.
 
-    Raises (at the first iteration or later):
+    Raises:
         ContentRefused: the answer was refused or filtered and has no text.
         StreamcoreError: see `stream_prompt`; `.partial` has what arrived.
     """

@@ -110,6 +110,8 @@ class Vendor:
     needs_key: bool = True
     environment: str = ""
     """The name whose `<NAME>_API_KEY`, `<NAME>_BASE_URL` and `<NAME>_MODEL` are read; "" means `name`."""
+    needs_base_url: bool = False
+    """True if there is no default base URL, so that the caller or the environment has to give one."""
     hosts: tuple[str, ...] = ()
     """The domains of the vendor's own servers; empty means the host of `base_url`."""
 
@@ -223,9 +225,9 @@ def get_provider(
             not shared.
         client: a ready client of the vendor's SDK (Azure, Bedrock, Vertex). The caller closes it; it is not shared.
         headers: additional headers for every request.
-        transport: `httpx2` or `aiohttp`, see docs/transport.md; defaults to `STREAMCORE_TRANSPORT`, then `httpx2`.
+        transport: `httpx2` or `aiohttp`, see the guide "Transports"; defaults to `STREAMCORE_TRANSPORT`, then `httpx2`.
         settings: settings that only this provider has. `dialect="openai-chat"` with a `base_url` makes a provider for
-            any server with that API; docs/providers.md lists what else can be said about it.
+            any server with that API; the guide "Providers" lists its other settings.
 
     Raises:
         ProviderNotFound: no provider, or no dialect, with this name is installed.
@@ -252,8 +254,19 @@ def get_provider(
     try:
         inspect.signature(factory).bind(**given)
     except TypeError as error:
-        raise ConfigError(f"provider {name!r} does not take these settings: {error}") from error
+        hint = _nothing_is_sent(factory, given)
+        raise ConfigError(f"provider {name!r} does not take these settings: {error}{hint}") from error
     return _checked(name, factory(**given))
+
+
+def _nothing_is_sent(factory: object, given: Mapping[str, Any]) -> str:
+    """Return the end of an error that explains why `demo` and `replay` take no HTTP client, key or address."""
+    known = getattr(factory, "vendor", None)
+    without_network = isinstance(known, Vendor) and known.sdk is None
+    refused = [key for key in ("api_key", "base_url", "http_client", "client", "headers") if key in given]
+    return (
+        f"; it sends nothing over a network, so leave out {', '.join(refused)}" if without_network and refused else ""
+    )
 
 
 def _from_mapping(given: Mapping[str, Any], settings: Mapping[str, Any]) -> Provider:

@@ -85,7 +85,7 @@ class Message:
     """The id of the call whose result a `tool` message contains."""
     opaque: Opaque | None = field(default=None, repr=False)
     """Data of the vendor, set by `Completion.to_message`. They go back to the server that sent them, in its own form;
-    any other provider uses `content` and `tool_calls` only. docs/conversations.md lists what each one gets."""
+    any other provider uses `content` and `tool_calls` only. The guide "Conversations" lists what each one gets."""
 
     def __post_init__(self) -> None:
         if self.role not in ("system", "user", "assistant", "tool"):

@@ -165,11 +165,10 @@ class Stream:
         """Return the chunks of the next network read, perhaps none; None at the end of the stream."""
         try:
             return await self._reads.next()
-        except StopAsyncIteration as error:
-            self._reads.end(error)
-            return None
         except BaseException as error:
             self._reads.end(error)
+            if isinstance(error, StopAsyncIteration):
+                return None
             raise
 
     def stop(self) -> None:
@@ -243,6 +242,10 @@ class TextStream:
         """The answer as far as it has been received."""
         return self._stream.partial
 
+    def stop(self) -> None:
+        """End the stream where it is; may be called from another task. See `Stream.stop`."""
+        self._stream.stop()
+
     async def aclose(self) -> None:
         """Close the vendor's response."""
         await self._stream.aclose()
@@ -286,8 +289,7 @@ class _ObjectStream:
                 self._growing, new = GrowingJson(), []
             elif chunk.kind == "text" and chunk.choice == 0:
                 new.append(chunk.text)
-        text = "".join(new)
-        return self._growing.add(text) if text else NOTHING
+        return self._growing.add("".join(new)) if any(new) else NOTHING
 
 
 def refused(answer: Completion) -> ContentRefused | None:

@@ -27,7 +27,7 @@ VENDOR = Vendor(
 class Quirks:
     """List how a server differs from OpenAI's own Chat Completions.
 
-    The fields are also the settings of a custom gateway, in code and in YAML; docs/providers.md shows both.
+    The fields are also the settings of a custom gateway, in code and in YAML; the guide "Providers" shows both.
     """
 
     max_tokens_key: str = "max_tokens"

@@ -59,6 +59,7 @@ def _vendor(name: str, needs_key: bool, base_url: str | None = None, model: str 
         default_model=model,
         base_url=base_url,
         needs_key=needs_key,
+        needs_base_url=base_url is None,
     )
 
 

@@ -70,8 +70,14 @@ def _row(name: str, known: Vendor | None) -> Row:
     todo: str | None = None
     if not known.installed:
         todo = f"pip install {known.install}"
-    elif key is False:
-        todo = f"set {known.variable('API_KEY')}"
+    elif missing := _missing(known):
+        todo = f"set {' and '.join(missing)}"
     elif model is None:
         todo = f"set {known.variable('MODEL')}, or give a model"
     return {"provider": name, "installed": known.installed, "key": key, "model": model, "todo": todo}
+
+
+def _missing(known: Vendor) -> list[str]:
+    """Return the variables without which no request can be sent."""
+    needed = [suffix for suffix, need in (("API_KEY", known.needs_key), ("BASE_URL", known.needs_base_url)) if need]
+    return [known.variable(suffix) for suffix in needed if known.from_environment(suffix) is None]

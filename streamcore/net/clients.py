@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from urllib.request import getproxies
 
@@ -62,7 +63,7 @@ class SDKClient(Generic[C]):
 
     Raises:
         ProviderNotInstalled: the SDK, or aiohttp for that transport, is missing.
-        ConfigError: a setting is unknown, or the transport cannot be used.
+        ConfigError: a setting is unknown, `http_client` is no `httpx2.AsyncClient`, or the transport cannot be used.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class SDKClient(Generic[C]):
     ) -> None:
         vendor.require_sdk()
         check_settings(vendor.name, settings)
+        _check_async(vendor.name, settings.get("client"))
         given: C | None = settings.get("client")
         self.vendor = vendor
         self.api_key = settings.get("api_key")
@@ -89,7 +91,7 @@ class SDKClient(Generic[C]):
         """Additional headers for every request."""
         self.given = given is not None
         """True if the caller gave a client of the SDK, which has its own key."""
-        self._http_client = settings.get("http_client")
+        self._http_client = _checked_http_client(vendor.name, settings.get("http_client"))
         self._transport = chosen_transport(settings.get("transport"), self._http_client or given)
         self._build = build
         self._http_class = http_class
@@ -182,6 +184,35 @@ class SDKClient(Generic[C]):
     def _key(self) -> Hashable:
         prefix = self.vendor.variable("")
         return self._build, prefix, self._transport, self.api_key, self.find_base_url(), environment(prefix)
+
+
+def _check_async(name: str, client: object) -> None:
+    """Check that a client of the caller's is asynchronous, before anything is sent.
+
+    Raises:
+        ConfigError: its `close` is a plain function, as in the SDKs' synchronous clients.
+    """
+    close = getattr(client, "close", None)
+    if callable(close) and not iscoroutinefunction(close):
+        raise ConfigError(
+            f"client= of provider {name!r} is a {type(client).__name__}, which is synchronous; give the SDK's "
+            f"asynchronous client, such as Async{type(client).__name__}"
+        )
+
+
+def _checked_http_client(name: str, given: object) -> httpx2.AsyncClient | None:
+    """Return the caller's HTTP client; httpx's own client looks the same, but its errors cannot be mapped."""
+    if given is None:
+        return None
+    from httpx2 import AsyncClient
+
+    if not isinstance(given, AsyncClient):
+        kind = type(given)
+        raise ConfigError(
+            f"the http_client of provider {name!r} must be an httpx2.AsyncClient, not a "
+            f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}; httpx2 has the API of httpx"
+        )
+    return given
 
 
 def _import_all(modules: Sequence[str]) -> None:

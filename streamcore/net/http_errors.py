@@ -80,8 +80,11 @@ def map_transport_error(
             f"the request of provider {provider!r} cannot be sent over HTTP; remove line ends and other control "
             "characters from its API key and from headers="
         )
+    message = f"could not connect ({name}); check the base URL, the network and any proxy"
+    if isinstance(error, httpx2.ReadTimeout):
+        message = f"no response arrived within the HTTP client's read timeout ({name}); give the client timeout=None"
     return ConnectionFailed(
-        f"could not connect ({name}); check the base URL, the network and any proxy",
+        message,
         provider=provider,
         model=model,
         retryable=not _is_tls(error),
@@ -89,9 +92,12 @@ def map_transport_error(
 
 
 def _describe(error: BaseException) -> str:
-    """Return an error's class name, with the first text that it or its causes have."""
+    """Return an error's class name, with the first text that it or its causes have.
+
+    The text of a cancellation is skipped: anyio's names its cancel scope, which no reader can use.
+    """
     link: BaseException | None = error
-    while link is not None and not str(link):
+    while link is not None and not (isinstance(link, Exception) and str(link)):
         link = link.__cause__ or link.__context__
     return type(error).__name__ if link is None else f"{type(error).__name__}: {link}"
 

@@ -12,9 +12,20 @@ from typing import Any
 import anyio
 
 from streamcore.concurrency.event_loop import running_on_trio
-from streamcore.errors import RunExists, TooManyRuns
+from streamcore.errors import AnswerTooLarge, ConfigError, RunExists, TooManyRuns
 from streamcore.relay.log import Command, ReadResult, Renewal, Status
+from streamcore.relay.packed import Block, compress, decompress, pack
+from streamcore.sizes import items_size
 from streamcore.sse import Item
+
+MAX_BYTES = 512 * 2**20
+"""The default limit of all runs in memory."""
+BLOCK_ITEMS = 512
+"""How many items are packed together."""
+BLOCK_BYTES = 2**20
+"""Items of one append that are larger than this are packed at once."""
+RUN_BYTES = 500
+"""About how many bytes a run takes besides its items."""
 
 
 @dataclass(slots=True)
@@ -24,7 +35,14 @@ class _StoredRun:
     lease: float
     """When it expires, on the monotonic clock."""
     seen: float
+    blocks: list[Block] = field(default_factory=list[Block])
+    """The older items, packed."""
+    packed: int = 0
+    """How many items are packed."""
+    size: int = 0
+    """The bytes that the run takes."""
     items: list[Item] = field(default_factory=list[Item])
+    """The newer items."""
     trimmed: int = 0
     """How many items the snapshot replaces."""
     snapshot: Sequence[Item] = ()
@@ -38,7 +56,44 @@ class _StoredRun:
 
     @property
     def seq(self) -> int:
-        return self.trimmed + len(self.items) + (self.end is not None)
+        return self.trimmed + self.packed + len(self.items) + (self.end is not None)
+
+    def pack(self, count: int) -> None:
+        """Pack the first of the newer items."""
+        old = self.items[:count]
+        if old:
+            block = pack(old)
+            del self.items[:count]
+            self.blocks.append(block)
+            self.packed += count
+            self.size += block.size - items_size(old)
+
+    def after(self, number: int) -> list[Item]:
+        """Return items after this number: the newer ones, or those of one block."""
+        skip = number - self.trimmed
+        if skip >= self.packed:
+            return self.items[skip - self.packed :]
+        for block in self.blocks:
+            if skip < block.count:
+                return block.items()[skip:]
+            skip -= block.count
+        return []
+
+    def trim(self, count: int) -> None:
+        """Remove the first items."""
+        while count and self.blocks:
+            block = self.blocks.pop(0)
+            self.packed -= block.count
+            self.size -= block.size
+            if block.count > count:
+                rest = pack(block.items()[count:])
+                self.blocks.insert(0, rest)
+                self.packed += rest.count
+                self.size += rest.size
+                return
+            count -= block.count
+        self.size -= items_size(self.items[:count])
+        del self.items[:count]
 
     def notify(self) -> None:
         """Wake the readers that wait."""
@@ -62,12 +117,21 @@ class _StoredRun:
 
 
 class MemoryLog:
-    """Keep runs until `keep` seconds after their end; all users share one event loop."""
+    """Keep runs until `keep` seconds after their end; all users share one event loop.
+
+    All runs together take at most about `max_bytes`. Beyond that, the runs that ended first are removed before their
+    time; if none has ended, the run that needs more memory is ended with `AnswerTooLarge`.
+    """
 
     gathers = False
 
-    def __init__(self, *, keep: float = 3600.0) -> None:
+    def __init__(self, *, keep: float = 3600.0, max_bytes: int = MAX_BYTES) -> None:
+        if max_bytes < 1:
+            raise ConfigError(f"max_bytes is the memory of all runs in bytes, 1 or more, not {max_bytes!r}")
         self._keep = keep
+        self._max_bytes = max_bytes
+        self._size = 0  # bytes of all runs
+        self._ended: dict[str, None] = {}  # the runs that have ended, the first one first
         self._runs: dict[str, _StoredRun] = {}
         self._threads: dict[str, str] = {}
         self._forget_at = 0.0
@@ -107,12 +171,24 @@ class MemoryLog:
         if run.end is not None:
             return end is not None and run.seq == seq + len(items) + 1
         if run.seq == seq:
+            size = items_size(items)
+            if not self._make_room(size, run_id) and end is None:
+                raise AnswerTooLarge(
+                    f"the memory of the relay is full: its runs have {self._max_bytes:,} bytes, and none has ended; "
+                    "ask again later, or give MemoryLog a higher max_bytes",
+                    limit=self._max_bytes,
+                )
+            before = run.size
+            run.size += size
             run.items += items
+            if len(run.items) >= 2 * BLOCK_ITEMS or run.size - before > BLOCK_BYTES:
+                run.pack(min(BLOCK_ITEMS, len(run.items)))
+            self._size += run.size - before
         elif run.seq != seq + len(items):
             return False
         run.lease = time.monotonic() + lease
         if end is not None:
-            self._end(run, end)
+            self._end(run_id, run, end)
         else:
             run.notify()
         return True
@@ -130,7 +206,10 @@ class MemoryLog:
         """Drop the items up to number `seq`."""
         run = self._runs.get(run_id)
         if run is not None and run.epoch == epoch and seq > run.trimmed:
-            del run.items[: seq - run.trimmed]
+            before = run.size
+            run.trim(seq - run.trimmed)
+            run.size += items_size(snapshot) - items_size(run.snapshot)
+            self._size += run.size - before
             run.trimmed, run.snapshot = seq, snapshot
 
     async def command(self, run_id: str, command: Command) -> None:
@@ -150,9 +229,11 @@ class MemoryLog:
         while run is not None and not run.dropped:
             if after < run.trimmed:
                 return ReadResult(run.trimmed, [], snapshot=run.snapshot)
-            items = run.items[after - run.trimmed :]
+            items = run.after(after)
             if items or run.end is not None or not seconds:
-                return ReadResult(after + len(items), items, run.end)
+                seq = after + len(items)
+                last = run.end is not None and seq >= run.seq - 1
+                return ReadResult(seq, items, decompress(run.end) if last and run.end is not None else None)
             run.readers += 1
             try:
                 await run.wait()
@@ -166,7 +247,7 @@ class MemoryLog:
         run = self._find(run_id)
         if run is not None and run.end is None and run.lease < time.monotonic():
             run.epoch = 0
-            self._end(run, end)
+            self._end(run_id, run, end)
         return run is not None
 
     async def status(self, run_id: str) -> Status | None:
@@ -182,6 +263,8 @@ class MemoryLog:
         run = self._runs.get(run_id)
         if run is not None and (run.end is not None or not ended):
             del self._runs[run_id]
+            self._ended.pop(run_id, None)
+            self._size -= run.size
             run.dropped = True
             run.notify()
 
@@ -190,7 +273,8 @@ class MemoryLog:
         if now < self._forget_at:
             return
         self._forget_at = now + min(self._keep, 10.0)
-        self._runs = {name: run for name, run in self._runs.items() if not self._is_over(run, now)}
+        for name in [name for name in self._ended if self._is_over(self._runs[name], now)]:
+            self.drop(name)
         self._threads = {thread: newest for thread, newest in self._threads.items() if newest in self._runs}
 
     def _find(self, run_id: str) -> _StoredRun | None:
@@ -203,9 +287,25 @@ class MemoryLog:
     def _is_over(self, run: _StoredRun, now: float) -> bool:
         return run.end is not None and run.ended + self._keep < now
 
-    def _end(self, run: _StoredRun, end: bytes) -> None:
-        run.end, run.ended = end, time.monotonic()
+    def _end(self, run_id: str, run: _StoredRun, end: bytes) -> None:
+        before = run.size
+        while run.items:
+            run.pack(min(len(run.items), BLOCK_ITEMS))
+        run.end, run.ended = compress(end), time.monotonic()
+        run.size += len(run.end) + RUN_BYTES
+        self._size += run.size - before
+        self._ended[run_id] = None
+        self._make_room(0, run_id)
         run.notify()
+
+    def _make_room(self, size: int, run_id: str) -> bool:
+        """Remove runs that have ended, except this one, until so many bytes more are allowed; False if that fails."""
+        while self._size + size > self._max_bytes:
+            oldest = next((name for name in self._ended if name != run_id), None)
+            if oldest is None:
+                return False
+            self.drop(oldest)
+        return True
 
 
 def exists(run_id: str) -> RunExists:

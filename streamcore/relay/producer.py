@@ -15,9 +15,10 @@ from anyio.abc import TaskGroup
 
 from streamcore.completion import Completion
 from streamcore.concurrency.resources import CLOSE_SECONDS
-from streamcore.errors import ConfigError, RelayError, StreamTimeout
+from streamcore.errors import AnswerTooLarge, ConfigError, RelayError, StreamTimeout
 from streamcore.relay.entries import compacted, encode_end
 from streamcore.relay.log import Command, RunLog
+from streamcore.sizes import items_size
 from streamcore.sse import Item
 from streamcore.sse.public import described_in_log, interrupted, public
 
@@ -35,6 +36,9 @@ Source = BatchSource | AsyncIterable[Item] | Callable[[], AsyncIterable[Item] | 
 """The source of a run: a stream of chunks, tokens or graph events, or a function that opens one."""
 
 GONE = "another worker has ended it, or the log no longer has it"
+
+MAX_PENDING_BYTES = 4 * 2**20
+"""How many bytes may wait for a log that is slower than the vendor; beyond that the source is not read."""
 
 STOP_SECONDS = 5.0
 """How long a source may take to stop before it is cancelled."""
@@ -90,6 +94,7 @@ class Producer:
         self._seq = 0
         self._stored = 0  # items that are stored separately
         self._pending: list[Item] = []
+        self._pending_bytes = 0
         self._news = anyio.Event()  # set when there are pending items
         self._taken = anyio.Event()  # set when the pending items were taken
         self._renewed = time.monotonic()
@@ -152,11 +157,14 @@ class Producer:
     async def _gather(self, batch: list[Item]) -> None:
         if self._pending:
             self._pending += batch
-            if len(self._pending) > self._settings.max_items:  # the log is slower than the vendor
+            self._pending_bytes += items_size(batch)
+            if self._pending_bytes > MAX_PENDING_BYTES or len(self._pending) > self._settings.max_items:
+                # The log is slower than the vendor.
                 self._taken = anyio.Event()
                 await self._taken.wait()
         else:
             self._pending = [*batch]
+            self._pending_bytes = items_size(batch)
             self._news.set()
 
     async def _write_on(self) -> None:
@@ -180,7 +188,7 @@ class Producer:
                     self._lose(str(error))
                 await anyio.sleep(self._settings.renew_every)
                 continue
-            except ConfigError as error:  # an event that is not JSON: what precedes it is stored
+            except (ConfigError, AnswerTooLarge) as error:  # not JSON, or too large: what precedes it is stored
                 await self._append_until(items, error)
                 return
             if not done:
@@ -192,7 +200,7 @@ class Producer:
                 await self._trim()
             return
 
-    async def _append_until(self, items: list[Item], error: ConfigError) -> None:
+    async def _append_until(self, items: list[Item], error: ConfigError | AnswerTooLarge) -> None:
         """Append items one by one, up to the one that cannot be stored, which ends the run."""
         if len(items) == 1:
             self._broken = True

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-from streamcore.errors import RelayError
+from streamcore.errors import AnswerTooLarge, RelayError
 from streamcore.net.clients import shared_client
 from streamcore.net.redis_client import FAILURES, RedisDatabase
 from streamcore.relay.entries import decode_items, encode_items
@@ -28,6 +28,8 @@ CONNECTIONS = 5000
 """The most readers of other workers' runs in one worker; each waits on its own connection."""
 NEAR = 1000
 """The fewest items of a run that its own worker keeps in memory, for readers that are up to date."""
+NEAR_BYTES = 64 * 2**20
+"""The most bytes that a worker keeps of all the runs that it produces."""
 
 _SCRIPT = """
 local run, items, op, epoch = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
@@ -197,7 +199,7 @@ class RedisLog:
         self._database = RedisDatabase(url, "runs", "the log in memory", CONNECTIONS)
         self._keep = _milliseconds(keep)
         self._prefix = prefix
-        self._near = MemoryLog(keep=1.0)
+        self._near = MemoryLog(keep=1.0, max_bytes=NEAR_BYTES)
         self._queue: _ScriptQueue | None = None  # of the loop that called last; a look-up costs a tenth of a call
 
     async def start(
@@ -245,7 +247,10 @@ class RedisLog:
                 self._near.drop(run_id)
         if answer != b"ok":
             return False
-        await self._near.append(run_id, epoch, seq, items, end, lease=lease)
+        try:
+            await self._near.append(run_id, epoch, seq, items, end, lease=lease)
+        except AnswerTooLarge:  # its readers get it from Redis
+            self._near.drop(run_id)
         if seq // NEAR != (seq + len(items)) // NEAR:
             await self._near.trim(run_id, epoch, seq - NEAR, ())
         return True

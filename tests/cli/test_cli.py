@@ -278,6 +278,7 @@ def test_providers_table_and_json() -> None:
         "todo": None,
     }
     assert by_name["groq"]["todo"] == "set GROQ_API_KEY"
+    assert by_name["azure"]["todo"] == "set AZURE_API_KEY and AZURE_BASE_URL"
     assert by_name["demo"]["key"] is None
     table = streamcore("providers")
     assert table.returncode == 0

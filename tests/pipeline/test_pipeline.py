@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import pickle
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -247,6 +248,28 @@ async def test_stop_ends_without_an_error_and_keeps_the_received_text(options: d
     assert not stream.partial.complete
     assert provider.open == 0
     assert (await stream.collect()).text == "Hello you"
+
+
+async def test_a_stream_of_text_can_be_stopped() -> None:
+    provider = ScriptedProvider(["Hello", FOREVER])
+    tokens = stream_request(ASK, provider=provider).text()
+    async with tokens:
+        seen: list[str] = []
+        async for token in tokens:
+            seen.append(token)
+            tokens.stop()
+    assert seen == ["Hello"]
+    assert not tokens.partial.complete
+    assert provider.open == 0
+
+
+async def test_a_broken_stream_lists_its_attempts() -> None:
+    stream = stream_request(ASK, provider=ScriptedProvider(["Hello"]))
+    with pytest.raises(StreamInterrupted) as caught:
+        await stream.collect()
+    assert len(caught.value.attempts) == 1
+    assert caught.value.attempts == stream.partial.attempts
+    assert pickle.loads(pickle.dumps(caught.value)).attempts == caught.value.attempts  # noqa: S301  our own bytes
 
 
 async def test_a_stream_that_was_stopped_before_it_began_sends_nothing() -> None:

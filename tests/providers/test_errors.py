@@ -249,6 +249,16 @@ async def test_the_sdks_own_read_timeout(name: str) -> None:
     assert (error.clock, error.partial.text) == ("silence", TOKENS[0])
 
 
+@pytest.mark.parametrize("fault", ["mute", "stall"])
+async def test_a_read_timeout_of_the_callers_client_is_named_without_noise(fault: str) -> None:
+    with FaultServer(fault) as server:
+        async with httpx2.AsyncClient(timeout=httpx2.Timeout(None, read=0.3)) as http:
+            provider = get_provider("openai", api_key=KEY, base_url=f"{server.url}/v1", http_client=http)
+            error = await failure(provider, ConnectionFailed if fault == "mute" else StreamTimeout)
+    assert "within the HTTP client's read timeout (ReadTimeout)" in str(error)
+    assert "scope" not in str(error)
+
+
 TRANSPORT_ERRORS = [
     httpx2.ReadError,
     httpx2.ReadTimeout,

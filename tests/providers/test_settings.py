@@ -624,3 +624,19 @@ async def test_the_error_of_a_wrong_address_shows_no_secrets(name: str) -> None:
     ) as caught:
         await stream_request(ask(), provider=provider).collect()
     assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [*VENDORS, *GATEWAYS])
+def test_only_an_async_client_of_httpx2_is_accepted(name: str) -> None:
+    httpx = pytest.importorskip("httpx")
+    for client, kind in ((httpx.AsyncClient(), "httpx.AsyncClient"), (httpx2.Client(), "httpx2.Client")):
+        settings: dict[str, Any] = {"api_key": "sk-0123456789", "base_url": "http://127.0.0.1:1", "http_client": client}
+        with pytest.raises(ConfigError, match=f"must be an httpx2.AsyncClient, not a {kind};"):
+            get_provider(name, **settings)
+
+
+def test_demo_says_that_it_takes_no_client() -> None:
+    with pytest.raises(ConfigError, match=r"'demo'.*sends nothing over a network, so leave out http_client$"):
+        get_provider("demo", http_client=httpx2.AsyncClient())
+    with pytest.raises(ConfigError, match=r"'demo'.*unexpected keyword argument 'speed'$"):
+        get_provider("demo", speed=3)
