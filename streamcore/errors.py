@@ -232,6 +232,14 @@ class NodeError(StreamcoreError):
         return self.__cause__
 
 
+class RunLimitReached(StreamcoreError):  # noqa: N818
+    """A run of a graph has reached one of its limits; `limit` names it."""
+
+    def __init__(self, message: str, *, limit: str) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
 class CheckpointError(StreamcoreError):
     """Report that a thread cannot be saved or loaded: not plain JSON, damaged data, a full disk, a lost server."""
 
