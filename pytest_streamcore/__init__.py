@@ -71,7 +71,7 @@ def recording(request: pytest.FixtureRequest) -> Iterator[Tape]:
             play(tape, patch)
         yield tape
     if tape.making and request.session.testsfailed == failed and tape.recording.exchanges:
-        keep(tape, request.config.stash[_MADE])
+        keep(tape, request.config.stash[_MADE], getattr(request.config, "workerinput", {}).get("testrunuid"))
 
 
 @pytest.fixture

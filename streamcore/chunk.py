@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, cast
 
+from streamcore.base_error import ToolArgumentsError
+
 ChunkKind = Literal[
     "start",
     "text",
@@ -62,14 +64,15 @@ class ToolCall:
         """Return the decoded arguments; empty arguments give `{}`.
 
         Raises:
-            ValueError: the arguments are not JSON: the call was cut, or the tool takes free text.
+            ToolArgumentsError: the arguments are not JSON: the call was cut, or the tool takes free text. It is a
+                `ValueError`, too.
         """
         if not self.arguments.strip():
             return {}
         try:
             return json.loads(self.arguments)
         except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(
+            raise ToolArgumentsError(
                 f"the arguments of tool call {self.name!r} ({self.id!r}) are not JSON: {error}; "
                 f"they begin with {self.arguments[:80]!r}"
             ) from error

@@ -6,32 +6,14 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard, cast
 
-from streamcore.completion import Attempt, Completion
+from streamcore.base_error import StreamcoreError as StreamcoreError
+from streamcore.base_error import ToolArgumentsError as ToolArgumentsError
+from streamcore.completion import Attempt
 
 
 def install_command(extra: str) -> str:
     """Return the command that installs an extra of this distribution, from its checkout."""
     return f'pip install -e ".[{extra}]"'
-
-
-class StreamcoreError(Exception):
-    """Serve as the base class of every error that streamcore raises.
-
-    Errors can be pickled and copied: a process pool and `copy.deepcopy` keep all attributes.
-    """
-
-    partial: Completion | None = None
-    """The answer that was received before the error; None if no answer had begun."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (type(self), self.args), self.__dict__
-
-
-def _rebuilt(kind: type[StreamcoreError], args: tuple[Any, ...]) -> StreamcoreError:
-    """Rebuild an error without its constructor, which requires keyword arguments that `args` does not have."""
-    error = kind.__new__(kind, *args)
-    error.args = args
-    return error
 
 
 class ConfigError(StreamcoreError):
@@ -230,6 +212,14 @@ class NodeError(StreamcoreError):
     def cause(self) -> BaseException | None:
         """The error that the node raised."""
         return self.__cause__
+
+
+class RunLimitReached(StreamcoreError):  # noqa: N818
+    """A run of a graph has reached one of its limits; `limit` names it."""
+
+    def __init__(self, message: str, *, limit: str) -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 class CheckpointError(StreamcoreError):

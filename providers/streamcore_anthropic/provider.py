@@ -14,6 +14,7 @@ from streamcore.provider import ProviderSettings, Vendor
 from streamcore.request import Request
 from streamcore.wire.closed_schema import closed_schema
 from streamcore.wire.decoder import StreamDecoder
+from streamcore_anthropic.bedrock import CONTENT_TYPE, BedrockDecoder
 from streamcore_anthropic.request import SCHEMAS, messages_body
 from streamcore_anthropic.sdk_private import construct_event, http_client_of, remember_urls
 from streamcore_anthropic.wire import AnthropicVocabulary
@@ -69,7 +70,9 @@ class AnthropicProvider:
             # The SDK's context is not left: read_response closes the response.
             response: httpx2.Response = (await sent.__aenter__()).http_response
         vocabulary = AnthropicVocabulary(request_id=request_id(response), source=self._sdk.source())
-        return response, StreamDecoder(vocabulary, include_raw=request.include_raw)
+        kind = response.headers.get("content-type", "")
+        decoder = BedrockDecoder if kind.startswith(CONTENT_TYPE) else StreamDecoder
+        return response, decoder(vocabulary, include_raw=request.include_raw)
 
     def model_for(self, request: Request) -> str:
         """Return the model that answers a request."""
@@ -97,6 +100,8 @@ class AnthropicProvider:
             MissingAPIKey: the SDK finds no credential.
         """
         client = await self._sdk.get()
+        if not isinstance(client, _anthropic_class()):  # Bedrock, Vertex: they sign with the cloud's credentials
+            return client
         if (
             client.api_key is None
             and client.auth_token is None
@@ -122,6 +127,12 @@ def _build(sdk: SDKClient[anthropic.AsyncAnthropic], http_client: httpx2.AsyncCl
     )
     remember_urls(client)
     return client
+
+
+def _anthropic_class() -> type[anthropic.AsyncAnthropic]:
+    import anthropic
+
+    return anthropic.AsyncAnthropic
 
 
 def _http_class() -> type[httpx2.AsyncClient]:

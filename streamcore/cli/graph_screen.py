@@ -20,7 +20,8 @@ _MAX_WIDTH = 200
 class Screen:
     """Write the events of a run for people."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, raw: bool = False) -> None:
+        self._raw = raw
         self._live: str | None = None
         self._waiting: dict[str, str] = {}
         """The text that is not shown yet, by source: a node, or an item of a map."""
@@ -81,7 +82,7 @@ class Screen:
     def _write(self, text: str) -> None:
         assert self._live is not None  # noqa: S101
         self._shown[self._live] += text
-        put(printable(text))
+        put(printable(text, raw=self._raw))
 
     def _flush(self, node: str) -> None:
         """Show all the text of a node that has ended."""

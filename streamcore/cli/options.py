@@ -42,6 +42,7 @@ EnvFile = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One line of JSON for every chunk.")]
+Raw = Annotated[bool, typer.Option("--raw", help="Send control characters of the text to the terminal as they are.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Stats = Annotated[bool, typer.Option("--stats", help="Show times, speed and usage at the end.")]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -55,9 +56,22 @@ def put(text: str) -> None:
         raise OutputError from error
 
 
-def printable(text: str) -> str:
-    """Return a model's text without lone surrogates, which cannot be encoded."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but line ends and tabs
+
+
+def visible(text: str) -> str:
+    """Return a text with its control characters written out, as `\\x1b`: a terminal would obey them."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def printable(text: str, *, raw: bool = False) -> str:
+    """Return a model's text as the standard output takes it.
+
+    Lone surrogates, which cannot be encoded, are replaced. On a terminal, control characters are written out, unless
+    `raw`; files and pipes get them as they are.
+    """
+    text = text.encode("utf-8", "replace").decode("utf-8")
+    return text if raw or not sys.stdout.isatty() else visible(text)
 
 
 def bad_input(message: str) -> NoReturn:
@@ -68,7 +82,7 @@ def bad_input(message: str) -> NoReturn:
 
 def note(message: str) -> None:
     """Print a line for people to the standard error."""
-    typer.echo(message, err=True)
+    typer.echo(visible(message) if sys.stderr.isatty() else message, err=True)
 
 
 def show_log() -> None:

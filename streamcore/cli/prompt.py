@@ -15,6 +15,7 @@ from streamcore.cli.options import (
     OptionalName,
     PromptsDir,
     Provider,
+    Raw,
     Stats,
     Temperature,
     prompt_and_folder,
@@ -48,6 +49,7 @@ def prompt(
     as_json: Json = False,
     stats: Stats = False,
     debug: Debug = False,
+    raw: Raw = False,
 ) -> None:
     """Stream the answer to a prompt file, or to a text, token by token.
 
@@ -77,7 +79,7 @@ def prompt(
         stream = stream_prompt(
             name, variables, provider=provider, model=model, temperature=temperature, prompts_dir=prompts_dir
         )
-    show(stream, as_json=as_json, stats=stats, debug=debug)
+    show(stream, as_json=as_json, stats=stats, debug=debug, raw=raw)
 
 
 def _which(name: str | None, provider: str | None) -> str:

@@ -17,6 +17,7 @@ from streamcore.cli.options import (
     Name,
     PromptsDir,
     Provider,
+    Raw,
     Temperature,
     prompt_and_folder,
     provider_and_model,
@@ -45,6 +46,7 @@ def record(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     as_json: Json = False,
     debug: Debug = False,
+    raw: Raw = False,
 ) -> None:
     """Stream the answer to a prompt file and record it, read by read, without keys.
 
@@ -92,7 +94,7 @@ def record(
         reads = sum(len(exchange.reads) for exchange in recording.exchanges)
         note(f"recorded {reads} reads with {text_length(stream.partial)} to {output}")
 
-    show(stream, as_json=as_json, debug=debug, before_end=save, close=client.aclose)
+    show(stream, as_json=as_json, debug=debug, raw=raw, before_end=save, close=client.aclose)
 
 
 def _provider(name: str, given: str | None, prompts_dir: Path | None) -> str | Mapping[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from streamcore.cli.options import Debug, Json, Stats
+from streamcore.cli.options import Debug, Json, Raw, Stats
 from streamcore.cli.output import bad_input, fail, note
 from streamcore.cli.terminal import show
 from streamcore.errors import StreamcoreError
@@ -27,6 +27,7 @@ def replay(
     as_json: Json = False,
     stats: Stats = False,
     debug: Debug = False,
+    raw: Raw = False,
 ) -> None:
     """Play a recording back, through the SDK and the decoder of the vendor that sent it.
 
@@ -48,7 +49,7 @@ def replay(
             note(f"--- {number} of {len(providers)}: {exchange.request.method} {exchange.request.url}")
         request = Request([Message("user", "(the request is in the recording)")])
         stream = stream_request(request, provider=provider, max_retries=0)
-        show(stream, as_json=as_json, stats=stats, debug=debug)
+        show(stream, as_json=as_json, stats=stats, debug=debug, raw=raw)
 
 
 def _pace(text: str) -> Pace:

@@ -15,7 +15,7 @@ import typer
 from streamcore.checkpoints import Checkpointer, MemoryCheckpointer
 from streamcore.cli import terminal
 from streamcore.cli.graph_screen import Screen
-from streamcore.cli.options import Debug, EnvFile, Model, Provider, provider_and_model, read_env_file
+from streamcore.cli.options import Debug, EnvFile, Model, Provider, Raw, provider_and_model, read_env_file
 from streamcore.cli.output import bad_input, fail, json_line, note, printable, put, show_log
 from streamcore.cli.variables import Var, VarFile, VarsFile, gather
 from streamcore.errors import NodeError, StreamcoreError
@@ -38,6 +38,7 @@ class _Task:
     thread: str | None
     config: Config
     as_json: bool
+    raw: bool
 
 
 def run(
@@ -53,6 +54,7 @@ def run(
     env_file: EnvFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON for every event.")] = False,
     debug: Debug = False,
+    raw: Raw = False,
 ) -> None:
     """Run a graph and show the text of its nodes while it arrives. Variables become keys of the state.
 
@@ -71,7 +73,7 @@ def run(
     try:
         thread_id, store = _thread(graph, thread)
         config = Config(thread_id=thread_id, checkpointer=store, provider=provider, model=model, resume=resume)
-        _converse(_Task(graph, node, thread, config, as_json), state)
+        _converse(_Task(graph, node, thread, config, as_json, raw), state)
     except StreamcoreError as error:
         if debug:
             raise
@@ -101,7 +103,7 @@ def _converse(task: _Task, state: Mapping[str, Any]) -> None:
         name = task.node
         terminal.run(lambda: _show_node(task, name, state), interrupted)
         return
-    screen, began = Screen(), time.monotonic()
+    screen, began = Screen(raw=task.raw), time.monotonic()
     config = replace(task.config, include_metadata=True)
     questions: list[Interrupt] = []
     while True:
@@ -142,7 +144,7 @@ async def _show_node(task: _Task, node: str, state: Mapping[str, Any]) -> None:
             if task.as_json:
                 _line({"type": "token", "node": node, "content": text})
             else:
-                put(printable(text))
+                put(printable(text, raw=task.raw))
     if not task.as_json:
         put("\n")
 

@@ -51,6 +51,8 @@ def serve(
     max_input: opt.MaxInput = 32_000,
     max_seconds: opt.MaxSeconds = 600.0,
     max_turns: opt.MaxTurns = 100,
+    max_items: opt.MaxItems = 100,
+    max_model_calls: opt.MaxModelCalls = 100,
     allow_get: opt.AllowGet = None,
     trusted_proxies: opt.TrustedProxies = None,
     relay: opt.Relay = None,
@@ -69,6 +71,7 @@ def serve(
         target,
         host,
         max_turns,
+        (max_items, max_model_calls),
         provider=provider,
         model=model,
         temperature=temperature,
@@ -93,14 +96,15 @@ def serve(
     _server(app).run(sockets=[listening])
 
 
-def _app(target: str, host: str, max_turns: int, **options: Any) -> object:
+def _app(target: str, host: str, max_turns: int, calls: tuple[int, int], **options: Any) -> object:
     """Return the app, or end the command with what cannot be served."""
     _require_packages()
-    from streamcore.web import HistoryLimit, create_app
+    from streamcore.web import HistoryLimit, RunLimits, create_app
 
+    limits = RunLimits(max_items=calls[0], max_model_calls=calls[1], max_nodes=1000)
     hosts = LOOPBACK if host in LOOPBACK else ("*",)
     try:
-        return create_app(target, allowed_hosts=hosts, history=HistoryLimit(max_turns), **options)
+        return create_app(target, allowed_hosts=hosts, history=HistoryLimit(max_turns), limits=limits, **options)
     except StreamcoreError as error:
         fail(error)
 

@@ -29,6 +29,7 @@ def show(
     as_json: bool = False,
     stats: bool = False,
     debug: bool = False,
+    raw: bool = False,
     before_end: Callable[[], None] | None = None,
     close: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
@@ -39,6 +40,7 @@ def show(
         as_json: a line of JSON for every chunk instead of text.
         stats: print times, speed and usage at the end.
         debug: raise errors instead of printing them.
+        raw: send control characters of the text to a terminal as they are.
         before_end: called once, also after an error and at Ctrl-C.
         close: closes what belongs to the stream, on its event loop.
     """
@@ -60,7 +62,7 @@ def show(
 
     async def work() -> None:
         try:
-            await _show(stream, watch, as_json)
+            await _show(stream, watch, as_json, raw)
         finally:
             if close is not None:
                 await close()
@@ -132,7 +134,7 @@ def run(work: Callable[[], Coroutine[Any, Any, None]], interrupted: Callable[[],
             raise typer.Exit(INTERRUPTED) from None
 
 
-async def _show(stream: Stream, watch: Stopwatch, as_json: bool) -> None:
+async def _show(stream: Stream, watch: Stopwatch, as_json: bool, raw: bool) -> None:
     async with stream:
         async for chunk in stream:
             watch.see(chunk)
@@ -141,7 +143,7 @@ async def _show(stream: Stream, watch: Stopwatch, as_json: bool) -> None:
             elif chunk.kind == "restart":
                 note("\n(the answer broke off and begins again)")
             elif chunk.text and chunk.kind in ("text", "refusal") and chunk.choice == 0:
-                put(printable(chunk.text))
+                put(printable(chunk.text, raw=raw))
     if not as_json:
         text = stream.partial.text
         if not (text.endswith("\n") and sys.stdout.isatty()):

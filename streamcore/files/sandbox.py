@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import functools
 import re
+import time
 from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping, Sequence, ValuesView
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import StrictUndefined, Template, Undefined, nodes, pass_context
 from jinja2.exceptions import SecurityError, TemplateAssertionError
@@ -30,7 +31,21 @@ MAX_BITS = 4096
 MAX_WORK = 8 * MAX_TEXT
 """The maximum work of one run, in characters; an iteration of a loop counts 64, and 1 more per node in its body."""
 
-_work: ContextVar[list[int]] = ContextVar("streamcore_sandbox_work")
+MAX_SECONDS = 5.0
+"""The maximum time of one run, in seconds; it is checked whenever work is counted."""
+
+
+class _Run:
+    """The work of one run, and the time at which it must have ended."""
+
+    __slots__ = ("deadline", "work")
+
+    def __init__(self) -> None:
+        self.work = 0
+        self.deadline = time.monotonic() + MAX_SECONDS
+
+
+_work: ContextVar[_Run] = ContextVar("streamcore_sandbox_work")
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -56,13 +71,14 @@ class Sandbox(ImmutableSandboxedEnvironment):
             kept = {"default", "d", "tojson"}
             self.filters |= {name: _refusing_null(one) for name, one in self.filters.items() if name not in kept}
         self.filters = {name: _guarded(name, function) for name, function in self.filters.items()}
-        self.filters |= {" kept": _kept, " turn": _turn}  # with the space, no template can name them
+        self.filters |= {" kept": _kept, " turn": _turn, " read": _read}  # with the space, no template can name them
+        self.tests = {name: _counted(cast("Any", function)) for name, function in self.tests.items()}
         self.compiled: Callable[[str], Template] = functools.lru_cache(maxsize=256)(self.from_string)
 
     def render(self, text: str, names: Mapping[str, Any]) -> str:
         """Return the rendered text; `names` must contain plain data (text, numbers, lists, dicts) only."""
         template = self.compiled(text)
-        token = _work.set([0])
+        token = _work.set(_Run())
         try:
             return template.render(names)
         finally:
@@ -73,7 +89,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         compiled = self.compile_expression(text, undefined_to_none=False)
 
         def evaluate(names: Mapping[str, Any]) -> Any:
-            token = _work.set([0])
+            token = _work.set(_Run())
             try:
                 return compiled(names)
             finally:
@@ -96,6 +112,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         name = getattr(__obj, "__name__", "")
         if isinstance(owner, str) and name == "join":
             return __self.filters["join"](__context.eval_ctx, *args, owner)
+        if isinstance(owner, str | bytes | list | tuple):
+            _spend(_weigh(owner))
         if isinstance(owner, str | bytes | int):
             _estimate(name, owner, [*args, *kwargs.values()])
         return _kept(super().call(__context, __obj, *args, **kwargs))
@@ -161,6 +179,19 @@ class _Guards(NodeTransformer):
 
     visit_Dict = visit_Tuple = visit_List  # noqa: N815
 
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:  # noqa: N802
+        """Let comparisons and `in` count what they read."""
+        self.generic_visit(node)
+        node.expr = _filter(" read", node.expr)
+        for operand in node.ops:
+            operand.expr = _filter(" read", operand.expr)
+        return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:  # noqa: N802
+        """Let a slice count, which is a new text or list."""
+        self.generic_visit(node)
+        return _filter(" kept", node) if isinstance(node.arg, nodes.Slice) else node
+
     def visit_For(self, node: nodes.For | nodes.Macro) -> nodes.Node:  # noqa: N802
         self.generic_visit(node)
         price = nodes.Const(64 + sum(1 for _ in node.find_all(nodes.Node)), lineno=node.lineno)
@@ -219,13 +250,15 @@ def _within(size: int, limit: int = MAX_TEXT, what: str = "characters in a text 
 
 def _spend(work: int) -> None:
     """Count work against the limit of this run; constants that Jinja2 folds at compile time belong to no run."""
-    done = _work.get(None)
-    if done is not None:
-        done[0] += work
-        if done[0] > MAX_WORK:
+    run = _work.get(None)
+    if run is not None:
+        run.work += work
+        if run.work > MAX_WORK:
             raise SecurityError(
                 "the template does too much work: too many iterations of loops, or too much intermediate text"
             )
+        if time.monotonic() > run.deadline:
+            raise SecurityError(f"the template takes too long: the limit is {MAX_SECONDS} seconds")
 
 
 @pass_context  # otherwise Jinja2 folds it
@@ -238,6 +271,28 @@ def _kept(value: Any) -> Any:
     _spend(_within(_weigh(value)))
     return value
 
+
+def _read(value: Any) -> Any:
+    """Return a value that an operation reads, and count it as work."""
+    _spend(_weigh(value))
+    return value
+
+
+def _counted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a test so that what it reads counts."""
+
+    @functools.wraps(function)
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        for value in args:
+            if isinstance(value, (str, bytes, dict, *_CONTAINERS)):
+                _spend(_weigh(value))
+        return function(*args, **kwargs)
+
+    return counted
+
+
+_READ_LITTLE = frozenset({"length", "count", "first", "last", "default", "d", "attr"})
+"""Filters that read no more than the part of a value that they return."""
 
 _CONTAINERS = (list, tuple, set, frozenset, KeysView, ValuesView, ItemsView)
 
@@ -344,6 +399,8 @@ def _guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             if name == "join" and not isinstance(values[first], str | Undefined):
                 values[first] = list(values[first])
             _estimate(name, values[first], [*values[first + 1 :], *kwargs.values()])
+            if name not in _READ_LITTLE:
+                _spend(_weigh(values[first]))
         return _kept(function(*values, **kwargs))
 
     return guarded

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from streamcore.checkpoints import Checkpointer
 from streamcore.errors import ConfigError
+from streamcore.graph.limits import RunLimits
 from streamcore.provider import AnyProvider, ModelChoice
 
 # Keys of LangGraph's config that have no meaning here.
@@ -38,6 +39,7 @@ class Config:
     model: str | None = None
     temperature: float | None = None
     transport: str | None = None
+    limits: RunLimits | None = None
 
     @classmethod
     def of(cls, given: Config | Mapping[str, Any] | None) -> Config:

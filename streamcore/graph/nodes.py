@@ -22,6 +22,7 @@ from streamcore.errors import (
     NodeError,
     OutputValidationError,
     PromptError,
+    RunLimitReached,
     StreamcoreError,
     ThreadConflict,
 )
@@ -30,6 +31,7 @@ from streamcore.files.yaml_file import is_list, is_mapping
 from streamcore.graph.config import Config
 from streamcore.graph.events import Metadata, NodeEvent
 from streamcore.graph.expressions import resolve
+from streamcore.graph.limits import Budget
 from streamcore.graph.load import Graph
 from streamcore.graph.schema import InterruptNode, LlmNode, MapNode, Node, PassthroughNode, PythonNode
 from streamcore.graph.variables import in_node, refuse_missing, variables_of
@@ -51,6 +53,8 @@ class Context:
     config: Config
     restarts: bool = True
     """True if the reader can handle `restart` events."""
+    budget: Budget = field(default_factory=Budget)
+    """What the run has used, and its limits."""
     streams: dict[str, Stream] = field(default_factory=dict[str, Stream])
     """The streams that are being read, by node."""
 
@@ -71,6 +75,7 @@ async def run_node(name: str, node: Node, state: State, context: Context) -> Asy
     yield {"type": "node_start", "node": name, "metadata": partial}
     yielded = False
     try:
+        context.budget.count_node(name)
         _check_requires(name, node, state, context)
         async with opened(_RUN[node.type](name, node, state, context)) as events:
             async for event in events:
@@ -81,7 +86,7 @@ async def run_node(name: str, node: Node, state: State, context: Context) -> Asy
                 yield event
     except PromptError as error:
         raise in_node(context.graph, name, error) from error
-    except (ConfigError, ThreadConflict):
+    except (ConfigError, RunLimitReached, ThreadConflict):
         raise
     except Exception as error:  # noqa: BLE001  raised as a NodeError, or part of the node's outcome
         failure = error if isinstance(error, NodeError) else _failed(name, context, str(error), error)
@@ -109,6 +114,7 @@ def _failed(name: str, context: Context, why: str, error: Exception | None = Non
 
 
 async def _llm(name: str, node: LlmNode, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
+    context.budget.count_model_call(name)
     stream = open_stream(node, state, context)
     context.streams[name] = stream
     extra: Metadata = {"stream_key": node.stream_key} if node.stream_key else {}
@@ -244,6 +250,7 @@ async def _map(name: str, node: MapNode, state: State, context: Context) -> Asyn
     if not is_list(items):
         kind = "null" if items is None else type(items).__name__
         raise _failed(name, context, f"'over' must give a list, but {node.over} is {kind}")
+    context.budget.check_items(name, len(items))
     item = context.graph.items[name]
     results: list[dict[str, Any]] = [{} for _ in items]
     usages: list[Usage] = []

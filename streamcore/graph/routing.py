@@ -65,9 +65,9 @@ def _picked(graph: Graph, name: str, node: RouterNode, state: State) -> str:
         if _folded(name_of_route) in routes:
             return routes[_folded(name_of_route)]
     if node.default_route is None:
-        field = f"field {node.route_field!r} of its output" if node.route_field else "output"
+        field = f"the field {node.route_field!r} of its output" if node.route_field else "its output"
         raise NodeError(
-            f"node {name!r} of graph {graph.name!r}: its {field} is none of its routes ({', '.join(node.routes)}); "
+            f"node {name!r} of graph {graph.name!r}: {field} is none of its routes ({', '.join(node.routes)}); "
             "add a route for it, or a 'default_route'",
             graph=graph.name,
             node=name,

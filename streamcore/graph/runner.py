@@ -14,6 +14,7 @@ from streamcore.files.template import TemplateError
 from streamcore.files.yaml_model import did_you_mean
 from streamcore.graph.config import Config
 from streamcore.graph.events import Event, GraphComplete, Interrupt, NodeComplete, NodeEvent
+from streamcore.graph.limits import Budget
 from streamcore.graph.load import START, Graph
 from streamcore.graph.nodes import Context, run_node
 from streamcore.graph.routing import following, ready
@@ -30,6 +31,7 @@ class GraphRun:
         self._config = config
         self._initial = as_json_data(initial, "initial_state")
         self._sequence = 0
+        self._budget = Budget(config.limits)
         self._thread: Thread
 
     async def events(self) -> AsyncGenerator[Event]:
@@ -44,7 +46,7 @@ class GraphRun:
         self._refuse_missing()
         while step := self._next_step():
             await anyio.lowlevel.checkpoint()
-            context = Context(self._graph, self._config)
+            context = Context(self._graph, self._config, budget=self._budget)
             try:
                 async with opened(self._events_of(step, context)) as events:
                     async for event in events:

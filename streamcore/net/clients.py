@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from urllib.request import getproxies
 
@@ -79,6 +80,7 @@ class SDKClient(Generic[C]):
     ) -> None:
         vendor.require_sdk()
         check_settings(vendor.name, settings)
+        _check_async(vendor.name, settings.get("client"))
         given: C | None = settings.get("client")
         self.vendor = vendor
         self.api_key = settings.get("api_key")
@@ -182,6 +184,20 @@ class SDKClient(Generic[C]):
     def _key(self) -> Hashable:
         prefix = self.vendor.variable("")
         return self._build, prefix, self._transport, self.api_key, self.find_base_url(), environment(prefix)
+
+
+def _check_async(name: str, client: object) -> None:
+    """Check that a client of the caller's is asynchronous, before anything is sent.
+
+    Raises:
+        ConfigError: its `close` is a plain function, as in the SDKs' synchronous clients.
+    """
+    close = getattr(client, "close", None)
+    if callable(close) and not iscoroutinefunction(close):
+        raise ConfigError(
+            f"client= of provider {name!r} is a {type(client).__name__}, which is synchronous; give the SDK's "
+            f"asynchronous client, such as Async{type(client).__name__}"
+        )
 
 
 def _checked_http_client(name: str, given: object) -> httpx2.AsyncClient | None:

@@ -29,6 +29,7 @@ _TROUBLES: Sequence[tuple[type[StreamcoreError], str]] = (
     (errors.StreamInterrupted, "the answer was cut off; ask again"),
     (errors.StreamError, "the answer could not be read; ask again"),
     (errors.OutputValidationError, "the answer does not have the form that the service needs; ask again"),
+    (errors.RunLimitReached, "the run reached a limit of the service"),
     (errors.ThreadConflict, "another request has changed this conversation; ask again"),
     (errors.RunExpired, "this answer can no longer be read; ask again"),
     (errors.RelayError, "answers cannot be stored at the moment; try again later"),

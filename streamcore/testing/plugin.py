@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import socket
+import sqlite3
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, Protocol
 
 import httpx2
@@ -98,12 +100,30 @@ def make(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", send)
 
 
-def keep(tape: Tape, made: dict[Path, Recording]) -> None:
-    """Save what a test has recorded; tests of one run that share a file add the requests that are not in it yet."""
-    before = made.get(tape.path, Recording()).exchanges
-    asked = [exchange.request for exchange in before]
+def keep(tape: Tape, made: dict[Path, Recording], run: str | None = None) -> None:
+    """Save what a test has recorded; tests of one run that share a file add the requests that are not in it yet.
+
+    `run` names a run of pytest-xdist: its workers add to each other's files, one at a time.
+    """
+    if run is None:
+        _add(tape, made.get(tape.path, Recording()), made)
+        return
+    # SQLite locks on every system. The table has the files that this run has begun.
+    with closing(sqlite3.connect(Path(gettempdir()) / f"streamcore-record-{run}.sqlite", timeout=60)) as files:
+        files.isolation_level = None
+        files.execute("BEGIN EXCLUSIVE")
+        files.execute("CREATE TABLE IF NOT EXISTS begun (path TEXT PRIMARY KEY)")
+        row = (str(tape.path.resolve()),)
+        begun = files.execute("SELECT 1 FROM begun WHERE path = ?", row).fetchone() is not None
+        _add(tape, Recording.load(tape.path) if begun else Recording(), made)
+        files.execute("INSERT OR IGNORE INTO begun VALUES (?)", row)
+        files.execute("COMMIT")
+
+
+def _add(tape: Tape, before: Recording, made: dict[Path, Recording]) -> None:
+    asked = [exchange.request for exchange in before.exchanges]
     new = [exchange for exchange in tape.recording.exchanges if exchange.request not in asked]
-    made[tape.path] = Recording((*before, *new))
+    made[tape.path] = Recording((*before.exchanges, *new))
     made[tape.path].save(tape.path)
 
 

@@ -3,6 +3,7 @@
 from streamcore.errors import ConfigError, install_command
 
 try:
+    from streamcore.graph.limits import RunLimits
     from streamcore.web.app import create_app
     from streamcore.web.router import router
     from streamcore.web.targets import HistoryLimit
@@ -13,4 +14,4 @@ except ModuleNotFoundError as error:
         f"streamcore.web needs the package {error.name!r}, which is not installed; run: {install_command('server')}"
     ) from error
 
-__all__ = ["HistoryLimit", "create_app", "router"]
+__all__ = ["HistoryLimit", "RunLimits", "create_app", "router"]

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Depends, Response
 
 from streamcore.checkpoints import Checkpointer, MemoryCheckpointer, open_checkpointer
 from streamcore.errors import ConfigError
+from streamcore.graph.limits import RunLimits
 from streamcore.graph.load import Graph
 from streamcore.provider import AnyProvider
 from streamcore.relay import Relay, open_log
@@ -24,7 +25,7 @@ from streamcore.web.page import page_routes
 from streamcore.web.peers import Peers
 from streamcore.web.service import Service
 from streamcore.web.sessions import Sessions
-from streamcore.web.targets import HistoryLimit, ModelOverrides, ServedTarget, load_target
+from streamcore.web.targets import SERVED_LIMITS, HistoryLimit, ModelOverrides, ServedTarget, load_target
 from streamcore.web.users import Auth, remember_user
 
 CONVERSATION_MINUTES = 7 * 24 * 60
@@ -75,6 +76,7 @@ def router(
     max_streams: int = 100,
     max_per_user: int | None = None,
     max_seconds: float | None = 600.0,
+    limits: RunLimits = SERVED_LIMITS,
     history: HistoryLimit | None = None,
     allow_get: bool | None = None,
     trusted_proxies: Collection[str] = (),
@@ -111,6 +113,7 @@ def router(
         max_per_user: the same for each user that `auth` returns, over all workers; without a user, for each address, in
             this worker. Defaults to a quarter of `max_streams`, and then does not count clients on this machine.
         max_seconds: seconds after which a run is ended as an error; None: no limit.
+        limits: what one run of a graph may cost; by default 100 items of a map, 100 model calls, 1,000 nodes.
         history: how much of a prompt's conversation is kept and sent; by default the last 100 turns.
         allow_get: whether `GET /stream?prompt=` may start a run; None: only for clients on this machine, and for pages
             of this service or of `cors`. Any page can make a browser send a GET, and the answer costs money.
@@ -136,6 +139,7 @@ def router(
         checkpointer=checkpointer,
         fallback=_memory(relay),
         history=history,
+        limits=limits,
     )
     name = service_name(name, served)
     per_user = max(1, max_streams // 4) if max_per_user is None else max_per_user
@@ -150,13 +154,18 @@ def router(
         describe=describe,
     )
     routes = APIRouter(lifespan=None if open_relay is relay else _relay_lifespan(open_relay))
-    if page:
-        routes.include_router(page_routes())
-    open_routes = APIRouter(route_class=limited(4096))
-    open_routes.add_api_route("/health", service.health)
-    routes.include_router(open_routes)
+    routes.include_router(_open_routes(service, page))
     user = None if auth is None else remember_user(auth, anonymous)
     routes.include_router(_guarded_routes(service, max_input, cors, user))
+    return routes
+
+
+def _open_routes(service: Service, page: bool) -> APIRouter:
+    """Return the routes that need no user: the page and `/health`."""
+    routes = APIRouter(route_class=limited(4096))
+    if page:
+        routes.include_router(page_routes())
+    routes.add_api_route("/health", service.health)
     return routes
 
 

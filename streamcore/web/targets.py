@@ -14,6 +14,7 @@ from streamcore.execute import stream_prompt
 from streamcore.files.template import needed
 from streamcore.files.yaml_file import is_mapping, load_yaml
 from streamcore.graph.config import Config
+from streamcore.graph.limits import RunLimits
 from streamcore.graph.load import Graph, load_graph
 from streamcore.graph.stream import stream_graph_with_tokens
 from streamcore.graph.thread import Thread
@@ -27,6 +28,10 @@ from streamcore.web.models import About, Question, SessionState, Turn
 
 INPUTS = ("message", "query", "question", "input", "prompt", "text", "topic")
 """Names of variables, or keys of the state, that usually take a user's message; the first that exists is used."""
+
+
+SERVED_LIMITS = RunLimits(max_items=100, max_model_calls=100, max_nodes=1000)
+"""What one run of a graph that is served may cost by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +149,7 @@ def load_target(
     checkpointer: Checkpointer | Mapping[str, Any] | None,
     fallback: Checkpointer,
     history: HistoryLimit | None = None,
+    limits: RunLimits = SERVED_LIMITS,
 ) -> ServedTarget:
     """Return the target for a graph, the path of a graph's or prompt's file, or a prompt's name.
 
@@ -171,7 +177,9 @@ def load_target(
                 f"graph {target.name!r} declares no {', '.join(map(repr, undeclared))}: add it to `state` in "
                 f"{target.path}, or remove it from client_variables= (--client-variable)"
             )
-        return GraphTarget(target, overrides, given, message_as, checkpointer, fallback, frozenset(client_variables))
+        return GraphTarget(
+            target, overrides, given, message_as, checkpointer, fallback, frozenset(client_variables), limits
+        )
     prompt = load_prompt(str(target), prompts_dir=prompts_dir)
     resolve_provider([overrides.choice, prompt.choice], f"prompt {prompt.name!r}")
     store = fallback if checkpointer is None else open_checkpointer(checkpointer)
@@ -301,6 +309,7 @@ class GraphTarget:
     fallback: Checkpointer
     """The store of threads if neither the service nor the graph names one."""
     client_variables: Collection[str]
+    limits: RunLimits
 
     @property
     def path(self) -> Path:
@@ -384,4 +393,5 @@ class GraphTarget:
             model=self.overrides.model,
             temperature=self.overrides.temperature,
             transport=self.overrides.transport,
+            limits=self.limits,
         )

@@ -149,6 +149,21 @@ def test_tests_that_share_a_file_add_to_it(project: pytest.Pytester, monkeypatch
     run(project).assert_outcomes(passed=4)
 
 
+def test_workers_that_share_a_file_add_to_it(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    greets = TEST.replace("MARKS", ANYIO)
+    name = '@pytest.mark.parametrize("name", ["Ada", "Bob", "Cyd", "Dot"])\nasync def test_greets(name)'
+    project.makepyfile(
+        test_greet=greets.replace("async def test_greets()", name).replace('"name": "Ada"', '"name": name')
+    )
+    with monkeypatch.context() as patch, Simulator("Good morning, Ada.") as simulator:
+        aim(patch, simulator)
+        result = project.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:timeout", "-n", "2", "--record")
+        result.assert_outcomes(passed=8)
+    exchanges = Recording.load(project.path / "recorded" / "greet.yaml").exchanges
+    asked = {exchange.request.body["messages"][-1]["content"] for exchange in exchanges}
+    assert asked == {f"Say hello to {name}." for name in ("Ada", "Bob", "Cyd", "Dot")}
+
+
 def test_the_fixture_tells_what_is_played(project: pytest.Pytester) -> None:
     recorded(project)
     project.makepyfile(

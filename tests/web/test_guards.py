@@ -14,7 +14,7 @@ from fastapi import Header
 from streamcore import Chunk, ConfigError
 from streamcore.relay import Relay
 from streamcore.testing import ScriptedProvider
-from streamcore.web import HistoryLimit, create_app
+from streamcore.web import HistoryLimit, RunLimits, create_app
 from streamcore.web.input_check import as_unicode, refuse_value
 
 pytestmark = pytest.mark.anyio
@@ -297,3 +297,46 @@ async def test_half_of_a_surrogate_pair_is_no_response_that_fails() -> None:
         assert (await client.get("/stream/s?prompt=y")).status_code == 200
     assert as_unicode({"a\ud83d": ["\ud83d", 1, None]}) == {"a\ufffd": ["\ufffd", 1, None]}
     assert refuse_value({"a": ["\ud83d"]}) is not None
+
+
+LOOP = """
+name: loop
+state: {message: str, items: list}
+nodes:
+  one: {type: passthrough, output: {n: "{state.message}"}}
+  two: {type: passthrough, output: {n: "{state.message}"}}
+edges: [{from: START, to: one}, {from: one, to: two}, {from: two, to: one}]
+"""
+
+
+async def test_a_loop_without_limit_ends(tmp_path: Path) -> None:
+    (tmp_path / "loop.yaml").write_text(LOOP, "utf-8")
+    async with clients("loop.yaml", limits=RunLimits(max_nodes=20)) as client:
+        text = (await client.get("/stream?prompt=x&format=json")).text
+        assert "RunLimitReached" in text
+        assert text.count("node_complete") == 20
+
+
+CALLS = """
+name: calls
+state: {message: str}
+nodes:
+  ask:
+    type: map
+    over: "{[1, 2, 3]}"
+    as: item
+    node: {type: llm, prompt: plain, variables: {message: "x"}, on_error: skip}
+edges: [{from: START, to: ask}, {from: ask, to: END}]
+"""
+
+
+@pytest.mark.parametrize("limits", [RunLimits(max_items=2), RunLimits(max_model_calls=2)])
+async def test_items_and_model_calls_are_limited(tmp_path: Path, limits: RunLimits) -> None:
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "plain.yaml").write_text('user: "{message}"\n', "utf-8")
+    (tmp_path / "calls.yaml").write_text(CALLS, "utf-8")
+    provider = answers()
+    async with clients("calls.yaml", limits=limits, provider=provider) as client:
+        text = (await client.get("/stream?prompt=x&format=json")).text
+        assert "RunLimitReached" in text
+        assert len(provider.requests) <= 2
