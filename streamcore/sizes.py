@@ -131,7 +131,7 @@ class AnswerSize:
         self._noted.clear()
         not_plain = map(_PLAIN.__ne__, map(_kind_and_choice, chunks))  # the plain texts are in the fold's list
         size = utf8_size("".join(compress(map(_text, chunks), not_plain)))
-        calls = list(filter(None, map(_tool_call, chunks)))
+        calls = cast("list[ToolCall]", [*filter(None, map(_tool_call, chunks))])
         for part in (_arguments, _name, _id):
             size += utf8_size("".join(filter(None, map(part, calls))))
         for chunk in compress(chunks, map(_NOTHING.__ne__, map(_other_fields, chunks))):
