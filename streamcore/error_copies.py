@@ -56,10 +56,11 @@ def _importable(kind: type[BaseException]) -> type[BaseException]:
     """Return the class, or its nearest base that another process can import."""
     for known in kind.__mro__:
         try:
-            if attrgetter(known.__qualname__)(sys.modules.get(known.__module__)) is known:
-                return known
+            found = attrgetter(known.__qualname__)(sys.modules.get(known.__module__))
         except AttributeError:
             continue
+        if found is known:
+            return cast("type[BaseException]", known)
     return Exception
 
 
@@ -149,7 +150,7 @@ def _with_texts(value: Any, depth: int) -> Any:
     if depth > _DEPTH:
         return _text(value)
     if type(value) is dict:
-        given = cast("dict[Any, Any]", value)
+        given: Mapping[Any, Any] = cast("Any", value)
         return {_picklable(key, depth): _picklable(item, depth) for key, item in given.items()}
     if type(value) in (list, tuple):
         return type(value)([_picklable(item, depth) for item in value])

@@ -64,7 +64,8 @@ def made(kind: type[StreamcoreError]) -> StreamcoreError:
 
 
 def pickled(error: StreamcoreError) -> StreamcoreError:
-    return pickle.loads(pickle.dumps(error))  # noqa: S301  our own bytes
+    again: StreamcoreError = pickle.loads(pickle.dumps(error))  # noqa: S301  our own bytes
+    return again
 
 
 WAYS: tuple[Callable[[StreamcoreError], StreamcoreError], ...] = (pickled, copy.deepcopy, copy.copy)
@@ -157,10 +158,9 @@ def test_long_chains_and_circles_of_causes_end() -> None:
         link.__cause__ = following = StreamInterrupted(str(number))
         link = following
     link.__cause__ = first
-    link: BaseException = pickled(first)
-    count = 1
-    while link.__cause__ is not None:
-        link, count = link.__cause__, count + 1
+    count, below = 1, pickled(first).__cause__
+    while below is not None:
+        below, count = below.__cause__, count + 1
     assert count == 3 * sys.getrecursionlimit()
     error = StreamInterrupted("itself")
     vars(error)["error"] = error
