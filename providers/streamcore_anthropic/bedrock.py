@@ -49,7 +49,7 @@ class BedrockDecoder(StreamDecoder):
             self._rest = b""
             out = super().feed(b"") if self.done else []
             if not self.done:
-                self._fail(MalformedStream(f"the response is not a valid AWS event stream: {error}"), error)
+                self.fail(MalformedStream(f"the response is not a valid AWS event stream: {error}"), error)
             return out
         return super().feed(events) if events else []
 

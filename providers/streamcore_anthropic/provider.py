@@ -48,6 +48,7 @@ class AnthropicProvider:
             http_class=_http_class,
             adopt=_adopt,
             http_of=http_client_of,
+            modules=["anthropic.resources.messages"],
             close=lambda client: client.close(),
             variables=("AUTH_TOKEN",),
         )
@@ -60,6 +61,7 @@ class AnthropicProvider:
 
     async def _send(self, request: Request, model: str, body: dict[str, Any]) -> tuple[httpx2.Response, StreamDecoder]:
         """Return the SDK's raw response and its decoder."""
+        await self._sdk.load()
         import anthropic
 
         extra_body = {**body.pop("extra_body", {}), **request.extra}
@@ -88,7 +90,7 @@ class AnthropicProvider:
 
     async def warm_up(self) -> None:
         """Import the SDK in a thread and build the client; see `streamcore.warm_up`."""
-        await self._sdk.warm_up("anthropic.resources.messages")
+        await self._sdk.warm_up()
 
     async def aclose(self) -> None:
         """Do nothing: the end of the event loop or `aclose_providers()` closes the shared client."""

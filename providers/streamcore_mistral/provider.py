@@ -46,7 +46,9 @@ class MistralProvider:
 
     def __init__(self, **settings: Unpack[ProviderSettings]) -> None:
         self._model = settings.get("model")
-        self._sdk = SDKClient["Mistral"](VENDOR, settings, _build, http_class=_http_class)
+        self._sdk = SDKClient["Mistral"](
+            VENDOR, settings, _build, http_class=_http_class, modules=["mistralai.client.chat"]
+        )
 
     def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
         """Stream the answer; see `Provider.stream`."""
@@ -59,6 +61,7 @@ class MistralProvider:
         """Return the SDK's raw response and its decoder."""
         if not self._sdk.given and self._sdk.find_key() is None and VENDOR.from_environment("SA_TOKEN_PATH") is None:
             raise VENDOR.missing_key()
+        await self._sdk.load()
         client = await self._sdk.get()
         with TransportErrors(provider=self.name, model=model):
             written = msgspec.json.encode({**body, "stream": True, **request.extra})
@@ -82,7 +85,7 @@ class MistralProvider:
 
     async def warm_up(self) -> None:
         """Import the SDK in a thread and build the client; see `streamcore.warm_up`."""
-        await self._sdk.warm_up("mistralai.client.chat")
+        await self._sdk.warm_up()
 
     async def aclose(self) -> None:
         """Do nothing: the end of the event loop or `aclose_providers()` closes the shared client."""

@@ -100,7 +100,9 @@ class OpenAIProvider:
         self._row = row
         self._quirks = quirks
         self._model = settings.get("model")
-        self._connection = Connection(row, settings, gateway=row is not VENDOR, key_header=quirks.key_header)
+        self._connection = Connection(
+            row, settings, gateway=row is not VENDOR, key_header=quirks.key_header, modules=["openai.resources.chat"]
+        )
         self.secrets, self.warm_up = self._connection.secrets, self._connection.warm_up
 
     def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:

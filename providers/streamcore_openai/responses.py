@@ -35,8 +35,8 @@ class OpenAIResponsesProvider:
 
     def __init__(self, **settings: Unpack[ProviderSettings]) -> None:
         self._model = settings.get("model")
-        self._connection = Connection(VENDOR, settings)
-        self.secrets = self._connection.secrets
+        self._connection = Connection(VENDOR, settings, modules=["openai.resources.responses"])
+        self.secrets, self.warm_up = self._connection.secrets, self._connection.warm_up
 
     def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
         """Stream the answer; see `Provider.stream`."""
@@ -57,10 +57,6 @@ class OpenAIResponsesProvider:
     def takes_schema(self, schema: Mapping[str, Any]) -> bool:
         """True if the vendor enforces this schema."""
         return closed_schema(schema) is not None
-
-    async def warm_up(self) -> None:
-        """Import the SDK in a thread and build the client; see `streamcore.warm_up`."""
-        await self._connection.warm_up("openai.resources.responses")
 
     async def aclose(self) -> None:
         """Do nothing: the end of the event loop or `aclose_providers()` closes the shared client."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from streamcore.chunk import Chunk
@@ -26,8 +26,15 @@ class Connection:
     """Send requests of one vendor or gateway through `AsyncOpenAI` and stream their raw responses."""
 
     def __init__(
-        self, vendor: Vendor, settings: ProviderSettings, *, gateway: bool = False, key_header: str | None = None
+        self,
+        vendor: Vendor,
+        settings: ProviderSettings,
+        *,
+        modules: Sequence[str],
+        gateway: bool = False,
+        key_header: str | None = None,
     ) -> None:
+        """Take the vendor, its settings, and the modules that the SDK imports with the first request."""
         self._vendor = vendor
         self._key_header = key_header
         self._sdk = SDKClient["openai.AsyncOpenAI"](
@@ -37,6 +44,7 @@ class Connection:
             http_class=_http_class,
             adopt=adopted,
             http_of=http_client_of,
+            modules=modules,
         )
         self.secrets, self.warm_up = self._sdk.secrets, self._sdk.warm_up
 
@@ -62,9 +70,11 @@ class Connection:
             extra: additional keys for the JSON body.
             include_raw: give every chunk its event's JSON.
         """
-        import openai
 
         async def send() -> tuple[httpx2.Response, StreamDecoder]:
+            await self._sdk.load()
+            import openai
+
             extra_body = {**body.pop("extra_body", {}), **extra}
             name, model = self._vendor.name, body["model"]
             with SDKErrors(openai.APIStatusError, openai.APIConnectionError, provider=name, model=model):

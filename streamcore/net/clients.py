@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -60,6 +61,7 @@ class SDKClient(Generic[C]):
         variables: the suffixes of further environment variables whose change needs another client, such as
             `AUTH_TOKEN` for `<NAME>_AUTH_TOKEN`; `API_KEY` and `BASE_URL` always count.
         http_of: returns the httpx2 client of the caller's SDK client, whose proxies may have credentials.
+        modules: modules that the SDK imports with the first request.
 
     Raises:
         ProviderNotInstalled: the SDK, or aiohttp for that transport, is missing.
@@ -77,6 +79,7 @@ class SDKClient(Generic[C]):
         close: Callable[[C], Awaitable[object]] | None = None,
         variables: Sequence[str] = (),
         http_of: Callable[[C], httpx2.AsyncClient] | None = None,
+        modules: Sequence[str] = (),
     ) -> None:
         vendor.require_sdk()
         check_settings(vendor.name, settings)
@@ -97,6 +100,8 @@ class SDKClient(Generic[C]):
         self._http_class = http_class
         self._close = close
         self._http_of = http_of
+        self._modules = (*(() if vendor.sdk is None else (vendor.sdk,)), *modules)
+        self._loaded = False
         self._variables = ("API_KEY", "BASE_URL", *variables)
         self._own: C | None = given if given is None or adopt is None else adopt(given)
         self._shared: tuple[object, Hashable, CachedClient[C]] | None = None
@@ -159,14 +164,25 @@ class SDKClient(Generic[C]):
         """Import the SDK in a thread and build the client, so that the first request need not.
 
         Args:
-            modules: modules that the SDK imports with the first request.
+            modules: more modules to import.
 
         Raises:
             MissingAPIKey: `build` needs a key, and there is none.
         """
-        sdk = () if self.vendor.sdk is None else (self.vendor.sdk,)
-        await anyio.to_thread.run_sync(partial(_import_all, (*sdk, *modules)), abandon_on_cancel=True)
+        await self.load(*modules)
         await self.get()
+
+    async def load(self, *modules: str) -> None:
+        """Import the SDK in a thread unless it is imported: that takes up to a second, and the event loop runs on.
+
+        Every request awaits this before its first use of the SDK. `modules` are imported, too.
+        """
+        if self._loaded and not modules:
+            return
+        missing = [name for name in (*self._modules, *modules) if name not in sys.modules]
+        if missing:
+            await anyio.to_thread.run_sync(partial(_import_all, missing), abandon_on_cancel=True)
+        self._loaded = True
 
     def _make(self, resources: OpenResources) -> tuple[CachedClient[C], Close]:
         """Build a client to share, with the function that closes it."""

@@ -108,7 +108,7 @@ class StreamDecoder:
                 log.debug("ignored data after the end of a %s stream in the same read", self.vocabulary.wire)
         elif self._sse.pending > self._max:
             self._events += 1
-            self._fail(self._too_long())
+            self.fail(self._too_long())
         self._use_fast_path = self._events > 0 and not self.done and not self._include_raw and self._split is None
 
     def _feed_late(self, data: bytes, out: list[Chunk]) -> None:
@@ -163,9 +163,9 @@ class StreamDecoder:
         except StreamcoreError as error:
             self._fail_event(event, error, out)
         except UnicodeDecodeError as error:
-            self._fail(MalformedStream(f"the data are not valid UTF-8: {error}"), error)
+            self.fail(MalformedStream(f"the data are not valid UTF-8: {error}"), error)
         except RecursionError as error:
-            self._fail(MalformedStream("the JSON is nested too deeply"), error)
+            self.fail(MalformedStream("the JSON is nested too deeply"), error)
 
     def _take_odd(self, event: Event, error: Exception, out: list[Chunk]) -> None:
         """Append the chunks of an event that the vocabulary could not decode."""
@@ -190,7 +190,7 @@ class StreamDecoder:
         if isinstance(error, MalformedStream):
             if event.name == b"error":  # an error whose data are plain text
                 message = event.data.decode("utf-8", "replace").strip()[:_SHOWN_ERROR]
-                self._fail(provider_error(message or None), error)
+                self.fail(provider_error(message or None), error)
                 return
             if not event.data.strip():  # some gateways send an empty `data:` to keep the connection open
                 out.append(Chunk("ping"))
@@ -200,7 +200,7 @@ class StreamDecoder:
             if isinstance(error, ProviderError):
                 error.message, error.code = well_formed(error.message), well_formed(error.code)
                 error.body = well_formed(error.body)
-        self._fail(error, error.__cause__)
+        self.fail(error, error.__cause__)
 
     def flush(self) -> list[Chunk]:
         """Return the chunks of a complete event that lacks only its last blank line, and text that was delayed."""
@@ -239,7 +239,8 @@ class StreamDecoder:
             f"after {self._events} events and {self._bytes} bytes{hint}; what arrived is in .partial"
         )
 
-    def _fail(self, failure: StreamcoreError, cause: BaseException | None = None) -> None:
+    def fail(self, failure: StreamcoreError, cause: BaseException | None = None) -> None:
+        """End the stream with an error, which `close` raises; for decoders of frames around the events."""
         if isinstance(failure, MalformedStream):
             failure = MalformedStream(f"event {self._events} of the {self.vocabulary.wire} stream: {failure}")
         self._failure = failure

@@ -103,6 +103,38 @@ async def test_a_wrong_number_of_clients_is_refused(value: str, monkeypatch: pyt
     await aclose_providers()
 
 
+@pytest.mark.parametrize(
+    ("vendor", "sdk", "late"),
+    [
+        ("anthropic", "anthropic", "anthropic.resources.messages"),
+        ("mistral", "mistralai.client", "mistralai.client.chat"),
+        ("openai", "openai", "openai.resources.chat"),
+        ("openai-responses", "openai", "openai.resources.responses"),
+    ],
+)
+def test_the_first_request_imports_the_sdk_in_another_thread(vendor: str, sdk: str, late: str) -> None:
+    code = f"""
+import asyncio, sys, threading
+from streamcore import ConnectionFailed, Message, Request, get_provider, stream_request
+seen = {{}}
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name in ({sdk!r}, {late!r}):
+            seen[name] = threading.current_thread() is threading.main_thread()
+sys.meta_path.insert(0, Watch())
+async def main():
+    provider = get_provider({vendor!r}, api_key="k" * 10, base_url="http://127.0.0.1:9", model="m")
+    assert {sdk!r} not in sys.modules
+    try:
+        await stream_request(Request([Message("user", "Hello")]), provider=provider, max_retries=0).collect()
+    except ConnectionFailed:
+        pass
+asyncio.run(main())
+assert seen == {{{sdk!r}: False, {late!r}: False}}, seen
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_warm_up_imports_the_sdk_in_another_thread() -> None:
     code = """
 import asyncio, sys, threading
