@@ -215,7 +215,7 @@ class NodeError(StreamcoreError):
 
 
 class RunLimitReached(StreamcoreError):  # noqa: N818
-    """A run of a graph has reached one of its limits; `limit` names it."""
+    """Report that a run of a graph reached one of its limits (`streamcore.graph.limits.RunLimits`); see `limit`."""
 
     def __init__(self, message: str, *, limit: str) -> None:
         super().__init__(message)
