@@ -29,7 +29,7 @@ def well_formed_json(value: Any) -> Any:
     if isinstance(value, str):
         return encodable(value)
     if isinstance(value, Mapping):
-        given = cast("Mapping[Any, Any]", value)
+        given = cast("Mapping[str, Any]", value)
         return {well_formed_json(key): well_formed_json(item) for key, item in given.items()}
     if isinstance(value, list | tuple):
         items: list[Any] | tuple[Any, ...] = value  # pyright: ignore[reportUnknownVariableType]
