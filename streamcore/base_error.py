@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 
 class StreamcoreError(Exception):
     """Serve as the base class of every error that streamcore raises.
 
-    Errors can be pickled and copied: a process pool and `copy.deepcopy` keep all attributes.
+    Errors can be pickled and copied: a process pool and `copy.deepcopy` keep the attributes and the causes. A pickle
+    has only the class name and the text of a cause that cannot be pickled, or that has an HTTP request, with its key.
     """
 
     partial: Any = None  # a `Completion`, which is in a higher layer
     """The answer that was received before the error; None if no answer had begun."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (type(self), self.args), self.__dict__
+        from streamcore.error_copies import reduced
 
+        return reduced(self, StreamcoreError)
 
-def _rebuilt(kind: type[StreamcoreError], args: tuple[Any, ...]) -> StreamcoreError:
-    """Rebuild an error without its constructor, which requires keyword arguments that `args` does not have."""
-    error = kind.__new__(kind, *args)
-    error.args = args
-    return error
+    def __copy__(self) -> Self:
+        from streamcore.error_copies import copied
+
+        return copied(self, None)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        from streamcore.error_copies import copied
+
+        return copied(self, memo)
 
 
 class ToolArgumentsError(StreamcoreError, ValueError):

@@ -215,7 +215,7 @@ class NodeError(StreamcoreError):
 
 
 class RunLimitReached(StreamcoreError):  # noqa: N818
-    """A run of a graph has reached one of its limits; `limit` names it."""
+    """Report that a run of a graph reached one of its limits (`streamcore.graph.limits.RunLimits`); see `limit`."""
 
     def __init__(self, message: str, *, limit: str) -> None:
         super().__init__(message)
@@ -350,9 +350,9 @@ def provider_error(
         retryable = False
     message = next((error[key] for key in _MESSAGE_KEYS if error.get(key)), fallback)
     return kind(
-        _encodable(message if isinstance(message, str) else str(message)),
+        encodable(message if isinstance(message, str) else str(message)),
         status=status,
-        code=_encodable(codes[0]) if codes else None,
+        code=encodable(codes[0]) if codes else None,
         retryable=retryable,
         body=body or None,
         **facts,
@@ -368,9 +368,13 @@ def _is_list(value: object) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """Return the text with U+FFFD for each lone half of a surrogate pair, which no encoding can write."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 def _error_object(body: object) -> Mapping[str, Any]:

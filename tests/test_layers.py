@@ -13,6 +13,7 @@ CORE = ROOT / "streamcore"
 
 # From the bottom of the package to its top; a part may import from its own line and from those before it.
 LAYERS = [
+    {"error_copies"},
     {"base_error"},
     {"chunk"},
     {"stored_json", "redact"},

@@ -10,6 +10,7 @@ from streamcore.chunk import Chunk
 from streamcore.net.clients import SDKClient
 from streamcore.net.http_errors import SDKErrors, request_id
 from streamcore.net.raw_response import read_response
+from streamcore.net.well_formed import send_well_formed
 from streamcore.provider import ProviderSettings, Vendor
 from streamcore.request import Request
 from streamcore.wire.closed_schema import closed_schema
@@ -64,13 +65,14 @@ class AnthropicProvider:
         await self._sdk.load()
         import anthropic
 
-        extra_body = {**body.pop("extra_body", {}), **request.extra}
+        arguments = {**body, "stream": True, "extra_body": {**body.get("extra_body", {}), **request.extra} or None}
         with SDKErrors(anthropic.APIStatusError, anthropic.APIConnectionError, provider=self.name, model=model):
             client = await self._connect()
             create = cast("Callable[..., Any]", client.messages.with_streaming_response.create)
-            sent = create(**body, stream=True, extra_body=extra_body or None, extra_headers=self._sdk.headers)
+            headers = self._sdk.headers
             # The SDK's context is not left: read_response closes the response.
-            response: httpx2.Response = (await sent.__aenter__()).http_response
+            sent = await send_well_formed(lambda given: create(**given, extra_headers=headers).__aenter__(), arguments)
+            response: httpx2.Response = sent.http_response
         vocabulary = AnthropicVocabulary(request_id=request_id(response), source=self._sdk.source())
         kind = response.headers.get("content-type", "")
         decoder = BedrockDecoder if kind.startswith(CONTENT_TYPE) else StreamDecoder

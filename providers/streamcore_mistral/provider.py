@@ -14,6 +14,7 @@ from streamcore.errors import ConfigError, ProviderError
 from streamcore.net.clients import SDKClient
 from streamcore.net.http_errors import TransportErrors, request_id, response_error
 from streamcore.net.raw_response import read_response
+from streamcore.net.well_formed import send_well_formed
 from streamcore.provider import ProviderSettings, Vendor
 from streamcore.request import Request
 from streamcore.wire.chat import ChatVocabulary
@@ -64,8 +65,11 @@ class MistralProvider:
         await self._sdk.load()
         client = await self._sdk.get()
         with TransportErrors(provider=self.name, model=model):
-            written = msgspec.json.encode({**body, "stream": True, **request.extra})
-            response = await open_stream(client, written, self._sdk.headers)
+            headers = self._sdk.headers
+            response = await send_well_formed(
+                lambda given: open_stream(client, msgspec.json.encode(given), headers),
+                {**body, "stream": True, **request.extra},
+            )
             if response.status_code >= 300:
                 raise await _refused(response, model)
         vocabulary = ChatVocabulary(WIRE, request_id=request_id(response), source=self._sdk.source())

@@ -10,6 +10,7 @@ from streamcore.errors import ConfigError
 from streamcore.net.clients import SDKClient
 from streamcore.net.http_errors import SDKErrors, request_id
 from streamcore.net.raw_response import read_response
+from streamcore.net.well_formed import send_well_formed
 from streamcore.provider import ProviderSettings, Vendor
 from streamcore.wire.decoder import StreamDecoder, Vocabulary
 from streamcore_openai.sdk_private import adopted, construct_event, http_client_of, remember_urls, remove_custom_headers
@@ -75,15 +76,16 @@ class Connection:
             await self._sdk.load()
             import openai
 
-            extra_body = {**body.pop("extra_body", {}), **extra}
+            arguments = {**body, "stream": True, "extra_body": {**body.get("extra_body", {}), **extra} or None}
             name, model = self._vendor.name, body["model"]
             with SDKErrors(openai.APIStatusError, openai.APIConnectionError, provider=name, model=model):
                 client = await self._sdk.get()
-                sent = create(client)(
-                    **body, stream=True, extra_body=extra_body or None, extra_headers=self._headers(client)
-                )
+                method, headers = create(client), self._headers(client)
                 # The SDK's context is not left: read_response closes the response.
-                response: httpx2.Response = (await sent.__aenter__()).http_response
+                sent = await send_well_formed(
+                    lambda given: method(**given, extra_headers=headers).__aenter__(), arguments
+                )
+                response: httpx2.Response = sent.http_response
             return response, StreamDecoder(vocabulary(request_id(response)), include_raw=include_raw)
 
         return read_response(send, self._sdk.secrets)

@@ -52,19 +52,6 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def as_unicode(value: Any) -> Any:
-    """Return JSON data with U+FFFD for each half of a surrogate pair, which no response can carry."""
-    if isinstance(value, str):
-        return value if is_unicode(value) else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, Mapping):
-        given = cast("Mapping[str, Any]", value)
-        return {as_unicode(name): as_unicode(inner) for name, inner in given.items()}
-    if isinstance(value, list):
-        items: list[Any] = value  # pyright: ignore[reportUnknownVariableType]
-        return [as_unicode(inner) for inner in items]
-    return value
-
-
 def shown(name: str) -> str:
     """Return a client's name for a message: short, and printable."""
     return ascii(name[:64])

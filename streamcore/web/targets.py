@@ -20,10 +20,11 @@ from streamcore.graph.stream import stream_graph_with_tokens
 from streamcore.graph.thread import Thread
 from streamcore.graph.variables import missing_variables, paths_of
 from streamcore.net.clients import chosen_transport
+from streamcore.net.well_formed import well_formed_json
 from streamcore.prompts.prompt_file import Prompt, load_prompt
 from streamcore.provider import AnyProvider, ModelChoice, get_provider, resolve_provider
 from streamcore.request import Message
-from streamcore.web.input_check import as_unicode, refuse_variables
+from streamcore.web.input_check import refuse_variables
 from streamcore.web.models import About, Question, SessionState, Turn
 
 INPUTS = ("message", "query", "question", "input", "prompt", "text", "topic")
@@ -279,7 +280,7 @@ class PromptTarget:
         text = answer.text or answer.refusal if answer is not None else ""
         if text:
             version, turns = await self._load(key)
-            turn = {"user": run_request.prompt or "", "assistant": as_unicode(text)}
+            turn = {"user": run_request.prompt or "", "assistant": well_formed_json(text)}
             await self.store.save(key, {"turns": self.history.latest([*turns, turn])}, version)
 
     async def state(self, key: str) -> SessionState | None:
@@ -373,9 +374,9 @@ class GraphTarget:
         thread = await Thread.open(self.graph, self._config(key))
         if not thread.version:
             return None
-        asked = Question(**as_unicode(thread.asked)) if thread.asked else None
+        asked = Question(**well_formed_json(thread.asked)) if thread.asked else None
         status: Literal["waiting", "idle"] = "waiting" if asked else "idle"
-        return SessionState(session_id="", status=status, question=asked, state=as_unicode(thread.state))
+        return SessionState(session_id="", status=status, question=asked, state=well_formed_json(thread.state))
 
     async def forget(self, key: str) -> None:
         """Delete the thread, if only memory keeps it."""

@@ -15,7 +15,7 @@ from streamcore import Chunk, ConfigError
 from streamcore.relay import Relay
 from streamcore.testing import ScriptedProvider
 from streamcore.web import HistoryLimit, RunLimits, create_app
-from streamcore.web.input_check import as_unicode, refuse_value
+from streamcore.web.input_check import refuse_value
 
 pytestmark = pytest.mark.anyio
 LOCAL, REMOTE = "127.0.0.1", "203.0.113.9"
@@ -295,7 +295,6 @@ async def test_half_of_a_surrogate_pair_is_no_response_that_fails() -> None:
         state = await client.get("/state/s")
         assert state.json()["turns"][0]["assistant"] == "cut \ufffd"
         assert (await client.get("/stream/s?prompt=y")).status_code == 200
-    assert as_unicode({"a\ud83d": ["\ud83d", 1, None]}) == {"a\ufffd": ["\ufffd", 1, None]}
     assert refuse_value({"a": ["\ud83d"]}) is not None
 
 

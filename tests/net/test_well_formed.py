@@ -1,0 +1,88 @@
+"""Test that half a surrogate pair, wherever a request has it, is sent as U+FFFD by every provider."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from streamcore import Image, Message, Request, Text, Tool, ToolCall, stream_request
+from streamcore.net.well_formed import send_well_formed, well_formed_json
+from streamcore.testing import Answer
+from tests.support import VENDORS, Vendor, body_of, wire_of
+
+pytestmark = pytest.mark.anyio
+
+HALF = "\ud83d"
+WEATHER = Tool("weather", f"tool{HALF}", {"type": "object", "properties": {f"key{HALF}": {"enum": [f"enum{HALF}"]}}})
+CALL = ToolCall(f"id{HALF}", f"weather{HALF}", json.dumps({"city": f"ascii{HALF}"}, ensure_ascii=False))
+REQUEST = Request(
+    [
+        Message("system", f"system{HALF}"),
+        Message("user", [Text(f"part{HALF}"), Image(url="https://example.com/a.png")]),
+        Message("assistant", f"said{HALF}", tool_calls=(CALL,)),
+        Message("tool", f"result{HALF}", tool_call_id=f"id{HALF}"),
+        Message("user", f"asked{HALF} \ud83d\ude00 \N{GRINNING FACE}"),
+    ],
+    tools=[WEATHER],
+    tool_choice=f"weather{HALF}",
+    extra={"metadata": {f"name{HALF}": [f"extra{HALF}"]}},
+)
+
+
+@pytest.mark.parametrize("name", VENDORS)
+async def test_every_text_of_a_request_is_well_formed(name: str, anyio_backend_name: str) -> None:
+    if name == "mistral" and anyio_backend_name == "trio":
+        pytest.skip("its SDK runs on asyncio only")
+    vendor = Vendor(body_of(wire_of(name), Answer.of("ok")))
+    answer = await stream_request(REQUEST, provider=vendor.provider(name), max_retries=0).collect()
+    assert answer.text == "ok"
+    (asked,) = vendor.requests
+    body = asked.content.decode()
+    for text in ("system", "part", "said", "result", "asked", "tool", "key", "enum", "weather", "ascii", "name"):
+        assert f"{text}\ufffd" in body, text
+    assert "asked\ufffd \N{GRINNING FACE} \N{GRINNING FACE}" in body
+    assert "extra\ufffd" in body
+    ids = Counter(_ids(json.loads(body)))
+    assert set(ids.values()) == {2}  # of the call and of its result
+
+
+def _ids(value: Any) -> list[str]:
+    names = ("call_id", "tool_call_id", "tool_use_id")
+    if isinstance(value, dict):
+        own = [value[name] for name in names if name in value]
+        own += [value["id"]] if value.get("type") in ("function", "tool_use") and "id" in value else []
+        return own + [found for item in value.values() for found in _ids(item)]
+    return [found for item in value for found in _ids(item)] if isinstance(value, list) else []
+
+
+async def test_a_well_formed_request_is_sent_unchanged_and_once() -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def send(body: dict[str, Any]) -> None:
+        sent.append(body)
+
+    body = {"text": "\N{GRINNING FACE}"}
+    await send_well_formed(send, body)
+    assert len(sent) == 1
+    assert sent[0] is body
+
+
+async def test_another_text_that_cannot_be_encoded_raises() -> None:
+    calls = 0
+
+    async def send(_body: dict[str, Any]) -> None:
+        nonlocal calls
+        calls += 1
+        "é".encode("ascii")
+
+    with pytest.raises(UnicodeEncodeError):
+        await send_well_formed(send, {"text": "x"})
+    assert calls == 1
+
+
+def test_every_part_of_json_data_becomes_well_formed() -> None:
+    given = {f"a{HALF}": (HALF, 1, None, [True, {"b": "\ude00\ud83d\ude00"}])}
+    assert well_formed_json(given) == {"a\ufffd": ["\ufffd", 1, None, [True, {"b": "\ufffd\N{GRINNING FACE}"}]]}
