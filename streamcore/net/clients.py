@@ -240,7 +240,8 @@ async def warm_up(*providers: AnyProvider) -> None:
     """Load what the first request to these providers needs: imports, in a thread, and clients.
 
     An SDK takes up to a second to import, and the first request would hold the event loop for that long. Await this
-    when a service starts. `create_app` does it for the provider that it is given.
+    when a service starts. `create_app` and `router` do it for the
+    providers of what they serve.
 
     Args:
         providers: names, mappings or providers, as `get_provider` takes them; by default, the environment's provider.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable, Collection
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from streamcore import __version__
-from streamcore.errors import ConfigError
 from streamcore.graph.load import Graph
-from streamcore.net.clients import lifespan, warm_up
+from streamcore.net.clients import lifespan
 from streamcore.provider import AnyProvider
 from streamcore.web.guard import SAFE_HEADERS, SafeHeaders
 from streamcore.web.router import router
@@ -49,7 +47,7 @@ def create_app(
         ConfigError: there is no such target or provider, or it is not valid.
     """
     routes = router(target, provider=provider, cors=cors, **options)
-    app = FastAPI(title="streamcore", version=__version__, lifespan=_lifespan(provider), docs_url=None, redoc_url=None)
+    app = FastAPI(title="streamcore", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.router.redirect_slashes = False  # a redirect would be built from the header Host
     app.add_exception_handler(Exception, _failed)
     app.include_router(routes)
@@ -72,18 +70,3 @@ async def _failed(_request: Request, error: Exception) -> Response:
     reference = secrets.token_hex(4)
     log.error("a request failed (reference %s)", reference, exc_info=error)
     return JSONResponse({"detail": f"The service failed (reference {reference})."}, 500, SAFE_HEADERS)
-
-
-def _lifespan(provider: AnyProvider | None) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """Load the provider's SDK before the first request, and close the shared clients at the end."""
-
-    @asynccontextmanager
-    async def run(app: FastAPI) -> AsyncGenerator[None]:
-        async with lifespan(app):
-            try:
-                await warm_up(*([] if provider is None else [provider]))
-            except ConfigError as error:  # a key that is missing fails requests, not the start
-                log.warning("the provider was not loaded at the start: %s", error)
-            yield
-
-    return run

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from streamcore.web.service import Service
 from streamcore.web.sessions import Sessions
 from streamcore.web.targets import SERVED_LIMITS, HistoryLimit, ModelOverrides, ServedTarget, load_target
 from streamcore.web.users import Auth, remember_user
+from streamcore.web.warm_up import warm_up_target
 
 CONVERSATION_MINUTES = 7 * 24 * 60
 """How long the relay's Redis keeps a conversation after its last run."""
@@ -153,7 +154,7 @@ def router(
         limit_local=max_per_user is not None,
         describe=describe,
     )
-    routes = APIRouter(lifespan=None if open_relay is relay else _relay_lifespan(open_relay))
+    routes = APIRouter(lifespan=_lifespan(served, None if open_relay is relay else open_relay))
     routes.include_router(_open_routes(service, page))
     user = None if auth is None else remember_user(auth, anonymous)
     routes.include_router(_guarded_routes(service, max_input, cors, user))
@@ -221,10 +222,13 @@ def _memory(relay: Relay | str | None) -> Checkpointer:
     return MemoryCheckpointer()
 
 
-def _relay_lifespan(relay: Relay) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+def _lifespan(target: ServedTarget, relay: Relay | None) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+    """Load the target's providers before the first request, and keep the relay open, unless it is the caller's."""
+
     @asynccontextmanager
     async def lifespan(_app: Any) -> AsyncGenerator[None]:
-        async with relay:
+        await warm_up_target(target)
+        async with nullcontext() if relay is None else relay:
             yield
 
     return lifespan
