@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from streamcore.concurrency.event_loop import loop_is_running, running_loop, running_on_trio, start_task, task_starter
@@ -90,7 +91,7 @@ def test_the_starter_of_an_ended_loop_starts_nothing_on_the_next() -> None:
 def test_each_run_has_a_loop_of_its_own(backend: str) -> None:
     async def same() -> object:
         first = running_loop()
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         assert running_loop() is first
         return first
 
