@@ -6,11 +6,14 @@ import zlib
 from collections.abc import AsyncGenerator, Iterator
 from typing import TYPE_CHECKING
 
+from anyio.lowlevel import checkpoint
+
 if TYPE_CHECKING:
     import httpx2
 
 _GZIP = zlib.MAX_WBITS | 16
 _PIECE = 1 << 20  # bytes of output at once, so that a small body cannot fill the memory in one call
+_TURN = 64 * 1024  # bytes of output from one read, after which the event loop has a turn
 
 
 def decoded(response: httpx2.Response, raw: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
@@ -35,8 +38,13 @@ async def _gunzip(raw: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
     decoder = Gunzip()
     try:
         async for data in raw:
+            size = 0
             for piece in decoder.feed(data):
                 yield piece
+                size += len(piece)
+                if size > _TURN:  # one read of small members may have many MiB
+                    size = 0
+                    await checkpoint()
     except zlib.error as error:
         raise httpx2.DecodingError(str(error)) from error
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
 
 import anyio
+from anyio.lowlevel import checkpoint
 
 from streamcore.chunk import Chunk
 from streamcore.concurrency.generators import opened
@@ -28,12 +29,17 @@ DRAIN_SECONDS = 0.1
 LATE_SECONDS = 2.0
 """How long to wait after a finish reason, which ends no reading, for usage or more content. Pings do not extend it."""
 
+SLICE_BYTES = 64 * 1024
+"""A larger read is decoded in slices of this size, and the event loop has a turn after each, for clocks and others."""
+
 
 async def read_response(
     send: Callable[[], Awaitable[tuple[httpx2.Response, StreamDecoder]]],
     secrets: Callable[[], Iterable[str]] = tuple,
 ) -> AsyncGenerator[list[Chunk]]:
     """Send a request, yield the chunks of every network read (often none), then end as the decoder's contract says.
+
+    A read above `SLICE_BYTES` counts as several.
 
     `send` returns the response, whose body nobody has read, and its decoder. This generator owns both and closes the
     response. `secrets` returns what no error may show, beside the request's own credentials.
@@ -59,11 +65,18 @@ async def read_response(
             async with aclosing(raw), opened(reads, finalizer=False) as hidden:
                 try:
                     first = await anext(hidden, b"")
-                    if first:
-                        yield feed(first)
+                    for part in slices(first):
+                        yield feed(part)
+                        if len(first) > SLICE_BYTES:
+                            await checkpoint()
                     if not decoder.ending:
                         async for data in reads:
-                            yield feed(data)
+                            if not data[SLICE_BYTES:]:  # cheaper than a call of len()
+                                yield feed(data)
+                            else:
+                                for part in slices(data):
+                                    yield feed(part)
+                                    await checkpoint()
                             if decoder.ending:
                                 break
                     deadline = anyio.current_time() + LATE_SECONDS
@@ -89,12 +102,29 @@ async def read_response(
         raise
 
 
+def slices(data: bytes) -> Iterator[bytes]:
+    """Yield the bytes of a read in slices of at most `SLICE_BYTES`."""
+    for start in range(0, len(data), SLICE_BYTES):
+        yield data[start : start + SLICE_BYTES]
+
+
+async def _fed(decoder: StreamDecoder, data: bytes) -> list[Chunk]:
+    """Return the chunks of a read; of a large one, the event loop has a turn after every slice."""
+    if len(data) <= SLICE_BYTES:
+        return decoder.feed(data)
+    chunks: list[Chunk] = []
+    for part in slices(data):
+        chunks += decoder.feed(part)
+        await checkpoint()
+    return chunks
+
+
 async def _late(reads: AsyncGenerator[bytes], decoder: StreamDecoder, deadline: float) -> list[Chunk] | None:
     """Return the chunks of a read after a finish reason; None if the bytes have ended, or nothing came in time."""
     data = b""
     with anyio.CancelScope(deadline=deadline if decoder.vocabulary.marked else math.inf):
         data = await anext(reads, b"")
-    return decoder.feed(data) if data else None
+    return await _fed(decoder, data) if data else None
 
 
 async def _drain(reads: AsyncGenerator[bytes], decoder: StreamDecoder) -> list[Chunk]:
@@ -105,7 +135,7 @@ async def _drain(reads: AsyncGenerator[bytes], decoder: StreamDecoder) -> list[C
     try:
         with anyio.move_on_after(DRAIN_SECONDS):
             async for data in reads:
-                late += decoder.feed(data)
+                late += await _fed(decoder, data)
     except httpx2.HTTPError as error:
         log.debug("the connection broke after the end of the stream: %s", type(error).__name__)
     return late

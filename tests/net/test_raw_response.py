@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+import gzip
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 import httpx2
 import pytest
+from anyio.lowlevel import checkpoint
 
-from streamcore import Completion, get_provider, stream_request
+from streamcore import Completion, Stream, get_provider, stream_request
 from tests.support import BACKENDS, KEY, ask
 
 Fields = dict[str, Any]
@@ -40,13 +45,31 @@ class Held(httpx2.AsyncByteStream):
         await anyio.sleep_forever()
 
 
-async def answer(body: Held, **options: float) -> Completion:
-    transport = httpx2.MockTransport(
-        lambda _: httpx2.Response(200, headers={"content-type": "text/event-stream"}, stream=body)
-    )
+@asynccontextmanager
+async def served(body: Held, encoding: str = "", **options: float) -> AsyncGenerator[Stream]:
+    """Yield the stream of an answer that has this body."""
+    headers = {"content-type": "text/event-stream", **({"content-encoding": encoding} if encoding else {})}
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, headers=headers, stream=body))
     async with httpx2.AsyncClient(transport=transport) as http:
         provider = get_provider("openai", model="m", api_key=KEY, http_client=http)
-        return await stream_request(ask(), provider=provider, max_retries=0, timeouts=options).collect()
+        async with stream_request(ask(), provider=provider, max_retries=0, timeouts=options) as stream:
+            yield stream
+
+
+async def answer(body: Held, encoding: str = "", **options: float) -> Completion:
+    async with served(body, encoding, **options) as stream:
+        return await stream.collect()
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Switch the garbage collector off, whose time depends on everything that the process has imported."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("anyio_backend", BACKENDS)
@@ -71,3 +94,74 @@ async def test_done_ends_the_stream_at_once(anyio_backend: str) -> None:
     with anyio.fail_after(60):
         found = await answer(Held(sse(TEXT, STOP) + b"data: [DONE]\n\n", pings=True), silence=600, stall=600)
     assert (found.text, found.complete) == ("Hello", True)
+
+
+class Turns(Held):
+    """A body that measures the longest time between two turns of the event loop after its begin.
+
+    Times are seconds of this thread's processor time, which other processes do not change.
+    """
+
+    begun = before = longest = 0.0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.begun = self.before = time.thread_time()
+        self.longest = 0.0
+        async for data in super().__aiter__():
+            yield data
+
+    async def watch(self) -> None:
+        while True:
+            await checkpoint()
+            now = time.thread_time()
+            self.longest, self.before = max(self.longest, now - self.before), now
+
+
+EVENT, EVENTS = sse(TEXT), (8 << 20) // len(sse(TEXT))
+LARGE = EVENT * EVENTS + sse(STOP, USAGE) + b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize("anyio_backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("encoding", "reads"),
+    [
+        ("", [LARGE]),
+        ("", [EVENT, LARGE[len(EVENT) :]]),
+        ("gzip", [gzip.compress(LARGE)]),
+        (
+            "gzip",
+            [gzip.compress(EVENT * 600) * (EVENTS // 600), gzip.compress(LARGE[EVENTS // 600 * 600 * len(EVENT) :])],
+        ),
+    ],
+    ids=["first", "later", "gzip", "gzip of many members"],
+)
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.anyio
+async def test_a_large_read_does_not_hold_the_event_loop(encoding: str, reads: list[bytes]) -> None:
+    body = Turns(*reads, pings=False)
+    async with anyio.create_task_group() as group:
+        group.start_soon(body.watch)
+        found = await answer(body, encoding, silence=600, stall=600)
+        whole = time.thread_time() - body.begun
+        assert (len(found.text), found.complete) == (len("Hello") * EVENTS, True)
+        assert found.usage is not None
+        assert body.longest < whole / 10
+        group.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("anyio_backend", BACKENDS)
+@pytest.mark.anyio
+async def test_another_task_can_stop_a_stream_within_a_large_read(anyio_backend: str) -> None:
+    began, texts = anyio.Event(), 0
+    async with served(Held(LARGE, pings=False)) as stream, anyio.create_task_group() as group:
+
+        async def stop() -> None:
+            await began.wait()
+            stream.stop()
+
+        group.start_soon(stop)
+        async for _ in stream:
+            began.set()
+            texts += 1
+    assert not stream.partial.complete
+    assert texts < EVENTS / 10
