@@ -31,6 +31,14 @@ def loop_is_running() -> bool:
     return True
 
 
+def running_loop() -> object:
+    """Return an object that identifies the event loop of asyncio or trio that runs the calling task."""
+    if running_on_trio():
+        token: object = sys.modules["trio"].lowlevel.current_trio_token()
+        return token
+    return asyncio.get_running_loop()
+
+
 _tasks: set[asyncio.Task[None]] = set()
 """The tasks that were started here and have not ended; asyncio itself keeps only weak references."""
 

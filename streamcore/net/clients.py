@@ -12,11 +12,12 @@ from importlib.util import find_spec
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from urllib.request import getproxies
+from weakref import WeakKeyDictionary
 
 import anyio
 import anyio.to_thread
 
-from streamcore.concurrency.event_loop import running_on_trio
+from streamcore.concurrency.event_loop import running_loop, running_on_trio
 from streamcore.concurrency.resources import Close, OpenResources, known_resources, open_resources
 from streamcore.errors import ConfigError, ProviderNotInstalled, install_command
 from streamcore.net.client_cache import CachedClient, cached_client, no_cookies
@@ -38,6 +39,8 @@ C = TypeVar("C")
 
 TRANSPORTS = ("httpx2", "aiohttp")
 VARIABLE = "STREAMCORE_TRANSPORT"
+_loops: WeakKeyDictionary[httpx2.AsyncClient, object] = WeakKeyDictionary()
+"""The event loop on which each HTTP client of a caller was used last."""
 _CONNECT_SECONDS = 5.0
 _IDLE_CONNECTIONS = 100  # kept open for the next request; the number of connections in use has no limit
 
@@ -129,7 +132,7 @@ class SDKClient(Generic[C]):
             {name: value for name, value in headers.items() if isinstance(value, str)}
         )
         found |= url_secrets(str(getattr(own, "base_url", None) or self.find_base_url() or "")) | proxy_secrets()
-        http = self._http_client if own is None or self._http_of is None else self._http_of(own)
+        http = self._callers_http_client()
         if http is not None:
             from streamcore.net.httpx2_private import client_proxies
 
@@ -141,13 +144,15 @@ class SDKClient(Generic[C]):
 
         Raises:
             MissingAPIKey: `build` needs a key, and there is none.
-            ConfigError: the transport does not run on this event loop.
+            ConfigError: the transport does not run on this event loop, or the caller's client has connections of
+                another one.
         """
         if self._own is None and self._http_client is not None:
             from streamcore.net.limited_client import LimitedClient
 
             self._own = self._build(self, LimitedClient(self._http_client))
         if self._own is not None:
+            self._check_loop()
             return self._own
         # An SDK reads many variables; before each request only these are compared.
         seen = tuple(self.vendor.from_environment(suffix) for suffix in self._variables)
@@ -159,6 +164,33 @@ class SDKClient(Generic[C]):
         cached = await cached_client(self._key(), self._make)
         self._shared = ((await open_resources()).clients, seen, cached)
         return cast("C", cached.get())
+
+    def _callers_http_client(self) -> httpx2.AsyncClient | None:
+        return self._http_client if self._own is None or self._http_of is None else self._http_of(self._own)
+
+    def _check_loop(self) -> None:
+        """Raise ConfigError if the caller's HTTP client has connections of another event loop.
+
+        A connection works on its own loop only: elsewhere it fails with an error of the loop, or waits forever.
+        """
+        http = self._callers_http_client()
+        if http is None:
+            return
+        http, loop = getattr(http, "inner", http), running_loop()
+        known = _loops.get(http)
+        if known is loop:
+            return
+        if known is not None:
+            from streamcore.net.httpx2_private import has_connections
+
+            if has_connections(http):
+                name = "http_client" if self._http_client is not None else "client"
+                raise ConfigError(
+                    f"the {name} of provider {self.vendor.name!r} has connections of another event loop, on which it "
+                    "was used before. Each call of streamcore.sync and of asyncio.run has a loop of its own: make a "
+                    f"client for each, or leave {name}= out; streamcore then opens and closes its own clients"
+                )
+        _loops[http] = loop
 
     async def warm_up(self, *modules: str) -> None:
         """Import the SDK in a thread and build the client, so that the first request need not.

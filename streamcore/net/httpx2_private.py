@@ -30,13 +30,20 @@ class TransportClient(httpx2.AsyncClient):
         return self.new_transport(_ssl_context(settings), proxy)
 
 
+def has_connections(client: httpx2.AsyncClient) -> bool:
+    """Return True if a client has connections, in use or idle; of an unknown transport, return False."""
+    return any(getattr(pool, "connections", ()) for pool in _pools(client))
+
+
+def _pools(client: httpx2.AsyncClient) -> list[Any]:
+    inner: Any = getattr(client, "inner", client)
+    return [getattr(transport, "_pool", None) for transport in (inner._transport, *inner._mounts.values())]
+
+
 def client_proxies(client: httpx2.AsyncClient) -> list[str]:
     """Return the URLs of a client's own proxies, with their credentials; none that an unknown transport has."""
-    inner: Any = getattr(client, "inner", client)
-    transports: list[Any] = [inner._transport, *inner._mounts.values()]
     found: list[str] = []
-    for transport in transports:
-        pool = getattr(transport, "_pool", None)
+    for pool in _pools(client):
         for name, value in getattr(pool, "_proxy_headers", ()):
             if name.lower() == b"proxy-authorization":
                 found.append(f"http://{_basic(value)}@proxy")

@@ -172,7 +172,7 @@ def test_an_error_is_shown_the_text_stays_and_retrying_works(page: Page) -> None
     answers = iter([Answer(["Half ", "an ", "answer"], cut=2), Answer(["Whole."])])
     with Simulator(lambda asked: next(answers)) as simulator, chat(page, simulator):
         say(page, "x")
-        expect(page.get_by_role("alert")).to_contain_text("ended without")
+        expect(page.get_by_role("alert")).to_contain_text("the answer was cut off")
         expect(page.locator(".answer .body")).to_have_text("Half an")
         page.get_by_role("button", name="Try again").click()
         expect(page.locator(".answer .body").last).to_have_text("Whole.")
@@ -184,7 +184,7 @@ def test_an_error_is_shown_the_text_stays_and_retrying_works(page: Page) -> None
 def test_refusals_of_the_service_show(page: Page) -> None:
     with Simulator("x") as simulator, chat(page, simulator, max_input=10, max_streams=0):
         say(page, "much too long")
-        expect(page.get_by_role("alert")).to_contain_text("a message may have 10 characters")
+        expect(page.get_by_role("alert")).to_contain_text("A message may have at most 10 characters")
         say(page, "short")
         expect(page.get_by_role("alert").last).to_contain_text("may run at once")
 

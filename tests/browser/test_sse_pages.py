@@ -122,7 +122,7 @@ def test_an_error_is_shown_and_not_requested_again(page: Page, example: Any) -> 
         page.goto(f"http://127.0.0.1:{port}{example.path}")
         example.ask(page)
         page.wait_for_selector(example.error)
-        assert "terminal mark" in (page.text_content(example.error) or "")
+        assert "the answer was cut off" in (page.text_content(example.error) or "")
         assert page.text_content(example.answer) == "Hi <b>"
         still(page, simulator, 1)
 
@@ -193,7 +193,7 @@ def test_the_seeds_page_does_not_reconnect_after_an_error(page: Page) -> None:
     with Simulator(Answer(["Hi"], cut=1)) as simulator:
         with service(seeds_app(simulator, script_page(SEEDS_PAGE + more), "text")) as port:
             page.goto(f"http://127.0.0.1:{port}/")
-            page.wait_for_function("document.title.includes('terminal mark')")
+            page.wait_for_function("document.title.includes('cut off')")
             assert page.text_content("#output") == "Hi"
             still(page, simulator, 1)
 

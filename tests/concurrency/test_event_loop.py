@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable
 
 import anyio
+import anyio.lowlevel
 import pytest
 
-from streamcore.concurrency.event_loop import loop_is_running, running_on_trio, start_task, task_starter
+from streamcore.concurrency.event_loop import loop_is_running, running_loop, running_on_trio, start_task, task_starter
 from tests.support import eventually
 
 
@@ -84,3 +85,14 @@ def test_the_starter_of_an_ended_loop_starts_nothing_on_the_next() -> None:
 
     asyncio.run(second())
     assert ran == []
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_each_run_has_a_loop_of_its_own(backend: str) -> None:
+    async def same() -> object:
+        first = running_loop()
+        await anyio.lowlevel.checkpoint()
+        assert running_loop() is first
+        return first
+
+    assert anyio.run(same, backend=backend) is not anyio.run(same, backend=backend)

@@ -11,7 +11,7 @@ import pytest
 from streamcore import Image, Message, Request, Text, Tool, ToolCall, stream_request
 from streamcore.net.well_formed import send_well_formed, well_formed_json
 from streamcore.testing import Answer
-from tests.support import VENDORS, Vendor, body_of, wire_of
+from tests.support import RUNS, Vendor, body_of, wire_of
 
 pytestmark = pytest.mark.anyio
 
@@ -32,10 +32,8 @@ REQUEST = Request(
 )
 
 
-@pytest.mark.parametrize("name", VENDORS)
-async def test_every_text_of_a_request_is_well_formed(name: str, anyio_backend_name: str) -> None:
-    if name == "mistral" and anyio_backend_name == "trio":
-        pytest.skip("its SDK runs on asyncio only")
+@pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
+async def test_every_text_of_a_request_is_well_formed(name: str) -> None:
     vendor = Vendor(body_of(wire_of(name), Answer.of("ok")))
     answer = await stream_request(REQUEST, provider=vendor.provider(name), max_retries=0).collect()
     assert answer.text == "ok"
