@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -108,8 +109,8 @@ class ShowsTheKey(Honest):
             async with aclosing(super().stream(request)) as batches:
                 async for batch in batches:
                     yield batch
-        except AuthenticationError as error:
-            error.args = (f"{error} with {KEY}",)
+        except AuthenticationError:
+            logging.getLogger("acme").warning("refused with %s", KEY)  # streamcore scrubs errors, and cannot scrub this
             raise
 
 
