@@ -9,6 +9,7 @@ from typing import Any, TypeGuard, cast
 from streamcore.base_error import StreamcoreError as StreamcoreError
 from streamcore.base_error import ToolArgumentsError as ToolArgumentsError
 from streamcore.completion import Attempt
+from streamcore.redact import encodable
 
 
 def install_command(extra: str) -> str:
@@ -366,15 +367,6 @@ _NESTED_KEYS = ("error", "errors", "fault", "detail", "base_resp")  # where vend
 
 def _is_list(value: object) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
-
-
-def encodable(text: str) -> str:
-    """Return the text with U+FFFD for each lone half of a surrogate pair, which no encoding can write."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def _error_object(body: object) -> Mapping[str, Any]:

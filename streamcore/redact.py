@@ -150,3 +150,12 @@ def redact_json(value: Any, forms: tuple[bytes, ...], levels: int = _DEEPEST) ->
         items = [redact_json(item, forms, levels - 1) for item in cast("list[Any]", value)]
         return tuple(items) if isinstance(value, tuple) else items
     return value
+
+
+def encodable(text: str) -> str:
+    """Return the text with U+FFFD for each lone half of a surrogate pair, which no encoding can write."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
