@@ -138,15 +138,20 @@ LARGE = EVENT * EVENTS + sse(STOP, USAGE) + b"data: [DONE]\n\n"
 @pytest.mark.usefixtures("no_collector")
 @pytest.mark.anyio
 async def test_a_large_read_does_not_hold_the_event_loop(encoding: str, reads: list[bytes]) -> None:
-    body = Turns(*reads, pings=False)
-    async with anyio.create_task_group() as group:
-        group.start_soon(body.watch)
-        found = await answer(body, encoding, silence=600, stall=600)
-        whole = time.thread_time() - body.begun
-        assert (len(found.text), found.complete) == (len("Hello") * EVENTS, True)
-        assert found.usage is not None
-        assert body.longest < whole / 10
-        group.cancel_scope.cancel()
+    shares: list[float] = []
+    for _ in range(5):  # a busy machine can make a gap longer, never shorter
+        body = Turns(*reads, pings=False)
+        async with anyio.create_task_group() as group:
+            group.start_soon(body.watch)
+            found = await answer(body, encoding, silence=600, stall=600)
+            whole = time.thread_time() - body.begun
+            assert (len(found.text), found.complete) == (len("Hello") * EVENTS, True)
+            assert found.usage is not None
+            group.cancel_scope.cancel()
+        shares.append(body.longest / whole)
+        if shares[-1] < 1 / 10:
+            break
+    assert min(shares) < 1 / 10
 
 
 @pytest.mark.parametrize("anyio_backend", BACKENDS)
