@@ -66,4 +66,4 @@ def test_the_measurement_runs(tmp_path: Path) -> None:
     with RedisServer(tmp_path) as server:
         command = [sys.executable, str(ROOT / "benchmarks/relay.py"), "--quick", "--redis", server.url]
         done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    assert done.stdout.count("100 of 100 runs at the same time") == 2, done.stdout + done.stderr
+    assert done.stdout.count("100 of 100 simultaneous runs") == 2, done.stdout + done.stderr

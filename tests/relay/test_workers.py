@@ -77,8 +77,8 @@ async def test_many_reconnects_to_random_workers(
             for browser in browsers:
                 group.start_soon(browser.read_all, 30)
         for browser in browsers:
-            assert joined(browser.text) == shown(text, browser.format)
             assert browser.error is None
+            assert joined(browser.text) == shown(text, browser.format)
             assert browser.last_id == f"{browser.run_id}.end"
         assert sum(browser.reconnects for browser in browsers) >= reconnects
         assert len(simulator.requests) == 3

@@ -38,4 +38,4 @@ def test_the_measurement_runs() -> None:
         timeout=100,
         check=False,
     )
-    assert "20 of 20 clients at the same time got all of 200 events" in done.stdout, done.stdout + done.stderr
+    assert "20 of 20 simultaneous clients received all of 200 events" in done.stdout, done.stdout + done.stderr
