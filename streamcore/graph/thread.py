@@ -62,7 +62,7 @@ class Thread:
             return cls(graph)
         own = graph.file.checkpointer
         given = config.checkpointer if config.checkpointer is not None else own
-        # In one process, graphs of the same name are told apart by path. A database may be shared by several
+        # In one process, graphs of the same name differ by path. A database may be shared by several
         # checkouts, so there the path does not count.
         owner = str(graph.path.resolve()) if _in_process(given) else graph.name
         try:

@@ -65,7 +65,7 @@ class Gunzip:
         """
         while data:
             if self._member.eof:
-                data = data.lstrip(b"\0")  # padding, which may stand between members and behind the last
+                data = data.lstrip(b"\0")  # padding between members and after the last
                 if not data:
                     return
                 self._member = zlib.decompressobj(_GZIP)

@@ -36,7 +36,7 @@ _SHORTEST_PASSWORD = 5
 
 
 def credentials(request: httpx2.Request) -> list[str]:
-    """Return the secrets in a request's headers and URL, whoever set them, the longest first."""
+    """Return the secrets in a request's headers and URL, set by the SDK or the caller; the longest first."""
     return sorted({*header_secrets(request.headers), *url_secrets(str(request.url))}, key=len, reverse=True)
 
 

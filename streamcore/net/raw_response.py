@@ -128,7 +128,7 @@ async def _late(reads: AsyncGenerator[bytes], decoder: StreamDecoder, deadline: 
 
 
 async def _drain(reads: AsyncGenerator[bytes], decoder: StreamDecoder) -> list[Chunk]:
-    """Read on for `DRAIN_SECONDS` and return what came, none of which changes the answer."""
+    """Read on for `DRAIN_SECONDS` and return the chunks received; none changes the answer."""
     import httpx2
 
     late: list[Chunk] = []

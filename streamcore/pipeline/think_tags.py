@@ -147,7 +147,7 @@ async def split_thinking(source: AsyncGenerator[list[Chunk]], mode: ThinkTags) -
         try:
             async for chunks in hidden:
                 yield tags.feed(chunks)
-        except StreamcoreError as error:  # what was kept back goes before it
+        except StreamcoreError as error:  # raised after the text that was kept back
             failure = error
     rest = tags.end()
     if rest:
