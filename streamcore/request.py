@@ -8,7 +8,16 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from streamcore.chunk import Opaque, ToolCall
-from streamcore.stored_json import Json, dump, load, read_calls, read_opaque, write_call, write_fields, write_opaque
+from streamcore.storage.stored_json import (
+    Json,
+    dump,
+    load,
+    read_calls,
+    read_opaque,
+    write_call,
+    write_fields,
+    write_opaque,
+)
 
 Role = Literal["system", "user", "assistant", "tool"]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]

@@ -18,7 +18,7 @@ from streamcore.errors import RunExpired
 from streamcore.relay import MemoryLog, Relay
 from streamcore.relay import producer as producer_module
 from streamcore.relay.packed import pack
-from streamcore.sizes import items_size
+from streamcore.storage.sizes import items_size
 
 LEASE = 60.0
 KINDS: list[Any] = ["text", "reasoning", "refusal"]
