@@ -29,6 +29,7 @@ class SessionRun:
         self._request = run_request
         self._address = address
         self._source: AnswerSource | None = None
+        self._tokens = sessions.target.tokens()
         self._next: Callable[[], Awaitable[Any]] | None = None
         self._partial: Completion | None = None
         self._scope: anyio.CancelScope | None = None  # while the source is read
@@ -56,6 +57,8 @@ class SessionRun:
                         self._next = in_batches(self._source)
                     batch = await self._next()
                     if batch is not None:
+                        if self._tokens is not None:
+                            self._tokens.note(batch)
                         return batch
                 finally:
                     self._scope = None

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from fastapi import Header
 
-from streamcore import Chunk, ConfigError
+from streamcore import Chunk, ConfigError, Usage
 from streamcore.relay import Relay
 from streamcore.testing import ScriptedProvider
 from streamcore.web import HistoryLimit, RunLimits, create_app
@@ -339,3 +339,17 @@ async def test_items_and_model_calls_are_limited(tmp_path: Path, limits: RunLimi
         text = (await client.get("/stream?prompt=x&format=json")).text
         assert "RunLimitReached" in text
         assert len(provider.requests) <= 2
+
+
+async def test_the_tokens_of_a_prompts_run_are_limited() -> None:
+    provider = answers(*["word" * 10] * 9, NEVER)
+    async with clients(limits=RunLimits(max_tokens=50), provider=provider) as client:
+        text = (await client.get("/stream?prompt=x&format=json")).text
+        assert "RunLimitReached" in text
+        assert provider.open == 0
+
+
+async def test_a_service_limits_tokens_by_default() -> None:
+    provider = answers("x", Chunk("usage", usage=Usage(output_tokens=1_000_001)), NEVER)
+    async with clients(provider=provider) as client:
+        assert "RunLimitReached" in (await client.get("/stream?prompt=x&format=json")).text
