@@ -37,20 +37,21 @@ def counter(limit: int) -> AnswerTokens:
     return Budget(RunLimits(max_tokens=limit)).answer("one")
 
 
-def usage(**counts: int) -> Chunk:
-    return Chunk("usage", usage=Usage(**counts))
+def usage(input_tokens: int | None = None, output_tokens: int | None = None) -> Chunk:
+    return Chunk("usage", usage=Usage(input_tokens, output_tokens))
 
 
 @pytest.mark.anyio
 async def test_the_reported_tokens_of_all_answers_are_limited(graph: Path) -> None:
-    answer = ["Yes.", FINISH, usage(input_tokens=60, output_tokens=30)]
+    answer: list[Chunk | str] = ["Yes.", FINISH, usage(input_tokens=60, output_tokens=30)]
     provider = ScriptedProvider(answer)
     config = Config(provider=provider, limits=RunLimits(max_tokens=100))
     with pytest.raises(RunLimitReached, match="max_tokens=100 at 'two'") as caught:
         async for _ in stream_graph_with_tokens(graph, {"message": "x"}, config):
             pass
     assert caught.value.limit == "max_tokens"
-    assert len(provider.requests) == 2 and provider.open == 0
+    assert len(provider.requests) == 2
+    assert provider.open == 0
 
 
 @pytest.mark.anyio
@@ -61,7 +62,8 @@ async def test_a_vendor_that_reports_nothing_is_limited_while_it_streams(graph: 
     with pytest.raises(RunLimitReached):
         async for text in stream_node_output(graph, "one", {"message": "x"}, config):
             seen += len(text)
-    assert seen == 400 and provider.open == 0
+    assert seen == 400
+    assert provider.open == 0
 
 
 def test_a_reported_count_replaces_the_estimate() -> None:
