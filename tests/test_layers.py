@@ -16,7 +16,7 @@ LAYERS = [
     {"error_copies"},
     {"base_error"},
     {"chunk"},
-    {"stored_json", "redact"},
+    {"stored_json", "redact", "parts"},
     {"request"},
     {"completion"},
     {"errors"},
