@@ -12,7 +12,16 @@ from streamcore.parts import Image as Image
 from streamcore.parts import Part as Part
 from streamcore.parts import Text as Text
 from streamcore.parts import read_part, write_part
-from streamcore.stored_json import Json, dump, load, read_calls, read_opaque, write_call, write_fields, write_opaque
+from streamcore.storage.stored_json import (
+    Json,
+    dump,
+    load,
+    read_calls,
+    read_opaque,
+    write_call,
+    write_fields,
+    write_opaque,
+)
 
 Role = Literal["system", "user", "assistant", "tool"]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
