@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from streamcore.chunk import Chunk, Usage
 from streamcore.completion import merged_usage
 from streamcore.errors import RunLimitReached
-from streamcore.sizes import utf8_size
+from streamcore.storage.sizes import utf8_size
 
 BYTES_PER_TOKEN = 4
 """The bytes of text that count as a token until the vendor reports a count, and where it reports none."""
