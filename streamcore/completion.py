@@ -10,7 +10,7 @@ from typing import Any
 
 from streamcore.chunk import CONTENT_KINDS, Chunk, FinishReason, Opaque, ToolCall, Usage
 from streamcore.request import Message
-from streamcore.stored_json import dump, load, read_completion, write_completion
+from streamcore.storage.stored_json import dump, load, read_completion, write_completion
 
 
 @dataclass(frozen=True, slots=True)
