@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from streamcore.chunk import Opaque, ToolCall
 from streamcore.stored_json import Json, dump, load, read_calls, read_opaque, write_call, write_fields, write_opaque
 
+RunTool = Callable[[Mapping[str, Any], Any], Awaitable[Any]]
 Role = Literal["system", "user", "assistant", "tool"]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 ThinkTags = bool | Literal["paired", "open"]
@@ -86,6 +87,9 @@ class Message:
     opaque: Opaque | None = field(default=None, repr=False)
     """Data of the vendor, set by `Completion.to_message`. They go back to the server that sent them, in its own form;
     any other provider uses `content` and `tool_calls` only. The guide "Conversations" lists what each one gets."""
+    is_error: bool = False
+    """True for the result of a tool that failed. Vendors that have a field for it get it (Anthropic); `content` has to
+    say it, too."""
 
     def __post_init__(self) -> None:
         if self.role not in ("system", "user", "assistant", "tool"):
@@ -101,7 +105,7 @@ class Message:
 
         Images and opaque data are included.
         """
-        parts = self.content if isinstance(self.content, str) else [_write_part(part) for part in self.parts]
+        parts = self.content if isinstance(self.content, str) else [write_part(part) for part in self.parts]
         calls = [write_call(call) for call in self.tool_calls]
         written = write_fields(self, content=parts, tool_calls=calls, opaque=write_opaque(self.opaque))
         return dump("message", {"role": self.role, **written})
@@ -128,7 +132,8 @@ class Message:
         return "".join(part.text for part in self.parts if isinstance(part, Text))
 
 
-def _write_part(part: Part) -> Json:
+def write_part(part: Part) -> Json:
+    """Return a part of a content as JSON."""
     if isinstance(part, Text):
         return {"type": "text", "text": part.text}
     if part.url is not None:
@@ -136,7 +141,12 @@ def _write_part(part: Part) -> Json:
     return {"type": "image", "media_type": part.media_type, "data": part.base64}
 
 
-def _read_part(given: Json) -> Part:
+def read_part(given: Json) -> Part:
+    """Return the part in JSON.
+
+    Raises:
+        ValueError: it is of a type that this version does not know.
+    """
     if given["type"] == "text":
         return Text(given["text"])
     if given["type"] != "image":
@@ -153,16 +163,21 @@ def _read_message(given: Json) -> Message:
     content = given.get("content", "")
     return Message(
         role=given["role"],
-        content=content if isinstance(content, str) else [_read_part(part) for part in content],
+        content=content if isinstance(content, str) else [read_part(part) for part in content],
         tool_calls=read_calls(given),
         tool_call_id=given.get("tool_call_id"),
         opaque=read_opaque(given.get("opaque")),
+        is_error=given.get("is_error", False),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """Describe a function that the model may ask the caller to run."""
+    """Describe a function that the model may call.
+
+    A tool without `run` is only a description: its calls return to the caller. `streamcore.tools.tool` makes one that
+    an agent runs.
+    """
 
     name: str
     """The function's name, as tool calls contain it."""
@@ -170,6 +185,18 @@ class Tool:
     """What the function does, for the model."""
     parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object", "properties": {}})
     """The JSON Schema of the arguments."""
+    run: RunTool | None = field(default=None, compare=False)
+    """Runs the tool: an async function of the arguments and a `ToolContext` that returns the result."""
+    timeout: float | None = None
+    """How long one call may take, in seconds; None is no limit but the clocks of the stream."""
+    needs_approval: bool | Callable[[Mapping[str, Any]], bool] = False
+    """True if a call runs only once it is approved; or a function of the arguments that tells it."""
+    sequential: bool = False
+    """True if no other call of the same step may run at the same time."""
+    retries: int = 0
+    """How many times a call that failed is repeated before the model gets the error."""
+    idempotent: bool = False
+    """True if a call may run again after the process died while it ran; else the model gets an error for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,8 @@ def _messages(request: Request, vendor: Vendor, source: str | None) -> list[dict
 
 def _tool_result(message: Message) -> dict[str, Any]:
     result: str | list[dict[str, Any]] = message.content if isinstance(message.content, str) else _parts(message.parts)
-    return {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": result}
+    written = {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": result}
+    return {**written, "is_error": True} if message.is_error else written
 
 
 def _content(message: Message) -> str | list[dict[str, Any]]:
