@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar, cast
 
@@ -133,7 +133,7 @@ def read_completion(given: Json, completion: type[T], attempt: type, cost: type,
     def inner(key: str) -> tuple[T, ...]:
         return tuple(read_completion(one, completion, attempt, cost, read_part) for one in given.get(key, ()))
 
-    results = (
+    results: Iterable[Json] = (
         {**known_fields(ToolResult, one), "parts": tuple(read_part(part) for part in one.get("parts", ()))}
         for one in given.get("tool_results", ())
     )
