@@ -45,7 +45,7 @@ from streamcore.net.clients import aclose_providers, lifespan, warm_up
 from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.provider import Provider, get_provider, provider_names
-from streamcore.request import Image, Message, Request, Text, Tool
+from streamcore.request import Document, Image, Message, Request, Text, Tool
 from streamcore.stream import Stream, TextStream
 
 __version__ = "0.1.0"
@@ -64,6 +64,7 @@ __all__ = [
     "ConnectionFailed",
     "ContentRefused",
     "Cost",
+    "Document",
     "EventStream",
     "FinishReason",
     "Graph",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from streamcore.base_error import ToolArgumentsError
+from streamcore.base.error import ToolArgumentsError
 
 ChunkKind = Literal[
     "start",

@@ -9,8 +9,9 @@ from itertools import pairwise
 from typing import Any
 
 from streamcore.chunk import CONTENT_KINDS, Chunk, FinishReason, Opaque, ToolCall, ToolResult, Usage
-from streamcore.request import Message, read_part, write_part
-from streamcore.stored_json import dump, load, read_completion, write_completion
+from streamcore.parts import read_part, write_part
+from streamcore.request import Message
+from streamcore.storage.stored_json import dump, load, read_completion, write_completion
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeGuard, cast
 
-from streamcore.base_error import StreamcoreError as StreamcoreError
-from streamcore.base_error import ToolArgumentsError as ToolArgumentsError
+from streamcore.base.error import StreamcoreError as StreamcoreError
+from streamcore.base.error import ToolArgumentsError as ToolArgumentsError
+from streamcore.base.redact import encodable
 from streamcore.completion import Attempt
-from streamcore.redact import encodable
 from streamcore.request import Message
 
 

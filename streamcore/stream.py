@@ -15,7 +15,7 @@ from streamcore.pipeline.retry import Candidate, Fallback, OnInterrupt, Retries
 from streamcore.pipeline.run import AnswerRun
 from streamcore.pipeline.smooth import smoothed
 from streamcore.pipeline.smoother import StreamOptions
-from streamcore.sizes import MAX_ANSWER_BYTES
+from streamcore.storage.sizes import MAX_ANSWER_BYTES
 from streamcore.structured.growing_objects import GrowingObjects
 from streamcore.structured.output import Output
 

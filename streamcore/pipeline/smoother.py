@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from streamcore.chunk import Chunk, content
 from streamcore.files.settings import check_fields, from_mapping
-from streamcore.sizes import utf8_size
+from streamcore.storage.sizes import utf8_size
 
 QUIET_SECONDS = 0.1
 """The source counts as quiet after at least this many seconds without text."""

@@ -15,8 +15,8 @@ from streamcore.concurrency.event_loop import running_on_trio
 from streamcore.errors import AnswerTooLarge, ConfigError, RunExists, TooManyRuns
 from streamcore.relay.log import Command, ReadResult, Renewal, Status
 from streamcore.relay.packed import Block, compress, decompress, pack
-from streamcore.sizes import items_size
 from streamcore.sse import Item
+from streamcore.storage.sizes import items_size
 
 MAX_BYTES = 512 * 2**20
 """The default limit of all runs in memory."""

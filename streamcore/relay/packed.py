@@ -10,8 +10,8 @@ from itertools import groupby
 
 from streamcore.chunk import Chunk, ChunkKind, content
 from streamcore.relay.entries import is_only_text
-from streamcore.sizes import items_size
 from streamcore.sse import Item
+from streamcore.storage.sizes import items_size
 
 MOST_COMPRESSED = 2**20
 """Bytes above this are not compressed, since that would block the event loop."""

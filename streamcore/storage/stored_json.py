@@ -106,7 +106,7 @@ def read_usage(given: Json | None) -> Usage | None:
 
 
 def write_completion(completion: Any, write_part: Callable[[Any], Json]) -> Json:
-    """Return a `Completion` as JSON; `write_part` is that of `request.py`, which imports this module."""
+    """Return a `Completion` as JSON; `write_part` is that of `parts.py`."""
     parsed = completion.parsed
     dump = getattr(parsed, "model_dump", None)
     return write_fields(
