@@ -20,7 +20,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from streamcore.chunk import Chunk, Opaque, ToolCall, Usage
+from streamcore.chunk import Chunk, Opaque, ToolCall, ToolResult, Usage
 from streamcore.errors import RunExists, TooManyRuns
 from streamcore.relay import ReadResult, RunLog
 from streamcore.relay.entries import encode_end
@@ -45,6 +45,9 @@ ITEMS: Sequence[Item] = (
     Chunk("other", event="vendor.word", raw=b"{}"),
     Chunk("ping"),
     Chunk("restart"),
+    Chunk("step", data={"step": 2}),
+    Chunk("text", "of a nested run", path=("outer", "inner")),
+    Chunk("tool_result", tool_result=ToolResult("id", "name", "Error: no", "ValueError: no", 0.5)),
     Chunk("finish", finish_reason="stop", raw_finish_reason="end_turn", finish_detail={"a": [1, None]}),
     "a token",
     "\ud83d",
