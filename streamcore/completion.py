@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
-from streamcore.chunk import CONTENT_KINDS, Chunk, FinishReason, Opaque, ToolCall, Usage
+from streamcore.chunk import CONTENT_KINDS, Chunk, FinishReason, Opaque, ToolCall, ToolResult, Usage
+from streamcore.parts import read_part, write_part
 from streamcore.request import Message
 from streamcore.storage.stored_json import dump, load, read_completion, write_completion
 
@@ -93,13 +94,19 @@ class Completion:
     """The vendor that a gateway sent the request to, as the gateway names it."""
     cost: Cost | None = None
     """The cost of the answer; None if the gateway reports none."""
+    tool_results: tuple[ToolResult, ...] = ()
+    """The results of those of its tool calls that an agent ran, in the order of the calls."""
+    pending: tuple[ToolCall, ...] = ()
+    """The calls of the last answer that wait for approval; see `stream_agent`."""
+    steps: tuple[Completion, ...] = ()
+    """Every answer of an agent's run, in order; all other fields are those of the last one, `usage` is the sum."""
 
     def to_json(self) -> str:
         """Return the answer as JSON, for any database; `from_json` of this version and later ones reads it.
 
         A `parsed` object is written as plain data, and `from_json` returns plain data.
         """
-        return dump("completion", write_completion(self))
+        return dump("completion", write_completion(self, write_part))
 
     @classmethod
     def from_json(cls, data: str | bytes) -> Completion:
@@ -108,7 +115,7 @@ class Completion:
         Raises:
             ValueError: the data are not JSON, not an answer, or of a later version.
         """
-        return load("completion", data, lambda given: read_completion(given, cls, Attempt, Cost))
+        return load("completion", data, lambda given: read_completion(given, cls, Attempt, Cost, read_part))
 
     def to_message(self) -> Message:
         """Return the assistant's message for the next turn, opaque data included.

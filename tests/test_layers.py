@@ -15,7 +15,7 @@ CORE = ROOT / "streamcore"
 LAYERS = [
     {"base"},
     {"chunk"},
-    {"storage"},
+    {"storage", "parts"},
     {"request"},
     {"completion"},
     {"errors"},

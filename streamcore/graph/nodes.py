@@ -117,10 +117,12 @@ async def _llm(name: str, node: LlmNode, state: State, context: Context) -> Asyn
     context.budget.count_model_call(name)
     stream = open_stream(node, state, context)
     context.streams[name] = stream
+    tokens = context.budget.answer(name)
     extra: Metadata = {"stream_key": node.stream_key} if node.stream_key else {}
     numbered = context.config.include_metadata or bool(node.stream_options and node.stream_options.include_metadata)
     async with stream:
         while (batch := await stream.next_batch()) is not None:
+            tokens.note(batch)
             for chunk in batch:
                 if chunk.text and (chunk.kind == "text" or chunk.kind == "refusal") and chunk.choice == 0:
                     if numbered and node.stream:
@@ -129,6 +131,7 @@ async def _llm(name: str, node: LlmNode, state: State, context: Context) -> Asyn
                         yield {"type": "token", "node": name, "content": chunk.text}
                 elif chunk.kind == "restart":
                     yield {"type": "restart", "node": name}
+    tokens.end()
     answer = stream.partial
     error = refused(answer)
     if error is not None:
