@@ -15,6 +15,12 @@ from streamcore.request import Request
 from streamcore.structured.output import corrected
 
 Fallback = str | Provider | Mapping[str, Any]
+"""An entry of `fallback`: a provider's name, `name/model`, a ready provider, or a mapping.
+
+The mapping has `provider`, optionally `model`, and settings of the provider, such as `api_key` and `base_url`. An entry
+without a model gets the default model of its provider. Entries are asked in order, each after the one before it has
+failed before its first content.
+"""
 OnInterrupt = Literal["raise", "restart"]
 
 FIRST_PAUSE = 0.5
