@@ -101,7 +101,7 @@ def test_reasoning_goes_back_to_the_vendor_that_sent_it() -> None:
     assert found.messages[1].opaque == Opaque(MESSAGES, tuple(blocks))
     assert found.messages[1].text == "Yes"
     assert messages_body(found, "m", ANTHROPIC)["messages"] == turns
-    items = [
+    items: list[dict[str, Any]] = [
         {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"},
         {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "clock", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "c", "output": "12"},
@@ -121,7 +121,7 @@ def test_reasoning_goes_back_to_the_vendor_that_sent_it() -> None:
 
 
 def test_an_answer_of_our_own_can_be_sent_back_whole() -> None:
-    turn = {
+    turn: dict[str, Any] = {
         "role": "assistant",
         "content": "Hi",
         "refusal": None,
@@ -145,46 +145,46 @@ ASK: dict[str, dict[str, Any]] = {
     RESPONSES: {"model": "m", "input": "a"},
     MESSAGES: {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "a"}]},
 }
-AUDIO = [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]
+AUDIO: list[dict[str, Any]] = [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]
 
 
-@pytest.mark.parametrize(
-    ("wire", "change", "param"),
-    [
-        (CHAT, {"model": None}, "model"),
-        (CHAT, {"model": 5}, "model"),
-        (CHAT, {"messages": []}, "messages"),
-        (CHAT, {"messages": "a"}, "messages"),
-        (CHAT, {"messages": ["a"]}, "messages[0]"),
-        (CHAT, {"messages": [{"role": "robot", "content": "a"}]}, "messages[0].role"),
-        (CHAT, {"messages": [{"role": "tool", "content": "a"}]}, "messages[0].tool_call_id"),
-        (CHAT, {"messages": [{"role": "user", "content": "a", "name": "Ada"}]}, "messages[0].name"),
-        (CHAT, {"messages": AUDIO}, "messages[0].content[0].type"),
-        (CHAT, {"temperature": "hot"}, "temperature"),
-        (CHAT, {"temperature": -1}, "temperature"),
-        (CHAT, {"max_tokens": 0}, "max_tokens"),
-        (CHAT, {"max_completion_tokens": 1.5}, "max_completion_tokens"),
-        (CHAT, {"stop": [1]}, "stop"),
-        (CHAT, {"stream": "yes"}, "stream"),
-        (CHAT, {"stream_options": {"x": 1}}, "stream_options.x"),
-        (CHAT, {"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type"),
-        (CHAT, {"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
-        (CHAT, {"tool_choice": {"type": "allowed_tools"}}, "tool_choice.type"),
-        (CHAT, {"response_format": {"type": "json_object"}}, "response_format.type"),
-        (CHAT, {"reasoning_effort": "huge"}, "reasoning_effort"),
-        (MESSAGES, {"max_tokens": None}, "max_tokens"),
-        (MESSAGES, {"stop_sequences": 5}, "stop_sequences"),
-        (MESSAGES, {"thinking": {"type": "enabled"}}, "thinking.budget_tokens"),
-        (MESSAGES, {"tools": [{"type": "web_search_20250305", "name": "w"}]}, "tools[0].type"),
-        (MESSAGES, {"messages": [{"role": "user", "content": [{"type": "document"}]}]}, "messages[0].content[0].type"),
-        (MESSAGES, {"system": [{"type": "image"}]}, "system[0].type"),
-        (RESPONSES, {"input": None}, "input"),
-        (RESPONSES, {"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
-        (RESPONSES, {"tools": [{"type": "web_search"}]}, "tools[0].type"),
-        (RESPONSES, {"text": {"format": {"type": "json_object"}}}, "text.format.type"),
-        (RESPONSES, {"max_output_tokens": "many"}, "max_output_tokens"),
-    ],
-)
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    (CHAT, {"model": None}, "model"),
+    (CHAT, {"model": 5}, "model"),
+    (CHAT, {"messages": []}, "messages"),
+    (CHAT, {"messages": "a"}, "messages"),
+    (CHAT, {"messages": ["a"]}, "messages[0]"),
+    (CHAT, {"messages": [{"role": "robot", "content": "a"}]}, "messages[0].role"),
+    (CHAT, {"messages": [{"role": "tool", "content": "a"}]}, "messages[0].tool_call_id"),
+    (CHAT, {"messages": [{"role": "user", "content": "a", "name": "Ada"}]}, "messages[0].name"),
+    (CHAT, {"messages": AUDIO}, "messages[0].content[0].type"),
+    (CHAT, {"temperature": "hot"}, "temperature"),
+    (CHAT, {"temperature": -1}, "temperature"),
+    (CHAT, {"max_tokens": 0}, "max_tokens"),
+    (CHAT, {"max_completion_tokens": 1.5}, "max_completion_tokens"),
+    (CHAT, {"stop": [1]}, "stop"),
+    (CHAT, {"stream": "yes"}, "stream"),
+    (CHAT, {"stream_options": {"x": 1}}, "stream_options.x"),
+    (CHAT, {"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools[0].type"),
+    (CHAT, {"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
+    (CHAT, {"tool_choice": {"type": "allowed_tools"}}, "tool_choice.type"),
+    (CHAT, {"response_format": {"type": "json_object"}}, "response_format.type"),
+    (CHAT, {"reasoning_effort": "huge"}, "reasoning_effort"),
+    (MESSAGES, {"max_tokens": None}, "max_tokens"),
+    (MESSAGES, {"stop_sequences": 5}, "stop_sequences"),
+    (MESSAGES, {"thinking": {"type": "enabled"}}, "thinking.budget_tokens"),
+    (MESSAGES, {"tools": [{"type": "web_search_20250305", "name": "w"}]}, "tools[0].type"),
+    (MESSAGES, {"messages": [{"role": "user", "content": [{"type": "document"}]}]}, "messages[0].content[0].type"),
+    (MESSAGES, {"system": [{"type": "image"}]}, "system[0].type"),
+    (RESPONSES, {"input": None}, "input"),
+    (RESPONSES, {"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),
+    (RESPONSES, {"tools": [{"type": "web_search"}]}, "tools[0].type"),
+    (RESPONSES, {"text": {"format": {"type": "json_object"}}}, "text.format.type"),
+    (RESPONSES, {"max_output_tokens": "many"}, "max_output_tokens"),
+]
+
+
+@pytest.mark.parametrize(("wire", "change", "param"), REFUSED)
 def test_what_is_not_valid_is_refused_with_the_clients_parameter(wire: str, change: dict[str, Any], param: str) -> None:
     with pytest.raises(RequestRefused) as raised:
         read(wire, ASK[wire] | change)
