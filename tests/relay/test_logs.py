@@ -70,9 +70,9 @@ async def test_services_with_different_names_never_meet(redis_url: str) -> None:
 @pytest.mark.anyio
 @pytest.mark.real
 @pytest.mark.parametrize("anyio_backend", ["asyncio"], indirect=True)
-@pytest.mark.parametrize("make", [lambda url: MemoryLog(keep=0.2), lambda url: RedisLog(url, keep=0.2)])
-async def test_a_run_that_has_ended_expires(redis_url: str, make: type[RedisLog]) -> None:
-    log = make(redis_url)
+@pytest.mark.parametrize("stored", ["memory", "redis"])
+async def test_a_run_that_has_ended_expires(redis_url: str, stored: str) -> None:
+    log = open_log(redis_url if stored == "redis" else None, keep=0.2)
     epoch = await log.start("old", "", lease=60, limit=None)
     await log.append("old", epoch, 0, ["a"], END, lease=60)
     for _ in range(500):
