@@ -446,6 +446,8 @@ async def test_an_error_that_may_be_skipped(tmp_path: Path, vendor: Simulator) -
     vendor.decide = lambda asked: Answer.of("a b c d", cut=2 if asked.text == "Plan tea" else None)
     events = await collect(stream_graph_with_tokens(path, {"topic": "tea"}, {"include_metadata": True}))
     assert kinds(events)[:3] == [("node_start", "plan"), ("restart", "plan"), ("node_complete", "plan")]
+    [error] = output(events, "plan").pop("errors")
+    assert (error["node"], error["type"], error["tolerated"]) == ("plan", "StreamInterrupted", True)
     assert output(events, "plan") == {}
     assert text_of(events, "plan") == ""
     assert "StreamInterrupted" in next(e for e in events if e["type"] == "node_complete")["metadata"]["error"]
