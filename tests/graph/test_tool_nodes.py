@@ -160,7 +160,7 @@ async def test_check_names_what_a_tool_reads_and_nothing_sets(tmp_path: Path) ->
 @pytest.mark.skipif(not DEMOS.exists(), reason="the graphs are not beside the project")
 async def test_the_graph_of_yamlgraph_runs_unmodified(monkeypatch: pytest.MonkeyPatch) -> None:
     root = DEMOS / "graphs" / "tool-call"
-    monkeypatch.syspath_prepend(root)
+    monkeypatch.setattr(sys, "path", [str(root), *sys.path])
     for name in [one for one in sys.modules if one == "examples" or one.startswith("examples.")]:
         monkeypatch.delitem(sys.modules, name)
     [run] = json.loads((DEMOS / "reference" / "tool-call.json").read_text("utf-8"))["runs"]

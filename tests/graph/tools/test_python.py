@@ -28,7 +28,7 @@ async def later(value: Any, **more: Any) -> Any:
 
 
 def block(**keys: Any) -> PythonToolBlock:
-    return PythonToolBlock(**{"module": "m", "function": "f", **keys})
+    return PythonToolBlock.model_validate({"module": "m", "function": "f", **keys})
 
 
 async def test_the_schema_is_that_of_the_signature() -> None:

@@ -99,7 +99,7 @@ async def is_gone(folder: Path) -> None:
 @pytest.mark.parametrize("command", [SPAWNS, f"{SPAWNS} | cat", f"({SPAWNS}; true) & wait"])
 async def test_nothing_is_left_after_a_cancelled_call(tmp_path: Path, command: str) -> None:
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(tool(command, working_dir=str(tmp_path)).run, {})
+        tasks.start_soon(tool(command, working_dir=str(tmp_path)).run, dict[str, Any]())
         await eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text() != "", "a process")
         tasks.cancel_scope.cancel()
     await is_gone(tmp_path)
