@@ -23,10 +23,12 @@ async def run_llm(name: str, node: LlmNode, state: State, context: Context) -> A
     context.budget.count_model_call(name)
     stream = open_stream(node, state, context)
     context.streams[name] = stream
+    tokens = context.budget.answer(name)
     extra: Metadata = {"stream_key": node.stream_key} if node.stream_key else {}
     numbered = context.config.include_metadata or bool(node.stream_options and node.stream_options.include_metadata)
     async with stream:
         while (batch := await stream.next_batch()) is not None:
+            tokens.note(batch)
             for chunk in batch:
                 if chunk.text and (chunk.kind == "text" or chunk.kind == "refusal") and chunk.choice == 0:
                     if numbered and node.stream:
@@ -35,6 +37,7 @@ async def run_llm(name: str, node: LlmNode, state: State, context: Context) -> A
                         yield {"type": "token", "node": name, "content": chunk.text}
                 elif chunk.kind == "restart":
                     yield {"type": "restart", "node": name}
+    tokens.end()
     answer = stream.partial
     error = refused(answer)
     if error is not None:

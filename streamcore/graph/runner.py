@@ -184,7 +184,7 @@ async def node_text(graph: Graph, name: str, state: Mapping[str, Any], config: C
     given = as_json_data(state, "state")
     thread = await Thread.open(graph, config)
     thread.state.update(given)
-    context = Context(graph, config, restarts=False)
+    context = Context(graph, config, restarts=False, budget=Budget(config.limits))
     try:
         async with opened(run_node(name, for_text(node), thread.view(), context)) as events:
             async for event in events:
