@@ -1,8 +1,9 @@
 """Stream LLM output token by token, from any vendor, with nothing lost."""
 
-from streamcore.chunk import Chunk, ChunkKind, FinishReason, Opaque, ToolCall, Usage
+from streamcore.chunk import Chunk, ChunkKind, FinishReason, Opaque, ToolCall, ToolResult, Usage
 from streamcore.completion import Attempt, Completion, Cost
 from streamcore.errors import (
+    AgentLimitReached,
     AnswerTooLarge,
     AuthenticationError,
     BadRequestError,
@@ -44,12 +45,13 @@ from streamcore.net.clients import aclose_providers, lifespan, warm_up
 from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.provider import Provider, get_provider, provider_names
-from streamcore.request import Image, Message, Request, Text, Tool
+from streamcore.request import Document, Image, Message, Request, Text, Tool
 from streamcore.stream import Stream, TextStream
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AgentLimitReached",
     "AnswerTooLarge",
     "Attempt",
     "AuthenticationError",
@@ -62,6 +64,7 @@ __all__ = [
     "ConnectionFailed",
     "ContentRefused",
     "Cost",
+    "Document",
     "EventStream",
     "FinishReason",
     "Graph",
@@ -97,6 +100,7 @@ __all__ = [
     "Timeouts",
     "Tool",
     "ToolCall",
+    "ToolResult",
     "Usage",
     "aclose_providers",
     "execute_prompt_async",

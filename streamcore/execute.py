@@ -15,7 +15,7 @@ from streamcore.pipeline.retry import Candidate, Fallback, OnInterrupt
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.provider import AnyProvider, ModelChoice, Provider, get_provider, resolve_provider
 from streamcore.request import Message, Request
-from streamcore.sizes import MAX_ANSWER_BYTES
+from streamcore.storage.sizes import MAX_ANSWER_BYTES
 from streamcore.stream import Plan, Stream, TextStream
 from streamcore.structured.output import Output, is_unfinished
 

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from streamcore.chunk import Opaque, ToolCall
-from streamcore.stored_json import Json, dump, load, read_calls, read_opaque, write_call, write_fields, write_opaque
+from streamcore.parts import Document as Document
+from streamcore.parts import Image as Image
+from streamcore.parts import Part as Part
+from streamcore.parts import Text as Text
+from streamcore.parts import read_part, write_part
+from streamcore.storage.stored_json import (
+    Json,
+    dump,
+    load,
+    read_calls,
+    read_opaque,
+    write_call,
+    write_fields,
+    write_opaque,
+)
 
+RunTool = Callable[[Mapping[str, Any], Any], Awaitable[Any]]
 Role = Literal["system", "user", "assistant", "tool"]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 ThinkTags = bool | Literal["paired", "open"]
@@ -26,48 +40,6 @@ DEFAULT_TEMPERATURE = 0.7
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """Represent text in the content of a message."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """Represent an image in the content of a message, given either by `url`, or by `data` and `media_type`.
-
-    Raises:
-        ValueError: neither or both of `url` and `data` are given, or `data` without `media_type`.
-    """
-
-    url: str | None = None
-    """The image's URL, which the vendor loads."""
-    data: bytes | None = None
-    """The bytes of the image's file."""
-    media_type: str | None = None
-    """The format of `data`, as in `image/png`."""
-
-    def __post_init__(self) -> None:
-        if (self.url is None) == (self.data is None):
-            raise ValueError("an Image takes either url= or data=")
-        if self.data is not None and self.media_type is None:
-            raise ValueError("an Image with data= needs media_type=, as in 'image/png'")
-
-    @property
-    def base64(self) -> str:
-        """The bytes in base64; "" for an image given by URL."""
-        return base64.b64encode(self.data or b"").decode("ascii")
-
-    @property
-    def as_url(self) -> str:
-        """The image as a URL; bytes become a `data:` URL."""
-        return self.url if self.url is not None else f"data:{self.media_type};base64,{self.base64}"
-
-
-Part = Text | Image
-
-
-@dataclass(frozen=True, slots=True)
 class Message:
     """Represent one message of a conversation.
 
@@ -78,7 +50,7 @@ class Message:
     role: Role
     """The sender: `system`, `user`, `assistant`, or `tool` for the result of a tool call."""
     content: str | Sequence[Part] = ""
-    """The text, or a sequence of `Text` and `Image`."""
+    """The text, or a sequence of `Text`, `Image` and `Document`."""
     tool_calls: tuple[ToolCall, ...] = ()
     """The calls that an assistant's message asks for."""
     tool_call_id: str | None = None
@@ -86,6 +58,9 @@ class Message:
     opaque: Opaque | None = field(default=None, repr=False)
     """Data of the vendor, set by `Completion.to_message`. They go back to the server that sent them, in its own form;
     any other provider uses `content` and `tool_calls` only. The guide "Conversations" lists what each one gets."""
+    is_error: bool = False
+    """True for the result of a tool that failed. Vendors that have a field for it get it (Anthropic); `content` has to
+    say it, too."""
 
     def __post_init__(self) -> None:
         if self.role not in ("system", "user", "assistant", "tool"):
@@ -99,9 +74,9 @@ class Message:
     def to_json(self) -> str:
         """Return the message as JSON, for any database; `from_json` of this version and later ones reads it.
 
-        Images and opaque data are included.
+        Images, documents and opaque data are included.
         """
-        parts = self.content if isinstance(self.content, str) else [_write_part(part) for part in self.parts]
+        parts = self.content if isinstance(self.content, str) else [write_part(part) for part in self.parts]
         calls = [write_call(call) for call in self.tool_calls]
         written = write_fields(self, content=parts, tool_calls=calls, opaque=write_opaque(self.opaque))
         return dump("message", {"role": self.role, **written})
@@ -124,45 +99,29 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The texts of the content, joined without a separator; images are left out."""
+        """The texts of the content, joined without a separator; images and documents are left out."""
         return "".join(part.text for part in self.parts if isinstance(part, Text))
-
-
-def _write_part(part: Part) -> Json:
-    if isinstance(part, Text):
-        return {"type": "text", "text": part.text}
-    if part.url is not None:
-        return {"type": "image", "url": part.url}
-    return {"type": "image", "media_type": part.media_type, "data": part.base64}
-
-
-def _read_part(given: Json) -> Part:
-    if given["type"] == "text":
-        return Text(given["text"])
-    if given["type"] != "image":
-        raise ValueError(f"this streamcore does not know parts of the type {given['type']!r}: update it")
-    data = given.get("data")
-    return Image(
-        url=given.get("url"),
-        data=None if data is None else base64.b64decode(data),
-        media_type=given.get("media_type"),
-    )
 
 
 def _read_message(given: Json) -> Message:
     content = given.get("content", "")
     return Message(
         role=given["role"],
-        content=content if isinstance(content, str) else [_read_part(part) for part in content],
+        content=content if isinstance(content, str) else [read_part(part) for part in content],
         tool_calls=read_calls(given),
         tool_call_id=given.get("tool_call_id"),
         opaque=read_opaque(given.get("opaque")),
+        is_error=given.get("is_error", False),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """Describe a function that the model may ask the caller to run."""
+    """Describe a function that the model may call.
+
+    A tool without `run` is only a description: its calls return to the caller. `streamcore.tools.tool` makes one that
+    an agent runs.
+    """
 
     name: str
     """The function's name, as tool calls contain it."""
@@ -170,6 +129,18 @@ class Tool:
     """What the function does, for the model."""
     parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object", "properties": {}})
     """The JSON Schema of the arguments."""
+    run: RunTool | None = field(default=None, compare=False)
+    """Runs the tool: an async function of the arguments and a `ToolContext` that returns the result."""
+    timeout: float | None = None
+    """How long one call may take, in seconds; None is no limit but the clocks of the stream."""
+    needs_approval: bool | Callable[[Mapping[str, Any]], bool] = False
+    """True if a call runs only once it is approved; or a function of the arguments that tells it."""
+    sequential: bool = False
+    """True if no other call of the same step may run at the same time."""
+    retries: int = 0
+    """How many times a call that failed is repeated before the model gets the error."""
+    idempotent: bool = False
+    """True if a call may run again after the process died while it ran; else the model gets an error for it."""
 
 
 @dataclass(frozen=True, slots=True)

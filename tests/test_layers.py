@@ -13,14 +13,12 @@ CORE = ROOT / "streamcore"
 
 # From the bottom of the package to its top; a part may import from its own line and from those before it.
 LAYERS = [
-    {"error_copies"},
-    {"base_error"},
+    {"base"},
     {"chunk"},
-    {"stored_json", "redact"},
+    {"storage", "parts"},
     {"request"},
     {"completion"},
     {"errors"},
-    {"sizes"},
     {"concurrency"},
     {"files"},
     {"structured"},

@@ -8,7 +8,7 @@ from typing import Any
 
 from streamcore.chunk import ToolCall
 from streamcore.provider import Vendor
-from streamcore.request import Image, Message, Part, Request
+from streamcore.request import Document, Image, Message, Part, Request, Text
 from streamcore.wire.closed_schema import FORMATS, SchemaDialect, closed_schema
 from streamcore.wire.lenient import is_object, items, mapping, text
 from streamcore.wire.turns import fitting_turns, opaque_for
@@ -113,15 +113,15 @@ def _messages(request: Request, vendor: Vendor, source: str | None) -> list[dict
     """Return the turns; the results of all calls of one turn go into one message."""
     written: list[dict[str, Any]] = []
     answering = False
-    for message in fitting_turns(request.messages, CALL_IDS):
+    for message in fitting_turns(request.messages, CALL_IDS, ("user", "tool")):
         if message.role == "system":
             continue
         if message.role == "tool":
             if not answering:
                 written.append({"role": "user", "content": []})
-            written[-1]["content"].append(_tool_result(message))
+            written[-1]["content"].append(_tool_result(message, vendor))
         else:
-            content = _answer(message, vendor, source) if message.role == "assistant" else _content(message)
+            content = _answer(message, vendor, source) if message.role == "assistant" else _content(message, vendor)
             if not content and message.role == "assistant":
                 continue  # the API refuses an empty turn
             written.append({"role": message.role, "content": content})
@@ -131,18 +131,18 @@ def _messages(request: Request, vendor: Vendor, source: str | None) -> list[dict
     return written
 
 
-def _tool_result(message: Message) -> dict[str, Any]:
-    result: str | list[dict[str, Any]] = message.content if isinstance(message.content, str) else _parts(message.parts)
-    return {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": result}
+def _tool_result(message: Message, vendor: Vendor) -> dict[str, Any]:
+    written = {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": _content(message, vendor)}
+    return {**written, "is_error": True} if message.is_error else written
 
 
-def _content(message: Message) -> str | list[dict[str, Any]]:
-    return message.content if isinstance(message.content, str) else _parts(message.parts)
+def _content(message: Message, vendor: Vendor) -> str | list[dict[str, Any]]:
+    return message.content if isinstance(message.content, str) else _parts(message.parts, vendor)
 
 
-def _parts(parts: Iterable[Part]) -> list[dict[str, Any]]:
+def _parts(parts: Iterable[Part], vendor: Vendor) -> list[dict[str, Any]]:
     """Return the parts as blocks, without blank texts, which the API refuses."""
-    return [_part(part) for part in parts if isinstance(part, Image) or part.text.strip()]
+    return [_part(part, vendor) for part in parts if not isinstance(part, Text) or part.text.strip()]
 
 
 def _answer(message: Message, vendor: Vendor, source: str | None) -> str | list[dict[str, Any]]:
@@ -154,7 +154,7 @@ def _answer(message: Message, vendor: Vendor, source: str | None) -> str | list[
         return [block for block in blocks if block is not None]
     if isinstance(message.content, str) and not message.tool_calls:
         return message.content if message.content.strip() else ""
-    return [*_parts(message.parts), *(_tool_use(call, vendor) for call in message.tool_calls)]
+    return [*_parts(message.parts, vendor), *(_tool_use(call, vendor) for call in message.tool_calls)]
 
 
 def _block(block: Mapping[str, Any], calls: Iterator[ToolCall]) -> dict[str, Any] | None:
@@ -195,8 +195,11 @@ def _tool_use(call: ToolCall, vendor: Vendor) -> dict[str, Any]:
     return {"type": "tool_use", "id": call.id, "name": call.name, "input": given or {}}
 
 
-def _part(part: Part) -> dict[str, Any]:
-    if not isinstance(part, Image):
+def _part(part: Part, vendor: Vendor) -> dict[str, Any]:
+    if isinstance(part, Document):
+        block = {"type": "document", "source": _document_source(part, vendor)}
+        return block if part.name is None else {**block, "title": part.name}
+    if isinstance(part, Text):
         return {"type": "text", "text": part.text}
     if part.url is not None:
         return {"type": "image", "source": {"type": "url", "url": part.url}}
@@ -204,3 +207,26 @@ def _part(part: Part) -> dict[str, Any]:
         "type": "image",
         "source": {"type": "base64", "media_type": part.media_type, "data": part.base64},
     }
+
+
+def _document_source(document: Document, vendor: Vendor) -> dict[str, Any]:
+    """Return the source of a document block: PDFs in every form, texts by their content or the vendor's id."""
+    if document.file_id is not None:
+        return {"type": "file", "file_id": document.file_id}
+    if document.is_pdf and document.url is not None:
+        return {"type": "url", "url": document.url}
+    if document.is_pdf:
+        return {"type": "base64", "media_type": document.media_type, "data": document.base64}
+    if document.is_text and document.data is not None:
+        return {"type": "text", "media_type": "text/plain", "data": _text_of(document, vendor)}
+    raise vendor.unsupported(
+        f"a document of the type {document.media_type!r} as {document.form}=",
+        "its API accepts PDFs, and texts as data=; upload another file and give file_id=",
+    )
+
+
+def _text_of(document: Document, vendor: Vendor) -> str:
+    try:
+        return document.text
+    except UnicodeDecodeError as error:
+        raise vendor.unsupported("a text document that is not UTF-8", "convert its bytes to UTF-8") from error

@@ -7,12 +7,22 @@ from dataclasses import replace
 from typing import Any
 
 from streamcore.provider import Vendor
-from streamcore.request import Request
+from streamcore.request import Document, Request
 from streamcore.wire.chat_request import ChatTurns, chat_messages, chat_response_format, chat_tool_choice, chat_tools
 
 WIRE = "mistral-chat"
+
+
+def _document(document: Document) -> dict[str, Any]:
+    """Return the content part of a document, as the SDK's `DocumentURLChunk` and `FileChunk` have it."""
+    if document.file_id is not None:
+        return {"type": "file", "file_id": document.file_id}
+    part = {"type": "document_url", "document_url": document.as_url}
+    return part if document.name is None else {**part, "document_name": document.name}
+
+
 # "Tool call id must be a-z, A-Z, 0-9, with a length of 9": the API's own error message.
-TURNS = ChatTurns(wire=WIRE, ids=re.compile(r"[a-zA-Z0-9]{9}"), reasoning=frozenset())
+TURNS = ChatTurns(wire=WIRE, ids=re.compile(r"[a-zA-Z0-9]{9}"), reasoning=frozenset(), document=_document)
 
 
 def chat_body(request: Request, model: str, vendor: Vendor, source: str | None = None) -> dict[str, Any]:

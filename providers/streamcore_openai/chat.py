@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Unpack, cast
 
 from streamcore.chunk import Chunk
@@ -13,6 +14,7 @@ from streamcore.request import Request, ThinkTags
 from streamcore.wire.chat import ChatVocabulary
 from streamcore.wire.chat_request import ChatTurns, chat_messages, chat_response_format, chat_tool_choice, chat_tools
 from streamcore.wire.closed_schema import closed_schema
+from streamcore_openai.documents import file_part
 from streamcore_openai.sdk import Connection
 
 if TYPE_CHECKING:
@@ -54,12 +56,14 @@ class Quirks:
     """A regular expression for the ids of tool calls that the server accepts; others are replaced."""
     custom_tools: bool = False
     """True if the server has custom tools; else their calls are sent as functions with the argument `input`."""
+    documents: Sequence[str] = ()
+    """The forms in which the server accepts PDF documents as `file` parts: `data`, `file_id`, `url`; empty: in none."""
     key_header: str | None = None
     """The header of the API key; None: `Authorization: Bearer`."""
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """Additional keys for the body of every request; `Request.extra` overrides them."""
 
-    def turns(self, source: str | None) -> ChatTurns:
+    def turns(self, vendor: Vendor, source: str | None) -> ChatTurns:
         """Return a description of the messages that the server accepts."""
         fields = self.send_reasoning
         if isinstance(fields, bool):
@@ -70,11 +74,16 @@ class Quirks:
             custom_tools=self.custom_tools,
             details=self.details_key,
             reasoning=frozenset((fields,) if isinstance(fields, str) else fields),
+            document=partial(file_part, vendor, self.documents),
         )
 
 
 OPENAI = Quirks(
-    max_tokens_key="max_completion_tokens", cache_key=True, call_ids=r"[\x21-\x7e]{1,40}", custom_tools=True
+    max_tokens_key="max_completion_tokens",
+    cache_key=True,
+    call_ids=r"[\x21-\x7e]{1,40}",
+    custom_tools=True,
+    documents=("data", "file_id"),
 )
 
 
@@ -143,7 +152,7 @@ def chat_body(
     Raises:
         ConfigError: this server cannot express something in the request, or a tool call was cut.
     """
-    body: dict[str, Any] = {"model": model, "messages": chat_messages(request, quirks.turns(source))}
+    body: dict[str, Any] = {"model": model, "messages": chat_messages(request, quirks.turns(vendor, source))}
     if quirks.stream_options:
         body["stream_options"] = {"include_usage": True}
     if request.temperature is not None:

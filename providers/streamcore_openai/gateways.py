@@ -75,6 +75,7 @@ openrouter = _row(
     reasoning_key="reasoning.effort",
     details_key="reasoning_details",
     enforces_schema=False,
+    documents=("data", "url"),
 )
 groq = _row("groq", "https://api.groq.com/openai/v1", "openai/gpt-oss-120b", max_tokens_key="max_completion_tokens")
 deepseek = _row(

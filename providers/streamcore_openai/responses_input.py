@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from streamcore.chunk import ToolCall
-from streamcore.request import Image, Message, Request
+from streamcore.request import Document, Image, Message, Part, Request, Text
 from streamcore.wire.lenient import items, mapping
 from streamcore.wire.turns import fitting_turns, opaque_for
 from streamcore_openai.responses_wire import WIRE
@@ -26,7 +26,7 @@ def input_items(request: Request, source: str | None) -> list[dict[str, Any]]:
     written: list[dict[str, Any]] = []
     custom: dict[str | None, bool] = {}
     stored = request.extra.get("store") is not False
-    for message in fitting_turns(request.messages, CALL_IDS):
+    for message in fitting_turns(request.messages, CALL_IDS, ("user", "tool", "system")):
         custom |= {call.id: call.custom for call in message.tool_calls}
         if message.role == "tool":
             kind = "custom_tool_call_output" if custom.get(message.tool_call_id) else "function_call_output"
@@ -73,11 +73,23 @@ def _call(call: ToolCall) -> dict[str, Any]:
 
 
 def _content(message: Message) -> str | list[dict[str, Any]]:
-    if not any(isinstance(part, Image) for part in message.parts):
+    if all(isinstance(part, Text) for part in message.parts):
         return message.text
-    return [
-        {"type": "input_image", "image_url": part.as_url}
-        if isinstance(part, Image)
-        else {"type": "input_text", "text": part.text}
-        for part in message.parts
-    ]
+    return [_part(part) for part in message.parts]
+
+
+def _part(part: Part) -> dict[str, Any]:
+    if isinstance(part, Image):
+        return {"type": "input_image", "image_url": part.as_url}
+    if isinstance(part, Text):
+        return {"type": "input_text", "text": part.text}
+    return _file(part)
+
+
+def _file(document: Document) -> dict[str, Any]:
+    """Return a document as the API accepts it: in every form, and of every type that it knows."""
+    if document.file_id is not None:
+        return {"type": "input_file", "file_id": document.file_id}
+    if document.url is not None:
+        return {"type": "input_file", "file_url": document.url}
+    return {"type": "input_file", "filename": document.file_name, "file_data": document.as_url}

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 from urllib.request import getproxies
 
+from streamcore.base.redact import redact, redact_bytes, redact_json, secret_forms
 from streamcore.errors import ProviderError
-from streamcore.redact import redact, redact_bytes, redact_json, secret_forms
 
 if TYPE_CHECKING:
     import httpx2

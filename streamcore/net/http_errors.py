@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
+from streamcore.base.redact import redact
 from streamcore.errors import (
     ConfigError,
     ConnectionFailed,
@@ -20,7 +21,6 @@ from streamcore.errors import (
     provider_error,
 )
 from streamcore.net.credentials import credentials, scrub_error
-from streamcore.redact import redact
 
 if TYPE_CHECKING:
     import httpx2

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from streamcore.base.redact import redact
 from streamcore.concurrency.event_loop import running_on_trio
 from streamcore.errors import ConfigError, install_command
 from streamcore.net.clients import shared_client
-from streamcore.redact import redact
 
 try:
     from redis.asyncio import ConnectionPool, Redis

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar, cast
 
-from streamcore.redact import encodable
+from streamcore.base.redact import encodable
 
 T = TypeVar("T")
 

@@ -47,13 +47,13 @@ import anyio
 from streamcore.chunk import CONTENT_KINDS, Chunk
 from streamcore.completion import Attempt, Completion, Fold
 from streamcore.concurrency.generators import opened
-from streamcore.errors import OutputValidationError, ProviderError, StreamcoreError, StreamInterrupted
+from streamcore.errors import AnswerTooLarge, OutputValidationError, ProviderError, StreamcoreError, StreamInterrupted
 from streamcore.net.credentials import scrub_attempt
 from streamcore.pipeline.adapt import What, adapted, refuses
 from streamcore.pipeline.clocks import Clocks, read_timer, timed
 from streamcore.pipeline.retry import Candidate, Retries
 from streamcore.pipeline.think_tags import with_thinking_split
-from streamcore.sizes import MAX_ANSWER_BYTES, AnswerSize
+from streamcore.storage.sizes import MAX_ANSWER_BYTES, AnswerSize
 from streamcore.structured.output import Output, is_unfinished
 
 log = logging.getLogger("streamcore")
@@ -133,30 +133,26 @@ class AnswerRun:
                                     raise clocks.ran_out(self._received()) from None
                                 if timer is not None:
                                     timer.task = None
-                                if (
-                                    plain
-                                    and len(chunks) == 1
-                                    and (chunk := chunks[0]).kind == "text"
-                                    and not chunk.choice
-                                ):
-                                    keep_text(chunk.text)
-                                else:
-                                    fold.add(chunks)
-                                    size.note(chunks)
-                                    keep_text = fold.texts.append
-                                    if timer is not None and not (
-                                        steady and chunks and chunks[0].kind in CONTENT_KINDS
-                                    ):
-                                        clocks.read(chunks, now() - timer.start)
-                                        timer.limit_changed()
-                                        steady = clocks.limit == clocks.steady_limit
-                                        plain = steady and not request.include_raw
+                                match chunks:
+                                    case [chunk] if plain and chunk.kind == "text" and not chunk.choice:
+                                        keep_text(chunk.text)
+                                    case _:
+                                        fold.add(chunks)
+                                        size.note(chunks)
+                                        keep_text = fold.texts.append
+                                        if timer is not None and not (
+                                            steady and chunks and chunks[0].kind in CONTENT_KINDS
+                                        ):
+                                            clocks.read(chunks, now() - timer.start)
+                                            timer.limit_changed()
+                                            steady = clocks.limit == clocks.steady_limit
+                                            plain = steady and not request.include_raw
                                 yield chunks
                                 if clocks.stopped:
                                     reads_on = False
                                     break
                                 reading = anext(reads)
-                            size.measure()
+                            self._check_size(size)
                     self._check(candidate)
                 except StreamcoreError as error:
                     if chunks is None and refuses(error, candidate.provider, candidate.request, added):
@@ -176,6 +172,15 @@ class AnswerRun:
             if timer is not None:
                 timer.stop()
                 clocks.interrupt = None  # a cycle of references, which only the garbage collector would free
+
+    def _check_size(self, size: AnswerSize) -> None:
+        """Raise if the answer has become larger than it may be."""
+        if size.exceeds_limit():
+            raise AnswerTooLarge(
+                f"the answer has more than {self._max_bytes:,} bytes and was ended; what arrived is in .partial; "
+                "ask for a shorter answer, or set a higher max_bytes",
+                limit=self._max_bytes,
+            )
 
     def _check(self, candidate: Candidate) -> None:
         """Raise unless the vendor marked the end and the answer fits its schema, or the stream was stopped."""

@@ -16,7 +16,7 @@ from streamcore.concurrency.resources import CLOSE_SECONDS
 from streamcore.concurrency.wakeup import AsyncioWakeup, TrioWakeup, wakeup
 from streamcore.errors import StreamInterrupted
 from streamcore.pipeline.smoother import Smoother, StreamOptions
-from streamcore.sizes import PIECE_BYTES, content_size
+from streamcore.storage.sizes import PIECE_BYTES, content_size
 
 MOST_READY = 256
 """How many chunks may wait for a slow reader; beyond that the source is not read, and TCP slows the vendor down."""

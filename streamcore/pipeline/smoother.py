@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from streamcore.chunk import Chunk, content
 from streamcore.files.settings import check_fields, from_mapping
-from streamcore.sizes import utf8_size
+from streamcore.storage.sizes import utf8_size
 
 QUIET_SECONDS = 0.1
 """The source counts as quiet after at least this many seconds without text."""
@@ -101,7 +101,7 @@ class Smoother:
         """Add the chunks that were read at `now`; return what is emitted at once."""
         out: list[Chunk] = []
         for chunk in chunks:
-            if chunk.text and chunk.kind in _GATHERED:
+            if chunk.text and chunk.kind in _GATHERED and not chunk.path:
                 like = self._like
                 if like is not None and (
                     chunk.kind != like.kind or chunk.index != like.index or chunk.choice != like.choice

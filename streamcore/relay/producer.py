@@ -18,9 +18,9 @@ from streamcore.concurrency.resources import CLOSE_SECONDS
 from streamcore.errors import AnswerTooLarge, ConfigError, RelayError, StreamTimeout
 from streamcore.relay.entries import compacted, encode_end
 from streamcore.relay.log import Command, RunLog
-from streamcore.sizes import items_size
 from streamcore.sse import Item
 from streamcore.sse.public import described_in_log, interrupted, public
+from streamcore.storage.sizes import items_size
 
 log = logging.getLogger("streamcore")
 

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from streamcore.chunk import ToolCall
-from streamcore.request import Image, Message, Request, Text, Tool
+from streamcore.errors import ConfigError
+from streamcore.request import Document, Image, Message, Part, Request, Text, Tool
 from streamcore.wire.closed_schema import closed_schema
 from streamcore.wire.lenient import items, mapping
 from streamcore.wire.turns import ANY_ID, arguments_of, fitting_turns, opaque_for, rest_of_text
 
 WIRE = "openai-chat"
+
+
+def no_documents(_document: Document) -> dict[str, Any]:
+    """Refuse a document.
+
+    Raises:
+        ConfigError: always.
+    """
+    raise ConfigError("this server's API accepts no documents; send the text of the document as Text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +41,8 @@ class ChatTurns:
     """The key of a message in which it accepts `reasoning_details`; None if it accepts none."""
     reasoning: frozenset[str] = frozenset({"reasoning_content"})
     """The fields of reasoning that it accepts with tool calls, if it sent them."""
+    document: Callable[[Document], dict[str, Any]] = no_documents
+    """Return the content part of a document; raises `ConfigError` for one that the server does not accept."""
 
 
 def chat_messages(request: Request, form: ChatTurns) -> list[dict[str, Any]]:
@@ -39,7 +51,7 @@ def chat_messages(request: Request, form: ChatTurns) -> list[dict[str, Any]]:
     Opaque data are sent to the server that sent them. Of an answer of another server, the text and calls are sent.
 
     Raises:
-        ConfigError: a tool call was cut.
+        ConfigError: a tool call was cut, or the server does not accept a document.
     """
     written = (_message(message, form) for message in fitting_turns(request.messages, form.ids))
     return [message for message in written if message is not None]
@@ -48,7 +60,7 @@ def chat_messages(request: Request, form: ChatTurns) -> list[dict[str, Any]]:
 def _message(message: Message, form: ChatTurns) -> dict[str, Any] | None:
     if message.role == "assistant":
         return _answer(message, form)
-    written: dict[str, Any] = {"role": message.role, "content": _content(message)}
+    written: dict[str, Any] = {"role": message.role, "content": _content(message, form)}
     if message.role == "tool":
         written["tool_call_id"] = message.tool_call_id
     return written
@@ -59,7 +71,7 @@ def _answer(message: Message, form: ChatTurns) -> dict[str, Any] | None:
     opaque = opaque_for(message, form.wire, form.source)
     fields: Mapping[str, Any] = opaque.fields if opaque is not None else {}
     audio = mapping(fields.get("audio")).get("id")
-    content = _content(message)
+    content = _content(message, form)
     if not (content or message.tool_calls or audio):
         return None
     parts: Sequence[Mapping[str, Any]] = items(fields.get("content"))
@@ -105,17 +117,18 @@ def _call(call: ToolCall, form: ChatTurns) -> dict[str, Any]:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments_of(call)}}
 
 
-def _content(message: Message) -> str | list[dict[str, Any]]:
+def _content(message: Message, form: ChatTurns) -> str | list[dict[str, Any]]:
     if isinstance(message.content, str):
         return message.content
     if all(isinstance(part, Text) for part in message.parts):
         return message.text
-    return [
-        {"type": "image_url", "image_url": {"url": part.as_url}}
-        if isinstance(part, Image)
-        else {"type": "text", "text": part.text}
-        for part in message.parts
-    ]
+    return [_part(part, form) for part in message.parts]
+
+
+def _part(part: Part, form: ChatTurns) -> dict[str, Any]:
+    if isinstance(part, Image):
+        return {"type": "image_url", "image_url": {"url": part.as_url}}
+    return form.document(part) if isinstance(part, Document) else {"type": "text", "text": part.text}
 
 
 def chat_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:

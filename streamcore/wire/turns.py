@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from streamcore.chunk import Opaque, ToolCall
 from streamcore.completion import call_id
 from streamcore.errors import ConfigError
-from streamcore.request import Message
+from streamcore.request import Document, Message, Role
 
+_USER: tuple[Role, ...] = ("user",)
 ANY_ID = re.compile(r".+", re.DOTALL)
 
 
-def fitting_turns(messages: Iterable[Message], ids: re.Pattern[str] = ANY_ID) -> list[Message]:
+def fitting_turns(
+    messages: Iterable[Message], ids: re.Pattern[str] = ANY_ID, documents_in: Collection[Role] = _USER
+) -> list[Message]:
     """Return the messages with tool calls that a vendor accepts; a message that needs no change is returned as it is.
 
     An id that does not match `ids`, or that repeats an earlier one, is replaced in the call and in its result. The new
@@ -23,13 +26,15 @@ def fitting_turns(messages: Iterable[Message], ids: re.Pattern[str] = ANY_ID) ->
     name and without arguments is left out.
 
     Raises:
-        ConfigError: a call was cut: its arguments are not JSON, or it has no name.
+        ConfigError: a call was cut: its arguments are not JSON, or it has no name; or a message of another role than
+            `documents_in` has a document.
     """
     turns: list[Message] = []
     used: set[str] = set()
     sent: dict[str, list[str]] = {}
     for message in messages:
         turn = message
+        _check_documents(message, documents_in)
         if message.tool_calls:
             sent = {}
             calls: list[ToolCall] = []
@@ -51,6 +56,16 @@ def fitting_turns(messages: Iterable[Message], ids: re.Pattern[str] = ANY_ID) ->
                 turn = replace(message, tool_call_id=answers)
         turns.append(turn)
     return turns
+
+
+def _check_documents(message: Message, roles: Collection[Role]) -> None:
+    if isinstance(message.content, str) or message.role in roles:
+        return
+    if any(isinstance(part, Document) for part in message.parts):
+        raise ConfigError(
+            f"a message with the role {message.role!r} has a document, which this API accepts only in messages with "
+            f"the role {' or '.join(map(repr, roles))}; put it into a user message"
+        )
 
 
 def _id(call: ToolCall) -> str:

@@ -18,18 +18,28 @@ from streamcore.errors import RunExpired
 from streamcore.relay import MemoryLog, Relay
 from streamcore.relay import producer as producer_module
 from streamcore.relay.packed import pack
-from streamcore.sizes import items_size
+from streamcore.storage.sizes import items_size
 
 LEASE = 60.0
 KINDS: list[Any] = ["text", "reasoning", "refusal"]
 TEXT = st.text(st.characters(codec=None), max_size=300)
+
+
+def _with_raw(raw: bytes) -> Chunk:
+    return Chunk("text", "x", raw=raw)
+
+
+def _event(text: str) -> dict[str, str]:
+    return {"type": "token", "node": "n", "content": text}
+
+
 ITEMS = st.lists(
     st.one_of(
         TEXT,
         st.builds(Chunk, st.sampled_from(KINDS), TEXT, st.integers(0, 2), st.integers(0, 1)),
-        st.builds(lambda raw: Chunk("text", "x", raw=raw), st.binary()),
+        st.builds(_with_raw, st.binary()),
         st.just(Chunk("finish", finish_reason="stop")),
-        st.builds(lambda text: {"type": "token", "node": "n", "content": text}, TEXT),
+        st.builds(_event, TEXT),
     )
 )
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx2
 
+from streamcore.base.redact import redact_bytes, secret_forms
 from streamcore.net.credentials import credentials
-from streamcore.redact import redact_bytes, secret_forms
 from streamcore.testing.recordings.exchange import Read, is_array, is_object
 
 _PRIVATE_HEADER = re.compile("cookie|auth|organization|account|project|api-key")

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from streamcore.redact import redact, redact_json, secret_forms
+from streamcore.base.redact import redact, redact_json, secret_forms
 
 SECRET = 'PLANTED/key+0123"456789=='
 

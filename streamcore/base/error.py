@@ -16,17 +16,17 @@ class StreamcoreError(Exception):
     """The answer that was received before the error; None if no answer had begun."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from streamcore.error_copies import reduced
+        from streamcore.base.error_copies import reduced
 
         return reduced(self, StreamcoreError)
 
     def __copy__(self) -> Self:
-        from streamcore.error_copies import copied
+        from streamcore.base.error_copies import copied
 
         return copied(self, None)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        from streamcore.error_copies import copied
+        from streamcore.base.error_copies import copied
 
         return copied(self, memo)
 

@@ -9,7 +9,6 @@ from operator import attrgetter
 from typing import cast
 
 from streamcore.chunk import Chunk, Opaque, ToolCall, Usage
-from streamcore.errors import AnswerTooLarge
 
 MAX_ANSWER_BYTES = 64 * 2**20
 """The default limit of one answer, in bytes of UTF-8."""
@@ -74,18 +73,18 @@ def content_size(chunk: Chunk) -> int:
     if call is not None:
         size += utf8_size(call.arguments) + utf8_size(call.id or "") + utf8_size(call.name or "")
     opaque = None if chunk.kind == "finish" else chunk.opaque  # there it repeats earlier chunks
-    for value in (opaque, chunk.data, chunk.finish_detail, chunk.usage):
+    for value in (opaque, chunk.data, chunk.finish_detail, chunk.usage, chunk.tool_result):
         if value is not None:
             size += data_size(value)
     return size
 
 
 class AnswerSize:
-    """Measure one answer while it arrives, and raise if it is above its limit.
+    """Measure one answer while it arrives, and tell when it is above its limit.
 
-    The run loop appends plain texts to the fold itself, gives all other reads to `note`, and calls `measure` after
-    `reads`. A network read has at most about 64 KiB, so an answer is at most twice its limit, and at most 16 MiB above
-    it, when it ends. `measure` works with iterators of C, since every token passes through it.
+    The run loop appends plain texts to the fold itself, gives all other reads to `note`, and calls `exceeds_limit`
+    after `reads`. A network read has at most about 64 KiB, so an answer is at most twice its limit, and at most 16 MiB
+    above it, when it ends. `exceeds_limit` works with iterators of C, since every token passes through it.
     """
 
     __slots__ = ("_breaks", "_bytes", "_limit", "_measured", "_noted", "_texts", "note", "reads")
@@ -99,17 +98,15 @@ class AnswerSize:
         self._noted: list[Sequence[Chunk]] = []
         self._bytes = 0
         self.reads = range(min(MEASURE_AFTER, max(1, limit // _READ_BYTES)))
-        """One item for each read until the next call of `measure`."""
+        """One item for each read until the next call of `exceeds_limit`."""
         self.note = self._noted.append
         """Note the chunks of a read that the run loop does not append itself."""
 
-    def measure(self) -> None:
-        """Add what arrived since the last call: texts, arguments, opaque data, facts and `raw`.
+    def exceeds_limit(self) -> bool:
+        """Measure what arrived since the last call, and return True if the answer is above its limit.
 
-        The pieces of the text are joined, since a piece takes many times the memory of its characters.
-
-        Raises:
-            AnswerTooLarge: the answer is above its limit.
+        Texts, arguments, opaque data, facts and `raw` count. The pieces of the text are joined, since a piece takes
+        many times the memory of its characters.
         """
         texts, start = self._texts, self._measured
         new = "".join(texts[start:])
@@ -119,12 +116,7 @@ class AnswerSize:
         self._bytes += utf8_size(new)
         if self._noted:
             self._bytes += self._size_of_noted()
-        if self._bytes > self._limit:
-            raise AnswerTooLarge(
-                f"the answer has more than {self._limit:,} bytes and was ended; what arrived is in .partial; "
-                "ask for a shorter answer, or set a higher max_bytes",
-                limit=self._limit,
-            )
+        return self._bytes > self._limit
 
     def _size_of_noted(self) -> int:
         chunks = list(chain.from_iterable(self._noted))
