@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -188,7 +189,7 @@ def comparable(chunks: Sequence[Chunk]) -> list[Chunk]:
     ]
 
 
-def _without_facts(chunk: Chunk) -> object:
+def _without_facts(chunk: Chunk) -> Mapping[str, Any] | None:
     return chunk.data if chunk.kind == "reasoning" else None
 
 
