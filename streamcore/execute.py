@@ -18,7 +18,7 @@ from streamcore.request import Message, Request
 from streamcore.storage.sizes import MAX_ANSWER_BYTES
 from streamcore.stream import Plan, Stream, TextStream
 from streamcore.structured.output import Output, is_unfinished
-from streamcore.tools.agent import AgentPlan, AgentRun, Save
+from streamcore.tools.agent import AgentPlan, Save
 from streamcore.tools.decisions import AgentState, Approver, Decision, state_of
 from streamcore.tools.toolbox import AnyTool
 
@@ -308,7 +308,7 @@ def stream_agent(
             save=save,
             state=options.get("state"),
         )
-        return replace(base.prepare(), make_run=lambda plan: AgentRun(plan, agent))
+        return replace(base.prepare(), make_run=agent.run)
 
     if isinstance(prompt, Request):
         base = _request_stream(prompt, options)

@@ -72,6 +72,10 @@ class AgentPlan:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigError(f"{name} is a number, 1 or more, not {value!r}")
 
+    def run(self, plan: Plan) -> AgentRun:
+        """Return the run of this agent."""
+        return AgentRun(plan, self)
+
 
 class AgentRun:
     """Run an agent; the source of a `Stream`, with the same guarantees as an `AnswerRun`."""

@@ -212,11 +212,9 @@ class RunningCalls:
         """Ask for approval if that is needed, run the tool, and return its result, which may be an error."""
         call = one.call
         try:
-            arguments = call.parse()
+            arguments: Any = {"input": call.arguments} if call.custom else call.parse()
         except ToolArgumentsError as error:
             return failed(call, error_text(error))
-        if call.custom:
-            arguments = {"input": call.arguments}
         if not isinstance(arguments, Mapping):
             return failed(call, f"ToolArgumentsError: the arguments are not a JSON object, but {call.arguments[:80]!r}")
         if one.ask and self._approve is not None:

@@ -102,7 +102,7 @@ def _made(
     retries: int = 0,
     **settings: Any,
 ) -> Tool:
-    name = name or getattr(function, "__name__", "") or type(function).__name__
+    name = name or str(getattr(function, "__name__", type(function).__name__))
     if timeout is not None and (isinstance(timeout, bool) or timeout <= 0):
         raise ConfigError(f"timeout of tool {name!r} is a number of seconds above 0, not {timeout!r}")
     if isinstance(retries, bool) or retries < 0:
