@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from inspect import isawaitable
 from json import dumps
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
@@ -212,11 +212,12 @@ class RunningCalls:
         """Ask for approval if that is needed, run the tool, and return its result, which may be an error."""
         call = one.call
         try:
-            arguments: Any = {"input": call.arguments} if call.custom else call.parse()
+            parsed: object = {"input": call.arguments} if call.custom else call.parse()
         except ToolArgumentsError as error:
             return failed(call, error_text(error))
-        if not isinstance(arguments, Mapping):
+        if not isinstance(parsed, Mapping):
             return failed(call, f"ToolArgumentsError: the arguments are not a JSON object, but {call.arguments[:80]!r}")
+        arguments = cast("Mapping[str, Any]", parsed)
         if one.ask and self._approve is not None:
             answer = self._approve(call)
             decision = decision_of(await answer if isawaitable(answer) else answer)
