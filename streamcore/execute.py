@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar, Unpack, overload
@@ -173,6 +173,7 @@ def stream_prompt(
     include_raw: bool = False,
     max_bytes: int | None = None,
     history: Sequence[Message] = (),
+    change: Callable[[Request], Request] | None = None,
     transport: str | None = None,
 ) -> Stream:
     """Return the stream of the answer to a prompt file.
@@ -198,6 +199,7 @@ def stream_prompt(
         max_bytes: overrides the prompt's; see `stream_request`.
         transport: what to send over; see `stream_request`.
         history: the previous turns of the conversation; they are sent between the prompt's system and user messages.
+        change: returns the request that is sent instead of the prompt's, as one with more tools or another limit.
 
     Nothing happens until the stream is used; then it raises, besides what `Stream` lists:
 
@@ -217,6 +219,8 @@ def stream_prompt(
         if history:
             *before, last = request.messages
             request = replace(request, messages=[*before, *history, last])
+        if change is not None:
+            request = change(request)
         found = _ready(resolved.provider, transport)
         file = prompt.file
         options = file.stream_options if stream_options is None else stream_options

@@ -17,7 +17,7 @@ from streamcore.wire.encoding.wire import WireRequest
 from streamcore.wire.lenient import is_array, is_object
 from streamcore_openai.responses_wire import WIRE
 
-INFORMATIVE = frozenset({"include", "metadata", "safety_identifier", "user"})
+INFORMATIVE = frozenset({"include", "metadata", "safety_identifier", "store", "user"})
 SHARED = frozenset({"top_p"})
 
 _PARAMS = {
@@ -26,6 +26,7 @@ _PARAMS = {
     "output_schema": "text.format",
     "cache": "prompt_cache_key",
     "messages": "input",
+    "system": "instructions",
 }
 _ECHOED = (
     "background",
@@ -75,6 +76,7 @@ def read_request(body: Mapping[str, Any]) -> WireRequest:
         reasoning=reasoning,
         cache=fields.text("prompt_cache_key"),
     )
+    previous = fields.text("previous_response_id")
     stream, store, background = (bool(fields.flag(key)) for key in ("stream", "store", "background"))
     options = fields.object("stream_options")
     if options is not None:
@@ -90,6 +92,7 @@ def read_request(body: Mapping[str, Any]) -> WireRequest:
         params=_PARAMS,
         store=store,
         background=background,
+        previous=previous,
     )
 
 
