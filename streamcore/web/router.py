@@ -262,9 +262,9 @@ def service_name(name: str | None, served: ServedTarget | None) -> str:
     Raises:
         ConfigError: the name has other characters than A-Z a-z 0-9 _ . -, or more than 64.
     """
-    if name is None and served is None:
-        return "gateway"
-    if name is None and served is not None:
+    if name is None:
+        if served is None:
+            return "gateway"
         path = hashlib.sha256(os.fsencode(served.path.resolve())).hexdigest()[:8]
         return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', served.about.name)[:50]}-{path}"
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):

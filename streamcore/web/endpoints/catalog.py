@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from streamcore.execute import stream_prompt, stream_request
 from streamcore.graph.stream import stream_graph_with_tokens
 from streamcore.pipeline.clocks import Timeouts
-from streamcore.provider import get_provider, provider_names
+from streamcore.provider import get_provider, provider_names, vendor
 from streamcore.request import Message, Request, Text
 from streamcore.web.endpoints.sources import GraphSource, Source
 from streamcore.web.targets import GraphTarget, PromptTarget, RunRequest, ServedTarget
@@ -254,9 +254,22 @@ class Catalog:
         self._transport = transport
 
     def names(self) -> list[str]:
-        """Return the names that clients can use: the targets, and the allowed models that are no patterns."""
-        exact = [pattern for pattern in self._allowed if not any(letter in pattern for letter in "*?[")]
-        return [*self._models, *(name for name in exact if name not in self._models)]
+        """Return names that clients can use.
+
+        They are the targets, the allowed models that are no patterns, and the default models of the providers that the
+        patterns allow.
+        """
+        found: dict[str, None] = dict.fromkeys(self._models)
+        found |= dict.fromkeys(pattern for pattern in self._allowed if not any(letter in pattern for letter in "*?["))
+        for provider in provider_names():
+            known = vendor(provider)
+            name = f"{provider}/{known.default_model}" if known is not None and known.default_model else ""
+            if name and self._allows(name):
+                found[name] = None
+        return [*found]
+
+    def _allows(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self._allowed)
 
     def find(self, name: str) -> Model:
         """Return the model with this name.
@@ -268,8 +281,7 @@ class Catalog:
         if known is not None:
             return known
         provider, slash, model = name.partition("/")
-        allowed = any(fnmatchcase(name, pattern) for pattern in self._allowed)
-        if slash and model and allowed and provider in provider_names():
+        if slash and model and self._allows(name) and provider in provider_names():
             return PassedOn(name, provider, model, self._max_seconds, self._transport)
         listed = ", ".join(map(repr, self.names())) or "none by an exact name"
         raise RequestRefused(

@@ -67,7 +67,7 @@ def problem_of(error: Exception, asked: WireRequest | None = None, *, passes_on:
 
 def log_failure(error: Exception) -> None:
     """Write an error to the log, with the reference that the client has."""
-    if isinstance(error, RequestRefused | HTTPException):
-        return
+    if isinstance(error, RequestRefused | HTTPException | errors.UnsupportedField):
+        return  # the client's own fault
     text, unexpected = described_in_log(error)
     log.warning("a request to an endpoint failed: %s", text, exc_info=unexpected)
