@@ -134,7 +134,7 @@ class MessagesEncoder:
         if usage is not None and not self._head.native:
             counts |= _counts(usage, native=False)
         tier = (chunk.data or {}).get("service_tier") if chunk.kind == "start" else None
-        if tier and "service_tier" not in counts:
+        if tier and "service_tier" not in counts and (self._head.native or tier in ("standard", "priority", "batch")):
             counts["service_tier"] = tier
         message: dict[str, Any] = {
             "id": self._id,
