@@ -191,7 +191,7 @@ def router(
         )
         routes.include_router(_guarded_routes(service, max_input, guards, with_user=auth is not None))
     if endpoints:
-        catalog = Catalog(_by_name(targets), allow_models, max_seconds=max_seconds, transport=transport)
+        catalog = Catalog(_by_name(targets), allow_models, max_seconds=max_seconds, transport=transport, limits=limits)
         most = Limits(max_input, limit_local)
         routes.include_router(all_endpoints(catalog, slots, peers, most, open_relay, per_user, guards))
     return routes

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from streamcore.chunk import Chunk, Usage
+from streamcore.graph.limits import AnswerTokens
 from streamcore.web.endpoints.sources import Source
 
 _HIDDEN = frozenset({"step", "tool_progress", "tool_result"})
@@ -51,16 +52,21 @@ class OwnCalls:
 
 
 class VisibleSource:
-    """A source without what only the service itself has to know; see `OwnCalls`."""
+    """A source without what only the service itself has to know (see `OwnCalls`), whose tokens are counted."""
 
-    def __init__(self, source: Source, shown: frozenset[str] | None) -> None:
+    def __init__(self, source: Source, shown: frozenset[str] | None, tokens: AnswerTokens | None) -> None:
         self._source = source
         self._calls = OwnCalls(shown)
+        self._tokens = tokens
 
     async def next_batch(self) -> list[Chunk] | None:
         """Return what has arrived; see `Source.next_batch`."""
         batch = await self._source.next_batch()
-        return None if batch is None else self._calls.visible(batch)
+        if batch is None:
+            return None
+        if self._tokens is not None:
+            self._tokens.note(batch)
+        return self._calls.visible(batch)
 
     async def aclose(self) -> None:
         """Close the source."""

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
 from streamcore.execute import stream_prompt, stream_request
+from streamcore.graph.limits import AnswerTokens, Budget, RunLimits
 from streamcore.graph.stream import stream_graph_with_tokens
 from streamcore.pipeline.clocks import Timeouts
 from streamcore.provider import get_provider, provider_names, vendor
@@ -43,6 +44,10 @@ class Model(Protocol):
         """Whether the request goes to a vendor as the client wrote it."""
         ...
 
+    def tokens(self) -> AnswerTokens | None:
+        """Return what counts the tokens of one answer; None: the source counts them itself."""
+        ...
+
     async def open(self, asked: WireRequest, wire: Wire) -> Source:
         """Return the source of the answer.
 
@@ -61,7 +66,12 @@ class PassedOn:
     model: str
     max_seconds: float | None
     transport: str | None
+    limits: RunLimits
     passes_on: bool = True
+
+    def tokens(self) -> AnswerTokens | None:
+        """Return what counts the tokens of one answer."""
+        return Budget(self.limits).answer(self.name)
 
     async def open(self, asked: WireRequest, wire: Wire) -> Source:
         """Return the stream of the answer; see `Model.open`."""
@@ -123,6 +133,10 @@ class PromptModel:
     target: PromptTarget
     max_seconds: float | None
     passes_on: bool = False
+
+    def tokens(self) -> AnswerTokens | None:
+        """Return what counts the tokens of one answer."""
+        return self.target.tokens()
 
     async def open(self, asked: WireRequest, wire: Wire) -> Source:
         """Return the stream of the answer; see `Model.open`."""
@@ -186,6 +200,10 @@ class GraphModel:
     target: GraphTarget
     passes_on: bool = False
 
+    def tokens(self) -> AnswerTokens | None:
+        """Return None: the run of the graph counts its tokens."""
+        return None
+
     async def open(self, asked: WireRequest, wire: Wire) -> Source:
         """Return the tokens of a run; see `Model.open`."""
         _refuse_extra(asked, wire)
@@ -233,6 +251,7 @@ class Catalog:
         allowed: patterns of `provider/model`, as `openai/*`, that are passed on.
         max_seconds: seconds after which an answer is ended as an error.
         transport: what requests that are passed on are sent over.
+        limits: what one answer may cost.
     """
 
     def __init__(
@@ -242,6 +261,7 @@ class Catalog:
         *,
         max_seconds: float | None,
         transport: str | None,
+        limits: RunLimits,
     ) -> None:
         self._models: dict[str, Model] = {}
         for name, target in targets.items():
@@ -252,6 +272,7 @@ class Catalog:
         self._allowed = tuple(allowed)
         self._max_seconds = max_seconds
         self._transport = transport
+        self._limits = limits
 
     def names(self) -> list[str]:
         """Return names that clients can use.
@@ -282,7 +303,7 @@ class Catalog:
             return known
         provider, slash, model = name.partition("/")
         if slash and model and self._allows(name) and provider in provider_names():
-            return PassedOn(name, provider, model, self._max_seconds, self._transport)
+            return PassedOn(name, provider, model, self._max_seconds, self._transport, self._limits)
         listed = ", ".join(map(repr, self.names())) or "none by an exact name"
         raise RequestRefused(
             f"there is no model {name[:200]!r}; available are: {listed}",

@@ -136,7 +136,7 @@ class Endpoint:
 
     async def _open(self, asked: WireRequest, model: Model) -> Source:
         """Return the source of the answer, with what the client gets of it."""
-        return VisibleSource(await model.open(asked, self.wire), _shown(asked, model))
+        return VisibleSource(await model.open(asked, self.wire), _shown(asked, model), model.tokens())
 
     async def _run(self, request: Request, asked: WireRequest, model: Model, headers: dict[str, str]) -> Response:
         """Answer with a run that ends with the connection."""
