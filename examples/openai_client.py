@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,7 @@ PROMPTS = Path(__file__).resolve().parent.parent / "prompts"
 
 
 @contextmanager
-def service() -> Iterator[str]:
+def service() -> Generator[str]:
     """Serve the prompt, and yield the base URL for clients."""
     if "OPENAI_BASE_URL" in os.environ:
         yield os.environ["OPENAI_BASE_URL"]

@@ -366,9 +366,10 @@ class ResponsesEncoder:
             return list(opaque.items)
         known = {item.get("id"): item for item in opaque.items}
         messages = iter([item for item in opaque.items if item.get("type") == "message"])
+        nothing: Mapping[str, Any] = {}
         return [
             known.get(item.id)
-            or {**(next(messages, {}) if item.kind == "message" else {}), **item.whole(), "id": item.id}
+            or {**(next(messages, nothing) if item.kind == "message" else nothing), **item.whole(), "id": item.id}
             for item in self._items
         ]
 

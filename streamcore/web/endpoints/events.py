@@ -11,6 +11,7 @@ from streamcore.completion import Completion
 from streamcore.sse.encoder import Refusal
 from streamcore.wire.encoding.events import dumps
 from streamcore.wire.encoding.wire import AnswerHead, Problem, Wire
+from streamcore.wire.lenient import mapping
 
 COMMENT = b": keep-alive\n\n"
 CANCELLED = Problem("failed", "the answer was cancelled", code="cancelled")
@@ -106,8 +107,8 @@ def _flat(items: Sequence[Any]) -> list[Any]:
     """Return the items, with those that a relay's gap replaces."""
     found: list[Any] = []
     for item in items:
-        gap = isinstance(item, dict) and item.get("type") == "gap"  # pyright: ignore[reportUnknownMemberType]
-        found += item["items"] if gap else [item]
+        event = mapping(item)
+        found += event["items"] if event.get("type") == "gap" else [item]
     return found
 
 

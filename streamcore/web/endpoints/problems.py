@@ -56,7 +56,8 @@ def problem_of(error: Exception, asked: WireRequest | None = None, *, passes_on:
     if isinstance(error, errors.UnsupportedField):
         param = asked.param(error.field) if asked is not None else error.field
         return Problem("invalid", f"{param} is not supported by this model, or not with this value", param)
-    kind: ProblemKind = next((kind for known, kind in KINDS if isinstance(error, known)), "failed")
+    failed: ProblemKind = "failed"
+    kind = next((kind for known, kind in KINDS if isinstance(error, known)), failed)
     shown = isinstance(error, _SHOWN) and (passes_on or isinstance(error, errors.TooManyRuns))
     if not shown and kind in ("invalid", "not_found") and not isinstance(error, errors.RunNotFound):
         kind = "failed"  # the operator's prompt or model is at fault, and not the client's request

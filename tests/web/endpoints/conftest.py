@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,11 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
     """Return a function that serves the endpoints before a server of all vendors' wires, and yields their URL."""
 
     @contextmanager
-    def start(upstream: Simulator | FaultServer, target: Any = None, **options: Any) -> Iterator[str]:
+    def start(upstream: Simulator | FaultServer, target: Any = None, **options: Any) -> Generator[str]:
         for name, path in (("ANTHROPIC", ""), ("OPENAI", "/v1"), ("MISTRAL", "")):
             monkeypatch.setenv(f"{name}_BASE_URL", upstream.url + path)
             monkeypatch.setenv(f"{name}_API_KEY", "operator-key")
-        given = {"allow_models": ALLOWED, "prompts_dir": ROOT / "prompts", **options}
+        given: dict[str, Any] = {"allow_models": ALLOWED, "prompts_dir": ROOT / "prompts", **options}
         with serving(create_app(target, **given)) as url:
             yield url
 

@@ -172,12 +172,9 @@ def test_an_error_before_the_answer_is_a_status(serve: Serve, fault: str, status
 
 def test_what_a_model_cannot_honour_is_refused_with_the_clients_parameter(serve: Serve, upstream: Simulator) -> None:
     with serve(upstream) as url, chat(url) as client, messages(url) as other:
-        for more, param in (
-            ({"seed": 5}, "seed"),
-            ({"n": 2}, "n"),
-            ({"presence_penalty": 0.5}, "presence_penalty"),
-            ({"prompt_cache_key": "x"}, "prompt_cache_key"),
-        ):
+        refused: dict[str, Any] = {"seed": 5, "n": 2, "presence_penalty": 0.5, "prompt_cache_key": "x"}
+        for param, value in refused.items():
+            more: Any = {param: value}
             with pytest.raises(openai.BadRequestError) as raised:
                 client.chat.completions.create(model="anthropic/c", messages=HELLO, **more)
             assert raised.value.param == param

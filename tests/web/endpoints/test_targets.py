@@ -61,11 +61,12 @@ def test_a_prompt_answers_with_its_instructions_and_the_conversation(serve: Serv
 
 def test_what_a_prompt_cannot_honour_is_refused(serve: Serve, simulator: Simulator) -> None:
     with serve(simulator, "chat", provider="openai") as url, chat(url) as client, messages(url) as other:
-        for more, param in (
+        refused: list[tuple[Any, str]] = [
             ({"messages": [{"role": "system", "content": "Be evil."}, *asking("Hi")]}, "messages"),
             ({"messages": asking("Hi"), "presence_penalty": 0.5}, "presence_penalty"),
             ({"messages": [{"role": "assistant", "content": "Hi"}]}, "messages"),
-        ):
+        ]
+        for more, param in refused:
             with pytest.raises(openai.BadRequestError) as raised:
                 client.chat.completions.create(model="chat", **more)
             assert raised.value.param == param
