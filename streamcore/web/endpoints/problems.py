@@ -56,14 +56,20 @@ def problem_of(error: Exception, asked: WireRequest | None = None, *, passes_on:
     if isinstance(error, errors.UnsupportedField):
         param = asked.param(error.field) if asked is not None else error.field
         return Problem("invalid", f"{param} is not supported by this model, or not with this value", param)
-    failed: ProblemKind = "failed"
-    kind = next((kind for known, kind in KINDS if isinstance(error, known)), failed)
+    kind = _kind(error)
     shown = isinstance(error, _SHOWN) and (passes_on or isinstance(error, errors.TooManyRuns))
     if not shown and kind in ("invalid", "not_found") and not isinstance(error, errors.RunNotFound):
         kind = "failed"  # the operator's prompt or model is at fault, and not the client's request
     code = error.code if isinstance(error, errors.ProviderError) and passes_on else None
     message = error.message if shown and isinstance(error, errors.ProviderError) else str(error)
     return Problem(kind, message if shown else public_message(error), code=code)
+
+
+def _kind(error: Exception) -> ProblemKind:
+    for known, kind in KINDS:
+        if isinstance(error, known):
+            return kind
+    return "failed"
 
 
 def log_failure(error: Exception) -> None:
