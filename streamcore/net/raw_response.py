@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import anyio
@@ -13,8 +14,9 @@ from anyio.lowlevel import checkpoint
 
 from streamcore.chunk import Chunk
 from streamcore.concurrency.generators import opened
+from streamcore.errors import ConfigError
 from streamcore.net.content_encoding import decoded
-from streamcore.net.credentials import credentials, scrub_error
+from streamcore.net.credentials import clean_names, credentials, scrub_error
 from streamcore.net.http_errors import TransportErrors
 from streamcore.wire.decoder import StreamDecoder
 
@@ -45,6 +47,7 @@ async def read_response(
     response. `secrets` returns what no error may show, beside the request's own credentials.
 
     Raises:
+        ConfigError: the API key, the base URL or a header cannot be encoded.
         StreamInterrupted: the connection broke, or the bytes ended before the terminal mark.
         StreamTimeout: the HTTP client's own read timeout ran out.
         MalformedStream, ProviderError: see `StreamDecoder.close`.
@@ -53,6 +56,7 @@ async def read_response(
     response: httpx2.Response | None = None
     try:
         response, decoder = await send()
+        decoder.clean_start = partial(clean_names, response.request)
         if response.is_stream_consumed:
             raw = reads = response.aiter_bytes()
         else:
@@ -97,9 +101,22 @@ async def read_response(
         if rest:
             yield rest
         decoder.close()
+    except UnicodeEncodeError as error:
+        if response is not None:
+            raise
+        raise _not_encodable(error) from None  # the error has the whole text, which may be the API key
     except Exception as error:
         scrub_error(error, [*secrets(), *([] if response is None else credentials(response.request))])
         raise
+
+
+def _not_encodable(error: UnicodeEncodeError) -> ConfigError:
+    """Return the error for a request whose head cannot be encoded."""
+    what = "half of a surrogate pair" if "surrogates" in error.reason else "a character that is not ASCII"
+    return ConfigError(
+        f"the request cannot be sent over HTTP: its API key, its base URL or a header of headers= has {what} "
+        f"(character {error.start + 1} of {len(error.object)}); remove it"
+    )
 
 
 def slices(data: bytes) -> Iterator[bytes]:
