@@ -21,6 +21,7 @@ from streamcore import (
     get_provider,
     stream_request,
 )
+from streamcore.files.yaml_file import is_list, is_mapping
 from streamcore.net.well_formed import send_well_formed, well_formed_json
 from streamcore.testing import Answer, ScriptedProvider
 from tests.support import RUNS, Vendor, body_of, wire_of
@@ -61,11 +62,11 @@ async def test_every_text_of_a_request_is_well_formed(name: str) -> None:
 
 def _ids(value: Any) -> list[str]:
     names = ("call_id", "tool_call_id", "tool_use_id")
-    if isinstance(value, dict):
-        own = [value[name] for name in names if name in value]
+    if is_mapping(value):
+        own: list[str] = [value[name] for name in names if name in value]
         own += [value["id"]] if value.get("type") in ("function", "tool_use") and "id" in value else []
         return own + [found for item in value.values() for found in _ids(item)]
-    return [found for item in value for found in _ids(item)] if isinstance(value, list) else []
+    return [found for item in value for found in _ids(item)] if is_list(value) else []
 
 
 HALF_A_KEY = "PLANTED-key-0123456789"
