@@ -93,10 +93,11 @@ def started(wire: str, secret: str) -> bytes:
     """Return the first event of an answer, with the secret as its id and its model."""
     names = {"id": secret, "model": secret}
     counts = {"usage": {"input_tokens": 1, "output_tokens": 1}}
-    event: dict[str, Any] = {
+    events: dict[str, Any] = {
         "anthropic": {"type": "message_start", "message": {**names, "role": "assistant", "content": [], **counts}},
         "openai-responses": {"type": "response.created", "response": {**names, "status": "in_progress", "output": []}},
-    }.get(wire, {**names, "choices": [{"index": 0, "delta": {"content": "a"}}]})
+    }
+    event = events.get(wire, {**names, "choices": [{"index": 0, "delta": {"content": "a"}}]})
     return f"data: {json.dumps(event)}\n\n".encode()
 
 
