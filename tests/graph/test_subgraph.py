@@ -245,8 +245,8 @@ async def test_a_node_that_completed_inside_does_not_run_again(tmp_path: Path) -
     """
     path = write(tmp_path, outer=OUTER, child=child)
     provider = echo()
-    async with stream_graph(path, {"topic": "x"}, config_of(tmp_path, provider)) as events:
-        async for event in events:
+    async with stream_graph(path, {"topic": "x"}, config_of(tmp_path, provider)) as source:
+        async for event in source:
             if event["type"] == "node_complete" and event["node"] == "sub/one":
                 break
     events = await collect(stream_graph(path, {}, config_of(tmp_path, provider)))
