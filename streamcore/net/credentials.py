@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 from urllib.request import getproxies
 
@@ -150,8 +150,8 @@ def _shows(error: BaseException, forms: tuple[bytes, ...]) -> bool:
 def clean_partial(provider: Provider, partial: Completion) -> Completion:
     """Return the answer of an error without secrets in its ids and in the names that the vendor gave."""
     forms = secret_forms(_known(provider))
-    values = {name: getattr(partial, name) for name in _VENDORS_WORDS}
-    clean = {name: value and redact_text(value, forms) for name, value in values.items()}
+    values: dict[str, Any] = {name: getattr(partial, name) for name in _VENDORS_WORDS}
+    clean: dict[str, Any] = {name: value and redact_text(value, forms) for name, value in values.items()}
     return partial if clean == values else replace(partial, **clean)
 
 

@@ -107,7 +107,7 @@ def started(wire: str, secret: str) -> bytes:
 async def test_ids_and_names_of_an_answer_have_no_secrets(name: str, before: bytes) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Request-Id: %b\r\nConnection: close\r\n\r\n"
     for secret in SECRETS[:2]:
-        plays = [Send(head % secret.encode() + before), Pause(0.01), Send(started(name, secret))]
+        plays: list[Send | Pause] = [Send(head % secret.encode() + before), Pause(0.01), Send(started(name, secret))]
         with FaultServer(plays) as server:
             settings: dict[str, Any] = {"headers": {"x-pass": HEADER}, "base_url": server.url, "model": "m"}
             stream = stream_request(ask(), provider=get_provider(name, api_key=API_KEY, **settings), max_retries=0)
