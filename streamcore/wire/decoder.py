@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -68,8 +68,6 @@ class StreamDecoder:
         self, vocabulary: Vocabulary, *, include_raw: bool = False, max_event_bytes: int = MAX_EVENT_BYTES
     ) -> None:
         self.vocabulary = vocabulary
-        self.clean_start: Callable[[Chunk], Chunk] | None = None
-        """What replaces the `start` chunk, whose ids and model's name may repeat what the request had."""
         self.done = False
         self.ending = False
         self._include_raw = include_raw
@@ -105,30 +103,13 @@ class StreamDecoder:
         self._use_fast_path = False
         events, before = self._sse.feed(data), self._events
         self._read(events, out)
-        if self.clean_start is not None:
-            self._clean(out, self.clean_start)
         if self.done:
             if self._sse.pending or self._events - before < len(events):
                 log.debug("ignored data after the end of a %s stream in the same read", self.vocabulary.wire)
         elif self._sse.pending > self._max:
             self._events += 1
             self.fail(self._too_long())
-        self._use_fast_path = (
-            self._events > 0
-            and not self.done
-            and not self._include_raw
-            and self._split is None
-            and self.clean_start is None
-        )
-
-    def _clean(self, out: list[Chunk], clean: Callable[[Chunk], Chunk]) -> None:
-        """Replace the `start` chunk, if it has come."""
-        for number, chunk in enumerate(out):
-            if chunk.kind == "start":
-                out[number] = clean(chunk)
-            if chunk.kind != "ping" and chunk.kind != "other":
-                self.clean_start = None
-                return
+        self._use_fast_path = self._events > 0 and not self.done and not self._include_raw and self._split is None
 
     def _feed_late(self, data: bytes, out: list[Chunk]) -> None:
         """Append the events after the end: they are not part of the answer, but nothing is dropped silently."""
