@@ -45,15 +45,20 @@ def credentials(request: httpx2.Request) -> list[str]:
     return sorted({*header_secrets(request.headers), *url_secrets(str(request.url))}, key=len, reverse=True)
 
 
-def clean_names(request: httpx2.Request, start: Chunk) -> Chunk:
-    """Return a `start` chunk without the secrets of its request: a vendor may repeat a key as an id or a model."""
-    names = start.id, start.model, start.request_id
-    joined = "\n".join(name or "" for name in names)
-    if redact(joined, credentials(request)) == joined:
-        return start
-    forms = secret_forms(credentials(request))
-    clean = [name and redact_text(name, forms) for name in names]
-    return replace(start, id=clean[0], model=clean[1], request_id=clean[2])
+def clean_start(chunks: list[Chunk], request: httpx2.Request) -> bool:
+    """Remove the secrets of a request from the `start` chunk, if it is among these; return whether the answer began.
+
+    A vendor may repeat a key as the id or the model of its answer.
+    """
+    for number, chunk in enumerate(chunks):
+        if chunk.kind == "start":
+            forms = secret_forms(credentials(request))
+            names = [name and redact_text(name, forms) for name in (chunk.id, chunk.model, chunk.request_id)]
+            if names != [chunk.id, chunk.model, chunk.request_id]:
+                chunks[number] = replace(chunk, id=names[0], model=names[1], request_id=names[2])
+        if chunk.kind != "ping" and chunk.kind != "other":
+            return True
+    return False
 
 
 def header_secrets(headers: Mapping[str, str], *, all_names: bool = False) -> set[str]:

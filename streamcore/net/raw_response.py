@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing
-from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import anyio
@@ -16,7 +15,7 @@ from streamcore.chunk import Chunk
 from streamcore.concurrency.generators import opened
 from streamcore.errors import ConfigError
 from streamcore.net.content_encoding import decoded
-from streamcore.net.credentials import clean_names, credentials, scrub_error
+from streamcore.net.credentials import clean_start, credentials, scrub_error
 from streamcore.net.http_errors import TransportErrors
 from streamcore.wire.decoder import StreamDecoder
 
@@ -56,23 +55,21 @@ async def read_response(
     response: httpx2.Response | None = None
     try:
         response, decoder = await send()
-        decoder.clean_start = partial(clean_names, response.request)
-        if response.is_stream_consumed:
-            raw = reads = response.aiter_bytes()
-        else:
-            # `aiter_raw` would pass the same bytes on through one more generator and a list.
-            raw = cast("AsyncGenerator[bytes]", aiter(cast("AsyncIterable[bytes]", response.stream)))
-            reads = decoded(response, raw) if "content-encoding" in response.headers else raw
+        raw, reads = _body(response)
         feed, more = decoder.feed, slice(SLICE_BYTES, None)
         with TransportErrors(streaming=True):
             # The response is closed first: generators of httpx2 that are still open then end without waiting.
             async with aclosing(raw), opened(reads, finalizer=False) as hidden:
                 try:
-                    first = await anext(hidden, b"")
-                    for part in slices(first):
-                        yield feed(part)
-                        if len(first) > SLICE_BYTES:
-                            await checkpoint()
+                    started, data = False, await anext(hidden, None)
+                    while data is not None:
+                        for part in slices(data):
+                            chunks = feed(part)
+                            started = started or clean_start(chunks, response.request)
+                            yield chunks
+                            if len(data) > SLICE_BYTES:
+                                await checkpoint()
+                        data = None if started or decoder.ending else await anext(reads, None)
                     if not decoder.ending:
                         async for data in reads:
                             if not data[more]:  # cheaper than a call of len()
@@ -108,6 +105,16 @@ async def read_response(
     except Exception as error:
         scrub_error(error, [*secrets(), *([] if response is None else credentials(response.request))])
         raise
+
+
+def _body(response: httpx2.Response) -> tuple[AsyncGenerator[bytes], AsyncGenerator[bytes]]:
+    """Return the reads of a response's body, as they come and decoded."""
+    if response.is_stream_consumed:
+        reads = response.aiter_bytes()
+        return reads, reads
+    # `aiter_raw` would pass the same bytes on through one more generator and a list.
+    raw = cast("AsyncGenerator[bytes]", aiter(cast("AsyncIterable[bytes]", response.stream)))
+    return raw, decoded(response, raw) if "content-encoding" in response.headers else raw
 
 
 def _not_encodable(error: UnicodeEncodeError) -> ConfigError:
