@@ -9,7 +9,7 @@ from typing import Any
 from streamcore.errors import ConfigError, PromptError
 from streamcore.files.yaml_file import is_mapping, load_yaml
 from streamcore.graph.load import Graph, load_graph
-from streamcore.graph.schema import LlmNode
+from streamcore.graph.node_schema import LlmNode
 from streamcore.prompts.prompt_file import load_prompt
 from streamcore.provider import Vendor, environment_provider, provider_names, vendor
 
@@ -36,10 +36,10 @@ def _providers(target: str, provider: str | None, prompts_dir: Path | None) -> I
     if not (is_mapping(data) and "nodes" in data):
         yield from _of_prompt(path.stem, provider, path.parent, None)
         return
-    graph = load_graph(path)
-    for node in (*graph.nodes.values(), *graph.items.values()):
-        if isinstance(node, LlmNode) and node.prompt is not None:
-            yield from _of_node(graph, node, provider)
+    for graph in load_graph(path).with_children():
+        for node in (*graph.nodes.values(), *graph.items.values()):
+            if isinstance(node, LlmNode) and node.prompt is not None:
+                yield from _of_node(graph, node, provider)
 
 
 def _of_node(graph: Graph, node: LlmNode, provider: str | None) -> Iterator[object]:

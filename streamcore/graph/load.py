@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamcore.errors import GraphError
 from streamcore.provider import ModelChoice
 
 if TYPE_CHECKING:
     from streamcore.files.yaml_file import Location, YamlFile
-    from streamcore.graph.schema import EdgeBlock, GraphFile, Node
+    from streamcore.files.yaml_model import FileModel
+    from streamcore.graph.node_schema import Node
+    from streamcore.graph.schema import EdgeBlock, GraphFile
+    from streamcore.graph.tool_schema import ToolBlock
+
+    Model = TypeVar("Model", bound=FileModel)
 
 START = "START"
 END = "END"
+MAX_DEPTH = 16
+"""The maximum number of graphs inside each other."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,10 +37,15 @@ class Graph:
     nodes: Mapping[str, Node]
     items: Mapping[str, Node]
     """For each map node, the node that runs for every item."""
+    tools: Mapping[str, ToolBlock]
     edges: Mapping[str, tuple[EdgeBlock, ...]]
     """The edges from each node, in the order of the file."""
     reach: Mapping[str, frozenset[str]]
     """The nodes that may run after each node; a node in a cycle is one of its own."""
+    asking: frozenset[str]
+    """The nodes that may ask a person: interrupts, and graphs that have one."""
+    children: Mapping[str, Graph] = field(default_factory=dict[str, "Graph"])
+    """The graphs that its nodes and tools run, by their paths in the file."""
 
     @property
     def prompts_dir(self) -> str | None:
@@ -52,31 +64,62 @@ class Graph:
         defaults = self.file.defaults
         return ModelChoice(defaults.provider, defaults.model, defaults.temperature, f"in `defaults:` of {self.path}")
 
+    def node(self, path: str) -> Node | None:
+        """Return the node with this name, or `outer/inner` for a node of a graph inside this one."""
+        if path in self.nodes:
+            return self.nodes[path]
+        for end in [place for place, char in enumerate(path) if char == "/"]:
+            outer = self.nodes.get(path[:end]) or self.items.get(path[:end])
+            child = self.children.get(getattr(outer, "graph", ""))
+            found = child.node(path[end + 1 :]) if child is not None else None
+            if found is not None:
+                return found
+        return None
+
+    def with_children(self) -> Iterator[Graph]:
+        """Yield the graph and those inside it, each once."""
+        seen: dict[int, Graph] = {}
+        waiting: list[Graph] = [self]
+        while waiting:
+            graph = waiting.pop(0)
+            if id(graph) not in seen:
+                seen[id(graph)] = graph
+                waiting += graph.children.values()
+        yield from seen.values()
+
     def __repr__(self) -> str:
         return f"Graph({self.name!r}, {str(self.path)!r})"
 
 
 def load_graph(path: str | Path) -> Graph:
-    """Return the validated graph of a file.
+    """Return the validated graph of a file, with the graphs that it runs.
 
     Raises:
-        GraphError: the file is not valid; the message lists every problem with file, line and key.
+        GraphError: a file is not valid; the message lists every problem with file, line and key.
     """
+    return _load_with_children(Path(path), ())
+
+
+def _load_with_children(path: Path, above: tuple[Path, ...]) -> Graph:
     from streamcore.files.yaml_file import read_yaml
 
-    found = Path(path)
-    return _load(found, read_yaml(found, GraphError))
+    return _add_children(_load(path, read_yaml(path, GraphError)), above)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _load(path: Path, raw: bytes) -> Graph:
     from streamcore.files.yaml_file import parse_yaml
 
-    return build_graph(parse_yaml(path, raw, GraphError))
+    return _build(parse_yaml(path, raw, GraphError))
 
 
 def build_graph(source: YamlFile) -> Graph:
     """Return the graph of a parsed file; see `load_graph`."""
+    return _add_children(_build(source), ())
+
+
+def _build(source: YamlFile) -> Graph:
+    """Return the graph of a parsed file, without those that it runs."""
     from streamcore.files.yaml_model import validate
     from streamcore.graph.schema import GraphFile
 
@@ -87,13 +130,76 @@ def build_graph(source: YamlFile) -> Graph:
         file = None
         problems += str(error).splitlines()
     nodes, items = _load_nodes(source, problems)
+    tools = _load_tools(source, problems)
     if file is not None:
-        problems += _inconsistencies(file, source, nodes, items)
+        problems += _inconsistencies(file, source, nodes, items, tools)
     if file is None or problems:
         raise GraphError("\n".join(sorted(problems, key=_line)))
     edges = {name: tuple(edge for edge in file.edges if edge.from_ == name) for name in (START, *nodes)}
     reach = _reach({name: set(_targets(name, nodes, edges, file)) for name in edges})
-    return Graph(file.name or source.path.stem, source.path, file, source, nodes, items, edges, reach)
+    asking = frozenset(name for name, node in nodes.items() if node.type == "interrupt")
+    return Graph(file.name or source.path.stem, source.path, file, source, nodes, items, tools, edges, reach, asking)
+
+
+def _add_children(graph: Graph, above: tuple[Path, ...]) -> Graph:
+    """Return the graph with the graphs that its nodes and tools run; `above` are the files that lead to it.
+
+    Raises:
+        GraphError: a file is missing or not valid, or a graph runs inside itself.
+    """
+    references = [*_graph_references(graph)]
+    if not references:
+        return graph
+    chain = (*above, graph.path.resolve())
+    children: dict[str, Graph] = {}
+    problems: list[str] = []
+    for reference, at, what in references:
+        path = graph.path.parent / reference
+        where = f"{graph.path}:{graph.source.line(at)}: {what}"
+        if path.resolve() in chain:
+            names = " -> ".join(one.name for one in (*chain[chain.index(path.resolve()) :], path))
+            problems.append(f"{where} runs a graph inside itself: {names}")
+        elif len(chain) >= MAX_DEPTH:
+            problems.append(f"{where}: graphs may be at most {MAX_DEPTH} levels deep")
+        elif not path.is_file():
+            problems.append(f"{where}: there is no file {path}")
+        elif reference not in children:
+            try:
+                children[reference] = _load_with_children(path, chain)
+            except GraphError as error:
+                problems += str(error).splitlines()
+    problems += _asking_items(graph, children)
+    if problems:
+        raise GraphError("\n".join(dict.fromkeys(problems)))
+    return _joined(graph, tuple(children.items()))
+
+
+@lru_cache(maxsize=64)
+def _joined(graph: Graph, children: tuple[tuple[str, Graph], ...]) -> Graph:
+    found = dict(children)
+    asking = {name for name, node in graph.nodes.items() if node.type == "subgraph" and found[node.graph].asking}
+    return replace(graph, children=found, asking=graph.asking | asking)
+
+
+def _graph_references(graph: Graph) -> Iterator[tuple[str, Location, str]]:
+    """Yield each path of a graph that a node or tool runs, its location, and what runs it."""
+    for within, some in (((), graph.nodes), (("node",), graph.items)):
+        for name, node in some.items():
+            if node.type == "subgraph":
+                yield node.graph, ("nodes", name, *within, "graph"), f"node {name!r}"
+    for name, tool in graph.tools.items():
+        if tool.type == "graph":
+            yield tool.path, ("tools", name, "path"), f"tool {name!r}"
+
+
+def _asking_items(graph: Graph, children: Mapping[str, Graph]) -> Iterator[str]:
+    for name, node in graph.items.items():
+        if node.type == "subgraph" and node.graph in children and children[node.graph].asking:
+            line = graph.source.line(("nodes", name, "node", "graph"))
+            yield (
+                f"{graph.path}:{line}: the node inside {name!r}: a graph that asks a person cannot run in a map; "
+                "ask before the map, or after it"
+            )
 
 
 def _line(problem: str) -> int:
@@ -104,7 +210,7 @@ def _line(problem: str) -> int:
 def _load_nodes(source: YamlFile, problems: list[str]) -> tuple[dict[str, Node], dict[str, Node]]:
     """Validate each node with the model of its type, and for a map node also the node for its items."""
     from streamcore.files.yaml_file import is_mapping
-    from streamcore.graph.schema import IN_A_MAP, NODES, MapNode
+    from streamcore.graph.node_schema import IN_A_MAP, NODES, MapNode
 
     nodes: dict[str, Node] = {}
     items: dict[str, Node] = {}
@@ -125,14 +231,41 @@ def _load_nodes(source: YamlFile, problems: list[str]) -> tuple[dict[str, Node],
     return nodes, items
 
 
+def _load_tools(source: YamlFile, problems: list[str]) -> dict[str, ToolBlock]:
+    """Validate each tool with the model of its type."""
+    from streamcore.files.yaml_file import is_mapping
+    from streamcore.graph.tool_schema import TOOLS, tool_kind
+
+    found = source.data.get("tools") if is_mapping(source.data) else None
+    tools: dict[str, ToolBlock] = {}
+    for name, data in found.items() if is_mapping(found) else ():
+        if is_mapping(data):
+            tool = _check_part(source, ("tools", name), f"tool {name!r}", lambda one: TOOLS[tool_kind(one)], problems)
+            if tool is not None:
+                tools[name] = tool
+    return tools
+
+
 def check_node(source: YamlFile, at: Location, what: str, types: tuple[str, ...], problems: list[str]) -> Node | None:
     """Return the node at a location in a file; None if it is not valid, with its problems added to `problems`."""
+    from streamcore.graph.node_schema import model_of
+
+    return _check_part(source, at, what, lambda data: model_of(data, types), problems)
+
+
+def _check_part(
+    source: YamlFile,
+    at: Location,
+    what: str,
+    model_of: Callable[[Mapping[str, Any]], type[Model]],
+    problems: list[str],
+) -> Model | None:
+    """Validate a mapping of a file with the model of its type."""
     from streamcore.files.yaml_model import validate
-    from streamcore.graph.schema import model_of
 
     part = source.at(at)
     try:
-        return validate(model_of(part.data, types), part, GraphError)
+        return validate(model_of(part.data), part, GraphError)
     except GraphError as error:
         for line in str(error).splitlines():
             where, number, message = line.removeprefix(str(source.path)).split(":", 2)
@@ -143,7 +276,11 @@ def check_node(source: YamlFile, at: Location, what: str, types: tuple[str, ...]
 
 
 def _inconsistencies(
-    file: GraphFile, source: YamlFile, nodes: Mapping[str, Node], items: Mapping[str, Node]
+    file: GraphFile,
+    source: YamlFile,
+    nodes: Mapping[str, Node],
+    items: Mapping[str, Node],
+    tools: Mapping[str, ToolBlock],
 ) -> Iterator[str]:
     """Yield the problems between parts of a file, such as names that do not exist."""
     from streamcore.files.yaml_model import did_you_mean
@@ -157,15 +294,38 @@ def _inconsistencies(
                 f"{source.path}:{source.line(('edges', number, 'type'))}: only edges from a router have the type "
                 f"conditional, and {edge.from_!r} is not a router; give each branch an edge with a 'condition'"
             )
+    yield from _wrong_tools(source, nodes, items, tools)
     if not any(edge.from_ == START for edge in file.edges):
         yield f"{source.path}:{source.line(('edges',))}: no edge from START, so nothing runs"
+
+
+def _wrong_tools(
+    source: YamlFile, nodes: Mapping[str, Node], items: Mapping[str, Node], tools: Mapping[str, ToolBlock]
+) -> Iterator[str]:
+    """Yield the nodes that call a tool of a type that they do not run."""
+    from streamcore.graph.node_schema import PythonNode, ToolNode
+
+    for within, some in (((), nodes), (("node",), items)):
+        for key, node in some.items():
+            tool = tools.get(node.tool) if isinstance(node, PythonNode | ToolNode) else None
+            at = f"{source.path}:{source.line(('nodes', key, *within, 'tool'))}: node {key!r}"
+            if isinstance(node, ToolNode) and tool is not None and tool.type != "shell":
+                yield (
+                    f"{at} runs a shell tool, and {node.tool!r} is a {tool.type} tool; use a node of the type "
+                    "'python' or 'tool_call'"
+                )
+            if isinstance(node, PythonNode) and tool is not None and tool.type != "python":
+                yield (
+                    f"{at} calls a Python function, and {node.tool!r} is a {tool.type} tool; use a node of the type "
+                    "'tool' or 'tool_call'"
+                )
 
 
 def _references(
     file: GraphFile, nodes: Mapping[str, Node], items: Mapping[str, Node]
 ) -> Iterator[tuple[str, Collection[str], Location, str]]:
     """Yield each reference to a name: the name, the names that exist, the location, the problem if unknown."""
-    from streamcore.graph.schema import PythonNode, RouterNode
+    from streamcore.graph.node_schema import PythonNode, RouterNode, ToolCallNode, ToolNode
 
     sources, targets = (START, *file.nodes), (*file.nodes, END)
     for number, edge in enumerate(file.edges):
@@ -188,7 +348,7 @@ def _references(
                 yield node.default_route, targets, ("nodes", key, "default_route"), what
     for within, some in (((), nodes), (("node",), items)):
         for key, node in some.items():
-            if isinstance(node, PythonNode):
+            if isinstance(node, PythonNode | ToolNode) or (isinstance(node, ToolCallNode) and "{" not in node.tool):
                 what = f"node {key!r} calls the tool {node.tool!r}, which is not under 'tools'"
                 yield node.tool, file.tools, ("nodes", key, *within, "tool"), what
 
@@ -197,7 +357,7 @@ def _targets(
     name: str, nodes: Mapping[str, Node], edges: Mapping[str, Sequence[EdgeBlock]], file: GraphFile
 ) -> Iterator[str]:
     """Yield every node that may follow a node."""
-    from streamcore.graph.schema import RouterNode
+    from streamcore.graph.node_schema import RouterNode
 
     node = nodes.get(name)
     picked = node.targets() if isinstance(node, RouterNode) else []
