@@ -10,7 +10,7 @@ from hashlib import sha256
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from weakref import WeakSet
 
 import anyio
@@ -19,6 +19,7 @@ import anyio.to_thread
 from streamcore.concurrency.resources import OpenResources, known_resources, open_resources
 from streamcore.errors import ConfigError, ToolError, ToolServerError, install_command
 from streamcore.request import Tool
+from streamcore.tools.context import ToolContext
 from streamcore.tools.mcp_server import accepted_name, checked_server
 
 if TYPE_CHECKING:
@@ -31,14 +32,6 @@ T = TypeVar("T")
 LONGEST_NAME = 64
 """How many characters the vendors accept in the name of a tool."""
 _MODULES = ("streamcore.tools.mcp_connection", "streamcore.tools.mcp_results")
-
-
-class Reporter(Protocol):
-    """Take the progress of a call."""
-
-    def progress(self, value: Any) -> object:
-        """Report progress to the reader of the run."""
-        ...
 
 
 class McpTools:
@@ -167,7 +160,7 @@ class McpTools:
             needs_approval=approval,
         )
 
-    async def _call(self, name: str, arguments: Mapping[str, Any], context: Reporter) -> Any:
+    async def _call(self, name: str, arguments: Mapping[str, Any], context: ToolContext) -> Any:
         """Call a tool by the server's name for it."""
         result = await self._with_connection(
             lambda connection: connection.call(name, arguments, context.progress), f"answer the call of {name!r}"

@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +17,13 @@ from typing import Any
 import anyio
 import pytest
 
-from streamcore import aclose_providers
+from streamcore import Chunk, Message, Request, ToolCall, aclose_providers, stream_agent
+from streamcore.concurrency.resources import known_resources
 from streamcore.errors import ConfigError, ToolError, ToolServerError
 from streamcore.request import Tool
-from streamcore.tools.mcp import McpTools
+from streamcore.tools import McpTools, ToolContext
+from streamcore.tools.mcp_connection import McpConnection
+from streamcore.tools.toolbox import open_tools
 from tests.support import BACKENDS, eventually, wait_until
 
 # Under trio, the SDK leaves the generators of each SSE response to the event loop, which closes them and says so.
@@ -30,20 +33,23 @@ pytestmark = [
 ]
 
 SERVER = str(Path(__file__).resolve().parent.parent / "mcp_server.py")
-KINDS = ("stdio", "stdio-legacy", "http", "http-legacy")
+KINDS = ("stdio", pytest.param("stdio-legacy", marks=pytest.mark.long), "http", "http-legacy")
 SLOW = 300.0
 """A timeout for a busy machine: a test that needs it fails by itself."""
 SECRET = "s3cr3t-0123456789"
 
 
-class Context:
-    """Take the progress of a call."""
+class Reports:
+    """Take what a call reports."""
 
     def __init__(self) -> None:
-        self.reported: list[Any] = []
+        self.progress: list[Any] = []
 
-    def progress(self, value: Any) -> None:
-        self.reported.append(value)
+    def put(self, chunks: Sequence[Chunk]) -> None:
+        self.progress += [chunk.data["progress"] for chunk in chunks if chunk.data is not None]
+
+    async def room(self) -> None:
+        """Have room for more."""
 
 
 class HttpServer:
@@ -107,9 +113,9 @@ async def call(server: McpTools, name: str, arguments: Mapping[str, Any] | None 
     return await run(next(tool for tool in await server.tools() if tool.name == name), arguments)
 
 
-async def run(tool: Tool, arguments: Mapping[str, Any] | None = None, context: Context | None = None) -> Any:
+async def run(tool: Tool, arguments: Mapping[str, Any] | None = None, reports: Reports | None = None) -> Any:
     assert tool.run is not None
-    return await tool.run(arguments or {}, context or Context())
+    return await tool.run(arguments or {}, ToolContext(ToolCall("1", tool.name), None, reports or Reports()))
 
 
 def runs(pid: str) -> bool:
@@ -136,9 +142,9 @@ async def test_tools_are_listed_and_run(settings: dict[str, Any]) -> None:
         assert set(add.parameters["properties"]) == {"a", "b"}
         assert await run(add, {"a": 2, "b": 3}) == "5"
 
-        context = Context()
-        assert await run(tools["slow"], {"steps": 20}, context) == "done"
-        assert context.reported == [{"progress": step, "total": 20, "message": f"step {step}"} for step in range(1, 21)]
+        reports = Reports()
+        assert await run(tools["slow"], {"steps": 20}, reports) == "done"
+        assert reports.progress == [{"progress": step, "total": 20, "message": f"step {step}"} for step in range(1, 21)]
 
         with pytest.raises(ToolError, match="the city 'Atlantis' is not known"):
             await run(tools["fail"])
@@ -188,12 +194,72 @@ async def test_a_call_that_is_too_slow_is_cancelled_at_the_server(tmp_path: Path
     file = tmp_path / "state"
     async with McpTools(**stdio()) as server:
         await server.tools()
-        server._server = replace(server._server, timeout=0.5)  # now that the process has started
+        vars(server)["_server"] = replace(vars(server)["_server"], timeout=0.5)  # now that the process has started
         tool = (await by_name(server))["wait"]
         assert tool.timeout == 0.5
         with pytest.raises(ToolServerError, match=r"did not answer the call of 'wait' within 0.5 s; timeout= sets"):
             await run(tool, {"file": str(file)})
         await eventually(lambda: not file.exists() or begun(file, "cancelled"), "the server cancels the call")
+
+
+# -- in an agent's run -----------------------------------------------------------------------------------------------
+
+
+ASK = Request([Message("user", "Use the tool.")])
+
+
+async def test_an_agent_streams_progress_and_results(settings: dict[str, Any]) -> None:
+    async with McpTools(**settings, include=["slow"], name="probe") as server:
+        chunks = [chunk async for chunk in stream_agent(ASK, provider="demo", tools=[server])]
+        messages = [
+            chunk.data["progress"]["message"] for chunk in chunks if chunk.kind == "tool_progress" and chunk.data
+        ]
+        assert messages
+        assert messages == [f"step {number}" for number in range(1, len(messages) + 1)]
+        (result,) = [chunk.tool_result for chunk in chunks if chunk.tool_result is not None]
+        assert (result.name, result.content, result.error) == ("slow", "done", None)
+        assert "".join(chunk.text for chunk in chunks if chunk.kind == "text") == "The tool says: done"
+
+
+async def test_a_server_that_dies_does_not_end_the_run() -> None:
+    async with McpTools(**stdio(include=["crash"])) as server:
+        answer = await stream_agent(ASK, provider="demo", tools=[server]).collect()
+        (result,) = answer.steps[0].tool_results
+        assert result.error is not None
+        assert result.error.startswith("ToolServerError: MCP server 'mcp_server' ")
+        assert answer.text.startswith("The tool says: Error: ToolServerError")
+
+
+async def test_a_reader_that_leaves_cancels_the_call(settings: dict[str, Any], tmp_path: Path) -> None:
+    async with McpTools(**settings, include=["wait"]) as server:
+        state = tmp_path / "state"
+        (wait,) = await server.tools()
+
+        async def wait_here(_: Any, context: ToolContext) -> Any:
+            assert wait.run is not None
+            return await wait.run({"file": str(state)}, context)
+
+        async def read() -> None:
+            async with stream_agent(ASK, provider="demo", tools=[replace(wait, run=wait_here)]) as stream:
+                async for _ in stream:
+                    pass
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(read)
+            await eventually(lambda: begun(state, "begun"), "the call begins")
+            tasks.cancel_scope.cancel()
+        await eventually(lambda: begun(state, "cancelled"), "the server cancels the call")
+
+
+async def test_a_name_that_is_taken_gets_the_server_in_front() -> None:
+    async def add() -> str:
+        """Have the name of a tool of the server."""
+        return ""
+
+    async with McpTools(**stdio(include=["add"], name="probe")) as server:
+        found = await open_tools([add, server])
+        assert list(found) == ["add", "probe_add"]
+        assert await run(found["probe_add"], {"a": 1, "b": 2}) == "3"
 
 
 # -- servers that end ------------------------------------------------------------------------------------------------
@@ -215,12 +281,11 @@ async def test_a_server_that_dies_between_calls_is_started_again() -> None:
     async with McpTools(**stdio()) as server:
         first = await call(server, "pid")
         os.kill(int(first), 9)
-        await eventually(lambda: not server_is_usable(server), "the end of the server is seen")
+        resources = known_resources()
+        assert resources is not None
+        (connection,) = [one for one, _ in resources.clients.values() if isinstance(one, McpConnection)]
+        await eventually(lambda: not connection.usable, "the end of the server is seen")
         assert await call(server, "pid") != first
-
-
-def server_is_usable(server: McpTools) -> bool:
-    return any(resources.clients[server._key][0].usable for resources in server._loops)
 
 
 @pytest.mark.parametrize("mode", [(), ("legacy",)], ids=["newer", "legacy"])
@@ -288,7 +353,7 @@ async def test_a_status_is_named() -> None:
 
 
 @asynccontextmanager
-async def refusing(status: str) -> AsyncIterator[str]:
+async def refusing(status: str) -> AsyncGenerator[str]:
     """Serve HTTP that answers each request with a status."""
 
     async def answer(connection: anyio.abc.SocketStream) -> None:
