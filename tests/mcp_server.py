@@ -179,7 +179,7 @@ async def learn(context: Context[Any, Any], name: str) -> str:
 
 if __name__ == "__main__":
     if LEGACY:
-        vars(lowlevel)["serve_dual_era_loop"] = serve_loop
+        lowlevel.__dict__["serve_dual_era_loop"] = serve_loop
     if sys.argv[1] == "stdio":
         server.run("stdio")
     else:
