@@ -308,13 +308,14 @@ def stream_agent(
             save=save,
             state=options.get("state"),
         )
+        if isinstance(prompt, Request):
+            base = _request_stream(prompt, options)
+        else:
+            base = stream_prompt(prompt, variables, **options)
         return replace(base.prepare(), make_run=agent.run)
 
-    if isinstance(prompt, Request):
-        base = _request_stream(prompt, options)
-    else:
-        base = stream_prompt(prompt, variables, **options)
-    return Stream(prepare, restarts=base.restarts)
+    restarts = options.get("on_interrupt") == "restart" or options.get("retries", 0) > 0
+    return Stream(prepare, restarts=restarts)
 
 
 _ONLY_OF_PROMPTS = ("prompts_dir", "graph_path", "history")
