@@ -336,17 +336,17 @@ def stream_agent(
 
     def prepare() -> Plan:
         file: Prompt | None = None
-        if isinstance(prompt, str):
+        if isinstance(prompt, Request):
+            base = _request_stream(prompt, options)
+        else:
             from streamcore.prompts.prompt_file import load_prompt
 
             file = load_prompt(prompt, prompts_dir=options.get("prompts_dir"), graph_path=options.get("graph_path"))
+            base = stream_prompt(prompt, variables, **options)
         return replace(base.prepare(), make_run=_agent_of(file, **settings))
 
-    if isinstance(prompt, Request):
-        base = _request_stream(prompt, options)
-    else:
-        base = stream_prompt(prompt, variables, **options)
-    return Stream(prepare, restarts=base.restarts)
+    restarts = options.get("on_interrupt") == "restart" or options.get("retries", 0) > 0
+    return Stream(prepare, restarts=restarts)
 
 
 _ONLY_OF_PROMPTS = ("prompts_dir", "graph_path", "history")
