@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 import msgspec
 
@@ -238,7 +238,7 @@ class _GoogleErrors(TransportErrors):
 
         provider, model = self._provider or "", self._model
         if isinstance(error, APIError):
-            facts = cast("dict[str, Any]", vars(error))
+            facts = vars(error)
             response, details = facts["response"], facts["details"]
             raise refined(response_error(response, details, provider=provider, model=model), details) from error
         if isinstance(error, TransportError):
