@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeGuard, cast
 
 from streamcore.base.error import StreamcoreError as StreamcoreError
 from streamcore.base.error import ToolArgumentsError as ToolArgumentsError
 from streamcore.base.redact import encodable
 from streamcore.completion import Attempt
+from streamcore.request import Message
 
 
 def install_command(extra: str) -> str:
@@ -223,6 +224,20 @@ class RunLimitReached(StreamcoreError):  # noqa: N818
         self.limit = limit
 
 
+class AgentLimitReached(StreamcoreError):  # noqa: N818
+    """Report that an agent reached `max_steps` or `max_tool_calls`; `partial` has everything that arrived.
+
+    Attributes:
+        limit: the name of the limit.
+        messages: the whole conversation (`Message`), with a result for every call, so that it can be continued.
+    """
+
+    def __init__(self, message: str, *, limit: str, messages: Sequence[Message] = ()) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.messages = tuple(messages)
+
+
 class CheckpointError(StreamcoreError):
     """Report that a thread cannot be saved or loaded: not plain JSON, damaged data, a full disk, a lost server."""
 
@@ -278,19 +293,26 @@ _BY_STATUS: dict[int, type[ProviderError]] = {
 _RETRYABLE_STATUS = frozenset({408, 409, 429})
 
 BY_WORD: dict[str, type[ProviderError]] = {
+    "accessdeniedexception": AuthenticationError,
     "api_error": ServerError,
     "authentication_error": AuthenticationError,
     "billing_error": BadRequestError,
     "context_length_exceeded": BadRequestError,
+    "expiredtokenexception": AuthenticationError,
     "insufficient_quota": RateLimitError,
     "insufficient_system_resource": OverloadedError,
     "internal_error": ServerError,
     "internal_server_error": ServerError,
+    "internalserverexception": ServerError,
     "invalid_api_key": AuthenticationError,
     "invalid_argument": BadRequestError,
     "invalid_model": NotFoundError,
     "invalid_prompt": BadRequestError,
     "invalid_request_error": BadRequestError,
+    "modelerrorexception": ServerError,
+    "modelnotreadyexception": OverloadedError,
+    "modelstreamerrorexception": ServerError,
+    "modeltimeoutexception": ServerError,
     "model_not_found": NotFoundError,
     "not_found": NotFoundError,
     "not_found_error": NotFoundError,
@@ -303,15 +325,21 @@ BY_WORD: dict[str, type[ProviderError]] = {
     "rate_limited": RateLimitError,
     "request_too_large": BadRequestError,
     "resource_exhausted": RateLimitError,
+    "resourcenotfoundexception": NotFoundError,
     "server_error": ServerError,
     "server_is_overloaded": OverloadedError,
     "service_unavailable": OverloadedError,
+    "servicequotaexceededexception": RateLimitError,
+    "serviceunavailableexception": OverloadedError,
     "slow_down": OverloadedError,
+    "throttlingexception": RateLimitError,
     "timeout_error": ServerError,
     "tokens": RateLimitError,
     "too_many_requests": RateLimitError,
     "unauthenticated": AuthenticationError,
     "unavailable": OverloadedError,
+    "unrecognizedclientexception": AuthenticationError,
+    "validationexception": BadRequestError,
 }
 """The error class for each `type` and `code` in an error event of a stream whose HTTP status was 200."""
 _NEVER_RETRYABLE = frozenset({"insufficient_quota"})

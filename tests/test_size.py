@@ -16,6 +16,8 @@ FILES = sorted([*(ROOT / "streamcore").rglob("*.py"), *(ROOT / "providers").rglo
 
 REQUEST_SIDE = ("chat_request.py", "closed_schema.py", "turns.py")
 """The files of `wire/` that build requests; all others decode."""
+OTHER_FRAMING = ("event_stream.py",)
+"""The files of `wire/` for vendors that do not send Server-Sent Events."""
 
 
 def _files_of(folder: str, without: tuple[str, ...] = ()) -> list[str]:
@@ -25,7 +27,7 @@ def _files_of(folder: str, without: tuple[str, ...] = ()) -> list[str]:
 
 TOKEN_PATH = [
     *(f"streamcore/{name}.py" for name in ("chunk", "request", "completion", "stream")),
-    *_files_of("streamcore/wire", REQUEST_SIDE),
+    *_files_of("streamcore/wire", REQUEST_SIDE + OTHER_FRAMING),
     *_files_of("streamcore/pipeline", ("json_text.py",)),  # an old import path
     "providers/streamcore_openai/chat.py",
     "providers/streamcore_openai/sdk.py",

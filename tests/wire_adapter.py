@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 import httpx2
+from anthropic.lib.bedrock import AsyncAnthropicBedrock
 
-from streamcore import Completion, Message, Request, StreamcoreError, get_provider, stream_request
+from streamcore import Completion, Message, Provider, Request, StreamcoreError, get_provider, stream_request
 
 PROVIDERS = {
     "anthropic-messages": "anthropic",
@@ -47,10 +48,18 @@ def client_for(body: bytes, status: int = 200, headers: dict[str, str] | None = 
     )
 
 
+def _provider(wire: str, http: httpx2.AsyncClient) -> Provider:
+    """Return the provider for the bodies of a wire."""
+    if wire == "bedrock-invoke":
+        bedrock = AsyncAnthropicBedrock(api_key="test-key", aws_region="us-east-1", http_client=http)
+        return get_provider("anthropic", client=bedrock)
+    return get_provider(PROVIDERS[wire], http_client=http, api_key="test-key")
+
+
 async def read(wire: str, body: bytes) -> dict[str, Any]:
     """Stream a recorded body and return what the checker compares, with `partial` and `error` if it did not end."""
     async with client_for(body) as client:
-        provider = get_provider(PROVIDERS[wire], http_client=client, api_key="test-key")
+        provider = _provider(wire, client)
         request = Request(messages=[Message("user", "Hello")], model="recorded")
         stream = stream_request(request, provider=provider)
         try:

@@ -15,7 +15,8 @@ from streamcore.provider import ProviderSettings, Vendor
 from streamcore.request import Request
 from streamcore.wire.closed_schema import closed_schema
 from streamcore.wire.decoder import StreamDecoder
-from streamcore_anthropic.bedrock import CONTENT_TYPE, BedrockDecoder
+from streamcore.wire.event_stream import CONTENT_TYPE
+from streamcore_anthropic.bedrock import BedrockDecoder
 from streamcore_anthropic.request import SCHEMAS, messages_body
 from streamcore_anthropic.sdk_private import construct_event, http_client_of, remember_urls
 from streamcore_anthropic.wire import AnthropicVocabulary
@@ -75,7 +76,8 @@ class AnthropicProvider:
             response: httpx2.Response = sent.http_response
         vocabulary = AnthropicVocabulary(request_id=request_id(response), source=self._sdk.source())
         kind = response.headers.get("content-type", "")
-        decoder = BedrockDecoder if kind.startswith(CONTENT_TYPE) else StreamDecoder
+        binary = kind.startswith(CONTENT_TYPE) or isinstance(client, _bedrock_class())
+        decoder = BedrockDecoder if binary else StreamDecoder
         return response, decoder(vocabulary, include_raw=request.include_raw)
 
     def model_for(self, request: Request) -> str:
@@ -137,6 +139,12 @@ def _anthropic_class() -> type[anthropic.AsyncAnthropic]:
     import anthropic
 
     return anthropic.AsyncAnthropic
+
+
+def _bedrock_class() -> type[Any]:
+    from anthropic.lib.bedrock import AsyncAnthropicBedrock
+
+    return AsyncAnthropicBedrock
 
 
 def _http_class() -> type[httpx2.AsyncClient]:
