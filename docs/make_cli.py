@@ -23,7 +23,7 @@ from pathlib import Path
 from streamcore.cli.app import COMMANDS
 from streamcore.testing import Answer, FaultServer, Simulator
 from streamcore.testing.faults.steps import Hold, Send
-from streamcore.testing.simulator.encode import frames
+from streamcore.testing.simulator.frames import frames
 
 PAGE = Path(__file__).with_name("cli.md")
 BLOCK = re.compile(r"(<!-- shown: ([\w-]+) -->\n```text\n).*?(^```$)", re.MULTILINE | re.DOTALL)

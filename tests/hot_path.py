@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 from streamcore import aclose_providers, stream_request  # noqa: E402
 from streamcore.testing import Answer  # noqa: E402
 from streamcore.testing.simulator.answers import PlannedCall  # noqa: E402
-from streamcore.testing.simulator.encode import frames  # noqa: E402
+from streamcore.testing.simulator.frames import frames  # noqa: E402
 from tests.support import VENDORS, Vendor, ask, wire_of  # noqa: E402
 
 FIGURES = Path(__file__).with_suffix(".json")

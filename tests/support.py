@@ -13,7 +13,7 @@ import pytest
 
 from streamcore import Message, Provider, Request, get_provider, provider_names
 from streamcore.testing import Answer, Simulator
-from streamcore.testing.simulator.encode import frames
+from streamcore.testing.simulator.frames import frames
 
 KEY = "sk-test-0123456789abcdef"
 VENDORS = ("anthropic", "openai", "openai-responses", "mistral")

@@ -12,7 +12,7 @@ import pytest
 
 from streamcore.testing import Answer, FaultServer, Simulator
 from streamcore.testing.faults.steps import Hold, Repeat, Send, Step
-from streamcore.testing.simulator.encode import frames
+from streamcore.testing.simulator.frames import frames
 from streamcore.testing.simulator.received import BASE_PATHS
 from tests.commands import COMMAND, KEY, PROMPT, PROVIDERS, ROOT, Terminal, environment, until
 from tests.support import first_short, wire_of

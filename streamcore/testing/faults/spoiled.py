@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from streamcore.testing.faults.steps import Pause, Repeat, Send, Step
 from streamcore.testing.simulator.answers import Answer
-from streamcore.testing.simulator.encode import frames
+from streamcore.testing.simulator.frames import frames
 
 Steps = Callable[[str, Answer], Sequence[Step]]
 """A function of a wire, as `openai-chat`, and the answer to disturb, that returns the steps."""

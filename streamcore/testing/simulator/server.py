@@ -25,7 +25,7 @@ from streamcore.testing.recordings.matching import Player, UnrecordedRequest
 from streamcore.testing.recordings.recording import Recording
 from streamcore.testing.simulator.answers import Answer, Asked, plausible
 from streamcore.testing.simulator.asked import asked_on
-from streamcore.testing.simulator.encode import frames
+from streamcore.testing.simulator.frames import frames
 from streamcore.testing.simulator.pacer import Pacer, Schedule, scheduled
 from streamcore.testing.simulator.page import Figures, page
 from streamcore.testing.simulator.received import BASE_PATHS, ROUTES, ReceivedRequest

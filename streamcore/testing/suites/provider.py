@@ -38,7 +38,7 @@ from streamcore.testing.faults.fault_server import ANSWER, FaultServer, Play
 from streamcore.testing.faults.steps import Hold, Repeat, Send, Step
 from streamcore.testing.faults.table import FAULTS, Fault
 from streamcore.testing.simulator.answers import Answer, PlannedCall
-from streamcore.testing.simulator.encode import PROMPT_TOKENS, WIRES
+from streamcore.testing.simulator.frames import PROMPT_TOKENS, wire_names
 from streamcore.testing.suites.judging import Reading, equal, judge, looks_unfinished, need
 from streamcore.testing.suites.watch import nothing_left_behind, quiet
 
@@ -100,8 +100,10 @@ class ProviderSuite:
         unknown = sorted(set(self.deviations) - known)
         if unknown:
             raise pytest.UsageError(f"{type(self).__name__}.deviations: no row is called {', '.join(unknown)}")
-        if self.wire not in WIRES:
-            raise pytest.UsageError(f"{type(self).__name__}.wire is one of {', '.join(WIRES)}, not {self.wire!r}")
+        if self.wire not in wire_names():
+            raise pytest.UsageError(
+                f"{type(self).__name__}.wire is one of {', '.join(wire_names())}, not {self.wire!r}"
+            )
 
     @pytest.fixture(autouse=True)
     def _silent(self, capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
