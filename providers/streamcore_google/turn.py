@@ -36,7 +36,7 @@ class Turn:
     Texts are joined, except those with a signature: the API wants each signature back in its own part.
     """
 
-    __slots__ = ("_run", "calls", "choice", "message", "open_call", "parts", "ratings", "reason", "thought")
+    __slots__ = ("_run", "calls", "choice", "message", "open_call", "parts", "ratings", "raw", "reason", "thought")
 
     def __init__(self, choice: int) -> None:
         self.choice = choice
@@ -51,6 +51,8 @@ class Turn:
         """What the vendor says about the finish reason."""
         self.ratings: list[Any] = []
         """The last safety ratings."""
+        self.raw: bytes | None = None
+        """The event of the last finish reason."""
         self.thought = False  # the open run of text is reasoning
         self._run: list[str] = []
 
@@ -133,4 +135,4 @@ def _is_plain(part: Mapping[str, Any]) -> bool:
 
 def arguments_text(given: object) -> str:
     """Return the arguments of a call as JSON, for an event whose bytes cannot be used; "" if there are none."""
-    return json.dumps(given, ensure_ascii=False) if is_object(given) and given else ""
+    return json.dumps(given, ensure_ascii=False) if is_object(given) else ""

@@ -109,6 +109,7 @@ class GeminiVocabulary:
         self._turn = Turn(0)
         self._turns: dict[int, Turn] = {}
         self._blocked: Mapping[str, Any] | None = None
+        self._blocking = b""  # the event that says so
         self._usage = b""  # the last counts, as JSON
         self._cited: set[str] = set()  # as JSON
         self._facts = Facts()
@@ -157,6 +158,7 @@ class GeminiVocabulary:
         feedback = mapping(value.get("promptFeedback"))
         if feedback.get("blockReason"):
             self._blocked = feedback
+            self._blocking = data
         elif feedback:
             extra = True
         usage = mapping(value.get("usageMetadata"))
@@ -195,7 +197,7 @@ class GeminiVocabulary:
         turn.ratings = items(candidate.get("safetyRatings")) or turn.ratings
         reason = text(candidate.get("finishReason"))
         if reason:
-            turn.reason = reason
+            turn.reason, turn.raw = reason, data
             turn.message = text(candidate.get("finishMessage"))
         return extra
 
@@ -247,20 +249,21 @@ class GeminiVocabulary:
         if not _COUNTS.isdisjoint(usage):
             out.append(Chunk("usage", usage=read_usage(usage), data=self._facts.take()))
 
-    def end(self, out: list[Chunk]) -> None:
+    def end(self, out: list[Chunk], *, include_raw: bool = False) -> None:
         """Append the finish reasons, now that all bytes are read, if the answer is complete."""
         for turn in self._turns.values():
             turn.end_call(out)
         if self._blocked is not None and not any(turn.reason for turn in self._turns.values()):
             self.marked = True
-            out.append(Chunk("finish", finish_reason="content_filter", finish_detail=self._blocked))
+            raw = self._blocking if include_raw else None
+            out.append(Chunk("finish", finish_reason="content_filter", finish_detail=self._blocked, raw=raw))
             return
         turns = [turn for _, turn in sorted(self._turns.items())]
         self.marked = bool(turns) and all(turn.reason for turn in turns)
         for turn in turns if self.marked else ():
-            self._finish(turn, turn.reason or "", out)
+            self._finish(turn, turn.reason or "", turn.raw if include_raw else None, out)
 
-    def _finish(self, turn: Turn, reason: str, out: list[Chunk]) -> None:
+    def _finish(self, turn: Turn, reason: str, raw: bytes | None, out: list[Chunk]) -> None:
         if is_failure(reason):
             said = f": {turn.message}" if turn.message else ""
             error = {"code": reason, "message": f"generation failed: the answer ended with {reason!r}{said}"}
@@ -279,12 +282,13 @@ class GeminiVocabulary:
                 finish_detail=detail,
                 opaque=turn.opaque(self._source),
                 data=self._facts.take(),
+                raw=raw,
             )
         )
 
 
 def _arguments(data: bytes, candidates: list[Any]) -> list[list[str]]:
-    """Return the arguments of each part of each candidate, as the vendor wrote them; "" for {} and other parts."""
+    """Return the arguments of each part of each candidate, as the vendor wrote them; "" for other parts."""
     parts = [items(mapping(mapping(candidate).get("content")).get("parts")) for candidate in candidates]
     if b'"functionCall"' not in data:
         return [[""] * len(some) for some in parts]
@@ -302,7 +306,7 @@ def _arguments(data: bytes, candidates: list[Any]) -> list[list[str]]:
 def _raw(part: _CallPart) -> str:
     call = part.function_call
     given = "" if call is None or call.args is UNSET else bytes(call.args).decode()
-    return "" if given in ("null", "{}") else given
+    return "" if given == "null" else given
 
 
 _COUNTS = frozenset(
@@ -363,6 +367,6 @@ class GeminiDecoder(StreamDecoder):
             self.fail(event_error(error))
             return out
         last: list[Chunk] = []
-        self._gemini.end(last)
+        self._gemini.end(last, include_raw=self._include_raw)
         self.ending = self._gemini.marked
         return out + (last if self._split is None else self._split.mend(last))

@@ -66,7 +66,7 @@ class ProviderSuite:
     pytestmark: ClassVar[list[pytest.MarkDecorator]] = [pytest.mark.anyio]
 
     wire: ClassVar[str] = "openai-chat"
-    """The wire of the provider: `anthropic-messages`, `openai-chat`, `openai-responses` or `mistral-chat`."""
+    """The wire of the provider: `anthropic-messages`, `openai-chat`, `openai-responses`, `mistral-chat` or `gemini`."""
     backends: ClassVar[Sequence[str]] = ("asyncio", "trio") if find_spec("trio") else ("asyncio",)
     """The event loops that the provider runs on."""
     deviations: ClassVar[Mapping[str, str]] = {}
