@@ -14,7 +14,7 @@ import msgspec
 
 from streamcore.chunk import Chunk
 from streamcore.concurrency.event_loop import running_on_trio
-from streamcore.errors import AuthenticationError, ConfigError, ConnectionFailed
+from streamcore.errors import AuthenticationError, ConfigError, ConnectionFailed, ProviderError
 from streamcore.net.clients import SDKClient
 from streamcore.net.http_errors import TransportErrors, request_id, response_error
 from streamcore.net.raw_response import read_response
@@ -115,6 +115,8 @@ class GoogleProvider:
             response = await send_well_formed(
                 lambda given: open_stream(client, path, msgspec.json.encode(given), headers), body
             )
+            if response.status_code != 200:
+                raise await _refused(response, model)
         vocabulary = GeminiVocabulary(request_id=request_id(response), source=self._sdk.source())
         return response, GeminiDecoder(vocabulary, include_raw=request.include_raw)
 
@@ -228,19 +230,18 @@ class _GoogleErrors(TransportErrors):
 
     __slots__ = ()
 
+    def __init__(self, *, provider: str, model: str) -> None:
+        super().__init__(provider=provider, model=model)
+        self._provider, self._model = provider, model
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if error is None:
             return
         from google.auth.exceptions import GoogleAuthError, TransportError
-        from google.genai.errors import APIError
 
-        provider, model = self._provider or "", self._model
-        if isinstance(error, APIError):
-            facts = vars(error)
-            response, details = facts["response"], facts["details"]
-            raise refined(response_error(response, details, provider=provider, model=model), details) from error
+        provider, model = self._provider, self._model
         if isinstance(error, TransportError):
             raise ConnectionFailed(
                 f"could not get credentials for Vertex AI ({type(error).__name__})", provider=provider, model=model
@@ -253,6 +254,19 @@ class _GoogleErrors(TransportErrors):
                 model=model,
             ) from error
         super().__exit__(kind, error, traceback)
+
+
+async def _refused(response: httpx2.Response, model: str) -> ProviderError:
+    """Return the error in a response with another status than 200, and close the response."""
+    from streamcore.net.error_body import with_short_body
+
+    response = await with_short_body(response)
+    text = response.content.decode("utf-8", "replace")
+    try:
+        body: object = msgspec.json.decode(text)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        body = text
+    return refined(response_error(response, body, provider=VENDOR.name, model=model), body)
 
 
 def typed(chunk: Chunk) -> Any:

@@ -16,7 +16,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from streamcore.chunk import Chunk, ChunkKind, FinishReason, Opaque, Usage, content
 from streamcore.errors import StreamcoreError, provider_error
-from streamcore.wire.decoder import MAX_EVENT_BYTES, StreamDecoder, parse_json
+from streamcore.wire.decoder import DONE, MAX_EVENT_BYTES, StreamDecoder, parse_json
 from streamcore.wire.endings import another_answer, is_failure, looks_like_error
 from streamcore.wire.facts import Facts
 from streamcore.wire.lenient import count, is_object, items, mapping, text
@@ -141,6 +141,9 @@ class GeminiVocabulary:
         return not EVENT.isdisjoint(event)
 
     def _any_event(self, data: bytes, out: list[Chunk]) -> None:
+        if data.strip() == DONE:  # of a gateway; the end of the body marks the end
+            out.append(Chunk("ping"))
+            return
         value = unwrapped(parse_json(data))
         if not is_object(value) or EVENT.isdisjoint(value):
             if looks_like_error(value):
@@ -249,21 +252,20 @@ class GeminiVocabulary:
         if not _COUNTS.isdisjoint(usage):
             out.append(Chunk("usage", usage=read_usage(usage), data=self._facts.take()))
 
-    def end(self, out: list[Chunk], *, include_raw: bool = False) -> None:
+    def end(self, out: list[Chunk]) -> None:
         """Append the finish reasons, now that all bytes are read, if the answer is complete."""
         for turn in self._turns.values():
             turn.end_call(out)
         if self._blocked is not None and not any(turn.reason for turn in self._turns.values()):
             self.marked = True
-            raw = self._blocking if include_raw else None
-            out.append(Chunk("finish", finish_reason="content_filter", finish_detail=self._blocked, raw=raw))
+            out.append(Chunk("finish", finish_reason="content_filter", finish_detail=self._blocked, raw=self._blocking))
             return
         turns = [turn for _, turn in sorted(self._turns.items())]
         self.marked = bool(turns) and all(turn.reason for turn in turns)
         for turn in turns if self.marked else ():
-            self._finish(turn, turn.reason or "", turn.raw if include_raw else None, out)
+            self._finish(turn, turn.reason or "", out)
 
-    def _finish(self, turn: Turn, reason: str, raw: bytes | None, out: list[Chunk]) -> None:
+    def _finish(self, turn: Turn, reason: str, out: list[Chunk]) -> None:
         if is_failure(reason):
             said = f": {turn.message}" if turn.message else ""
             error = {"code": reason, "message": f"generation failed: the answer ended with {reason!r}{said}"}
@@ -282,7 +284,7 @@ class GeminiVocabulary:
                 finish_detail=detail,
                 opaque=turn.opaque(self._source),
                 data=self._facts.take(),
-                raw=raw,
+                raw=turn.raw,
             )
         )
 
@@ -357,16 +359,13 @@ class GeminiDecoder(StreamDecoder):
         self._tail = data if out else (self._tail + data)[-_TAIL_BYTES:]
         return out
 
-    def flush(self) -> list[Chunk]:
-        """Return the last chunks, with the finish reasons; see `StreamDecoder.flush`."""
-        out = super().flush()
-        if self.done:
-            return out
+    def at_end(self) -> list[Chunk]:
+        """Return the finish reasons; see `StreamDecoder.at_end`."""
+        last: list[Chunk] = []
         error = plain_error(self._tail)
         if error is not None:
             self.fail(event_error(error))
-            return out
-        last: list[Chunk] = []
-        self._gemini.end(last, include_raw=self._include_raw)
-        self.ending = self._gemini.marked
-        return out + (last if self._split is None else self._split.mend(last))
+        else:
+            self._gemini.end(last)
+            self.ending = self._gemini.marked
+        return last

@@ -208,9 +208,17 @@ class StreamDecoder:
         event = None if self._failure is not None else self._sse.flush()
         if event is not None and (event.name == b"error" or _is_whole(event.data)):
             self._read([event], out)
+        last = [] if self.done else self.at_end()
+        if not self._include_raw:
+            last = [replace(chunk, raw=None) for chunk in last]
         if self._split is not None:
-            out += self._split.end()
-        return out
+            out += [*self._split.end(), *self._split.mend(last)]
+            return out
+        return out + last
+
+    def at_end(self) -> list[Chunk]:
+        """Return the chunks that only the end of the bytes shows, with `raw`; for formats that mark no end."""
+        return []
 
     def close(self) -> None:
         """Raise unless the vendor marked the end of the answer.
