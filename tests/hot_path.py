@@ -78,9 +78,10 @@ class Operations:
 
 async def _count(run: Callable[[], Awaitable[int]]) -> tuple[int, int]:
     """Return how many operations a run took, and how many chunks it yielded."""
-    for _ in range(2):  # the first run is for imports, caches, and Python 3.12, which does not trace all of it
-        with Operations() as operations:
-            given = await run()
+    with Operations():  # the first run is for imports, caches, and Python 3.12, which does not trace all of it
+        await run()
+    with Operations() as operations:
+        given = await run()
     return operations.count, given
 
 

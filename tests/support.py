@@ -64,7 +64,8 @@ def address_of(name: str) -> dict[str, Any]:
 
 def provider_at(simulator: Simulator, name: str, **settings: Any) -> Provider:
     """Return a provider that is connected to the simulator."""
-    return get_provider(name, **{"api_key": KEY, "model": "m", "base_url": simulator.base_url(name), **settings})
+    given: dict[str, Any] = {"api_key": KEY, "model": "m", "base_url": simulator.base_url(name), **settings}
+    return get_provider(name, **given)
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
@@ -132,5 +133,11 @@ class Vendor(httpx2.MockTransport):
 
     def provider(self, name: str, **settings: Any) -> Provider:
         """Return a provider whose every request is sent here."""
-        given = {"api_key": KEY, "model": "m", "http_client": self.client(), **address_of(name), **settings}
+        given: dict[str, Any] = {
+            "api_key": KEY,
+            "model": "m",
+            "http_client": self.client(),
+            **address_of(name),
+            **settings,
+        }
         return get_provider(name, **given)

@@ -178,7 +178,7 @@ class MessagesEncoder:
 
     def _thinking(self, chunk: Chunk) -> bytes:
         opaque = chunk.opaque if chunk.opaque is not None and chunk.opaque.wire == WIRE else None
-        item = opaque.items[0] if opaque is not None and opaque.items else {}
+        item = mapping(opaque.items[0] if opaque is not None and opaque.items else None)
         if item.get("type") == "redacted_thinking":
             self._close_later()
             return self._switch("redacted", chunk.index, dict(item)) + self._close()
@@ -246,7 +246,7 @@ class MessagesEncoder:
     def _early_block(self, chunk: Chunk, event: Mapping[str, Any]) -> bytes:
         """Return a block without a normal form that the start of a message has."""
         blocks = items(mapping(event.get("message")).get("content"))
-        block = mapping(blocks[chunk.index]) if chunk.index < len(blocks) else {}
+        block = mapping(blocks[chunk.index] if chunk.index < len(blocks) else None)
         if not block or block.get("type") != chunk.event:
             return b""
         before = self._close()

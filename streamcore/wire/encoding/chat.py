@@ -367,7 +367,7 @@ def _choice(number: int, answer: Completion, head: AnswerHead, form: ChatForm) -
         if answer.citations:
             message["annotations"] = list(answer.citations)
     if answer.tool_calls:
-        kept = mapping(answer.opaque.fields.get("tool_calls")) if answer.opaque is not None else {}
+        kept = mapping(None if answer.opaque is None else answer.opaque.fields.get("tool_calls"))
         message["tool_calls"] = [
             {
                 "id": call.id,

@@ -58,7 +58,7 @@ def begins(chunk: Chunk) -> bool:
 
 def cost_fields(chunk: Chunk | None) -> dict[str, Any]:
     """Return the fields of an event for a cost that a gateway reports outside of the token counts."""
-    cost = mapping((chunk.data or {}).get("cost")) if chunk is not None else {}
+    cost = mapping(None if chunk is None else (chunk.data or {}).get("cost"))
     if cost.get("source") == "cost":
         return {"cost": cost["amount"]}
     if str(cost.get("source")).startswith("provider_metadata"):

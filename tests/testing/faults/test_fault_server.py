@@ -70,7 +70,9 @@ def test_what_has_begun_never_holds_the_mark_of_the_end(wire: str) -> None:
         answer = Answer(ANSWER.tokens[:count])
         events = begun(wire, answer)
         assert events == whole(wire, answer)[: len(events)]
-        assert not any(mark in b"".join(events) for mark in (b"message_stop", b'stop"', b"[DONE]", b"completed"))
+        assert not any(
+            mark in b"".join(events) for mark in (b"message_stop", b'stop"', b"[DONE]", b"response.completed")
+        )
 
 
 def test_an_unknown_fault_raises_with_the_nearest_name() -> None:
@@ -164,7 +166,7 @@ def test_leaving_drops_every_connection_and_leaves_nothing() -> None:
 @pytest.mark.parametrize("name", ["none", "reset-before-headers", "wrong-key", "end-without-mark", "byte-by-byte"])
 def test_the_simulator_plays_the_same(name: str) -> None:
     with FaultServer(name) as server, Simulator(ANSWER, fault=name) as simulator:
-        played = []
+        played: list[bytes] = []
         for port in (server.port, simulator.port):
             try:
                 played.append(talk(port, CHAT))
