@@ -150,7 +150,7 @@ def mistral_faults(body: Json) -> Iterator[str]:
 
 
 def google_faults(body: Json) -> Iterator[str]:
-    """Hold a request to `generateContent`, as Gemini 3 does: the first call of a turn is signed."""
+    """Hold a request to `generateContent`."""
     waiting: list[tuple[str | None, str]] = []
     for turn in body["contents"]:
         google.Content.model_validate(turn)
@@ -164,8 +164,6 @@ def google_faults(body: Json) -> Iterator[str]:
                 yield f"calls {waiting} are answered by {found}"
         calls = [part for part in parts if "functionCall" in part]
         waiting = [(part["functionCall"].get("id"), part["functionCall"]["name"]) for part in calls]
-        if calls and not calls[0].get("thoughtSignature"):
-            yield "the first call has no signature"
         for part in parts:
             if part.get("text") == "" and "thoughtSignature" not in part:
                 yield "an empty text"

@@ -26,6 +26,7 @@ _LEVELS = ("minimal", "low", "medium", "high")
 # Thinking budgets for the efforts, of models that have no levels: "OpenAI compatibility", in the API's documentation.
 _BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
 _BEFORE_LEVELS = re.compile(r"gemini-[12](\.|-|$)")
+_SIGNED = re.compile(r"gemini-([3-9]|\d\d)")  # the models that refuse a call without a signature
 UNSIGNED = "skip_thought_signature_validator"
 """The signature for a call that Gemini did not make: "Thought signatures", in the API's documentation."""
 
@@ -134,7 +135,7 @@ class _Contents:
         self._vendor = vendor
         self._source = source
         self._vertex = vertex
-        self._wants_signatures = not _BEFORE_LEVELS.search(model)
+        self._wants_signatures = _SIGNED.search(model) is not None
         self._calls: dict[str | None, tuple[str, str | None]] = {}  # name and the vendor's id of each call, by our id
 
     def of(self, messages: Sequence[Message]) -> list[dict[str, Any]]:

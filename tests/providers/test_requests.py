@@ -110,10 +110,7 @@ CONVERSATIONS: dict[str, dict[str, Any]] = {
                 "role": "model",
                 "parts": [
                     {"text": "Let me look."},
-                    {
-                        "functionCall": {"name": "weather", "args": {"city": "Bern"}},
-                        "thoughtSignature": "skip_thought_signature_validator",
-                    },
+                    {"functionCall": {"name": "weather", "args": {"city": "Bern"}}},
                 ],
             },
             {
