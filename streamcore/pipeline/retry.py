@@ -31,6 +31,12 @@ class Candidate:
 
 
 Fallback = str | Provider | Mapping[str, Any] | Candidate
+"""An entry of `fallback`: a provider's name, `name/model`, a ready provider, or a mapping.
+
+The mapping has `provider`, optionally `model`, and settings of the provider, such as `api_key` and `base_url`. An entry
+without a model gets the default model of its provider. Entries are asked in order, each after the one before it has
+failed before its first content. A `Candidate` is an entry of a prompt that was resolved before.
+"""
 
 
 def fallback_candidate(fallback: Fallback, request: Request, transport: str | None = None) -> Candidate:

@@ -6,7 +6,7 @@
         def provider(self, url: str) -> MyProvider:
             return MyProvider(base_url=url + "/v1", api_key="key")
 
-It needs pytest, and runs each test through anyio's plugin. See `docs/testing.md`.
+It needs pytest, and runs each test through anyio's plugin. See the guide "Testing".
 """
 
 from __future__ import annotations
