@@ -105,18 +105,20 @@ class GeminiVocabulary:
         self._request_id = request_id
         self._source = source
         self._started = False
+        self._plain = False  # the next event may be one that `_Token` describes
         self._id: str | None = None
         self._turn = Turn(0)
         self._turns: dict[int, Turn] = {}
         self._blocked: Mapping[str, Any] | None = None
         self._blocking = b""  # the event that says so
         self._usage = b""  # the last counts, as JSON
+        self._last_usage = b""  # those of an event with a finish reason, which come after it
         self._cited: set[str] = set()  # as JSON
         self._facts = Facts()
 
     def event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
         """Append the chunks of one event; see `Vocabulary.event`."""
-        if self._started:
+        if self._plain:
             try:
                 token = _decode_token(data)
             except (msgspec.DecodeError, ValueError):
@@ -164,9 +166,16 @@ class GeminiVocabulary:
             self._blocking = data
         elif feedback:
             extra = True
+        self._count(self._last_usage, out)
+        self._last_usage = b""
         usage = mapping(value.get("usageMetadata"))
         if usage:
-            self._count(json.dumps(usage, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace"), out)
+            counts = json.dumps(usage, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+            if self._blocked or any(mapping(candidate).get("finishReason") for candidate in candidates):
+                self._last_usage = counts
+            else:
+                self._count(counts, out)
+        self._plain = not self._last_usage
         if extra:
             out.append(Chunk("other", raw=data))
 
@@ -242,30 +251,33 @@ class GeminiVocabulary:
                 self._cited.add(written)
                 out.append(Chunk("citation", choice=turn.choice, data=citation))
 
-    def _count(self, data: bytes, out: list[Chunk]) -> None:
+    def _count(self, data: bytes, out: list[Chunk], raw: bytes | None = None) -> None:
         """Append token counts that have changed."""
-        if data == self._usage:
+        if not data or data == self._usage:
             return
         self._usage = data
         usage = mapping(msgspec.json.decode(data))
         self._facts.note("service_tier", text(usage.get("serviceTier")))
         if not _COUNTS.isdisjoint(usage):
-            out.append(Chunk("usage", usage=read_usage(usage), data=self._facts.take()))
+            out.append(Chunk("usage", usage=read_usage(usage), data=self._facts.take(), raw=raw))
 
-    def end(self, out: list[Chunk]) -> None:
+    def end(self, out: list[Chunk], include_raw: bool) -> None:
         """Append the finish reasons, now that all bytes are read, if the answer is complete."""
         for turn in self._turns.values():
             turn.end_call(out)
         if self._blocked is not None and not any(turn.reason for turn in self._turns.values()):
             self.marked = True
-            out.append(Chunk("finish", finish_reason="content_filter", finish_detail=self._blocked, raw=self._blocking))
+            raw = self._blocking if include_raw else None
+            out.append(Chunk("finish", finish_reason="content_filter", finish_detail=self._blocked, raw=raw))
+            self._count(self._last_usage, out)
             return
         turns = [turn for _, turn in sorted(self._turns.items())]
         self.marked = bool(turns) and all(turn.reason for turn in turns)
         for turn in turns if self.marked else ():
-            self._finish(turn, turn.reason or "", out)
+            self._finish(turn, turn.reason or "", turn.raw if include_raw else None, out)
+        self._count(self._last_usage, out, turns[-1].raw if turns and include_raw else None)
 
-    def _finish(self, turn: Turn, reason: str, out: list[Chunk]) -> None:
+    def _finish(self, turn: Turn, reason: str, raw: bytes | None, out: list[Chunk]) -> None:
         if is_failure(reason):
             said = f": {turn.message}" if turn.message else ""
             error = {"code": reason, "message": f"generation failed: the answer ended with {reason!r}{said}"}
@@ -284,7 +296,7 @@ class GeminiVocabulary:
                 finish_detail=detail,
                 opaque=turn.opaque(self._source),
                 data=self._facts.take(),
-                raw=turn.raw,
+                raw=raw,
             )
         )
 
@@ -359,13 +371,13 @@ class GeminiDecoder(StreamDecoder):
         self._tail = data if out else (self._tail + data)[-_TAIL_BYTES:]
         return out
 
-    def at_end(self) -> list[Chunk]:
+    def at_end(self, include_raw: bool) -> list[Chunk]:
         """Return the finish reasons; see `StreamDecoder.at_end`."""
         last: list[Chunk] = []
         error = plain_error(self._tail)
         if error is not None:
             self.fail(event_error(error))
         else:
-            self._gemini.end(last)
+            self._gemini.end(last, include_raw)
             self.ending = self._gemini.marked
         return last

@@ -208,16 +208,13 @@ class StreamDecoder:
         event = None if self._failure is not None else self._sse.flush()
         if event is not None and (event.name == b"error" or _is_whole(event.data)):
             self._read([event], out)
-        last = [] if self.done else self.at_end()
-        if not self._include_raw:
-            last = [replace(chunk, raw=None) for chunk in last]
+        last = [] if self.done else self.at_end(self._include_raw)
         if self._split is not None:
-            out += [*self._split.end(), *self._split.mend(last)]
-            return out
+            last = [*self._split.end(), *self._split.mend(last)]
         return out + last
 
-    def at_end(self) -> list[Chunk]:
-        """Return the chunks that only the end of the bytes shows, with `raw`; for formats that mark no end."""
+    def at_end(self, include_raw: bool) -> list[Chunk]:
+        """Return the chunks that only the end of the bytes shows, for a format that does not mark it."""
         return []
 
     def close(self) -> None:
