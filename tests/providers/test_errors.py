@@ -146,7 +146,7 @@ async def test_no_sdk_retries_with_a_shared_or_a_given_client(name: str, ready: 
         ),
     }
     client = clients.get(name, lambda: openai.AsyncOpenAI(api_key=KEY, http_client=http, max_retries=5))
-    settings = {"client": client()} if ready else {"http_client": http, "api_key": KEY}
+    settings: dict[str, Any] = {"client": client()} if ready else {"http_client": http, "api_key": KEY}
     await failure(get_provider(name, model="m", **address_of(name), **settings), OverloadedError)
     assert len(vendor.requests) == 1
 
@@ -468,11 +468,12 @@ async def test_a_key_from_the_environment_a_header_or_a_ready_client_is_not_show
         "google": lambda: genai.Client(api_key=secret, http_options=HttpOptions(httpx_async_client=http)),
     }
     client = clients.get(name, lambda: openai.AsyncOpenAI(api_key=secret, http_client=http))()
-    for settings in (
+    ways: list[dict[str, Any]] = [
         {"http_client": http},
         {"client": client},
         {"http_client": http, "api_key": KEY, "headers": {"X-Gateway-Token": secret}},
-    ):
+    ]
+    for settings in ways:
         error = await failure(get_provider(name, model="m", **settings), AuthenticationError)
         assert "bad key [secret]" in str(error)
         assert_hidden(error, secret, "")

@@ -48,7 +48,8 @@ def check() -> ModuleType:
 
 async def failing(check: ModuleType, split: str, wire: str) -> tuple[int, list[str]]:
     """Return how many bodies there are, and those that are read wrongly."""
-    count, wrong = 0, []
+    wrong: list[str] = []
+    count = 0
     for meta in check.load(split):
         if meta["wire"] == wire:
             count += 1

@@ -39,7 +39,7 @@ def _asked_of_contents(body: _Json) -> Asked:
     results: list[_Json] = [part["functionResponse"] for part in last if "functionResponse" in part]
     system: list[_Json] = [{"role": "system", "content": mapping(body.get("systemInstruction")).get("parts")}]
     tools = [one for tool in body.get("tools") or () for one in tool.get("functionDeclarations") or ()]
-    output = mapping(results[0].get("response")) if results else {}
+    output: _Json = mapping(results[0].get("response")) if results else {}
     return Asked(
         text=_text(users[-1].get("parts")) if users else "",
         model=str(body.get("model") or "simulated"),
