@@ -23,7 +23,7 @@ from streamcore.graph.tools.protocol import RunnableTool, ToolFailed, result_tex
 from streamcore.graph.tools.shell import ShellTool
 from streamcore.graph.variables import refuse_missing
 from streamcore.request import Message, Tool
-from streamcore.stream import Plan, Stream, refused
+from streamcore.stream import Plan, Stream, answer_run, refused
 from streamcore.structured.output import Output
 from streamcore.tools.agent import AgentPlan
 from streamcore.tools.context import ToolContext
@@ -143,7 +143,7 @@ class _AgentNode:
             state=self._state,
         )
         candidate = replace(plan.candidate, request=replace(plan.candidate.request, output_schema=None))
-        return replace(plan, candidate=candidate, output=None, make_run=agent.run)
+        return replace(plan, candidate=candidate, output=None, make_run=agent)
 
     def _tool(self, runnable: RunnableTool) -> Tool:
         """Return a tool of the graph for the agent's loop."""
@@ -208,7 +208,7 @@ class _AgentNode:
                 tool_choice=None,
             )
             candidate = replace(plan.candidate, request=request)
-            stream = Stream(lambda: replace(plan, candidate=candidate))
+            stream = Stream(lambda: replace(plan, candidate=candidate, make_run=answer_run))
             for event in reader.events([Chunk("step", data={"step": reader.steps + 1})]):
                 yield event
             async with stream:
