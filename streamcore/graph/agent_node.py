@@ -12,6 +12,7 @@ from streamcore.completion import Completion
 from streamcore.concurrency.generators import opened
 from streamcore.errors import AgentLimitReached, OutputValidationError
 from streamcore.execute import stream_prompt
+from streamcore.files.yaml_file import is_mapping
 from streamcore.graph.context import Context, State, failed
 from streamcore.graph.events import AgentEvent, Metadata, NodeEvent
 from streamcore.graph.expressions import resolve
@@ -373,7 +374,9 @@ def _kept(context: Context, name: str) -> _Kept | None:
 
 def _decision(answer: Any) -> Decision:
     """Return a person's answer as a decision: yes, no with a reason, or a mapping."""
-    if isinstance(answer, bool | Approve | Deny | Mapping):
+    if isinstance(answer, bool | Approve | Deny):
+        return answer
+    if is_mapping(answer):
         return answer
     text = str(answer).strip()
     return True if text.lower() in _YES else Deny("" if text.lower() in ("n", "no", "false") else text)
