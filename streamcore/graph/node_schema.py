@@ -104,6 +104,37 @@ class RouterNode(LlmNode):
         return list(dict.fromkeys([*self.routes.values(), *([self.default_route] if self.default_route else [])]))
 
 
+class AgentNode(LlmNode):
+    """`type: agent`: a model answers a prompt, and calls tools of the graph until its answer needs none."""
+
+    type: Literal["agent"] = "agent"  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
+    prompt: str = "agent"
+    tools: list[str] = Field(default_factory=list[str])
+    max_iterations: int = Field(default=10, ge=1)
+    tool_results_key: str | None = None
+    approve: list[str] | bool = False
+    resume_key: str = "user_input"
+    skip_if_exists: bool | None = False
+    on_error: Literal["fail", "skip"] = "fail"  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @model_validator(mode="after")
+    def _sound_agent(self) -> AgentNode:
+        for key in ("parse_json", "retries"):
+            if getattr(self, key):
+                raise wrong(f"an agent has no {key!r}; give its prompt a schema", key)
+        for name in self.approve if isinstance(self.approve, list) else ():
+            if name not in self.tools:
+                raise wrong(f"{name!r} is not among the agent's tools{did_you_mean(name, self.tools)}", "approve")
+        return self
+
+    def writes(self, name: str) -> list[str]:
+        own = [*super().writes(name), "messages", "_agent_iterations", "_agent_limit_reached"]
+        return [*own, *([self.tool_results_key] if self.tool_results_key is not None else ())]
+
+    def skipped(self, name: str) -> dict[str, Any]:
+        return {self.writes(name)[0]: None}
+
+
 class PythonNode(NodeBlock):
     """`type: python`: a Python function."""
 
@@ -147,6 +178,7 @@ class ToolCallNode(NodeBlock):
     tool: str
     args: dict[str, Any] | str | None = None
     state_key: str | None = "result"
+    parsed_key: str | None = None
     on_error: Literal["fail", "skip"] = "skip"  # pyright: ignore[reportIncompatibleVariableOverride]
 
     @model_validator(mode="after")
@@ -157,6 +189,42 @@ class ToolCallNode(NodeBlock):
         for name, value in self.args.items() if isinstance(self.args, dict) else ():
             checked(value, "args", name)
         return self
+
+    def writes(self, name: str) -> list[str]:
+        return [*super().writes(name), *([self.parsed_key] if self.parsed_key is not None else ())]
+
+
+KeyMapping = dict[str, str] | Literal["auto", "*"]
+"""Keys of a graph's state and those of the graph inside it, `{outer: inner}`; `auto` and `*` are all keys."""
+
+
+class SubgraphNode(NodeBlock):
+    """`type: subgraph`: runs another graph file as one node."""
+
+    type: Literal["subgraph"] = "subgraph"
+    graph: str = Field(min_length=1)
+    mode: Literal["invoke", "direct"] = "invoke"
+    input_mapping: KeyMapping = Field(default_factory=dict[str, str])
+    output_mapping: KeyMapping = Field(default_factory=dict[str, str])
+    interrupt_output_mapping: KeyMapping = Field(default_factory=dict[str, str])
+    on_error: Literal["fail", "skip"] = "fail"  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @model_validator(mode="after")
+    def _sound(self) -> SubgraphNode:
+        for key in ("input_mapping", "output_mapping", "interrupt_output_mapping"):
+            if self.mode == "direct" and getattr(self, key):
+                raise wrong("a graph with mode: direct reads and writes this graph's state; remove the mapping", key)
+        return self
+
+    def writes(self, name: str) -> list[str]:
+        mappings = [one for one in (self.output_mapping, self.interrupt_output_mapping) if isinstance(one, dict)]
+        return [key for mapping in mappings for key in mapping]
+
+    @property
+    def writes_any(self) -> bool:
+        return self.mode == "direct" or not (
+            isinstance(self.output_mapping, dict) and isinstance(self.interrupt_output_mapping, dict)
+        )
 
 
 class PassthroughNode(NodeBlock):
@@ -216,13 +284,26 @@ class InterruptNode(LlmNode):
         return [*super().writes(name), self.resume_key]
 
 
-Node = LlmNode | RouterNode | PythonNode | ToolNode | ToolCallNode | PassthroughNode | MapNode | InterruptNode
+Node = (
+    LlmNode
+    | RouterNode
+    | AgentNode
+    | PythonNode
+    | ToolNode
+    | ToolCallNode
+    | SubgraphNode
+    | PassthroughNode
+    | MapNode
+    | InterruptNode
+)
 NODES: Mapping[str, type[Node]] = {
     "llm": LlmNode,
     "router": RouterNode,
+    "agent": AgentNode,
     "python": PythonNode,
     "tool": ToolNode,
     "tool_call": ToolCallNode,
+    "subgraph": SubgraphNode,
     "passthrough": PassthroughNode,
     "map": MapNode,
     "interrupt": InterruptNode,
@@ -233,7 +314,7 @@ REFUSED_NODES: Mapping[str, str] = {
     "pipeline": "write its steps as nodes of their own, or as a graph of its own with a 'subgraph' node",
 }
 """Types of nodes that other readers of this format have, and what to use instead."""
-IN_A_MAP = ("llm", "python", "tool_call", "passthrough")
+IN_A_MAP = ("llm", "agent", "python", "tool_call", "subgraph", "passthrough")
 
 
 def model_of(data: Mapping[str, Any], supported: tuple[str, ...] = tuple(NODES)) -> type[Node]:

@@ -14,11 +14,13 @@ from streamcore.concurrency.generators import opened
 from streamcore.concurrency.merge import merged
 from streamcore.errors import ConfigError, NodeError, PromptError, RunLimitReached, ThreadConflict
 from streamcore.files.yaml_file import is_list
+from streamcore.graph.agent_node import run_agent
 from streamcore.graph.context import Context, State, as_state_error, failed
 from streamcore.graph.events import Metadata, NodeEvent
 from streamcore.graph.expressions import resolve
 from streamcore.graph.llm_node import run_llm
 from streamcore.graph.node_schema import InterruptNode, MapNode, Node, PassthroughNode
+from streamcore.graph.subgraph_node import run_subgraph
 from streamcore.graph.tool_nodes import run_python, run_tool, run_tool_call
 from streamcore.graph.variables import in_node
 
@@ -81,15 +83,21 @@ async def _map(name: str, node: MapNode, state: State, context: Context) -> Asyn
     results: list[dict[str, Any]] = [{} for _ in items]
     usages: list[Usage] = []
     sources = [
-        run_node(name, item, {**state, node.as_: one, "_map_index": index}, replace(context, streams={}))
+        run_node(
+            name,
+            item,
+            {**state, node.as_: one, "_map_index": index},
+            replace(context, streams={}, thread=None, resumes={}),
+        )
         for index, one in enumerate(items)
     ]
     async with opened(merged(sources, node.max_concurrency)) as events:
         async for index, event in events:
             if event["type"] == "node_complete":
-                results[index] = {**(event["output"] or {item.state_key or name: None}), "_map_index": index}
                 usage = event.get("metadata", {}).get("usage")
                 usages += [usage] if usage is not None else []
+                if event["node"] == name:
+                    results[index] = {**(event["output"] or {item.state_key or name: None}), "_map_index": index}
             elif event["type"] != "node_start":
                 if "metadata" in event or context.config.include_metadata:
                     event.setdefault("metadata", {})["map_index"] = index
@@ -125,9 +133,11 @@ async def _interrupt(name: str, node: InterruptNode, state: State, context: Cont
 _RUN: Mapping[str, Callable[..., AsyncGenerator[NodeEvent]]] = {
     "llm": run_llm,
     "router": run_llm,
+    "agent": run_agent,
     "python": run_python,
     "tool": run_tool,
     "tool_call": run_tool_call,
+    "subgraph": run_subgraph,
     "passthrough": _passthrough,
     "map": _map,
     "interrupt": _interrupt,

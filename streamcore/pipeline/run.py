@@ -48,9 +48,9 @@ from streamcore.chunk import CONTENT_KINDS, Chunk
 from streamcore.completion import Attempt, Completion, Fold
 from streamcore.concurrency.generators import opened
 from streamcore.errors import AnswerTooLarge, OutputValidationError, ProviderError, StreamcoreError, StreamInterrupted
-from streamcore.net.credentials import scrub_attempt
+from streamcore.net.credentials import clean_partial, scrub_attempt
 from streamcore.pipeline.adapt import What, adapted, refuses
-from streamcore.pipeline.clocks import Clocks, read_timer, timed
+from streamcore.pipeline.clocks import Clocks, ReadTimer, read_timer, timed
 from streamcore.pipeline.retry import Candidate, Retries
 from streamcore.pipeline.think_tags import with_thinking_split
 from streamcore.request import Message
@@ -134,20 +134,18 @@ class AnswerRun:
                                     reads_on = False
                                     break
                                 except CancelledError:
-                                    if timer is None or not timer.caused_cancellation():
+                                    if not self._cancelled_by(timer):
                                         raise
-                                    if clocks.stopped or fold.finished:  # a finished answer needs nothing more
-                                        reads_on = False
-                                        break
-                                    raise clocks.ran_out(self._received()) from None
+                                    reads_on = False
+                                    break
                                 if timer is not None:
                                     timer.task = None
                                 match chunks:
                                     case [chunk] if plain and chunk.kind == "text" and not chunk.choice:
                                         keep_text(chunk.text)
                                     case _:
-                                        fold.add(chunks)
-                                        size.note(chunks)
+                                        if fold.add(chunks) or not plain:
+                                            size.note(chunks)
                                         keep_text = fold.texts.append
                                         if timer is not None and not (
                                             steady and chunks and chunks[0].kind in CONTENT_KINDS
@@ -182,6 +180,18 @@ class AnswerRun:
                 timer.stop()
                 clocks.interrupt = None  # a cycle of references, which only the garbage collector would free
 
+    def _cancelled_by(self, timer: ReadTimer | None) -> bool:
+        """Return True if the timer, and nobody else, cancelled the read, and the answer needs nothing more.
+
+        Raises:
+            StreamTimeout: the timer cancelled the read because a limit was reached.
+        """
+        if timer is None or not timer.caused_cancellation():
+            return False
+        if not self.clocks.stopped and not self.fold.finished:
+            raise self.clocks.ran_out(self._received()) from None
+        return True
+
     def _check_size(self, size: AnswerSize) -> None:
         """Raise if the answer has become larger than it may be."""
         if size.exceeds_limit():
@@ -212,7 +222,7 @@ class AnswerRun:
         else:
             pause = self.retries.next_pause(error, content=self.fold.has_content, left=self.clocks.left)
         if pause is None:
-            self._finish(error)
+            self._finish(candidate, error)
             raise error
         # The text of a validation error quotes the answer, and answers are not for logs.
         reason = type(error).__name__ if isinstance(error, OutputValidationError) else error
@@ -242,11 +252,12 @@ class AnswerRun:
         message = None if error is None else f"{type(error).__name__}: {error}"
         self.attempts = (*self.attempts, Attempt(candidate.provider.name, model, message, self.fold.usage))
 
-    def _finish(self, error: StreamcoreError) -> None:
+    def _finish(self, candidate: Candidate, error: StreamcoreError) -> None:
         """Give the error that ends the answer what was received and all attempts."""
         if isinstance(error, ProviderError):
             error.attempts = self.attempts
-        error.partial = self.completion(complete=isinstance(error, OutputValidationError))
+        partial = self.completion(complete=isinstance(error, OutputValidationError))
+        error.partial = clean_partial(candidate.provider, partial)
 
     def completion(self, *, complete: bool) -> Completion:
         """Return what was received so far, with the attempts and, at the end, the validated value."""

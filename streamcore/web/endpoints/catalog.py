@@ -12,6 +12,7 @@ from streamcore.execute import stream_prompt, stream_request
 from streamcore.graph.limits import AnswerTokens, Budget, RunLimits
 from streamcore.graph.stream import stream_graph_with_tokens
 from streamcore.pipeline.clocks import Timeouts
+from streamcore.prompts.prompt_tools import PromptToolBlock
 from streamcore.provider import get_provider, provider_names, vendor
 from streamcore.request import Message, Request, Text
 from streamcore.web.endpoints.sources import GraphSource, Source
@@ -44,6 +45,11 @@ class Model(Protocol):
         """Whether the request goes to a vendor as the client wrote it."""
         ...
 
+    @property
+    def returned(self) -> frozenset[str] | None:
+        """The tools of the model whose calls the client gets; None: no tools run in the service."""
+        ...
+
     def tokens(self) -> AnswerTokens | None:
         """Return what counts the tokens of one answer; None: the source counts them itself."""
         ...
@@ -68,6 +74,7 @@ class PassedOn:
     transport: str | None
     limits: RunLimits
     passes_on: bool = True
+    returned: frozenset[str] | None = None
 
     def tokens(self) -> AnswerTokens | None:
         """Return what counts the tokens of one answer."""
@@ -134,6 +141,15 @@ class PromptModel:
     max_seconds: float | None
     passes_on: bool = False
 
+    @property
+    def returned(self) -> frozenset[str] | None:
+        """The prompt's tools that are only a schema, if others run in the service."""
+        prompt = self.target.prompt
+        if not prompt.tools.run:
+            return None
+        blocks = [block for block in prompt.file.tools if isinstance(block, PromptToolBlock)]
+        return frozenset(block.name for block in blocks if block.name is not None and not block.runs)
+
     def tokens(self) -> AnswerTokens | None:
         """Return what counts the tokens of one answer."""
         return self.target.tokens()
@@ -199,6 +215,7 @@ class GraphModel:
     name: str
     target: GraphTarget
     passes_on: bool = False
+    returned: frozenset[str] | None = None
 
     def tokens(self) -> AnswerTokens | None:
         """Return None: the run of the graph counts its tokens."""

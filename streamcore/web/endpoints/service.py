@@ -178,8 +178,8 @@ class Endpoint:
 
 def _shown(asked: WireRequest, model: Model) -> frozenset[str] | None:
     """Return the tools whose calls the client sees: its own; None: all, since no tools run in the service."""
-    tools = getattr(model, "tools_here", None)
-    return None if tools is None else frozenset(tool.name for tool in asked.request.tools) | tools
+    returned = model.returned
+    return None if returned is None else frozenset(tool.name for tool in asked.request.tools) | returned
 
 
 def streamed(source: Any, events: WireEvents, headers: Mapping[str, str]) -> Response:
