@@ -12,7 +12,6 @@ from streamcore.execute import stream_prompt, stream_request
 from streamcore.graph.limits import AnswerTokens, Budget, RunLimits
 from streamcore.graph.stream import stream_graph_with_tokens
 from streamcore.pipeline.clocks import Timeouts
-from streamcore.prompts.prompt_tools import PromptToolBlock
 from streamcore.provider import get_provider, provider_names, vendor
 from streamcore.request import Message, Request, Text
 from streamcore.web.endpoints.sources import GraphSource, Source
@@ -147,8 +146,7 @@ class PromptModel:
         prompt = self.target.prompt
         if not prompt.tools.run:
             return None
-        blocks = [block for block in prompt.file.tools if isinstance(block, PromptToolBlock)]
-        return frozenset(block.name for block in blocks if block.name is not None and not block.runs)
+        return frozenset(block.name for block in prompt.file.tools if block.name is not None and not block.runs)
 
     def tokens(self) -> AnswerTokens | None:
         """Return what counts the tokens of one answer."""
