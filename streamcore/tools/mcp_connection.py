@@ -117,6 +117,8 @@ class McpConnection:
             ToolServerError: the server cannot be started or reached, or has ended.
         """
         client = await self._ready()
+        if self._tools is None:
+            await self.list_tools()  # the SDK checks results by the schemas of the list
         token = f"streamcore-{next(_tokens)}"
         self._progress[token] = progress
         self._calls += 1
@@ -204,7 +206,7 @@ class McpConnection:
             self._changed = True  # possibly, while nobody listened
 
     @asynccontextmanager
-    async def _transport(self) -> AsyncGenerator[tuple[_Incoming, Any]]:
+    async def _transport(self) -> AsyncGenerator[tuple[_Incoming, _Outgoing]]:
         """Open the streams of messages of the server."""
         if self._server.url:
             async with (
@@ -215,7 +217,7 @@ class McpConnection:
                 ) as http,
                 streamable_http_client(self._server.url, http_client=http) as (incoming, outgoing),
             ):
-                yield _Incoming(incoming, self), outgoing
+                yield _Incoming(incoming, self), _Outgoing(outgoing)
             return
         program, *arguments = self._server.command
         parameters = StdioServerParameters(
@@ -224,7 +226,7 @@ class McpConnection:
         with ServerStderr(self._server) as self._stderr:
             async with stdio_client(parameters, errlog=self._stderr.file) as (incoming, outgoing):
                 self._stderr.file.close()  # the process has its own; else the end would not be seen
-                yield _Incoming(incoming, self), outgoing
+                yield _Incoming(incoming, self), _Outgoing(outgoing)
 
     async def _see_status(self, response: httpx2.Response) -> None:
         """Remember the status of an error, which the SDK does not report."""
@@ -321,7 +323,10 @@ def _first(error: Exception) -> Exception:
 
 
 class _Incoming:
-    """Show the messages of a server to its connection before the SDK reads them, and the end of them."""
+    """Show the messages of a server to its connection before the SDK reads them, and the end of them.
+
+    The session does not close it: the transport does, after its tasks, which log an error for each message otherwise.
+    """
 
     def __init__(self, messages: Any, connection: McpConnection) -> None:
         self._messages = messages
@@ -338,8 +343,7 @@ class _Incoming:
         return item
 
     async def aclose(self) -> None:
-        """Close the stream."""
-        await self._messages.aclose()
+        """Leave the stream open."""
 
     def __aiter__(self) -> Self:
         return self
@@ -354,4 +358,20 @@ class _Incoming:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self.aclose()
+        """Leave the stream open."""
+
+
+class _Outgoing:
+    """Send messages to a server; the transport closes it, too."""
+
+    def __init__(self, messages: Any) -> None:
+        self.send = messages.send
+
+    async def aclose(self) -> None:
+        """Leave the stream open."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Leave the stream open."""
