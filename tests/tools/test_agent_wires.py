@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -77,7 +77,7 @@ def on(backend: str, name: str, decide: Callable[[Asked], Answer], test: Test) -
         assert simulator.open == 0
 
 
-def sent_results(body: dict[str, Any]) -> list[str]:
+def sent_results(body: Mapping[str, Any]) -> list[str]:
     """Return the results in a vendor's request, in order."""
     found: list[str] = []
     for turn in body.get("messages") or body.get("input") or []:
