@@ -80,14 +80,16 @@ def on(backend: str, name: str, decide: Callable[[Asked], Answer], test: Test) -
 def sent_results(body: Mapping[str, Any]) -> list[str]:
     """Return the results in a vendor's request, in order."""
     found: list[str] = []
-    for turn in body.get("messages") or body.get("input") or []:
+    turns: list[dict[str, Any]] = body.get("messages") or body.get("input") or []
+    for turn in turns:
+        content: Any = turn.get("content")
+        parts: list[dict[str, Any]] = content if isinstance(content, list) else []
         if turn.get("role") == "tool":
-            content = turn["content"]
-            found.append(content if isinstance(content, str) else content[0]["text"])
+            found.append(parts[0]["text"] if parts else str(content))
         elif turn.get("type") == "function_call_output":
-            found.append(turn["output"])
-        elif isinstance(turn.get("content"), list):
-            found += [part["content"] for part in turn["content"] if part.get("type") == "tool_result"]
+            found.append(str(turn["output"]))
+        else:
+            found += [str(part["content"]) for part in parts if part.get("type") == "tool_result"]
     return found
 
 
