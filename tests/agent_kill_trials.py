@@ -189,7 +189,7 @@ class Trials:
 def _results(saved: Mapping[str, Any] | None) -> set[str]:
     """Return the results that a checkpoint has."""
     kept = (saved or {}).get("agents", {}).get("helper")
-    messages = kept["state"]["messages"] if kept is not None else []
+    messages: list[Mapping[str, Any]] = kept["state"]["messages"] if kept is not None else []
     return {message["content"] for message in messages if message["role"] == "tool"}
 
 

@@ -29,7 +29,7 @@ from typing import Any
 
 import certifi
 
-import streamcore_openai.chat  # noqa: F401
+import streamcore_openai.chat  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from streamcore import stream_graph_with_tokens
 from streamcore.checkpoints import open_checkpointer
 from tests.checkpoints.redis_server import RedisServer

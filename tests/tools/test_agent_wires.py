@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -82,10 +82,9 @@ def sent_results(body: Mapping[str, Any]) -> list[str]:
     found: list[str] = []
     turns: list[dict[str, Any]] = body.get("messages") or body.get("input") or []
     for turn in turns:
-        content: Any = turn.get("content")
-        parts: list[dict[str, Any]] = content if isinstance(content, list) else []
+        parts = cast("list[dict[str, Any]]", [] if isinstance(turn.get("content"), str) else turn.get("content") or [])
         if turn.get("role") == "tool":
-            found.append(parts[0]["text"] if parts else str(content))
+            found.append(str(parts[0]["text"] if parts else turn["content"]))
         elif turn.get("type") == "function_call_output":
             found.append(str(turn["output"]))
         else:
