@@ -14,7 +14,7 @@ from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.retry import Candidate, Fallback, OnInterrupt
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.provider import AnyProvider, ModelChoice, Provider, get_provider, resolve_provider
-from streamcore.request import Message, Request
+from streamcore.request import Message, ReasoningEffort, Request
 from streamcore.storage.sizes import MAX_ANSWER_BYTES
 from streamcore.stream import Plan, Stream, TextStream
 from streamcore.structured.output import Output, is_unfinished
@@ -172,6 +172,8 @@ def stream_prompt(
     retries: int = 0,
     include_raw: bool = False,
     max_bytes: int | None = None,
+    max_tokens: int | None = None,
+    reasoning: ReasoningEffort | int | None = None,
     history: Sequence[Message] = (),
     transport: str | None = None,
 ) -> Stream:
@@ -196,6 +198,8 @@ def stream_prompt(
         output_model: overrides the prompt's `schema` and `output_schema`; see `stream_request`.
         include_raw: give every chunk its event's JSON in `raw`.
         max_bytes: overrides the prompt's; see `stream_request`.
+        max_tokens: overrides the prompt's; see `Request`.
+        reasoning: overrides the prompt's; see `Request`.
         transport: what to send over; see `stream_request`.
         history: the previous turns of the conversation; they are sent between the prompt's system and user messages.
 
@@ -217,6 +221,12 @@ def stream_prompt(
         if history:
             *before, last = request.messages
             request = replace(request, messages=[*before, *history, last])
+        if max_tokens is not None or reasoning is not None:
+            request = replace(
+                request,
+                max_tokens=request.max_tokens if max_tokens is None else max_tokens,
+                reasoning=request.reasoning if reasoning is None else reasoning,
+            )
         found = _ready(resolved.provider, transport)
         file = prompt.file
         options = file.stream_options if stream_options is None else stream_options

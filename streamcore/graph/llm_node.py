@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 from streamcore.errors import ConfigError, OutputValidationError
 from streamcore.execute import stream_prompt
+from streamcore.files.yaml_file import is_mapping
 from streamcore.graph.context import Context, State
 from streamcore.graph.events import Metadata, NodeEvent
-from streamcore.graph.node_schema import LlmNode
+from streamcore.graph.node_schema import LlmNode, RouterNode
+from streamcore.graph.thread import as_json_data
 from streamcore.graph.variables import refuse_missing, variables_of
 from streamcore.prompts.prompt_file import Prompt, load_prompt
 from streamcore.provider import resolve_provider
@@ -46,6 +49,8 @@ async def run_llm(name: str, node: LlmNode, state: State, context: Context) -> A
     tried = answer.attempts[-1]
     facts: Metadata = {"provider": tried.provider, "model": answer.model or tried.model, "usage": answer.usage}
     output = {key: _value(node, stream)}
+    if isinstance(node, RouterNode) and node.route_field is not None:
+        output = {key: _route(output[key], node.route_field)}
     del context.streams[name]
     yield {"type": "node_complete", "node": name, "output": output, "metadata": facts}
 
@@ -71,12 +76,16 @@ def open_stream(node: LlmNode, state: State, context: Context) -> Stream:
         [context.config.choice, node.choice, context.graph.choice, prompt.choice],
         f"prompt {node.prompt!r} in graph {context.graph.name!r}",
     )
+    defaults = context.graph.file.defaults
+    budget = node.thinking_budget if node.thinking_budget is not None else defaults.thinking_budget
     return stream_prompt(
         node.prompt,
         variables,
         provider=resolved.provider,
         model=resolved.model,
-        temperature=resolved.temperature,
+        temperature=1.0 if budget else resolved.temperature,  # a vendor accepts no other one together with thinking
+        max_tokens=node.max_tokens if node.max_tokens is not None else defaults.max_tokens,
+        reasoning="none" if budget == 0 else budget,
         prompts_dir=context.graph.prompts_dir,
         graph_path=context.graph.beside,
         state=state,
@@ -88,6 +97,26 @@ def open_stream(node: LlmNode, state: State, context: Context) -> Stream:
         retries=_retries(node, prompt, context),
         transport=context.config.transport,
     )
+
+
+def next_fallback(node: LlmNode, context: Context) -> tuple[LlmNode, Context] | None:
+    """Return the node and the context with the first entry of `fallback` as the model; None if there is none."""
+    entries = node.fallback if isinstance(node.fallback, list) else [node.fallback] if node.fallback else []
+    if node.on_error != "fallback" or not entries:
+        return None
+    first, *others = entries
+    if isinstance(first, str):
+        provider, _, model = first.partition("/")
+        config = replace(context.config, provider=provider, model=model or None)
+    else:
+        config = replace(context.config, provider=first.provider, model=first.model)
+    return node.model_copy(update={"fallback": others or None}), replace(context, config=config)
+
+
+def _route(value: Any, route_field: str) -> Any:
+    """Return the field of a router's output that names the route."""
+    data = as_json_data({"value": value}, "the output of a router")["value"]
+    return data.get(route_field) if is_mapping(data) else data
 
 
 def _retries(node: LlmNode, prompt: Prompt, context: Context) -> int:
