@@ -18,6 +18,8 @@ from streamcore.graph.node_schema import CacheBlock, GuardedNode, LlmNode, Node,
 from streamcore.graph.variables import variables_of
 from streamcore.prompts.prompt_file import load_prompt
 
+clock = time.monotonic
+
 MAX_ENTRIES = 1000
 """How many outputs are kept; the least recently used are dropped."""
 
@@ -29,7 +31,7 @@ class CachedOutput:
     text: str
     output: Mapping[str, Any]
     until: float | None
-    """The time of `time.monotonic` at which it expires."""
+    """The time of `clock` at which it expires."""
 
 
 kept_outputs: OrderedDict[Hashable, CachedOutput] = OrderedDict()
@@ -55,7 +57,7 @@ class NodeCache:
         found = kept_outputs.get(self._key) if self._key is not None else None
         if found is None:
             return None
-        if found.until is not None and time.monotonic() >= found.until:
+        if found.until is not None and clock() >= found.until:
             del kept_outputs[self._key]
             return None
         kept_outputs.move_to_end(self._key)
@@ -65,7 +67,7 @@ class NodeCache:
         """Keep an output."""
         if self._key is None:
             return
-        until = None if self._ttl is None else time.monotonic() + self._ttl
+        until = None if self._ttl is None else clock() + self._ttl
         kept_outputs[self._key] = CachedOutput(text, deepcopy(dict(output)), until)
         while len(kept_outputs) > MAX_ENTRIES:
             kept_outputs.popitem(last=False)

@@ -207,7 +207,7 @@ async def test_what_is_kept_expires(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [output(await run(path), "a")["a"] for _ in range(2)] == [1, 1]
     assert output(await run(path, {"text": "other"}), "a")["a"] == 2
     now = time.monotonic() + 11
-    monkeypatch.setattr(cache.time, "monotonic", lambda: now)
+    monkeypatch.setattr(cache, "clock", lambda: now)
     assert output(await run(path), "a")["a"] == 3
 
 
