@@ -234,12 +234,7 @@ def stream_prompt(
         if history:
             *before, last = request.messages
             request = replace(request, messages=[*before, *history, last])
-        if max_tokens is not None or reasoning is not None:
-            request = replace(
-                request,
-                max_tokens=request.max_tokens if max_tokens is None else max_tokens,
-                reasoning=request.reasoning if reasoning is None else reasoning,
-            )
+        request = _with_budgets(request, max_tokens, reasoning)
         found = _ready(resolved.provider, transport)
         file = prompt.file
         options = file.stream_options if stream_options is None else stream_options
@@ -270,6 +265,13 @@ def _agent_of(prompt: Prompt | None, **settings: Any) -> AgentPlan:
     limits = {name: getattr(prompt.file, name) for name in ("max_steps", "max_tool_calls", "max_parallel")}
     given["tools"] = (*prompt.tools.servers(), *given.get("tools", ()))
     return AgentPlan(**{name: value for name, value in limits.items() if value is not None} | given)
+
+
+def _with_budgets(request: Request, max_tokens: int | None, reasoning: ReasoningEffort | int | None) -> Request:
+    """Return the request with these budgets, as far as they are set."""
+    if max_tokens is not None:
+        request = replace(request, max_tokens=max_tokens)
+    return request if reasoning is None else replace(request, reasoning=reasoning)
 
 
 class AgentOptions(CommonOptions, total=False):

@@ -27,32 +27,51 @@ async def run_llm(name: str, node: LlmNode, state: State, context: Context) -> A
     stream = open_stream(node, state, context)
     context.streams[name] = stream
     tokens = context.budget.answer(name)
-    extra: Metadata = {"stream_key": node.stream_key} if node.stream_key else {}
-    numbered = context.config.include_metadata or bool(node.stream_options and node.stream_options.include_metadata)
+    numbered = has_metadata(node, context)
     async with stream:
         while (batch := await stream.next_batch()) is not None:
             tokens.note(batch)
             for chunk in batch:
                 if chunk.text and (chunk.kind == "text" or chunk.kind == "refusal") and chunk.choice == 0:
                     if numbered and node.stream:
-                        yield {"type": "token", "node": name, "content": chunk.text, "metadata": {**extra}}
+                        yield {"type": "token", "node": name, "content": chunk.text, "metadata": stream_key(node)}
                     elif node.stream:
                         yield {"type": "token", "node": name, "content": chunk.text}
                 elif chunk.kind == "restart":
                     yield {"type": "restart", "node": name}
     tokens.end()
+    output, facts = output_of(name, node, stream)
+    del context.streams[name]
+    yield {"type": "node_complete", "node": name, "output": output, "metadata": facts}
+
+
+def has_metadata(node: LlmNode, context: Context) -> bool:
+    """True if the node's tokens have metadata."""
+    return context.config.include_metadata or bool(node.stream_options and node.stream_options.include_metadata)
+
+
+def stream_key(node: LlmNode) -> Metadata:
+    """Return the metadata of a token."""
+    return {"stream_key": node.stream_key} if node.stream_key else {}
+
+
+def output_of(name: str, node: LlmNode, stream: Stream) -> tuple[dict[str, Any], Metadata]:
+    """Return a node's output from the stream of its answer, which has ended, and facts about the answer.
+
+    Raises:
+        ContentRefused: the model refused.
+        OutputValidationError: with `parse_json`, the answer has no JSON.
+    """
     answer = stream.partial
     error = refused(answer)
     if error is not None:
         raise error
-    key = node.state_key or name
     tried = answer.attempts[-1]
-    facts: Metadata = {"provider": tried.provider, "model": answer.model or tried.model, "usage": answer.usage}
-    output = {key: _value(node, stream)}
+    value = _value(node, stream)
     if isinstance(node, RouterNode) and node.route_field is not None:
-        output = {key: _route(output[key], node.route_field)}
-    del context.streams[name]
-    yield {"type": "node_complete", "node": name, "output": output, "metadata": facts}
+        value = _route(value, node.route_field)
+    facts: Metadata = {"provider": tried.provider, "model": answer.model or tried.model, "usage": answer.usage}
+    return {node.state_key or name: value}, facts
 
 
 def open_stream(node: LlmNode, state: State, context: Context) -> Stream:

@@ -201,6 +201,46 @@ class LlmNode(GuardedNode):
         return [one if isinstance(one, str) else one.model_dump(exclude_none=True) for one in entries]
 
 
+class CandidateBlock(FileModel):
+    """One entry of `candidates`: a provider that is asked at the same time as the others."""
+
+    provider: ProviderBlock
+    model: str | None = None
+
+    @model_validator(mode="after")
+    def _sound(self) -> CandidateBlock:
+        check_provider(self.provider, "provider")
+        return self
+
+
+class RaceNode(LlmNode):
+    """`type: race`: several models are asked at once; the first whole, valid answer wins."""
+
+    type: Literal["race"] = "race"  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
+    candidates: list[CandidateBlock] = Field(min_length=2)
+    on_error: Literal["fail", "skip"] = "fail"  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @model_validator(mode="after")
+    def _only_candidates(self) -> RaceNode:
+        _refuse_single(self)
+        for key in ("guards", "cache"):
+            if key in self.model_fields_set:
+                raise wrong(f"a race has no {key!r}; use a router or llm node", key)
+        return self
+
+    def writes(self, name: str) -> list[str]:
+        return [*super().writes(name), "_race_winner"]
+
+    def skipped(self, name: str) -> dict[str, Any]:
+        return {super().writes(name)[0]: None}
+
+
+def _refuse_single(node: LlmNode) -> None:
+    for key in ("provider", "model", "fallback"):
+        if key in node.model_fields_set:
+            raise wrong(f"{key!r} does not go together with 'candidates'; make it one of them", key)
+
+
 class RouterNode(LlmNode):
     """`type: router`: the answer selects the next node."""
 
@@ -208,6 +248,16 @@ class RouterNode(LlmNode):
     routes: dict[str, str] = Field(min_length=1)
     default_route: str | None = None
     route_field: str | None = None
+    candidates: list[CandidateBlock] | None = Field(default=None, min_length=2)
+
+    @model_validator(mode="after")
+    def _only_candidates(self) -> RouterNode:
+        if self.candidates is not None:
+            _refuse_single(self)
+        return self
+
+    def writes(self, name: str) -> list[str]:
+        return [*super().writes(name), *(["_race_winner"] if self.candidates is not None else ())]
 
     def targets(self) -> list[str]:
         """Return the nodes that it may select."""
@@ -381,6 +431,7 @@ class InterruptNode(LlmNode):
 
 Node = (
     LlmNode
+    | RaceNode
     | RouterNode
     | PythonNode
     | ToolNode
@@ -390,9 +441,17 @@ Node = (
     | MapNode
     | InterruptNode
 )
+
+
+def candidates_of(node: Node) -> list[CandidateBlock]:
+    """Return the candidates of a race or a router, none for any other node."""
+    return (node.candidates or []) if isinstance(node, RaceNode | RouterNode) else []
+
+
 NODES: Mapping[str, type[Node]] = {
     "llm": LlmNode,
     "router": RouterNode,
+    "race": RaceNode,
     "python": PythonNode,
     "tool": ToolNode,
     "tool_call": ToolCallNode,

@@ -25,7 +25,9 @@ from streamcore.graph.node_schema import (
     Node,
     PassthroughNode,
     TimedNode,
+    candidates_of,
 )
+from streamcore.graph.race_node import run_race
 from streamcore.graph.subgraph_node import run_subgraph
 from streamcore.graph.time_limit import TimeLeft, in_time
 from streamcore.graph.tool_nodes import run_python, run_tool, run_tool_call
@@ -160,13 +162,18 @@ async def _tried(name: str, node: Node, state: State, context: Context, guards: 
 
 def _run_in_time(name: str, node: Node, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
     source = _RUN[node.type](name, node, state, context)
-    if context.seconds is None or node.type == "tool_call":  # whose timeout is part of its output
+    # A race has a time limit of its own, and that of a tool_call is part of its output.
+    if context.seconds is None or node.type == "tool_call" or candidates_of(node):
         return source
     return in_time(source, TimeLeft(context.seconds))
 
 
 async def _passthrough(name: str, node: PassthroughNode, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
     yield {"type": "node_complete", "node": name, "output": resolve(node.output, state)}
+
+
+def _llm(name: str, node: LlmNode, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
+    return (run_race if candidates_of(node) else run_llm)(name, node, state, context)
 
 
 def _map(name: str, node: MapNode, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
@@ -190,7 +197,8 @@ async def _interrupt(name: str, node: InterruptNode, state: State, context: Cont
 
 _RUN: Mapping[str, Callable[..., AsyncGenerator[NodeEvent]]] = {
     "llm": run_llm,
-    "router": run_llm,
+    "router": _llm,
+    "race": run_race,
     "python": run_python,
     "tool": run_tool,
     "tool_call": run_tool_call,
