@@ -10,6 +10,7 @@ import anyio
 
 from streamcore.concurrency.generators import opened
 from streamcore.errors import ConfigError, NodeError, PromptError, RunLimitReached, ThreadConflict
+from streamcore.graph.agent_node import run_agent
 from streamcore.graph.cache import NodeCache
 from streamcore.graph.context import Context, State, as_state_error, failed
 from streamcore.graph.events import Metadata, NodeEvent
@@ -199,6 +200,7 @@ _RUN: Mapping[str, Callable[..., AsyncGenerator[NodeEvent]]] = {
     "llm": run_llm,
     "router": _llm,
     "race": run_race,
+    "agent": run_agent,
     "python": run_python,
     "tool": run_tool,
     "tool_call": run_tool_call,

@@ -29,27 +29,28 @@ SECONDS = 30.0
 
 @dataclass(slots=True)
 class _Runner:
-    """One candidate, and what it has said so far."""
+    """One candidate, as far as the node has read it; the candidate itself may be further."""
 
     block: CandidateBlock
     stream: Stream | None = None
     text: str = ""
     error: Exception | None = None
-    output: dict[str, Any] | None = None
-    facts: Metadata = field(default_factory=lambda: Metadata())
 
     @property
     def label(self) -> str:
         """The candidate as messages name it."""
         return _name(self.block) + (f"/{self.block.model}" if self.block.model else "")
 
-    def winner(self) -> dict[str, Any]:
-        """Return the value of `_race_winner`."""
-        return {"provider": _name(self.block), "model": self.block.model or self.facts.get("model")}
 
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What a candidate did: new text, a new beginning, its failure, or its output."""
 
-_Text = tuple[str, ...]
-"""What a candidate yields: new pieces of text; none if it has failed, has won, or begins again."""
+    text: str = ""
+    again: bool = False
+    error: Exception | None = None
+    output: dict[str, Any] | None = None
+    facts: Metadata = field(default_factory=lambda: Metadata())
 
 
 async def run_race(name: str, node: LlmNode, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
@@ -61,90 +62,88 @@ async def run_race(name: str, node: LlmNode, state: State, context: Context) -> 
     runners = [_Runner(block) for block in candidates_of(node)]
     seconds = SECONDS if context.seconds is None else context.seconds
     sources = [_answer(name, node, state, context, one, seconds) for one in runners]
-    show = _Shown(name, node, context)
-    winner: _Runner | None = None
-    async with opened(merged(sources, len(sources))) as pieces:
-        async for number, new in pieces:
-            one = runners[number]
-            for event in show.update(one, new, runners):
-                yield event
-            if one.output is not None:
-                winner = one
+    shown = _Shown(name, node, context, runners)
+    won: tuple[_Runner, _News] | None = None
+    async with opened(merged(sources, len(sources))) as found:
+        async for number, news in found:
+            if news.output is not None:
+                won = runners[number], news
                 break
-    if winner is None:
-        context.streams.pop(name, None)
+            for event in shown.update(runners[number], news):
+                yield event
+    context.streams.pop(name, None)
+    if won is None:
         reasons = "; ".join(f"{one.label}: {type(one.error).__name__}: {one.error}" for one in runners)
         failure = failed(name, context, f"no candidate gave a valid answer: {reasons}")
-        failure.partial = getattr(show.best(runners).error, "partial", None)
+        failure.partial = getattr(max(runners, key=lambda one: len(one.text)).error, "partial", None)
         raise failure from runners[0].error
-    for event in show.take_over(winner):
+    winner, news = won
+    for event in shown.finish(winner):
         yield event
-    context.streams.pop(name, None)
-    output = {**(winner.output or {}), "_race_winner": winner.winner()}
-    yield {"type": "node_complete", "node": name, "output": output, "metadata": winner.facts}
+    chosen = {"provider": _name(winner.block), "model": winner.block.model or news.facts.get("model")}
+    output = {**(news.output or {}), "_race_winner": chosen}
+    yield {"type": "node_complete", "node": name, "output": output, "metadata": news.facts}
 
 
 class _Shown:
     """Decide which candidate's text is shown."""
 
-    def __init__(self, name: str, node: LlmNode, context: Context) -> None:
+    def __init__(self, name: str, node: LlmNode, context: Context, runners: Sequence[_Runner]) -> None:
         self._name = name
         self._node = node
         self._context = context
+        self._runners = runners
         self._leader: _Runner | None = None
-        self._length = 0  # of the leader's text that was shown
+        self._visible = False  # True if text was shown that is not void
         self._numbered = has_metadata(node, context)
 
-    def update(self, one: _Runner, new: _Text, runners: Sequence[_Runner]) -> list[NodeEvent]:
-        """Return the events of what a candidate did."""
+    def update(self, one: _Runner, news: _News) -> list[NodeEvent]:
+        """Take what a candidate did; return the events that show it."""
+        one.text = "" if news.again else one.text + news.text
+        one.error = news.error
         if not self._context.restarts:
             return []  # the reader gets the winner's text only
         if one.error is not None:
-            if self._leader is not one:
-                return []
-            return self.take_over(self.best([other for other in runners if other.error is None] or [one]))
-        if self._leader is None and new:
-            return self.take_over(one)
-        if self._leader is one and not new and not one.text and self._length:  # it begins again
-            self._length = 0
-            return [{"type": "restart", "node": self._name}]
-        return self._rest(new) if self._leader is one else []
-
-    def take_over(self, one: _Runner) -> list[NodeEvent]:
-        """Make a candidate the leader; return the events that show its text."""
-        if self._leader is one and (one.error is None or not self._length):
+            others = [other for other in self._runners if other.error is None]
+            best = max(others, key=lambda other: len(other.text), default=None)
+            return self._lead(best if best is not None and best.text else None) if self._leader is one else []
+        if self._leader is None and one.text:
+            return self._lead(one)
+        if self._leader is not one:
             return []
-        events: list[NodeEvent] = [{"type": "restart", "node": self._name}] if self._length else []
-        self._length = 0
-        self._leader = one if one.error is None else None
-        if self._leader is not None and one.stream is not None:
+        return self._void() if news.again else self._tokens(news.text)
+
+    def finish(self, winner: _Runner) -> list[NodeEvent]:
+        """Return the events that show the winner's text."""
+        return [] if self._leader is winner else self._lead(winner)
+
+    def _lead(self, one: _Runner | None) -> list[NodeEvent]:
+        """Make a candidate the leader."""
+        self._leader = one
+        if one is None:
+            return self._void()
+        if one.stream is not None:
             self._context.streams[self._name] = one.stream
-            events += self._rest((one.text,) if one.text else ())
-        return events
+        return [*self._void(), *self._tokens(one.text)]
 
-    @staticmethod
-    def best(runners: Sequence[_Runner]) -> _Runner:
-        """Return the candidate with the longest text."""
-        return max(runners, key=lambda one: len(one.text))
+    def _void(self) -> list[NodeEvent]:
+        """Return the event that makes void what was shown."""
+        visible, self._visible = self._visible, False
+        return [{"type": "restart", "node": self._name}] if visible else []
 
-    def _rest(self, pieces: _Text) -> list[NodeEvent]:
-        if not self._node.stream:
+    def _tokens(self, text: str) -> list[NodeEvent]:
+        if not text or not self._node.stream:
             return []
-        events: list[NodeEvent] = []
-        for piece in pieces:
-            self._length += len(piece)
-            if self._numbered:
-                facts = stream_key(self._node)
-                events.append({"type": "token", "node": self._name, "content": piece, "metadata": facts})
-            else:
-                events.append({"type": "token", "node": self._name, "content": piece})
-        return events
+        self._visible = True
+        if self._numbered:
+            return [{"type": "token", "node": self._name, "content": text, "metadata": stream_key(self._node)}]
+        return [{"type": "token", "node": self._name, "content": text}]
 
 
 async def _answer(
     name: str, node: LlmNode, state: State, context: Context, one: _Runner, seconds: float
-) -> AsyncGenerator[_Text]:
-    """Yield the pieces of a candidate's text; its error or output is set when it ends."""
+) -> AsyncGenerator[_News]:
+    """Yield what a candidate does, its failure or its output last."""
     deadline = anyio.current_time() + seconds
     try:
         context.budget.count_model_call(name)
@@ -154,16 +153,20 @@ async def _answer(
         async with stream:
             while (batch := await _next_batch(stream, deadline, seconds)) is not None:
                 tokens.note(batch)
-                for again, pieces in _pieces(batch):
-                    one.text = "" if again else one.text + "".join(pieces)
-                    yield pieces
+                for chunk in batch:
+                    if chunk.kind == "restart":
+                        yield _News(again=True)
+                    elif chunk.text and chunk.kind in ("text", "refusal") and chunk.choice == 0:
+                        yield _News(chunk.text)
         tokens.end()
-        one.output, one.facts = output_of(name, node, stream)
+        output, facts = output_of(name, node, stream)
     except (PromptError, RunLimitReached):
         raise
     except Exception as error:  # noqa: BLE001  the candidate has lost
-        one.error = error
-    yield ()
+        last = _News(error=error)
+    else:
+        last = _News(output=output, facts=facts)
+    yield last
 
 
 async def _next_batch(stream: Stream, deadline: float, seconds: float) -> list[Chunk] | None:
@@ -172,25 +175,13 @@ async def _next_batch(stream: Stream, deadline: float, seconds: float) -> list[C
     raise TimeoutError(f"no whole answer within {seconds:g} s")
 
 
-def _pieces(batch: Sequence[Chunk]) -> list[tuple[bool, _Text]]:
-    """Return the pieces of text of a read, and True at every point where the answer begins again."""
-    found: list[tuple[bool, _Text]] = []
-    for chunk in batch:
-        if chunk.kind == "restart":
-            found.append((True, ()))
-        elif chunk.text and chunk.kind in ("text", "refusal") and chunk.choice == 0:
-            found.append((False, (chunk.text,)))
-    return found
-
-
 def _name(block: CandidateBlock) -> str:
     provider = block.provider
     return provider if isinstance(provider, str) else str(provider["name"])
 
 
 def _provider(block: CandidateBlock) -> Any:
-    """Return the provider of a candidate; `google` is `gemini` where Google's SDK is not installed."""
-    if block.provider != "google":
-        return block.provider
-    found = vendor("google") if "google" in provider_names() else None
-    return "google" if found is not None and found.installed else "gemini"
+    """Return the provider of a candidate, or its substitute if its SDK is not installed."""
+    provider = block.provider
+    found = vendor(provider) if isinstance(provider, str) and provider in provider_names() else None
+    return provider if found is None or found.installed else found.substitute or provider

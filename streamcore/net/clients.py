@@ -107,13 +107,13 @@ class SDKClient(Generic[C]):
         self._http_of = http_of
         self._modules = (*(() if vendor.sdk is None else (vendor.sdk,)), *modules)
         self._loaded = False
-        self._variables = ("API_KEY", "BASE_URL", *variables)
+        self._variables = ("BASE_URL", *variables)
         self._own: C | None = given if given is None or adopt is None else adopt(given)
         self._shared: tuple[object, Hashable, CachedClient[C]] | None = None
 
     def find_key(self) -> str | None:
         """Return the caller's key, else the environment's; None leaves it to what else the SDK reads."""
-        return self.api_key or self.vendor.from_environment("API_KEY")
+        return self.api_key or self.vendor.find_key()
 
     def find_base_url(self) -> str | None:
         """Return the caller's base URL, else the environment's, else the vendor's default."""
@@ -157,7 +157,7 @@ class SDKClient(Generic[C]):
             self._check_loop()
             return self._own
         # An SDK reads many variables; before each request only these are compared.
-        seen = tuple(self.vendor.from_environment(suffix) for suffix in self._variables)
+        seen = (self.vendor.find_key(), *(self.vendor.from_environment(suffix) for suffix in self._variables))
         resources, shared = known_resources(), self._shared
         if resources is not None and shared is not None and shared[0] is resources.clients and shared[1] == seen:
             client = shared[2].get()
@@ -250,7 +250,14 @@ class SDKClient(Generic[C]):
 
     def _key(self) -> Hashable:
         prefix = self.vendor.variable("")
-        return self._build, prefix, self._transport, self.api_key, self.find_base_url(), environment(prefix)
+        return (
+            self._build,
+            prefix,
+            self._transport,
+            self.api_key,
+            self.find_base_url(),
+            *environment(prefix, *self.vendor.more_keys),
+        )
 
 
 def _check_async(name: str, client: object) -> None:

@@ -208,9 +208,14 @@ class StreamDecoder:
         event = None if self._failure is not None else self._sse.flush()
         if event is not None and (event.name == b"error" or _is_whole(event.data)):
             self._read([event], out)
+        last = [] if self.done else self.at_end(self._include_raw)
         if self._split is not None:
-            out += self._split.end()
-        return out
+            last = [*self._split.end(), *self._split.mend(last)]
+        return out + last
+
+    def at_end(self, include_raw: bool) -> list[Chunk]:
+        """Return the chunks that only the end of the bytes shows, for a format that does not mark it."""
+        return []
 
     def close(self) -> None:
         """Raise unless the vendor marked the end of the answer.

@@ -14,6 +14,7 @@ from streamcore import ConfigError, NodeError, PromptError, RunLimitReached, loa
 from streamcore import stream_node_output as stream_node
 from streamcore.graph.check import check_graph
 from streamcore.graph.limits import RunLimits
+from streamcore.provider import Vendor
 from streamcore.testing import FINISH, ScriptedProvider
 from tests.graphs import Events, collect, kinds, output, text_of, write_graph
 
@@ -61,7 +62,12 @@ async def run(path: Path, state: Mapping[str, Any] | None = None, **config: Any)
 
 
 async def test_the_first_whole_answer_wins(tmp_path: Path, ask: Any) -> None:
-    made = ask(a=["one ", "two", FINISH], b=[anyio.sleep_forever])
+    began = anyio.Event()
+
+    async def begin() -> None:
+        began.set()
+
+    made = ask(a=["one ", began.wait, "two", FINISH], b=[begin, anyio.sleep_forever])
     events = await run(race(tmp_path, "state_key: said"))
     assert output(events, "r") == {"said": "one two", "_race_winner": {"provider": f"{MODULE}:a", "model": "ma"}}
     assert text_of(events, "r") == "one two"
@@ -224,8 +230,16 @@ async def test_one_candidate_is_no_race(tmp_path: Path) -> None:
     assert check_graph(race(tmp_path)) == []
 
 
-async def test_google_is_gemini_without_its_sdk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamcore.graph.race_node.provider_names", lambda: ["gemini"])
+async def test_a_substitute_is_asked_where_an_sdk_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = Vendor("google", sdk="no_such_sdk", install=None, substitute="gemini")
+
+    def described(name: str) -> Vendor | None:
+        return missing if name == "google" else None
+
+    monkeypatch.setattr("streamcore.graph.race_node.vendor", described)
+    monkeypatch.setattr("streamcore.graph.race_node.provider_names", lambda: ["google"])
     for name in ("GEMINI_API_KEY", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     path = race(tmp_path, names="")
