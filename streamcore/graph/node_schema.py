@@ -218,7 +218,7 @@ class RaceNode(LlmNode):
 
     type: Literal["race"] = "race"  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
     candidates: list[CandidateBlock] = Field(min_length=2)
-    on_error: Literal["fail", "skip"] = "fail"  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
+    on_error: Literal["fail", "skip"] = "fail"  # pyright: ignore[reportIncompatibleVariableOverride]
 
     @model_validator(mode="after")
     def _only_candidates(self) -> RaceNode:
