@@ -9,7 +9,7 @@ from typing import Any
 from streamcore.errors import ConfigError, PromptError
 from streamcore.files.yaml_file import is_mapping, load_yaml
 from streamcore.graph.load import Graph, load_graph
-from streamcore.graph.node_schema import LlmNode
+from streamcore.graph.node_schema import LlmNode, candidates_of
 from streamcore.prompts.prompt_file import load_prompt
 from streamcore.provider import Vendor, environment_provider, provider_names, vendor
 
@@ -24,7 +24,7 @@ def missing_keys(target: str, provider: str | None, prompts_dir: Path | None) ->
     """
     names = dict.fromkeys(name for name in _providers(target, provider, prompts_dir) if isinstance(name, str))
     vendors = [vendor(name) for name in names if name in provider_names()]
-    return [one for one in vendors if one is not None and one.needs_key and one.from_environment("API_KEY") is None]
+    return [one for one in vendors if one is not None and one.needs_key and one.find_key() is None]
 
 
 def _providers(target: str, provider: str | None, prompts_dir: Path | None) -> Iterator[object]:
@@ -38,7 +38,8 @@ def _providers(target: str, provider: str | None, prompts_dir: Path | None) -> I
         return
     for graph in load_graph(path).with_children():
         for node in (*graph.nodes.values(), *graph.items.values()):
-            if isinstance(node, LlmNode) and node.prompt is not None:
+            # A candidate without a key has lost, and no more.
+            if isinstance(node, LlmNode) and node.prompt is not None and not (candidates_of(node) and not provider):
                 yield from _of_node(graph, node, provider)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -43,6 +43,9 @@ _loops: WeakKeyDictionary[httpx2.AsyncClient, object] = WeakKeyDictionary()
 """The event loop on which each HTTP client of a caller was used last."""
 _building: WeakKeyDictionary[OpenResources, anyio.Lock] = WeakKeyDictionary()
 """For each event loop, the lock under which its HTTP clients are built, so that each is built once."""
+_imported: set[str] = set()
+"""The modules whose import has ended."""
+_importing = threading.Lock()
 _CONNECT_SECONDS = 5.0
 _IDLE_CONNECTIONS = 100  # kept open for the next request; the number of connections in use has no limit
 
@@ -107,13 +110,13 @@ class SDKClient(Generic[C]):
         self._http_of = http_of
         self._modules = (*(() if vendor.sdk is None else (vendor.sdk,)), *modules)
         self._loaded = False
-        self._variables = ("API_KEY", "BASE_URL", *variables)
+        self._variables = ("BASE_URL", *variables)
         self._own: C | None = given if given is None or adopt is None else adopt(given)
         self._shared: tuple[object, Hashable, CachedClient[C]] | None = None
 
     def find_key(self) -> str | None:
         """Return the caller's key, else the environment's; None leaves it to what else the SDK reads."""
-        return self.api_key or self.vendor.from_environment("API_KEY")
+        return self.api_key or self.vendor.find_key()
 
     def find_base_url(self) -> str | None:
         """Return the caller's base URL, else the environment's, else the vendor's default."""
@@ -157,7 +160,7 @@ class SDKClient(Generic[C]):
             self._check_loop()
             return self._own
         # An SDK reads many variables; before each request only these are compared.
-        seen = tuple(self.vendor.from_environment(suffix) for suffix in self._variables)
+        seen = (self.vendor.find_key(), *(self.vendor.from_environment(suffix) for suffix in self._variables))
         resources, shared = known_resources(), self._shared
         if resources is not None and shared is not None and shared[0] is resources.clients and shared[1] == seen:
             client = shared[2].get()
@@ -214,7 +217,7 @@ class SDKClient(Generic[C]):
         """
         if self._loaded and not modules:
             return
-        missing = [name for name in (*self._modules, *modules) if name not in sys.modules]
+        missing = [name for name in (*self._modules, *modules) if name not in _imported]
         if missing:
             await anyio.to_thread.run_sync(partial(_import_all, missing), abandon_on_cancel=True)
         self._loaded = True
@@ -250,7 +253,14 @@ class SDKClient(Generic[C]):
 
     def _key(self) -> Hashable:
         prefix = self.vendor.variable("")
-        return self._build, prefix, self._transport, self.api_key, self.find_base_url(), environment(prefix)
+        return (
+            self._build,
+            prefix,
+            self._transport,
+            self.api_key,
+            self.find_base_url(),
+            *environment(prefix, *self.vendor.more_keys),
+        )
 
 
 def _check_async(name: str, client: object) -> None:
@@ -283,8 +293,15 @@ def _checked_http_client(name: str, given: object) -> httpx2.AsyncClient | None:
 
 
 def _import_all(modules: Sequence[str]) -> None:
-    for module in modules:
-        import_module(module)
+    """Import modules, one thread at a time.
+
+    SDKs have circular imports: a thread that imports a part of one, while another imports the whole, finds modules that
+    are not complete. For the same reason it does not suffice that a module is in `sys.modules`.
+    """
+    with _importing:
+        for module in modules:
+            import_module(module)
+            _imported.add(module)
 
 
 async def warm_up(*providers: AnyProvider) -> None:
