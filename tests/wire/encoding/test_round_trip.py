@@ -265,7 +265,7 @@ def test_each_wire_lists_what_it_cannot_carry(name: str) -> None:
 
 
 def test_an_unknown_wire_raises_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="installed are: anthropic-messages, .*openai-chat"):
+    with pytest.raises(ConfigError, match=r"installed are: anthropic-messages, .*openai-chat"):
         find_wire("smoke-signals")
 
 
