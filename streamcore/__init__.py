@@ -1,8 +1,9 @@
 """Stream LLM output token by token, from any vendor, with nothing lost."""
 
-from streamcore.chunk import Chunk, ChunkKind, FinishReason, Opaque, ToolCall, Usage
+from streamcore.chunk import Chunk, ChunkKind, FinishReason, Opaque, ToolCall, ToolResult, Usage
 from streamcore.completion import Attempt, Completion, Cost
 from streamcore.errors import (
+    AgentLimitReached,
     AnswerTooLarge,
     AuthenticationError,
     BadRequestError,
@@ -50,6 +51,7 @@ from streamcore.stream import Stream, TextStream
 __version__ = "0.1.0"
 
 __all__ = [
+    "AgentLimitReached",
     "AnswerTooLarge",
     "Attempt",
     "AuthenticationError",
@@ -98,6 +100,7 @@ __all__ = [
     "Timeouts",
     "Tool",
     "ToolCall",
+    "ToolResult",
     "Usage",
     "aclose_providers",
     "execute_prompt_async",

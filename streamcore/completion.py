@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
-from streamcore.chunk import CONTENT_KINDS, Chunk, FinishReason, Opaque, ToolCall, Usage
+from streamcore.chunk import CONTENT_KINDS, Chunk, FinishReason, Opaque, ToolCall, ToolResult, Usage
+from streamcore.parts import read_part, write_part
 from streamcore.request import Message
 from streamcore.storage.stored_json import dump, load, read_completion, write_completion
 
@@ -92,13 +94,19 @@ class Completion:
     """The vendor that a gateway sent the request to, as the gateway names it."""
     cost: Cost | None = None
     """The cost of the answer; None if the gateway reports none."""
+    tool_results: tuple[ToolResult, ...] = ()
+    """The results of those of its tool calls that an agent ran, in the order of the calls."""
+    pending: tuple[ToolCall, ...] = ()
+    """The calls of the last answer that wait for approval; see `stream_agent`."""
+    steps: tuple[Completion, ...] = ()
+    """Every answer of an agent's run, in order; all other fields are those of the last one, `usage` is the sum."""
 
     def to_json(self) -> str:
         """Return the answer as JSON, for any database; `from_json` of this version and later ones reads it.
 
         A `parsed` object is written as plain data, and `from_json` returns plain data.
         """
-        return dump("completion", write_completion(self))
+        return dump("completion", write_completion(self, write_part))
 
     @classmethod
     def from_json(cls, data: str | bytes) -> Completion:
@@ -107,7 +115,7 @@ class Completion:
         Raises:
             ValueError: the data are not JSON, not an answer, or of a later version.
         """
-        return load("completion", data, lambda given: read_completion(given, cls, Attempt, Cost))
+        return load("completion", data, lambda given: read_completion(given, cls, Attempt, Cost, read_part))
 
     def to_message(self) -> Message:
         """Return the assistant's message for the next turn, opaque data included.
@@ -164,7 +172,7 @@ class _Answer:
         self.breaks: list[int] = []  # the number of texts before each reasoning block that is ordered among them
 
     def add(self, chunk: Chunk) -> None:
-        """Add a chunk of any kind but `text`, which `Fold` appends."""
+        """Add a chunk of this choice, of any kind."""
         match chunk.kind:
             case "reasoning":
                 if chunk.data is not None or chunk.index != self.part_index:
@@ -186,6 +194,8 @@ class _Answer:
                 self.stop_sequence = (chunk.data or {}).get("stop_sequence") or self.stop_sequence
             case "other" if chunk.data is not None:
                 self.logprobs += chunk.data.get("logprobs", ())
+            case "text":  # of choice 0, `Fold` appends it
+                self.text.append(chunk.text)
             case _:
                 pass
 
@@ -320,7 +330,7 @@ class Fold:
         self._content = False
         self._facts: dict[str, Any] = {}
         self._first = _Answer()
-        self._answers: dict[int, _Answer] = {0: self._first}
+        self._answers = defaultdict(_Answer, {0: self._first})  # by choice
         self._start: Chunk | None = None
         self.usage: Usage | None = None
         """The merged token counts."""
@@ -332,31 +342,24 @@ class Fold:
         for chunk in chunks:
             if chunk.kind == "text" and chunk.choice == 0:
                 self.texts.append(chunk.text)
+            elif chunk.kind in CONTENT_KINDS:
+                self._content = True
+                self._answers[chunk.choice].add(chunk)
+            elif chunk.kind == "restart":
+                self.reset()
             else:
-                self._add(chunk)
+                self._note(chunk)
+                self._answers[chunk.choice].add(chunk)
 
-    def _add(self, chunk: Chunk) -> None:
-        kind = chunk.kind
-        if kind in CONTENT_KINDS:
-            self._content = True
-        elif kind == "restart":
-            self.reset()
-            return
-        else:
-            self._begun = True
-            if chunk.kind == "start" and self._start is None:
-                self._start = chunk
-            if chunk.data is not None and chunk.kind in _KINDS_WITH_FACTS:
-                self._facts |= {name: value for name, value in chunk.data.items() if name in _FACTS}
-            if chunk.usage is not None:
-                self.usage = merged_usage(self.usage, chunk.usage)
-        answer = self._answers.get(chunk.choice)
-        if answer is None:
-            answer = self._answers[chunk.choice] = _Answer()
-        if kind == "text":
-            answer.text.append(chunk.text)
-        else:
-            answer.add(chunk)
+    def _note(self, chunk: Chunk) -> None:
+        """Store what a chunk that is not content states about the answer as a whole."""
+        self._begun = True
+        if chunk.kind == "start" and self._start is None:
+            self._start = chunk
+        if chunk.data is not None and chunk.kind in _KINDS_WITH_FACTS:
+            self._facts |= {name: value for name, value in chunk.data.items() if name in _FACTS}
+        if chunk.usage is not None:
+            self.usage = merged_usage(self.usage, chunk.usage)
 
     @property
     def finished(self) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeGuard, cast
 
 from streamcore.base.error import StreamcoreError as StreamcoreError
 from streamcore.base.error import ToolArgumentsError as ToolArgumentsError
 from streamcore.base.redact import encodable
 from streamcore.completion import Attempt
+from streamcore.request import Message
 
 
 def install_command(extra: str) -> str:
@@ -221,6 +222,20 @@ class RunLimitReached(StreamcoreError):  # noqa: N818
     def __init__(self, message: str, *, limit: str) -> None:
         super().__init__(message)
         self.limit = limit
+
+
+class AgentLimitReached(StreamcoreError):  # noqa: N818
+    """Report that an agent reached `max_steps` or `max_tool_calls`; `partial` has everything that arrived.
+
+    Attributes:
+        limit: the name of the limit.
+        messages: the whole conversation (`Message`), with a result for every call, so that it can be continued.
+    """
+
+    def __init__(self, message: str, *, limit: str, messages: Sequence[Message] = ()) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.messages = tuple(messages)
 
 
 class CheckpointError(StreamcoreError):

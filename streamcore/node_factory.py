@@ -70,7 +70,8 @@ def create_streaming_llm_node(
     stream_key = node_config.get("stream_key") or f"{state_key}_stream"
 
     async def updates(state: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any]]:
-        from streamcore.graph.nodes import Context, run_node
+        from streamcore.graph.context import Context
+        from streamcore.graph.nodes import run_node
         from streamcore.graph.runner import for_text
         from streamcore.graph.thread import as_json_data
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from streamcore.storage.stored_json import (
     write_opaque,
 )
 
+RunTool = Callable[[Mapping[str, Any], Any], Awaitable[Any]]
 Role = Literal["system", "user", "assistant", "tool"]
 ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 ThinkTags = bool | Literal["paired", "open"]
@@ -57,6 +58,9 @@ class Message:
     opaque: Opaque | None = field(default=None, repr=False)
     """Data of the vendor, set by `Completion.to_message`. They go back to the server that sent them, in its own form;
     any other provider uses `content` and `tool_calls` only. The guide "Conversations" lists what each one gets."""
+    is_error: bool = False
+    """True for the result of a tool that failed. Vendors that have a field for it get it (Anthropic); `content` has to
+    say it, too."""
 
     def __post_init__(self) -> None:
         if self.role not in ("system", "user", "assistant", "tool"):
@@ -107,12 +111,17 @@ def _read_message(given: Json) -> Message:
         tool_calls=read_calls(given),
         tool_call_id=given.get("tool_call_id"),
         opaque=read_opaque(given.get("opaque")),
+        is_error=given.get("is_error", False),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """Describe a function that the model may ask the caller to run."""
+    """Describe a function that the model may call.
+
+    A tool without `run` is only a description: its calls return to the caller. `streamcore.tools.tool` makes one that
+    an agent runs.
+    """
 
     name: str
     """The function's name, as tool calls contain it."""
@@ -120,6 +129,18 @@ class Tool:
     """What the function does, for the model."""
     parameters: Mapping[str, Any] = field(default_factory=lambda: {"type": "object", "properties": {}})
     """The JSON Schema of the arguments."""
+    run: RunTool | None = field(default=None, compare=False)
+    """Runs the tool: an async function of the arguments and a `ToolContext` that returns the result."""
+    timeout: float | None = None
+    """How long one call may take, in seconds; None is no limit but the clocks of the stream."""
+    needs_approval: bool | Callable[[Mapping[str, Any]], bool] = False
+    """True if a call runs only once it is approved; or a function of the arguments that tells it."""
+    sequential: bool = False
+    """True if no other call of the same step may run at the same time."""
+    retries: int = 0
+    """How many times a call that failed is repeated before the model gets the error."""
+    idempotent: bool = False
+    """True if a call may run again after the process died while it ran; else the model gets an error for it."""
 
 
 @dataclass(frozen=True, slots=True)

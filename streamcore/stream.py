@@ -16,7 +16,7 @@ from streamcore.pipeline.run import AnswerRun
 from streamcore.pipeline.smooth import smoothed
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.storage.sizes import MAX_ANSWER_BYTES
-from streamcore.structured.json_text import NOTHING, GrowingJson
+from streamcore.structured.growing_objects import GrowingObjects
 from streamcore.structured.output import Output
 
 
@@ -126,7 +126,7 @@ class Stream:
         The last item is the whole object, before validation turns it into `partial.parsed`. After a restart the object
         begins anew. Raises what iteration raises.
         """
-        return _ObjectStream(self, self._answer.document)
+        return GrowingObjects(self, self._answer.document)
 
     def unchecked(self) -> Self:
         """Send the schema, but do not check the answer against it; call this before the stream is used."""
@@ -256,40 +256,6 @@ class TextStream:
 
     async def __aexit__(self, *error: object) -> None:
         await self.aclose()
-
-
-class _ObjectStream:
-    """Iterate over the object in a stream's text as it grows."""
-
-    def __init__(self, stream: Stream, document: Callable[[], str]) -> None:
-        self._stream = stream
-        self._document = document  # the JSON that was found to fit, at the end
-        self._growing = GrowingJson()
-        self._ended = False
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Any:
-        while not self._ended:
-            batch = await self._stream.next_batch()
-            if batch is None:
-                self._ended = True
-                found = self._growing.end(self._document())
-            else:
-                found = self._add(batch)
-            if found is not NOTHING:
-                return found
-        raise StopAsyncIteration
-
-    def _add(self, batch: list[Chunk]) -> Any:
-        new: list[str] = []
-        for chunk in batch:
-            if chunk.kind == "restart":
-                self._growing, new = GrowingJson(), []
-            elif chunk.kind == "text" and chunk.choice == 0:
-                new.append(chunk.text)
-        return self._growing.add("".join(new)) if any(new) else NOTHING
 
 
 def refused(answer: Completion) -> ContentRefused | None:

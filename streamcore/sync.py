@@ -95,7 +95,7 @@ class SyncStream(_Iteration[Chunk]):
     def text(self) -> Iterator[str]:
         """Iterate over the text: non-empty `str`."""
         for chunk in self:
-            if chunk.text and chunk.kind in ("text", "refusal") and chunk.choice == 0:
+            if chunk.text and chunk.kind in ("text", "refusal") and not (chunk.choice or chunk.path):
                 yield chunk.text
 
     def partial_objects(self) -> Iterator[Any]:

@@ -132,7 +132,8 @@ def _messages(request: Request, vendor: Vendor, source: str | None) -> list[dict
 
 
 def _tool_result(message: Message, vendor: Vendor) -> dict[str, Any]:
-    return {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": _content(message, vendor)}
+    written = {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": _content(message, vendor)}
+    return {**written, "is_error": True} if message.is_error else written
 
 
 def _content(message: Message, vendor: Vendor) -> str | list[dict[str, Any]]:

@@ -16,7 +16,9 @@ from typing import Any, Literal, cast
 from pydantic import BaseModel
 
 from streamcore.files.yaml_file import is_list, is_mapping
-from streamcore.graph.schema import IN_A_MAP, NODES, GraphFile
+from streamcore.graph.node_schema import IN_A_MAP, NODES
+from streamcore.graph.schema import GraphFile
+from streamcore.graph.tool_schema import TOOLS
 from streamcore.prompts.prompt_file import PromptFile
 from streamcore.testing.recordings.recording_file import RecordingFile
 
@@ -66,7 +68,28 @@ def _node_definitions() -> dict[str, Schema]:
         schema = model.model_json_schema(by_alias=True)
         found |= schema.pop("$defs", {})
         found[model.__name__] = schema
-    return {**found, "Node": _by_type(tuple(NODES)), "MapItem": _by_type(IN_A_MAP)}
+    for tool in TOOLS.values():
+        found[tool.__name__] = tool.model_json_schema(by_alias=True)
+    return {**found, "Node": _by_type(tuple(NODES)), "MapItem": _by_type(IN_A_MAP), "Tool": _tool()}
+
+
+def _tool() -> Schema:
+    """Return the schema of a tool; without a type it is a shell tool if it has a command, else a python tool."""
+    branches: list[Schema] = []
+    for kind, model in TOOLS.items():
+        is_kind: Schema = {"properties": {"type": {"const": kind}}, "required": ["type"]}
+        branches.append({"if": is_kind, "then": {"$ref": f"#/$defs/{model.__name__}"}})
+    untyped: Schema = {"not": {"required": ["type"]}}
+    by_command: Schema = {
+        "if": {"required": ["command"]},
+        "then": {"$ref": "#/$defs/ShellToolBlock"},
+        "else": {"$ref": "#/$defs/PythonToolBlock"},
+    }
+    return {
+        "type": "object",
+        "properties": {"type": {"enum": [*TOOLS]}, "manifest": False},
+        "allOf": [*branches, {"if": untyped, "then": by_command}],
+    }
 
 
 def _by_type(kinds: tuple[str, ...]) -> Schema:
@@ -194,10 +217,11 @@ RULES: Mapping[str, tuple[Callable[[Schema], None], ...]] = {
     "RouterNode": (_add(_FALLBACK),),
     "InterruptNode": (_add(_FALLBACK, _exactly_one("message", "prompt", type_=_PRESENT)),),
     "MapNode": (_replaced("node", {"$ref": "#/$defs/MapItem"}),),
-    "GraphToolBlock": (_replaced("type", {"const": "python", "default": "python"}),),
+    "PythonToolBlock": (_add(_exactly_one("module", "path")),),
     "GraphFile": (
         _property("nodes", additionalProperties={"$ref": "#/$defs/Node"}, **_NAMES),
         _property("edges", **_FROM_START),
+        _property("tools", additionalProperties={"$ref": "#/$defs/Tool"}),
         _replaced("checkpointer", _checkpointer()),
     ),
     "ReadBlock": (_add(_exactly_one("text", "base64")), _replaced("base64", {"anyOf": [_BASE64, {"type": "null"}]})),

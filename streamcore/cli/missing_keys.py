@@ -9,7 +9,7 @@ from typing import Any
 from streamcore.errors import ConfigError, PromptError
 from streamcore.files.yaml_file import is_mapping, load_yaml
 from streamcore.graph.load import Graph, load_graph
-from streamcore.graph.schema import LlmNode
+from streamcore.graph.node_schema import LlmNode
 from streamcore.prompts.prompt_file import load_prompt
 from streamcore.provider import Vendor, environment_provider, provider_names, vendor
 

@@ -53,6 +53,7 @@ def serve(
     max_turns: opt.MaxTurns = 100,
     max_items: opt.MaxItems = 100,
     max_model_calls: opt.MaxModelCalls = 100,
+    max_tokens: opt.MaxTokens = 1_000_000,
     allow_get: opt.AllowGet = None,
     trusted_proxies: opt.TrustedProxies = None,
     relay: opt.Relay = None,
@@ -71,7 +72,7 @@ def serve(
         target,
         host,
         max_turns,
-        (max_items, max_model_calls),
+        (max_items, max_model_calls, max_tokens),
         provider=provider,
         model=model,
         temperature=temperature,
@@ -96,12 +97,12 @@ def serve(
     _server(app).run(sockets=[listening])
 
 
-def _app(target: str, host: str, max_turns: int, calls: tuple[int, int], **options: Any) -> object:
+def _app(target: str, host: str, max_turns: int, most: tuple[int, int, int], **options: Any) -> object:
     """Return the app, or end the command with what cannot be served."""
     _require_packages()
     from streamcore.web import HistoryLimit, RunLimits, create_app
 
-    limits = RunLimits(max_items=calls[0], max_model_calls=calls[1], max_nodes=1000)
+    limits = RunLimits(max_items=most[0], max_model_calls=most[1], max_nodes=1000, max_tokens=most[2])
     hosts = LOOPBACK if host in LOOPBACK else ("*",)
     try:
         return create_app(target, allowed_hosts=hosts, history=HistoryLimit(max_turns), limits=limits, **options)

@@ -30,6 +30,7 @@ MaxSeconds = Annotated[float, typer.Option(help="Seconds after which a run is en
 MaxTurns = Annotated[int, typer.Option(help="How many turns of a prompt's conversation are kept.", min=1)]
 MaxItems = Annotated[int, typer.Option(help="The most items of a graph's map node.", min=1)]
 MaxModelCalls = Annotated[int, typer.Option(help="The most model calls of one run of a graph.", min=1)]
+MaxTokens = Annotated[int, typer.Option(help="The most tokens of one run, input and output.", min=1)]
 AllowGet = Annotated[
     bool | None,
     typer.Option(

@@ -15,11 +15,14 @@ from streamcore.concurrency.event_loop import start_task
 from streamcore.concurrency.generators import opened
 from streamcore.concurrency.resources import CLOSE_SECONDS
 from streamcore.errors import StreamInterrupted
+from streamcore.storage.sizes import item_size
 
 T = TypeVar("T")
 
 MOST_READY = 64
 """How many items may wait for a slow reader; beyond that no source is read."""
+MOST_READY_BYTES = 2**20
+"""How many bytes these items may have; one item may have more, and each source may have one more that waits."""
 
 
 async def merged(sources: Sequence[AsyncGenerator[T]], limit: int) -> AsyncGenerator[tuple[int, T]]:
@@ -30,8 +33,9 @@ async def merged(sources: Sequence[AsyncGenerator[T]], limit: int) -> AsyncGener
     merger = _Merger(sources, limit)
     start_task(merger.run)
     try:
-        async for item in merger.ready:
-            yield item
+        async for number, item, size in merger.ready:
+            merger.taken(size)
+            yield number, item
         if merger.error is not None:
             raise merger.error
     finally:
@@ -44,7 +48,9 @@ class _Merger(Generic[T]):
         self._limiter = anyio.Semaphore(limit)
         self._life = anyio.CancelScope()
         self._done = anyio.Event()
-        self._send, self.ready = anyio.create_memory_object_stream[tuple[int, T]](MOST_READY)
+        self._send, self.ready = anyio.create_memory_object_stream[tuple[int, T, int]](MOST_READY)
+        self._bytes = 0  # of the items that wait
+        self._fewer: anyio.Event | None = None  # set when some were taken
         self.error: Exception | None = None
 
     async def run(self) -> None:
@@ -67,12 +73,24 @@ class _Merger(Generic[T]):
         try:
             async with opened(source) as items:
                 async for item in items:
-                    await self._send.send((number, item))
+                    size = item_size(item)
+                    while self._bytes and self._bytes + size > MOST_READY_BYTES:
+                        self._fewer = self._fewer or anyio.Event()
+                        await self._fewer.wait()
+                    self._bytes += size
+                    await self._send.send((number, item, size))
         except Exception as error:  # noqa: BLE001  raised on the reader's side
             self.error = self.error or error
             self._tasks.cancel_scope.cancel()
         finally:
             self._limiter.release()
+
+    def taken(self, size: int) -> None:
+        """Record that the reader has taken an item, so that sources are read again."""
+        self._bytes -= size
+        if self._fewer is not None:
+            self._fewer.set()
+            self._fewer = None
 
     async def aclose(self) -> None:
         """End the tasks and wait until they have closed their sources."""

@@ -18,8 +18,11 @@ MAX_THREADS = 40
 _limiters: RunVar[dict[str, anyio.CapacityLimiter]] = RunVar("streamcore_threads")
 
 
-async def run_in_thread(purpose: Purpose, function: Callable[[], T]) -> T:
-    """Call a blocking function in a thread and return its result; slow calls delay only those of the same purpose."""
+async def run_in_thread(purpose: Purpose, function: Callable[[], T], *, abandon: bool = False) -> T:
+    """Call a blocking function in a thread and return its result; slow calls delay only those of the same purpose.
+
+    With `abandon`, a caller that is cancelled does not wait for the function, whose result is dropped.
+    """
     try:
         limiters = _limiters.get()
     except LookupError:
@@ -28,4 +31,4 @@ async def run_in_thread(purpose: Purpose, function: Callable[[], T]) -> T:
     limiter = limiters.get(purpose)
     if limiter is None:
         limiter = limiters[purpose] = anyio.CapacityLimiter(MAX_THREADS)
-    return await anyio.to_thread.run_sync(function, limiter=limiter)
+    return await anyio.to_thread.run_sync(function, limiter=limiter, abandon_on_cancel=abandon)

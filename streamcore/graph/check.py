@@ -12,12 +12,12 @@ from streamcore.files.yaml_file import is_list, is_mapping
 from streamcore.files.yaml_model import did_you_mean
 from streamcore.graph.expressions import names_in
 from streamcore.graph.load import START, Graph, load_graph
-from streamcore.graph.schema import LlmNode, MapNode, Node, PassthroughNode
+from streamcore.graph.node_schema import LlmNode, MapNode, Node, PassthroughNode, PythonNode, ToolCallNode, ToolNode
 from streamcore.graph.thread import Thread, open_store
 from streamcore.graph.variables import missing_variables
 from streamcore.prompts.prompt_file import Prompt, load_prompt
 
-_ALWAYS = ("_loop_counts", "_partial")
+_ALWAYS = ("_loop_counts", "_partial", "errors")
 
 
 def check_graph(path: str | Path, given: Mapping[str, Any] | None = None) -> list[str]:
@@ -96,9 +96,13 @@ def _node(graph: Graph, name: str, node: Node, inside: tuple[str, ...]) -> Itera
         prompt: str | None = node.prompt
         if prompt is not None:
             yield from _prompt(graph, name, prompt, node, item, (*at, "prompt"))
+    elif isinstance(node, PythonNode | ToolNode):
+        texts += [(value, "variables") for value in (node.variables or {}).values()]
+    elif isinstance(node, ToolCallNode):
+        texts += [(node.tool, "tool"), (node.args, "args")]
     elif isinstance(node, PassthroughNode):
         texts += [(value, "output") for value in node.output.values()]
-    elif isinstance(node, MapNode):
+    elif node.type == "map":
         texts.append((node.over, "over"))
     for value, key in texts:
         yield from _unknown(graph, f"node {name!r}", value, item, (*at, key))
@@ -133,7 +137,7 @@ def _needs(prompt: Prompt) -> list[str]:
 
 def _known(graph: Graph) -> list[str] | None:
     """Return the keys that the state may have; None if Python functions may set any key."""
-    if any(node.type == "python" for node in [*graph.nodes.values(), *graph.items.values()]):
+    if any(node.writes_any for node in [*graph.nodes.values(), *graph.items.values()]):
         return None
     written = (key for name, node in graph.nodes.items() for key in node.writes(name))
     return [*graph.file.state, *written, *_ALWAYS]

@@ -25,6 +25,8 @@ class Metadata(TypedDict, total=False):
     """How long the node took."""
     error: str
     """Why a node with `on_error: skip` has no output."""
+    errors: list[dict[str, Any]]
+    """What the node adds to `errors` in the state."""
 
 
 class TokenEvent(TypedDict):

@@ -1,10 +1,18 @@
-"""Limit what one run of a graph may cost: items of a map, model calls, nodes."""
+"""Limit what one run may cost: items of a map, model calls, tokens, nodes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from streamcore.chunk import Chunk, Usage
+from streamcore.completion import merged_usage
 from streamcore.errors import RunLimitReached
+from streamcore.storage.sizes import utf8_size
+
+BYTES_PER_TOKEN = 4
+"""The bytes of text that count as a token until the vendor reports a count, and where it reports none."""
+_NEW_ANSWER = frozenset({"start", "restart", "step"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +23,15 @@ class RunLimits:
         max_items: the most items of a `map` node's list.
         max_model_calls: the most answers of models, retries not counted.
         max_nodes: the most nodes that run, those of maps and loops included.
+        max_tokens: the most tokens of all answers together, input and output, as the vendors report them; answers that
+            were voided by a retry count, too. While an answer streams, and where no count is reported, 4 bytes of
+            text are a token.
     """
 
     max_items: int | None = None
     max_model_calls: int | None = None
     max_nodes: int | None = None
+    max_tokens: int | None = None
 
 
 class Budget:
@@ -33,6 +45,7 @@ class Budget:
         self._limits = limits or RunLimits()
         self._model_calls = 0
         self._nodes = 0
+        self._tokens = 0
 
     def count_node(self, name: str) -> None:
         """Count a node that is about to run."""
@@ -48,11 +61,76 @@ class Budget:
         """Check the number of a map's items."""
         self._check("max_items", count, self._limits.max_items, name)
 
+    def count_tokens(self, name: str, tokens: int) -> None:
+        """Count tokens; fewer than 0 correct an estimate that was too high."""
+        self._tokens += tokens
+        self._check("max_tokens", self._tokens, self._limits.max_tokens, name)
+
+    def answer(self, name: str) -> AnswerTokens:
+        """Return what counts the tokens of the answers of one stream."""
+        return AnswerTokens(self, name, counts=self._limits.max_tokens is not None)
+
     @staticmethod
     def _check(limit: str, count: int, most: int | None, name: str) -> None:
         if most is not None and count > most:
             raise RunLimitReached(
-                f"the run reached its limit {limit}={most} at node {name!r}; raise the limit, or end the loop or list "
-                "earlier",
+                f"the run reached its limit {limit}={most} at {name!r}; raise the limit, or end the loop, list or "
+                "answer earlier",
                 limit=limit,
             )
+
+
+class AnswerTokens:
+    """Count the tokens of one stream's answers in the budget of its run, while they arrive."""
+
+    __slots__ = ("_budget", "_bytes", "_counted", "_counts", "_finished", "_name", "_usage")
+
+    def __init__(self, budget: Budget, name: str, *, counts: bool) -> None:
+        self._budget = budget
+        self._name = name
+        self._counts = counts
+        self._begin()
+
+    def _begin(self) -> None:
+        self._usage: Usage | None = None
+        self._bytes = 0
+        self._counted = 0  # tokens of this answer that the budget has
+        self._finished = False
+
+    def note(self, chunks: Iterable[Chunk]) -> None:
+        """Count the chunks of a read.
+
+        Raises:
+            RunLimitReached: the run has reached its limit of tokens.
+        """
+        if not self._counts:
+            return
+        for chunk in chunks:
+            if chunk.kind in _NEW_ANSWER:
+                self.end()
+            self._bytes += utf8_size(chunk.text)
+            if chunk.tool_call is not None:
+                self._bytes += utf8_size(chunk.tool_call.arguments)
+            if chunk.usage is not None:
+                self._usage = merged_usage(self._usage, chunk.usage)
+            self._finished |= chunk.kind == "finish"
+        self._count(final=False)
+
+    def end(self) -> None:
+        """Count the answer as the vendor reported it, and begin another.
+
+        Raises:
+            RunLimitReached: the run has reached its limit of tokens.
+        """
+        if self._counts:
+            self._count(final=self._finished)
+            self._begin()
+
+    def _count(self, *, final: bool) -> None:
+        usage = self._usage or Usage()
+        estimate = -(-self._bytes // BYTES_PER_TOKEN)
+        reported = usage.output_tokens or 0
+        output = reported if final and reported else max(reported, estimate)
+        tokens = (usage.input_tokens or 0) + output
+        change, self._counted = tokens - self._counted, tokens
+        self._budget.count_tokens(self._name, change)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamcore.errors import GraphError
 from streamcore.provider import ModelChoice
 
 if TYPE_CHECKING:
     from streamcore.files.yaml_file import Location, YamlFile
-    from streamcore.graph.schema import EdgeBlock, GraphFile, Node
+    from streamcore.files.yaml_model import FileModel
+    from streamcore.graph.node_schema import Node
+    from streamcore.graph.schema import EdgeBlock, GraphFile
+    from streamcore.graph.tool_schema import ToolBlock
+
+    Model = TypeVar("Model", bound=FileModel)
 
 START = "START"
 END = "END"
@@ -30,6 +35,7 @@ class Graph:
     nodes: Mapping[str, Node]
     items: Mapping[str, Node]
     """For each map node, the node that runs for every item."""
+    tools: Mapping[str, ToolBlock]
     edges: Mapping[str, tuple[EdgeBlock, ...]]
     """The edges from each node, in the order of the file."""
     reach: Mapping[str, frozenset[str]]
@@ -87,13 +93,14 @@ def build_graph(source: YamlFile) -> Graph:
         file = None
         problems += str(error).splitlines()
     nodes, items = _load_nodes(source, problems)
+    tools = _load_tools(source, problems)
     if file is not None:
-        problems += _inconsistencies(file, source, nodes, items)
+        problems += _inconsistencies(file, source, nodes, items, tools)
     if file is None or problems:
         raise GraphError("\n".join(sorted(problems, key=_line)))
     edges = {name: tuple(edge for edge in file.edges if edge.from_ == name) for name in (START, *nodes)}
     reach = _reach({name: set(_targets(name, nodes, edges, file)) for name in edges})
-    return Graph(file.name or source.path.stem, source.path, file, source, nodes, items, edges, reach)
+    return Graph(file.name or source.path.stem, source.path, file, source, nodes, items, tools, edges, reach)
 
 
 def _line(problem: str) -> int:
@@ -104,7 +111,7 @@ def _line(problem: str) -> int:
 def _load_nodes(source: YamlFile, problems: list[str]) -> tuple[dict[str, Node], dict[str, Node]]:
     """Validate each node with the model of its type, and for a map node also the node for its items."""
     from streamcore.files.yaml_file import is_mapping
-    from streamcore.graph.schema import IN_A_MAP, NODES, MapNode
+    from streamcore.graph.node_schema import IN_A_MAP, NODES, MapNode
 
     nodes: dict[str, Node] = {}
     items: dict[str, Node] = {}
@@ -125,14 +132,41 @@ def _load_nodes(source: YamlFile, problems: list[str]) -> tuple[dict[str, Node],
     return nodes, items
 
 
+def _load_tools(source: YamlFile, problems: list[str]) -> dict[str, ToolBlock]:
+    """Validate each tool with the model of its type."""
+    from streamcore.files.yaml_file import is_mapping
+    from streamcore.graph.tool_schema import TOOLS, tool_kind
+
+    found = source.data.get("tools") if is_mapping(source.data) else None
+    tools: dict[str, ToolBlock] = {}
+    for name, data in found.items() if is_mapping(found) else ():
+        if is_mapping(data):
+            tool = _check_part(source, ("tools", name), f"tool {name!r}", lambda one: TOOLS[tool_kind(one)], problems)
+            if tool is not None:
+                tools[name] = tool
+    return tools
+
+
 def check_node(source: YamlFile, at: Location, what: str, types: tuple[str, ...], problems: list[str]) -> Node | None:
     """Return the node at a location in a file; None if it is not valid, with its problems added to `problems`."""
+    from streamcore.graph.node_schema import model_of
+
+    return _check_part(source, at, what, lambda data: model_of(data, types), problems)
+
+
+def _check_part(
+    source: YamlFile,
+    at: Location,
+    what: str,
+    model_of: Callable[[Mapping[str, Any]], type[Model]],
+    problems: list[str],
+) -> Model | None:
+    """Validate a mapping of a file with the model of its type."""
     from streamcore.files.yaml_model import validate
-    from streamcore.graph.schema import model_of
 
     part = source.at(at)
     try:
-        return validate(model_of(part.data, types), part, GraphError)
+        return validate(model_of(part.data), part, GraphError)
     except GraphError as error:
         for line in str(error).splitlines():
             where, number, message = line.removeprefix(str(source.path)).split(":", 2)
@@ -143,7 +177,11 @@ def check_node(source: YamlFile, at: Location, what: str, types: tuple[str, ...]
 
 
 def _inconsistencies(
-    file: GraphFile, source: YamlFile, nodes: Mapping[str, Node], items: Mapping[str, Node]
+    file: GraphFile,
+    source: YamlFile,
+    nodes: Mapping[str, Node],
+    items: Mapping[str, Node],
+    tools: Mapping[str, ToolBlock],
 ) -> Iterator[str]:
     """Yield the problems between parts of a file, such as names that do not exist."""
     from streamcore.files.yaml_model import did_you_mean
@@ -157,15 +195,38 @@ def _inconsistencies(
                 f"{source.path}:{source.line(('edges', number, 'type'))}: only edges from a router have the type "
                 f"conditional, and {edge.from_!r} is not a router; give each branch an edge with a 'condition'"
             )
+    yield from _wrong_tools(source, nodes, items, tools)
     if not any(edge.from_ == START for edge in file.edges):
         yield f"{source.path}:{source.line(('edges',))}: no edge from START, so nothing runs"
+
+
+def _wrong_tools(
+    source: YamlFile, nodes: Mapping[str, Node], items: Mapping[str, Node], tools: Mapping[str, ToolBlock]
+) -> Iterator[str]:
+    """Yield the nodes that call a tool of a type that they do not run."""
+    from streamcore.graph.node_schema import PythonNode, ToolNode
+
+    for within, some in (((), nodes), (("node",), items)):
+        for key, node in some.items():
+            tool = tools.get(node.tool) if isinstance(node, PythonNode | ToolNode) else None
+            at = f"{source.path}:{source.line(('nodes', key, *within, 'tool'))}: node {key!r}"
+            if isinstance(node, ToolNode) and tool is not None and tool.type != "shell":
+                yield (
+                    f"{at} runs a shell tool, and {node.tool!r} is a {tool.type} tool; use a node of the type "
+                    "'python' or 'tool_call'"
+                )
+            if isinstance(node, PythonNode) and tool is not None and tool.type != "python":
+                yield (
+                    f"{at} calls a Python function, and {node.tool!r} is a {tool.type} tool; use a node of the type "
+                    "'tool' or 'tool_call'"
+                )
 
 
 def _references(
     file: GraphFile, nodes: Mapping[str, Node], items: Mapping[str, Node]
 ) -> Iterator[tuple[str, Collection[str], Location, str]]:
     """Yield each reference to a name: the name, the names that exist, the location, the problem if unknown."""
-    from streamcore.graph.schema import PythonNode, RouterNode
+    from streamcore.graph.node_schema import PythonNode, RouterNode, ToolCallNode, ToolNode
 
     sources, targets = (START, *file.nodes), (*file.nodes, END)
     for number, edge in enumerate(file.edges):
@@ -188,7 +249,7 @@ def _references(
                 yield node.default_route, targets, ("nodes", key, "default_route"), what
     for within, some in (((), nodes), (("node",), items)):
         for key, node in some.items():
-            if isinstance(node, PythonNode):
+            if isinstance(node, PythonNode | ToolNode) or (isinstance(node, ToolCallNode) and "{" not in node.tool):
                 what = f"node {key!r} calls the tool {node.tool!r}, which is not under 'tools'"
                 yield node.tool, file.tools, ("nodes", key, *within, "tool"), what
 
@@ -197,7 +258,7 @@ def _targets(
     name: str, nodes: Mapping[str, Node], edges: Mapping[str, Sequence[EdgeBlock]], file: GraphFile
 ) -> Iterator[str]:
     """Yield every node that may follow a node."""
-    from streamcore.graph.schema import RouterNode
+    from streamcore.graph.node_schema import RouterNode
 
     node = nodes.get(name)
     picked = node.targets() if isinstance(node, RouterNode) else []

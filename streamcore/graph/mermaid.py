@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from streamcore.graph.load import END, START, Graph
-from streamcore.graph.schema import RouterNode
+from streamcore.graph.node_schema import RouterNode
 
 _SHAPES = {"router": ("{", "}"), "interrupt": ("[/", "/]"), "python": ("[[", "]]"), "map": ("[\\", "/]")}
 

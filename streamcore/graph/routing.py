@@ -9,7 +9,7 @@ from streamcore.errors import NodeError
 from streamcore.files.yaml_file import is_mapping
 from streamcore.graph.expressions import holds
 from streamcore.graph.load import END, START, Graph
-from streamcore.graph.schema import RouterNode
+from streamcore.graph.node_schema import RouterNode
 
 State = Mapping[str, Any]
 

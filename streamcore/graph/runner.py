@@ -11,14 +11,16 @@ from streamcore.concurrency.generators import opened
 from streamcore.concurrency.merge import merged
 from streamcore.errors import ConfigError, NodeError, PromptError
 from streamcore.files.template import TemplateError
+from streamcore.files.yaml_file import is_list
 from streamcore.files.yaml_model import did_you_mean
 from streamcore.graph.config import Config
+from streamcore.graph.context import Context
 from streamcore.graph.events import Event, GraphComplete, Interrupt, NodeComplete, NodeEvent
 from streamcore.graph.limits import Budget
 from streamcore.graph.load import START, Graph
-from streamcore.graph.nodes import Context, run_node
+from streamcore.graph.node_schema import LlmNode, Node
+from streamcore.graph.nodes import run_node
 from streamcore.graph.routing import following, ready
-from streamcore.graph.schema import LlmNode, Node
 from streamcore.graph.thread import Thread, as_json_data
 from streamcore.graph.variables import has_value, missing_variables
 
@@ -119,6 +121,10 @@ class GraphRun:
         """Add a node's output to the state and save the thread, before the event is yielded."""
         name, thread = event["node"], self._thread
         event["output"] = as_json_data(event["output"], f"the output of node {name!r}")
+        errors = event.get("metadata", {}).get("errors")
+        if errors:
+            before = thread.state.get("errors")
+            event["output"]["errors"] = [*(before if is_list(before) else ()), *errors]
         thread.take(name, event["output"])
         thread.counts[name] = thread.counts.get(name, 0) + 1
         self._replace(name, self._following(name))
@@ -178,7 +184,7 @@ async def node_text(graph: Graph, name: str, state: Mapping[str, Any], config: C
     given = as_json_data(state, "state")
     thread = await Thread.open(graph, config)
     thread.state.update(given)
-    context = Context(graph, config, restarts=False)
+    context = Context(graph, config, restarts=False, budget=Budget(config.limits))
     try:
         async with opened(run_node(name, for_text(node), thread.view(), context)) as events:
             async for event in events:

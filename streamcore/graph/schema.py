@@ -1,177 +1,19 @@
-"""Define the keys of a graph file: nodes by type, edges, tools, defaults."""
+"""Define the keys of a graph file: edges, defaults, and what holds nodes and tools."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from streamcore.files.template import TemplateError
-from streamcore.files.yaml_file import is_mapping
-from streamcore.files.yaml_model import FileModel, FromMapping, did_you_mean, wrong
-from streamcore.graph.expressions import check_condition, check_value
-from streamcore.pipeline.clocks import Timeouts
-from streamcore.pipeline.smoother import StreamOptions
-from streamcore.prompts.prompt_file import FallbackBlock, ProviderBlock
-from streamcore.provider import ModelChoice
+from streamcore.files.yaml_model import FileModel, wrong
+from streamcore.graph.expressions import check_condition
+from streamcore.prompts.prompt_file import ProviderBlock
 
 START = "START"
 END = "END"
 METADATA = ("version", "name", "description", "exports")
-
-
-def checked(value: Any, *at: str | int) -> None:
-    """Refuse a value of the file that contains an expression that is not valid."""
-    try:
-        check_value(value)
-    except TemplateError as error:
-        raise wrong(str(error), *at) from error
-
-
-class NodeBlock(FileModel):
-    """The keys of every node."""
-
-    description: str | None = None
-    state_key: str | None = None
-    requires: list[str] = Field(default_factory=list[str])
-    skip_if_exists: bool | None = None
-    on_error: Literal["fail", "skip", "retry", "fallback"] = "fail"
-    max_retries: int = Field(default=2, ge=0)
-
-    def writes(self, name: str) -> list[str]:
-        """Return the keys of the state that the node with this name sets, as far as the file defines them."""
-        return [self.state_key or name]
-
-
-class LlmNode(NodeBlock):
-    """`type: llm`: a model answers a prompt, token by token."""
-
-    type: Literal["llm"] = "llm"
-    prompt: str
-    variables: dict[str, Any] | None = None
-    provider: ProviderBlock | None = None
-    model: str | None = None
-    temperature: float | None = Field(default=None, ge=0)
-    parse_json: bool = False
-    fallback: FallbackBlock | list[str | FallbackBlock] | None = None
-    stream: bool = True
-    stream_key: str | None = None
-    stream_options: Annotated[StreamOptions, FromMapping()] | None = None
-    timeouts: Annotated[Timeouts, FromMapping()] | None = None
-    on_interrupt: Literal["raise", "restart"] | None = None
-    retries: int | None = Field(default=None, ge=0)
-
-    @model_validator(mode="after")
-    def _sound(self) -> LlmNode:
-        for name, value in (self.variables or {}).items():
-            checked(value, "variables", name)
-        if self.on_error == "fallback" and not self.fallback:
-            raise wrong("'fallback' needs the key 'fallback', as in fallback: {provider: demo}", "on_error")
-        return self
-
-    @property
-    def choice(self) -> ModelChoice:
-        """The provider, model and temperature that the node names."""
-        return ModelChoice(self.provider, self.model, self.temperature, "`provider:` in the node")
-
-    def fallbacks(self) -> list[str | Mapping[str, Any]] | None:
-        """Return `fallback` in the form of `streamcore.execute`; None leaves it to the prompt."""
-        if self.fallback is None:
-            return None
-        entries = self.fallback if isinstance(self.fallback, list) else [self.fallback]
-        return [one if isinstance(one, str) else one.model_dump(exclude_none=True) for one in entries]
-
-
-class RouterNode(LlmNode):
-    """`type: router`: the answer selects the next node."""
-
-    type: Literal["router"] = "router"  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
-    routes: dict[str, str] = Field(min_length=1)
-    default_route: str | None = None
-    route_field: str | None = None
-
-    def targets(self) -> list[str]:
-        """Return the nodes that it may select."""
-        return list(dict.fromkeys([*self.routes.values(), *([self.default_route] if self.default_route else [])]))
-
-
-class PythonNode(NodeBlock):
-    """`type: python`: a Python function."""
-
-    type: Literal["python"] = "python"
-    tool: str
-    skip_if_exists: bool | None = False
-    on_error: Literal["fail", "skip", "retry"] = "fail"  # pyright: ignore[reportIncompatibleVariableOverride]
-
-
-class PassthroughNode(NodeBlock):
-    """`type: passthrough`: sets keys of the state to the values of expressions."""
-
-    type: Literal["passthrough"] = "passthrough"
-    output: dict[str, Any]
-    skip_if_exists: bool | None = False
-
-    @model_validator(mode="after")
-    def _sound(self) -> PassthroughNode:
-        for name, value in self.output.items():
-            checked(value, "output", name)
-        return self
-
-    def writes(self, name: str) -> list[str]:
-        return list(self.output)
-
-
-class MapNode(NodeBlock):
-    """`type: map`: runs a node for each item of a list, several at a time."""
-
-    type: Literal["map"] = "map"
-    over: str
-    as_: str = Field(default="item", alias="as")
-    node: dict[str, Any]
-    collect: str | None = None
-    max_concurrency: int = Field(default=10, ge=1)
-    skip_if_exists: bool | None = False
-
-    @model_validator(mode="after")
-    def _sound(self) -> MapNode:
-        checked(self.over, "over")
-        return self
-
-    def writes(self, name: str) -> list[str]:
-        return [self.collect or self.state_key or name]
-
-
-class InterruptNode(LlmNode):
-    """`type: interrupt`: asks a person; the run continues with the answer."""
-
-    type: Literal["interrupt"] = "interrupt"  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
-    prompt: str | None = None  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
-    message: Any = None
-    state_key: str | None = "interrupt_message"
-    resume_key: str = "user_input"
-
-    @model_validator(mode="after")
-    def _one_question(self) -> InterruptNode:
-        if (self.prompt is None) == (self.message is None):
-            raise wrong("an interrupt needs either 'message' (the question) or 'prompt' (a model writes the question)")
-        checked(self.message, "message")
-        return self
-
-    def writes(self, name: str) -> list[str]:
-        return [*super().writes(name), self.resume_key]
-
-
-Node = LlmNode | RouterNode | PythonNode | PassthroughNode | MapNode | InterruptNode
-NODES: Mapping[str, type[Node]] = {
-    "llm": LlmNode,
-    "router": RouterNode,
-    "python": PythonNode,
-    "passthrough": PassthroughNode,
-    "map": MapNode,
-    "interrupt": InterruptNode,
-}
-IN_A_MAP = ("llm", "python", "passthrough")
 
 
 class DefaultsBlock(FileModel):
@@ -182,25 +24,6 @@ class DefaultsBlock(FileModel):
     temperature: float | None = Field(default=None, ge=0)
     prompts_relative: bool = False
     prompts_dir: str | None = None
-
-
-class GraphToolBlock(FileModel):
-    """One entry of `tools:`, the function of a python node."""
-
-    type: str = "python"
-    module: str
-    function: str
-    description: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _python(cls, data: Any) -> Any:
-        kind = data.get("type", "python") if is_mapping(data) else "python"
-        if kind != "python":
-            raise wrong(
-                f"tools of the type {kind!r} are not supported; supported is 'python', a module and a function", "type"
-            )
-        return data
 
 
 class EdgeBlock(FileModel):
@@ -226,7 +49,7 @@ class EdgeBlock(FileModel):
 
 
 class GraphFile(FileModel):
-    """The keys of a graph file; each node is validated by the model of its type."""
+    """The keys of a graph file; each node and each tool is validated by the model of its type."""
 
     version: Any = None
     name: str | None = None
@@ -237,21 +60,8 @@ class GraphFile(FileModel):
     defaults: DefaultsBlock = Field(default_factory=DefaultsBlock)
     state: dict[str, Any] = Field(default_factory=dict[str, Any])
     checkpointer: dict[str, Any] | None = None
-    tools: dict[str, GraphToolBlock] = Field(default_factory=dict[str, GraphToolBlock])
+    tools: dict[str, dict[str, Any]] = Field(default_factory=dict[str, dict[str, Any]])
     nodes: dict[str, dict[str, Any]] = Field(min_length=1)
     edges: list[EdgeBlock]
     loop_limits: dict[str, Annotated[int, Field(ge=1)]] = Field(default_factory=dict[str, int])
     loop_exits: dict[str, str] = Field(default_factory=dict[str, str])
-
-
-def model_of(data: Mapping[str, Any], supported: tuple[str, ...] = tuple(NODES)) -> type[Node]:
-    """Return the model of a node's type.
-
-    Raises:
-        ValueError: the type is not supported.
-    """
-    kind = data.get("type", "llm")
-    if kind not in supported:
-        hint = did_you_mean(str(kind), supported)
-        raise ValueError(f"the type {kind!r} is not supported{hint}; supported are {', '.join(supported)}")
-    return NODES[kind]

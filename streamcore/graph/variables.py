@@ -16,8 +16,8 @@ from streamcore.errors import ConfigError, PromptError
 from streamcore.files.template import TemplateError, always_written, used
 from streamcore.graph.expressions import names_in, resolve
 from streamcore.graph.load import END, START, Graph
+from streamcore.graph.node_schema import LlmNode
 from streamcore.graph.routing import following
-from streamcore.graph.schema import LlmNode
 from streamcore.prompts.prompt_file import Prompt, load_prompt
 
 State = Mapping[str, Any]
@@ -136,7 +136,7 @@ def has_value(graph: Graph, name: str, state: State) -> bool:
 def keys_set_by(graph: Graph, names: Collection[str]) -> set[str] | None:
     """Return the keys of the state that these nodes may set; None where a function may set any."""
     nodes = [*(graph.nodes[name] for name in names), *(graph.items[name] for name in names if name in graph.items)]
-    if any(node.type == "python" for node in nodes):
+    if any(node.writes_any for node in nodes):
         return None
     return {key for name in names for key in graph.nodes[name].writes(name)}
 

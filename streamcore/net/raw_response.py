@@ -59,7 +59,7 @@ async def read_response(
             # `aiter_raw` would pass the same bytes on through one more generator and a list.
             raw = cast("AsyncGenerator[bytes]", aiter(cast("AsyncIterable[bytes]", response.stream)))
             reads = decoded(response, raw) if "content-encoding" in response.headers else raw
-        feed = decoder.feed
+        feed, more = decoder.feed, slice(SLICE_BYTES, None)
         with TransportErrors(streaming=True):
             # The response is closed first: generators of httpx2 that are still open then end without waiting.
             async with aclosing(raw), opened(reads, finalizer=False) as hidden:
@@ -71,7 +71,7 @@ async def read_response(
                             await checkpoint()
                     if not decoder.ending:
                         async for data in reads:
-                            if not data[SLICE_BYTES:]:  # cheaper than a call of len()
+                            if not data[more]:  # cheaper than a call of len()
                                 yield feed(data)
                             else:
                                 for part in slices(data):

@@ -133,24 +133,20 @@ class AnswerRun:
                                     raise clocks.ran_out(self._received()) from None
                                 if timer is not None:
                                     timer.task = None
-                                if (
-                                    plain
-                                    and len(chunks) == 1
-                                    and (chunk := chunks[0]).kind == "text"
-                                    and not chunk.choice
-                                ):
-                                    keep_text(chunk.text)
-                                else:
-                                    fold.add(chunks)
-                                    size.note(chunks)
-                                    keep_text = fold.texts.append
-                                    if timer is not None and not (
-                                        steady and chunks and chunks[0].kind in CONTENT_KINDS
-                                    ):
-                                        clocks.read(chunks, now() - timer.start)
-                                        timer.limit_changed()
-                                        steady = clocks.limit == clocks.steady_limit
-                                        plain = steady and not request.include_raw
+                                match chunks:
+                                    case [chunk] if plain and chunk.kind == "text" and not chunk.choice:
+                                        keep_text(chunk.text)
+                                    case _:
+                                        fold.add(chunks)
+                                        size.note(chunks)
+                                        keep_text = fold.texts.append
+                                        if timer is not None and not (
+                                            steady and chunks and chunks[0].kind in CONTENT_KINDS
+                                        ):
+                                            clocks.read(chunks, now() - timer.start)
+                                            timer.limit_changed()
+                                            steady = clocks.limit == clocks.steady_limit
+                                            plain = steady and not request.include_raw
                                 yield chunks
                                 if clocks.stopped:
                                     reads_on = False

@@ -101,7 +101,7 @@ class Smoother:
         """Add the chunks that were read at `now`; return what is emitted at once."""
         out: list[Chunk] = []
         for chunk in chunks:
-            if chunk.text and chunk.kind in _GATHERED:
+            if chunk.text and chunk.kind in _GATHERED and not chunk.path:
                 like = self._like
                 if like is not None and (
                     chunk.kind != like.kind or chunk.index != like.index or chunk.choice != like.choice

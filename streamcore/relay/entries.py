@@ -6,7 +6,8 @@ import itertools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
-from typing import Any, cast
+from operator import attrgetter
+from typing import Any, TypeGuard, cast
 
 import msgspec
 
@@ -20,6 +21,16 @@ from streamcore.sse.public import reference
 
 _DEFAULTS: Mapping[str, Any] = {field.name: field.default for field in fields(Chunk)[1:]}
 _MERGED = frozenset({"text", "reasoning", "refusal"})
+_other_fields = attrgetter(
+    "path", "tool_call", "usage", "finish_reason", "raw_finish_reason", "finish_detail", "opaque",
+    "data", "id", "model", "request_id", "raw",
+)  # fmt: skip
+_NOTHING = ((), *(None,) * 11)
+
+
+def is_only_text(item: Item) -> TypeGuard[Chunk]:
+    """Return True for a chunk that has nothing but its kind, text, index and choice."""
+    return isinstance(item, Chunk) and item.kind in _MERGED and _other_fields(item) == _NOTHING
 
 
 def encode_items(items: Iterable[Item]) -> bytes:
@@ -39,7 +50,7 @@ def decode_items(stored: bytes) -> list[Item]:
 def _packed(item: Item) -> object:
     """Return an item as JSON data: a str for a plain text chunk, which nearly all items are."""
     if isinstance(item, Chunk):
-        if item.kind == "text" and item == content("text", item.text):
+        if item.kind == "text" and not item.index and not item.choice and is_only_text(item):
             return item.text
         found = {name: value for name, default in _DEFAULTS.items() if (value := getattr(item, name)) != default}
         return {"chunk": msgspec.to_builtins({"kind": item.kind, **found}, enc_hook=json_value)}
@@ -77,8 +88,7 @@ def _text_key(item: Item) -> tuple[object, ...] | None:
     if isinstance(item, str):
         return ()
     if isinstance(item, Chunk):
-        alone = item.kind not in _MERGED or item.opaque is not None or item.raw is not None
-        return None if alone else (item.kind, item.index, item.choice)
+        return (item.kind, item.index, item.choice) if is_only_text(item) else None
     return (item["node"],) if item["type"] == "token" and "metadata" not in item else None
 
 

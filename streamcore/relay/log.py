@@ -60,14 +60,24 @@ class RunLog(Protocol):
     """True if an append is slow, so that items that arrive meanwhile are gathered for the next append."""
 
     async def start(
-        self, run_id: str, owner: str, *, lease: float, limit: int | None = None, thread: str | None = None
+        self,
+        run_id: str,
+        owner: str,
+        *,
+        lease: float,
+        limit: int | None = None,
+        thread: str | None = None,
+        client: str | None = None,
     ) -> int:
         """Open a run, start its lease (seconds), and return its epoch. The run becomes the newest of its thread.
+
+        `limit` counts the running runs of the owner; with `client`, those that were started for the same client
+        instead, whoever owns them. The names of clients and owners are apart.
 
         Raises:
             RunExists: there is a run of that name, of any owner, running or ended; or the newest run of the thread has
                 not ended, lost or not.
-            TooManyRuns: this owner has `limit` running runs.
+            TooManyRuns: this owner, or this client, has `limit` running runs.
         """
         ...
 

@@ -31,6 +31,8 @@ RUN_BYTES = 500
 @dataclass(slots=True)
 class _StoredRun:
     owner: str
+    counted: tuple[str, str]
+    """Whose running runs it counts among: an owner's, or a client's."""
     epoch: int
     lease: float
     """When it expires, on the monotonic clock."""
@@ -137,7 +139,14 @@ class MemoryLog:
         self._forget_at = 0.0
 
     async def start(
-        self, run_id: str, owner: str, *, lease: float, limit: int | None = None, thread: str | None = None
+        self,
+        run_id: str,
+        owner: str,
+        *,
+        lease: float,
+        limit: int | None = None,
+        thread: str | None = None,
+        client: str | None = None,
     ) -> int:
         """Open a run and return its epoch."""
         now = time.monotonic()
@@ -148,10 +157,11 @@ class MemoryLog:
             newest = self._runs.get(self._threads.get(thread, ""))
             if newest is not None and newest.end is None:
                 raise busy(thread)
-        if limit is not None and self._count_running(owner, now) >= limit:
-            raise too_many(limit)
+        counted = ("owner", owner) if client is None else ("client", client)
+        if limit is not None and self._count_running(counted, now) >= limit:
+            raise too_many(limit, counted[0])
         epoch = secrets.randbits(53)  # not that of an earlier run of this name, on any worker
-        self._runs[run_id] = _StoredRun(owner, epoch, now + lease, now)
+        self._runs[run_id] = _StoredRun(owner, counted, epoch, now + lease, now)
         if thread is not None:
             self._threads[thread] = run_id
         return epoch
@@ -281,8 +291,8 @@ class MemoryLog:
         run = self._runs.get(run_id)
         return None if run is None or self._is_over(run, time.monotonic()) else run
 
-    def _count_running(self, owner: str, now: float) -> int:
-        return sum(run.owner == owner and run.end is None and run.lease >= now for run in self._runs.values())
+    def _count_running(self, counted: tuple[str, str], now: float) -> int:
+        return sum(run.counted == counted and run.end is None and run.lease >= now for run in self._runs.values())
 
     def _is_over(self, run: _StoredRun, now: float) -> bool:
         return run.end is not None and run.ended + self._keep < now
@@ -318,6 +328,7 @@ def busy(thread: str) -> RunExists:
     return RunExists(f"a run of {thread!r} has not ended; read it, stop it, or wait for its end")
 
 
-def too_many(limit: int) -> TooManyRuns:
-    """Return the error for an owner at the limit of running runs."""
-    return TooManyRuns(f"at most {limit} answers per user may run at once; stop one, or try again later")
+def too_many(limit: int, counted: str) -> TooManyRuns:
+    """Return the error for an owner or a client at the limit of running runs."""
+    whose = "user" if counted == "owner" else "client"
+    return TooManyRuns(f"at most {limit} answers per {whose} may run at once; stop one, or try again later")

@@ -7,21 +7,14 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from operator import attrgetter
 
 from streamcore.chunk import Chunk, ChunkKind, content
+from streamcore.relay.entries import is_only_text
 from streamcore.sse import Item
 from streamcore.storage.sizes import items_size
 
 MOST_COMPRESSED = 2**20
 """Bytes above this are not compressed, since that would block the event loop."""
-
-_KINDS = frozenset({"text", "reasoning", "refusal"})
-_other_fields = attrgetter(
-    "tool_call", "usage", "finish_reason", "raw_finish_reason", "finish_detail", "opaque",
-    "data", "id", "model", "request_id", "event", "raw",
-)  # fmt: skip
-_NOTHING = (None,) * 12
 
 
 def compress(data: bytes) -> bytes:
@@ -93,6 +86,6 @@ def _key(item: Item) -> tuple[ChunkKind, int, int] | str | None:
     """Return what adjacent pieces of one text have in common, `"kept"` for an item that is more than text."""
     if type(item) is str:
         return None
-    if isinstance(item, Chunk) and item.kind in _KINDS and _other_fields(item) == _NOTHING:
+    if is_only_text(item):
         return item.kind, item.index, item.choice
     return "kept"

@@ -1,10 +1,11 @@
 """Keep runs in Redis Streams, without Redis modules, so that any worker on any machine can read and end them.
 
 A run is a hash (`<prefix>run:<id>`: epoch, lease, owner, last number, end) and a stream (`<prefix>items:<id>`) with one
-entry per append, whose id is the number of its last item. `<prefix>owner:<owner>` has the running runs of an owner, and
-`<prefix>thread:<thread>` the name of a thread's newest run. One script makes every change and uses Redis' clock, so the
-clocks and pauses of workers do not matter. Calls that are made during a round trip are sent together as the next one.
-A worker's own readers get the runs that it produces from its memory, after Redis has them.
+entry per append, whose id is the number of its last item. `<prefix>owner:<owner>` has the running runs of an owner,
+`<prefix>client:<client>` those of a client, and `<prefix>thread:<thread>` the name of a thread's newest run. One script
+makes every change and uses Redis' clock, so the clocks and pauses of workers do not matter. Calls that are made during
+a round trip are sent together as the next one. A worker's own readers get the runs that it produces from its memory,
+after Redis has them.
 """
 
 from __future__ import annotations
@@ -203,14 +204,22 @@ class RedisLog:
         self._queue: _ScriptQueue | None = None  # of the loop that called last; a look-up costs a tenth of a call
 
     async def start(
-        self, run_id: str, owner: str, *, lease: float, limit: int | None = None, thread: str | None = None
+        self,
+        run_id: str,
+        owner: str,
+        *,
+        lease: float,
+        limit: int | None = None,
+        thread: str | None = None,
+        client: str | None = None,
     ) -> int:
         """Open a run and return its epoch."""
         self._near.drop(run_id, ended=True)
         epoch = await self._near.start(run_id, owner, lease=float("inf"), limit=None)
         answer = b""
+        counted = ("owner", owner) if client is None else ("client", client)
         try:
-            owned, span = self._key("owner", owner), _milliseconds(lease)
+            owned, span = self._key(*counted), _milliseconds(lease)
             most = "" if limit is None else limit
             line = b"" if thread is None else self._key("thread", thread)
             facts = (owned, owner, span, self._keep, most, line, run_id, self._key("run", ""))
@@ -219,7 +228,7 @@ class RedisLog:
             if answer != b"ok":
                 self._near.drop(run_id)
         if answer == b"many":
-            raise too_many(limit or 0)
+            raise too_many(limit or 0, counted[0])
         if answer == b"busy":
             raise busy(thread or "")
         if answer != b"ok":

@@ -90,7 +90,16 @@ class Relay:
         """The number of runs that this worker produces now, or is about to."""
         return len(self._producers) + self._starting
 
-    async def start(self, run_id: str, source: Source, *, owner: str = "", thread: str | None = None) -> None:
+    async def start(
+        self,
+        run_id: str,
+        source: Source,
+        *,
+        owner: str = "",
+        thread: str | None = None,
+        client: str | None = None,
+        max_per_client: int | None = None,
+    ) -> None:
         """Start a run of a source, which the relay closes; return when the run is registered, before its first item.
 
         Args:
@@ -101,12 +110,14 @@ class Relay:
                 that is a `Completion`, is given to the run's readers at the end.
             owner: the user who owns the run.
             thread: a conversation, which has at most one running run, on all workers; see `latest`.
+            client: who the run is counted for if it has no owner, as an address.
+            max_per_client: how many runs of that client may run at the same time, on all workers; None: no limit.
 
         Raises:
             InvalidRunId: the name has other characters, or too many; the source was not touched.
             RunExists: there is a run of that name, running or ended, or the thread's newest run has not ended; the
                 source was not touched.
-            TooManyRuns: `max_runs` or `max_per_owner` is reached; the source was not touched.
+            TooManyRuns: `max_runs`, `max_per_owner` or `max_per_client` is reached; the source was not touched.
             RelayError: the log cannot be reached.
             ConfigError: the relay is not open.
         """
@@ -120,7 +131,7 @@ class Relay:
             raise TooManyRuns(f"at most {self.max_runs} answers may run at once; try again later")
         self._starting += 1  # before the first await, so that a burst of starts cannot exceed the limit
         try:
-            epoch = await self._register(run_id, owner, thread)
+            epoch = await self._register(run_id, owner, thread, None if owner else client, max_per_client)
             producer = self._producers[run_id] = Producer(self._log, run_id, epoch, source, self._settings)
         finally:
             self._starting -= 1
@@ -130,13 +141,18 @@ class Relay:
             self._producers.pop(run_id, None)  # the task may have been cancelled before its first step
             raise
 
-    async def _register(self, run_id: str, owner: str, thread: str | None) -> int:
+    async def _register(
+        self, run_id: str, owner: str, thread: str | None, client: str | None, max_per_client: int | None
+    ) -> int:
         """Open the run in the log, and return its epoch."""
         newest = None if thread is None else await self._log.latest(thread)
         if newest is not None:
             await self._log.take_over(newest, LOST)  # a lost run must not continue beside this one
+        lease = self._settings.log_lease
+        if client is not None and max_per_client is not None:
+            return await self._log.start(run_id, owner, lease=lease, limit=max_per_client, thread=thread, client=client)
         limit = self._max_per_owner if owner else None
-        return await self._log.start(run_id, owner, lease=self._settings.log_lease, limit=limit, thread=thread)
+        return await self._log.start(run_id, owner, lease=lease, limit=limit, thread=thread)
 
     async def _produce(self, run_id: str, producer: Producer, *, task_status: TaskStatus[None]) -> None:
         try:

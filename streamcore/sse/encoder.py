@@ -182,7 +182,7 @@ class Encoder:
             kind, text = "text", item
         elif isinstance(item, Chunk):
             kind = item.kind
-            text = item.text if (kind == "text" or kind == "refusal") and not item.choice else ""
+            text = item.text if (kind == "text" or kind == "refusal") and not (item.choice or item.path) else ""
         else:
             kind = item["type"]
             text = item["content"] if kind == "token" else ""
@@ -256,7 +256,7 @@ def _utf8(text: str) -> bytes:
 
 def _json(item: Item) -> bytes:
     if isinstance(item, Chunk):
-        if item.kind == "text" and not (item.index or item.choice or item.raw):  # as nearly every token is
+        if item.kind == "text" and not (item.index or item.choice or item.raw or item.path):  # as nearly every token is
             return _dumps({"kind": "text", "text": item.text})
         facts: dict[str, Any] = {"kind": item.kind}
         if item.kind in _WITH_TEXT:

@@ -73,7 +73,7 @@ def content_size(chunk: Chunk) -> int:
     if call is not None:
         size += utf8_size(call.arguments) + utf8_size(call.id or "") + utf8_size(call.name or "")
     opaque = None if chunk.kind == "finish" else chunk.opaque  # there it repeats earlier chunks
-    for value in (opaque, chunk.data, chunk.finish_detail, chunk.usage):
+    for value in (opaque, chunk.data, chunk.finish_detail, chunk.usage, chunk.tool_result):
         if value is not None:
             size += data_size(value)
     return size

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from typing import Any, TypeVar, cast
 
-from streamcore.chunk import Opaque, ToolCall, Usage
+from streamcore.chunk import Opaque, ToolCall, ToolResult, Usage
 
 VERSION = 1
 
@@ -85,9 +85,9 @@ def known_fields(kind: type, given: Json) -> Json:
     return {name: value for name, value in given.items() if name in names}
 
 
-def read_calls(given: Json) -> tuple[ToolCall, ...]:
+def read_calls(given: Json, key: str = "tool_calls") -> tuple[ToolCall, ...]:
     """Return the tool calls of a message or an answer."""
-    return tuple(ToolCall(**known_fields(ToolCall, call)) for call in given.get("tool_calls", ()))
+    return tuple(ToolCall(**known_fields(ToolCall, call)) for call in given.get(key, ()))
 
 
 def write_call(call: ToolCall) -> Json:
@@ -105,8 +105,8 @@ def read_usage(given: Json | None) -> Usage | None:
     return None if given is None else Usage(**known_fields(Usage, given))
 
 
-def write_completion(completion: Any) -> Json:
-    """Return a `Completion` as JSON."""
+def write_completion(completion: Any, write_part: Callable[[Any], Json]) -> Json:
+    """Return a `Completion` as JSON; `write_part` is that of `parts.py`."""
     parsed = completion.parsed
     dump = getattr(parsed, "model_dump", None)
     return write_fields(
@@ -114,15 +114,29 @@ def write_completion(completion: Any) -> Json:
         tool_calls=[write_call(call) for call in completion.tool_calls],
         usage=write_usage(completion.usage),
         attempts=[write_fields(attempt, usage=write_usage(attempt.usage)) for attempt in completion.attempts],
-        alternatives=[write_completion(other) for other in completion.alternatives],
+        alternatives=[write_completion(other, write_part) for other in completion.alternatives],
         opaque=write_opaque(completion.opaque),
         cost=None if completion.cost is None else write_fields(completion.cost),
+        tool_results=[
+            write_fields(result, parts=[write_part(part) for part in result.parts])
+            for result in completion.tool_results
+        ],
+        pending=[write_call(call) for call in completion.pending],
+        steps=[write_completion(step, write_part) for step in completion.steps],
         parsed=dump(mode="json") if callable(dump) else parsed,
     )
 
 
-def read_completion(given: Json, completion: type[T], attempt: type, cost: type) -> T:
+def read_completion(given: Json, completion: type[T], attempt: type, cost: type, read_part: Callable[[Json], Any]) -> T:
     """Return the `Completion` in JSON; the classes are those of `completion.py`, which imports this module."""
+
+    def inner(key: str) -> tuple[T, ...]:
+        return tuple(read_completion(one, completion, attempt, cost, read_part) for one in given.get(key, ()))
+
+    results: Iterable[Json] = (
+        {**known_fields(ToolResult, one), "parts": tuple(read_part(part) for part in one.get("parts", ()))}
+        for one in given.get("tool_results", ())
+    )
     attempts = (
         {**known_fields(attempt, one), "usage": read_usage(one.get("usage"))} for one in given.get("attempts", ())
     )
@@ -131,11 +145,12 @@ def read_completion(given: Json, completion: type[T], attempt: type, cost: type)
         "tool_calls": read_calls(given),
         "usage": read_usage(given.get("usage")),
         "attempts": tuple(attempt(**one) for one in attempts),
-        "alternatives": tuple(
-            read_completion(other, completion, attempt, cost) for other in given.get("alternatives", ())
-        ),
+        "alternatives": inner("alternatives"),
         "opaque": read_opaque(given.get("opaque")),
         **{name: tuple(given.get(name, ())) for name in ("citations", "reasoning_parts", "logprobs")},
         "cost": cost(**known_fields(cost, given["cost"])) if given.get("cost") else None,
+        "tool_results": tuple(ToolResult(**one) for one in results),
+        "pending": read_calls(given, "pending"),
+        "steps": inner("steps"),
     }
     return completion(**read)

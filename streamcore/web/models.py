@@ -90,6 +90,12 @@ class About(BaseModel):
     begins: bool = Field(description="Whether a run can start without a message.")
 
 
+class PageToken(BaseModel):
+    """The proof that a GET request comes from a page of this service."""
+
+    token: str = Field(description="Add it as &token= to a stream that starts a run; the browser keeps the cookie.")
+
+
 class Health(BaseModel):
     """The service is up; how busy it is."""
 

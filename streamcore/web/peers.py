@@ -7,6 +7,7 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING
 
 from streamcore.errors import ConfigError
+from streamcore.web.page_token import has_token
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address, IPv4Network, IPv6Network
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 GET_REFUSED = (
     "A GET request from here cannot start a run, since any page could make a browser send it. Send the message with "
-    "POST /start and read the stream of its run, or let the operator set allow_get=True (--allow-get)."
+    "POST /start and read the stream of its run, add the token of GET /token as &token=, or let the operator set "
+    "allow_get=True (--allow-get)."
 )
 
 
@@ -77,6 +79,8 @@ class Peers:
             return True
         if headers.get("authorization", "").lower().startswith("bearer "):
             return True  # a page of another site cannot add this header without asking first
+        if has_token(request):
+            return True
         return self.is_local(request) and (_is_loopback_name(headers.get("host", "")) or not _is_browser(request))
 
     def _trusts(self, peer: str) -> bool:

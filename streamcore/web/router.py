@@ -22,6 +22,7 @@ from streamcore.sse import Describe
 from streamcore.web.guard import limited, same_site
 from streamcore.web.models import Problem
 from streamcore.web.page import page_routes
+from streamcore.web.page_token import page_token, remember_token
 from streamcore.web.peers import Peers
 from streamcore.web.service import Service
 from streamcore.web.sessions import Sessions
@@ -111,13 +112,15 @@ def router(
             `variables` of `POST /start`; none by default, and never those in `variables`.
         max_input: the most characters in a message and its variables; above, status 413.
         max_streams: the most answers that run at once in this worker; above, status 429.
-        max_per_user: the same for each user that `auth` returns, over all workers; without a user, for each address, in
-            this worker. Defaults to a quarter of `max_streams`, and then does not count clients on this machine.
+        max_per_user: the same for each user that `auth` returns, over all workers; without a user, for each address.
+            Defaults to a quarter of `max_streams`, and then does not count clients on this machine.
         max_seconds: seconds after which a run is ended as an error; None: no limit.
-        limits: what one run of a graph may cost; by default 100 items of a map, 100 model calls, 1,000 nodes.
+        limits: what one run may cost; by default 1,000,000 tokens, and of a graph 100 items of a map, 100 model calls,
+            1,000 nodes.
         history: how much of a prompt's conversation is kept and sent; by default the last 100 turns.
-        allow_get: whether `GET /stream?prompt=` may start a run; None: only for clients on this machine, and for pages
-            of this service or of `cors`. Any page can make a browser send a GET, and the answer costs money.
+        allow_get: whether `GET /stream?prompt=` may start a run; None: only for clients on this machine, for pages of
+            this service (`Sec-Fetch-Site`, or the token of `GET /token`) or of `cors`. Any page can make a browser
+            send a GET, and the answer costs money.
         trusted_proxies: addresses or networks of proxies, whose `X-Forwarded-For` names the client.
         relay: the store of answers for clients that reconnect: the URL of a log that several workers share
             (`redis://...`), or an open `streamcore.relay.Relay`, whose limits override these. Defaults to the memory of
@@ -179,8 +182,10 @@ def _guarded_routes(service: Service, max_input: int, cors: Collection[str], use
     )
     add = guarded.add_api_route
     add("/about", service.about)
-    add("/stream", service.stream_new, response_class=Response, responses=_STREAM)
-    add("/stream/{session_id}", service.stream, response_class=Response, responses=_STREAM)
+    add("/token", page_token)
+    token = [Depends(remember_token)]
+    add("/stream", service.stream_new, response_class=Response, responses=_STREAM, dependencies=token)
+    add("/stream/{session_id}", service.stream, response_class=Response, responses=_STREAM, dependencies=token)
     add("/start", service.start, methods=["POST"], status_code=201, responses=_problems(400, 409, 413, 429))
     add(
         "/resume/{session_id}",

@@ -11,7 +11,6 @@ from typing import Any
 import anyio
 
 from streamcore.completion import Completion
-from streamcore.errors import TooManyRuns
 from streamcore.relay import Relay
 from streamcore.relay.producer import in_batches
 from streamcore.web.targets import AnswerSource, RunRequest, ServedTarget
@@ -23,12 +22,12 @@ MAX_SESSIONS = 10_000
 class SessionRun:
     """The run of one request in a conversation: yields chunks or events in batches; another task can stop it."""
 
-    def __init__(self, sessions: Sessions, key: str, run_request: RunRequest, address: str | None) -> None:
+    def __init__(self, sessions: Sessions, key: str, run_request: RunRequest) -> None:
         self._sessions = sessions
         self._key = key
         self._request = run_request
-        self._address = address
         self._source: AnswerSource | None = None
+        self._tokens = sessions.target.tokens()
         self._next: Callable[[], Awaitable[Any]] | None = None
         self._partial: Completion | None = None
         self._scope: anyio.CancelScope | None = None  # while the source is read
@@ -54,8 +53,10 @@ class SessionRun:
                     if self._next is None:
                         self._source = await self._sessions.target.open(self._key, self._request)
                         self._next = in_batches(self._source)
-                    batch = await self._next()
+                    batch: list[Any] | None = await self._next()
                     if batch is not None:
+                        if self._tokens is not None:
+                            self._tokens.note(batch)
                         return batch
                 finally:
                     self._scope = None
@@ -78,7 +79,7 @@ class SessionRun:
             if not self._closed.is_set():
                 self._partial, self._source, self._next = self.partial, None, None
                 self._closed.set()
-                self._sessions.release(self._key, self._address)
+                self._sessions.release(self._key)
 
 
 class Sessions:
@@ -90,7 +91,6 @@ class Sessions:
         self._name = name
         self._tag = hashlib.sha256(name.encode()).hexdigest()[:6]
         self._max_per_address = max_per_address
-        self._by_address: Counter[str] = Counter()
         self._known: OrderedDict[str, None] = OrderedDict()
         self._running: Counter[str] = Counter()
 
@@ -112,21 +112,20 @@ class Sessions:
 
         Raises:
             RunExists: the conversation has a run that has not ended.
-            TooManyRuns: the relay's limit is reached, or `max_per_address` of an address that is counted.
+            TooManyRuns: the relay's limit is reached, or `max_per_address` of an address, on all workers.
             RelayError: the relay's log cannot be reached.
         """
-        if address is not None and self._by_address[address] >= self._max_per_address:
-            raise TooManyRuns(f"at most {self._max_per_address} answers per client may run at once; try again later")
         key = self.key(owner, session_id)
-        run = SessionRun(self, key, run_request, address)
+        run = SessionRun(self, key, run_request)
         name = self._tag + secrets.token_urlsafe(12)
+        client = None if address is None else f"{self._name}/{address}"
         self._running[key] += 1  # a conversation with a run is not forgotten
-        if address is not None:
-            self._by_address[address] += 1
         try:
-            await self.relay.start(name, run, owner=owner, thread=key)
+            await self.relay.start(
+                name, run, owner=owner, thread=key, client=client, max_per_client=self._max_per_address
+            )
         except BaseException:
-            self.release(key, address)
+            self.release(key)
             raise
         self._known[key] = None
         self._known.move_to_end(key)
@@ -144,12 +143,8 @@ class Sessions:
             del self._known[oldest]
             await self.target.forget(oldest)
 
-    def release(self, key: str, address: str | None) -> None:
+    def release(self, key: str) -> None:
         """Record that a run of the conversation has ended."""
-        if address is not None:
-            self._by_address[address] -= 1
-            if not self._by_address[address]:
-                del self._by_address[address]
         self._running[key] -= 1
         if not self._running[key]:
             del self._running[key]

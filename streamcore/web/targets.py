@@ -14,7 +14,7 @@ from streamcore.execute import stream_prompt
 from streamcore.files.template import needed
 from streamcore.files.yaml_file import is_mapping, load_yaml
 from streamcore.graph.config import Config
-from streamcore.graph.limits import RunLimits
+from streamcore.graph.limits import AnswerTokens, Budget, RunLimits
 from streamcore.graph.load import Graph, load_graph
 from streamcore.graph.stream import stream_graph_with_tokens
 from streamcore.graph.thread import Thread
@@ -31,8 +31,8 @@ INPUTS = ("message", "query", "question", "input", "prompt", "text", "topic")
 """Names of variables, or keys of the state, that usually take a user's message; the first that exists is used."""
 
 
-SERVED_LIMITS = RunLimits(max_items=100, max_model_calls=100, max_nodes=1000)
-"""What one run of a graph that is served may cost by default."""
+SERVED_LIMITS = RunLimits(max_items=100, max_model_calls=100, max_nodes=1000, max_tokens=1_000_000)
+"""What one run of a graph or prompt that is served may cost by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,10 @@ class ServedTarget(Protocol):
 
     async def open(self, key: str, run_request: RunRequest) -> AnswerSource: ...
 
+    def tokens(self) -> AnswerTokens | None:
+        """Return what counts the tokens of a run's chunks; None if the target counts them itself."""
+        ...
+
     async def ended(self, key: str, run_request: RunRequest, answer: Completion | None) -> None:
         """Save a run that ended or was stopped."""
         ...
@@ -186,7 +190,9 @@ def load_target(
     store = fallback if checkpointer is None else open_checkpointer(checkpointer)
     variable = _input_of(prompt, given, message_as, client_variables)
     limit = history or HistoryLimit()
-    return PromptTarget(prompt, overrides, given, variable, store, prompts_dir, frozenset(client_variables), limit)
+    return PromptTarget(
+        prompt, overrides, given, variable, store, prompts_dir, frozenset(client_variables), limit, limits
+    )
 
 
 def _input_of(
@@ -227,6 +233,7 @@ class PromptTarget:
     prompts_dir: str | Path | None
     client_variables: Collection[str]
     history: HistoryLimit
+    limits: RunLimits
 
     @property
     def path(self) -> Path:
@@ -274,6 +281,10 @@ class PromptTarget:
             prompts_dir=self.prompts_dir,
             history=history,
         )
+
+    def tokens(self) -> AnswerTokens:
+        """Return what counts the tokens of an answer's chunks."""
+        return Budget(self.limits).answer(self.prompt.name)
 
     async def ended(self, key: str, run_request: RunRequest, answer: Completion | None) -> None:
         """Save the turn, if there was an answer."""
@@ -365,6 +376,9 @@ class GraphTarget:
         return stream_graph_with_tokens(
             self.graph, self._state(run_request), replace(self._config(key), resume=run_request.resume)
         )
+
+    def tokens(self) -> None:
+        """Return None: the run's budget counts the tokens of its nodes."""
 
     async def ended(self, key: str, run_request: RunRequest, answer: Completion | None) -> None:
         """Do nothing: the thread was saved after each node."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from streamcore.errors import ConfigError
-from streamcore.graph.schema import LlmNode
+from streamcore.graph.node_schema import LlmNode
 from streamcore.net.clients import warm_up
 from streamcore.pipeline.retry import Fallback, fallback_candidate
 from streamcore.prompts.prompt_file import Prompt, load_prompt

@@ -196,8 +196,8 @@ class ChatVocabulary:
                     out.append(content("tool_call", "", 0, number, fragment))
                     if call.kept and number == 0:
                         self._kept.call(fragment.position, call.kept)
-            for annotation in delta.annotations or ():
-                out.append(Chunk("citation", choice=number, data=annotation))
+            if delta.annotations:
+                out += [Chunk("citation", choice=number, data=annotation) for annotation in delta.annotations]
             if delta.extras():
                 extra = True
                 if number == 0:

@@ -85,9 +85,9 @@ class Delta(Struct, gc=False, forbid_unknown_fields=True):
     kept: dict[str, Any] | None = field(default=None, name=" kept")
     """The fields that must be sent back with the message; only the lenient reader sets them."""
 
-    def extras(self) -> bool:
-        """True if there is content here that has no normal form."""
-        return bool(self.function_call or self.audio or self.images or self.kept)
+    def extras(self) -> Any:
+        """Return content that has no normal form: any value that is not empty, or one that is empty."""
+        return self.function_call or self.audio or self.images or self.kept
 
 
 class Choice(Struct, gc=False, forbid_unknown_fields=True):
@@ -137,8 +137,8 @@ class ChatEvent(Struct, gc=False, forbid_unknown_fields=True):
     search_results: Any = None
     prompt_filter_results: Any = None
 
-    def extras(self) -> bool:
-        """True if there is content here that has no normal form."""
+    def extras(self) -> Any:
+        """Return content that has no normal form: any value that is not empty, or one that is empty."""
         if self.x_groq is not None and not self.x_groq.keys() <= _X_GROQ:
-            return True
-        return bool(self.citations or self.search_results or self.prompt_filter_results)
+            return self.x_groq
+        return self.citations or self.search_results or self.prompt_filter_results

@@ -14,6 +14,10 @@ import msgspec
 BOM = b"\xef\xbb\xbf"
 _RETRY_DIGITS = 15  # no server waits longer, and Python refuses to read a number of thousands of digits
 _CR, _LF = 13, 10
+_DATA, _EVENT, _END = b"data: ", b"event: ", b"\n\n"
+_DATA_FIELD, _DATA_VALUE = slice(len(_DATA)), slice(len(_DATA), None)  # made once: every event is cut with them
+_EVENT_FIELD, _EVENT_VALUE = slice(len(_EVENT)), slice(len(_EVENT), None)
+_LAST_TWO, _WITHOUT_END = slice(-len(_END), None), slice(-len(_END))
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -49,11 +53,11 @@ class SSEDecoder:
 
         It recognizes the two forms of nearly all events: a `data` line, or an `event` line and then a `data` line.
         """
-        if self._clean and data[-2:] == b"\n\n" and _CR not in data:
-            block = data[:-2]
-            if block[:6] == b"data: " and _LF not in block:
-                return Event(block[6:])
-            return _plain(block)
+        if self._clean and data[_LAST_TWO] == _END and _CR not in data:
+            block = data[_WITHOUT_END]
+            if block[_DATA_FIELD] == _DATA:
+                return None if _LF in block else Event(block[_DATA_VALUE])
+            return _named(block)
         return None
 
     def feed(self, data: bytes) -> list[Event]:
@@ -141,11 +145,15 @@ class SSEDecoder:
 
 def _plain(block: bytes) -> Event | None:
     """Return the event of a block that has one of the two most frequent forms; None for any other."""
-    if block[:6] == b"data: ":
-        if _LF not in block:
-            return Event(block[6:])
-    elif block[:7] == b"event: ":
+    if block[_DATA_FIELD] == _DATA:
+        return None if _LF in block else Event(block[_DATA_VALUE])
+    return _named(block)
+
+
+def _named(block: bytes) -> Event | None:
+    """Return the event of a block that is an `event` line and then a `data` line; None for any other."""
+    if block[_EVENT_FIELD] == _EVENT:
         first, _, second = block.partition(b"\n")
-        if second[:6] == b"data: " and _LF not in second:
-            return Event(second[6:], first[7:])
+        if second[_DATA_FIELD] == _DATA and _LF not in second:
+            return Event(second[_DATA_VALUE], first[_EVENT_VALUE])
     return None

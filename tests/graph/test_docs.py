@@ -12,7 +12,9 @@ from streamcore import load_graph
 from streamcore.graph.check import check_graph
 from streamcore.graph.config import Config
 from streamcore.graph.expressions import resolve
-from streamcore.graph.schema import NODES, DefaultsBlock, GraphFile, NodeBlock
+from streamcore.graph.node_schema import NODES, NodeBlock
+from streamcore.graph.schema import DefaultsBlock, GraphFile
+from streamcore.graph.tool_schema import TOOLS
 from tests.snippets import all_blocks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,7 +47,7 @@ def test_expressions_give_the_values_on_the_page() -> None:
 
 def test_every_key_is_on_a_page() -> None:
     text = PAGE.read_text("utf-8") + GUIDE.read_text("utf-8")
-    models = [*NODES.values(), GraphFile, DefaultsBlock, NodeBlock]
+    models = [*NODES.values(), *TOOLS.values(), GraphFile, DefaultsBlock, NodeBlock]
     keys = {field.alias or name for model in models for name, field in model.model_fields.items()}
     for key in [*keys, *Config.__dataclass_fields__]:
         assert re.search(rf"[`\s{{]{key}[`:,\s}}]", text), key

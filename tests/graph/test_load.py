@@ -116,7 +116,34 @@ WRONG = [
         "nodes:\n  a:\n    type: rooter\n    prompt: x\n" + START,
         "3: node 'a': the type 'rooter' is not supported; did you",
     ),
-    ("nodes:\n  a: {type: tool_call, tool: x}\n" + START, "2: node 'a': the type 'tool_call' is not supported"),
+    (
+        "nodes:\n  a: {type: tool_call, tool: x}\n" + START,
+        "2: node 'a' calls the tool 'x', which is not under 'tools'",
+    ),
+    (
+        "nodes:\n  a: {type: copilot, prompt: x}\n" + START,
+        "2: node 'a': the type 'copilot' is not supported: it runs a coding agent",
+    ),
+    (
+        "nodes:\n  a: {type: tool, tool: t}\n" + START + "tools: {t: {type: python, module: m, function: f}}\n",
+        "2: node 'a' runs a shell tool, and 't' is a python tool; use a node of the type 'python' or 'tool_call'",
+    ),
+    (
+        "nodes:\n  a: {type: python, tool: t}\n" + START + "tools: {t: {command: ls}}\n",
+        "2: node 'a' calls a Python function, and 't' is a shell tool; use a node of the type 'tool' or 'tool_call'",
+    ),
+    (
+        "nodes:\n  a: {prompt: x}\n" + START + "tools:\n  t:\n    type: websearch\n",
+        "7: tool 't': tools of the type 'websearch' are not supported: write a python tool",
+    ),
+    (
+        "nodes:\n  a: {prompt: x}\n" + START + "tools:\n  t: {manifest: t.yaml}\n",
+        "6: tool 't': 'manifest' is not supported yet",
+    ),
+    (
+        "nodes:\n  a: {prompt: x}\n" + START + "tools:\n  t: {type: python, function: f}\n",
+        "6: tool 't': a python tool needs either 'module' (a name to import) or 'path'",
+    ),
     ("nodes:\n  a: {prompt: x, temperature: hot}\n" + START, "2: node 'a': temperature: expected a number, not 'hot'"),
     ("nodes:\n  a: {prompt: x, skip_if_exists: no}\n" + START, "2: node 'a': skip_if_exists: expected true or false"),
     (
@@ -174,8 +201,8 @@ WRONG = [
     ("nodes:\n  a: {prompt: x}\n" + START + "loop_limits: {a: 0}\n", "5: loop_limits.a: expected at least 1, not 0"),
     ("nodes:\n  a: {prompt: x}\n" + START + "loop_exits: {a: b}\n", "5: loop_exits.a: there is no node 'b'"),
     (
-        "nodes:\n  a: {prompt: x}\n" + START + "tools:\n  t: {type: shell, command: ls}\n",
-        "6: tools.t.type: tools of the type 'shell' are not supported",
+        "nodes:\n  a: {prompt: x}\n" + START + "tools:\n  t: {type: shell, command: \"ls '{x}'\"}\n",
+        "6: tool 't': command: the placeholder {x} is inside quotes; take the quotes away",
     ),
     ("nodes:\n  a: {prompt: x}\n  a: {prompt: y}\n" + START, "3: the key 'a' occurs twice; the first one is in line 2"),
     ("nodes:\n  a: &x {prompt: x}\n  b: *x\n" + START, "3: YAML aliases (*x) are not supported"),

@@ -43,7 +43,7 @@ def vendor(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
 @pytest.fixture
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], int]]:
     """Give a function that writes a graph's own functions."""
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     yield lambda code: (tmp_path / "graph_tools.py").write_text(code, "utf-8")
     sys.modules.pop("graph_tools", None)
 
@@ -385,7 +385,7 @@ def flaky(state):
 
 async def test_functions_of_ones_own(tmp_path: Path, tools: Callable[[str], int]) -> None:
     tools(FUNCTIONS)
-    given = {"n": 1, "inner": {"list": []}}
+    given: dict[str, Any] = {"n": 1, "inner": {"list": []}}
     events = await collect(stream_graph_with_tokens(write_graph(tmp_path, TOOLS), given))
     assert events[-1]["state"] == {
         "n": 1,
@@ -446,6 +446,8 @@ async def test_an_error_that_may_be_skipped(tmp_path: Path, vendor: Simulator) -
     vendor.decide = lambda asked: Answer.of("a b c d", cut=2 if asked.text == "Plan tea" else None)
     events = await collect(stream_graph_with_tokens(path, {"topic": "tea"}, {"include_metadata": True}))
     assert kinds(events)[:3] == [("node_start", "plan"), ("restart", "plan"), ("node_complete", "plan")]
+    [error] = output(events, "plan").pop("errors")
+    assert (error["node"], error["type"], error["tolerated"]) == ("plan", "StreamInterrupted", True)
     assert output(events, "plan") == {}
     assert text_of(events, "plan") == ""
     assert "StreamInterrupted" in next(e for e in events if e["type"] == "node_complete")["metadata"]["error"]
@@ -537,16 +539,22 @@ async def test_a_config_that_cannot_be(tmp_path: Path, config: Any, says: str) -
 
 
 async def test_other_keys_of_langgraph_configs_are_ignored(tmp_path: Path) -> None:
-    config = {"configurable": {"thread_id": "t", "user": "x", "checkpoint_ns": ""}, "recursion_limit": 5, "tags": []}
+    config: dict[str, Any] = {
+        "configurable": {"thread_id": "t", "user": "x", "checkpoint_ns": ""},
+        "recursion_limit": 5,
+        "tags": [],
+    }
     assert ran(await collect(stream_graph_with_tokens(write_graph(tmp_path, LOOP), None, config)))
 
 
 async def test_a_reader_may_change_the_events_it_receives(tmp_path: Path) -> None:
+    last: dict[str, Any] = {}
     async for event in stream_graph_with_tokens(write_graph(tmp_path, LOOP)):
         if event["type"] == "node_complete":
             event["output"]["seen"].append("mine")
-    assert event["type"] == "graph_complete"
-    assert event["state"]["seen"] == [0, 1, 2]
+        last = {**event}
+    assert last["type"] == "graph_complete"
+    assert last["state"]["seen"] == [0, 1, 2]
 
 
 async def test_a_state_that_is_no_data(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from streamcore import (
     RateLimitError,
     StreamInterrupted,
     ToolCall,
+    ToolResult,
     Usage,
 )
 from streamcore.chunk import ChunkKind
@@ -131,6 +132,9 @@ CHUNKS = [
     Chunk("ping"),
     Chunk("restart"),
     Chunk("other", event="new.event", raw=b'{"x": [1, 1e400, "\xc3\xa9"]}'),
+    Chunk("step", data={"step": 2}),
+    Chunk("tool_progress", "half", tool_call=ToolCall("c", "weather"), path=("outer",)),
+    Chunk("tool_result", tool_result=ToolResult("c", "weather", "Error: no", "ValueError: no", 0.5)),
     Chunk("finish", finish_reason="stop", raw_finish_reason="end_turn", finish_detail={"type": "x"}),
 ]
 

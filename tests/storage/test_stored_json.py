@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from streamcore import Attempt, Completion, Cost, Document, Image, Message, Opaque, Text, ToolCall, Usage
+from streamcore import Attempt, Completion, Cost, Document, Image, Message, Opaque, Text, ToolCall, ToolResult, Usage
 
 OPAQUE = Opaque("w", ({"type": "thinking", "signature": "s"},), {"container": {"id": "box"}}, "here")
 CALLS = (ToolCall("a", "tide", '{"at": "Köln"}'), ToolCall(None, None, "select 1", 1, custom=True))
@@ -48,6 +48,12 @@ WHOLE: dict[str, Any] = {
     "logprobs": ({"token": "a", "logprob": -0.5},),
     "served_by": "Azure",
     "cost": Cost(0.25, "USD", "usage.cost"),
+    "tool_results": (
+        ToolResult("a", "tide", "high", seconds=0.5, parts=(Text("high"), Image(data=b"x", media_type="image/png"))),
+        ToolResult("b", "tide", "Error: no", "ValueError: no"),
+    ),
+    "pending": CALLS,
+    "steps": (Completion(text="first", tool_calls=CALLS), Completion(text="Wellen 🌊", complete=True)),
 }
 
 

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from fastapi import Header
 
-from streamcore import Chunk, ConfigError
+from streamcore import Chunk, ConfigError, Usage
 from streamcore.relay import Relay
 from streamcore.testing import ScriptedProvider
 from streamcore.web import HistoryLimit, RunLimits, create_app
@@ -339,3 +339,56 @@ async def test_items_and_model_calls_are_limited(tmp_path: Path, limits: RunLimi
         text = (await client.get("/stream?prompt=x&format=json")).text
         assert "RunLimitReached" in text
         assert len(provider.requests) <= 2
+
+
+async def test_the_tokens_of_a_prompts_run_are_limited() -> None:
+    provider = answers(*["word" * 10] * 9, NEVER)
+    async with clients(limits=RunLimits(max_tokens=50), provider=provider) as client:
+        text = (await client.get("/stream?prompt=x&format=json")).text
+        assert "RunLimitReached" in text
+        assert provider.open == 0
+
+
+async def test_a_service_limits_tokens_by_default() -> None:
+    provider = answers("x", Chunk("usage", usage=Usage(output_tokens=1_000_001)), NEVER)
+    async with clients(provider=provider) as client:
+        assert "RunLimitReached" in (await client.get("/stream?prompt=x&format=json")).text
+
+
+async def test_a_page_proves_with_its_token_that_it_is_of_this_service() -> None:
+    async with clients(peers=(REMOTE, REMOTE), cors=["https://friend.example"]) as (page, other):
+        token = (await page.get("/token")).json()["token"]
+        for path in ("/stream?prompt=x", "/stream/s?prompt=x"):
+            assert (await page.get(f"{path}&token={token}", headers=BROWSER)).status_code == 200
+            assert (await page.get(path, headers=BROWSER)).status_code == 403
+            assert (await page.get(f"{path}&token={token[:-1]}x", headers=BROWSER)).status_code == 403
+            assert (await page.get(f"{path}&token=%ff", headers=BROWSER)).status_code == 403
+            assert (await other.get(f"{path}&token={token}", headers=BROWSER)).status_code == 403  # no cookie
+        assert (await page.get("/token")).json()["token"] == token  # another tab
+
+
+@pytest.mark.parametrize("forged", ["", "short", "x" * 44, "a b"])
+async def test_a_cookie_that_the_service_did_not_set_is_no_proof(forged: str) -> None:
+    async with clients(peers=(REMOTE,)) as client:
+        headers = {"Cookie": f"streamcore-page={forged}"}
+        assert (
+            await client.get("/stream", params={"prompt": "x", "token": forged}, headers=headers)
+        ).status_code == 403
+
+
+async def test_the_cookie_of_the_token_is_for_this_site_only() -> None:
+    async with clients(peers=(REMOTE,)) as client:
+        plain = (await client.get("/token")).headers["set-cookie"]
+        secure = (await client.get("https://127.0.0.1/token")).headers["set-cookie"]
+        refused = await client.get("/token", headers={"Sec-Fetch-Site": "cross-site"})
+    assert plain.startswith("streamcore-page=")
+    assert secure.startswith("__Host-streamcore-page=")
+    assert "SameSite=strict" in plain
+    assert {"HttpOnly", "Path=/", "SameSite=strict", "Secure"} <= set(secure.split("; "))
+    assert refused.status_code == 403
+
+
+async def test_a_token_does_not_override_the_operator() -> None:
+    async with clients(peers=(REMOTE,), allow_get=False) as client:
+        token = (await client.get("/token")).json()["token"]
+        assert (await client.get(f"/stream?prompt=x&token={token}")).status_code == 403

@@ -236,18 +236,18 @@ def test_an_interview_asks_is_answered_and_ends(interview: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "request_",
+    ("method", "path", "options"),
     [
-        lambda url: httpx2.get(f"{url}/stream", params={"prompt": "x" * 101}),
-        lambda url: httpx2.post(f"{url}/start", json={"prompt": "x" * 101}),
-        lambda url: httpx2.post(f"{url}/start", json={"variables": {"a": "x" * 9000}}),
-        lambda url: httpx2.post(f"{url}/resume/s", json={"answer": "x" * 9000}),
-        lambda url: httpx2.post(f"{url}/start", content=iter([b'{"prompt": "', b"x" * 9000, b'"}'])),
+        ("GET", "/stream", {"params": {"prompt": "x" * 101}}),
+        ("POST", "/start", {"json": {"prompt": "x" * 101}}),
+        ("POST", "/start", {"json": {"variables": {"a": "x" * 9000}}}),
+        ("POST", "/resume/s", {"json": {"answer": "x" * 9000}}),
+        ("POST", "/start", {"content": (b'{"prompt": "', b"x" * 9000, b'"}')}),
     ],
 )
-def test_too_much_input_is_refused(simulator: Simulator, request_: Any) -> None:
+def test_too_much_input_is_refused(simulator: Simulator, method: str, path: str, options: dict[str, Any]) -> None:
     with at(simulator, max_input=100) as url:
-        response = request_(url)
+        response = httpx2.request(method, f"{url}{path}", **options)
         assert response.status_code == 413
         assert "may have" in response.json()["detail"]
         assert simulator.requests == []
@@ -385,6 +385,7 @@ def test_openapi_is_true(interview: str) -> None:
         ("get", "/stream/s", None, "/stream/{session_id}"),
         ("get", "/stream/s?format=xml", None, "/stream/{session_id}"),
         ("get", "/stream", None, "/stream"),
+        ("get", "/token", None, "/token"),
         ("get", "/state/s", None, "/state/{session_id}"),
         ("get", "/state/none", None, "/state/{session_id}"),
         ("post", "/resume/none", {"answer": "x"}, "/resume/{session_id}"),
@@ -461,7 +462,8 @@ def test_targets_that_cannot_be_served_raise(tmp_path: Path, target: str, option
         (tmp_path / f"{name}.yaml").write_text((ROOT / "prompts" / f"{name}.yaml").read_text("utf-8"), "utf-8")
     (tmp_path / "two.yaml").write_text('user: "{left} {right}"\n', "utf-8")
     with pytest.raises(ConfigError, match=re.escape(said)):
-        create_app(target, **{"prompts_dir": tmp_path, "provider": "demo", **options})
+        settings: dict[str, Any] = {"prompts_dir": tmp_path, "provider": "demo", **options}
+        create_app(target, **settings)
 
 
 def test_the_key_is_in_no_answer() -> None:

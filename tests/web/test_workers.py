@@ -64,6 +64,13 @@ def test_one_run_in_a_conversation_on_all_workers_and_stop_from_any(redis: Redis
         assert "stream-error" not in [one.name for one in listen(first, "/stream/s?format=json")]
 
 
+def test_an_address_is_limited_on_all_workers(redis: RedisServer) -> None:
+    with Simulator(Answer(["w "] * 9000), rate=100) as simulator, ExitStack() as stack:
+        (_, first), (_, second) = workers(stack, redis, simulator, "--max-per-user", "2")
+        codes = [httpx2.post(f"{url}/start", json={"prompt": "x"}).status_code for url in (first, second) * 2]
+        assert codes == [201, 201, 429, 429]
+
+
 def test_a_worker_that_is_stopped_sends_its_readers_to_the_others(redis: RedisServer) -> None:
     with Simulator(Answer(WORDS), rate=100) as simulator, ExitStack() as stack:
         (_, first), (process, second) = workers(stack, redis, simulator)

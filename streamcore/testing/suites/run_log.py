@@ -20,7 +20,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from streamcore.chunk import Chunk, Opaque, ToolCall, Usage
+from streamcore.chunk import Chunk, Opaque, ToolCall, ToolResult, Usage
 from streamcore.errors import RunExists, TooManyRuns
 from streamcore.relay import ReadResult, RunLog
 from streamcore.relay.entries import encode_end
@@ -45,6 +45,9 @@ ITEMS: Sequence[Item] = (
     Chunk("other", event="vendor.word", raw=b"{}"),
     Chunk("ping"),
     Chunk("restart"),
+    Chunk("step", data={"step": 2}),
+    Chunk("text", "of a nested run", path=("outer", "inner")),
+    Chunk("tool_result", tool_result=ToolResult("id", "name", "Error: no", "ValueError: no", 0.5)),
     Chunk("finish", finish_reason="stop", raw_finish_reason="end_turn", finish_detail={"a": [1, None]}),
     "a token",
     "\ud83d",
@@ -308,6 +311,30 @@ class RunLogSuite:
         with pytest.raises(TooManyRuns):
             await self.log().start(f"{run} 6", owner, lease=LEASE, limit=2)
         await self.log().start(f"{run} 6", owner, lease=LEASE)
+
+    async def test_so_many_of_one_client(self, run: str) -> None:
+        """With `client`, `limit` counts that client's running runs on all workers, also in a burst."""
+        client = f"client {run}"
+        won: list[tuple[str, int]] = []
+        refused: list[str] = []
+
+        async def start(log: RunLog, name: str) -> None:
+            try:
+                won.append((name, await log.start(name, "", lease=LEASE, limit=2, client=client)))
+            except TooManyRuns:
+                refused.append(name)
+
+        async with anyio.create_task_group() as group:
+            for number in range(8):
+                group.start_soon(start, self.log(), f"{run} {number}")
+        _equal((len(won), len(refused)), (2, 6), "won and refused")
+        await self.log().start(f"{run} owner", client, lease=LEASE, limit=2)  # an owner of that name is another
+        await self.log().start(f"{run} other", "", lease=LEASE, limit=2, client=f"other {run}")
+        name, epoch = won[0]
+        await self.log().append(name, epoch, 0, [], END, lease=LEASE)
+        await self.log().start(f"{run} again", "", lease=LEASE, limit=2, client=client)
+        with pytest.raises(TooManyRuns):
+            await self.log().start(f"{run} more", "", lease=LEASE, limit=2, client=client)
 
 
 async def _all(log: RunLog, run: str, after: int) -> tuple[list[Item], bytes | None]:

@@ -1,0 +1,251 @@
+"""Define the keys of each type of node in a graph file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from streamcore.files.template import TemplateError
+from streamcore.files.yaml_model import FileModel, FromMapping, did_you_mean, wrong
+from streamcore.graph.expressions import check_value
+from streamcore.pipeline.clocks import Timeouts
+from streamcore.pipeline.smoother import StreamOptions
+from streamcore.prompts.prompt_file import FallbackBlock, ProviderBlock
+from streamcore.provider import ModelChoice
+
+
+def checked(value: Any, *at: str | int) -> None:
+    """Refuse a value of the file that contains an expression that is not valid."""
+    try:
+        check_value(value)
+    except TemplateError as error:
+        raise wrong(str(error), *at) from error
+
+
+def _check_variables(variables: Mapping[str, Any] | None) -> None:
+    for name, value in (variables or {}).items():
+        checked(value, "variables", name)
+
+
+class NodeBlock(FileModel):
+    """The keys of every node."""
+
+    description: str | None = None
+    state_key: str | None = None
+    requires: list[str] = Field(default_factory=list[str])
+    skip_if_exists: bool | None = None
+    on_error: Literal["fail", "skip", "retry", "fallback"] = "fail"
+    max_retries: int = Field(default=2, ge=0)
+
+    def writes(self, name: str) -> list[str]:
+        """Return the keys of the state that the node with this name sets, as far as the file defines them."""
+        return [self.state_key or name]
+
+    @property
+    def writes_any(self) -> bool:
+        """True if the node may also set keys that the file does not name."""
+        return False
+
+    def skipped(self, name: str) -> dict[str, Any]:
+        """Return the node's output if it fails and `on_error` is `skip`."""
+        return {}
+
+
+class LlmNode(NodeBlock):
+    """`type: llm`: a model answers a prompt, token by token."""
+
+    type: Literal["llm"] = "llm"
+    prompt: str
+    variables: dict[str, Any] | None = None
+    provider: ProviderBlock | None = None
+    model: str | None = None
+    temperature: float | None = Field(default=None, ge=0)
+    parse_json: bool = False
+    fallback: FallbackBlock | list[str | FallbackBlock] | None = None
+    stream: bool = True
+    stream_key: str | None = None
+    stream_options: Annotated[StreamOptions, FromMapping()] | None = None
+    timeouts: Annotated[Timeouts, FromMapping()] | None = None
+    on_interrupt: Literal["raise", "restart"] | None = None
+    retries: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _sound(self) -> LlmNode:
+        _check_variables(self.variables)
+        if self.on_error == "fallback" and not self.fallback:
+            raise wrong("'fallback' needs the key 'fallback', as in fallback: {provider: demo}", "on_error")
+        return self
+
+    @property
+    def choice(self) -> ModelChoice:
+        """The provider, model and temperature that the node names."""
+        return ModelChoice(self.provider, self.model, self.temperature, "`provider:` in the node")
+
+    def fallbacks(self) -> list[str | Mapping[str, Any]] | None:
+        """Return `fallback` in the form of `streamcore.execute`; None leaves it to the prompt."""
+        if self.fallback is None:
+            return None
+        entries = self.fallback if isinstance(self.fallback, list) else [self.fallback]
+        return [one if isinstance(one, str) else one.model_dump(exclude_none=True) for one in entries]
+
+
+class RouterNode(LlmNode):
+    """`type: router`: the answer selects the next node."""
+
+    type: Literal["router"] = "router"  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
+    routes: dict[str, str] = Field(min_length=1)
+    default_route: str | None = None
+    route_field: str | None = None
+
+    def targets(self) -> list[str]:
+        """Return the nodes that it may select."""
+        return list(dict.fromkeys([*self.routes.values(), *([self.default_route] if self.default_route else [])]))
+
+
+class PythonNode(NodeBlock):
+    """`type: python`: a Python function."""
+
+    type: Literal["python"] = "python"
+    tool: str
+    variables: dict[str, Any] | None = None
+    skip_if_exists: bool | None = False
+    on_error: Literal["fail", "skip", "retry"] = "fail"  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @model_validator(mode="after")
+    def _sound(self) -> PythonNode:
+        _check_variables(self.variables)
+        return self
+
+    @property
+    def writes_any(self) -> bool:
+        return True
+
+
+class ToolNode(NodeBlock):
+    """`type: tool`: runs a shell tool."""
+
+    type: Literal["tool"] = "tool"
+    tool: str
+    variables: dict[str, Any] | None = None
+    on_error: Literal["fail", "skip"] = "fail"  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @model_validator(mode="after")
+    def _sound(self) -> ToolNode:
+        _check_variables(self.variables)
+        return self
+
+    def skipped(self, name: str) -> dict[str, Any]:
+        return {self.writes(name)[0]: None}
+
+
+class ToolCallNode(NodeBlock):
+    """`type: tool_call`: calls the tool that the state names."""
+
+    type: Literal["tool_call"] = "tool_call"
+    tool: str
+    args: dict[str, Any] | str | None = None
+    state_key: str | None = "result"
+    on_error: Literal["fail", "skip"] = "skip"  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @model_validator(mode="after")
+    def _sound(self) -> ToolCallNode:
+        checked(self.tool, "tool")
+        if isinstance(self.args, str):
+            checked(self.args, "args")
+        for name, value in self.args.items() if isinstance(self.args, dict) else ():
+            checked(value, "args", name)
+        return self
+
+
+class PassthroughNode(NodeBlock):
+    """`type: passthrough`: sets keys of the state to the values of expressions."""
+
+    type: Literal["passthrough"] = "passthrough"
+    output: dict[str, Any]
+    skip_if_exists: bool | None = False
+
+    @model_validator(mode="after")
+    def _sound(self) -> PassthroughNode:
+        for name, value in self.output.items():
+            checked(value, "output", name)
+        return self
+
+    def writes(self, name: str) -> list[str]:
+        return list(self.output)
+
+
+class MapNode(NodeBlock):
+    """`type: map`: runs a node for each item of a list, several at a time."""
+
+    type: Literal["map"] = "map"
+    over: str
+    as_: str = Field(default="item", alias="as")
+    node: dict[str, Any]
+    collect: str | None = None
+    max_concurrency: int = Field(default=10, ge=1)
+    skip_if_exists: bool | None = False
+
+    @model_validator(mode="after")
+    def _sound(self) -> MapNode:
+        checked(self.over, "over")
+        return self
+
+    def writes(self, name: str) -> list[str]:
+        return [self.collect or self.state_key or name]
+
+
+class InterruptNode(LlmNode):
+    """`type: interrupt`: asks a person; the run continues with the answer."""
+
+    type: Literal["interrupt"] = "interrupt"  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
+    prompt: str | None = None  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
+    message: Any = None
+    state_key: str | None = "interrupt_message"
+    resume_key: str = "user_input"
+
+    @model_validator(mode="after")
+    def _one_question(self) -> InterruptNode:
+        if (self.prompt is None) == (self.message is None):
+            raise wrong("an interrupt needs either 'message' (the question) or 'prompt' (a model writes the question)")
+        checked(self.message, "message")
+        return self
+
+    def writes(self, name: str) -> list[str]:
+        return [*super().writes(name), self.resume_key]
+
+
+Node = LlmNode | RouterNode | PythonNode | ToolNode | ToolCallNode | PassthroughNode | MapNode | InterruptNode
+NODES: Mapping[str, type[Node]] = {
+    "llm": LlmNode,
+    "router": RouterNode,
+    "python": PythonNode,
+    "tool": ToolNode,
+    "tool_call": ToolCallNode,
+    "passthrough": PassthroughNode,
+    "map": MapNode,
+    "interrupt": InterruptNode,
+}
+REFUSED_NODES: Mapping[str, str] = {
+    "copilot": "it runs a coding agent with the rights of the user; use a 'python' node that calls one",
+    "interactive_tool": "use an 'interrupt' node for the question and a 'python' node for the tool",
+    "pipeline": "write its steps as nodes of their own, or as a graph of its own with a 'subgraph' node",
+}
+"""Types of nodes that other readers of this format have, and what to use instead."""
+IN_A_MAP = ("llm", "python", "tool_call", "passthrough")
+
+
+def model_of(data: Mapping[str, Any], supported: tuple[str, ...] = tuple(NODES)) -> type[Node]:
+    """Return the model of a node's type.
+
+    Raises:
+        ValueError: the type is not supported.
+    """
+    kind = data.get("type", "llm")
+    if kind in REFUSED_NODES:
+        raise ValueError(f"the type {kind!r} is not supported: {REFUSED_NODES[kind]}")
+    if kind not in supported:
+        hint = did_you_mean(str(kind), supported)
+        raise ValueError(f"the type {kind!r} is not supported{hint}; supported are {', '.join(supported)}")
+    return NODES[kind]

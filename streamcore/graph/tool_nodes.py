@@ -1,0 +1,78 @@
+"""Run the nodes that call the tools of a graph: `python`, `tool` and `tool_call`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator
+from copy import deepcopy
+from functools import partial
+from typing import Any
+
+from streamcore.errors import ConfigError
+from streamcore.files.yaml_file import is_mapping
+from streamcore.graph.context import Context, State
+from streamcore.graph.events import NodeEvent
+from streamcore.graph.expressions import resolve
+from streamcore.graph.node_schema import PythonNode, ToolCallNode, ToolNode
+from streamcore.graph.tools.open import open_function, open_tool
+from streamcore.graph.tools.protocol import RunnableTool, ToolFailed
+from streamcore.graph.tools.python import call_function
+
+log = logging.getLogger("streamcore")
+
+
+async def run_python(name: str, node: PythonNode, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
+    """Call the function of a python node with a copy of the state, its `variables` over it."""
+    function = open_function(context.graph, node.tool)
+    tries = node.max_retries if node.on_error == "retry" else 0
+    given = {**state, **resolve(node.variables or {}, state)}
+    while True:
+        try:
+            result = await call_function(partial(function, deepcopy(given)))
+        except Exception as error:
+            if tries == 0:
+                raise
+            tries -= 1
+            log.info("calling the tool %r again after %s", node.tool, type(error).__name__)
+        else:
+            break
+    output = result if is_mapping(result) else {} if result is None else {node.state_key or name: result}
+    yield {"type": "node_complete", "node": name, "output": dict(output)}
+
+
+async def run_tool(name: str, node: ToolNode, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
+    """Run the command of a tool node; its output becomes the node's."""
+    tool = open_tool(context.graph, node.tool)
+    result = await tool.run(resolve(node.variables or {}, state))
+    yield {"type": "node_complete", "node": name, "output": {node.state_key or name: result}}
+
+
+async def run_tool_call(name: str, node: ToolCallNode, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
+    """Call the tool that the state names; a failure is part of the output, unless `on_error` is `fail`."""
+    tool = resolve(node.tool, state)
+    task = state.get("task")
+    output: dict[str, Any] = {
+        "task_id": task.get("id") if is_mapping(task) else None,
+        "tool": tool,
+        "success": False,
+        "result": None,
+        "error": None,
+    }
+    try:
+        arguments = resolve(node.args, state)
+        output["result"] = await _known_tool(tool, context).run(arguments if is_mapping(arguments) else {})
+        output["success"] = True
+    except ConfigError:
+        raise
+    except Exception as error:
+        if node.on_error == "fail":
+            raise
+        log.info("tool_call %r: the tool %r failed with %s", name, tool, type(error).__name__)
+        output["error"] = str(error)
+    yield {"type": "node_complete", "node": name, "output": {node.state_key or name: output}}
+
+
+def _known_tool(name: object, context: Context) -> RunnableTool:
+    if isinstance(name, str) and name in context.graph.tools:
+        return open_tool(context.graph, name)
+    raise ToolFailed(f"Unknown tool: {name}")

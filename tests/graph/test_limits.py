@@ -1,0 +1,92 @@
+"""Hold the limits of a run: what counts as a token, and when the run ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamcore import Chunk, RunLimitReached, Usage, stream_graph_with_tokens, stream_node_output
+from streamcore.graph.config import Config
+from streamcore.graph.limits import AnswerTokens, Budget, RunLimits
+from streamcore.testing import ScriptedProvider
+from streamcore.testing.scripted import FINISH
+
+GRAPH = """
+name: tokens
+state: {message: str}
+nodes:
+  one: {type: llm, prompt: plain, variables: {message: "x"}, state_key: one}
+  two: {type: llm, prompt: plain, variables: {message: "x"}, state_key: two, on_error: skip}
+edges: [{from: START, to: one}, {from: one, to: two}, {from: two, to: END}]
+"""
+
+
+@pytest.fixture
+def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "plain.yaml").write_text('user: "{message}"\n', "utf-8")
+    path = tmp_path / "tokens.yaml"
+    path.write_text(GRAPH, "utf-8")
+    return path
+
+
+def counter(limit: int) -> AnswerTokens:
+    return Budget(RunLimits(max_tokens=limit)).answer("one")
+
+
+def usage(input_tokens: int | None = None, output_tokens: int | None = None) -> Chunk:
+    return Chunk("usage", usage=Usage(input_tokens, output_tokens))
+
+
+@pytest.mark.anyio
+async def test_the_reported_tokens_of_all_answers_are_limited(graph: Path) -> None:
+    answer: list[Chunk | str] = ["Yes.", FINISH, usage(input_tokens=60, output_tokens=30)]
+    provider = ScriptedProvider(answer)
+    config = Config(provider=provider, limits=RunLimits(max_tokens=100))
+    with pytest.raises(RunLimitReached, match="max_tokens=100 at 'two'") as caught:
+        async for _ in stream_graph_with_tokens(graph, {"message": "x"}, config):
+            pass
+    assert caught.value.limit == "max_tokens"
+    assert len(provider.requests) == 2
+    assert provider.open == 0
+
+
+@pytest.mark.anyio
+async def test_a_vendor_that_reports_nothing_is_limited_while_it_streams(graph: Path) -> None:
+    provider = ScriptedProvider(["word" * 10] * 1000)
+    config: dict[str, Any] = {"provider": provider, "limits": RunLimits(max_tokens=100)}
+    seen = 0
+    with pytest.raises(RunLimitReached):
+        async for text in stream_node_output(graph, "one", {"message": "x"}, config):
+            seen += len(text)
+    assert seen == 400
+    assert provider.open == 0
+
+
+def test_a_reported_count_replaces_the_estimate() -> None:
+    tokens = counter(100)
+    for _ in range(5):
+        tokens.note([Chunk("start", usage=Usage(input_tokens=5, output_tokens=1)), Chunk("text", "x" * 80)])
+        tokens.note([FINISH, usage(output_tokens=10)])
+        tokens.end()
+    tokens.note([Chunk("start", usage=Usage(input_tokens=25))])
+    with pytest.raises(RunLimitReached):
+        tokens.note([Chunk("text", "x")])
+
+
+@pytest.mark.parametrize("kind", ["start", "restart"])
+def test_every_answer_of_a_stream_counts(kind: Any) -> None:
+    tokens = counter(50)
+    tokens.note([Chunk("text", "x" * 160)])
+    tokens.note([Chunk(kind), Chunk("text", "x" * 40)])
+    with pytest.raises(RunLimitReached):
+        tokens.note([Chunk("reasoning", "x")])
+
+
+def test_without_a_limit_nothing_is_counted() -> None:
+    tokens = Budget().answer("one")
+    tokens.note([Chunk("text", "x" * 10**6), usage(output_tokens=10**9)])
+    tokens.end()
