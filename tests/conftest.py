@@ -29,6 +29,8 @@ PREFIXES = tuple(
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
 
+PREFIXES = (*PREFIXES, "AWS_")
+
 LOOPBACK = ("127.", "::1", "localhost")
 
 # A loaded machine may take any time for one example.
@@ -106,6 +108,10 @@ def no_environment(monkeypatch: pytest.MonkeyPatch, one_authority: str) -> None:
     for name in list(os.environ):
         if name == "PROVIDER" or (name.startswith(PREFIXES) and name != "STREAMCORE_REQUIRE_ALL"):
             monkeypatch.delenv(name)
+    # botocore must not ask the metadata service of the machine, nor read files of its user.
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)

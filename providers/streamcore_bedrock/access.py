@@ -38,7 +38,7 @@ class Place:
     region: str
     endpoint: str
     credentials: Any
-    """botocore's credentials, which may refresh themselves; None if there are none."""
+    """botocore's credentials, which may refresh themselves; None if an API key replaces them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ class Account:
 
         Raises:
             ConfigError: there is no region, or no such profile.
+            MissingAPIKey: there are no credentials.
             ConnectionFailed: a server that gives credentials cannot be reached.
             AuthenticationError: the credentials cannot be had.
         """
@@ -71,6 +72,13 @@ class Account:
         given = self.session
         session: Any = botocore.session.Session(profile=self.profile) if given is None else given
         session = getattr(session, "_session", session)  # boto3's session is a shell around botocore's
+        credentials = session.get_credentials() if self.signs else None
+        if self.signs and credentials is None:
+            raise MissingAPIKey(
+                "provider 'bedrock' found no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                f"AWS_PROFILE, or an API key of Bedrock in {BEARER} or BEDROCK_API_KEY; or give profile=, session= or "
+                "api_key= to get_provider('bedrock', ...)"
+            )
         region = self.region or os.environ.get(REGION) or session.get_config_variable("region")
         if not region:
             raise ConfigError(
@@ -82,7 +90,7 @@ class Account:
         client = session.create_client(SERVICE, region_name=region, endpoint_url=self.base_url, config=unsigned)
         endpoint: str = client.meta.endpoint_url
         client.close()
-        return Place(region, endpoint, session.get_credentials() if self.signs else None)
+        return Place(region, endpoint, credentials)
 
     def key(self) -> Hashable:
         """Return what tells this account from others; a change of AWS's variables makes another one."""
@@ -109,15 +117,9 @@ class Access:
         """Return credentials that are valid now; a refresh runs in a thread, once for all that wait for it.
 
         Raises:
-            MissingAPIKey: botocore found none.
-            AuthenticationError, ConnectionFailed: they cannot be refreshed.
+            AuthenticationError, ConnectionFailed: they cannot be refreshed; see also `Account.find`.
         """
         credentials = (await self.place()).credentials
-        if credentials is None:
-            raise MissingAPIKey(
-                "provider 'bedrock' found no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-                f"AWS_PROFILE or {BEARER}, or give profile= or api_key= (of Bedrock) to get_provider('bedrock', ...)"
-            )
         stale: Callable[[], bool] = getattr(credentials, "refresh_needed", bool)
         if stale():
             async with self._lock:

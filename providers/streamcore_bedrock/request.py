@@ -107,7 +107,8 @@ def _text_format(schema: Mapping[str, Any]) -> Json:
 def _tool_config(request: Request, messages: Iterable[Json], vendor: Vendor) -> Json:
     """Return the tools; the API has no choice "none", and requires tools if the conversation has calls."""
     choice = request.tool_choice
-    has_calls = any(not block.keys().isdisjoint(_CALLS) for message in messages for block in message["content"])
+    uses = (mapping(block.get("toolUse")) for message in messages for block in message["content"])
+    has_calls = "toolConfig" not in request.extra and any(use and not is_server_tool(use) for use in uses)
     if choice == "none" and request.tools and has_calls:
         raise vendor.unsupported("tool_choice='none' after tool calls", "use tool_choice='auto'")
     if not request.tools or choice == "none":
@@ -118,9 +119,6 @@ def _tool_config(request: Request, messages: Iterable[Json], vendor: Vendor) -> 
     if choice is not None:
         config["toolChoice"] = _tool_choice(choice)
     return config
-
-
-_CALLS = frozenset({"toolUse", "toolResult"})
 
 
 def _tool(tool: Tool) -> Json:
@@ -160,7 +158,8 @@ def _messages(request: Request, vendor: Vendor, source: str | None) -> list[Json
 
 
 def _tool_result(message: Message, vendor: Vendor) -> Json:
-    return {"toolResult": {"toolUseId": message.tool_call_id, "content": _parts(message.parts, vendor)}}
+    status = {"status": "error"} if message.is_error else {}
+    return {"toolResult": {"toolUseId": message.tool_call_id, "content": _parts(message.parts, vendor), **status}}
 
 
 def _parts(parts: Iterable[Part], vendor: Vendor) -> list[Json]:

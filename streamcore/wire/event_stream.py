@@ -8,6 +8,7 @@ Transcribe, and `botocore.eventstream`.
 from __future__ import annotations
 
 import json
+import logging
 import struct
 from collections.abc import Mapping
 from zlib import crc32
@@ -18,7 +19,9 @@ from streamcore.chunk import Chunk
 from streamcore.errors import MalformedStream
 from streamcore.wire.decoder import MAX_EVENT_BYTES, StreamDecoder, Vocabulary
 from streamcore.wire.lenient import is_object, text
-from streamcore.wire.sse import Event
+from streamcore.wire.sse import BOM, Event
+
+log = logging.getLogger("streamcore")
 
 CONTENT_TYPE = "application/vnd.amazon.eventstream"
 
@@ -187,7 +190,9 @@ class EventStreamDecoder(StreamDecoder):
         """Return the chunks that these bytes completed; see `StreamDecoder.feed`."""
         out: list[Chunk] = []
         self._bytes += len(data)
+        late = self.done
         for frame in self._frames.feed(data):
+            late = late or self.done
             try:
                 event = _failure(frame) if frame.failed else self.event(frame)
             except ValueError as error:
@@ -195,6 +200,8 @@ class EventStreamDecoder(StreamDecoder):
                     self.fail(MalformedStream(f"the payload of a frame is not valid: {error}"), error)
                 continue
             self._read((event,), out)
+        if late:
+            log.debug("ignored data after the end of the answer on %s", self.vocabulary.wire)
         if self._frames.error is not None and not self.done:
             self._fail_frame(self._frames.error)
         return out
@@ -212,7 +219,7 @@ class EventStreamDecoder(StreamDecoder):
             self._events += 1
             self.fail(MalformedStream(reason))
             return
-        shown = self._frames.rest.decode("utf-8", "replace")[:_SHOWN]
+        shown = self._frames.rest.removeprefix(BOM).strip().decode("utf-8", "replace")[:_SHOWN]
         self._failure = MalformedStream(f"the response is not an AWS event stream ({reason}); it begins with {shown!r}")
         self._end()
 

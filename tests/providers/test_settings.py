@@ -12,6 +12,7 @@ import textwrap
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import anyio
 import httpx2
@@ -77,6 +78,9 @@ def prompts(tmp_path: Path) -> Path:
 def used(simulator: Simulator) -> tuple[str, str, float | None]:
     """Return the path, the model and the temperature of the last request."""
     request = simulator.requests[-1]
+    if request.path.startswith("/model/"):
+        model = unquote(request.path.split("/")[2])
+        return request.path, model, request.body["inferenceConfig"].get("temperature")
     return request.path, request.body["model"], request.body.get("temperature")
 
 

@@ -8,12 +8,14 @@ from typing import Any, cast
 
 from streamcore.structured.output import INSTRUCTION
 from streamcore.testing.simulator.answers import Asked
+from streamcore.testing.simulator.bedrock import as_chat
 
 _Json = Mapping[str, Any]
 
 
 def asked_on(wire: str, body: _Json) -> Asked:
     """Return what a request body of this wire asks for; parts that are not understood count as absent."""
+    body = as_chat(body) if wire == "bedrock-converse" else body
     said: Any = body.get("input" if wire == "openai-responses" else "messages") or []
     # The Responses API takes a plain text for a list with one message.
     turns = cast("list[_Json]", [{"role": "user", "content": said}] if isinstance(said, str) else said)

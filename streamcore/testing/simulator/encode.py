@@ -9,11 +9,16 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from streamcore.testing.simulator.answers import PROMPT_TOKENS as PROMPT_TOKENS
 from streamcore.testing.simulator.answers import Answer
+from streamcore.testing.simulator.bedrock import bedrock_converse
+from streamcore.wire.event_stream import CONTENT_TYPE
 
 Frame = tuple[bytes, bool]
 
-PROMPT_TOKENS = 12
+SSE = "text/event-stream; charset=utf-8"
+BINARY: Mapping[str, str] = {"bedrock-converse": CONTENT_TYPE}
+"""The content types of the wires that are not Server-Sent Events."""
 
 
 def _sse(data: Mapping[str, Any] | str, name: str | None = None) -> bytes:
@@ -241,7 +246,13 @@ WIRES: Mapping[str, Callable[[Answer], Iterator[Frame]]] = {
     "openai-chat": openai_chat,
     "openai-responses": openai_responses,
     "mistral-chat": mistral_chat,
+    "bedrock-converse": bedrock_converse,
 }
+
+
+def content_type(wire: str) -> str:
+    """Return the content type of a wire's answers."""
+    return BINARY.get(wire, SSE)
 
 
 def frames(wire: str, answer: Answer) -> Iterator[Frame]:

@@ -1,4 +1,4 @@
-"""Serve all four wires over HTTP on loopback, from generated answers or recordings, at a given pace.
+"""Serve all wires over HTTP on loopback, from generated answers or recordings, at a given pace.
 
 `python -m streamcore.testing` runs it in a separate process.
 """
@@ -25,16 +25,16 @@ from streamcore.testing.recordings.matching import Player, UnrecordedRequest
 from streamcore.testing.recordings.recording import Recording
 from streamcore.testing.simulator.answers import Answer, Asked, plausible
 from streamcore.testing.simulator.asked import asked_on
-from streamcore.testing.simulator.encode import frames
+from streamcore.testing.simulator.encode import content_type, frames
 from streamcore.testing.simulator.pacer import Pacer, Schedule, scheduled
 from streamcore.testing.simulator.page import Figures, page
-from streamcore.testing.simulator.received import BASE_PATHS, ROUTES, ReceivedRequest
+from streamcore.testing.simulator.received import BASE_PATHS, ROUTES, ReceivedRequest, route_of
 
 Decide = Callable[[Asked], Answer]
 
 _KEPT = 10_000  # requests
 _RENDERED = 64  # answers
-_STREAM = (("content-type", "text/event-stream; charset=utf-8"), ("x-request-id", "req_simulated"))
+_REQUEST_ID = ("x-request-id", "req_simulated")
 _FRAMING = (
     "connection",
     "content-length",
@@ -109,14 +109,14 @@ class Simulator:
         return f"http://127.0.0.1:{self.port}"
 
     def base_url(self, provider: str) -> str:
-        """Return what `base_url=` must be for a provider: with `/v1`, except Anthropic and Mistral."""
+        """Return what `base_url=` must be for a provider: with `/v1`, except Anthropic, Mistral and Bedrock."""
         return self.url + BASE_PATHS.get(provider, "/v1")
 
     @property
     def environment(self) -> dict[str, str]:
         """The environment variables that connect a service to the simulator."""
         found: dict[str, str] = {}
-        for provider in ("anthropic", "openai", "mistral"):
+        for provider in ("anthropic", "openai", "mistral", "bedrock"):
             found[f"{provider.upper()}_BASE_URL"] = self.base_url(provider)
             found[f"{provider.upper()}_API_KEY"] = "simulator-key"
         return found
@@ -313,17 +313,17 @@ class _Connection(asyncio.Protocol):
     async def _respond(self, request: h11.Request) -> None:
         path = request.target.decode("ascii").partition("?")[0].partition("#")[0]
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
-        wire = ROUTES.get(path)
+        route = route_of(path)
         try:
             body: dict[str, Any] = json.loads(self._body or b"{}")
         except (ValueError, RecursionError):
-            wire = None
+            route = None
             body = {}
         if request.method == b"GET" and path in ("/", "/statistics"):
             self._send_page(path)
             return
         self._simulator.note(ReceivedRequest(path, headers, body, time.time()))
-        if wire is None or request.method != b"POST":
+        if route is None or request.method != b"POST":
             self._send_error(404, f"there is no route {request.method.decode()} {path}")
             return
         try:
@@ -336,14 +336,15 @@ class _Connection(asyncio.Protocol):
             if exchange is not None and fault is None:
                 await self._play(exchange)
                 return
-            answer = self._simulator.decide(asked_on(wire, body))
+            wire, model = route
+            answer = self._simulator.decide(asked_on(wire, body if model is None else {"model": model, **body}))
             if fault is not None and transport is not None:
                 await play(fault.steps(wire, answer), Line(transport, self.writable))
             else:
-                await self._stream(self._simulator.rendered(wire, answer))
+                await self._stream(self._simulator.rendered(wire, answer), content_type(wire))
 
-    async def _stream(self, schedule: Schedule) -> None:
-        self._begin(200, _STREAM)
+    async def _stream(self, schedule: Schedule, kind: str) -> None:
+        self._begin(200, (("content-type", kind), _REQUEST_ID))
         if self._simulator.rate:
             await self._simulator.pacer.play(schedule, self)
         else:

@@ -1,4 +1,4 @@
-"""Run the conformance suite, with every upstream fault and every kind of reader, on all four wires."""
+"""Run the conformance suite, with every upstream fault and every kind of reader, on every wire."""
 
 from __future__ import annotations
 
@@ -49,11 +49,24 @@ class TestMistral(ProviderSuite):
         return get_provider("mistral", api_key=KEY, model="m", transport=self.transport, base_url=url)
 
 
+class TestBedrock(ProviderSuite):
+    transport: ClassVar[str] = "httpx2"
+    wire = "bedrock-converse"
+
+    def provider(self, url: str) -> Provider:
+        return get_provider("bedrock", api_key=KEY, model="simulated", transport=self.transport, base_url=url)
+
+
 class OverAiohttp:
     """Ask over aiohttp, which knows asyncio only."""
 
     backends: ClassVar[Sequence[str]] = ("asyncio",)
     transport: ClassVar[str] = "aiohttp"
+
+
+@pytest.mark.long
+class TestBedrockOverAiohttp(OverAiohttp, TestBedrock):
+    pass
 
 
 @pytest.mark.long
