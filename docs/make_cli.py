@@ -3,7 +3,7 @@
 python docs/make_cli.py            rewrites the page
 python docs/make_cli.py --check    exits 1 if it is out of date
 
-Ports and times differ from run to run; the page shows 8000 and `…` for them.
+Times differ from run to run; the page shows `…` for them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,7 @@ from pathlib import Path
 from streamcore.cli.app import COMMANDS
 from streamcore.testing import Answer, FaultServer, Simulator
 from streamcore.testing.faults.steps import Hold, Send
-from streamcore.testing.simulator.encode import frames
+from streamcore.testing.simulator.frames import frames
 
 PAGE = Path(__file__).with_name("cli.md")
 BLOCK = re.compile(r"(<!-- shown: ([\w-]+) -->\n```text\n).*?(^```$)", re.MULTILINE | re.DOTALL)
@@ -96,8 +97,8 @@ def recordings() -> str:
 
 def simulator_at_work() -> str:
     """Start the simulator, send a request, stop it."""
-    line = "streamcore simulate --text 'Hi, Ada!' --rate 50"
-    command = [*PROGRAM, *shlex.split(line)[1:]]
+    line = "streamcore simulate --text 'Hi, Ada!' --rate 50 --port 8000"
+    command = [*PROGRAM, *shlex.split(line)[1:-1], str(free_port())]  # port 8000 may be in use here
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:  # noqa: S603
         assert process.stdout is not None  # noqa: S101
         shown = [process.stdout.readline() for _ in range(7)]
@@ -106,6 +107,14 @@ def simulator_at_work() -> str:
         process.send_signal(signal.SIGINT)
         shown += ["^C\n", *process.stdout]
     return f"$ {line}\n{''.join(shown)}\n(meanwhile, in another terminal, with these lines typed in)\n{asked}"
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def interrupted() -> str:

@@ -32,6 +32,8 @@ PUBLIC = (
     "streamcore.web",
 )
 """The modules whose public names the reference shows."""
+LISTING = re.compile(r"^\[[^\]]+\]\([^)]+\):\n<!-- listing: (\S+) -->$", re.MULTILINE)
+"""A link to a file of the checkout, which GitHub shows; the site shows the file."""
 EXTERNAL = re.compile(r"""<(?:script|link|img|iframe|source|video)\b[^>]*\b(?:src|href)=["']?(?:https?:)?//[^>]*>""")
 
 
@@ -47,9 +49,16 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Point links that lead out of docs/, or back into it, at the pages that `on_files` added."""
+    markdown = LISTING.sub(_listing, markdown)
     if page.file.generated_by is None:
         return re.sub(r"\]\(((?:\.\./)*)\.\./(CHANGELOG|CONTRIBUTING|examples/)", r"](\1\2", markdown)
     return re.sub(r"\]\(((?:\.\./)*)docs/", r"](\1", markdown) + _sources(ROOT / page.file.src_uri)
+
+
+def _listing(found: re.Match[str]) -> str:
+    """Return the text of a file of the checkout in place of a link to it."""
+    text = (ROOT / found[1]).read_text("utf-8")
+    return f'```yaml title="{found[1]}"\n{text}```\n'
 
 
 def _sources(page: Path) -> str:

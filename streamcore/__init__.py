@@ -36,6 +36,7 @@ from streamcore.execute import (
     execute_prompt_async,
     execute_prompt_streaming,
     execute_prompts_concurrent,
+    stream_agent,
     stream_prompt,
     stream_request,
 )
@@ -110,6 +111,7 @@ __all__ = [
     "lifespan",
     "load_graph",
     "provider_names",
+    "stream_agent",
     "stream_graph_with_tokens",
     "stream_node_output",
     "stream_prompt",

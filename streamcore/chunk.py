@@ -167,7 +167,8 @@ class Chunk:
     """`finish`: the vendor's details: Responses' `incomplete_details.reason`, Anthropic's `stop_details` or stop
     sequence."""
     opaque: Opaque | None = None
-    """`reasoning`, `finish`: the data that the next turn must send back."""
+    """`reasoning`, `finish`: the data that the next turn must send back. `tool_call`: on the first chunk of a call, the
+    call as its vendor sent it, if it has fields that `ToolCall` has no place for."""
     data: Mapping[str, Any] | None = None
     """`citation`: the citation as the vendor sent it. `start`, `usage`, `finish`, `other`: fields of `Completion` with
     their values (`service_tier`, `stop_sequence`, `logprobs`, `served_by`, `cost`). `reasoning`: `{"part": n}` where

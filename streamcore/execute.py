@@ -18,6 +18,9 @@ from streamcore.request import Message, Request
 from streamcore.storage.sizes import MAX_ANSWER_BYTES
 from streamcore.stream import Plan, Stream, TextStream
 from streamcore.structured.output import Output, is_unfinished
+from streamcore.tools.agent import AgentPlan, Save
+from streamcore.tools.decisions import AgentState, Approver, Decision, state_of
+from streamcore.tools.toolbox import AnyTool
 
 TimeoutsLike = Timeouts | Mapping[str, Any]
 OptionsLike = StreamOptions | Mapping[str, Any]
@@ -231,6 +234,104 @@ def stream_prompt(
         )
 
     return Stream(prepare, restarts=on_interrupt == "restart" or retries > 0)
+
+
+class AgentOptions(PromptOptions, total=False):
+    """The further keyword arguments of `stream_agent`; see `stream_prompt`."""
+
+    provider: AnyProvider | None
+    temperature: float | None
+    stream_options: OptionsLike | None
+    on_interrupt: OnInterrupt
+    output_model: Any
+    retries: int
+    include_raw: bool
+    history: Sequence[Message]
+
+
+def stream_agent(
+    prompt: str | Request,
+    variables: Mapping[str, Any] | None = None,
+    *,
+    tools: Sequence[AnyTool] = (),
+    max_steps: int = 10,
+    max_tool_calls: int = 50,
+    max_parallel: int = 8,
+    approve: Approver | None = None,
+    messages: Sequence[Message] | AgentState | None = None,
+    resume: Mapping[str, Decision] | bool | None = None,
+    save: Save | None = None,
+    **options: Unpack[AgentOptions],
+) -> Stream:
+    """Return the stream of an agent: the model is asked again with the results of its tool calls, until it calls none.
+
+    The stream has the chunks of every answer, each after a chunk `step`, and `tool_progress` and `tool_result` chunks
+    of the tools. Calls of one answer run at the same time, each as soon as its arguments are complete. An error of a
+    tool goes to the model and into the stream. `Completion.steps` has every answer, `Stream.messages` the conversation.
+    `Stream.text()` yields the text of all answers.
+
+    Args:
+        prompt: the name of a prompt file, or a `Request`.
+        variables: the values of the prompt's placeholders.
+        tools: tools, functions (see `streamcore.tools.tool`), and MCP servers; those of the prompt or request are
+            added. Calls of a tool that cannot run end the stream without an error, and the caller answers them.
+        max_steps: how many answers may be requested.
+        max_tool_calls: how many calls may run.
+        max_parallel: how many calls may run at the same time.
+        approve: decides about each call of a tool with `needs_approval`; without it, the stream ends without an error
+            and `Completion.pending` has the calls that wait.
+        messages: the conversation to continue, as `Stream.messages` or `save` gave it; it replaces the messages of the
+            prompt or request.
+        resume: the decisions about the calls that wait, by their ids, or one for all: see `Decision`.
+        save: an async function that saves the run, called after each answer, before its tools begin, and after each
+            result. With it, calls begin only when their answer is complete.
+        options: the arguments of `stream_prompt` or, for a `Request`, of `stream_request`. `state` is also what tools
+            get as `ToolContext.state`; `total` of the timeouts includes the tools, and `stall` limits how long no tool
+            reports anything, unless one has a longer `timeout`.
+
+    Nothing happens until the stream is used; then it raises, besides what `Stream` lists:
+
+    Raises:
+        AgentLimitReached: `max_steps` or `max_tool_calls` was reached; `.partial` and `.messages` have what arrived.
+        ConfigError: two tools have the same name, or an argument is not valid.
+    """
+
+    def prepare() -> Plan:
+        agent = AgentPlan(
+            tools=tuple(tools),
+            max_steps=max_steps,
+            max_tool_calls=max_tool_calls,
+            max_parallel=max_parallel,
+            approve=approve,
+            saved=None if messages is None else state_of(messages),
+            resume=resume,
+            save=save,
+            state=options.get("state"),
+        )
+        return replace(base.prepare(), make_run=agent.run)
+
+    if isinstance(prompt, Request):
+        base = _request_stream(prompt, options)
+    else:
+        base = stream_prompt(prompt, variables, **options)
+    return Stream(prepare, restarts=base.restarts)
+
+
+_ONLY_OF_PROMPTS = ("prompts_dir", "graph_path", "history")
+
+
+def _request_stream(request: Request, options: AgentOptions) -> Stream:
+    """Return the stream of a request; what only prompts have is taken from the request or refused."""
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    given.pop("state", None)
+    for name in ("model", "temperature"):
+        if name in given:
+            request = replace(request, **{name: given.pop(name)})
+    refused = [name for name in _ONLY_OF_PROMPTS if given.get(name)]
+    if refused:
+        raise ConfigError(f"{', '.join(refused)} belongs to a prompt file, and this agent has a Request")
+    provider = given.pop("provider", None) or resolve_provider([ModelChoice()], "this request").provider
+    return stream_request(request, provider=provider, **given)
 
 
 def execute_prompt_streaming(

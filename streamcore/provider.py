@@ -296,7 +296,7 @@ def _checked(name: str, found: object) -> Provider:
         return found
     raise ConfigError(
         f"{name!r} gives a {type(found).__name__}, which is not a provider: it needs `name`, `stream` and `aclose`; "
-        "see docs/providers.md"
+        "see the guide 'Providers'"
     )
 
 

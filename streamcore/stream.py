@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, Self
 
 from streamcore.chunk import Chunk
 from streamcore.completion import Completion
@@ -15,6 +15,7 @@ from streamcore.pipeline.retry import Candidate, Fallback, OnInterrupt, Retries
 from streamcore.pipeline.run import AnswerRun
 from streamcore.pipeline.smooth import smoothed
 from streamcore.pipeline.smoother import StreamOptions
+from streamcore.request import Message
 from streamcore.storage.sizes import MAX_ANSWER_BYTES
 from streamcore.structured.growing_objects import GrowingObjects
 from streamcore.structured.output import Output
@@ -34,9 +35,36 @@ class Plan:
     retries: int = 0
     transport: str | None = None
     max_bytes: int = MAX_ANSWER_BYTES
+    make_run: Callable[[Plan], Run] = field(default=lambda plan: answer_run(plan))
 
 
 Prepare = Callable[[], Plan]
+
+
+class Run(Protocol):
+    """What a `Stream` reads: the run of one answer, or of an agent."""
+
+    output: Output | None
+    document: str
+    outer_only: bool
+
+    @property
+    def stopped(self) -> bool: ...
+
+    @property
+    def messages(self) -> tuple[Message, ...]: ...
+
+    def chunks(self) -> AsyncGenerator[list[Chunk]]: ...
+
+    def completion(self, *, complete: bool) -> Completion: ...
+
+    def stop(self) -> None: ...
+
+
+def answer_run(plan: Plan) -> AnswerRun:
+    """Return the run of one answer."""
+    retries = Retries(plan.candidate, plan.fallback, plan.max_retries, plan.on_interrupt, plan.retries, plan.transport)
+    return AnswerRun(retries, Clocks(plan.timeouts), plan.output, plan.max_bytes)
 
 
 class _Answer:
@@ -46,18 +74,17 @@ class _Answer:
         self._prepare = prepare
         self.checked = True
         """False if the answer is not checked against its schema."""
-        self.run: AnswerRun | None = None
+        self.outer_only = False
+        """True if the reader wants nothing of nested runs."""
+        self.run: Run | None = None
 
     def open(self) -> AsyncGenerator[list[Chunk]]:
         """Return the chunks of every read, through all stages."""
         plan = self._prepare()
-        retries = Retries(
-            plan.candidate, plan.fallback, plan.max_retries, plan.on_interrupt, plan.retries, plan.transport
-        )
-        output = plan.output
-        if output is not None and not self.checked:
-            output = replace(output, load=None)
-        self.run = AnswerRun(retries, Clocks(plan.timeouts), output, plan.max_bytes)
+        if plan.output is not None and not self.checked:
+            plan = replace(plan, output=replace(plan.output, load=None))
+        self.run = plan.make_run(plan)
+        self.run.outer_only = self.outer_only
         # The stages, in the order in which a chunk passes them.
         source = self.run.chunks()
         if plan.options is not None:
@@ -85,7 +112,10 @@ class Stream:
     """
 
     def __init__(self, prepare: Prepare, *, restarts: bool = False) -> None:
-        self._restarts = restarts
+        self.prepare = prepare
+        """Makes the plan of the stream; nothing outside this package uses it."""
+        self.restarts = restarts
+        """True if the answer may begin again."""
         self._answer = _Answer(prepare)
         self._reads = OwnedStream(self._answer.open, self._answer.partial)
         self._pending: list[Chunk] = []  # of the last read, the next one last
@@ -97,6 +127,15 @@ class Stream:
         ended = reads.ended and run is not None and not run.stopped
         # An answer that does not fit its schema is whole all the same.
         return self._answer.partial(complete=ended or isinstance(reads.error, OutputValidationError))
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The whole conversation: the messages of the request, and what was added: answers and results of tools.
+
+        An answer that was cut is not in it; of an agent, the results so far are. Empty before the stream is open.
+        """
+        run = self._answer.run
+        return () if run is None else run.messages
 
     @property
     def structured(self) -> bool:
@@ -113,11 +152,14 @@ class Stream:
         Raises:
             ConfigError: the stream has `on_interrupt="restart"` or `retries`: text cannot represent a restart.
         """
-        if self._restarts:
+        if self.restarts:
             raise ConfigError(
                 "text() cannot be used with on_interrupt='restart' or retries: text cannot represent a restart; "
                 "iterate over the chunks instead"
             )
+        self._answer.outer_only = True
+        if self._answer.run is not None:
+            self._answer.run.outer_only = True
         return TextStream(self, self._reads, refusals_raise=refusals_raise)
 
     def partial_objects(self) -> AsyncIterator[Any]:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -79,7 +79,7 @@ class Terminal:
         )
         os.close(follower)
 
-    def read_until(self, wanted: Any, seconds: float = DEADLINE) -> None:
+    def read_until(self, wanted: Callable[[bytes], bool], seconds: float = DEADLINE) -> None:
         """Read the output until the condition is true for it."""
         end = time.monotonic() + seconds
         while not wanted(self.shown):

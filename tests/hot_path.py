@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT))
 from streamcore import aclose_providers, stream_request  # noqa: E402
 from streamcore.testing import Answer  # noqa: E402
 from streamcore.testing.simulator.answers import PlannedCall  # noqa: E402
-from streamcore.testing.simulator.encode import frames  # noqa: E402
+from streamcore.testing.simulator.frames import frames  # noqa: E402
 from tests.support import VENDORS, Vendor, ask, wire_of  # noqa: E402
 
 FIGURES = Path(__file__).with_suffix(".json")
@@ -78,9 +78,10 @@ class Operations:
 
 async def _count(run: Callable[[], Awaitable[int]]) -> tuple[int, int]:
     """Return how many operations a run took, and how many chunks it yielded."""
-    for _ in range(2):  # the first run is for imports, caches, and Python 3.12, which does not trace all of it
-        with Operations() as operations:
-            given = await run()
+    with Operations():  # the first run is for imports, caches, and Python 3.12, which does not trace all of it
+        await run()
+    with Operations() as operations:
+        given = await run()
     return operations.count, given
 
 

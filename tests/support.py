@@ -13,7 +13,7 @@ import pytest
 
 from streamcore import Message, Provider, Request, get_provider, provider_names
 from streamcore.testing import Answer, Simulator
-from streamcore.testing.simulator.encode import frames
+from streamcore.testing.simulator.frames import frames
 
 KEY = "sk-test-0123456789abcdef"
 VENDORS = ("anthropic", "openai", "openai-responses", "mistral", "bedrock")
@@ -66,7 +66,8 @@ def address_of(name: str) -> dict[str, Any]:
 
 def provider_at(simulator: Simulator, name: str, **settings: Any) -> Provider:
     """Return a provider that is connected to the simulator."""
-    return get_provider(name, **{"api_key": KEY, "model": "m", "base_url": simulator.base_url(name), **settings})
+    given: dict[str, Any] = {"api_key": KEY, "model": "m", "base_url": simulator.base_url(name), **settings}
+    return get_provider(name, **given)
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
@@ -134,5 +135,11 @@ class Vendor(httpx2.MockTransport):
 
     def provider(self, name: str, **settings: Any) -> Provider:
         """Return a provider whose every request is sent here."""
-        given = {"api_key": KEY, "model": "m", "http_client": self.client(), **address_of(name), **settings}
+        given: dict[str, Any] = {
+            "api_key": KEY,
+            "model": "m",
+            "http_client": self.client(),
+            **address_of(name),
+            **settings,
+        }
         return get_provider(name, **given)

@@ -27,6 +27,7 @@ LAYERS = [
     {"net", "aiohttp_client", "transport"},
     {"pipeline"},
     {"stream"},
+    {"tools"},
     {"prompts", "checkpoints"},
     {"execute"},
     {"sync"},

@@ -1,1 +1,1 @@
-"""A small service and its tests, without a network; see docs/testing.md."""
+"""A small service and its tests, without a network; see the guide "Testing"."""

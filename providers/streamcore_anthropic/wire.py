@@ -284,7 +284,8 @@ class AnthropicVocabulary:
                 self._calls += 1
                 given = "" if block.input is UNSET else bytes(block.input).decode()
                 open_block.input = "" if given.replace(" ", "") in ("{}", "null") else given
-                out.append(content("tool_call", "", index, 0, call))
+                start = content("tool_call", "", index, 0, call)
+                out.append(start if whole.keys() <= _TOOL_USE else replace(start, opaque=Opaque(WIRE, (whole,))))
             case _:
                 out.append(_other(block.type, index, data))
 

@@ -71,7 +71,7 @@ class Account:
 
         given = self.session
         session: Any = botocore.session.Session(profile=self.profile) if given is None else given
-        session = getattr(session, "_session", session)  # boto3's session is a shell around botocore's
+        of_boto3 = not hasattr(session, "create_client")
         credentials = session.get_credentials() if self.signs else None
         if self.signs and credentials is None:
             raise MissingAPIKey(
@@ -79,7 +79,8 @@ class Account:
                 f"AWS_PROFILE, or an API key of Bedrock in {BEARER} or BEDROCK_API_KEY; or give profile=, session= or "
                 "api_key= to get_provider('bedrock', ...)"
             )
-        region = self.region or os.environ.get(REGION) or session.get_config_variable("region")
+        region = self.region or os.environ.get(REGION)
+        region = region or (session.region_name if of_boto3 else session.get_config_variable("region"))
         if not region:
             raise ConfigError(
                 "provider 'bedrock' has no region; give region= to get_provider('bedrock', ...), or set AWS_REGION or "
@@ -87,7 +88,8 @@ class Account:
             )
         # The client knows the endpoint, from files, variables and botocore's rules. It sends nothing.
         unsigned = Config(signature_version=UNSIGNED)
-        client = session.create_client(SERVICE, region_name=region, endpoint_url=self.base_url, config=unsigned)
+        create = session.client if of_boto3 else session.create_client
+        client = create(SERVICE, region_name=region, endpoint_url=self.base_url, config=unsigned)
         endpoint: str = client.meta.endpoint_url
         client.close()
         return Place(region, endpoint, credentials)

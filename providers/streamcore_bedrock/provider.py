@@ -23,7 +23,7 @@ from streamcore.wire.event_stream import CONTENT_TYPE, EventStreamDecoder
 from streamcore.wire.lenient import is_object, mapping, text
 from streamcore_bedrock.access import BEARER, Account, forget_access, shared_access, signature
 from streamcore_bedrock.request import SCHEMAS, converse_body
-from streamcore_bedrock.wire import ConverseVocabulary
+from streamcore_bedrock.wire import ConverseVocabulary, event_name
 
 if TYPE_CHECKING:
     import httpx2
@@ -203,15 +203,4 @@ def typed(chunk: Chunk) -> dict[str, Any]:
     if chunk.raw is None:
         raise ValueError("this chunk has no raw event; pass include_raw=True to the stream")
     fields = {key: value for key, value in mapping(msgspec.json.decode(chunk.raw)).items() if key != "p"}
-    name = next((name for key, name in _EVENTS if key in fields), chunk.event or "contentBlockStop")
-    return {name: fields}
-
-
-_EVENTS = (
-    ("role", "messageStart"),
-    ("start", "contentBlockStart"),
-    ("delta", "contentBlockDelta"),
-    ("stopReason", "messageStop"),
-    ("usage", "metadata"),
-)
-"""The key that only one type of event has, and the type; the payload of an event does not name it."""
+    return {event_name(chunk.raw, chunk.event or ""): fields}

@@ -43,6 +43,16 @@ KNOWN: Mapping[str, frozenset[str]] = {
 """The fields of each event that are read or describe nothing of the answer; `p` is padding."""
 
 
+_ONLY_IN = (
+    ("role", "messageStart"),
+    ("start", "contentBlockStart"),
+    ("delta", "contentBlockDelta"),
+    ("stopReason", "messageStop"),
+    ("usage", "metadata"),
+)
+"""The key that only one type of event has, and the type."""
+
+
 class _Text(Struct, gc=False, forbid_unknown_fields=True):
     text: str
 
@@ -242,6 +252,13 @@ class ConverseVocabulary:
             return None
         whole = (block.whole() for block in self._blocks)
         return Opaque(WIRE, tuple(block for block in whole if block is not None), {}, self._source)
+
+
+def event_name(payload: bytes, unknown: str) -> str:
+    """Return the type of an event, which its JSON does not name; `unknown` is the name of an unknown event."""
+    fields = mapping(parse_json(payload))
+    found = next((name for key, name in _ONLY_IN if key in fields), None)
+    return found or ("contentBlockStop" if "contentBlockIndex" in fields else unknown)
 
 
 def read_usage(usage: Mapping[str, Any]) -> Usage:

@@ -47,6 +47,7 @@ class _Event(Struct, gc=False, forbid_unknown_fields=True):
     sequence_number: _Known = UNSET
     obfuscation: _Known = UNSET
     annotation_index: _Known = UNSET
+    name: _Known = UNSET  # of the function, with its complete arguments; the item has it, too
 
 
 _FIELDS = frozenset(_Event.__struct_fields__)

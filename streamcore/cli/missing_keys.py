@@ -36,10 +36,10 @@ def _providers(target: str, provider: str | None, prompts_dir: Path | None) -> I
     if not (is_mapping(data) and "nodes" in data):
         yield from _of_prompt(path.stem, provider, path.parent, None)
         return
-    graph = load_graph(path)
-    for node in (*graph.nodes.values(), *graph.items.values()):
-        if isinstance(node, LlmNode) and node.prompt is not None:
-            yield from _of_node(graph, node, provider)
+    for graph in load_graph(path).with_children():
+        for node in (*graph.nodes.values(), *graph.items.values()):
+            if isinstance(node, LlmNode) and node.prompt is not None:
+                yield from _of_node(graph, node, provider)
 
 
 def _of_node(graph: Graph, node: LlmNode, provider: str | None) -> Iterator[object]:

@@ -52,7 +52,7 @@ def record(
 
     Example: streamcore record greet --var name=World --provider mistral -o greet.yaml
 
-    The file is for tests (see docs/testing.md), for `streamcore replay` and for `streamcore simulate`. It is also
+    The file is for tests (see the guide "Testing"), for `streamcore replay` and for `streamcore simulate`. It is also
     written if the stream fails or is interrupted; in this way you record a failure.
     """
     if output.exists() and not force:

@@ -121,7 +121,7 @@ def _warn(target: str, provider: str | None, prompts_dir: Path | None, *, local:
     from streamcore.cli.missing_keys import missing_keys
 
     if not local:
-        note("warning: anyone who reaches this address can use it; for `auth`, see create_app in docs/serve.md")
+        note("warning: anyone who reaches this address can use it; the guide 'Serving' shows how to set `auth`")
     for known in missing_keys(target, provider, prompts_dir):
         note(
             f"warning: {known.variable('API_KEY')} is not set: unless the SDK of {known.name} finds credentials "

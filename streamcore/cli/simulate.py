@@ -34,7 +34,10 @@ def simulate(
     ] = None,
     text: Annotated[str | None, typer.Option(help="The text of every answer.")] = None,
     tokens: Annotated[int | None, typer.Option(min=1, help="Answer with this many tokens.")] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on; 0 takes a free one.")] = 0,
+    port: Annotated[
+        int,
+        typer.Option(min=0, max=65535, help="The port to listen on. Default: one that is free.", show_default=False),
+    ] = 0,
     as_json: Annotated[
         bool, typer.Option("--json", help="Lines of JSON: the variables to set, and at the end the statistics.")
     ] = False,

@@ -12,7 +12,16 @@ from streamcore.files.yaml_file import is_list, is_mapping
 from streamcore.files.yaml_model import did_you_mean
 from streamcore.graph.expressions import names_in
 from streamcore.graph.load import START, Graph, load_graph
-from streamcore.graph.node_schema import LlmNode, MapNode, Node, PassthroughNode, PythonNode, ToolCallNode, ToolNode
+from streamcore.graph.node_schema import (
+    LlmNode,
+    MapNode,
+    Node,
+    PassthroughNode,
+    PythonNode,
+    SubgraphNode,
+    ToolCallNode,
+    ToolNode,
+)
 from streamcore.graph.thread import Thread, open_store
 from streamcore.graph.variables import missing_variables
 from streamcore.prompts.prompt_file import Prompt, load_prompt
@@ -36,6 +45,8 @@ def check_graph(path: str | Path, given: Mapping[str, Any] | None = None) -> lis
         found += _node(graph, name, node, ())
     for name, node in graph.items.items():
         found += _node(graph, name, node, ("node",))
+    for one in [*graph.with_children()][1:]:
+        found += check_graph(one.path)
     if given is not None and not found:
         found += _missing_variables(graph, given)
     return list(dict.fromkeys(found))
@@ -60,7 +71,7 @@ def _endless_loops(graph: Graph) -> Iterator[str]:
     seen: set[str] = set()
     for name in graph.nodes:
         loop = [other for other in graph.nodes if other in graph.reach[name] and name in graph.reach[other]]
-        interrupts = any(graph.nodes[other].type == "interrupt" for other in loop)
+        interrupts = any(other in graph.asking for other in loop)
         if loop and name not in seen and not interrupts and not any(other in graph.file.loop_limits for other in loop):
             names = ", ".join(map(repr, loop))
             at = _at(graph, "nodes", name)
@@ -100,12 +111,32 @@ def _node(graph: Graph, name: str, node: Node, inside: tuple[str, ...]) -> Itera
         texts += [(value, "variables") for value in (node.variables or {}).values()]
     elif isinstance(node, ToolCallNode):
         texts += [(node.tool, "tool"), (node.args, "args")]
+    elif isinstance(node, SubgraphNode):
+        yield from _mappings(graph, name, node, at)
     elif isinstance(node, PassthroughNode):
         texts += [(value, "output") for value in node.output.values()]
     elif node.type == "map":
         texts.append((node.over, "over"))
     for value, key in texts:
         yield from _unknown(graph, f"node {name!r}", value, item, (*at, key))
+
+
+def _mappings(graph: Graph, name: str, node: SubgraphNode, at: tuple[str | int, ...]) -> Iterator[str]:
+    """Yield the keys of mappings that the graph inside a node neither declares nor sets."""
+    child = graph.children[node.graph]
+    known = _known(child)
+    if known is None or not child.file.state:
+        return
+    mappings = {
+        "input_mapping": node.input_mapping,
+        "output_mapping": node.output_mapping,
+        "interrupt_output_mapping": node.interrupt_output_mapping,
+    }
+    for key, mapping in mappings.items():
+        for outer, inner in mapping.items() if is_mapping(mapping) else ():
+            if inner not in known:
+                what = f"node {name!r}: {inner!r} is not in the state of {child.path}, and none of its nodes sets it"
+                yield f"{_at(graph, *at, key, outer)}: {what}{did_you_mean(inner, known)}"
 
 
 def _prompt(

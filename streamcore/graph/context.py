@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from streamcore.errors import NodeError, StreamcoreError
 from streamcore.graph.config import Config
+from streamcore.graph.events import Event
 from streamcore.graph.limits import Budget
 from streamcore.graph.load import Graph
+from streamcore.graph.thread import Thread
 from streamcore.stream import Stream
 
 State = Mapping[str, Any]
+
+
+class RunGraph(Protocol):
+    """Run a graph on a thread, inside another run; the last event is `interrupt` or `graph_complete`."""
+
+    def __call__(
+        self, thread: Thread, initial: Mapping[str, Any], context: Context, resume: Any
+    ) -> AsyncGenerator[Event]:
+        """Return the events of the run."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +37,12 @@ class Context:
     """True if the reader can handle `restart` events."""
     budget: Budget = field(default_factory=Budget)
     """What the run has used, and its limits."""
+    thread: Thread | None = None
+    """The thread of the run; None where what runs inside a node is not saved, as in a map."""
+    resumes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """For nodes whose graph waits for an answer: the answer."""
+    run_graph: RunGraph | None = None
+    """The function that runs a graph inside this one."""
     streams: dict[str, Stream] = field(default_factory=dict[str, Stream])
     """The streams that are being read, by node."""
 

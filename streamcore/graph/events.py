@@ -27,6 +27,10 @@ class Metadata(TypedDict, total=False):
     """Why a node with `on_error: skip` has no output."""
     errors: list[dict[str, Any]]
     """What the node adds to `errors` in the state."""
+    counts: dict[str, int]
+    """The loop counts of a graph inside the node, with `mode: direct`."""
+    updates: dict[str, Any]
+    """At `interrupt`: what `interrupt_output_mapping` sets."""
 
 
 class TokenEvent(TypedDict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 START = "START"
 END = "END"
+MAX_DEPTH = 16
+"""The maximum number of graphs inside each other."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,6 +42,10 @@ class Graph:
     """The edges from each node, in the order of the file."""
     reach: Mapping[str, frozenset[str]]
     """The nodes that may run after each node; a node in a cycle is one of its own."""
+    asking: frozenset[str]
+    """The nodes that may ask a person: interrupts, and graphs that have one."""
+    children: Mapping[str, Graph] = field(default_factory=dict[str, "Graph"])
+    """The graphs that its nodes and tools run, by their paths in the file."""
 
     @property
     def prompts_dir(self) -> str | None:
@@ -58,31 +64,62 @@ class Graph:
         defaults = self.file.defaults
         return ModelChoice(defaults.provider, defaults.model, defaults.temperature, f"in `defaults:` of {self.path}")
 
+    def node(self, path: str) -> Node | None:
+        """Return the node with this name, or `outer/inner` for a node of a graph inside this one."""
+        if path in self.nodes:
+            return self.nodes[path]
+        for end in [place for place, char in enumerate(path) if char == "/"]:
+            outer = self.nodes.get(path[:end]) or self.items.get(path[:end])
+            child = self.children.get(getattr(outer, "graph", ""))
+            found = child.node(path[end + 1 :]) if child is not None else None
+            if found is not None:
+                return found
+        return None
+
+    def with_children(self) -> Iterator[Graph]:
+        """Yield the graph and those inside it, each once."""
+        seen: dict[int, Graph] = {}
+        waiting: list[Graph] = [self]
+        while waiting:
+            graph = waiting.pop(0)
+            if id(graph) not in seen:
+                seen[id(graph)] = graph
+                waiting += graph.children.values()
+        yield from seen.values()
+
     def __repr__(self) -> str:
         return f"Graph({self.name!r}, {str(self.path)!r})"
 
 
 def load_graph(path: str | Path) -> Graph:
-    """Return the validated graph of a file.
+    """Return the validated graph of a file, with the graphs that it runs.
 
     Raises:
-        GraphError: the file is not valid; the message lists every problem with file, line and key.
+        GraphError: a file is not valid; the message lists every problem with file, line and key.
     """
+    return _load_with_children(Path(path), ())
+
+
+def _load_with_children(path: Path, above: tuple[Path, ...]) -> Graph:
     from streamcore.files.yaml_file import read_yaml
 
-    found = Path(path)
-    return _load(found, read_yaml(found, GraphError))
+    return _add_children(_load(path, read_yaml(path, GraphError)), above)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _load(path: Path, raw: bytes) -> Graph:
     from streamcore.files.yaml_file import parse_yaml
 
-    return build_graph(parse_yaml(path, raw, GraphError))
+    return _build(parse_yaml(path, raw, GraphError))
 
 
 def build_graph(source: YamlFile) -> Graph:
     """Return the graph of a parsed file; see `load_graph`."""
+    return _add_children(_build(source), ())
+
+
+def _build(source: YamlFile) -> Graph:
+    """Return the graph of a parsed file, without those that it runs."""
     from streamcore.files.yaml_model import validate
     from streamcore.graph.schema import GraphFile
 
@@ -100,7 +137,69 @@ def build_graph(source: YamlFile) -> Graph:
         raise GraphError("\n".join(sorted(problems, key=_line)))
     edges = {name: tuple(edge for edge in file.edges if edge.from_ == name) for name in (START, *nodes)}
     reach = _reach({name: set(_targets(name, nodes, edges, file)) for name in edges})
-    return Graph(file.name or source.path.stem, source.path, file, source, nodes, items, tools, edges, reach)
+    asking = frozenset(name for name, node in nodes.items() if node.type == "interrupt")
+    return Graph(file.name or source.path.stem, source.path, file, source, nodes, items, tools, edges, reach, asking)
+
+
+def _add_children(graph: Graph, above: tuple[Path, ...]) -> Graph:
+    """Return the graph with the graphs that its nodes and tools run; `above` are the files that lead to it.
+
+    Raises:
+        GraphError: a file is missing or not valid, or a graph runs inside itself.
+    """
+    references = [*_graph_references(graph)]
+    if not references:
+        return graph
+    chain = (*above, graph.path.resolve())
+    children: dict[str, Graph] = {}
+    problems: list[str] = []
+    for reference, at, what in references:
+        path = graph.path.parent / reference
+        where = f"{graph.path}:{graph.source.line(at)}: {what}"
+        if path.resolve() in chain:
+            names = " -> ".join(one.name for one in (*chain[chain.index(path.resolve()) :], path))
+            problems.append(f"{where} runs a graph inside itself: {names}")
+        elif len(chain) >= MAX_DEPTH:
+            problems.append(f"{where}: graphs may be at most {MAX_DEPTH} levels deep")
+        elif not path.is_file():
+            problems.append(f"{where}: there is no file {path}")
+        elif reference not in children:
+            try:
+                children[reference] = _load_with_children(path, chain)
+            except GraphError as error:
+                problems += str(error).splitlines()
+    problems += _asking_items(graph, children)
+    if problems:
+        raise GraphError("\n".join(dict.fromkeys(problems)))
+    return _joined(graph, tuple(children.items()))
+
+
+@lru_cache(maxsize=64)
+def _joined(graph: Graph, children: tuple[tuple[str, Graph], ...]) -> Graph:
+    found = dict(children)
+    asking = {name for name, node in graph.nodes.items() if node.type == "subgraph" and found[node.graph].asking}
+    return replace(graph, children=found, asking=graph.asking | asking)
+
+
+def _graph_references(graph: Graph) -> Iterator[tuple[str, Location, str]]:
+    """Yield each path of a graph that a node or tool runs, its location, and what runs it."""
+    for within, some in (((), graph.nodes), (("node",), graph.items)):
+        for name, node in some.items():
+            if node.type == "subgraph":
+                yield node.graph, ("nodes", name, *within, "graph"), f"node {name!r}"
+    for name, tool in graph.tools.items():
+        if tool.type == "graph":
+            yield tool.path, ("tools", name, "path"), f"tool {name!r}"
+
+
+def _asking_items(graph: Graph, children: Mapping[str, Graph]) -> Iterator[str]:
+    for name, node in graph.items.items():
+        if node.type == "subgraph" and node.graph in children and children[node.graph].asking:
+            line = graph.source.line(("nodes", name, "node", "graph"))
+            yield (
+                f"{graph.path}:{line}: the node inside {name!r}: a graph that asks a person cannot run in a map; "
+                "ask before the map, or after it"
+            )
 
 
 def _line(problem: str) -> int:

@@ -7,7 +7,13 @@ from collections.abc import Iterator
 from streamcore.graph.load import END, START, Graph
 from streamcore.graph.node_schema import RouterNode
 
-_SHAPES = {"router": ("{", "}"), "interrupt": ("[/", "/]"), "python": ("[[", "]]"), "map": ("[\\", "/]")}
+_CALL = ("[[", "]]")
+_SHAPES = {
+    "router": ("{", "}"),
+    "interrupt": ("[/", "/]"),
+    **dict.fromkeys(("python", "tool", "tool_call", "subgraph"), _CALL),
+    "map": ("[\\", "/]"),
+}
 
 
 def mermaid(graph: Graph) -> str:

@@ -147,6 +147,7 @@ class ToolCallNode(NodeBlock):
     tool: str
     args: dict[str, Any] | str | None = None
     state_key: str | None = "result"
+    parsed_key: str | None = None
     on_error: Literal["fail", "skip"] = "skip"  # pyright: ignore[reportIncompatibleVariableOverride]
 
     @model_validator(mode="after")
@@ -157,6 +158,42 @@ class ToolCallNode(NodeBlock):
         for name, value in self.args.items() if isinstance(self.args, dict) else ():
             checked(value, "args", name)
         return self
+
+    def writes(self, name: str) -> list[str]:
+        return [*super().writes(name), *([self.parsed_key] if self.parsed_key is not None else ())]
+
+
+KeyMapping = dict[str, str] | Literal["auto", "*"]
+"""Keys of a graph's state and those of the graph inside it, `{outer: inner}`; `auto` and `*` are all keys."""
+
+
+class SubgraphNode(NodeBlock):
+    """`type: subgraph`: runs another graph file as one node."""
+
+    type: Literal["subgraph"] = "subgraph"
+    graph: str = Field(min_length=1)
+    mode: Literal["invoke", "direct"] = "invoke"
+    input_mapping: KeyMapping = Field(default_factory=dict[str, str])
+    output_mapping: KeyMapping = Field(default_factory=dict[str, str])
+    interrupt_output_mapping: KeyMapping = Field(default_factory=dict[str, str])
+    on_error: Literal["fail", "skip"] = "fail"  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @model_validator(mode="after")
+    def _sound(self) -> SubgraphNode:
+        for key in ("input_mapping", "output_mapping", "interrupt_output_mapping"):
+            if self.mode == "direct" and getattr(self, key):
+                raise wrong("a graph with mode: direct reads and writes this graph's state; remove the mapping", key)
+        return self
+
+    def writes(self, name: str) -> list[str]:
+        mappings = [one for one in (self.output_mapping, self.interrupt_output_mapping) if isinstance(one, dict)]
+        return [key for mapping in mappings for key in mapping]
+
+    @property
+    def writes_any(self) -> bool:
+        return self.mode == "direct" or not (
+            isinstance(self.output_mapping, dict) and isinstance(self.interrupt_output_mapping, dict)
+        )
 
 
 class PassthroughNode(NodeBlock):
@@ -216,13 +253,24 @@ class InterruptNode(LlmNode):
         return [*super().writes(name), self.resume_key]
 
 
-Node = LlmNode | RouterNode | PythonNode | ToolNode | ToolCallNode | PassthroughNode | MapNode | InterruptNode
+Node = (
+    LlmNode
+    | RouterNode
+    | PythonNode
+    | ToolNode
+    | ToolCallNode
+    | SubgraphNode
+    | PassthroughNode
+    | MapNode
+    | InterruptNode
+)
 NODES: Mapping[str, type[Node]] = {
     "llm": LlmNode,
     "router": RouterNode,
     "python": PythonNode,
     "tool": ToolNode,
     "tool_call": ToolCallNode,
+    "subgraph": SubgraphNode,
     "passthrough": PassthroughNode,
     "map": MapNode,
     "interrupt": InterruptNode,
@@ -233,7 +281,7 @@ REFUSED_NODES: Mapping[str, str] = {
     "pipeline": "write its steps as nodes of their own, or as a graph of its own with a 'subgraph' node",
 }
 """Types of nodes that other readers of this format have, and what to use instead."""
-IN_A_MAP = ("llm", "python", "tool_call", "passthrough")
+IN_A_MAP = ("llm", "python", "tool_call", "subgraph", "passthrough")
 
 
 def model_of(data: Mapping[str, Any], supported: tuple[str, ...] = tuple(NODES)) -> type[Node]:

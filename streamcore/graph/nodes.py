@@ -19,6 +19,7 @@ from streamcore.graph.events import Metadata, NodeEvent
 from streamcore.graph.expressions import resolve
 from streamcore.graph.llm_node import run_llm
 from streamcore.graph.node_schema import InterruptNode, MapNode, Node, PassthroughNode
+from streamcore.graph.subgraph_node import run_subgraph
 from streamcore.graph.tool_nodes import run_python, run_tool, run_tool_call
 from streamcore.graph.variables import in_node
 
@@ -81,15 +82,21 @@ async def _map(name: str, node: MapNode, state: State, context: Context) -> Asyn
     results: list[dict[str, Any]] = [{} for _ in items]
     usages: list[Usage] = []
     sources = [
-        run_node(name, item, {**state, node.as_: one, "_map_index": index}, replace(context, streams={}))
+        run_node(
+            name,
+            item,
+            {**state, node.as_: one, "_map_index": index},
+            replace(context, streams={}, thread=None, resumes={}),
+        )
         for index, one in enumerate(items)
     ]
     async with opened(merged(sources, node.max_concurrency)) as events:
         async for index, event in events:
             if event["type"] == "node_complete":
-                results[index] = {**(event["output"] or {item.state_key or name: None}), "_map_index": index}
                 usage = event.get("metadata", {}).get("usage")
                 usages += [usage] if usage is not None else []
+                if event["node"] == name:
+                    results[index] = {**(event["output"] or {item.state_key or name: None}), "_map_index": index}
             elif event["type"] != "node_start":
                 if "metadata" in event or context.config.include_metadata:
                     event.setdefault("metadata", {})["map_index"] = index
@@ -128,6 +135,7 @@ _RUN: Mapping[str, Callable[..., AsyncGenerator[NodeEvent]]] = {
     "python": run_python,
     "tool": run_tool,
     "tool_call": run_tool_call,
+    "subgraph": run_subgraph,
     "passthrough": _passthrough,
     "map": _map,
     "interrupt": _interrupt,

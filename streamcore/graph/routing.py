@@ -47,15 +47,15 @@ def _within_limit(graph: Graph, name: str, counts: Mapping[str, int]) -> str:
 def ready(graph: Graph, waiting: Sequence[str]) -> list[str]:
     """Return those of the waiting nodes that run now, at the same time.
 
-    A node waits for waiting nodes that may still lead to it, so that a node where branches join runs once. An interrupt
-    waits until no other node can run.
+    A node waits for waiting nodes that may still lead to it, so that a node where branches join runs once. A node that
+    may ask a person waits until no other node can run.
     """
     free = [
         name
         for name in waiting
         if not any(name in graph.reach[other] and other not in graph.reach[name] for other in waiting if other != name)
     ]
-    return [name for name in free if graph.nodes[name].type != "interrupt"] or free[:1]
+    return [name for name in free if name not in graph.asking] or free[:1]
 
 
 def _picked(graph: Graph, name: str, node: RouterNode, state: State) -> str:

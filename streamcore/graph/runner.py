@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import anyio.lowlevel
@@ -26,19 +27,40 @@ from streamcore.graph.variables import has_value, missing_variables
 
 
 class GraphRun:
-    """One run of a graph on a thread."""
+    """One run of a graph on a thread.
 
-    def __init__(self, graph: Graph, initial: Mapping[str, Any], config: Config) -> None:
+    Args:
+        graph: the graph.
+        initial: the values that override those of the thread's state.
+        config: what the caller sets.
+        thread: the thread of a graph that runs inside another one, which saves it; None opens the one of the config.
+        budget: what the outer run has used; None begins with nothing.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        initial: Mapping[str, Any],
+        config: Config,
+        *,
+        thread: Thread | None = None,
+        budget: Budget | None = None,
+    ) -> None:
         self._graph = graph
         self._config = config
         self._initial = as_json_data(initial, "initial_state")
         self._sequence = 0
-        self._budget = Budget(config.limits)
-        self._thread: Thread
+        self._budget = budget or Budget(config.limits)
+        self._nested = thread is not None
+        self._resumes: dict[str, Any] = {}
+        if thread is not None:
+            self._thread = thread
 
     async def events(self) -> AsyncGenerator[Event]:
         """Yield the run's events; see `streamcore.stream_graph_with_tokens`."""
-        self._thread = thread = await Thread.open(self._graph, self._config)
+        if not self._nested:
+            self._thread = await Thread.open(self._graph, self._config)
+        thread = self._thread
         thread.state.update(self._initial)
         first = self._first_event()
         if first is not None:
@@ -48,19 +70,28 @@ class GraphRun:
         self._refuse_missing()
         while step := self._next_step():
             await anyio.lowlevel.checkpoint()
-            context = Context(self._graph, self._config, budget=self._budget)
+            context = Context(
+                self._graph,
+                self._config,
+                budget=self._budget,
+                thread=thread,
+                resumes=self._resumes,
+                run_graph=run_graph,
+            )
             try:
                 async with opened(self._events_of(step, context)) as events:
                     async for event in events:
                         if event["type"] == "token" and "metadata" not in event:
                             yield event
                         elif event["type"] == "interrupt":
-                            yield self._with_metadata(await self._save_question(event))
+                            yield self._with_metadata(await self._save_question(event, step))
                             return
+                        elif event["type"] == "node_complete" and event["node"] in step:
+                            yield self._with_metadata(await self._save_output(event))
                         else:
-                            yield self._with_metadata(
-                                await self._save_output(event) if event["type"] == "node_complete" else event
-                            )
+                            if event["type"] == "node_complete":
+                                await thread.save()  # the thread of a graph inside this one is part of it
+                            yield self._with_metadata(event)
             except BaseException:
                 await thread.keep(context.unfinished_texts())
                 raise
@@ -72,11 +103,15 @@ class GraphRun:
         """Set the first nodes; return the event of an interrupt that waits for its answer or was just answered."""
         thread, resume = self._thread, self._config.resume
         asked = thread.asked
-        if asked is not None and resume is None:
-            key: str = asked["resume_key"]
-            return Interrupt(type="interrupt", node=asked["node"], message=asked["message"], resume_key=key)
+        question = thread.question()
+        if question is not None and resume is None:
+            key: str = question["resume_key"]
+            return Interrupt(type="interrupt", node=question["node"], message=question["message"], resume_key=key)
         if asked is not None:
             thread.asked = None
+            if "at" in asked:  # the node runs on, and the graph inside it gets the answer
+                self._resumes[asked["node"]] = resume
+                return None
             node = self._graph.nodes[asked["node"]]
             output = {node.writes(asked["node"])[0]: asked["message"], asked["resume_key"]: resume}
             return NodeComplete(type="node_complete", node=asked["node"], output=output)
@@ -84,6 +119,7 @@ class GraphRun:
             raise ConfigError(f"no interrupt waits for an answer on {thread}; remove 'resume' from the config")
         if not thread.next:
             thread.counts = {}
+            thread.written = {}
             thread.next = self._following(START)
         return None
 
@@ -126,17 +162,26 @@ class GraphRun:
             before = thread.state.get("errors")
             event["output"]["errors"] = [*(before if is_list(before) else ()), *errors]
         thread.take(name, event["output"])
+        thread.forget_child(name)
+        self._resumes.pop(name, None)
+        for inner, count in event.get("metadata", {}).get("counts", {}).items():
+            thread.counts[inner] = thread.counts.get(inner, 0) + count
         thread.counts[name] = thread.counts.get(name, 0) + 1
         self._replace(name, self._following(name))
         await thread.save()
         return event
 
-    async def _save_question(self, event: Interrupt) -> Interrupt:
+    async def _save_question(self, event: Interrupt, step: Sequence[str]) -> Interrupt:
         """Save the question of an interrupt, so that the model does not generate it again."""
-        name, thread = event["node"], self._thread
+        path, thread = event["node"], self._thread
+        name = next(one for one in step if path == one or path.startswith(f"{one}/"))
         event["message"] = as_json_data({"message": event["message"]}, f"the message of node {name!r}")["message"]
         thread.asked = {"node": name, "message": event["message"], "resume_key": event["resume_key"]}
-        thread.take(name, {self._graph.nodes[name].writes(name)[0]: event["message"]})
+        if path == name:
+            thread.take(name, {self._graph.nodes[name].writes(name)[0]: event["message"]})
+        else:
+            thread.asked["at"] = path
+            thread.take(name, event.get("metadata", {}).get("updates", {}))
         await thread.save()
         return event
 
@@ -156,13 +201,17 @@ class GraphRun:
         loops = {
             name: count
             for name, count in self._thread.counts.items()
-            if name in self._graph.reach[name] or name in self._graph.file.loop_limits
+            if name not in self._graph.nodes  # of a graph inside this one
+            or name in self._graph.reach[name]
+            or name in self._graph.file.loop_limits
         }
         return {**self._thread.state, **({"_loop_counts": loops} if loops else {})}
 
     def _with_metadata(self, event: Any) -> Any:
         """Return an event with numbered metadata, or without metadata if the options include none."""
-        node = self._graph.nodes.get(event.get("node", ""))
+        if self._nested:
+            return event
+        node = self._graph.node(event.get("node", ""))
         options = node.stream_options if isinstance(node, LlmNode) else None
         if self._config.include_metadata or (options is not None and options.include_metadata):
             self._sequence += 1
@@ -170,6 +219,14 @@ class GraphRun:
         else:
             event.pop("metadata", None)
         return event
+
+
+def run_graph(
+    thread: Thread, initial: Mapping[str, Any], context: Context, resume: Any = None
+) -> AsyncGenerator[Event]:
+    """Return the events of a graph that runs inside another run; see `streamcore.graph.context.RunGraph`."""
+    config = replace(context.config, thread_id=None, checkpointer=None, resume=resume)
+    return GraphRun(thread.graph, initial, config, thread=thread, budget=context.budget).events()
 
 
 async def node_text(graph: Graph, name: str, state: Mapping[str, Any], config: Config) -> AsyncGenerator[str]:

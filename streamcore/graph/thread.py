@@ -3,9 +3,11 @@
 It is saved as JSON:
 
     {"format": 1, "state": {...}, "next": ["node"], "asked": {"node", "message", "resume_key"} | null,
-     "counts": {"node": 1}, "cut": {"node": "text"}}
+     "counts": {"node": 1}, "cut": {"node": "text"}, "children": {"node": {...}}}
 
 `next` is empty and `asked` is null when the graph has reached its end. `cut` has the text of interrupted nodes.
+`children` has the threads of graphs inside this one that have not ended, without `format` and with `written`, the keys
+that their nodes have set. A question of such a graph has `at`, the path of the node that asks.
 """
 
 from __future__ import annotations
@@ -48,6 +50,10 @@ class Thread:
     asked: dict[str, Any] | None = None
     counts: dict[str, int] = field(default_factory=dict[str, int])
     cut: dict[str, str] = field(default_factory=dict[str, str])
+    children: dict[str, Thread | dict[str, Any]] = field(default_factory=lambda: dict[str, "Thread | dict[str, Any]"]())
+    """The threads of graphs inside this one, by node; a mapping is one that was saved and has not been continued."""
+    written: dict[str, None] = field(default_factory=dict[str, None])
+    """The keys that nodes have set, in order."""
     ended: bool = False
     """True if the end of the graph has been saved."""
 
@@ -84,11 +90,16 @@ class Thread:
                 f"{FORMAT}; use another thread_id"
             )
         self.version = version
+        self._restore(data)
+
+    def _restore(self, data: Mapping[str, Any]) -> None:
         self.state = dict(data["state"])
         self.next = list(data["next"])
         self.asked = data["asked"]
         self.counts = dict(data["counts"])
         self.cut = dict(data["cut"])
+        self.children = dict(data.get("children", {}))
+        self.written = dict.fromkeys(data.get("written", ()))
         for name in [*self.next, *([self.asked["node"]] if self.asked else [])]:
             if name not in self.graph.nodes:
                 raise ConfigError(
@@ -96,27 +107,75 @@ class Thread:
                     "restore the node's name, or use another thread_id"
                 )
 
+    def child(self, name: str, graph: Graph) -> Thread:
+        """Return the thread of a graph that runs as a node of this one, as it was left; it is saved with this one.
+
+        Raises:
+            ConfigError: the saved thread does not fit the graph.
+        """
+        found = self.children.get(name)
+        if isinstance(found, Thread):
+            return found
+        thread_id = None if self.thread_id is None else f"{self.thread_id}:{name}"
+        child = Thread(graph, thread_id, key=f"{self.key}:{name}")
+        if found is not None:
+            child._restore(found)
+        self.children[name] = child
+        return child
+
+    def forget_child(self, name: str) -> None:
+        """Remove the thread of a graph that has ended, unless its file names a checkpointer."""
+        child = self.children.get(name)
+        if not isinstance(child, Thread) or child.graph.file.checkpointer is None or child.next:
+            self.children.pop(name, None)
+
+    def data(self) -> dict[str, Any]:
+        """Return what is saved."""
+        found: dict[str, Any] = {name: getattr(self, name) for name in _SAVED}
+        if self.children:
+            # They run on while this thread is being saved.
+            found["children"] = {
+                name: {**deepcopy(child.data()), "written": [*child.written]} if isinstance(child, Thread) else child
+                for name, child in self.children.items()
+            }
+        return found
+
     def view(self) -> dict[str, Any]:
         """Return the state as nodes and expressions see it, with declared keys, loop counts and interrupted texts."""
         counts = {**dict.fromkeys(self.graph.nodes, 0), **self.counts}
         cut = {"_partial": dict(self.cut)} if self.cut else {}
         return {**dict.fromkeys(self.graph.file.state), **self.state, "_loop_counts": counts, **cut}
 
+    def question(self) -> dict[str, Any] | None:
+        """Return `node`, `message` and `resume_key` of the question that waits for an answer, None if none does."""
+        if self.asked is None:
+            return None
+        return {
+            "node": self.asked.get("at", self.asked["node"]),
+            "message": self.asked["message"],
+            "resume_key": self.asked["resume_key"],
+        }
+
     def take(self, name: str, output: Mapping[str, Any]) -> None:
         """Update the state with a copy of a node's output: the reader of the event may change the original."""
         self.state.update(deepcopy(dict(output)))
+        self.written.update(dict.fromkeys(output))
         self.cut.pop(name, None)
 
     async def keep(self, cut: Mapping[str, str]) -> None:
         """Save the text of interrupted nodes by name, to be reported when the thread continues."""
-        if not cut or self.store is None:
-            return
         self.cut.update(cut)
+        if self.store is None or not (cut or self._has_cut_children()):
+            return
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
             try:
                 await self.save()
             except StreamcoreError as error:  # the error that interrupted the run is raised instead
                 log.warning("the text of %s was not saved: %s", ", ".join(map(repr, cut)), error)
+
+    def _has_cut_children(self) -> bool:
+        children = [child for child in self.children.values() if isinstance(child, Thread)]
+        return any(child.cut or child._has_cut_children() for child in children)
 
     async def save(self) -> None:
         """Save the thread.
@@ -125,8 +184,7 @@ class Thread:
             ThreadConflict: another run has saved the thread in the meantime.
         """
         if self.store is not None:
-            data = {name: getattr(self, name) for name in _SAVED}
-            self.version = await self.store.save(self.key, {"format": FORMAT, **data}, self.version)
+            self.version = await self.store.save(self.key, {"format": FORMAT, **self.data()}, self.version)
         self.ended = not self.next and self.asked is None
 
     def __str__(self) -> str:

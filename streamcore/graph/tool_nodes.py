@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import AsyncGenerator
 from copy import deepcopy
 from functools import partial
 from typing import Any
 
+from streamcore.concurrency.generators import opened
 from streamcore.errors import ConfigError
 from streamcore.files.yaml_file import is_mapping
 from streamcore.graph.context import Context, State
 from streamcore.graph.events import NodeEvent
 from streamcore.graph.expressions import resolve
 from streamcore.graph.node_schema import PythonNode, ToolCallNode, ToolNode
+from streamcore.graph.tools.graph import GraphTool
 from streamcore.graph.tools.open import open_function, open_tool
 from streamcore.graph.tools.protocol import RunnableTool, ToolFailed
 from streamcore.graph.tools.python import call_function
@@ -42,7 +45,7 @@ async def run_python(name: str, node: PythonNode, state: State, context: Context
 
 async def run_tool(name: str, node: ToolNode, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
     """Run the command of a tool node; its output becomes the node's."""
-    tool = open_tool(context.graph, node.tool)
+    tool = open_tool(context, node.tool, name)
     result = await tool.run(resolve(node.variables or {}, state))
     yield {"type": "node_complete", "node": name, "output": {node.state_key or name: result}}
 
@@ -60,7 +63,15 @@ async def run_tool_call(name: str, node: ToolCallNode, state: State, context: Co
     }
     try:
         arguments = resolve(node.args, state)
-        output["result"] = await _known_tool(tool, context).run(arguments if is_mapping(arguments) else {})
+        found = _known_tool(tool, context, name)
+        given: dict[str, Any] = dict(arguments) if is_mapping(arguments) else {}
+        if isinstance(found, GraphTool):
+            async with opened(found.events(given)) as events:
+                async for event in events:
+                    yield event
+            output["result"] = found.result
+        else:
+            output["result"] = await found.run(given)
         output["success"] = True
     except ConfigError:
         raise
@@ -69,10 +80,23 @@ async def run_tool_call(name: str, node: ToolCallNode, state: State, context: Co
             raise
         log.info("tool_call %r: the tool %r failed with %s", name, tool, type(error).__name__)
         output["error"] = str(error)
-    yield {"type": "node_complete", "node": name, "output": {node.state_key or name: output}}
+    update: dict[str, Any] = {node.state_key or name: output}
+    parsed = _parsed(output["result"])
+    if node.parsed_key is not None and parsed is not None:
+        update[node.parsed_key] = parsed
+    yield {"type": "node_complete", "node": name, "output": update}
 
 
-def _known_tool(name: object, context: Context) -> RunnableTool:
-    if isinstance(name, str) and name in context.graph.tools:
-        return open_tool(context.graph, name)
-    raise ToolFailed(f"Unknown tool: {name}")
+def _known_tool(tool: object, context: Context, node: str) -> RunnableTool:
+    if isinstance(tool, str) and tool in context.graph.tools:
+        return open_tool(context, tool, node)
+    raise ToolFailed(f"Unknown tool: {tool}")
+
+
+def _parsed(result: object) -> dict[str, Any] | None:
+    """Return the JSON object that a text is, None if it is none."""
+    try:
+        found = json.loads(result) if isinstance(result, str) else None
+    except (ValueError, RecursionError):
+        return None
+    return dict(found) if is_mapping(found) else None

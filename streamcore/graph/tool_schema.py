@@ -50,8 +50,22 @@ class PythonToolBlock(FileModel):
         return self
 
 
-ToolBlock = ShellToolBlock | PythonToolBlock
-TOOLS: Mapping[str, type[ToolBlock]] = {"shell": ShellToolBlock, "python": PythonToolBlock}
+class GraphToolBlock(FileModel):
+    """`type: graph`: another graph file, run as a tool."""
+
+    type: Literal["graph"]
+    path: str = Field(min_length=1)
+    description: str | None = None
+    input_mapping: dict[str, str] = Field(default_factory=dict[str, str])
+    output_key: str = "result"
+
+
+ToolBlock = ShellToolBlock | PythonToolBlock | GraphToolBlock
+TOOLS: Mapping[str, type[ToolBlock]] = {
+    "shell": ShellToolBlock,
+    "python": PythonToolBlock,
+    "graph": GraphToolBlock,
+}
 _REFUSED: Mapping[str, str] = {
     "websearch": "write a python tool that calls a search service",
     "slot": "use a python tool",

@@ -79,12 +79,14 @@ def in_node(graph: Graph, name: str, error: PromptError) -> PromptError:
 
 
 def paths_of(graph: Graph) -> list[Path]:
-    """Return the path of a graph's file and those of its prompts, as messages name them."""
-    found = [graph.path]
-    for node in (*graph.nodes.values(), *graph.items.values()):
-        if isinstance(node, LlmNode) and node.prompt is not None:
-            with suppress(ConfigError):
-                found.append(_prompt(graph, node).source.path)
+    """Return the paths of a graph's file, of the graphs that it runs, and of their prompts, as messages name them."""
+    found: list[Path] = []
+    for one in graph.with_children():
+        found.append(one.path)
+        for node in (*one.nodes.values(), *one.items.values()):
+            if isinstance(node, LlmNode) and node.prompt is not None:
+                with suppress(ConfigError):
+                    found.append(_prompt(one, node).source.path)
     return found
 
 
@@ -130,7 +132,8 @@ def has_value(graph: Graph, name: str, state: State) -> bool:
     skips = node.skip_if_exists
     if skips is None:
         skips = node.type in ("llm", "router") and name not in graph.reach[name]
-    return skips and state.get(node.writes(name)[0]) is not None
+    keys = node.writes(name)
+    return skips and bool(keys) and state.get(keys[0]) is not None
 
 
 def keys_set_by(graph: Graph, names: Collection[str]) -> set[str] | None:
@@ -152,7 +155,11 @@ def _certain(graph: Graph, begin: Sequence[str]) -> Iterator[str]:
         seen.add(name)
         yield name
         edges = graph.edges[name]
-        if graph.nodes[name].type not in ("router", "interrupt") and all(edge.condition is None for edge in edges):
+        if (
+            graph.nodes[name].type != "router"
+            and name not in graph.asking
+            and all(edge.condition is None for edge in edges)
+        ):
             waiting += [target for edge in edges for target in edge.targets()]
 
 

@@ -14,7 +14,6 @@ from streamcore.provider import Provider, get_provider
 from streamcore.request import Request
 from streamcore.structured.output import corrected
 
-Fallback = str | Provider | Mapping[str, Any]
 OnInterrupt = Literal["raise", "restart"]
 
 FIRST_PAUSE = 0.5
@@ -31,6 +30,15 @@ class Candidate:
     request: Request
 
 
+Fallback = str | Provider | Mapping[str, Any] | Candidate
+"""An entry of `fallback`: a provider's name, `name/model`, a ready provider, or a mapping.
+
+The mapping has `provider`, optionally `model`, and settings of the provider, such as `api_key` and `base_url`. An entry
+without a model gets the default model of its provider. Entries are asked in order, each after the one before it has
+failed before its first content. A `Candidate` is an entry of a prompt that was resolved before.
+"""
+
+
 def fallback_candidate(fallback: Fallback, request: Request, transport: str | None = None) -> Candidate:
     """Return the candidate of one entry of `fallback`: a name, `name/model`, a mapping, or a provider.
 
@@ -40,6 +48,8 @@ def fallback_candidate(fallback: Fallback, request: Request, transport: str | No
     Raises:
         ConfigError: the entry names no provider.
     """
+    if isinstance(fallback, Candidate):
+        return replace(fallback, request=replace(request, model=fallback.request.model))
     if isinstance(fallback, str):
         name, _, model = fallback.partition("/")
         return Candidate(get_provider(name, transport=transport), replace(request, model=model or None))
@@ -76,7 +86,7 @@ class Retries:
         if on_interrupt not in ("raise", "restart"):
             raise ConfigError(f"on_interrupt is 'raise' or 'restart', not {on_interrupt!r}")
         self.candidate = first
-        self._fallback = [fallback_candidate(entry, first.request, transport) for entry in fallback]
+        self.fallback = [fallback_candidate(entry, first.request, transport) for entry in fallback]
         self._max = max_retries
         self._left = max_retries
         self._on_interrupt = on_interrupt
@@ -105,8 +115,8 @@ class Retries:
         if self._left > 0 and pause is not None and pause < left:
             self._left -= 1
             return pause
-        if self._fallback and isinstance(error, ProviderError | StreamError):
-            self.candidate = self._fallback.pop(0)
+        if self.fallback and isinstance(error, ProviderError | StreamError):
+            self.candidate = self.fallback.pop(0)
             self._left = self._max
             return 0.0
         return None

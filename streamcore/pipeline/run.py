@@ -53,6 +53,7 @@ from streamcore.pipeline.adapt import What, adapted, refuses
 from streamcore.pipeline.clocks import Clocks, read_timer, timed
 from streamcore.pipeline.retry import Candidate, Retries
 from streamcore.pipeline.think_tags import with_thinking_split
+from streamcore.request import Message
 from streamcore.storage.sizes import MAX_ANSWER_BYTES, AnswerSize
 from streamcore.structured.output import Output, is_unfinished
 
@@ -70,34 +71,42 @@ class AnswerRun:
         self, retries: Retries, clocks: Clocks, output: Output | None = None, max_bytes: int = MAX_ANSWER_BYTES
     ) -> None:
         self.fold = Fold()
+        self.clocks = clocks
         self.output = output
+        self.outer_only = False
+        """True if the reader wants nothing of nested runs, which an answer does not have."""
+        self.retries = retries
         self.document = ""
         """The JSON of the answer, once it was found to fit."""
         self.parsed: Any = None
         self.attempts: tuple[Attempt, ...] = ()
-        self._retries = retries
-        self._clocks = clocks
         self._max_bytes = max_bytes
 
     @property
     def stopped(self) -> bool:
         """True if `stop()` ended the stream before the vendor did."""
-        return self._clocks.stopped and not self.fold.finished
+        return self.clocks.stopped and not self.fold.finished
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The messages of the request and, once it is complete, the answer."""
+        asked = tuple(self.retries.candidate.request.messages)
+        return (*asked, self.completion(complete=True).to_message()) if self.fold.finished else asked
 
     def stop(self) -> None:
         """End the stream where it is; it is then neither complete nor failed."""
-        self._clocks.stop()
+        self.clocks.stop()
 
     async def chunks(self) -> AsyncGenerator[list[Chunk]]:
         """Yield the chunks of every read, of as many attempts as it takes; the theory is at the top of this file."""
-        clocks, timer, fold = self._clocks, read_timer(self._clocks), self.fold
+        clocks, timer, fold = self.clocks, read_timer(self.clocks), self.fold
         now, loop = time.monotonic, None if timer is None else timer.loop
         if timer is not None:
             clocks.interrupt = timer.cancel_read
         try:
             schema = None if self.output is None else self.output.schema
             while True:
-                candidate = self._retries.candidate
+                candidate = self.retries.candidate
                 chunks: list[Chunk] | None = None
                 added: set[What] = set()
                 begun = now()
@@ -184,12 +193,12 @@ class AnswerRun:
 
     def _check(self, candidate: Candidate) -> None:
         """Raise unless the vendor marked the end and the answer fits its schema, or the stream was stopped."""
-        if not self.fold.finished and not self._clocks.stopped:
+        if not self.fold.finished and not self.clocks.stopped:
             raise StreamInterrupted(
                 f"the stream of provider {candidate.provider.name!r} ended without its terminal mark; "
                 "what arrived is in .partial"
             )
-        if self.output is not None and self.output.load is not None and not self._clocks.stopped:
+        if self.output is not None and self.output.load is not None and not self.clocks.stopped:
             answer = self.fold.completion(complete=True)
             if not is_unfinished(answer):
                 self.document, self.parsed = self.output.find(answer)
@@ -199,15 +208,15 @@ class AnswerRun:
         """Return how long to wait before the next attempt, or raise the error, which is then the last."""
         self._note(candidate, error)
         if isinstance(error, OutputValidationError):
-            pause = self._retries.next_answer(self.fold.completion(complete=True), error.errors, self._clocks.left)
+            pause = self.retries.next_answer(self.fold.completion(complete=True), error.errors, self.clocks.left)
         else:
-            pause = self._retries.next_pause(error, content=self.fold.has_content, left=self._clocks.left)
+            pause = self.retries.next_pause(error, content=self.fold.has_content, left=self.clocks.left)
         if pause is None:
             self._finish(error)
             raise error
         # The text of a validation error quotes the answer, and answers are not for logs.
         reason = type(error).__name__ if isinstance(error, OutputValidationError) else error
-        following = self._retries.candidate
+        following = self.retries.candidate
         if following.provider is candidate.provider:
             log.info("trying again in %.1f s after %s", pause, reason)
         else:

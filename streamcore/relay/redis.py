@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-from streamcore.errors import AnswerTooLarge, RelayError
+from streamcore.errors import AnswerTooLarge, ConfigError, RelayError
 from streamcore.net.clients import shared_client
 from streamcore.net.redis_client import FAILURES, RedisDatabase
 from streamcore.relay.entries import decode_items, encode_items
@@ -31,6 +31,13 @@ NEAR = 1000
 """The fewest items of a run that its own worker keeps in memory, for readers that are up to date."""
 NEAR_BYTES = 64 * 2**20
 """The most bytes that a worker keeps of all the runs that it produces."""
+RUN_BYTES = 128 * 2**20
+"""The default limit of one run."""
+ENTRY_BYTES = 2**20
+"""Items of one append that are larger than this become several entries of the stream."""
+FIRST_ENTRIES = 4
+"""How many entries a reader takes at first. If there are as many, it takes more of them, up to `READ_BYTES`."""
+READ_BYTES = 2**20
 
 _SCRIPT = """
 local run, items, op, epoch = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
@@ -76,6 +83,18 @@ if not f[1] then return 'gone' end
 if op == 'status' then
   local s = redis.call('HMGET', run, 'owner', 'cut')
   return {s[1], ended and 'ended' or lease < now and 'lost' or 'running', seq, tonumber(s[2])}
+elseif op == 'read' then
+  local found, bytes, after, most = {}, 0, tonumber(ARGV[3]), tonumber(ARGV[4])
+  repeat
+    local page = redis.call('XRANGE', items, '0-' .. (after + 1), '+', 'COUNT', 16)
+    for _, entry in ipairs(page) do
+      found[#found + 1] = entry
+      after = tonumber(string.sub(entry[1], 3))
+      bytes = bytes + #entry[2][2]
+      if bytes >= most or #found >= 1000 then return found end
+    end
+  until #page < 16
+  return found
 elseif op == 'command' or op == 'touch' then
   if not ended then redis.call('HSET', run, op == 'touch' and 'seen' or op, op == 'touch' and now or ARGV[2]) end
   return 'ok'
@@ -88,11 +107,20 @@ elseif op == 'take' then
 end
 if f[1] ~= epoch then return 'gone' end
 if op == 'append' then
-  local before, count, data, last, span, keep = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+  local before, count, last, span, keep = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6], ARGV[7]
   if ended then return (last ~= '' and seq == before + count + 1) and 'ok' or 'gone' end
   if seq == before and count > 0 then
-    seq = before + count
-    redis.call('XADD', items, '0-' .. seq, 'i', data)
+    local size = 0
+    for piece = 9, #ARGV, 2 do size = size + #ARGV[piece + 1] end
+    local bytes = redis.call('HINCRBY', run, 'bytes', size)
+    if last == '' and bytes > tonumber(ARGV[8]) then
+      redis.call('HINCRBY', run, 'bytes', -size)
+      return 'large'
+    end
+    for piece = 9, #ARGV, 2 do
+      seq = seq + tonumber(ARGV[piece])
+      redis.call('XADD', items, '0-' .. seq, 'i', ARGV[piece + 1])
+    end
     if before == 0 then redis.call('PEXPIRE', items, keep + span) end
   elseif seq ~= before + count then
     return 'gone'
@@ -113,6 +141,15 @@ if op == 'renew' then
   local s = redis.call('HMGET', run, 'command', 'seen')
   return {s[1], now - s[2]}
 elseif op == 'trim' then
+  local less, after = redis.call('HSTRLEN', run, 'snapshot'), 0
+  repeat
+    local page = redis.call('XRANGE', items, '0-' .. (after + 1), '0-' .. ARGV[3], 'COUNT', 16)
+    for _, entry in ipairs(page) do
+      after = tonumber(string.sub(entry[1], 3))
+      less = less + #entry[2][2]
+    end
+  until #page < 16
+  redis.call('HINCRBY', run, 'bytes', #ARGV[4] - less)
   redis.call('HSET', run, 'cut', ARGV[3], 'snapshot', ARGV[4])
   redis.call('XTRIM', items, 'MINID', '0-' .. (ARGV[3] + 1))
   return 'ok'
@@ -192,11 +229,20 @@ class RedisLog:
         url: `redis://[user:password@]host:port/db`, `rediss://...` (TLS) or `unix:///path`.
         keep: seconds for which a run that has ended can still be read.
         prefix: the prefix of every key.
+        max_bytes: the most bytes of one run, besides its end; a run that needs more is ended with `AnswerTooLarge`.
+
+    Raises:
+        ConfigError: the URL or `max_bytes` is not valid, or redis-py is not installed.
     """
 
     gathers = True
 
-    def __init__(self, url: str, *, keep: float = 3600.0, prefix: str = DEFAULT_PREFIX) -> None:
+    def __init__(
+        self, url: str, *, keep: float = 3600.0, prefix: str = DEFAULT_PREFIX, max_bytes: int = RUN_BYTES
+    ) -> None:
+        if max_bytes < 1:
+            raise ConfigError(f"max_bytes is the size of one run in bytes, 1 or more, not {max_bytes!r}")
+        self._max_bytes = max_bytes
         self._database = RedisDatabase(url, "runs", "the log in memory", CONNECTIONS)
         self._keep = _milliseconds(keep)
         self._prefix = prefix
@@ -246,14 +292,20 @@ class RedisLog:
         self, run_id: str, epoch: int, seq: int, items: Sequence[Item], end: bytes | None, *, lease: float
     ) -> bool:
         """Store items, and the end, as those after number `seq`."""
-        data = encode_items(items) if items else b""
-        span = _milliseconds(lease)
+        facts = (end or b"", _milliseconds(lease), self._keep, self._max_bytes)
+        entries = _encoded(items)
         answer = b""
         try:
-            answer = await self._call(run_id, "append", epoch, seq, len(items), data, end or b"", span, self._keep)
+            answer = await self._call(run_id, "append", epoch, seq, len(items), *facts, *entries)
         finally:
             if answer != b"ok":  # also if it failed: then only Redis knows what is stored
                 self._near.drop(run_id)
+        if answer == b"large":
+            raise AnswerTooLarge(
+                f"run {run_id!r} has more than {self._max_bytes:,} bytes, the limit of one run in Redis; ask for a "
+                "shorter answer, or give open_log a higher max_bytes",
+                limit=self._max_bytes,
+            )
         if answer != b"ok":
             return False
         try:
@@ -305,10 +357,13 @@ class RedisLog:
         read = await self._reads()
         block = ("BLOCK", _milliseconds(seconds)) if seconds else ()
         stream = self._key("items", run_id)
-        answer = await read("XREAD", "COUNT", 500, *block, "STREAMS", stream, f"0-{after}")
+        entries = _entries(await read("XREAD", "COUNT", FIRST_ENTRIES, *block, "STREAMS", stream, f"0-{after}"))
+        if len(entries) == FIRST_ENTRIES:
+            more = await self._call(run_id, "read", "", entries[-1][0], READ_BYTES)
+            entries += [] if more == b"gone" else map(_entry, more)
         items: list[Item] = []
         seq, end = after, None
-        for number, entry in _entries(answer):
+        for number, entry in entries:
             if b"e" in entry:
                 found = await read("HGET", self._key("run", run_id), "end")
                 if found is None:
@@ -379,6 +434,23 @@ def _entries(answer: Any) -> list[tuple[int, dict[bytes, bytes]]]:
         listed: Any = entries[0] if entries and isinstance(entries[0], list) else entries
         found += [(int(name.partition(b"-")[2]), fields) for name, fields in listed]
     return found
+
+
+def _entry(entry: Any) -> tuple[int, dict[bytes, bytes]]:
+    """Return one entry as a script returns it."""
+    name, (key, value) = entry
+    return int(name.partition(b"-")[2]), {key: value}
+
+
+def _encoded(items: Sequence[Item]) -> list[int | bytes]:
+    """Return the entries for some items, each as the number of its items and their bytes."""
+    if not items:
+        return []
+    data = encode_items(items)
+    if len(data) <= ENTRY_BYTES or len(items) == 1:
+        return [len(items), data]
+    middle = len(items) // 2
+    return [*_encoded(items[:middle]), *_encoded(items[middle:])]
 
 
 def _milliseconds(seconds: float) -> int:

@@ -12,7 +12,7 @@ from streamcore.errors import ConfigError
 from streamcore.provider import Vendor
 from streamcore.request import Request
 from streamcore.testing.simulator.answers import Asked, plausible
-from streamcore.testing.simulator.encode import frames
+from streamcore.testing.simulator.frames import frames
 from streamcore.wire.chat import ChatVocabulary
 from streamcore.wire.decoder import StreamDecoder
 

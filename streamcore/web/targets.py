@@ -340,7 +340,7 @@ class GraphTarget:
     @property
     def about(self) -> About:
         """What is served."""
-        asks_first = not any(self.graph.nodes[name].type != "interrupt" for name in self._first())
+        asks_first = all(name in self.graph.asking for name in self._first())
         begins = self.input is None or asks_first
         what = self.graph.file.description or ""
         return About(name=self.graph.name, kind="graph", description=what, input=self.input, begins=begins)
@@ -388,7 +388,8 @@ class GraphTarget:
         thread = await Thread.open(self.graph, self._config(key))
         if not thread.version:
             return None
-        asked = Question(**well_formed_json(thread.asked)) if thread.asked else None
+        question = thread.question()
+        asked = Question(**well_formed_json(question)) if question is not None else None
         status: Literal["waiting", "idle"] = "waiting" if asked else "idle"
         return SessionState(session_id="", status=status, question=asked, state=well_formed_json(thread.state))
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from streamcore.errors import ConfigError
+from streamcore.graph.load import Graph
 from streamcore.graph.node_schema import LlmNode
 from streamcore.net.clients import warm_up
 from streamcore.pipeline.retry import Fallback, fallback_candidate
@@ -49,18 +50,22 @@ def _providers(target: ServedTarget) -> Iterator[tuple[Fallback | AnyProvider, s
         for given in _of_prompt(choices, target.prompt.file.fallbacks()):
             yield given, target.overrides.transport
     elif isinstance(target, GraphTarget):
-        graph = target.graph
-        for node in (*graph.nodes.values(), *graph.items.values()):
-            prompt: Prompt | None = None
-            if not isinstance(node, LlmNode) or node.prompt is None:
-                continue
-            with suppress(ConfigError):  # the node raises it when it runs
-                prompt = load_prompt(node.prompt, prompts_dir=graph.prompts_dir, graph_path=graph.beside)
-            if prompt is not None:
-                choices = [target.overrides.choice, node.choice, graph.choice, prompt.choice]
-                fallbacks = node.fallbacks()
-                for given in _of_prompt(choices, prompt.file.fallbacks() if fallbacks is None else fallbacks):
-                    yield given, target.overrides.transport
+        for graph in target.graph.with_children():
+            for given in _of_graph(graph, target.overrides.choice):
+                yield given, target.overrides.transport
+
+
+def _of_graph(graph: Graph, override: ModelChoice) -> Iterator[Fallback | AnyProvider]:
+    for node in (*graph.nodes.values(), *graph.items.values()):
+        prompt: Prompt | None = None
+        if not isinstance(node, LlmNode) or node.prompt is None:
+            continue
+        with suppress(ConfigError):  # the node raises it when it runs
+            prompt = load_prompt(node.prompt, prompts_dir=graph.prompts_dir, graph_path=graph.beside)
+        if prompt is not None:
+            choices = [override, node.choice, graph.choice, prompt.choice]
+            fallbacks = node.fallbacks()
+            yield from _of_prompt(choices, prompt.file.fallbacks() if fallbacks is None else fallbacks)
 
 
 def _of_prompt(choices: Sequence[ModelChoice], fallbacks: Sequence[Fallback]) -> Iterator[Fallback | AnyProvider]:

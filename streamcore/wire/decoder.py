@@ -102,7 +102,7 @@ class StreamDecoder:
         self._bytes += len(data)
         self._use_fast_path = False
         events, before = self._sse.feed(data), self._events
-        self._read(events, out)
+        self.read(events, out)
         if self.done:
             if self._sse.pending or self._events - before < len(events):
                 log.debug("ignored data after the end of a %s stream in the same read", self.vocabulary.wire)
@@ -129,7 +129,7 @@ class StreamDecoder:
         if not self.vocabulary.knows(name or "", value):
             out.append(Chunk("other", event=name, raw=data))
 
-    def _read(self, events: Sequence[Event], out: list[Chunk]) -> None:
+    def read(self, events: Sequence[Event], out: list[Chunk]) -> None:
         """Append the chunks of events; those after the end of the answer as `other`."""
         for event in events:
             if self.done:
@@ -159,7 +159,7 @@ class StreamDecoder:
             if vocabulary.marked:
                 self.ending = True
                 if vocabulary.done:
-                    self._end()
+                    self.end()
         except StreamcoreError as error:
             self._fail_event(event, error, out)
         except UnicodeDecodeError as error:
@@ -177,7 +177,7 @@ class StreamDecoder:
                 self.vocabulary.event(event.name, error.rewritten(), out)
             finally:
                 new = [replace(chunk, raw=data) if chunk.raw else chunk for chunk in out[before:]]
-                # The fast path does not mend chunks; from now on, `_read` mends those of every event.
+                # The fast path does not mend chunks; from now on, `read` mends those of every event.
                 out[before:] = split.mend(new) if self._use_fast_path else new
                 self._use_fast_path = False
             return
@@ -207,7 +207,7 @@ class StreamDecoder:
         out: list[Chunk] = []
         event = None if self._failure is not None else self._sse.flush()
         if event is not None and (event.name == b"error" or _is_whole(event.data)):
-            self._read([event], out)
+            self.read([event], out)
         if self._split is not None:
             out += self._split.end()
         return out
@@ -245,9 +245,10 @@ class StreamDecoder:
             failure = MalformedStream(f"event {self._events} of the {self.vocabulary.wire} stream: {failure}")
         self._failure = failure
         self._cause = cause if isinstance(cause, Exception) else None
-        self._end()
+        self.end()
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End the answer: what follows is not part of it."""
         self.done = self.ending = True
         self._use_fast_path = False
 

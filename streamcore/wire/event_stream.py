@@ -162,6 +162,16 @@ def encode_frame(headers: Mapping[str, str], payload: bytes) -> bytes:
     return frame + struct.pack(">I", crc32(frame))
 
 
+def split_frames(data: bytes) -> list[bytes]:
+    """Return the single frames of some bytes that were encoded here."""
+    frames: list[bytes] = []
+    while data:
+        total = int.from_bytes(data[:4], "big")
+        frames.append(data[:total])
+        data = data[total:]
+    return frames
+
+
 def encode_event(name: str, payload: bytes) -> bytes:
     """Return the frame of an event with a JSON payload."""
     return encode_frame({":event-type": name, ":content-type": "application/json", ":message-type": "event"}, payload)
@@ -199,7 +209,7 @@ class EventStreamDecoder(StreamDecoder):
                 if not self.done:
                     self.fail(MalformedStream(f"the payload of a frame is not valid: {error}"), error)
                 continue
-            self._read((event,), out)
+            self.read((event,), out)
         if late:
             log.debug("ignored data after the end of the answer on %s", self.vocabulary.wire)
         if self._frames.error is not None and not self.done:
@@ -221,7 +231,7 @@ class EventStreamDecoder(StreamDecoder):
             return
         shown = self._frames.rest.removeprefix(BOM).strip().decode("utf-8", "replace")[:_SHOWN]
         self._failure = MalformedStream(f"the response is not an AWS event stream ({reason}); it begins with {shown!r}")
-        self._end()
+        self.end()
 
 
 def _failure(frame: Frame) -> Event:

@@ -6,13 +6,14 @@ import re
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from streamcore.testing import Answer, FaultServer, Simulator
 from streamcore.testing.faults.steps import Hold, Repeat, Send, Step
-from streamcore.testing.simulator.encode import frames
+from streamcore.testing.simulator.frames import frames
 from streamcore.testing.simulator.received import BASE_PATHS
 from tests.commands import COMMAND, KEY, PROMPT, PROVIDERS, ROOT, Terminal, environment, until
 from tests.support import first_short, wire_of
@@ -28,6 +29,11 @@ def begun(provider: str) -> bytes:
     """Return a response that says `tick` three times and then does not go on."""
     pieces = [data for data, _ in frames(wire_of(provider), Answer(["tick "] * 4, cut=3))]
     return HEAD + b"".join(b"%x\r\n%b\r\n" % (len(data), data) for data in pieces)
+
+
+def showing(wanted: bytes) -> Callable[[bytes], bool]:
+    """Return the condition that the output has this."""
+    return lambda shown: wanted in shown
 
 
 def stalls(provider: str) -> dict[str, list[Step]]:
@@ -147,7 +153,7 @@ def test_completion_in_a_shell(tmp_path: Path) -> None:
         ):
             shell.shown = b""
             shell.keys(typed + "\t")
-            shell.read_until(lambda shown, wanted=completed: wanted in shown)
+            shell.read_until(showing(completed))
             shell.keys("\x15")  # take the line back
         shell.keys("exit\n")
         assert shell.finish() == 0

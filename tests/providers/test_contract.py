@@ -32,7 +32,7 @@ from streamcore import (
     stream_request,
 )
 from streamcore.testing import Answer, PlannedCall, Simulator
-from streamcore.testing.simulator.encode import PROMPT_TOKENS
+from streamcore.testing.simulator.frames import PROMPT_TOKENS
 from tests.support import (
     BACKENDS,
     GATEWAYS,

@@ -145,6 +145,7 @@ NATIVE = {
     "openai": ("response_format",),
     "openai-responses": ("text", "format"),
     "mistral": ("response_format",),
+    "bedrock": ("outputConfig", "textFormat"),
 }
 
 

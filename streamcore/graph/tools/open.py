@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamcore.errors import ConfigError
-from streamcore.graph.tool_schema import PythonToolBlock, ShellToolBlock
+from streamcore.graph.context import Context
+from streamcore.graph.tool_schema import GraphToolBlock, PythonToolBlock, ShellToolBlock
+from streamcore.graph.tools.graph import GraphTool
 from streamcore.graph.tools.protocol import RunnableTool
 from streamcore.graph.tools.python import Function, PythonTool, load_function
 from streamcore.graph.tools.shell import ShellTool
@@ -14,16 +16,24 @@ if TYPE_CHECKING:
     from streamcore.graph.load import Graph
 
 
-def open_tool(graph: Graph, name: str) -> RunnableTool:
+def open_tool(context: Context, name: str, node: str) -> RunnableTool:
     """Return a tool of a graph, ready to run.
+
+    Args:
+        context: that of the node which calls the tool.
+        name: the tool's name.
+        node: the node's name.
 
     Raises:
         ConfigError: its function cannot be loaded.
         KeyError: the graph has no such tool.
     """
+    graph = context.graph
     block = graph.tools[name]
     if isinstance(block, ShellToolBlock):
         return ShellTool(name, block)
+    if isinstance(block, GraphToolBlock):
+        return GraphTool(name, block, graph.children[block.path], context, node)
     return PythonTool(name, block, open_function(graph, name))
 
 

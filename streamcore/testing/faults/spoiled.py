@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from streamcore.testing.faults.steps import Pause, Repeat, Send, Step
 from streamcore.testing.simulator.answers import Answer
-from streamcore.testing.simulator.encode import BINARY, SSE, content_type, frames
+from streamcore.testing.simulator.frames import frames
+from streamcore.wire.encoding.wire import SSE, find_wire
 from streamcore.wire.event_stream import encode_event, encode_exception
 
 Steps = Callable[[str, Answer], Sequence[Step]]
@@ -41,7 +42,7 @@ def chunked(*parts: bytes, **headers: str) -> bytes:
 
 def streamed(wire: str, *parts: bytes, **headers: str) -> bytes:
     """Return the same with the content type of a wire."""
-    return chunked(*parts, content_type=content_type(wire), **headers)
+    return chunked(*parts, content_type=find_wire(wire).content_type, **headers)
 
 
 def framed(data: bytes) -> bytes:
@@ -111,7 +112,9 @@ def ping(wire: str) -> bytes:
 
 def broken_event(payload: bytes) -> Callable[[str], bytes]:
     """Return a function of the wire that returns an event with this payload."""
-    return lambda wire: encode_event("contentBlockDelta", payload) if wire in BINARY else b"data: %b\n\n" % payload
+    return lambda wire: (
+        encode_event("contentBlockDelta", payload) if find_wire(wire).binary else b"data: %b\n\n" % payload
+    )
 
 
 def event(data: Mapping[str, object], name: str = "") -> bytes:
@@ -205,21 +208,25 @@ def length(of_whole: bool, more: int) -> Steps:
 
     def steps(wire: str, answer: Answer) -> list[Step]:
         body = b"".join(whole(wire, answer) if of_whole else begun(wire, answer))
-        return [Send(head(content_type=content_type(wire), content_length=str(len(body) + more)) + body)]
+        return [Send(head(content_type=find_wire(wire).content_type, content_length=str(len(body) + more)) + body)]
 
     return steps
 
 
 def length_too_short(wire: str, answer: Answer) -> list[Step]:
     length = len(b"".join(begun(wire, answer)))
-    return [Send(head(content_type=content_type(wire), content_length=str(length)) + b"".join(whole(wire, answer)))]
+    return [
+        Send(
+            head(content_type=find_wire(wire).content_type, content_length=str(length)) + b"".join(whole(wire, answer))
+        )
+    ]
 
 
 def until_closed(of_whole: bool) -> Steps:
     def steps(wire: str, answer: Answer) -> list[Step]:
         return [
             Send(
-                head(content_type=content_type(wire))
+                head(content_type=find_wire(wire).content_type)
                 + b"".join(whole(wire, answer) if of_whole else begun(wire, answer))
             )
         ]
@@ -248,7 +255,7 @@ def thinking(wire: str, answer: Answer) -> list[Step]:
 
 def keep_alive(comment: bytes | None) -> Steps:
     def steps(wire: str, answer: Answer) -> list[Step]:
-        repeated = ping(wire) if comment is None or wire in BINARY else comment
+        repeated = ping(wire) if comment is None or find_wire(wire).binary else comment
         return [Send(streamed(wire, *begun(wire, answer))), Repeat(framed(repeated), PING_EVERY)]
 
     return steps
@@ -272,7 +279,7 @@ def echoes(secrets: Sequence[str], wire: str = "openai-chat") -> list[list[Step]
     error = {"type": "error", "error": {"message": echo, "type": secrets[0], "code": secrets[-1]}}
     body = json.dumps(error).encode()
     event, broken = b"data: " + body + b"\n\n", b"data: {" + echo.encode() + b"\n\n"
-    if wire in BINARY:
+    if find_wire(wire).binary:
         event = encode_exception(secrets[0], json.dumps({"message": echo}).encode())
         broken = broken_event(b"{" + echo.encode())(wire)
     return [
@@ -299,7 +306,7 @@ def wrong_length(wire: str) -> bytes:
 
 def endless(wire: str, answer: Answer) -> list[Step]:
     """Begin an event that never ends."""
-    if wire in BINARY:
+    if find_wire(wire).binary:
         prelude = (2**31 - 1).to_bytes(4, "big") + bytes(4)
         beginning = prelude + zlib.crc32(prelude).to_bytes(4, "big")
         return [Send(streamed(wire, *begun(wire, answer), beginning)), Repeat(framed(bytes(65536)), times=1024)]

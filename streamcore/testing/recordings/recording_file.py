@@ -34,7 +34,7 @@ MAX_BYTES = 64 * 1024 * 1024
 """The largest size of a file: a long answer has some hundred bytes a token."""
 
 HEADER = """\
-# Recorded by streamcore (docs/testing.md). Each exchange has a request, to be matched, and the response to play.
+# Recorded by streamcore (guide "Testing"). Each exchange has a request, to be matched, and the response to play.
 # A key that is deleted from a request's body matches anything. `at` is in seconds after the response's headers.
 """
 

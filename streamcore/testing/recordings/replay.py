@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import anyio
 import anyio.lowlevel
@@ -33,6 +34,8 @@ VENDOR = Vendor(
 VARIABLE = "STREAMCORE_REPLAY"
 """The environment variable with the path of the recording that `provider: replay` plays."""
 
+_CONVERSE = re.compile(r"/model/([^/]+)/converse-stream$")
+"""The endpoint of Bedrock, whose URL names the model."""
 _ENDPOINTS = {"anthropic": "/v1/messages", "mistral": "/v1/chat/completions", "openai-responses": "/responses"}
 PLACEHOLDER_KEY = "replayed-no-key"
 """What an SDK is given that insists on a key."""
@@ -152,6 +155,9 @@ def _recorded_model(recording: Recording) -> str | None:
         body = exchange.request.body
         if is_object(body) and body.get("model") is not None:
             return str(body["model"])
+        named = _CONVERSE.search(urlsplit(exchange.request.url).path)
+        if named is not None:
+            return unquote(named[1])
     return None
 
 
@@ -161,4 +167,5 @@ def _base_url(recording: Recording, provider: str) -> str | None:
         return None
     url = urlsplit(recording.exchanges[0].request.url)
     ending = _ENDPOINTS.get(provider, "/chat/completions")
-    return url._replace(path=url.path.removesuffix(ending), query="", fragment="").geturl()
+    path = _CONVERSE.sub("", url.path).removesuffix(ending)
+    return url._replace(path=path, query="", fragment="").geturl()

@@ -10,9 +10,6 @@ from typing import Any, cast
 
 from streamcore.testing.simulator.example import example
 
-PROMPT_TOKENS = 12
-"""How many tokens every made-up answer says that its prompt had."""
-
 _TOKEN = re.compile(r"\s*\w{1,5}|\s*[^\w\s]|\s+")
 
 

@@ -25,10 +25,11 @@ from streamcore.testing.recordings.matching import Player, UnrecordedRequest
 from streamcore.testing.recordings.recording import Recording
 from streamcore.testing.simulator.answers import Answer, Asked, plausible
 from streamcore.testing.simulator.asked import asked_on
-from streamcore.testing.simulator.encode import content_type, frames
+from streamcore.testing.simulator.frames import frames
 from streamcore.testing.simulator.pacer import Pacer, Schedule, scheduled
 from streamcore.testing.simulator.page import Figures, page
 from streamcore.testing.simulator.received import BASE_PATHS, ROUTES, ReceivedRequest, route_of
+from streamcore.wire.encoding.wire import find_wire
 
 Decide = Callable[[Asked], Answer]
 
@@ -341,7 +342,7 @@ class _Connection(asyncio.Protocol):
             if fault is not None and transport is not None:
                 await play(fault.steps(wire, answer), Line(transport, self.writable))
             else:
-                await self._stream(self._simulator.rendered(wire, answer), content_type(wire))
+                await self._stream(self._simulator.rendered(wire, answer), find_wire(wire).content_type)
 
     async def _stream(self, schedule: Schedule, kind: str) -> None:
         self._begin(200, (("content-type", kind), _REQUEST_ID))

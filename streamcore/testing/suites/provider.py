@@ -6,7 +6,7 @@
         def provider(self, url: str) -> MyProvider:
             return MyProvider(base_url=url + "/v1", api_key="key")
 
-It needs pytest, and runs each test through anyio's plugin. See `docs/testing.md`.
+It needs pytest, and runs each test through anyio's plugin. See the guide "Testing".
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ from streamcore.testing.faults.fault_server import ANSWER, FaultServer, Play
 from streamcore.testing.faults.steps import Hold, Repeat, Send, Step
 from streamcore.testing.faults.table import FAULTS, Fault
 from streamcore.testing.simulator.answers import Answer, PlannedCall
-from streamcore.testing.simulator.encode import BINARY, PROMPT_TOKENS, WIRES
+from streamcore.testing.simulator.frames import PROMPT_TOKENS, wire_names
 from streamcore.testing.suites.judging import Reading, equal, judge, looks_unfinished, need
 from streamcore.testing.suites.watch import nothing_left_behind, quiet
+from streamcore.wire.encoding.wire import find_wire
 
 TEXT = "".join(ANSWER.tokens)
 PATIENCE = 30.0
@@ -100,8 +101,10 @@ class ProviderSuite:
         unknown = sorted(set(self.deviations) - known)
         if unknown:
             raise pytest.UsageError(f"{type(self).__name__}.deviations: no row is called {', '.join(unknown)}")
-        if self.wire not in WIRES:
-            raise pytest.UsageError(f"{type(self).__name__}.wire is one of {', '.join(WIRES)}, not {self.wire!r}")
+        if self.wire not in wire_names():
+            raise pytest.UsageError(
+                f"{type(self).__name__}.wire is one of {', '.join(wire_names())}, not {self.wire!r}"
+            )
 
     @pytest.fixture(autouse=True)
     def _silent(self, capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
@@ -123,7 +126,7 @@ class ProviderSuite:
 
     @property
     def _framing(self) -> str:
-        return "binary" if self.wire in BINARY else "sse"
+        return "binary" if find_wire(self.wire).binary else "sse"
 
     def _plain(self, *events: bytes) -> list[Step]:
         return [Send(spoiled.streamed(self.wire, *events) + spoiled.END)]

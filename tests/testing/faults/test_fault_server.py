@@ -30,7 +30,7 @@ from streamcore.testing import (
 from streamcore.testing.faults.fault_server import ANSWER
 from streamcore.testing.faults.spoiled import begun, whole
 from streamcore.testing.faults.table import find_fault
-from streamcore.testing.simulator.encode import WIRES
+from streamcore.testing.simulator.frames import wire_names
 from streamcore.testing.suites.watch import LeftBehind, nothing_left_behind, quiet
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -58,19 +58,21 @@ def test_a_fault_is_complete(fault: Fault) -> None:
     assert fault.name == fault.name.lower().replace("_", "-").strip()
     assert (fault.error is None) == (fault.keeps is None)
     assert bool(fault.clock) <= bool(fault.timeouts)
-    for wire in WIRES:
+    for wire in wire_names():
         for answer in (ANSWER, Answer(), Answer(["one"]), Answer(calls=[PlannedCall("clock")])):
             steps = fault.steps(wire, answer)
             assert all(isinstance(step, Send | Pause | Repeat | Hold | Reset) for step in steps)
 
 
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("wire", wire_names())
 def test_what_has_begun_never_holds_the_mark_of_the_end(wire: str) -> None:
     for count in range(4):
         answer = Answer(ANSWER.tokens[:count])
         events = begun(wire, answer)
         assert events == whole(wire, answer)[: len(events)]
-        assert not any(mark in b"".join(events) for mark in (b"message_stop", b'stop"', b"[DONE]", b"completed"))
+        assert not any(
+            mark in b"".join(events) for mark in (b"message_stop", b'stop"', b"[DONE]", b"response.completed")
+        )
 
 
 def test_an_unknown_fault_raises_with_the_nearest_name() -> None:
@@ -164,7 +166,7 @@ def test_leaving_drops_every_connection_and_leaves_nothing() -> None:
 @pytest.mark.parametrize("name", ["none", "reset-before-headers", "wrong-key", "end-without-mark", "byte-by-byte"])
 def test_the_simulator_plays_the_same(name: str) -> None:
     with FaultServer(name) as server, Simulator(ANSWER, fault=name) as simulator:
-        played = []
+        played: list[bytes] = []
         for port in (server.port, simulator.port):
             try:
                 played.append(talk(port, CHAT))
