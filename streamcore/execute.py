@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
 import anyio
 
@@ -22,13 +22,16 @@ from streamcore.tools.agent import AgentPlan, Save
 from streamcore.tools.decisions import AgentState, Approver, Decision, state_of
 from streamcore.tools.toolbox import AnyTool
 
+if TYPE_CHECKING:
+    from streamcore.prompts.prompt_file import Prompt  # imports pydantic, which only prompts need
+
 TimeoutsLike = Timeouts | Mapping[str, Any]
 OptionsLike = StreamOptions | Mapping[str, Any]
 T = TypeVar("T")
 
 
-class PromptOptions(TypedDict, total=False):
-    """The arguments that all functions for prompts have; see `stream_prompt`."""
+class CommonOptions(TypedDict, total=False):
+    """The arguments that all functions for prompts and agents have; see `stream_prompt`."""
 
     model: str | None
     prompts_dir: str | Path | None
@@ -39,6 +42,12 @@ class PromptOptions(TypedDict, total=False):
     fallback: Sequence[Fallback] | None
     max_bytes: int | None
     transport: str | None
+
+
+class PromptOptions(CommonOptions, total=False):
+    """The arguments that all functions for prompts have; see `stream_prompt`."""
+
+    approve: Approver | None
 
 
 class TextOptions(PromptOptions, total=False):
@@ -174,8 +183,11 @@ def stream_prompt(
     max_bytes: int | None = None,
     history: Sequence[Message] = (),
     transport: str | None = None,
+    approve: Approver | None = None,
 ) -> Stream:
     """Return the stream of the answer to a prompt file.
+
+    If `tools:` of the file names a function or an MCP server, the stream is that of an agent; see `stream_agent`.
 
     Args:
         prompt_name: the file's name without `.yaml`, folders with `/`.
@@ -198,6 +210,7 @@ def stream_prompt(
         max_bytes: overrides the prompt's; see `stream_request`.
         transport: what to send over; see `stream_request`.
         history: the previous turns of the conversation; they are sent between the prompt's system and user messages.
+        approve: decides about calls of the file's tools that need approval; see `stream_agent`.
 
     Nothing happens until the stream is used; then it raises, besides what `Stream` lists:
 
@@ -220,7 +233,7 @@ def stream_prompt(
         found = _ready(resolved.provider, transport)
         file = prompt.file
         options = file.stream_options if stream_options is None else stream_options
-        return Plan(
+        plan = Plan(
             Candidate(found, replace(request, include_raw=True) if include_raw else request),
             timeouts=Timeouts.of(file.timeouts if timeouts is None else timeouts),
             options=None if options is None else StreamOptions.of(options),
@@ -232,11 +245,24 @@ def stream_prompt(
             transport=transport,
             max_bytes=_limit(file.max_bytes if max_bytes is None else max_bytes),
         )
+        if prompt.tools.run:
+            plan.make_run = _agent_of(prompt, approve=approve, state=state)
+        return plan
 
     return Stream(prepare, restarts=on_interrupt == "restart" or retries > 0)
 
 
-class AgentOptions(PromptOptions, total=False):
+def _agent_of(prompt: Prompt | None, **settings: Any) -> AgentPlan:
+    """Return what an agent needs: the settings that are not None, else those of the prompt's file."""
+    given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
+    if prompt is None:
+        return AgentPlan(**given)
+    limits = {name: getattr(prompt.file, name) for name in ("max_steps", "max_tool_calls", "max_parallel")}
+    given["tools"] = (*prompt.tools.servers(), *given.get("tools", ()))
+    return AgentPlan(**{name: value for name, value in limits.items() if value is not None} | given)
+
+
+class AgentOptions(CommonOptions, total=False):
     """The further keyword arguments of `stream_agent`; see `stream_prompt`."""
 
     provider: AnyProvider | None
@@ -254,9 +280,9 @@ def stream_agent(
     variables: Mapping[str, Any] | None = None,
     *,
     tools: Sequence[AnyTool] = (),
-    max_steps: int = 10,
-    max_tool_calls: int = 50,
-    max_parallel: int = 8,
+    max_steps: int | None = None,
+    max_tool_calls: int | None = None,
+    max_parallel: int | None = None,
     approve: Approver | None = None,
     messages: Sequence[Message] | AgentState | None = None,
     resume: Mapping[str, Decision] | bool | None = None,
@@ -275,9 +301,9 @@ def stream_agent(
         variables: the values of the prompt's placeholders.
         tools: tools, functions (see `streamcore.tools.tool`), and MCP servers; those of the prompt or request are
             added. Calls of a tool that cannot run end the stream without an error, and the caller answers them.
-        max_steps: how many answers may be requested.
-        max_tool_calls: how many calls may run.
-        max_parallel: how many calls may run at the same time.
+        max_steps: how many answers may be requested; defaults to the prompt's, else 10.
+        max_tool_calls: how many calls may run; defaults to the prompt's, else 50.
+        max_parallel: how many calls may run at the same time; defaults to the prompt's, else 8.
         approve: decides about each call of a tool with `needs_approval`; without it, the stream ends without an error
             and `Completion.pending` has the calls that wait.
         messages: the conversation to continue, as `Stream.messages` or `save` gave it; it replaces the messages of the
@@ -296,25 +322,31 @@ def stream_agent(
         ConfigError: two tools have the same name, or an argument is not valid.
     """
 
-    def prepare() -> Plan:
-        agent = AgentPlan(
-            tools=tuple(tools),
-            max_steps=max_steps,
-            max_tool_calls=max_tool_calls,
-            max_parallel=max_parallel,
-            approve=approve,
-            saved=None if messages is None else state_of(messages),
-            resume=resume,
-            save=save,
-            state=options.get("state"),
-        )
-        return replace(base.prepare(), make_run=agent.run)
+    settings: dict[str, Any] = {
+        "tools": tuple(tools),
+        "max_steps": max_steps,
+        "max_tool_calls": max_tool_calls,
+        "max_parallel": max_parallel,
+        "approve": approve,
+        "saved": None if messages is None else state_of(messages),
+        "resume": resume,
+        "save": save,
+        "state": options.get("state"),
+    }
 
-    if isinstance(prompt, Request):
-        base = _request_stream(prompt, options)
-    else:
-        base = stream_prompt(prompt, variables, **options)
-    return Stream(prepare, restarts=base.restarts)
+    def prepare() -> Plan:
+        file: Prompt | None = None
+        if isinstance(prompt, Request):
+            base = _request_stream(prompt, options)
+        else:
+            from streamcore.prompts.prompt_file import load_prompt
+
+            file = load_prompt(prompt, prompts_dir=options.get("prompts_dir"), graph_path=options.get("graph_path"))
+            base = stream_prompt(prompt, variables, **options)
+        return replace(base.prepare(), make_run=_agent_of(file, **settings))
+
+    restarts = options.get("on_interrupt") == "restart" or options.get("retries", 0) > 0
+    return Stream(prepare, restarts=restarts)
 
 
 _ONLY_OF_PROMPTS = ("prompts_dir", "graph_path", "history")
@@ -343,9 +375,11 @@ def execute_prompt_streaming(
 ) -> TextStream:
     """Stream the text of the answer to a prompt, for a bare `async for token in ...`.
 
-    Yields non-empty `str` in order; the text of a refusal is yielded like other text. The arguments are those of
-    `stream_prompt`. A schema of the prompt is sent, but the answer is not validated. The call itself raises nothing:
-    errors are raised at the first iteration or later.
+    Yields non-empty `str` in order; the text of a refusal is yielded like other text. If the prompt has tools that run,
+    the text of all answers is yielded; without `approve`, the text ends at calls that wait for approval.
+
+    The arguments are those of `stream_prompt`. A schema of the prompt is sent, but the answer is not validated. The
+    call itself raises nothing: errors are raised at the first iteration or later.
 
     Raises:
         ContentRefused: the answer was refused or filtered and has no text.
@@ -398,8 +432,8 @@ async def execute_prompt_async(
 ) -> Any:
     """Return the whole answer to a prompt: its text, or its validated value if there is a schema.
 
-    The schema is `output_model`, or the prompt's `schema` or `output_schema`. The arguments are those of
-    `stream_prompt`.
+    If the prompt has tools that run, the text is that of all answers, and the value that of the last one. The schema is
+    `output_model`, or the prompt's `schema` or `output_schema`. The arguments are those of `stream_prompt`.
 
     Raises:
         OutputValidationError: the answer does not fit the schema, or the model refused or called a tool instead.

@@ -19,7 +19,7 @@ from streamcore.completion import Completion
 from streamcore.concurrency.blocking import BlockingLoop
 from streamcore.concurrency.event_loop import loop_is_running
 from streamcore.provider import AnyProvider
-from streamcore.request import Request
+from streamcore.request import Message, Request
 
 T = TypeVar("T")
 
@@ -108,6 +108,12 @@ class SyncStream(_Iteration[Chunk]):
                 return
             yield found
 
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The whole conversation; see `Stream.messages`."""
+        messages: tuple[Message, ...] = self._source.messages
+        return messages
+
     def collect(self) -> Completion:
         """Read to the end and return the whole answer."""
         for _ in self:
@@ -143,6 +149,11 @@ def stream_request(request: Request, *, provider: AnyProvider, **options: Any) -
 def stream_prompt(prompt_name: str, variables: Mapping[str, Any] | None = None, **options: Any) -> SyncStream:
     """Return the stream of the answer to a prompt file; see `streamcore.stream_prompt`."""
     return SyncStream(execute.stream_prompt(prompt_name, variables, **options))
+
+
+def stream_agent(prompt: str | Request, variables: Mapping[str, Any] | None = None, **options: Any) -> SyncStream:
+    """Return the stream of an agent; see `streamcore.stream_agent`. Its tools run while the stream is read."""
+    return SyncStream(execute.stream_agent(prompt, variables, **options))
 
 
 def execute_prompt_streaming(

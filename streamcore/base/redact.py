@@ -66,10 +66,11 @@ def secret_forms(secrets: Iterable[str | None]) -> tuple[bytes, ...]:
     """
     forms: set[str] = set()
     for secret in {secret.strip() for secret in secrets if secret and not secret.isspace()}:
-        quoted = quote(secret, safe="")
+        quoted = quote(secret, safe="", errors="surrogatepass")
         written = json.dumps(secret)[1:-1]
         data = secret.encode("utf-8", "surrogatepass")
-        forms |= {secret, quoted, quote_plus(secret), quote(secret), quote(quoted, safe=""), html.escape(secret)}
+        plus, path = quote_plus(secret, errors="surrogatepass"), quote(secret, errors="surrogatepass")
+        forms |= {secret, quoted, plus, path, quote(quoted, safe=""), html.escape(secret)}
         forms |= {written, written.replace("/", "\\/"), repr(secret)[1:-1], json.dumps(written)[1:-1]}
         forms |= {encode(data).decode("ascii").rstrip("=") for encode in (base64.b64encode, base64.urlsafe_b64encode)}
     lowered = {form.encode("utf-8", "surrogatepass").lower() for form in forms}
@@ -82,10 +83,13 @@ def redact(text: str, secrets: Iterable[str | None] = ()) -> str:
 
 
 def redact_text(text: str, forms: tuple[bytes, ...]) -> str:
-    """Replace every secret in a text by `[secret]`; `forms` is the result of `secret_forms`."""
+    """Replace every secret in a text by `[secret]`; `forms` is the result of `secret_forms`.
+
+    Half of a surrogate pair becomes U+FFFD, so that every log and terminal can write the text.
+    """
     data = text.encode("utf-8", "surrogatepass")
     clean = redact_bytes(data, forms)
-    return text if clean is data else clean.decode("utf-8", "surrogatepass")
+    return encodable(text if clean is data else clean.decode("utf-8", "surrogatepass"))
 
 
 def redact_bytes(data: bytes, forms: tuple[bytes, ...], replace: Replace = lambda _: MARK.encode()) -> bytes:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamcore.checkpoints.memory import PROCESS
 from streamcore.checkpoints.protocol import Checkpointer
 from streamcore.errors import ConfigError
+from streamcore.files.environment import expanded
 
 _KEYS: Mapping[str, Sequence[str]] = {
     "memory": ("type",),
@@ -41,7 +40,10 @@ def open_checkpointer(config: Mapping[str, Any] | Checkpointer | None) -> Checkp
             f"a checkpointer is a mapping, as {{'type': 'sqlite', 'path': 'threads.db'}}, or has load, save, delete "
             f"and aclose; got a {type(config).__name__}"
         )
-    given = {key: _expanded(key, value) for key, value in config.items()}
+    given = {
+        key: expanded(value, f"checkpointer: `{key}`") if isinstance(value, str) else value
+        for key, value in config.items()
+    }
     kind = str(given.get("type"))
     if kind not in _KEYS:
         raise ConfigError(
@@ -62,20 +64,6 @@ def open_checkpointer(config: Mapping[str, Any] | Checkpointer | None) -> Checkp
 
     prefix = _text(given, "prefix", DEFAULT_PREFIX) if "prefix" in given else DEFAULT_PREFIX
     return RedisCheckpointer(_text(given, "url", "redis://localhost:6379"), ttl=_minutes(given), prefix=prefix)
-
-
-def _expanded(key: str, value: object) -> object:
-    """Replace each `${VAR}` in a text by the variable's value."""
-
-    def look_up(found: re.Match[str]) -> str:
-        name = found[1]
-        if not os.environ.get(name):
-            raise ConfigError(
-                f"checkpointer: `{key}` names ${{{name}}}, and the environment variable {name} is not set"
-            )
-        return os.environ[name]
-
-    return re.sub(r"\$\{([^{}]*)\}", look_up, value) if isinstance(value, str) else value
 
 
 def _text(given: Mapping[str, object], key: str, example: str) -> str:

@@ -25,8 +25,9 @@ def check(
     Example: streamcore check graphs/interview.yaml
 
     It finds unknown keys and types, nodes that nothing leads to or that do not exist, loops without a limit, missing
-    prompts and variables. With --var it also finds the variables that a run with these values would lack. Prints a
-    line for each problem, and exits with code 2 if there is one.
+    prompts and variables. It imports the Python functions that prompt files name as tools. With --var it also finds
+    the variables that a run with these values would lack. Prints a line for each problem, and exits with code 2 if
+    there is one.
     """
     problems = 0
     given = gather(var, var_file, vars_file) if var or var_file or vars_file else None
@@ -55,6 +56,7 @@ def _problems(file: Path, given: Mapping[str, Any] | None) -> list[str]:
     data = load_yaml(file, GraphError).data
     if is_mapping(data) and "nodes" not in data and data.keys() & {"user", "template", "system"}:
         prompt = load_prompt(file.stem, prompts_dir=file.parent)
+        prompt.tools.ready()
         if given is not None:
             prompt.render(given, {})
         return []

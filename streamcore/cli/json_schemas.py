@@ -175,6 +175,23 @@ def _fields_by_type(schema: Schema) -> None:
         _add({"if": is_type, "then": then})(schema)
 
 
+def _prompt_tool(schema: Schema) -> None:
+    """Add what `PromptToolBlock` refuses: settings of tools that run beside others, and none or two of the kinds."""
+    running = ("timeout", "needs_approval", "sequential", "retries", "idempotent")
+    only: Schema = {"properties": {"mcp": _PRESENT}, "required": ["mcp"], "maxProperties": 1}
+    python: Schema = {"properties": {"python": _TEXT, "mcp": {"type": "null"}}, "required": ["python"]}
+    plain: Schema = {"properties": {"name": _TEXT, "python": {"type": "null"}, "mcp": {"type": "null"}}}
+    _add(
+        {
+            "oneOf": [
+                only,
+                {**python, "not": {"required": ["parameters"]}},
+                {**plain, "required": ["name"], "not": {"anyOf": [{"required": [key]} for key in running]}},
+            ]
+        }
+    )(schema)
+
+
 def _checkpointer() -> Schema:
     """Return what `open_checkpointer` accepts; a text may name environment variables."""
     text = {"type": "string", "minLength": 1}
@@ -210,6 +227,13 @@ _FROM_START: Schema = {"contains": {"properties": {"from": {"const": "START"}}, 
 
 RULES: Mapping[str, tuple[Callable[[Schema], None], ...]] = {
     "PromptFile": (_add(_exactly_one("user", "template"), _not_both("schema", "output_schema")),),
+    "PromptToolBlock": (_prompt_tool, _property("python", pattern=r"^.+:[^\W\d]\w*$")),
+    "McpBlock": (
+        _add(
+            _exactly_one("command", "url", type_=_PRESENT),
+            *(_not_both(*keys) for keys in (("url", "env"), ("url", "cwd"), ("command", "headers"))),
+        ),
+    ),
     "SchemaBlock": (_property("fields", propertyNames={"not": {"pattern": "^_"}}),),
     "SchemaField": (_fields_by_type,),
     "Constraints": (_property("pattern", format="regex"),),

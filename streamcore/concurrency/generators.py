@@ -12,7 +12,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from types import coroutine
 from typing import Any, Generic, Self, TypeVar
 
+import anyio
+
 T = TypeVar("T")
+
+CLOSE_SECONDS = 2.0
+"""How long closing a vendor's response may take when its reader is being cancelled, or the loop ends."""
 
 
 class opened(Generic[T]):  # noqa: N801  used like contextlib.aclosing
@@ -39,7 +44,11 @@ class opened(Generic[T]):  # noqa: N801  used like contextlib.aclosing
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self._source.aclose()
+        if error[0] is None:
+            await self._source.aclose()
+            return
+        with anyio.move_on_after(CLOSE_SECONDS, shield=True):  # also while the caller is being cancelled
+            await self._source.aclose()
 
     def __aiter__(self) -> Self:
         return self

@@ -17,11 +17,9 @@ import anyio
 from anyio.lowlevel import RunVar
 
 from streamcore.concurrency.event_loop import task_starter
+from streamcore.concurrency.generators import CLOSE_SECONDS as CLOSE_SECONDS
 
 log = logging.getLogger("streamcore")
-
-CLOSE_SECONDS = 2.0
-"""How long closing a vendor's response may take when its reader is being cancelled, or the loop ends."""
 
 Close = Callable[[], Awaitable[object]]
 

@@ -144,6 +144,7 @@ def _prompt(
 ) -> Iterator[str]:
     try:
         found = load_prompt(prompt, prompts_dir=graph.prompts_dir, graph_path=graph.beside)
+        found.tools.ready()
     except PromptError as error:
         yield from str(error).splitlines()
         return

@@ -11,16 +11,19 @@ import binascii
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 from urllib.request import getproxies
 
-from streamcore.base.redact import redact, redact_bytes, redact_json, secret_forms
+from streamcore.base.redact import redact, redact_bytes, redact_json, redact_text, secret_forms
 from streamcore.errors import ProviderError
 
 if TYPE_CHECKING:
     import httpx2
 
+    from streamcore.chunk import Chunk
+    from streamcore.completion import Completion
     from streamcore.provider import Provider
 
 _PUBLIC_HEADER = re.compile(
@@ -33,11 +36,29 @@ _PAIR = re.compile(r"=\s*\"?([^\s;,&\"]+)")
 SHORTEST_SECRET = 8
 """A shorter value is a placeholder, often a word that messages use."""
 _SHORTEST_PASSWORD = 5
+_VENDORS_WORDS = ("id", "model", "request_id", "served_by", "service_tier", "raw_finish_reason")
+"""Fields of an answer that are no part of it, but names and ids that the vendor chose."""
 
 
 def credentials(request: httpx2.Request) -> list[str]:
     """Return the secrets in a request's headers and URL, set by the SDK or the caller; the longest first."""
     return sorted({*header_secrets(request.headers), *url_secrets(str(request.url))}, key=len, reverse=True)
+
+
+def clean_start(chunks: list[Chunk], request: httpx2.Request) -> bool:
+    """Remove the secrets of a request from the `start` chunk, if it is among these; return whether the answer began.
+
+    A vendor may repeat a key as the id or the model of its answer.
+    """
+    for number, chunk in enumerate(chunks):
+        if chunk.kind == "start":
+            forms = secret_forms(credentials(request))
+            names = [name and redact_text(name, forms) for name in (chunk.id, chunk.model, chunk.request_id)]
+            if names != [chunk.id, chunk.model, chunk.request_id]:
+                chunks[number] = replace(chunk, id=names[0], model=names[1], request_id=names[2])
+        if chunk.kind != "ping" and chunk.kind != "other":
+            return True
+    return False
 
 
 def header_secrets(headers: Mapping[str, str], *, all_names: bool = False) -> set[str]:
@@ -77,7 +98,7 @@ def url_secrets(url: str | None) -> set[str]:
     if mark:
         found |= {text for text in (password, unquote(password)) if len(text) >= _SHORTEST_PASSWORD}
         plain = f"{unquote(user)}:{unquote(password)}"
-        found.add(base64.b64encode(plain.encode()).decode())
+        found.add(base64.b64encode(plain.encode("utf-8", "surrogatepass")).decode())
     return found
 
 
@@ -131,6 +152,19 @@ def _shows(error: BaseException, forms: tuple[bytes, ...]) -> bool:
     return redact_bytes(shown, forms) is not shown
 
 
+def clean_partial(provider: Provider, partial: Completion) -> Completion:
+    """Return the answer of an error without secrets in its ids and in the names that the vendor gave."""
+    forms = secret_forms(_known(provider))
+    values: dict[str, Any] = {name: getattr(partial, name) for name in _VENDORS_WORDS}
+    clean: dict[str, Any] = {name: value and redact_text(value, forms) for name, value in values.items()}
+    return partial if clean == values else replace(partial, **clean)
+
+
+def _known(provider: Provider) -> list[str]:
+    known: Callable[[], Iterable[str]] | None = getattr(provider, "secrets", None)
+    return list(known()) if known is not None else []
+
+
 def scrub_attempt(provider: Provider, model: str | None, error: BaseException | None) -> str | None:
     """Complete the error of an attempt with provider and model, and replace all secrets; return the model's name.
 
@@ -141,8 +175,7 @@ def scrub_attempt(provider: Provider, model: str | None, error: BaseException | 
         error.provider = error.provider or provider.name
         error.model = error.model or model
         model = model or error.model
-    known: Callable[[], Iterable[str]] | None = getattr(provider, "secrets", None)
-    secrets = list(known()) if known is not None and error is not None else []
+    secrets = _known(provider) if error is not None else []
     if error is not None:
         scrub_error(error, secrets)
     return model and redact(model, secrets)

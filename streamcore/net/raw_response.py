@@ -13,8 +13,9 @@ from anyio.lowlevel import checkpoint
 
 from streamcore.chunk import Chunk
 from streamcore.concurrency.generators import opened
+from streamcore.errors import ConfigError
 from streamcore.net.content_encoding import decoded
-from streamcore.net.credentials import credentials, scrub_error
+from streamcore.net.credentials import clean_start, credentials, scrub_error
 from streamcore.net.http_errors import TransportErrors
 from streamcore.wire.decoder import StreamDecoder
 
@@ -45,6 +46,7 @@ async def read_response(
     response. `secrets` returns what no error may show, beside the request's own credentials.
 
     Raises:
+        ConfigError: the API key, the base URL or a header cannot be encoded.
         StreamInterrupted: the connection broke, or the bytes ended before the terminal mark.
         StreamTimeout: the HTTP client's own read timeout ran out.
         MalformedStream, ProviderError: see `StreamDecoder.close`.
@@ -53,22 +55,21 @@ async def read_response(
     response: httpx2.Response | None = None
     try:
         response, decoder = await send()
-        if response.is_stream_consumed:
-            raw = reads = response.aiter_bytes()
-        else:
-            # `aiter_raw` would pass the same bytes on through one more generator and a list.
-            raw = cast("AsyncGenerator[bytes]", aiter(cast("AsyncIterable[bytes]", response.stream)))
-            reads = decoded(response, raw) if "content-encoding" in response.headers else raw
+        raw, reads = _body(response)
         feed, more = decoder.feed, slice(SLICE_BYTES, None)
         with TransportErrors(streaming=True):
             # The response is closed first: generators of httpx2 that are still open then end without waiting.
             async with aclosing(raw), opened(reads, finalizer=False) as hidden:
                 try:
-                    first = await anext(hidden, b"")
-                    for part in slices(first):
-                        yield feed(part)
-                        if len(first) > SLICE_BYTES:
-                            await checkpoint()
+                    started, data = False, await anext(hidden, None)
+                    while data is not None:
+                        for part in slices(data):
+                            chunks = feed(part)
+                            started = started or clean_start(chunks, response.request)
+                            yield chunks
+                            if len(data) > SLICE_BYTES:
+                                await checkpoint()
+                        data = None if started or decoder.ending else await anext(reads, None)
                     if not decoder.ending:
                         async for data in reads:
                             if not data[more]:  # cheaper than a call of len()
@@ -97,9 +98,32 @@ async def read_response(
         if rest:
             yield rest
         decoder.close()
+    except UnicodeEncodeError as error:
+        if response is not None:
+            raise
+        raise _not_encodable(error) from None  # the error has the whole text, which may be the API key
     except Exception as error:
         scrub_error(error, [*secrets(), *([] if response is None else credentials(response.request))])
         raise
+
+
+def _body(response: httpx2.Response) -> tuple[AsyncGenerator[bytes], AsyncGenerator[bytes]]:
+    """Return the reads of a response's body, as they come and decoded."""
+    if response.is_stream_consumed:
+        reads = response.aiter_bytes()
+        return reads, reads
+    # `aiter_raw` would pass the same bytes on through one more generator and a list.
+    raw = cast("AsyncGenerator[bytes]", aiter(cast("AsyncIterable[bytes]", response.stream)))
+    return raw, decoded(response, raw) if "content-encoding" in response.headers else raw
+
+
+def _not_encodable(error: UnicodeEncodeError) -> ConfigError:
+    """Return the error for a request whose head cannot be encoded."""
+    what = "half of a surrogate pair" if "surrogates" in error.reason else "a character that is not ASCII"
+    return ConfigError(
+        f"the request cannot be sent over HTTP: its API key, its base URL or a header of headers= has {what} "
+        f"(character {error.start + 1} of {len(error.object)}); remove it"
+    )
 
 
 def slices(data: bytes) -> Iterator[bytes]:

@@ -48,7 +48,7 @@ from streamcore.chunk import CONTENT_KINDS, Chunk
 from streamcore.completion import Attempt, Completion, Fold
 from streamcore.concurrency.generators import opened
 from streamcore.errors import AnswerTooLarge, OutputValidationError, ProviderError, StreamcoreError, StreamInterrupted
-from streamcore.net.credentials import scrub_attempt
+from streamcore.net.credentials import clean_partial, scrub_attempt
 from streamcore.pipeline.adapt import What, adapted, refuses
 from streamcore.pipeline.clocks import Clocks, read_timer, timed
 from streamcore.pipeline.retry import Candidate, Retries
@@ -212,7 +212,7 @@ class AnswerRun:
         else:
             pause = self.retries.next_pause(error, content=self.fold.has_content, left=self.clocks.left)
         if pause is None:
-            self._finish(error)
+            self._finish(candidate, error)
             raise error
         # The text of a validation error quotes the answer, and answers are not for logs.
         reason = type(error).__name__ if isinstance(error, OutputValidationError) else error
@@ -242,11 +242,12 @@ class AnswerRun:
         message = None if error is None else f"{type(error).__name__}: {error}"
         self.attempts = (*self.attempts, Attempt(candidate.provider.name, model, message, self.fold.usage))
 
-    def _finish(self, error: StreamcoreError) -> None:
+    def _finish(self, candidate: Candidate, error: StreamcoreError) -> None:
         """Give the error that ends the answer what was received and all attempts."""
         if isinstance(error, ProviderError):
             error.attempts = self.attempts
-        error.partial = self.completion(complete=isinstance(error, OutputValidationError))
+        partial = self.completion(complete=isinstance(error, OutputValidationError))
+        error.partial = clean_partial(candidate.provider, partial)
 
     def completion(self, *, complete: bool) -> Completion:
         """Return what was received so far, with the attempts and, at the end, the validated value."""

@@ -18,21 +18,14 @@ from streamcore.files.yaml_file import Stamp, YamlFile, parse_yaml, read_yaml, s
 from streamcore.files.yaml_model import FileModel, FromMapping, did_you_mean, validate, wrong
 from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.smoother import StreamOptions
+from streamcore.prompts.prompt_tools import PromptToolBlock, PromptTools
 from streamcore.prompts.schema import SchemaBlock
 from streamcore.provider import ModelChoice, ResolvedModel
-from streamcore.request import Message, Request, Role, ThinkTags, Tool
+from streamcore.request import Message, Request, Role, ThinkTags
 from streamcore.structured.json_schema import schema_validator
 from streamcore.structured.output import Output
 
 _FOLDER = "STREAMCORE_PROMPTS_DIR"
-
-
-class PromptToolBlock(FileModel):
-    """One entry of `tools:`."""
-
-    name: str
-    description: str = ""
-    parameters: dict[str, Any] = Field(default_factory=lambda: {"type": "object", "properties": {}})
 
 
 _NOT_IN_A_FILE = ("api_key", "client", "http_client")
@@ -86,6 +79,9 @@ class PromptFile(FileModel):
     max_bytes: int | None = Field(default=None, ge=1)
     stream_options: Annotated[StreamOptions, FromMapping()] | None = None
     fallback: list[str | FallbackBlock] = Field(default_factory=list[str | FallbackBlock])
+    max_steps: int | None = Field(default=None, ge=1)
+    max_tool_calls: int | None = Field(default=None, ge=1)
+    max_parallel: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _one_user_text(self) -> PromptFile:
@@ -132,6 +128,9 @@ class Prompt:
     name: str
     file: PromptFile
     source: YamlFile
+
+    tools: PromptTools
+    """The tools of the file, made when they are first used."""
 
     @property
     def choice(self) -> ModelChoice:
@@ -299,7 +298,8 @@ def _similar(name: str, roots: Iterable[Path]) -> str:
 @lru_cache(maxsize=256)
 def _load(name: str, path: Path, raw: bytes) -> Prompt:
     source = parse_yaml(path, raw, PromptError)
-    prompt = Prompt(name, validate(PromptFile, source, PromptError), source)
+    file = validate(PromptFile, source, PromptError)
+    prompt = Prompt(name, file, source, PromptTools(name, source, file.tools))
     prompt.check_templates()
     return prompt
 
@@ -320,7 +320,7 @@ def build_request(
         resolved: the model and temperature, as `resolve_provider` returned them; None takes those of the file.
 
     Raises:
-        PromptError: a variable is missing.
+        PromptError: a variable is missing, or the function of a tool cannot be loaded.
     """
     file = prompt.file
     source = resolved or prompt.choice
@@ -330,7 +330,7 @@ def build_request(
         temperature=source.temperature,
         max_tokens=file.max_tokens,
         stop=tuple([file.stop] if isinstance(file.stop, str) else file.stop or ()),
-        tools=tuple(Tool(tool.name, tool.description, tool.parameters) for tool in file.tools),
+        tools=prompt.tools.ready(),
         output_schema=file.json_schema(),
         reasoning=file.reasoning,
         think_tags=file.think_tags,

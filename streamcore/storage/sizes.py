@@ -137,9 +137,11 @@ def chunk_size(chunk: Chunk) -> int:
 
 
 def item_size(item: object) -> int:
-    """Return the bytes that an item of a stream takes in memory: a chunk, a token, an event."""
+    """Return the bytes that an item of a stream takes in memory: a chunk, a list of chunks, a token, an event."""
     if isinstance(item, Chunk):
         return chunk_size(item)
+    if isinstance(item, list):
+        return items_size(cast("list[object]", item))
     return PIECE_BYTES + (utf8_size(item) if isinstance(item, str) else data_size(item))
 
 

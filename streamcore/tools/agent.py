@@ -72,8 +72,8 @@ class AgentPlan:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigError(f"{name} is a number, 1 or more, not {value!r}")
 
-    def run(self, plan: Plan) -> AgentRun:
-        """Return the run of this agent."""
+    def __call__(self, plan: Plan) -> AgentRun:
+        """Return the run of this agent, as `Plan.make_run` does."""
         return AgentRun(plan, self)
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from streamcore import ProviderError, StreamcoreError, get_provider, stream_request
+from streamcore import Chunk, ProviderError, StreamcoreError, get_provider, stream_request
 from streamcore.net.credentials import credentials, scrub_error
-from streamcore.testing import FaultServer
-from streamcore.testing.faults.steps import Send
+from streamcore.testing import FaultServer, ScriptedProvider
+from streamcore.testing.faults.steps import Pause, Send
 from tests.support import ask
 
 pytestmark = pytest.mark.anyio
@@ -71,7 +71,6 @@ def shown(error: BaseException) -> str:
     while link is not None:
         fields: Any = {name: value for name, value in vars(link).items() if name not in ("_request", "response")}
         fields.pop("request", None)
-        fields.pop("partial", None)
         texts += [str(link), repr(link), repr(link.args), repr(fields)]
         link = link.__cause__ or link.__context__
     return "".join([*texts, *traceback.format_exception(error)])
@@ -87,7 +86,39 @@ async def test_no_echo_is_shown(where: str, name: str, transport: str) -> None:
             error = await failure(server.url, name, transport)
         assert secret not in shown(error), where
         assert secret not in shown(copy.deepcopy(error))
-        assert secret.encode() not in pickle.dumps(error) or where == "model"
+        assert secret.encode() not in pickle.dumps(error)
+
+
+def started(wire: str, secret: str) -> bytes:
+    """Return the first event of an answer, with the secret as its id and its model."""
+    names = {"id": secret, "model": secret}
+    counts = {"usage": {"input_tokens": 1, "output_tokens": 1}}
+    events: dict[str, Any] = {
+        "anthropic": {"type": "message_start", "message": {**names, "role": "assistant", "content": [], **counts}},
+        "openai-responses": {"type": "response.created", "response": {**names, "status": "in_progress", "output": []}},
+    }
+    event = events.get(wire, {**names, "choices": [{"index": 0, "delta": {"content": "a"}}]})
+    return f"data: {json.dumps(event)}\n\n".encode()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("before", [b"", b": hello\n\n", b'data: {"unknown": 1}\n\n'])
+@pytest.mark.parametrize("name", ["anthropic", "openai", "openai-responses", "mistral"])
+async def test_ids_and_names_of_an_answer_have_no_secrets(name: str, before: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Request-Id: %b\r\nConnection: close\r\n\r\n"
+    for secret in SECRETS[:2]:
+        plays: list[Send | Pause] = [Send(head % secret.encode() + before), Pause(0.01), Send(started(name, secret))]
+        with FaultServer(plays) as server:
+            settings: dict[str, Any] = {"headers": {"x-pass": HEADER}, "base_url": server.url, "model": "m"}
+            stream = stream_request(ask(), provider=get_provider(name, api_key=API_KEY, **settings), max_retries=0)
+            seen: list[Chunk] = []
+            with pytest.raises(StreamcoreError) as caught:
+                async for chunk in stream:
+                    seen.append(chunk)
+        assert caught.value.partial is not None
+        assert "start" in [chunk.kind for chunk in seen]
+        assert secret not in repr((seen, caught.value.partial, stream.partial))
+        assert secret.encode() not in pickle.dumps(caught.value)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -134,3 +165,17 @@ async def test_causes_contexts_groups_and_notes_are_scrubbed() -> None:
     assert API_KEY not in shown(error)
     assert str(outer) == "bad [secret]"
     assert error.body == {"a": ["[secret]"]}
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_partial_of_any_provider_has_no_secrets() -> None:
+    class Provider(ScriptedProvider):
+        def secrets(self) -> list[str]:
+            return [API_KEY]
+
+    start = Chunk("start", id=API_KEY, model=API_KEY, request_id=f"r-{API_KEY}")
+    with pytest.raises(StreamcoreError) as caught:
+        await stream_request(ask(), provider=Provider([start, "a"]), max_retries=0).collect()
+    assert API_KEY not in repr(caught.value.partial)
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "a"

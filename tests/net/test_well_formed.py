@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from streamcore import Image, Message, Request, Text, Tool, ToolCall, stream_request
+from streamcore import (
+    ConfigError,
+    Image,
+    Message,
+    ProviderError,
+    Request,
+    Text,
+    Tool,
+    ToolCall,
+    get_provider,
+    stream_request,
+)
+from streamcore.files.yaml_file import is_list, is_mapping
 from streamcore.net.well_formed import send_well_formed, well_formed_json
-from streamcore.testing import Answer
+from streamcore.testing import Answer, ScriptedProvider
 from tests.support import RUNS, Vendor, body_of, wire_of
 
 pytestmark = pytest.mark.anyio
@@ -55,11 +68,44 @@ async def test_every_text_of_a_request_is_well_formed(name: str) -> None:
 
 def _ids(value: Any) -> list[str]:
     names = ("call_id", "tool_call_id", "tool_use_id", "toolUseId")
-    if isinstance(value, dict):
-        own = [value[name] for name in names if name in value]
+    if is_mapping(value):
+        own: list[str] = [value[name] for name in names if name in value]
         own += [value["id"]] if value.get("type") in ("function", "tool_use") and "id" in value else []
         return own + [found for item in value.values() for found in _ids(item)]
-    return [found for item in value for found in _ids(item)] if isinstance(value, list) else []
+    return [found for item in value for found in _ids(item)] if is_list(value) else []
+
+
+HALF_A_KEY = "PLANTED-key-0123456789"
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("transport", ["httpx2", "aiohttp"])
+@pytest.mark.parametrize("name", sorted({name for _, name in RUNS}))
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"api_key": HALF_A_KEY + HALF},
+        {"headers": {"x-any": HALF_A_KEY + HALF}},
+        {"headers": {f"x-{HALF_A_KEY}{HALF}": "any"}},
+        {"base_url": f"http://127.0.0.1:1/{HALF_A_KEY}{HALF}"},
+    ],
+    ids=["key", "header", "name", "url"],
+)
+async def test_a_head_that_cannot_be_encoded_is_an_error_of_ours(
+    settings: dict[str, Any], name: str, transport: str
+) -> None:
+    settings = {"api_key": "k", "base_url": "http://127.0.0.1:1", "model": "m", **settings}
+    provider = get_provider(name, transport=transport, **settings)
+    with pytest.raises(ConfigError, match=r"cannot be sent over HTTP|is not valid") as caught:
+        await stream_request(REQUEST, provider=provider, max_retries=0).collect()
+    assert HALF_A_KEY not in "".join(traceback.format_exception(caught.value))
+
+
+async def test_an_error_can_be_printed_whatever_it_quotes() -> None:
+    provider = ScriptedProvider(ProviderError(f"bad model{HALF}", model=f"m{HALF}"))
+    with pytest.raises(ProviderError, match="model\ufffd") as caught:
+        await stream_request(REQUEST, provider=provider, max_retries=0).collect()
+    "".join(traceback.format_exception(caught.value)).encode()
 
 
 async def test_a_well_formed_request_is_sent_unchanged_and_once() -> None:

@@ -134,11 +134,15 @@ BAD_NAMES = [
 ]
 
 
+def never(*_: object) -> None:
+    pytest.fail("a file was opened or looked at")
+
+
 @pytest.mark.parametrize("name", BAD_NAMES)
 def test_bad_names_are_refused_and_nothing_is_read(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write("secret.yaml")
     write("prompts/a/x.yaml")
-    monkeypatch.setattr(Path, "is_file", lambda _: pytest.fail("looked at"))
+    monkeypatch.setattr(Path, "is_file", never)
     for arguments in ({}, {"prompts_dir": "prompts"}, {"graph_path": folder / "graph.yaml"}):
         with pytest.raises(PromptNotFound, match="is not a prompt's name"):
             load_prompt(name, **arguments)
@@ -168,7 +172,7 @@ def links(folder: Path) -> None:
 def test_links_that_lead_out_are_not_followed(
     name: str, arguments: dict[str, Any], links: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prompts, "read_yaml", lambda *_: pytest.fail("opened"))
+    monkeypatch.setattr(prompts, "read_yaml", never)
     with pytest.raises(PromptNotFound, match="there is no prompt") as caught:
         load_prompt(name, **arguments)
     if name in ("file", "up", "folder/secret"):
@@ -411,7 +415,7 @@ FIELD = "user: x\nschema:\n  name: A\n  fields:\n    a:\n      "
             "user: a\nschema: {name: A, fields: {}}\noutput_schema: {}",
             "3: output_schema: a prompt has either 'schema' or",
         ),
-        ("user: x\ntools:\n  - description: y", "3: the key 'tools.0.name' is missing"),
+        ("user: x\ntools:\n  - description: y", "3: tools.0: the key 'name' is missing"),
         ("user: x\ntimeouts: {stal: 3}", "2: unknown key 'timeouts.stal'; did you mean 'stall'?"),
         ("user: x\ntimeouts: {stall: 0}", "2: timeouts.stall: expected more than 0, not 0"),
         ("user: x\nstream_options: {buffer_size: -1}", "2: stream_options.buffer_size: expected at least 0, not -1"),
@@ -531,6 +535,7 @@ def test_the_projects_prompts_work_with_every_provider() -> None:
 def test_the_pages_examples() -> None:
     text = PAGE.read_text("utf-8")
     given = json.loads(next(blocks(PAGE, "json")))
+    write("prompts/weather.py", next(blocks(PAGE, "python")))
     examples = re.findall(r"^```yaml\n(.*?)^```\n(?:\n```text\n(.*?)^```)?", text, re.MULTILINE | re.DOTALL)
     assert len(examples) == len(list(blocks(PAGE, "yaml"))) >= 7
     assert sum(bool(result) for _, result in examples) == len(list(blocks(PAGE, "text"))) >= 4

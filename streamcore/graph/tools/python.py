@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, cast, get_type_hints
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
 
 from streamcore.concurrency.threads import run_in_thread
+from streamcore.files.python_object import attribute, module_at, module_named
 from streamcore.graph.tool_schema import PythonToolBlock
 from streamcore.graph.tools.protocol import ToolFailed
 
@@ -86,38 +82,11 @@ def load_function(block: PythonToolBlock, folder: Path) -> Function:
     Raises:
         ImportError: the module or file cannot be imported, or has no such function.
     """
-    module = _module_at(block.path, folder) if block.path is not None else importlib.import_module(str(block.module))
-    try:
-        found = getattr(module, block.function)
-    except AttributeError as error:
-        raise ImportError(str(error)) from error
+    module = module_at(block.path, folder) if block.path is not None else module_named(str(block.module))
+    found = attribute(module, block.function)
     if callable(found):
         return cast("Function", found)
     raise ImportError(f"{module.__name__}.{block.function} is not a function but a {type(found).__name__}")
-
-
-def _module_at(written: str, folder: Path) -> ModuleType:
-    """Import a file of the graph's folder, once for each of its versions."""
-    path = (folder / written).resolve()
-    if not path.is_relative_to(folder.resolve()):
-        raise ImportError(f"{written!r} is not in the graph's folder {folder}")
-    if not path.is_file():
-        raise ImportError(f"there is no file {path}")
-    key = f"{path}\0{path.stat().st_mtime_ns}".encode()
-    name = f"_streamcore_graph_{path.stem}_{hashlib.sha256(key).hexdigest()[:16]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
 
 
 def _schema(hint: Any) -> dict[str, Any]:

@@ -73,7 +73,7 @@ async def test_a_file_in_the_graphs_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("path", "says"),
-    [("../tools.py", "is not in the graph's folder"), ("none.py", "there is no file"), ("bad.py", "bad")],
+    [("../tools.py", "is not in the folder"), ("none.py", "there is no file"), ("bad.py", "bad")],
 )
 async def test_a_file_that_cannot_be_loaded(tmp_path: Path, path: str, says: str) -> None:
     (tmp_path.parent / "tools.py").write_text("def f(): ...\n", "utf-8")
