@@ -57,10 +57,20 @@ class _Text(Struct, gc=False, forbid_unknown_fields=True):
     text: str
 
 
-class _Token(Struct, gc=False, forbid_unknown_fields=True):
-    """Describe the most frequent event, which is tried first: a piece of text."""
+class _Input(Struct, gc=False, forbid_unknown_fields=True):
+    input: str
 
-    delta: _Text
+
+class _Delta(Struct, gc=False, forbid_unknown_fields=True):
+    text: str | None = None
+    reasoning: _Text | None = field(name="reasoningContent", default=None)
+    tool: _Input | None = field(name="toolUse", default=None)
+
+
+class _Token(Struct, gc=False, forbid_unknown_fields=True):
+    """Describe the most frequent event, which is tried first: a piece of text, reasoning or a call's arguments."""
+
+    delta: _Delta
     index: int = field(name="contentBlockIndex")
     p: str = ""
 
@@ -99,14 +109,33 @@ class ConverseVocabulary:
             except (msgspec.DecodeError, ValueError):
                 pass
             else:
-                piece, index = token.delta.text, token.index
+                delta, index = token.delta, token.index
                 block = self._open.get(index)
-                if block is None or block.kind != "text":
-                    block = self._begin(OpenBlock("text", index))
-                block.pieces.append(piece)
-                if piece:
-                    out.append(content("text", piece, index))
-                return
+                piece = delta.text
+                if piece is not None:
+                    if block is None or block.kind != "text":
+                        block = self._begin(OpenBlock("text", index))
+                    block.pieces.append(piece)
+                    if piece:
+                        out.append(content("text", piece, index))
+                    return
+                if delta.reasoning is not None:
+                    if block is None or block.kind != "reasoningContent":
+                        block = self._begin(OpenBlock("reasoningContent", index))
+                    piece = delta.reasoning.text
+                    block.pieces.append(piece)
+                    if piece:
+                        out.append(content("reasoning", piece, index))
+                    return
+                if delta.tool is not None and block is not None and block.call is not None:
+                    piece = delta.tool.input
+                    block.pieces.append(piece)
+                    if piece:
+                        call = block.call
+                        out.append(
+                            content("tool_call", "", index, 0, tool_call(call.id, call.name, piece, call.position))
+                        )
+                    return
         self._any_event(name.decode("utf-8", "replace"), data, out)
 
     def _any_event(self, kind: str, data: bytes, out: list[Chunk]) -> None:

@@ -89,7 +89,7 @@ class StreamDecoder:
             self._feed_any(data, out)
         else:
             self._bytes += len(data)
-            self._take(event, out)
+            self.take(event, out)
         return out
 
     def _feed_any(self, data: bytes, out: list[Chunk]) -> None:
@@ -109,7 +109,11 @@ class StreamDecoder:
         elif self._sse.pending > self._max:
             self._events += 1
             self.fail(self._too_long())
-        self._use_fast_path = self._events > 0 and not self.done and not self._include_raw and self._split is None
+        self._use_fast_path = self._events > 0 and self.takes_single_events()
+
+    def takes_single_events(self) -> bool:
+        """True if the event of a read can be given to `take`: the answer goes on, and no chunk must be changed."""
+        return not self.done and not self._include_raw and self._split is None
 
     def _feed_late(self, data: bytes, out: list[Chunk]) -> None:
         """Append the events after the end: they are not part of the answer, but nothing is dropped silently."""
@@ -136,13 +140,13 @@ class StreamDecoder:
                 self._late(event, out)
                 continue
             before = len(out)
-            self._take(event, out)
+            self.take(event, out)
             if self._split is not None:
                 out[before:] = self._split.mend(out[before:])
             if self._include_raw:
                 out[before:] = [replace(chunk, raw=event.data) for chunk in out[before:]]
 
-    def _take(self, event: Event, out: list[Chunk]) -> None:
+    def take(self, event: Event, out: list[Chunk]) -> None:
         """Append the chunks of one event."""
         self._events += 1
         data = event.data

@@ -11,6 +11,7 @@ import json
 import logging
 import struct
 from collections.abc import Mapping
+from typing import ClassVar
 from zlib import crc32
 
 import msgspec
@@ -52,7 +53,7 @@ class FrameReader:
     bytes, also for reads of one byte.
     """
 
-    __slots__ = ("_known", "_most", "_needed", "_parts", "error", "pending", "rest")
+    __slots__ = ("_known", "_most", "_names", "_needed", "_parts", "error", "pending", "rest")
 
     def __init__(self, max_frame_bytes: int = 2 * MAX_EVENT_BYTES) -> None:
         self.error: str | None = None
@@ -65,6 +66,26 @@ class FrameReader:
         self._needed = _PRELUDE.size
         self._most = max_frame_bytes
         self._known: dict[bytes, Frame] = {}  # by the bytes of the headers, which are the same in most frames
+        self._names: dict[bytes, bytes] = {}  # the types of events, in the same way
+
+    def only(self, data: bytes) -> Event | None:
+        """Return the event if these bytes are exactly one frame of a known type, as most reads are.
+
+        Otherwise return None and consume nothing.
+        """
+        if self._parts or len(data) < _FRAMING:
+            return None
+        total, headers, checksum = _PRELUDE.unpack_from(data)
+        start = 12 + headers
+        name = self._names.get(data[12:start])
+        if (
+            name is None
+            or total != len(data)
+            or crc32(data[:8]) != checksum
+            or crc32(data[:-4]) != int.from_bytes(data[-4:], "big")
+        ):
+            return None
+        return Event(data[start:-4], name)
 
     def feed(self, data: bytes) -> list[Frame]:
         """Consume the bytes of one read and return the frames that they completed; see `error`."""
@@ -118,6 +139,8 @@ class FrameReader:
             known = _described(_headers(heads))
             if len(self._known) < _KNOWN_HEADERS:
                 self._known[heads] = known
+                if not known.failed:
+                    self._names[heads] = known.name
         return Frame(known.name, data[start:-4], known.failed, known.message)
 
 
@@ -190,6 +213,9 @@ class EventStreamDecoder(StreamDecoder):
     object `error` that has `type` and `message`.
     """
 
+    plain: ClassVar[bool] = True
+    """True if the payload of a frame is the event, so that `event` need not be called."""
+
     def __init__(
         self, vocabulary: Vocabulary, *, include_raw: bool = False, max_event_bytes: int = MAX_EVENT_BYTES
     ) -> None:
@@ -200,7 +226,17 @@ class EventStreamDecoder(StreamDecoder):
         """Return the chunks that these bytes completed; see `StreamDecoder.feed`."""
         out: list[Chunk] = []
         self._bytes += len(data)
+        event = self._frames.only(data) if self._use_fast_path else None
+        if event is None:
+            self._feed_frames(data, out)
+        else:
+            self.take(event, out)
+        return out
+
+    def _feed_frames(self, data: bytes, out: list[Chunk]) -> None:
+        """Append the chunks that these bytes completed, for reads of any size."""
         late = self.done
+        self._use_fast_path = False
         for frame in self._frames.feed(data):
             late = late or self.done
             try:
@@ -214,7 +250,7 @@ class EventStreamDecoder(StreamDecoder):
             log.debug("ignored data after the end of the answer on %s", self.vocabulary.wire)
         if self._frames.error is not None and not self.done:
             self._fail_frame(self._frames.error)
-        return out
+        self._use_fast_path = self.plain and self._events > 0 and self.takes_single_events()
 
     def event(self, frame: Frame) -> Event:
         """Return the event in a frame.
