@@ -11,6 +11,8 @@ from typing import Any
 import botocore.session
 from botocore.validate import ParamValidator
 
+from streamcore.wire.lenient import is_array, is_object
+
 Json = dict[str, Any]
 
 
@@ -22,12 +24,14 @@ def _shape() -> Any:
 
 def _as_parameters(value: Any, shape: Any) -> Any:
     """Return JSON as botocore takes it: Base64 as bytes."""
-    if shape.type_name == "structure" and isinstance(value, dict) and not shape.is_document_type:
+    if shape.type_name == "blob":
+        return base64.b64decode(value, validate=True)
+    if shape.type_name == "structure" and is_object(value) and not shape.is_document_type:
         members = shape.members
         return {key: _as_parameters(item, members[key]) if key in members else item for key, item in value.items()}
-    if shape.type_name == "list" and isinstance(value, list):
+    if shape.type_name == "list" and is_array(value):
         return [_as_parameters(item, shape.member) for item in value]
-    return base64.b64decode(value, validate=True) if shape.type_name == "blob" else value
+    return value
 
 
 def bedrock_faults(body: Json) -> Iterator[str]:

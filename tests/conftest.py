@@ -22,14 +22,13 @@ from tests.support import BACKENDS, require
 
 __all__ = ["require"]
 
-PREFIXES = tuple(
-    f"{name.upper().replace('-', '_')}_" for name in [*provider_names(), "streamcore"] if name != "openai-responses"
+PREFIXES = (
+    "AWS_",
+    *(f"{name.upper().replace('-', '_')}_" for name in [*provider_names(), "streamcore"] if name != "openai-responses"),
 )
 # Examples have no deadline: on a busy machine any of them may be slow.
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
-
-PREFIXES = (*PREFIXES, "AWS_")
 
 LOOPBACK = ("127.", "::1", "localhost")
 

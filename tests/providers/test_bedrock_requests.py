@@ -136,13 +136,14 @@ def test_calls_without_tools_are_refused() -> None:
 
 # Reasoning and what goes back
 
-SIGNED = {"reasoningContent": {"reasoningText": {"text": "Hm.", "signature": "sig"}}}
-UNSIGNED = {"reasoningContent": {"reasoningText": {"text": "Hm."}}}
-REDACTED = {"reasoningContent": {"redactedContent": "AAAA"}}
-SEARCH = {"toolUse": {"toolUseId": "s1", "name": "nova_grounding", "input": {}, "type": "server_tool_use"}}
-FOUND = {"toolResult": {"toolUseId": "s1", "content": [{"text": "x"}], "type": "nova_grounding_result"}}
-CITED = {"citationsContent": {"content": [{"text": "Yes."}], "citations": [{"title": "a"}]}}
-USE = {"toolUse": {"toolUseId": "call_1", "name": "weather", "input": {"city": "Bern"}}}
+Block = dict[str, Any]
+SIGNED: Block = {"reasoningContent": {"reasoningText": {"text": "Hm.", "signature": "sig"}}}
+UNSIGNED: Block = {"reasoningContent": {"reasoningText": {"text": "Hm."}}}
+REDACTED: Block = {"reasoningContent": {"redactedContent": "AAAA"}}
+SEARCH: Block = {"toolUse": {"toolUseId": "s1", "name": "nova_grounding", "input": {}, "type": "server_tool_use"}}
+FOUND: Block = {"toolResult": {"toolUseId": "s1", "content": [{"text": "x"}], "type": "nova_grounding_result"}}
+CITED: Block = {"citationsContent": {"content": [{"text": "Yes."}], "citations": [{"title": "a"}]}}
+USE: Block = {"toolUse": {"toolUseId": "call_1", "name": "weather", "input": {"city": "Bern"}}}
 
 
 @pytest.mark.parametrize(

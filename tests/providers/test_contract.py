@@ -391,7 +391,7 @@ async def test_the_callers_sdk_client_is_used_and_left_open(name: str, simulator
         else:  # its SDK's clients are synchronous; a session has the key
             session = botocore.session.Session()
             session.set_credentials(key, "the-callers-own-secret")
-            given = {"session": session, "region": "us-east-1", "base_url": base, "http_client": http}
+            given: dict[str, Any] = {"session": session, "region": "us-east-1", "base_url": base, "http_client": http}
             provider = get_provider(name, model="m", **given)
         await stream_request(ask(), provider=provider).collect()
         await provider.aclose()

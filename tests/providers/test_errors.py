@@ -156,7 +156,7 @@ async def test_no_sdk_retries_with_a_shared_or_a_given_client(name: str, ready: 
     }
     client = clients.get(name, lambda: openai.AsyncOpenAI(api_key=KEY, http_client=http, max_retries=5))
     given_client = ready and name != "bedrock"  # whose SDK has no asynchronous client
-    settings = {"client": client()} if given_client else {"http_client": http, "api_key": KEY}
+    settings: dict[str, Any] = {"client": client()} if given_client else {"http_client": http, "api_key": KEY}
     await failure(get_provider(name, model="m", **address_of(name), **settings), OverloadedError)
     assert len(vendor.requests) == 1
 
@@ -504,7 +504,7 @@ async def test_a_key_from_the_environment_a_header_or_a_ready_client_is_not_show
         {"http_client": http} if name == "bedrock" else {"client": client},
         {"http_client": http, "api_key": KEY, "headers": {"X-Gateway-Token": secret}},
     ):
-        given = settings if "client" in settings else {**settings, **address_of(name)}
+        given: dict[str, Any] = settings if "client" in settings else {**settings, **address_of(name)}
         error = await failure(get_provider(name, model="m", **given), AuthenticationError)
         assert "bad key [secret]" in str(error)
         assert_hidden(error, secret, "")

@@ -49,7 +49,8 @@ def check() -> ModuleType:
 
 async def failing(check: ModuleType, split: str, wire: str) -> tuple[int, list[str]]:
     """Return how many bodies there are, and those that are read wrongly."""
-    count, wrong = 0, []
+    count = 0
+    wrong: list[str] = []
     for meta in check.load(split):
         if meta["wire"] == wire:
             count += 1
