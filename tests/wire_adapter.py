@@ -18,6 +18,7 @@ PROVIDERS = {
     "openai-chat": "openai",
     "openai-responses": "openai-responses",
     "mistral-chat": "mistral",
+    "gemini": "google",
 }
 
 

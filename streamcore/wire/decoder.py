@@ -212,9 +212,14 @@ class StreamDecoder:
         event = None if self._failure is not None else self._sse.flush()
         if event is not None and (event.name == b"error" or _is_whole(event.data)):
             self.read([event], out)
+        last = [] if self.done else self.at_end(self._include_raw)
         if self._split is not None:
-            out += self._split.end()
-        return out
+            last = [*self._split.end(), *self._split.mend(last)]
+        return out + last
+
+    def at_end(self, include_raw: bool) -> list[Chunk]:
+        """Return the chunks that only the end of the bytes shows, for a format that does not mark it."""
+        return []
 
     def close(self) -> None:
         """Raise unless the vendor marked the end of the answer.
@@ -273,8 +278,9 @@ def parse_json(data: bytes) -> Any:
         try:
             value = json.loads(data)
         except ValueError as error:
-            shown = data[:80].decode("utf-8", "replace")
-            raise MalformedStream(f"the data are not JSON ({error}): {shown!r}") from error
+            raise MalformedStream(
+                f"the data are not JSON ({error}): {data[:80].decode('utf-8', 'replace')!r}"
+            ) from error
     check_surrogates(value, data)
     return value
 

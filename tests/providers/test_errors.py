@@ -14,6 +14,8 @@ import anthropic
 import httpx2
 import openai
 import pytest
+from google import genai
+from google.genai.types import HttpOptions, HttpRetryOptions
 from mistralai.client import Mistral
 from mistralai.client.utils import BackoffStrategy, RetryConfig
 
@@ -82,12 +84,14 @@ ANTHROPIC_TYPES = {
     500: "api_error",
     529: "overloaded_error",
 }
+GOOGLE_WORDS = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND", 429: "RESOURCE_EXHAUSTED"}
 OPENAI_CODES = {401: "invalid_api_key", 404: "model_not_found", 429: "rate_limit_exceeded"}
 REQUEST_ID_HEADERS = {
     "anthropic": "request-id",
     "openai": "x-request-id",
     "openai-responses": "x-request-id",
     "mistral": "mistral-correlation-id",
+    "google": "x-request-id",
     "bedrock": "x-amzn-requestid",
 }
 
@@ -102,7 +106,7 @@ AWS_ERRORS = {
 }
 
 
-OWN_STATUS = ("mistral", "bedrock")
+OWN_STATUS = ("mistral", "google", "bedrock")
 """The providers that read the status themselves, below where their SDK would raise."""
 
 
@@ -112,6 +116,9 @@ def error_body(name: str, status: int, message: str) -> tuple[dict[str, Any], st
         case "anthropic":
             kind = ANTHROPIC_TYPES.get(status, "invalid_request_error")
             return {"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_1"}, kind
+        case "google":
+            word = GOOGLE_WORDS.get(status, "INVALID_ARGUMENT" if status < 500 else "INTERNAL")
+            return {"error": {"code": status, "message": message, "status": word}}, word
         case "bedrock":  # the name of the error is in a header
             return {"message": message}, AWS_ERRORS.get(status, "ValidationException")
         case "mistral" if status == 422:
@@ -153,6 +160,10 @@ async def test_no_sdk_retries_with_a_shared_or_a_given_client(name: str, ready: 
     clients: dict[str, Any] = {
         "anthropic": lambda: anthropic.AsyncAnthropic(api_key=KEY, http_client=http, max_retries=5),
         "mistral": lambda: Mistral(api_key=KEY, async_client=http, retry_config=eager()),
+        "google": lambda: genai.Client(
+            api_key=KEY,
+            http_options=HttpOptions(httpx_async_client=http, retry_options=HttpRetryOptions(attempts=5)),
+        ),
     }
     client = clients.get(name, lambda: openai.AsyncOpenAI(api_key=KEY, http_client=http, max_retries=5))
     given_client = ready and name != "bedrock"  # whose SDK has no asynchronous client
@@ -440,7 +451,7 @@ async def test_an_error_event_is_the_class_of_its_type(
     assert (error.partial.text, error.partial.complete) == ("".join(TOKENS[:2]), False)
 
 
-@every_provider
+@pytest.mark.parametrize(("anyio_backend", "name"), [run for run in RUNS if run[1] != "google"])
 @pytest.mark.parametrize("together", [True, False])
 async def test_what_follows_the_terminal_mark_is_not_part_of_the_answer(
     name: str, together: bool, caplog: pytest.LogCaptureFixture
@@ -497,20 +508,22 @@ async def test_a_key_from_the_environment_a_header_or_a_ready_client_is_not_show
     clients: dict[str, Any] = {
         "anthropic": lambda: anthropic.AsyncAnthropic(api_key=secret, http_client=http),
         "mistral": lambda: Mistral(api_key=secret, async_client=http),
+        "google": lambda: genai.Client(api_key=secret, http_options=HttpOptions(httpx_async_client=http)),
     }
     client = clients.get(name, lambda: openai.AsyncOpenAI(api_key=secret, http_client=http))()
-    for settings in (
+    ways: list[dict[str, Any]] = [
         {"http_client": http},
         {"http_client": http} if name == "bedrock" else {"client": client},
         {"http_client": http, "api_key": KEY, "headers": {"X-Gateway-Token": secret}},
-    ):
+    ]
+    for settings in ways:
         given: dict[str, Any] = settings if "client" in settings else {**settings, **address_of(name)}
         error = await failure(get_provider(name, model="m", **given), AuthenticationError)
         assert "bad key [secret]" in str(error)
         assert_hidden(error, secret, "")
 
 
-@every_provider
+@pytest.mark.parametrize(("anyio_backend", "name"), [run for run in RUNS if run[1] != "google"])
 async def test_a_key_with_a_line_end_is_the_callers_error_and_not_shown(
     name: str, caplog: pytest.LogCaptureFixture
 ) -> None:

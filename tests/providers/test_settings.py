@@ -12,7 +12,6 @@ import textwrap
 import threading
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import anyio
 import httpx2
@@ -79,8 +78,7 @@ def used(simulator: Simulator) -> tuple[str, str, float | None]:
     """Return the path, the model and the temperature of the last request."""
     request = simulator.requests[-1]
     if request.path.startswith("/model/"):
-        model = unquote(request.path.split("/")[2])
-        return request.path, model, request.body["inferenceConfig"].get("temperature")
+        return request.path, request.body["model"], request.body["inferenceConfig"].get("temperature")
     return request.path, request.body["model"], request.body.get("temperature")
 
 

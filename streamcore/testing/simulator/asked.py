@@ -9,12 +9,15 @@ from typing import Any, cast
 from streamcore.structured.output import INSTRUCTION
 from streamcore.testing.simulator.answers import Asked
 from streamcore.testing.simulator.bedrock import as_chat
+from streamcore.wire.lenient import mapping
 
 _Json = Mapping[str, Any]
 
 
 def asked_on(wire: str, body: _Json) -> Asked:
     """Return what a request body of this wire asks for; parts that are not understood count as absent."""
+    if wire == "gemini":
+        return _asked_of_contents(body)
     body = as_chat(body) if wire == "bedrock-converse" else body
     said: Any = body.get("input" if wire == "openai-responses" else "messages") or []
     # The Responses API takes a plain text for a list with one message.
@@ -27,6 +30,24 @@ def asked_on(wire: str, body: _Json) -> Asked:
         tools=[_tool(tool) for tool in body.get("tools") or ()],
         schema=_schema(body) or _told(body, turns),
         answered=_result(last),
+    )
+
+
+def _asked_of_contents(body: _Json) -> Asked:
+    """Return what a body of `generateContent` asks for."""
+    turns = cast("list[_Json]", body.get("contents") or [])
+    users = [turn for turn in turns if turn.get("role") == "user"]
+    last: list[_Json] = (turns[-1].get("parts") or []) if turns else []
+    results: list[_Json] = [part["functionResponse"] for part in last if "functionResponse" in part]
+    system: list[_Json] = [{"role": "system", "content": mapping(body.get("systemInstruction")).get("parts")}]
+    tools = [one for tool in body.get("tools") or () for one in tool.get("functionDeclarations") or ()]
+    output: _Json = mapping(results[0].get("response")) if results else {}
+    return Asked(
+        text=_text(users[-1].get("parts")) if users else "",
+        model=str(body.get("model") or "simulated"),
+        tools=[(str(tool.get("name")), tool.get("parametersJsonSchema") or {}) for tool in tools],
+        schema=mapping(body.get("generationConfig")).get("responseJsonSchema") or _told(body, system),
+        answered=str(output.get("output", json.dumps(output))) if results else None,
     )
 
 

@@ -14,20 +14,21 @@ ROUTES: Mapping[str, str] = {
     "/v1/chat/completions": "openai-chat",
     "/v1/responses": "openai-responses",
     "/mistral/v1/chat/completions": "mistral-chat",
-    "/model/{model}/converse-stream": "bedrock-converse",
 }
-BASE_PATHS: Mapping[str, str] = {"anthropic": "", "mistral": "/mistral", "bedrock": ""}
-_WITH_MODEL = {
-    re.compile(re.escape(path).replace(r"\{model\}", "([^/]+)")): wire for path, wire in ROUTES.items() if "{" in path
-}
+BASE_PATHS: Mapping[str, str] = {"anthropic": "", "mistral": "/mistral", "google": "", "bedrock": ""}
+_NAMING_MODELS = (
+    (re.compile(r"/v1(?:beta1?)?/(?:.*/)?models/([^/:]+):streamGenerateContent"), "gemini"),
+    (re.compile(r"/model/([^/]+)/converse-stream"), "bedrock-converse"),
+)
 
 
-def route_of(path: str) -> tuple[str, str | None] | None:
-    """Return the wire of a path, and the model if the path names it; None if there is no such route."""
-    if path in ROUTES:
-        return ROUTES[path], None
-    found = ((pattern.fullmatch(path), wire) for pattern, wire in _WITH_MODEL.items())
-    return next(((wire, unquote(match[1])) for match, wire in found if match), None)
+def route(path: str) -> tuple[str | None, str | None]:
+    """Return the wire of a path, and the model that the path names; None for what it does not name."""
+    for pattern, wire in _NAMING_MODELS:
+        found = pattern.fullmatch(path)
+        if found is not None:
+            return wire, unquote(found[1])
+    return ROUTES.get(path), None
 
 
 @dataclass(frozen=True, slots=True)
