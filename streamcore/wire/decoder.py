@@ -108,7 +108,7 @@ class StreamDecoder:
                 log.debug("ignored data after the end of a %s stream in the same read", self.vocabulary.wire)
         elif self._sse.pending > self._max:
             self._events += 1
-            self.fail(self._too_long())
+            self.fail(MalformedStream(f"it is longer than {self._max} bytes"))
         self._use_fast_path = self._events > 0 and self.takes_single_events()
 
     def takes_single_events(self) -> bool:
@@ -153,7 +153,7 @@ class StreamDecoder:
         vocabulary = self.vocabulary
         try:
             if len(data) > self._max:
-                raise self._too_long()
+                raise MalformedStream(f"it is longer than {self._max} bytes")
             if not data.isascii():
                 data.decode()
             try:
@@ -261,9 +261,6 @@ class StreamDecoder:
         self.done = self.ending = True
         self._use_fast_path = False
 
-    def _too_long(self) -> MalformedStream:
-        return MalformedStream(f"it is longer than {self._max} bytes")
-
 
 def parse_json(data: bytes) -> Any:
     """Parse an event's JSON, including values that msgspec refuses: `NaN`, `1e400`.
@@ -278,9 +275,8 @@ def parse_json(data: bytes) -> Any:
         try:
             value = json.loads(data)
         except ValueError as error:
-            raise MalformedStream(
-                f"the data are not JSON ({error}): {data[:80].decode('utf-8', 'replace')!r}"
-            ) from error
+            shown = data[:80].decode("utf-8", "replace")
+            raise MalformedStream(f"the data are not JSON ({error}): {shown!r}") from error
     check_surrogates(value, data)
     return value
 
