@@ -21,7 +21,7 @@ _decode = msgspec.json.Decoder(_Payload).decode
 class BedrockDecoder(EventStreamDecoder):
     """Decode the event stream of Bedrock; the contract is that of `StreamDecoder`."""
 
-    plain = False
+    unwrapped = False
 
     def event(self, frame: Frame) -> Event:
         """Return the event in a frame; the event's JSON names its type."""

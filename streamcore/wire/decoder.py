@@ -71,8 +71,9 @@ class StreamDecoder:
         self.done = False
         self.ending = False
         self._include_raw = include_raw
-        self._use_fast_path = False  # for reads of one event: an event was seen, and no special mode is on
         self._split: SplitCharacters | None = None  # set once an event had half a character
+        self.plain_chunks = not include_raw  # the chunks of an event need no further work: no `raw`, no `_split`
+        self._use_fast_path = False  # for reads of one event: an event was seen, and its chunks are plain
         self._max = max_event_bytes
         self._sse = SSEDecoder()
         self._events = 0
@@ -109,11 +110,7 @@ class StreamDecoder:
         elif self._sse.pending > self._max:
             self._events += 1
             self.fail(MalformedStream(f"it is longer than {self._max} bytes"))
-        self._use_fast_path = self._events > 0 and self.takes_single_events()
-
-    def takes_single_events(self) -> bool:
-        """True if the event of a read can be given to `take`: the answer goes on, and no chunk must be changed."""
-        return not self.done and not self._include_raw and self._split is None
+        self._use_fast_path = self.plain_chunks and self._events > 0 and not self.done
 
     def _feed_late(self, data: bytes, out: list[Chunk]) -> None:
         """Append the events after the end: they are not part of the answer, but nothing is dropped silently."""
@@ -138,13 +135,15 @@ class StreamDecoder:
         for event in events:
             if self.done:
                 self._late(event, out)
-                continue
-            before = len(out)
-            self.take(event, out)
-            if self._split is not None:
-                out[before:] = self._split.mend(out[before:])
-            if self._include_raw:
-                out[before:] = [replace(chunk, raw=event.data) for chunk in out[before:]]
+            elif self.plain_chunks:
+                self.take(event, out)
+            else:
+                before = len(out)
+                self.take(event, out)
+                if self._split is not None:
+                    out[before:] = self._split.mend(out[before:])
+                if self._include_raw:
+                    out[before:] = [replace(chunk, raw=event.data) for chunk in out[before:]]
 
     def take(self, event: Event, out: list[Chunk]) -> None:
         """Append the chunks of one event."""
@@ -181,9 +180,9 @@ class StreamDecoder:
                 self.vocabulary.event(event.name, error.rewritten(), out)
             finally:
                 new = [replace(chunk, raw=data) if chunk.raw else chunk for chunk in out[before:]]
-                # The fast path does not mend chunks; from now on, `read` mends those of every event.
-                out[before:] = split.mend(new) if self._use_fast_path else new
-                self._use_fast_path = False
+                # Plain chunks are not mended elsewhere; from now on, `read` mends those of every event.
+                out[before:] = split.mend(new) if self.plain_chunks else new
+                self.plain_chunks = self._use_fast_path = False
             return
         # A vendor may send JSON of a new shape at any time; the other events must still be decoded.
         log.debug("event %d of a %s stream has an unknown shape", self._events, self.vocabulary.wire)

@@ -213,7 +213,7 @@ class EventStreamDecoder(StreamDecoder):
     object `error` that has `type` and `message`.
     """
 
-    plain: ClassVar[bool] = True
+    unwrapped: ClassVar[bool] = True
     """True if the payload of a frame is the event, so that `event` need not be called."""
 
     def __init__(
@@ -250,7 +250,7 @@ class EventStreamDecoder(StreamDecoder):
             log.debug("ignored data after the end of the answer on %s", self.vocabulary.wire)
         if self._frames.error is not None and not self.done:
             self._fail_frame(self._frames.error)
-        self._use_fast_path = self.plain and self._events > 0 and self.takes_single_events()
+        self._use_fast_path = self.unwrapped and self.plain_chunks and self._events > 0 and not self.done
 
     def event(self, frame: Frame) -> Event:
         """Return the event in a frame.
