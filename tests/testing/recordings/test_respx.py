@@ -37,6 +37,7 @@ URLS = {
     "openai": "https://api.openai.com/v1/chat/completions",
     "openai-responses": "https://api.openai.com/v1/responses",
     "mistral": "https://api.mistral.ai/v1/chat/completions",
+    "google": "https://generativelanguage.googleapis.com/v1/models/m:streamGenerateContent?alt=sse",
     "bedrock": "https://bedrock-runtime.us-east-1.amazonaws.com/model/m/converse-stream",
     "ollama": "http://localhost:11434/v1/chat/completions",
     "openrouter": "https://openrouter.ai/api/v1/chat/completions",
@@ -73,6 +74,7 @@ class Body(httpx.AsyncByteStream):
 PLAYED = {
     "anthropic": "anthropic-thinking-and-tool",
     "openai-responses": "openai-responses-incomplete",
+    "google": "google-text",
     "bedrock": "bedrock-thinking-and-tool",
 }
 """A recording for each vendor that has a wire of its own."""
