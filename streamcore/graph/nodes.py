@@ -23,6 +23,7 @@ from streamcore.graph.node_schema import InterruptNode, MapNode, Node, Passthrou
 from streamcore.graph.subgraph_node import run_subgraph
 from streamcore.graph.tool_nodes import run_python, run_tool, run_tool_call
 from streamcore.graph.variables import in_node
+from streamcore.storage.sizes import data_size
 
 log = logging.getLogger("streamcore")
 
@@ -82,6 +83,7 @@ async def _map(name: str, node: MapNode, state: State, context: Context) -> Asyn
     item = context.graph.items[name]
     results: list[dict[str, Any]] = [{} for _ in items]
     usages: list[Usage] = []
+    size = 0
     sources = [
         run_node(
             name,
@@ -97,6 +99,8 @@ async def _map(name: str, node: MapNode, state: State, context: Context) -> Asyn
                 usage = event.get("metadata", {}).get("usage")
                 usages += [usage] if usage is not None else []
                 if event["node"] == name:
+                    size += data_size(event["output"])
+                    context.budget.check_bytes(name, size)
                     results[index] = {**(event["output"] or {item.state_key or name: None}), "_map_index": index}
             elif event["type"] != "node_start":
                 if "metadata" in event or context.config.include_metadata:
