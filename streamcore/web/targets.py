@@ -202,7 +202,7 @@ def _input_of(
 ) -> str:
     """Return the variable that a message becomes."""
     others = {*given, *client_variables}
-    wanted = [name for _, _, text in prompt.file.texts() for name in needed(text) if name not in others]
+    wanted = [name for _, text in prompt.file.templates() for name in needed(text) if name not in others]
     if message_as is not None:
         wanted = [message_as, *(name for name in wanted if name != message_as)]
     named = [name for name in INPUTS if name in wanted]
