@@ -15,8 +15,10 @@ from streamcore.chunk import Chunk
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, StreamcoreError
 from streamcore.request import Request
+from streamcore.wire.event_stream import CONTENT_TYPE
 
 GROUP = "streamcore.wires"
+SSE = "text/event-stream; charset=utf-8"
 
 ProblemKind = Literal[
     "invalid",
@@ -158,8 +160,15 @@ class Wire:
     """The fields of `Request` that every request of this wire sets, so that they say nothing of what a client wants."""
     id_prefix: str = ""
     """How the ids of its responses begin."""
+    binary: bool = False
+    """True if the events are frames of `streamcore.wire.event_stream`, not Server-Sent Events."""
     stored: bool = False
     """True if clients can read an answer again by its id."""
+
+    @property
+    def content_type(self) -> str:
+        """The content type of a streamed answer."""
+        return CONTENT_TYPE if self.binary else SSE
 
     def status(self, problem: Problem) -> int:
         """Return the HTTP status of a problem."""
