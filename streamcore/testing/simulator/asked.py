@@ -18,14 +18,29 @@ def asked_on(wire: str, body: _Json) -> Asked:
     # The Responses API takes a plain text for a list with one message.
     turns = cast("list[_Json]", [{"role": "user", "content": said}] if isinstance(said, str) else said)
     last: _Json = turns[-1] if turns else {}
-    users = [turn for turn in turns if turn.get("role") == "user"]
+    users = [turn for turn in turns if turn.get("role") == "user" and _result(turn) is None]
     return Asked(
         text=_text(users[-1].get("content")) if users else "",
         model=str(body.get("model") or "simulated"),
         tools=[_tool(tool) for tool in body.get("tools") or ()],
         schema=_schema(body) or _told(body, turns),
         answered=_result(last),
+        step=_steps(turns),
     )
+
+
+def _steps(turns: list[_Json]) -> int:
+    """Return how many answers there are since the user's last message; several items in a row are one answer."""
+    steps, inside = 0, False
+    for turn in reversed(turns):
+        if _result(turn) is not None:
+            inside = False
+        elif turn.get("role") in ("user", "system", "developer"):
+            break
+        else:
+            steps += not inside
+            inside = True
+    return steps
 
 
 def _text(content: Any) -> str:
