@@ -58,16 +58,14 @@ async def test_an_agent_of_several_steps(name: str) -> None:
 
     script = [Answer.of("One. ", calls=[call(1), call(2)]), Answer(calls=[call(3)]), "Done."]
     with Simulator(script) as simulator:
-        for _ in range(2):  # the next conversation begins anew
-            stream = stream_agent(
-                Request([Message("user", "x")]), provider=provider_at(simulator, name), tools=[double]
-            )
-            answer = await stream.collect()
-            results = [[result.content for result in step.tool_results] for step in answer.steps]
-            assert results == [["2", "4"], ["6"], []]
-            assert (answer.text, answer.steps[0].text) == ("Done.", "One. ")
-            ids = [result.call_id for step in answer.steps for result in step.tool_results]
-            assert len(set(ids)) == 3
+        request = Request([Message("user", "x")])
+        stream = stream_agent(request, provider=provider_at(simulator, name), tools=[double])
+        answer = await stream.collect()
+        results = [[result.content for result in step.tool_results] for step in answer.steps]
+        assert results == [["2", "4"], ["6"], []]
+        assert (answer.text, answer.steps[0].text) == ("Done.", "One. ")
+        ids = [result.call_id for step in answer.steps for result in step.tool_results]
+        assert len(set(ids)) == 3
         go_on = [*stream.messages, Message("user", "y")]
         again = stream_agent(Request(go_on), provider=provider_at(simulator, name), tools=[double])
         assert len((await again.collect()).steps) == 3
