@@ -137,39 +137,25 @@ def _transcript(opaque: Opaque | None) -> str:
     return audio.get("transcript") or ""
 
 
+@dataclass(slots=True, eq=False)
 class _Answer:
     """Collect the chunks of one choice."""
 
-    __slots__ = (
-        "breaks",
-        "calls",
-        "citations",
-        "finish",
-        "logprobs",
-        "opaque",
-        "part_index",
-        "part_starts",
-        "reasoning",
-        "refusal",
-        "stop_sequence",
-        "text",
-        "undecided",
-    )
-
-    def __init__(self) -> None:
-        self.text: list[str] = []
-        self.reasoning: list[str] = []
-        self.refusal: list[str] = []
-        self.calls: dict[int, list[ToolCall]] = {}
-        self.citations: list[Mapping[str, Any]] = []
-        self.finish: Chunk | None = None
-        self.logprobs: list[Any] = []
-        self.stop_sequence: str | None = None
-        self.part_index = 0  # the `index` of the current part of the reasoning
-        self.part_starts: list[int] = []  # the position in `reasoning` at which each further part begins
-        self.undecided: list[str] = []  # text that may turn out to be reasoning
-        self.opaque: Opaque | None = None
-        self.breaks: list[int] = []  # the number of texts before each reasoning block that is ordered among them
+    text: list[str] = field(default_factory=list[str])
+    reasoning: list[str] = field(default_factory=list[str])
+    refusal: list[str] = field(default_factory=list[str])
+    calls: dict[int, list[ToolCall]] = field(default_factory=dict[int, list[ToolCall]])
+    citations: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
+    finish: Chunk | None = None
+    logprobs: list[Any] = field(default_factory=list[Any])
+    stop_sequence: str | None = None
+    part_index: int = 0  # the `index` of the current part of the reasoning
+    part_starts: list[int] = field(default_factory=list[int])
+    """The positions in `reasoning` at which further parts begin."""
+    undecided: list[str] = field(default_factory=list[str])  # text that may turn out to be reasoning
+    opaque: Opaque | None = None
+    breaks: list[int] = field(default_factory=list[int])
+    """The number of texts before each reasoning block that is ordered among them."""
 
     def add(self, chunk: Chunk) -> None:
         """Add a chunk of this choice, of any kind."""
@@ -337,19 +323,22 @@ class Fold:
         self.texts, self.breaks = self._first.text, self._first.breaks
         """The texts of choice 0, until the next `reset`; a caller on the token path may append to it directly."""
 
-    def add(self, chunks: Iterable[Chunk]) -> None:
-        """Add the chunks of one network read."""
+    def add(self, chunks: Iterable[Chunk]) -> bool:
+        """Add the chunks of one network read; return True if one of them is not a text of choice 0."""
+        others = False
         for chunk in chunks:
             if chunk.kind == "text" and chunk.choice == 0:
                 self.texts.append(chunk.text)
             elif chunk.kind in CONTENT_KINDS:
-                self._content = True
+                self._content = others = True
                 self._answers[chunk.choice].add(chunk)
             elif chunk.kind == "restart":
                 self.reset()
             else:
+                others = True
                 self._note(chunk)
                 self._answers[chunk.choice].add(chunk)
+        return others
 
     def _note(self, chunk: Chunk) -> None:
         """Store what a chunk that is not content states about the answer as a whole."""

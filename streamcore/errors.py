@@ -238,6 +238,14 @@ class AgentLimitReached(StreamcoreError):  # noqa: N818
         self.messages = tuple(messages)
 
 
+class ToolError(StreamcoreError):
+    """Report that a tool of an MCP server failed; the message is the server's. The model gets it as the result."""
+
+
+class ToolServerError(StreamcoreError):
+    """Report that an MCP server cannot be started or reached, has ended, or did not answer in time."""
+
+
 class CheckpointError(StreamcoreError):
     """Report that a thread cannot be saved or loaded: not plain JSON, damaged data, a full disk, a lost server."""
 

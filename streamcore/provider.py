@@ -114,6 +114,10 @@ class Vendor:
     """True if there is no default base URL, so that the caller or the environment has to give one."""
     hosts: tuple[str, ...] = ()
     """The domains of the vendor's own servers; empty means the host of `base_url`."""
+    more_keys: tuple[str, ...] = ()
+    """Further environment variables that may have the API key; `<NAME>_API_KEY` overrides them."""
+    package: str = ""
+    """The name of the SDK's package; "" means the first part of `sdk`."""
 
     def source(self, base_url: str | None) -> str:
         """Return the name of the server at an address, as `Opaque.source` has it.
@@ -139,6 +143,11 @@ class Vendor:
         """Return the variable's value, None if it is unset or empty."""
         return os.environ.get(self.variable(suffix)) or None
 
+    def find_key(self) -> str | None:
+        """Return the API key in the environment, None if there is none."""
+        further = (os.environ.get(name) for name in self.more_keys)
+        return self.from_environment("API_KEY") or next(filter(None, further), None)
+
     @property
     def installed(self) -> bool:
         """True if the SDK can be imported."""
@@ -156,7 +165,7 @@ class Vendor:
             ProviderNotInstalled: the SDK is missing; the message has the command that installs it.
         """
         if not self.installed:
-            package = (self.sdk or "").partition(".")[0]
+            package = self.package or (self.sdk or "").partition(".")[0]
             raise ProviderNotInstalled(
                 f"provider {self.name!r} needs the package {package!r}, which is not installed; "
                 f"run: pip install {self.install}"

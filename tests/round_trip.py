@@ -9,6 +9,7 @@ from typing import Any, get_args, get_type_hints
 
 import anthropic.types
 import openai.types.responses
+from google.genai import types as google
 from mistralai.client import models as mistral
 from openai.types import chat
 
@@ -148,10 +149,37 @@ def mistral_faults(body: Json) -> Iterator[str]:
                 yield f"the id {call['id']!r}"
 
 
+def google_faults(body: Json) -> Iterator[str]:
+    """Hold a request to `generateContent`."""
+    waiting: list[tuple[str | None, str]] = []
+    for turn in body["contents"]:
+        google.Content.model_validate(turn)
+        parts: list[Json] = turn["parts"]
+        if not parts:
+            yield "an empty turn"
+        results = [part["functionResponse"] for part in parts if "functionResponse" in part]
+        if waiting or results:
+            found = [(result.get("id"), result["name"]) for result in results]
+            if found != waiting:
+                yield f"calls {waiting} are answered by {found}"
+        calls = [part for part in parts if "functionCall" in part]
+        waiting = [(part["functionCall"].get("id"), part["functionCall"]["name"]) for part in calls]
+        for part in parts:
+            if part.get("text") == "" and "thoughtSignature" not in part:
+                yield "an empty text"
+            if len(part.keys() - {"thought", "thoughtSignature"}) != 1:
+                yield f"a part with {sorted(part)}"
+            for key in ("partialArgs", "willContinue"):
+                if key in part.get("functionCall", {}):
+                    yield f"a call with {key}"
+
+
 def faults(name: str, body: Json) -> list[str]:
     """Return what a vendor refuses in a request."""
     if name == "anthropic":
         return list(anthropic_faults(body))
+    if name == "google":
+        return list(google_faults(body))
     if name == "openai-responses":
         return list(responses_faults(body))
     return list(mistral_faults(body) if name == "mistral" else chat_faults(body, name))

@@ -16,13 +16,14 @@ from streamcore.testing import Answer, Simulator
 from streamcore.testing.simulator.frames import frames
 
 KEY = "sk-test-0123456789abcdef"
-VENDORS = ("anthropic", "openai", "openai-responses", "mistral")
+VENDORS = ("anthropic", "openai", "openai-responses", "mistral", "google")
 GATEWAYS = tuple(name for name in provider_names() if name not in (*VENDORS, "demo", "replay"))
 BACKENDS = ("asyncio", "trio")
 WIRES = {
     "anthropic": "anthropic-messages",
     "openai-responses": "openai-responses",
     "mistral": "mistral-chat",
+    "google": "gemini",
 }
 DEADLINE = 60.0
 """Seconds after which a condition is given up; long, since the machine may be busy."""

@@ -20,6 +20,7 @@ FORBIDDEN = (
     "respx",
     "hypothesis",
     "redis",
+    "mcp",
     "sqlite3",
     "streamcore.testing",
 )

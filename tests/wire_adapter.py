@@ -17,6 +17,7 @@ PROVIDERS = {
     "openai-chat": "openai",
     "openai-responses": "openai-responses",
     "mistral-chat": "mistral",
+    "gemini": "google",
 }
 
 

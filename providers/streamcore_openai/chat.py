@@ -14,7 +14,7 @@ from streamcore.request import Request, ThinkTags
 from streamcore.wire.chat import ChatVocabulary
 from streamcore.wire.chat_request import ChatTurns, chat_messages, chat_response_format, chat_tool_choice, chat_tools
 from streamcore.wire.closed_schema import closed_schema
-from streamcore_openai.documents import file_part
+from streamcore_openai.documents import FORMS, file_part
 from streamcore_openai.sdk import Connection
 
 if TYPE_CHECKING:
@@ -78,12 +78,9 @@ class Quirks:
         )
 
 
+_IDS = r"[\x21-\x7e]{1,40}"
 OPENAI = Quirks(
-    max_tokens_key="max_completion_tokens",
-    cache_key=True,
-    call_ids=r"[\x21-\x7e]{1,40}",
-    custom_tools=True,
-    documents=("data", "file_id"),
+    max_tokens_key="max_completion_tokens", cache_key=True, call_ids=_IDS, custom_tools=True, documents=FORMS
 )
 
 

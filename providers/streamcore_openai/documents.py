@@ -8,6 +8,9 @@ from typing import Any
 from streamcore.provider import Vendor
 from streamcore.request import Document
 
+FORMS = ("data", "file_id")
+"""The forms in which OpenAI accepts documents."""
+
 
 def file_part(vendor: Vendor, forms: Sequence[str], document: Document) -> dict[str, Any]:
     """Return the content part of a document. Source: "File inputs", in the API's documentation: PDFs only.

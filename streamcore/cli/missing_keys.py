@@ -24,7 +24,7 @@ def missing_keys(target: str, provider: str | None, prompts_dir: Path | None) ->
     """
     names = dict.fromkeys(name for name in _providers(target, provider, prompts_dir) if isinstance(name, str))
     vendors = [vendor(name) for name in names if name in provider_names()]
-    return [one for one in vendors if one is not None and one.needs_key and one.from_environment("API_KEY") is None]
+    return [one for one in vendors if one is not None and one.needs_key and one.find_key() is None]
 
 
 def _providers(target: str, provider: str | None, prompts_dir: Path | None) -> Iterator[object]:

@@ -65,7 +65,7 @@ def _cells(row: Row) -> tuple[str, str, str, str, str]:
 def _row(name: str, known: Vendor | None) -> Row:
     if known is None:  # a third party's that does not describe itself
         return {"provider": name, "installed": True, "key": None, "model": None, "todo": None}
-    key = known.from_environment("API_KEY") is not None if known.needs_key else None
+    key = known.find_key() is not None if known.needs_key else None
     model = known.from_environment("MODEL") or known.default_model
     todo: str | None = None
     if not known.installed:

@@ -85,5 +85,54 @@ class GraphComplete(TypedDict):
     metadata: NotRequired[Metadata]
 
 
-Event = TokenEvent | NodeStart | NodeComplete | Restart | Interrupt | GraphComplete
-NodeEvent = TokenEvent | NodeStart | NodeComplete | Restart | Interrupt
+class Step(TypedDict):
+    """Describe a further answer of an agent; the tokens since the last one are its answer so far."""
+
+    type: Literal["step"]
+    node: str
+    step: int
+    """The number of the answer in this run of the node, from 1."""
+    metadata: NotRequired[Metadata]
+
+
+class AgentToolCall(TypedDict):
+    """Describe a call of a tool that an agent asks for."""
+
+    type: Literal["tool_call"]
+    node: str
+    call_id: str
+    tool: str
+    args: Any
+    """The arguments; the text as it was sent if it is not JSON."""
+    metadata: NotRequired[Metadata]
+
+
+class AgentToolProgress(TypedDict):
+    """Describe progress that a tool of an agent reports."""
+
+    type: Literal["tool_progress"]
+    node: str
+    call_id: str
+    tool: str
+    progress: Any
+    metadata: NotRequired[Metadata]
+
+
+class AgentToolResult(TypedDict):
+    """Describe the result of a call."""
+
+    type: Literal["tool_result"]
+    node: str
+    call_id: str
+    tool: str
+    output: str
+    """The result as the model gets it."""
+    error: str | None
+    """Why the call failed; None if it succeeded."""
+    seconds: float
+    metadata: NotRequired[Metadata]
+
+
+AgentEvent = Step | AgentToolCall | AgentToolProgress | AgentToolResult
+Event = TokenEvent | NodeStart | NodeComplete | Restart | Interrupt | GraphComplete | AgentEvent
+NodeEvent = TokenEvent | NodeStart | NodeComplete | Restart | Interrupt | AgentEvent

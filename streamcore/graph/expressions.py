@@ -17,6 +17,10 @@ from streamcore.files.yaml_file import is_list, is_mapping
 # `{{ x }}` means `{x}`: authors write it, since prompts may be Jinja2.
 _PART = re.compile(r"\{\{([^{}]++)\}\}|\{([^\W\d][^{}]*+)\}")
 
+MAX_LENGTH = 10_000
+"""The most characters of an expression."""
+_SHOWN = 200
+
 State = Mapping[str, Any]
 
 
@@ -61,10 +65,18 @@ _sandbox = functools.cache(_Expressions)
 @functools.lru_cache(maxsize=1024)
 def _compiled(text: str) -> Callable[[State], Any]:
     """Return an expression, without its braces, as a function of the state."""
+    if len(text) > MAX_LENGTH:
+        raise TemplateError(f"an expression may have at most {MAX_LENGTH} characters; {_shown(text)} has {len(text)}")
     try:
         return _sandbox().expression(text)
     except TemplateSyntaxError as error:
-        raise TemplateError(f"{text!r} is not a valid expression: {error.message}") from error
+        raise TemplateError(f"{_shown(text)} is not a valid expression: {error.message}") from error
+    except (RecursionError, SyntaxError) as error:  # of Python's compiler
+        raise TemplateError(f"{_shown(text)} is nested too deeply; write it in parts") from error
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
 def check_value(value: Any) -> None:
@@ -124,7 +136,7 @@ def names_in(text: str, *, condition: bool = False) -> Iterator[str]:
     for one in inside:
         try:
             parsed = _sandbox().parse("{{" + one + "}}")
-        except TemplateSyntaxError:
+        except (TemplateSyntaxError, RecursionError):
             continue
         yield from meta.find_undeclared_variables(parsed) - {"state", *_sandbox().globals}
         for node in parsed.find_all(nodes.Getattr):
@@ -182,9 +194,9 @@ def _run(expression: Callable[[State], Any], text: str, state: State, *, unfit: 
     except TypeError as error:
         if unfit is not None:
             return unfit
-        raise TemplateError(f"the expression {text!r} failed: {error}") from error
+        raise TemplateError(f"the expression {_shown(text)} failed: {error}") from error
     except (JinjaError, ArithmeticError, ValueError, LookupError, RecursionError) as error:
-        raise TemplateError(f"the expression {text!r} failed: {error}") from error
+        raise TemplateError(f"the expression {_shown(text)} failed: {error}") from error
 
 
 def _cleared(value: Any) -> Any:

@@ -58,36 +58,43 @@ def open_stream(node: LlmNode, state: State, context: Context) -> Stream:
         PromptError: the prompt uses a variable that has no value.
         ConfigError: the node may restart its answer, and the reader does not understand `restart`.
     """
+    variables = variables_of(node, state)
+    refuse_missing(context.graph, node, variables, state)
+    return stream_prompt(node.prompt, variables, **prompt_options(node, state, context))
+
+
+def prompt_options(node: LlmNode, state: State, context: Context) -> dict[str, Any]:
+    """Return the arguments of `stream_prompt` for a node.
+
+    Raises:
+        ConfigError: the node may restart its answer, and the reader does not understand `restart`.
+    """
     again = node.on_error in ("retry", "fallback")
     if not context.restarts and (node.on_interrupt == "restart" or node.retries):
         raise ConfigError(
             "on_interrupt: restart and retries may restart an answer, which a stream of text cannot represent; "
             "read the graph's events instead, or remove both from the node"
         )
-    variables = variables_of(node, state)
-    refuse_missing(context.graph, node, variables, state)
     prompt = load_prompt(node.prompt, prompts_dir=context.graph.prompts_dir, graph_path=context.graph.beside)
     resolved = resolve_provider(
         [context.config.choice, node.choice, context.graph.choice, prompt.choice],
         f"prompt {node.prompt!r} in graph {context.graph.name!r}",
     )
-    return stream_prompt(
-        node.prompt,
-        variables,
-        provider=resolved.provider,
-        model=resolved.model,
-        temperature=resolved.temperature,
-        prompts_dir=context.graph.prompts_dir,
-        graph_path=context.graph.beside,
-        state=state,
-        timeouts=node.timeouts,
-        stream_options=node.stream_options,
-        max_retries=node.max_retries,
-        fallback=node.fallbacks(),
-        on_interrupt=node.on_interrupt or ("restart" if again and context.restarts else "raise"),
-        retries=_retries(node, prompt, context),
-        transport=context.config.transport,
-    )
+    return {
+        "provider": resolved.provider,
+        "model": resolved.model,
+        "temperature": resolved.temperature,
+        "prompts_dir": context.graph.prompts_dir,
+        "graph_path": context.graph.beside,
+        "state": state,
+        "timeouts": node.timeouts,
+        "stream_options": node.stream_options,
+        "max_retries": node.max_retries,
+        "fallback": node.fallbacks(),
+        "on_interrupt": node.on_interrupt or ("restart" if again and context.restarts else "raise"),
+        "retries": _retries(node, prompt, context),
+        "transport": context.config.transport,
+    }
 
 
 def _retries(node: LlmNode, prompt: Prompt, context: Context) -> int:

@@ -137,7 +137,7 @@ def _build(source: YamlFile) -> Graph:
         raise GraphError("\n".join(sorted(problems, key=_line)))
     edges = {name: tuple(edge for edge in file.edges if edge.from_ == name) for name in (START, *nodes)}
     reach = _reach({name: set(_targets(name, nodes, edges, file)) for name in edges})
-    asking = frozenset(name for name, node in nodes.items() if node.type == "interrupt")
+    asking = frozenset(name for name, node in nodes.items() if node.type == "interrupt" or _asks(node))
     return Graph(file.name or source.path.stem, source.path, file, source, nodes, items, tools, edges, reach, asking)
 
 
@@ -190,6 +190,11 @@ def _graph_references(graph: Graph) -> Iterator[tuple[str, Location, str]]:
     for name, tool in graph.tools.items():
         if tool.type == "graph":
             yield tool.path, ("tools", name, "path"), f"tool {name!r}"
+
+
+def _asks(node: Node) -> bool:
+    """Return whether an agent asks a person before it calls a tool."""
+    return node.type == "agent" and bool(node.approve)
 
 
 def _asking_items(graph: Graph, children: Mapping[str, Graph]) -> Iterator[str]:
@@ -295,6 +300,12 @@ def _inconsistencies(
                 f"conditional, and {edge.from_!r} is not a router; give each branch an edge with a 'condition'"
             )
     yield from _wrong_tools(source, nodes, items, tools)
+    for name, node in items.items():
+        if _asks(node):
+            yield (
+                f"{source.path}:{source.line(('nodes', name, 'node', 'approve'))}: the node inside {name!r}: an agent "
+                "in a map cannot ask a person; remove 'approve', or run the agent as a node of its own"
+            )
     if not any(edge.from_ == START for edge in file.edges):
         yield f"{source.path}:{source.line(('edges',))}: no edge from START, so nothing runs"
 
@@ -325,7 +336,7 @@ def _references(
     file: GraphFile, nodes: Mapping[str, Node], items: Mapping[str, Node]
 ) -> Iterator[tuple[str, Collection[str], Location, str]]:
     """Yield each reference to a name: the name, the names that exist, the location, the problem if unknown."""
-    from streamcore.graph.node_schema import PythonNode, RouterNode, ToolCallNode, ToolNode
+    from streamcore.graph.node_schema import AgentNode, PythonNode, RouterNode, ToolCallNode, ToolNode
 
     sources, targets = (START, *file.nodes), (*file.nodes, END)
     for number, edge in enumerate(file.edges):
@@ -348,6 +359,10 @@ def _references(
                 yield node.default_route, targets, ("nodes", key, "default_route"), what
     for within, some in (((), nodes), (("node",), items)):
         for key, node in some.items():
+            if isinstance(node, AgentNode):
+                for number, tool in enumerate(node.tools):
+                    at = ("nodes", key, *within, "tools", number)
+                    yield tool, file.tools, at, f"node {key!r} has the tool {tool!r}, which is not under 'tools'"
             if isinstance(node, PythonNode | ToolNode) or (isinstance(node, ToolCallNode) and "{" not in node.tool):
                 what = f"node {key!r} calls the tool {node.tool!r}, which is not under 'tools'"
                 yield node.tool, file.tools, ("nodes", key, *within, "tool"), what

@@ -104,6 +104,37 @@ class RouterNode(LlmNode):
         return list(dict.fromkeys([*self.routes.values(), *([self.default_route] if self.default_route else [])]))
 
 
+class AgentNode(LlmNode):
+    """`type: agent`: a model answers a prompt, and calls tools of the graph until its answer needs none."""
+
+    type: Literal["agent"] = "agent"  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
+    prompt: str = "agent"
+    tools: list[str] = Field(default_factory=list[str])
+    max_iterations: int = Field(default=10, ge=1)
+    tool_results_key: str | None = None
+    approve: list[str] | bool = False
+    resume_key: str = "user_input"
+    skip_if_exists: bool | None = False
+    on_error: Literal["fail", "skip"] = "fail"  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @model_validator(mode="after")
+    def _sound_agent(self) -> AgentNode:
+        for key in ("parse_json", "retries"):
+            if getattr(self, key):
+                raise wrong(f"an agent has no {key!r}; give its prompt a schema", key)
+        for name in self.approve if isinstance(self.approve, list) else ():
+            if name not in self.tools:
+                raise wrong(f"{name!r} is not among the agent's tools{did_you_mean(name, self.tools)}", "approve")
+        return self
+
+    def writes(self, name: str) -> list[str]:
+        own = [*super().writes(name), "messages", "_agent_iterations", "_agent_limit_reached"]
+        return [*own, *([self.tool_results_key] if self.tool_results_key is not None else ())]
+
+    def skipped(self, name: str) -> dict[str, Any]:
+        return {self.writes(name)[0]: None}
+
+
 class PythonNode(NodeBlock):
     """`type: python`: a Python function."""
 
@@ -256,6 +287,7 @@ class InterruptNode(LlmNode):
 Node = (
     LlmNode
     | RouterNode
+    | AgentNode
     | PythonNode
     | ToolNode
     | ToolCallNode
@@ -267,6 +299,7 @@ Node = (
 NODES: Mapping[str, type[Node]] = {
     "llm": LlmNode,
     "router": RouterNode,
+    "agent": AgentNode,
     "python": PythonNode,
     "tool": ToolNode,
     "tool_call": ToolCallNode,
@@ -281,7 +314,7 @@ REFUSED_NODES: Mapping[str, str] = {
     "pipeline": "write its steps as nodes of their own, or as a graph of its own with a 'subgraph' node",
 }
 """Types of nodes that other readers of this format have, and what to use instead."""
-IN_A_MAP = ("llm", "python", "tool_call", "subgraph", "passthrough")
+IN_A_MAP = ("llm", "agent", "python", "tool_call", "subgraph", "passthrough")
 
 
 def model_of(data: Mapping[str, Any], supported: tuple[str, ...] = tuple(NODES)) -> type[Node]:

@@ -14,6 +14,7 @@ from streamcore.concurrency.generators import opened
 from streamcore.concurrency.merge import merged
 from streamcore.errors import ConfigError, NodeError, PromptError, RunLimitReached, ThreadConflict
 from streamcore.files.yaml_file import is_list
+from streamcore.graph.agent_node import run_agent
 from streamcore.graph.context import Context, State, as_state_error, failed
 from streamcore.graph.events import Metadata, NodeEvent
 from streamcore.graph.expressions import resolve
@@ -132,6 +133,7 @@ async def _interrupt(name: str, node: InterruptNode, state: State, context: Cont
 _RUN: Mapping[str, Callable[..., AsyncGenerator[NodeEvent]]] = {
     "llm": run_llm,
     "router": run_llm,
+    "agent": run_agent,
     "python": run_python,
     "tool": run_tool,
     "tool_call": run_tool_call,

@@ -161,7 +161,7 @@ class GraphRun:
         if errors:
             before = thread.state.get("errors")
             event["output"]["errors"] = [*(before if is_list(before) else ()), *errors]
-        thread.take(name, event["output"])
+        thread.take(name, self._merged(name, event["output"]))
         thread.forget_child(name)
         self._resumes.pop(name, None)
         for inner, count in event.get("metadata", {}).get("counts", {}).items():
@@ -171,13 +171,20 @@ class GraphRun:
         await thread.save()
         return event
 
+    def _merged(self, name: str, output: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what a node's output sets: the messages of an agent come after those that the state has."""
+        if self._graph.nodes[name].type != "agent" or not is_list(output.get("messages")):
+            return output
+        before = self._thread.state.get("messages")
+        return {**output, "messages": [*(before if is_list(before) else ()), *output["messages"]]}
+
     async def _save_question(self, event: Interrupt, step: Sequence[str]) -> Interrupt:
         """Save the question of an interrupt, so that the model does not generate it again."""
         path, thread = event["node"], self._thread
         name = next(one for one in step if path == one or path.startswith(f"{one}/"))
         event["message"] = as_json_data({"message": event["message"]}, f"the message of node {name!r}")["message"]
         thread.asked = {"node": name, "message": event["message"], "resume_key": event["resume_key"]}
-        if path == name:
+        if path == name and self._graph.nodes[name].type != "agent":
             thread.take(name, {self._graph.nodes[name].writes(name)[0]: event["message"]})
         else:
             thread.asked["at"] = path
@@ -234,9 +241,10 @@ async def node_text(graph: Graph, name: str, state: Mapping[str, Any], config: C
     node = graph.nodes.get(name)
     if node is None:
         raise ConfigError(f"graph {graph.name!r} has no node {name!r}{did_you_mean(name, [*graph.nodes])}")
-    if node.type not in ("llm", "router"):
+    if node.type not in ("llm", "router", "agent"):
         raise ConfigError(
-            f"node {name!r} has the type {node.type}, which has no text to stream; only llm and router nodes have"
+            f"node {name!r} has the type {node.type}, which has no text to stream; only llm, router and agent nodes "
+            "have"
         )
     given = as_json_data(state, "state")
     thread = await Thread.open(graph, config)

@@ -24,6 +24,7 @@ async def run_subgraph(name: str, node: SubgraphNode, state: State, context: Con
         initial = _given(node, state)
         if node.mode == "direct" or graph.file.checkpointer is None:
             thread.state = {}
+            thread.agents = {}
     else:
         outer = _given(node, state) if node.mode == "direct" else {}
         initial = {key: value for key, value in outer.items() if key not in thread.written}

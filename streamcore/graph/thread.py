@@ -3,9 +3,10 @@
 It is saved as JSON:
 
     {"format": 1, "state": {...}, "next": ["node"], "asked": {"node", "message", "resume_key"} | null,
-     "counts": {"node": 1}, "cut": {"node": "text"}, "children": {"node": {...}}}
+     "counts": {"node": 1}, "cut": {"node": "text"}, "agents": {"node": {...}}, "children": {"node": {...}}}
 
-`next` is empty and `asked` is null when the graph has reached its end. `cut` has the text of interrupted nodes.
+`next` is empty and `asked` is null when the graph has reached its end. `cut` has the text of interrupted nodes, and
+`agents` the conversations of agent nodes.
 `children` has the threads of graphs inside this one that have not ended, without `format` and with `written`, the keys
 that their nodes have set. A question of such a graph has `at`, the path of the node that asks.
 """
@@ -32,7 +33,7 @@ from streamcore.graph.load import Graph
 log = logging.getLogger("streamcore")
 
 FORMAT = 1
-_SAVED = ("state", "next", "asked", "counts", "cut")
+_SAVED = ("state", "next", "asked", "counts", "cut", "agents")
 
 
 @dataclass(slots=True)
@@ -54,6 +55,11 @@ class Thread:
     """The threads of graphs inside this one, by node; a mapping is one that was saved and has not been continued."""
     written: dict[str, None] = field(default_factory=dict[str, None])
     """The keys that nodes have set, in order."""
+    agents: dict[str, dict[str, Any]] = field(default_factory=lambda: dict[str, dict[str, Any]]())
+    """The conversations of agents, by node; see `agent_node.py`."""
+    parent: Thread | None = field(default=None, repr=False)
+    """The thread with which this one is saved."""
+    saving: anyio.Lock = field(default_factory=anyio.Lock, repr=False, compare=False)
     ended: bool = False
     """True if the end of the graph has been saved."""
 
@@ -98,6 +104,7 @@ class Thread:
         self.asked = data["asked"]
         self.counts = dict(data["counts"])
         self.cut = dict(data["cut"])
+        self.agents = dict(data.get("agents", {}))
         self.children = dict(data.get("children", {}))
         self.written = dict.fromkeys(data.get("written", ()))
         for name in [*self.next, *([self.asked["node"]] if self.asked else [])]:
@@ -117,7 +124,7 @@ class Thread:
         if isinstance(found, Thread):
             return found
         thread_id = None if self.thread_id is None else f"{self.thread_id}:{name}"
-        child = Thread(graph, thread_id, key=f"{self.key}:{name}")
+        child = Thread(graph, thread_id, key=f"{self.key}:{name}", parent=self)
         if found is not None:
             child._restore(found)
         self.children[name] = child
@@ -184,8 +191,21 @@ class Thread:
             ThreadConflict: another run has saved the thread in the meantime.
         """
         if self.store is not None:
-            self.version = await self.store.save(self.key, {"format": FORMAT, **self.data()}, self.version)
+            async with self.saving:  # several nodes of a step may save at the same time
+                self.version = await self.store.save(self.key, {"format": FORMAT, **self.data()}, self.version)
         self.ended = not self.next and self.asked is None
+
+    async def save_all(self) -> None:
+        """Save the thread, or the one with which it is saved; see `save`."""
+        thread = self
+        while thread.parent is not None:
+            thread = thread.parent
+        await thread.save()
+
+    @property
+    def durable(self) -> bool:
+        """True if the thread is saved somewhere."""
+        return self.parent.durable if self.parent is not None else self.store is not None
 
     def __str__(self) -> str:
         return f"thread {self.thread_id!r}" if self.thread_id is not None else "this run, which has no thread_id"

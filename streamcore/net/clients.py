@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -41,6 +41,11 @@ TRANSPORTS = ("httpx2", "aiohttp")
 VARIABLE = "STREAMCORE_TRANSPORT"
 _loops: WeakKeyDictionary[httpx2.AsyncClient, object] = WeakKeyDictionary()
 """The event loop on which each HTTP client of a caller was used last."""
+_building: WeakKeyDictionary[OpenResources, anyio.Lock] = WeakKeyDictionary()
+"""For each event loop, the lock under which its HTTP clients are built, so that each is built once."""
+_imported: set[str] = set()
+"""The modules whose import has ended."""
+_importing = threading.Lock()
 _CONNECT_SECONDS = 5.0
 _IDLE_CONNECTIONS = 100  # kept open for the next request; the number of connections in use has no limit
 
@@ -105,13 +110,13 @@ class SDKClient(Generic[C]):
         self._http_of = http_of
         self._modules = (*(() if vendor.sdk is None else (vendor.sdk,)), *modules)
         self._loaded = False
-        self._variables = ("API_KEY", "BASE_URL", *variables)
+        self._variables = ("BASE_URL", *variables)
         self._own: C | None = given if given is None or adopt is None else adopt(given)
         self._shared: tuple[object, Hashable, CachedClient[C]] | None = None
 
     def find_key(self) -> str | None:
         """Return the caller's key, else the environment's; None leaves it to what else the SDK reads."""
-        return self.api_key or self.vendor.from_environment("API_KEY")
+        return self.api_key or self.vendor.find_key()
 
     def find_base_url(self) -> str | None:
         """Return the caller's base URL, else the environment's, else the vendor's default."""
@@ -155,12 +160,13 @@ class SDKClient(Generic[C]):
             self._check_loop()
             return self._own
         # An SDK reads many variables; before each request only these are compared.
-        seen = tuple(self.vendor.from_environment(suffix) for suffix in self._variables)
+        seen = (self.vendor.find_key(), *(self.vendor.from_environment(suffix) for suffix in self._variables))
         resources, shared = known_resources(), self._shared
         if resources is not None and shared is not None and shared[0] is resources.clients and shared[1] == seen:
             client = shared[2].get()
             if client is not None:
                 return client
+        await self._open_pool()
         cached = await cached_client(self._key(), self._make)
         self._shared = ((await open_resources()).clients, seen, cached)
         return cast("C", cached.get())
@@ -211,7 +217,7 @@ class SDKClient(Generic[C]):
         """
         if self._loaded and not modules:
             return
-        missing = [name for name in (*self._modules, *modules) if name not in sys.modules]
+        missing = [name for name in (*self._modules, *modules) if name not in _imported]
         if missing:
             await anyio.to_thread.run_sync(partial(_import_all, missing), abandon_on_cancel=True)
         self._loaded = True
@@ -220,18 +226,41 @@ class SDKClient(Generic[C]):
         """Build a client to share, with the function that closes it."""
         from streamcore.net.limited_client import LimitedClient
 
-        http_class = self._http_class()
-        pool_key = (http_class, self._transport, *sorted(getproxies().items()))
-        if pool_key not in resources.clients:
-            pool = new_http_client(self._transport, http_class)
+        pool_key = self._pool_key()
+        if pool_key not in resources.clients:  # the clients were closed since `_open_pool`
+            pool = new_http_client(self._transport, self._http_class())
             resources.clients[pool_key] = pool, pool.aclose
         http_client = LimitedClient(resources.clients[pool_key][0])
         client, close = self._build(self, http_client), self._close
         return CachedClient(client, http_client), http_client.aclose if close is None else lambda: close(client)
 
+    async def _open_pool(self) -> None:
+        """Build the HTTP client that all keys of a vendor share, if there is none.
+
+        It is built in a thread: reading the certificates takes up to half a second, and the event loop runs on.
+        """
+        resources, pool_key = await open_resources(), self._pool_key()
+        if pool_key in resources.clients:
+            return
+        check_transport(self._transport)
+        async with _building.setdefault(resources, anyio.Lock()):
+            if pool_key not in resources.clients:
+                pool = await anyio.to_thread.run_sync(new_http_client, self._transport, self._http_class())
+                resources.clients[pool_key] = pool, pool.aclose
+
+    def _pool_key(self) -> Hashable:
+        return (self._http_class(), self._transport, *sorted(getproxies().items()))
+
     def _key(self) -> Hashable:
         prefix = self.vendor.variable("")
-        return self._build, prefix, self._transport, self.api_key, self.find_base_url(), environment(prefix)
+        return (
+            self._build,
+            prefix,
+            self._transport,
+            self.api_key,
+            self.find_base_url(),
+            *environment(prefix, *self.vendor.more_keys),
+        )
 
 
 def _check_async(name: str, client: object) -> None:
@@ -264,8 +293,15 @@ def _checked_http_client(name: str, given: object) -> httpx2.AsyncClient | None:
 
 
 def _import_all(modules: Sequence[str]) -> None:
-    for module in modules:
-        import_module(module)
+    """Import modules, one thread at a time.
+
+    SDKs have circular imports: a thread that imports a part of one, while another imports the whole, finds modules that
+    are not complete. For the same reason it does not suffice that a module is in `sys.modules`.
+    """
+    with _importing:
+        for module in modules:
+            import_module(module)
+            _imported.add(module)
 
 
 async def warm_up(*providers: AnyProvider) -> None:
@@ -316,23 +352,28 @@ def chosen_transport(given: str | None, client: object = None) -> str:
     return name
 
 
+def check_transport(transport: str) -> None:
+    """Check that the running event loop can use a transport.
+
+    Raises:
+        ConfigError: aiohttp is used under trio.
+    """
+    if transport == "aiohttp" and running_on_trio():
+        raise ConfigError(
+            f"transport 'aiohttp' runs on asyncio only; under trio, use 'httpx2' (transport=, {VARIABLE})"
+        )
+
+
 def new_http_client(transport: str, sdk_class: type[httpx2.AsyncClient]) -> httpx2.AsyncClient:
     """Return a client that sends over the transport: `sdk_class` for httpx2, ours for aiohttp.
 
     The number of open streams has no limit: a pool with a limit would make the next stream wait without a sign. Reads
     have no timeout: the clocks of `Stream` cover them, and a second timeout would cost as much as the clocks do.
-
-    Raises:
-        ConfigError: aiohttp is used under trio.
     """
     from httpx2 import Limits, Timeout
 
     client_class = sdk_class
     if transport == "aiohttp":
-        if running_on_trio():
-            raise ConfigError(
-                f"transport 'aiohttp' runs on asyncio only; under trio, use 'httpx2' (transport=, {VARIABLE})"
-            )
         from streamcore.net.aiohttp_client import AiohttpClient as client_class  # noqa: N813
     limits = Limits(max_connections=None, max_keepalive_connections=_IDLE_CONNECTIONS)
     return client_class(

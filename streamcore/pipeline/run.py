@@ -50,7 +50,7 @@ from streamcore.concurrency.generators import opened
 from streamcore.errors import AnswerTooLarge, OutputValidationError, ProviderError, StreamcoreError, StreamInterrupted
 from streamcore.net.credentials import clean_partial, scrub_attempt
 from streamcore.pipeline.adapt import What, adapted, refuses
-from streamcore.pipeline.clocks import Clocks, read_timer, timed
+from streamcore.pipeline.clocks import Clocks, ReadTimer, read_timer, timed
 from streamcore.pipeline.retry import Candidate, Retries
 from streamcore.pipeline.think_tags import with_thinking_split
 from streamcore.request import Message
@@ -134,20 +134,18 @@ class AnswerRun:
                                     reads_on = False
                                     break
                                 except CancelledError:
-                                    if timer is None or not timer.caused_cancellation():
+                                    if not self._cancelled_by(timer):
                                         raise
-                                    if clocks.stopped or fold.finished:  # a finished answer needs nothing more
-                                        reads_on = False
-                                        break
-                                    raise clocks.ran_out(self._received()) from None
+                                    reads_on = False
+                                    break
                                 if timer is not None:
                                     timer.task = None
                                 match chunks:
                                     case [chunk] if plain and chunk.kind == "text" and not chunk.choice:
                                         keep_text(chunk.text)
                                     case _:
-                                        fold.add(chunks)
-                                        size.note(chunks)
+                                        if fold.add(chunks) or not plain:
+                                            size.note(chunks)
                                         keep_text = fold.texts.append
                                         if timer is not None and not (
                                             steady and chunks and chunks[0].kind in CONTENT_KINDS
@@ -181,6 +179,18 @@ class AnswerRun:
             if timer is not None:
                 timer.stop()
                 clocks.interrupt = None  # a cycle of references, which only the garbage collector would free
+
+    def _cancelled_by(self, timer: ReadTimer | None) -> bool:
+        """Return True if the timer, and nobody else, cancelled the read, and the answer needs nothing more.
+
+        Raises:
+            StreamTimeout: the timer cancelled the read because a limit was reached.
+        """
+        if timer is None or not timer.caused_cancellation():
+            return False
+        if not self.clocks.stopped and not self.fold.finished:
+            raise self.clocks.ran_out(self._received()) from None
+        return True
 
     def _check_size(self, size: AnswerSize) -> None:
         """Raise if the answer has become larger than it may be."""

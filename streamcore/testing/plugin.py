@@ -84,7 +84,7 @@ def play(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httpx2.AsyncHTTPTransport, "handle_async_request", answer)
     for name in {exchange.provider for exchange in tape.recording.exchanges if exchange.provider}:
         row = vendor(name)
-        if row is not None and row.from_environment("API_KEY") is None:
+        if row is not None and row.find_key() is None:
             monkeypatch.setenv(row.variable("API_KEY"), PLACEHOLDER_KEY)
 
 

@@ -3,6 +3,8 @@
 from streamcore.tools.context import ToolContext
 from streamcore.tools.decisions import AgentState, Approve, Deny
 from streamcore.tools.function import tool
+from streamcore.tools.mcp import McpTools
+from streamcore.tools.results import ToolError
 from streamcore.tools.toolbox import ToolSet
 
-__all__ = ["AgentState", "Approve", "Deny", "ToolContext", "ToolSet", "tool"]
+__all__ = ["AgentState", "Approve", "Deny", "McpTools", "ToolContext", "ToolError", "ToolSet", "tool"]

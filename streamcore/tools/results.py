@@ -9,6 +9,11 @@ from streamcore.chunk import ToolCall, ToolResult
 from streamcore.parts import Document, Image, Part, Text
 from streamcore.request import Message
 
+
+class ToolError(Exception):
+    """Raised by a tool to give the model exactly this text, without the name of a class."""
+
+
 NOTHING = "Success"
 """The content of a result that is None: vendors refuse an empty one."""
 
@@ -34,6 +39,8 @@ def failed(call: ToolCall, error: str, seconds: float = 0.0) -> ToolResult:
 def error_text(error: BaseException) -> str:
     """Return the class and the message of an error, as a model and a reader get it: no traceback."""
     message = str(error)
+    if isinstance(error, ToolError) and message:
+        return message
     name = type(error).__name__
     return f"{name}: {message}" if message else name
 

@@ -71,8 +71,9 @@ class StreamDecoder:
         self.done = False
         self.ending = False
         self._include_raw = include_raw
-        self._use_fast_path = False  # for reads of one event: an event was seen, and no special mode is on
         self._split: SplitCharacters | None = None  # set once an event had half a character
+        self._plain = not include_raw  # the chunks of an event need no further work: no `raw`, no `_split`
+        self._use_fast_path = False  # for reads of one event: an event was seen, and its chunks are plain
         self._max = max_event_bytes
         self._sse = SSEDecoder()
         self._events = 0
@@ -109,7 +110,7 @@ class StreamDecoder:
         elif self._sse.pending > self._max:
             self._events += 1
             self.fail(self._too_long())
-        self._use_fast_path = self._events > 0 and not self.done and not self._include_raw and self._split is None
+        self._use_fast_path = self._plain and self._events > 0 and not self.done
 
     def _feed_late(self, data: bytes, out: list[Chunk]) -> None:
         """Append the events after the end: they are not part of the answer, but nothing is dropped silently."""
@@ -134,13 +135,15 @@ class StreamDecoder:
         for event in events:
             if self.done:
                 self._late(event, out)
-                continue
-            before = len(out)
-            self._take(event, out)
-            if self._split is not None:
-                out[before:] = self._split.mend(out[before:])
-            if self._include_raw:
-                out[before:] = [replace(chunk, raw=event.data) for chunk in out[before:]]
+            elif self._plain:
+                self._take(event, out)
+            else:
+                before = len(out)
+                self._take(event, out)
+                if self._split is not None:
+                    out[before:] = self._split.mend(out[before:])
+                if self._include_raw:
+                    out[before:] = [replace(chunk, raw=event.data) for chunk in out[before:]]
 
     def _take(self, event: Event, out: list[Chunk]) -> None:
         """Append the chunks of one event."""
@@ -177,9 +180,9 @@ class StreamDecoder:
                 self.vocabulary.event(event.name, error.rewritten(), out)
             finally:
                 new = [replace(chunk, raw=data) if chunk.raw else chunk for chunk in out[before:]]
-                # The fast path does not mend chunks; from now on, `_read` mends those of every event.
-                out[before:] = split.mend(new) if self._use_fast_path else new
-                self._use_fast_path = False
+                # Plain chunks are not mended elsewhere; from now on, `_read` mends those of every event.
+                out[before:] = split.mend(new) if self._plain else new
+                self._plain = self._use_fast_path = False
             return
         # A vendor may send JSON of a new shape at any time; the other events must still be decoded.
         log.debug("event %d of a %s stream has an unknown shape", self._events, self.vocabulary.wire)
@@ -208,9 +211,14 @@ class StreamDecoder:
         event = None if self._failure is not None else self._sse.flush()
         if event is not None and (event.name == b"error" or _is_whole(event.data)):
             self._read([event], out)
+        last = [] if self.done else self.at_end(self._include_raw)
         if self._split is not None:
-            out += self._split.end()
-        return out
+            last = [*self._split.end(), *self._split.mend(last)]
+        return out + last
+
+    def at_end(self, include_raw: bool) -> list[Chunk]:
+        """Return the chunks that only the end of the bytes shows, for a format that does not mark it."""
+        return []
 
     def close(self) -> None:
         """Raise unless the vendor marked the end of the answer.

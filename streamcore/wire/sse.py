@@ -82,14 +82,21 @@ class SSEDecoder:
             parts.append(tail)
         self.pending = len(tail)
         self._clean = not tail and self._bom_done and not self._after_cr
-        return [event for event in map(self._parse, blocks) if event is not None]
+        events: list[Event] = []
+        for block in blocks:  # most are a `data` line; they are cut here, without a call
+            plain = block[_DATA_FIELD] == _DATA and _LF not in block
+            event = Event(block[_DATA_VALUE]) if plain else _named(block) or self._parse_fields(block)
+            if event is not None:
+                self._begun = True
+                events.append(event)
+        return events
 
     def flush(self) -> Event | None:
         """Return the event that is pending when the bytes have ended; WHATWG would discard it."""
         block = b"".join(self._parts)
         self._parts.clear()
         self.pending = 0
-        return self._parse(block)
+        return _named(block) or self._parse_fields(block)
 
     def _normalized(self, data: bytes) -> bytes:
         """Replace every line ending by LF; a CR at the end of a read may be half of a CRLF."""
@@ -111,12 +118,6 @@ class SSEDecoder:
         self._parts.clear()
         self.pending = 0
         return head.removeprefix(BOM)
-
-    def _parse(self, block: bytes) -> Event | None:
-        event = _plain(block) or self._parse_fields(block)
-        if event is not None:
-            self._begun = True
-        return event
 
     def _parse_fields(self, block: bytes) -> Event | None:
         name = b""
@@ -141,13 +142,6 @@ class SSEDecoder:
         if data:
             return Event(b"\n".join(data), name)
         return None if failure is None else Event(failure, b"error")
-
-
-def _plain(block: bytes) -> Event | None:
-    """Return the event of a block that has one of the two most frequent forms; None for any other."""
-    if block[_DATA_FIELD] == _DATA:
-        return None if _LF in block else Event(block[_DATA_VALUE])
-    return _named(block)
 
 
 def _named(block: bytes) -> Event | None:

@@ -109,8 +109,8 @@ WRONG = [
     ("nodes:\n  a: {promt: x}\n" + START, "2: node 'a': unknown key 'promt'; did you mean 'prompt'?"),
     ("nodes:\n  a: {prompt: x}\n" + START + "data_files: {x: y}\n", "5: unknown key 'data_files'"),
     (
-        "nodes:\n  a: {type: agent, prompt: x}\n" + START,
-        "2: node 'a': the type 'agent' is not supported; supported are",
+        "nodes:\n  a: {type: oracle, prompt: x}\n" + START,
+        "2: node 'a': the type 'oracle' is not supported; supported are",
     ),
     (
         "nodes:\n  a:\n    type: rooter\n    prompt: x\n" + START,
@@ -227,7 +227,7 @@ def test_problems_are_reported_with_their_line(tmp_path: Path, text: str, says: 
 def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     path = tmp_path / "g.yaml"
     path.write_text(
-        "nodez: {}\nnodes:\n  a: {promt: x}\n  b: {type: agent}\nedges:\n  - {from: a, to: b, when: x}\n", "utf-8"
+        "nodez: {}\nnodes:\n  a: {promt: x}\n  b: {type: oracle}\nedges:\n  - {from: a, to: b, when: x}\n", "utf-8"
     )
     with pytest.raises(GraphError) as caught:
         load_graph(path)

@@ -426,5 +426,5 @@ async def test_a_node_alone_cannot_run_a_graph(tmp_path: Path) -> None:
     from streamcore import stream_node_output
 
     path = write(tmp_path, outer=OUTER, child=CHILD)
-    with pytest.raises(ConfigError, match="only llm and router nodes"):
+    with pytest.raises(ConfigError, match="only llm, router and agent nodes"):
         await collect(stream_node_output(path, "sub", {}))

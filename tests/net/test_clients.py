@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+import time
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
+import anyio
 import httpx2
 import pytest
 
@@ -90,6 +94,58 @@ async def test_providers_with_the_same_settings_share_a_client() -> None:
 
 
 @pytest.mark.anyio
+async def test_a_request_waits_for_an_import_that_another_one_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anyio_backend_name: str
+) -> None:
+    name = f"slow_sdk_{anyio_backend_name}"
+    (tmp_path / f"{name}.py").write_text("import time\ntime.sleep(0.2)\nWHOLE = True\n", "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)  # pyright: ignore[reportUnknownMemberType]
+    whole: list[bool] = []
+
+    async def load() -> None:
+        sdk = SDKClient(VENDOR, {}, build, http_class=lambda: httpx2.AsyncClient, modules=[name])
+        await sdk.load()
+        whole.append(sys.modules[name].WHOLE)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(load)
+        while name not in sys.modules:  # noqa: ASYNC110  nothing reports it
+            await anyio.sleep(0.001)
+        group.start_soon(load)
+    assert whole == [True, True]
+
+
+class SlowClient(httpx2.AsyncClient):
+    """A client that is slow to build, as one is that reads certificates."""
+
+    threads: ClassVar[list[threading.Thread]] = []
+
+    def __init__(self, **settings: Any) -> None:
+        self.threads.append(threading.current_thread())
+        time.sleep(0.05)
+        super().__init__(**settings)
+
+
+@pytest.mark.anyio
+async def test_an_http_client_is_built_once_and_does_not_hold_the_event_loop() -> None:
+    SlowClient.threads.clear()
+    clients: set[httpx2.AsyncClient] = set()
+
+    async def get(key: str) -> None:
+        sdk = SDKClient(VENDOR, {"api_key": key}, build, http_class=lambda: SlowClient)
+        http = (await sdk.get()).http
+        assert isinstance(http, LimitedClient)
+        clients.add(http.inner)
+
+    async with anyio.create_task_group() as group:
+        for number in range(5):
+            group.start_soon(get, f"key {number}")
+    assert len(clients) == len(SlowClient.threads) == 1
+    assert SlowClient.threads[0] is not threading.main_thread()
+    await aclose_providers()
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("variable", ["API_KEY", "BASE_URL", "REGION"])
 async def test_a_changed_variable_needs_another_client(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     provider = AcmeProvider()
@@ -162,7 +218,7 @@ async def test_the_provider_of_the_documentation_works(
     code = next(code for code in blocks(PAGE, "python") if "class AcmeProvider" in code)
     module = f"acme_{tmp_path.name}".replace("-", "_")
     (tmp_path / f"{module}.py").write_text(code, "utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # pyright: ignore[reportUnknownMemberType]
     monkeypatch.setenv("ACME_API_KEY", "key-of-acme-0123456789")
     monkeypatch.setenv("ACME_BASE_URL", simulator.base_url("openai"))
     for _ in range(2):

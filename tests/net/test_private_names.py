@@ -53,6 +53,19 @@ USED: dict[str, tuple[str, tuple[str, ...]]] = {
             "anthropic._models:construct_type",
         ),
     ),
+    "google.genai": (
+        "providers/streamcore_google/sdk_private.py",
+        (
+            *(f"google.genai._api_client:BaseApiClient.{name}" for name in ("_async_request_once", "_build_request")),
+            *(
+                f"google.genai._api_client:BaseApiClient.{name}"
+                for name in ("_aiohttp_sessions", "_async_httpx_client", "_authorized_session", "_http_options")
+            ),
+            "google.genai._api_client:BaseApiClient._httpx_client",
+            "google.genai.client:AsyncClient._api_client",
+            "google.genai.types:GenerateContentResponse._from_response",
+        ),
+    ),
     "httpx2": (
         "streamcore/net/httpx2_private.py",
         (
@@ -219,6 +232,12 @@ def sample(owner: Any) -> Any:
     if owner is aiohttp.connector.BaseConnector:
         return aiohttp.TCPConnector()
     name = getattr(owner, "__name__", "")
+    if name == "BaseApiClient":
+        return owner(api_key="none")
+    if getattr(owner, "__module__", "") == "google.genai.client":
+        from google import genai
+
+        return genai.Client(api_key="none").aio
     if name in ("AsyncOpenAI", "AsyncAnthropic"):
         return owner(api_key="none")
     if owner in (httpx2.AsyncClient, httpx2.AsyncHTTPTransport):

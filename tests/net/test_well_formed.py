@@ -57,7 +57,7 @@ async def test_every_text_of_a_request_is_well_formed(name: str) -> None:
     assert "asked\ufffd \N{GRINNING FACE} \N{GRINNING FACE}" in body
     assert "extra\ufffd" in body
     ids = Counter(_ids(json.loads(body)))
-    assert set(ids.values()) == {2}  # of the call and of its result
+    assert set(ids.values()) == (set() if name == "google" else {2})  # of the call and of its result; Google needs none
 
 
 def _ids(value: Any) -> list[str]:

@@ -13,9 +13,12 @@ import anyio
 import httpx2
 import openai
 import pytest
+from google import genai
+from google.genai.types import HttpOptions
 from mistralai.client import Mistral
 
 import streamcore_anthropic
+import streamcore_google
 import streamcore_mistral
 import streamcore_openai
 from streamcore import (
@@ -98,7 +101,7 @@ async def test_the_demo_provider_streams_like_the_others(anyio_backend: str) -> 
 async def test_a_stream_has_model_finish_reason_and_usage(name: str, simulator: Simulator) -> None:
     say(simulator, Answer(TOKENS))
     answer = await stream_request(ask(), provider=provider_at(simulator, name)).collect()
-    words = {"anthropic-messages": "end_turn", "openai-responses": "completed"}
+    words = {"anthropic-messages": "end_turn", "openai-responses": "completed", "gemini": "STOP"}
     assert (answer.finish_reason, answer.raw_finish_reason) == ("stop", words.get(wire_of(name), "stop"))
     assert answer.usage is not None
     assert (answer.usage.input_tokens, answer.usage.output_tokens) == (PROMPT_TOKENS, len(TOKENS))
@@ -117,8 +120,11 @@ async def test_tool_calls_come_in_fragments_that_name_their_call(name: str, simu
     async for chunk in stream:
         chunks.append(chunk)
     fragments = [chunk.tool_call for chunk in chunks if chunk.tool_call is not None]
-    assert [call.arguments for call in fragments] == ["", *CALLS[0].fragments, "", *CALLS[1].fragments]
-    first = len(CALLS[0].fragments) + 1
+    pieces = [["", *call.fragments] for call in CALLS]
+    if name == "google":  # its calls come whole
+        pieces = [["".join(some)] for some in pieces]
+    assert [call.arguments for call in fragments] == [*pieces[0], *pieces[1]]
+    first = len(pieces[0])
     assert {(call.id, call.name, call.position) for call in fragments[:first]} == {("call_1", "weather", 0)}
     assert {(call.id, call.name, call.position) for call in fragments[first:]} == {("call_2", "clock", 1)}
     answer = stream.partial
@@ -154,10 +160,13 @@ async def test_reasoning_is_kept_apart_from_text(name: str, simulator: Simulator
 
 def _sent_back(name: str, body: Any) -> Any:
     """Return the turn of the assistant in a second request's body."""
+    if name == "google":
+        return body["contents"][1]
     return body["input"][1:-1] if name == "openai-responses" else body["messages"][1]
 
 
 SENT_BACK: dict[str, Any] = {
+    "google": {"role": "model", "parts": [{"text": "Let me think.", "thought": True}, {"text": TEXT}]},
     "anthropic": {
         "role": "assistant",
         "content": [
@@ -222,6 +231,8 @@ def _typed(name: str) -> tuple[Callable[[Chunk], Any], Callable[[Any], str]]:
             return streamcore_openai.typed, lambda event: event.delta
         case "mistral-chat":
             return streamcore_mistral.typed, of_chat
+        case "gemini":
+            return streamcore_google.typed, lambda event: event.text
         case _:
             return streamcore_openai.typed, of_chat
 
@@ -346,7 +357,7 @@ async def test_headers_and_extra_keys_arrive(name: str, simulator: Simulator) ->
     (request,) = simulator.requests
     assert request.headers["x-team"] == "blue"
     assert request.body["brand_new"] == {"key": [1, None]}
-    assert request.body["stream"] is True
+    assert request.body.get("stream") is (None if name == "google" else True)  # Google has a path for it
 
 
 @every_provider
@@ -371,6 +382,9 @@ async def test_the_callers_sdk_client_is_used_and_left_open(name: str, simulator
         match name:
             case "anthropic":
                 client = anthropic.AsyncAnthropic(api_key=key, base_url=base, http_client=http)
+            case "google":
+                options = HttpOptions(base_url=base, httpx_async_client=http)
+                client = genai.Client(api_key=key, http_options=options)
             case "mistral":
                 client = Mistral(api_key=key, server_url=base, async_client=http)
             case _:

@@ -37,16 +37,25 @@ def sent(name: str, request: Request) -> dict[str, Any]:
     assert answer.text == "ok"
     (asked,) = vendor.requests
     body: dict[str, Any] = json.loads(asked.content)
-    assert body.pop("stream") is True
-    assert body.pop("model") == "m"
+    if name != "google":  # both are in its URL
+        assert body.pop("stream") is True
+        assert body.pop("model") == "m"
     if request.temperature is None and request.reasoning is None:
-        assert body.pop("temperature") == 0.7
-    if name not in ("anthropic", "openai-responses", "mistral", "perplexity", "zai"):
+        assert _config(name, body).pop("temperature") == 0.7
+    if body.get("generationConfig") == {}:
+        del body["generationConfig"]
+    if name not in ("anthropic", "google", "openai-responses", "mistral", "perplexity", "zai"):
         assert body.pop("stream_options") == {"include_usage": True}
     return body
 
 
 # A conversation with everything in it, as each vendor's API reference writes it
+
+
+def _config(name: str, body: dict[str, Any]) -> dict[str, Any]:
+    config: dict[str, Any] = body["generationConfig"] if name == "google" else body
+    return config
+
 
 CONVERSATION = Request(
     messages=[
@@ -87,6 +96,36 @@ CHAT_MESSAGES = [
     },
 ]
 CONVERSATIONS: dict[str, dict[str, Any]] = {
+    "google": {
+        "systemInstruction": {"parts": [{"text": "Be brief."}]},
+        "contents": [
+            {
+                "role": "user",
+                "parts": [
+                    {"text": "What is this?"},
+                    {"inlineData": {"mimeType": "image/png", "data": PNG_BASE64}},
+                ],
+            },
+            {
+                "role": "model",
+                "parts": [
+                    {"text": "Let me look."},
+                    {"functionCall": {"name": "weather", "args": {"city": "Bern"}}},
+                ],
+            },
+            {
+                "role": "user",
+                "parts": [{"functionResponse": {"name": "weather", "response": {"output": "Rain"}}}],
+            },
+            {
+                "role": "user",
+                "parts": [
+                    {"fileData": {"mimeType": "image/png", "fileUri": "https://example.com/a.png"}},
+                    {"text": "And this?"},
+                ],
+            },
+        ],
+    },
     "anthropic": {
         "max_tokens": 8192,
         "system": "Be brief.",
@@ -275,6 +314,7 @@ def test_fields_that_are_not_set_are_not_sent(name: str) -> None:
     plain = {
         "anthropic": {"max_tokens": 8192, "messages": [{"role": "user", "content": "Hi"}]},
         "openai-responses": {"input": [{"role": "user", "content": "Hi"}]},
+        "google": {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]},
     }
     assert sent(name, PLAIN) == plain.get(name, {"messages": [{"role": "user", "content": "Hi"}]})
 
@@ -290,6 +330,8 @@ REFUSED: list[tuple[str, Settings, str]] = [
     ("openai-responses", {"reasoning": 500}, "budget"),
     ("openai", {"reasoning": 500}, "500"),
     ("mistral", {"reasoning": 500}, "budget"),
+    ("google", {"cache": "team-7"}, "cache key"),
+    ("google", {"reasoning": "max"}, "max"),
     ("groq", {"cache": "team-7"}, "cache key"),
     ("groq", {"reasoning": 500}, "500"),
     ("deepseek", {"reasoning": "high"}, "high"),

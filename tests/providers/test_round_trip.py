@@ -15,7 +15,7 @@ from tests.round_trip import faults
 from tests.support import Vendor, ask
 
 RECORDINGS = Path(__file__).resolve().parents[1] / "recordings"
-NAMES = ("anthropic", "openai-responses", "mistral", "openrouter", "ollama", "deepseek", "openai")
+NAMES = ("anthropic", "openai-responses", "mistral", "google", "openrouter", "ollama", "deepseek", "openai")
 WHOLE = sorted(path.stem for path in RECORDINGS.glob("*.sse"))
 
 
@@ -69,6 +69,9 @@ def test_opaque_data_returns_to_its_sender(recording: str) -> None:
         sent = [item for item in body["input"] if item.get("role") != "user" and "output" not in item]
         assert [item["type"] for item in sent] == [item["type"] for item in answer.opaque.items]
         return
+    if name == "google":
+        assert body["contents"][1]["parts"] == list(answer.opaque.items)
+        return
     turn = body["messages"][1]
     assert {key: turn[key] for key in answer.opaque.fields} == answer.opaque.fields
     if not answer.opaque.items:
@@ -79,7 +82,13 @@ def test_opaque_data_returns_to_its_sender(recording: str) -> None:
 
 def test_the_recordings_have_answers_of_every_wire() -> None:
     kept = [recording for recording in WHOLE if (found := answer_of(recording)) is not None and found.opaque]
-    assert {sender(recording) for recording in kept} >= {"anthropic", "openai-responses", "mistral", "openrouter"}
+    assert {sender(recording) for recording in kept} >= {
+        "anthropic",
+        "openai-responses",
+        "mistral",
+        "google",
+        "openrouter",
+    }
 
 
 @pytest.mark.parametrize("name", NAMES)

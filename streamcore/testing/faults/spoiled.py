@@ -89,6 +89,8 @@ def ping(wire: str) -> bytes:
             return event({"type": "ping"}, "ping")
         case "openai-responses":
             return event({"type": "keepalive", "sequence_number": 0}, "keepalive")
+        case "gemini":
+            return event({"usageMetadata": {}})
         case _:
             nothing: dict[str, object] = {"index": 0, "delta": {}, "finish_reason": None}
             return event({"id": "ping", "choices": [nothing]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,14 @@ ROUTES: Mapping[str, str] = {
     "/v1/responses": "openai-responses",
     "/mistral/v1/chat/completions": "mistral-chat",
 }
-BASE_PATHS: Mapping[str, str] = {"anthropic": "", "mistral": "/mistral"}
+BASE_PATHS: Mapping[str, str] = {"anthropic": "", "mistral": "/mistral", "google": ""}
+_GENERATE = re.compile(r"/v1(?:beta1?)?/(?:.*/)?models/([^/:]+):streamGenerateContent")
+
+
+def route(path: str) -> tuple[str | None, str | None]:
+    """Return the wire of a path, and the model that the path names; None for what it does not name."""
+    found = _GENERATE.fullmatch(path)
+    return ("gemini", found[1]) if found else (ROUTES.get(path), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Serve all four wires over HTTP on loopback, from generated answers or recordings, at a given pace.
+"""Serve the wires of all vendors over HTTP on loopback, from generated answers or recordings, at a given pace.
 
 `python -m streamcore.testing` runs it in a separate process.
 """
@@ -28,7 +28,7 @@ from streamcore.testing.simulator.asked import asked_on
 from streamcore.testing.simulator.frames import frames
 from streamcore.testing.simulator.pacer import Pacer, Schedule, scheduled
 from streamcore.testing.simulator.page import Figures, page
-from streamcore.testing.simulator.received import BASE_PATHS, ROUTES, ReceivedRequest
+from streamcore.testing.simulator.received import BASE_PATHS, ROUTES, ReceivedRequest, route
 
 Decide = Callable[[Asked], Answer]
 
@@ -108,14 +108,14 @@ class Simulator:
         return f"http://127.0.0.1:{self.port}"
 
     def base_url(self, provider: str) -> str:
-        """Return what `base_url=` must be for a provider: with `/v1`, except Anthropic and Mistral."""
+        """Return what `base_url=` must be for a provider: with `/v1`, except Anthropic, Google and Mistral."""
         return self.url + BASE_PATHS.get(provider, "/v1")
 
     @property
     def environment(self) -> dict[str, str]:
         """The environment variables that connect a service to the simulator."""
         found: dict[str, str] = {}
-        for provider in ("anthropic", "openai", "mistral"):
+        for provider in ("anthropic", "openai", "mistral", "google"):
             found[f"{provider.upper()}_BASE_URL"] = self.base_url(provider)
             found[f"{provider.upper()}_API_KEY"] = "simulator-key"
         return found
@@ -323,12 +323,14 @@ class _Connection(asyncio.Protocol):
     async def _respond(self, request: h11.Request) -> None:
         path = request.target.decode("ascii").partition("?")[0].partition("#")[0]
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
-        wire = ROUTES.get(path)
+        wire, model = route(path)
         try:
             body: dict[str, Any] = json.loads(self._body or b"{}")
         except (ValueError, RecursionError):
             wire = None
             body = {}
+        if model is not None:
+            body = {**body, "model": model}
         if request.method == b"GET" and path in ("/", "/statistics"):
             self._send_page(path)
             return
