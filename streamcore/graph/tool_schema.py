@@ -71,6 +71,8 @@ _REFUSED: Mapping[str, str] = {
     "slot": "use a python tool",
     "schema_loader": "use a python tool",
     "write_data_file": "use a python tool",
+    "a2a": "use a python tool",
+    "langsmith": "use a python tool",
 }
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from streamcore.errors import ConfigError, PromptError
 from streamcore.files.template import TemplateError, always_written, used
+from streamcore.graph.data_files import read_data_files
 from streamcore.graph.expressions import names_in, resolve
 from streamcore.graph.load import END, START, Graph
 from streamcore.graph.node_schema import LlmNode
@@ -101,6 +102,7 @@ def missing_variables(graph: Graph, state: State, begin: Sequence[str] | None = 
         begin: the nodes that run first; by default those that follow START.
     """
     if begin is None:
+        state = _with_first_values(graph, state)
         try:
             begin = following(graph, START, state, {})
         except TemplateError:
@@ -124,6 +126,14 @@ def missing_variables(graph: Graph, state: State, begin: Sequence[str] | None = 
         except (ConfigError, TemplateError):
             continue  # not about variables; the run raises it
     return found
+
+
+def _with_first_values(graph: Graph, state: State) -> State:
+    """Return the state with what a run sets before its first node."""
+    found = dict(graph.file.variables)
+    with suppress(ConfigError):  # the run raises it
+        found |= read_data_files(graph)
+    return {**state, **{key: value for key, value in found.items() if state.get(key) is None}}
 
 
 def has_value(graph: Graph, name: str, state: State) -> bool:
