@@ -56,7 +56,7 @@ async def test_an_agent_of_several_steps(name: str) -> None:
     def call(number: int) -> PlannedCall:
         return PlannedCall("double", {"number": number})
 
-    script = [Answer.of("One. ", calls=[call(1), call(2)]), Answer(calls=[call(3)]), "Done."]
+    script: list[Answer | str] = [Answer.of("One. ", calls=[call(1), call(2)]), Answer(calls=[call(3)]), "Done."]
     with Simulator(script) as simulator:
         request = Request([Message("user", "x")])
         stream = stream_agent(request, provider=provider_at(simulator, name), tools=[double])
