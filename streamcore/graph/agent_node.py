@@ -155,6 +155,7 @@ class _AgentNode:
             runnable.parameters,
             run=_Run(runnable, self._queued),
             needs_approval=node.approve is True or (node.approve is not False and runnable.name in node.approve),
+            idempotent=self._context.graph.tools[runnable.name].idempotent,
         )
 
     def _decisions(self, saved: AgentState) -> dict[str, Decision] | None:

@@ -28,7 +28,7 @@ def message_variable(
         ConfigError: it cannot be inferred.
     """
     others = {*given, *client_variables}
-    wanted = [name for _, _, text in prompt.file.texts() for name in needed(text) if name not in others]
+    wanted = [name for _, text in prompt.file.templates() for name in needed(text) if name not in others]
     if message_as is not None:
         wanted = [message_as, *(name for name in wanted if name != message_as)]
     named = [name for name in INPUTS if name in wanted]

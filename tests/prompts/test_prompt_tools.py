@@ -306,9 +306,11 @@ async def test_an_mcp_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.anyio
 async def test_a_missing_variable_of_an_mcp_server_names_file_and_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PYTHON_OF_TEST", raising=False)
+    monkeypatch.delenv("VALUE_OF_TEST", raising=False)
     write(SERVER + "max_steps: 2\n")  # a server is described once for each version of a file
     load_prompt("p").tools.ready()
     with pytest.raises(PromptError) as caught:
         await stream_prompt("p", provider="demo").collect()
-    assert str(caught.value).startswith("prompts/p.yaml:4: prompt 'p', tools[0]: `command` names ${PYTHON_OF_TEST}")
+    assert str(caught.value).startswith(
+        "prompts/p.yaml:4: prompt 'p', tools[0]: `env.SECRET_OF_TEST` names ${VALUE_OF_TEST}"
+    )
