@@ -27,7 +27,9 @@ from streamcore.request import Message
 from streamcore.web.input_check import refuse_variables
 from streamcore.web.models import About, Question, SessionState, Turn
 
-SERVED_LIMITS = RunLimits(max_items=100, max_model_calls=100, max_nodes=1000, max_tokens=1_000_000)
+SERVED_LIMITS = RunLimits(
+    max_items=100, max_model_calls=100, max_nodes=1000, max_tokens=1_000_000, max_state_bytes=16 * 2**20
+)
 """What one run of a graph or prompt that is served may cost by default."""
 
 
