@@ -31,7 +31,17 @@ if TYPE_CHECKING:
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
+PASSED_ON = (
+    *("temperature", "message_as", "prompts_dir", "name", "max_streams", "max_per_user", "max_input", "max_seconds"),
+    *("allow_get", "relay", "grace", "transport"),
+)
+"""The options that `create_app` takes as they are."""
+
+LISTS = ("client_variables", "trusted_proxies", "allow_models", "cors")
+
+
 def serve(
+    context: typer.Context,
     targets: Annotated[
         list[str] | None,
         typer.Argument(
@@ -86,24 +96,10 @@ def serve(
         (max_items, max_model_calls, max_tokens),
         provider=provider,
         model=model,
-        temperature=temperature,
         variables=gather(var, var_file, vars_file),
-        message_as=message_as,
-        prompts_dir=prompts_dir,
-        name=name,
-        client_variables=client_variables or (),
-        max_streams=max_streams,
-        max_per_user=max_per_user,
-        max_input=max_input,
-        max_seconds=max_seconds,
-        allow_get=allow_get,
-        trusted_proxies=trusted_proxies or (),
-        relay=relay,
-        grace=grace,
-        transport=transport,
-        allow_models=allow_models or (),
         api_keys=_keys(api_keys),
-        cors=cors or (),
+        **{name: context.params[name] for name in PASSED_ON},
+        **{name: context.params[name] or () for name in LISTS},
     )
     listening = _listen(host, port)
     shown = ", ".join([*served, *(allow_models or ())])

@@ -7,6 +7,8 @@ import os
 import re
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,57 +152,64 @@ def router(
     Raises:
         ConfigError: there is no such target or provider, or it is not valid; or there is nothing to serve.
     """
-    overrides = ModelOverrides(provider, model, temperature, transport)
-    fallback = _memory(relay)
-    targets = [
-        load_target(
-            one,
-            overrides,
-            given=variables or {},
-            message_as=message_as,
-            client_variables=client_variables,
-            prompts_dir=prompts_dir,
-            checkpointer=checkpointer,
-            fallback=fallback,
-            history=history,
-            limits=limits,
-        )
-        for one in _listed(target)
-    ]
-    if not (targets or (endpoints and allow_models)):
-        raise ConfigError("there is nothing to serve: name a prompt or a graph, or allow models (--allow-model)")
+    load = partial(
+        load_target,
+        overrides=ModelOverrides(provider, model, temperature, transport),
+        given=variables or {},
+        message_as=message_as,
+        client_variables=client_variables,
+        prompts_dir=prompts_dir,
+        checkpointer=checkpointer,
+        fallback=_memory(relay),
+        history=history,
+        limits=limits,
+    )
+    targets = _loaded(target, load, alone=bool(endpoints and allow_models))
     name = service_name(name, targets[0] if targets else None)
-    per_user = max(1, max_streams // 4) if max_per_user is None else max_per_user
-    open_relay = relay if isinstance(relay, Relay) else _relay(relay, name, grace, max_streams, per_user, max_seconds)
-    peers = Peers(trusted_proxies, allow_get, cors)
-    slots = Slots(max_streams, per_user, lambda: open_relay.running)
-    auth = _auth(auth, api_keys)
-    guards = [Depends(same_site(cors)), *([] if auth is None else [Depends(remember_user(auth, anonymous))])]
-    limit_local = max_per_user is not None
-    routes = APIRouter(lifespan=_lifespan(targets, None if open_relay is relay else open_relay))
-    routes.include_router(_open_routes(open_relay, slots, page=page and bool(targets)))
-    if targets:
-        service = Service(
-            targets[0],
-            open_relay,
-            Sessions(targets[0], open_relay, name, per_user),
-            peers,
-            max_input=max_input,
-            limit_local=limit_local,
-            describe=describe,
-        )
-        routes.include_router(_guarded_routes(service, max_input, guards, with_user=auth is not None))
+    parts = _Parts(
+        targets,
+        _open_relay(relay, name, grace, max_streams, max_per_user, max_seconds),
+        Peers(trusted_proxies, allow_get, cors),
+        Limits(max_input, limit_local=max_per_user is not None, per_client=_per_user(max_streams, max_per_user)),
+        [Depends(same_site(cors)), *_auth(auth, api_keys, anonymous)],
+    )
+    catalog = Catalog(_by_name(targets), allow_models, max_seconds=max_seconds, transport=transport, limits=limits)
+    routes = APIRouter(lifespan=_lifespan(targets, None if parts.relay is relay else parts.relay))
+    slots = Slots(max_streams, parts.limits.per_client, lambda: parts.relay.running)
+    routes.include_router(_own_routes(parts, slots, name, describe, page=page))
     if endpoints:
-        catalog = Catalog(_by_name(targets), allow_models, max_seconds=max_seconds, transport=transport, limits=limits)
-        most = Limits(max_input, limit_local)
-        routes.include_router(all_endpoints(catalog, slots, peers, most, open_relay, per_user, guards))
+        routes.include_router(all_endpoints(catalog, slots, parts.peers, parts.limits, parts.relay, parts.guards))
     return routes
 
 
-def _listed(target: Target | Sequence[Target] | None) -> Sequence[Target]:
-    if target is None:
-        return ()
-    return (target,) if isinstance(target, str | Path | Graph) else target
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the routes of a service share."""
+
+    targets: Sequence[ServedTarget]
+    relay: Relay
+    peers: Peers
+    limits: Limits
+    guards: Sequence[Any]
+    """The dependencies that check the origin and the user of a request."""
+
+
+def _per_user(max_streams: int, max_per_user: int | None) -> int:
+    return max(1, max_streams // 4) if max_per_user is None else max_per_user
+
+
+def _loaded(
+    target: Target | Sequence[Target] | None, load: Callable[[Target], ServedTarget], *, alone: bool
+) -> list[ServedTarget]:
+    """Return the targets; `alone`: there may be none, since the service is a gateway.
+
+    Raises:
+        ConfigError: a target is not valid, or there is nothing to serve.
+    """
+    listed = (target,) if isinstance(target, str | Path | Graph) else target or ()
+    if not (listed or alone):
+        raise ConfigError("there is nothing to serve: name a prompt or a graph, or allow models (--allow-model)")
+    return [load(one) for one in listed]
 
 
 def _by_name(targets: Sequence[ServedTarget]) -> dict[str, ServedTarget]:
@@ -210,10 +219,21 @@ def _by_name(targets: Sequence[ServedTarget]) -> dict[str, ServedTarget]:
     return named
 
 
-def _auth(auth: Auth | None, keys: Collection[str]) -> Auth | None:
+def _auth(auth: Auth | None, keys: Collection[str], anonymous: bool) -> list[Any]:
+    """Return the dependencies that find out the user, none if everybody may use the service."""
     if keys and auth is not None:
         raise ConfigError("give either auth= or api_keys=, not both")
-    return key_auth(keys) if keys else auth
+    found = key_auth(keys) if keys else auth
+    return [] if found is None else [Depends(remember_user(found, anonymous))]
+
+
+def _own_routes(parts: _Parts, slots: Slots, name: str, describe: Describe | None, *, page: bool) -> APIRouter:
+    """Return `/health`, and the routes of the first target and its page."""
+    routes = APIRouter()
+    routes.include_router(_open_routes(parts.relay, slots, page=page and bool(parts.targets)))
+    if parts.targets:
+        routes.include_router(_guarded_routes(parts, name, describe, with_user=len(parts.guards) > 1))
+    return routes
 
 
 def _open_routes(relay: Relay, slots: Slots, *, page: bool) -> APIRouter:
@@ -230,11 +250,21 @@ def _open_routes(relay: Relay, slots: Slots, *, page: bool) -> APIRouter:
     return routes
 
 
-def _guarded_routes(service: Service, max_input: int, guards: Sequence[Any], *, with_user: bool) -> APIRouter:
-    """Return the routes that check the size, the origin and the user of a request."""
+def _guarded_routes(parts: _Parts, name: str, describe: Describe | None, *, with_user: bool) -> APIRouter:
+    """Return the routes of the page, which check the size, the origin and the user of a request."""
+    target, relay, limits = parts.targets[0], parts.relay, parts.limits
+    service = Service(
+        target,
+        relay,
+        Sessions(target, relay, name, limits.per_client),
+        parts.peers,
+        max_input=limits.max_input,
+        limit_local=limits.limit_local,
+        describe=describe,
+    )
     guarded = APIRouter(
-        route_class=limited(max_input * 4 + 4096),
-        dependencies=[*guards],
+        route_class=limited(limits.max_input * 4 + 4096),
+        dependencies=[*parts.guards],
         responses=_problems(*([401] if with_user else []), 403, 503),
     )
     add = guarded.add_api_route
@@ -272,11 +302,20 @@ def service_name(name: str | None, served: ServedTarget | None) -> str:
     return name
 
 
-def _relay(
-    url: str | None, name: str, grace: float, max_streams: int, max_per_user: int, max_seconds: float | None
+def _open_relay(
+    relay: Relay | str | None,
+    name: str,
+    grace: float,
+    max_streams: int,
+    max_per_user: int | None,
+    max_seconds: float | None,
 ) -> Relay:
-    log = open_log(url, name=name)
-    return Relay(log, grace=grace, max_runs=max_streams, max_per_owner=max_per_user, max_seconds=max_seconds)
+    """Return the caller's relay, or one of the service."""
+    if isinstance(relay, Relay):
+        return relay
+    per_user = _per_user(max_streams, max_per_user)
+    log = open_log(relay, name=name)
+    return Relay(log, grace=grace, max_runs=max_streams, max_per_owner=per_user, max_seconds=max_seconds)
 
 
 def _memory(relay: Relay | str | None) -> Checkpointer:

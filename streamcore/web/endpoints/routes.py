@@ -95,7 +95,6 @@ def all_endpoints(
     peers: Peers,
     limits: Limits,
     relay: Relay,
-    per_client: int,
     dependencies: Sequence[Depends],
 ) -> APIRouter:
     """Return the routes of every installed wire that has a path.
@@ -107,7 +106,7 @@ def all_endpoints(
     endpoints: list[tuple[Endpoint, StoredAnswers]] = []
     for _, wire in sorted(wires().items()):
         if wire.path is not None:
-            stored = StoredAnswers(wire, relay, per_client)
+            stored = StoredAnswers(wire, relay, limits.per_client)
             endpoints.append((Endpoint(wire, catalog, slots, peers, limits, stored), stored))
     return endpoint_routes(endpoints, catalog, dependencies)
 

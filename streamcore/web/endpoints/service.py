@@ -40,6 +40,8 @@ class Limits:
     """The most characters of a message."""
     limit_local: bool
     """Whether clients on this machine are counted."""
+    per_client: int
+    """How many answers of one client may run at once."""
 
 
 class Endpoint:
