@@ -148,7 +148,7 @@ _ROWS = (
     # No response
     Fault(
         "connection-refused",
-        "nobody listens on the port",
+        "nothing listens on the port",
         spoiled.exactly(),
         ConnectionFailed,
         keeps=0,
@@ -199,7 +199,7 @@ _ROWS = (
     ),
     Fault(
         "no-http",
-        "the server speaks another protocol",
+        "the server uses another protocol",
         spoiled.exactly(Send(b"SSH-2.0-OpenSSH_9.9\r\n\r\n")),
         ConnectionFailed,
         keeps=0,
@@ -307,7 +307,7 @@ _ROWS = (
     ),
     Fault(
         "stall-with-comments",
-        "two tokens, and then only comments for ever",
+        "two tokens, and then only comments without end",
         spoiled.keep_alive(b": keep-alive\n\n"),
         StreamTimeout,
         spoiled.KEPT,
@@ -316,7 +316,7 @@ _ROWS = (
     ),
     Fault(
         "stall-with-pings",
-        "two tokens, and then only the vendor's pings for ever",
+        "two tokens, and then only the vendor's pings without end",
         spoiled.keep_alive(None),
         StreamTimeout,
         spoiled.KEPT,
@@ -394,7 +394,7 @@ _ROWS = (
     # Errors that the vendor sends as events
     Fault(
         "error-event",
-        "an event in the stream says that the vendor is overloaded",
+        "an event in the stream reports that the vendor is overloaded",
         spoiled.then_event(spoiled.error("overloaded_error", "Too busy")),
         OverloadedError,
         spoiled.KEPT,
@@ -403,7 +403,7 @@ _ROWS = (
     ),
     Fault(
         "error-event-final",
-        "an event in the stream says that the request is invalid",
+        "an event in the stream reports that the request is invalid",
         spoiled.then_event(spoiled.error("invalid_request_error", "No such thing")),
         BadRequestError,
         spoiled.KEPT,
@@ -412,7 +412,7 @@ _ROWS = (
     ),
     Fault(
         "error-event-first",
-        "the first event of a 200 says that the vendor is overloaded",
+        "the first event of a 200 reports that the vendor is overloaded",
         spoiled.at_once,
         OverloadedError,
         keeps=0,
@@ -429,7 +429,7 @@ _ROWS = (
     Fault("bom", "a byte order mark comes first", spoiled.in_full(lambda body: [b"\xef\xbb\xbf" + body])),
     Fault("no-last-blank-line", "the last event lacks its blank line", spoiled.in_full(lambda body: [body.rstrip()])),
     Fault("gzip", "the body is compressed", spoiled.gzipped),
-    Fault("unknown-encoding", "the body is said to be in an encoding that nobody knows", spoiled.unknown_encoding),
+    Fault("unknown-encoding", "the body's declared encoding is unknown", spoiled.unknown_encoding),
     Fault(
         "close-delimited",
         "a body without length or chunks ends with the connection",
