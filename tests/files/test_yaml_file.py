@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import yaml
@@ -222,5 +222,5 @@ def test_reads_the_output_of_pyyaml(value: dict[str, Any]) -> None:
         def ignore_aliases(self, data: Any) -> bool:
             return True
 
-    text = cast("str", yaml.dump(value, Dumper=NoAliases, allow_unicode=True))  # pyright: ignore[reportUnknownMemberType]
+    text = yaml.dump(value, Dumper=NoAliases, allow_unicode=True)  # pyright: ignore[reportUnknownMemberType]
     assert parse(text).data == value
