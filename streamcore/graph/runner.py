@@ -66,7 +66,7 @@ class GraphRun:
         if not self._nested:
             self._thread = await Thread.open(self._graph, self._config)
         thread = self._thread
-        thread.state.update(self._initial)
+        thread.begin(self._initial)
         first = self._first_event()
         if first is not None:
             yield self._with_metadata(first if first["type"] == "interrupt" else await self._save_output(first))
@@ -267,7 +267,7 @@ async def node_text(graph: Graph, name: str, state: Mapping[str, Any], config: C
         )
     given = as_json_data(state, "state")
     thread = await Thread.open(graph, config)
-    thread.state.update(given)
+    thread.begin(given)
     context = Context(graph, config, restarts=False, budget=Budget(config.limits))
     try:
         async with opened(run_node(name, for_text(node), thread.view(), context)) as events:

@@ -22,7 +22,7 @@ from streamcore.testing.recordings.exchange import (
     json_or_bytes,
 )
 
-_ENDPOINT = re.compile(r"/(?:chat/completions|responses|messages)$")
+_ENDPOINT = re.compile(r"/(?:chat/completions|responses|messages|models/[^/]+:streamGenerateContent)$")
 _SHOWN = 120  # characters of a value
 _MOST = 8  # differences
 

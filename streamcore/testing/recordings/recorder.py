@@ -119,4 +119,6 @@ def guess_provider(url: httpx2.URL) -> str | None:
         return "openai-responses"
     if url.path.endswith("/chat/completions"):
         return "mistral" if "mistral" in url.host or "/mistral/" in url.path else "openai"
+    if url.path.endswith(":streamGenerateContent"):
+        return "google"
     return None

@@ -92,7 +92,12 @@ async def test_a_recording_gives_the_same_chunks_in_each_way(name: str, tmp_path
 
 
 def base_url(name: str, recording: Recording) -> str:
-    ending = {"anthropic": "/v1/messages", "mistral": "/v1/chat/completions", "openai-responses": "/responses"}
+    ending = {
+        "anthropic": "/v1/messages",
+        "mistral": "/v1/chat/completions",
+        "openai-responses": "/responses",
+        "google": "/v1/models/m:streamGenerateContent?alt=sse",
+    }
     return recording.exchanges[0].request.url.removesuffix(ending.get(name, "/chat/completions"))
 
 

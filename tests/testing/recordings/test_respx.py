@@ -37,6 +37,7 @@ URLS = {
     "openai": "https://api.openai.com/v1/chat/completions",
     "openai-responses": "https://api.openai.com/v1/responses",
     "mistral": "https://api.mistral.ai/v1/chat/completions",
+    "google": "https://generativelanguage.googleapis.com/v1/models/m:streamGenerateContent?alt=sse",
     "ollama": "http://localhost:11434/v1/chat/completions",
     "openrouter": "https://openrouter.ai/api/v1/chat/completions",
     "groq": "https://api.groq.com/openai/v1/chat/completions",
@@ -245,7 +246,11 @@ async def test_ollama_calls_a_tool_in_one_piece(httpx2_mock: respx.Router, anyio
 async def test_every_provider_is_reached_at_its_own_address(
     name: str, httpx2_mock: respx.Router, anyio_backend: str
 ) -> None:
-    recordings = {"anthropic": "anthropic-thinking-and-tool", "openai-responses": "openai-responses-incomplete"}
+    recordings = {
+        "anthropic": "anthropic-thinking-and-tool",
+        "openai-responses": "openai-responses-incomplete",
+        "google": "google-text",
+    }
     route, _ = play(httpx2_mock, name, recordings.get(name, "openai-text"))
     await stream_request(ask(model="m"), provider=get_provider(name, api_key=KEY, **address_of(name))).collect()
     assert route.call_count == 1
@@ -269,7 +274,11 @@ async def test_failures_that_a_mock_raises(name: str, httpx2_mock: respx.Router)
 
 @pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
 async def test_leaving_early_closes_the_mocked_body(name: str, httpx2_mock: respx.Router) -> None:
-    recordings = {"anthropic": "anthropic-thinking-and-tool", "openai-responses": "openai-responses-incomplete"}
+    recordings = {
+        "anthropic": "anthropic-thinking-and-tool",
+        "openai-responses": "openai-responses-incomplete",
+        "google": "google-text",
+    }
     _, body = play(httpx2_mock, name, recordings.get(name, "openai-text"))
     async with stream_request(ask(), provider=get_provider(name, api_key=KEY, model="m")) as stream:
         await anext(stream)
