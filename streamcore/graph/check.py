@@ -172,7 +172,7 @@ def _prompt(
 
 
 def _needs(prompt: Prompt) -> list[str]:
-    return list(dict.fromkeys(name for _, _, text in prompt.file.texts() for name in needed(text)))
+    return list(dict.fromkeys(name for _, text in prompt.file.templates() for name in needed(text)))
 
 
 def _known(graph: Graph) -> list[str] | None:

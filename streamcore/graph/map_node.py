@@ -15,6 +15,7 @@ from streamcore.graph.context import Context, State, failed
 from streamcore.graph.events import Metadata, NodeEvent
 from streamcore.graph.expressions import resolve
 from streamcore.graph.node_schema import LlmNode, MapNode, Node
+from streamcore.storage.sizes import data_size
 
 
 class RunNode(Protocol):
@@ -46,10 +47,11 @@ async def run_map(
 
     Raises:
         NodeError: there are too many items, or too many of them failed.
+        RunLimitReached: there are more items, or the results have more bytes, than the run may have.
     """
     items = _items(name, node, state, context)
     item = _item_node(context.graph.items[name], node)
-    found = _Results()
+    found, size = _Results(), 0
     sources = [
         _one(name, item, {**state, node.as_: one, "_map_index": index}, context, run_node, node.timeout, index, found)
         for index, one in enumerate(items)
@@ -58,6 +60,8 @@ async def run_map(
         async for index, event in events:
             if event["type"] == "node_complete":
                 _collect(name, node, item, index, event, found)
+                size += data_size(event["output"])
+                context.budget.check_bytes(name, size)
             elif event["type"] != "node_start":
                 if "metadata" in event or context.config.include_metadata:
                     event.setdefault("metadata", {})["map_index"] = index

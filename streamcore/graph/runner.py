@@ -66,7 +66,7 @@ class GraphRun:
         if not self._nested:
             self._thread = await Thread.open(self._graph, self._config)
         thread = self._thread
-        thread.state.update(self._initial)
+        thread.begin(self._initial)
         first = self._first_event()
         if first is not None:
             yield self._with_metadata(first if first["type"] == "interrupt" else await self._save_output(first))
@@ -136,11 +136,10 @@ class GraphRun:
 
     def _set_first_values(self) -> None:
         """Set the values of `data_files`, unless the run was given others, and those of `variables` that are absent."""
-        state = self._thread.state
-        state.update(as_json_data(read_data_files(self._graph), "data_files"))
-        state.update(self._initial)
-        for key, value in as_json_data(self._graph.file.variables, "variables").items():
-            state.setdefault(key, value)
+        thread = self._thread
+        thread.begin({**as_json_data(read_data_files(self._graph), "data_files"), **self._initial})
+        values = as_json_data(self._graph.file.variables, "variables")
+        thread.begin({key: value for key, value in values.items() if key not in thread.state})
 
     def _refuse_missing(self) -> None:
         """Raise before anything runs, and costs, if a node would lack a variable.
@@ -258,7 +257,7 @@ async def node_text(graph: Graph, name: str, state: Mapping[str, Any], config: C
         )
     given = as_json_data(state, "state")
     thread = await Thread.open(graph, config)
-    thread.state.update(given)
+    thread.begin(given)
     context = Context(graph, config, restarts=False, budget=Budget(config.limits))
     try:
         async with opened(run_node(name, for_text(node), thread.view(), context)) as events:

@@ -42,7 +42,7 @@ async def _unfinished(
     if not thread.next and thread.asked is None:
         initial = _given(node, state)
         if node.mode == "direct" or thread.graph.file.checkpointer is None:
-            thread.state = {}
+            thread.state, thread.sizes = {}, {}
     else:
         outer = _given(node, state) if node.mode == "direct" else {}
         initial = {key: value for key, value in outer.items() if key not in thread.written}

@@ -31,7 +31,9 @@ INPUTS = ("message", "query", "question", "input", "prompt", "text", "topic")
 """Names of variables, or keys of the state, that usually take a user's message; the first that exists is used."""
 
 
-SERVED_LIMITS = RunLimits(max_items=100, max_model_calls=100, max_nodes=1000, max_tokens=1_000_000)
+SERVED_LIMITS = RunLimits(
+    max_items=100, max_model_calls=100, max_nodes=1000, max_tokens=1_000_000, max_state_bytes=16 * 2**20
+)
 """What one run of a graph or prompt that is served may cost by default."""
 
 
@@ -200,7 +202,7 @@ def _input_of(
 ) -> str:
     """Return the variable that a message becomes."""
     others = {*given, *client_variables}
-    wanted = [name for _, _, text in prompt.file.texts() for name in needed(text) if name not in others]
+    wanted = [name for _, text in prompt.file.templates() for name in needed(text) if name not in others]
     if message_as is not None:
         wanted = [message_as, *(name for name in wanted if name != message_as)]
     named = [name for name in INPUTS if name in wanted]

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from streamcore.structured.output import INSTRUCTION
 from streamcore.testing.simulator.answers import Asked
+from streamcore.testing.simulator.bedrock import as_chat
 from streamcore.wire.lenient import mapping
 
 _Json = Mapping[str, Any]
@@ -17,6 +18,7 @@ def asked_on(wire: str, body: _Json) -> Asked:
     """Return what a request body of this wire asks for; parts that are not understood count as absent."""
     if wire == "gemini":
         return _asked_of_contents(body)
+    body = as_chat(body) if wire == "bedrock-converse" else body
     said: Any = body.get("input" if wire == "openai-responses" else "messages") or []
     # The Responses API takes a plain text for a list with one message.
     turns = cast("list[_Json]", [{"role": "user", "content": said}] if isinstance(said, str) else said)

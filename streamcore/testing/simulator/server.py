@@ -29,12 +29,13 @@ from streamcore.testing.simulator.frames import frames
 from streamcore.testing.simulator.pacer import Pacer, Schedule, scheduled
 from streamcore.testing.simulator.page import Figures, page
 from streamcore.testing.simulator.received import BASE_PATHS, ROUTES, ReceivedRequest, route
+from streamcore.wire.encoding.wire import find_wire
 
 Decide = Callable[[Asked], Answer]
 
 _KEPT = 10_000  # requests
 _RENDERED = 64  # answers
-_STREAM = (("content-type", "text/event-stream; charset=utf-8"), ("x-request-id", "req_simulated"))
+_REQUEST_ID = ("x-request-id", "req_simulated")
 _FRAMING = (
     "connection",
     "content-length",
@@ -109,14 +110,14 @@ class Simulator:
         return f"http://127.0.0.1:{self.port}"
 
     def base_url(self, provider: str) -> str:
-        """Return what `base_url=` must be for a provider: with `/v1`, except Anthropic, Google and Mistral."""
+        """Return what `base_url=` must be for a provider: with `/v1`, except Anthropic, Bedrock, Google and Mistral."""
         return self.url + BASE_PATHS.get(provider, "/v1")
 
     @property
     def environment(self) -> dict[str, str]:
         """The environment variables that connect a service to the simulator."""
         found: dict[str, str] = {}
-        for provider in ("anthropic", "openai", "mistral", "google"):
+        for provider in ("anthropic", "openai", "mistral", "google", "bedrock"):
             found[f"{provider.upper()}_BASE_URL"] = self.base_url(provider)
             found[f"{provider.upper()}_API_KEY"] = "simulator-key"
         return found
@@ -342,10 +343,10 @@ class _Connection(asyncio.Protocol):
             if fault is not None and transport is not None:
                 await play(fault.steps(wire, answer), Line(transport, self.writable))
             else:
-                await self._stream(self._simulator.rendered(wire, answer))
+                await self._stream(self._simulator.rendered(wire, answer), find_wire(wire).content_type)
 
-    async def _stream(self, schedule: Schedule) -> None:
-        self._begin(200, _STREAM)
+    async def _stream(self, schedule: Schedule, kind: str) -> None:
+        self._begin(200, (("content-type", kind), _REQUEST_ID))
         if self._simulator.rate:
             await self._simulator.pacer.play(schedule, self)
         else:
