@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 endif
 
-.PHONY: demo test test-long test-all test-lowest live check format stress bench bench-quick docs clean
+.PHONY: demo test test-long test-all test-lowest live check audit format stress bench bench-quick docs clean
 
 demo: $(if $(wildcard $(DEV)),$(DEV),$(DEMO))
 	@$(BIN)/python examples/demo_streaming.py --verify
@@ -57,6 +57,14 @@ check: $(DEV)
 	$(BIN)/pyright
 	$(BIN)/python -m pytest -q tests/test_layers.py
 
+# Known vulnerabilities of the packages in .venv, at the versions that are tested. It reports and never fails: a finding
+# may have no fix yet, and a network may be down.
+audit: $(DEV)
+	@{ $(BIN)/uv pip freeze --python $(BIN)/python || $(BIN)/python -m pip freeze; } 2>/dev/null \
+		| grep -v '^-e ' > .venv/locked.txt || true
+	@$(BIN)/python -m pip_audit --requirement .venv/locked.txt --no-deps --disable-pip --progress-spinner off \
+		|| echo "audit: see the findings above, if there are any; this does not fail the build"
+
 # The documentation site, in site/. A broken link, an anchor that is not there and a public name without a docstring fail.
 docs: .venv/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -75,7 +83,7 @@ bench: $(DEV)
 
 # Without peers, and every limit that the other scripts hold; a limit that is missed is told at the end.
 bench-quick: $(DEV)
-	@missed=; for script in decode imports pipeline graph sse cold; do \
+	@missed=; for script in decode imports pipeline graph sse cold agent; do \
 		echo "== benchmarks/$$script.py"; \
 		$(BIN)/python benchmarks/$$script.py --quick || missed="$$missed $$script"; \
 	done; \

@@ -86,7 +86,8 @@ async def order(source: Source, folder: Path) -> bool:
     done = [event async for event in stream_graph_with_tokens(path, state, {"provider": source})][-1]
     assert done["type"] == "graph_complete"
     results: list[object] = done["state"]["each"]
-    return results == [{"said": f"item {number}", "_map_index": number} for number in range(ITEMS)]
+    texts = [f"item {number}" for number in range(ITEMS)]
+    return results == [{"said": text, "value": text, "_map_index": number} for number, text in enumerate(texts)]
 
 
 def measure(tokens: int, rounds: int) -> bool:

@@ -14,7 +14,7 @@ from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.retry import Candidate, Fallback, OnInterrupt
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.provider import AnyProvider, ModelChoice, Provider, get_provider, resolve_provider
-from streamcore.request import Message, Request
+from streamcore.request import Message, ReasoningEffort, Request
 from streamcore.storage.sizes import MAX_ANSWER_BYTES
 from streamcore.stream import Plan, Stream, TextStream
 from streamcore.structured.output import Output, is_unfinished
@@ -181,6 +181,8 @@ def stream_prompt(
     retries: int = 0,
     include_raw: bool = False,
     max_bytes: int | None = None,
+    max_tokens: int | None = None,
+    reasoning: ReasoningEffort | int | None = None,
     history: Sequence[Message] = (),
     transport: str | None = None,
     approve: Approver | None = None,
@@ -208,6 +210,8 @@ def stream_prompt(
         output_model: overrides the prompt's `schema` and `output_schema`; see `stream_request`.
         include_raw: give every chunk its event's JSON in `raw`.
         max_bytes: overrides the prompt's; see `stream_request`.
+        max_tokens: overrides the prompt's; see `Request`.
+        reasoning: overrides the prompt's; see `Request`.
         transport: what to send over; see `stream_request`.
         history: the previous turns of the conversation; they are sent between the prompt's system and user messages.
         approve: decides about calls of the file's tools that need approval; see `stream_agent`.
@@ -230,6 +234,7 @@ def stream_prompt(
         if history:
             *before, last = request.messages
             request = replace(request, messages=[*before, *history, last])
+        request = _with_budgets(request, max_tokens, reasoning)
         found = _ready(resolved.provider, transport)
         file = prompt.file
         options = file.stream_options if stream_options is None else stream_options
@@ -260,6 +265,13 @@ def _agent_of(prompt: Prompt | None, **settings: Any) -> AgentPlan:
     limits = {name: getattr(prompt.file, name) for name in ("max_steps", "max_tool_calls", "max_parallel")}
     given["tools"] = (*prompt.tools.servers(), *given.get("tools", ()))
     return AgentPlan(**{name: value for name, value in limits.items() if value is not None} | given)
+
+
+def _with_budgets(request: Request, max_tokens: int | None, reasoning: ReasoningEffort | int | None) -> Request:
+    """Return the request with these budgets, as far as they are set."""
+    if max_tokens is not None:
+        request = replace(request, max_tokens=max_tokens)
+    return request if reasoning is None else replace(request, reasoning=reasoning)
 
 
 class AgentOptions(CommonOptions, total=False):

@@ -112,6 +112,8 @@ class Vendor:
     """The name whose `<NAME>_API_KEY`, `<NAME>_BASE_URL` and `<NAME>_MODEL` are read; "" means `name`."""
     needs_base_url: bool = False
     """True if there is no default base URL, so that the caller or the environment has to give one."""
+    substitute: str | None = None
+    """The provider of the same models that a race asks if the SDK is not installed."""
     hosts: tuple[str, ...] = ()
     """The domains of the vendor's own servers; empty means the host of `base_url`."""
     more_keys: tuple[str, ...] = ()

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,7 +29,7 @@ from typing import Any
 
 import certifi
 
-import streamcore_openai.chat  # noqa: F401
+import streamcore_openai.chat  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from streamcore import stream_graph_with_tokens
 from streamcore.checkpoints import open_checkpointer
 from tests.checkpoints.redis_server import RedisServer
@@ -78,7 +79,7 @@ class Trials:
         self.stopped_at: dict[str, int] = {}
 
     def run(self, runs: int) -> None:
-        _share_imports(self._path, self._store)
+        share_imports(self._path, self._store)
         began = time.monotonic()
         lines = len(self._worker("measured", None))
         whole = time.monotonic() - began
@@ -125,7 +126,7 @@ class Trials:
             async for event in stream_graph_with_tokens(self._path, {}, config):
                 say(json.dumps(event))
 
-        lines = _in_a_fork(work, lives)
+        lines = in_a_fork(work, lives)
         self.kills += not any('"type": "graph_complete"' in line for line in lines)
         return [json.loads(line) for line in lines]
 
@@ -134,12 +135,12 @@ class Trials:
             saved = await open_checkpointer(self._store).load(f"five/{thread}")
             say(json.dumps(dict(saved.data) if saved else None))
 
-        (line,) = _in_a_fork(look, None)
+        (line,) = in_a_fork(look, None)
         found: dict[str, Any] | None = json.loads(line)
         return found
 
 
-def _share_imports(path: Path, store: Mapping[str, Any]) -> None:
+def share_imports(path: Path, store: Mapping[str, Any]) -> None:
     """Run the graph here once, so that the forks have everything imported; leave no thread behind."""
     open_checkpointer(store)
 
@@ -151,7 +152,7 @@ def _share_imports(path: Path, store: Mapping[str, Any]) -> None:
     wait_until(lambda: threading.active_count() == 1, "the threads of the run have ended")
 
 
-def _in_a_fork(work: Callable[[Callable[[str], None]], Any], lives: Instant | None) -> list[str]:
+def in_a_fork(work: Callable[[Callable[[str], None]], Any], lives: Instant | None) -> list[str]:
     """Fork, run `work(say)` there, and return the complete lines that it printed; kill it at that time."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -161,7 +162,10 @@ def _in_a_fork(work: Callable[[Callable[[str], None]], Any], lives: Instant | No
             os.close(reading)
             asyncio.run(work(lambda line: _write(writing, line)))
             code = 0
+        except BaseException:  # noqa: BLE001  the process ends here
+            traceback.print_exc()
         finally:
+            sys.stderr.flush()
             os._exit(code)  # what the parent has open is the parent's to close
     os.close(writing)
     seconds, from_line = lives or (60.0, 0)

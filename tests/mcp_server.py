@@ -134,6 +134,12 @@ def tell_secret(name: str) -> CallToolResult:
 
 
 @server.tool()
+def refuse(name: str) -> str:
+    """Raise an error of the protocol that has the value of a variable."""
+    raise MCPError(1234, f"refused with {os.environ[name]}")
+
+
+@server.tool()
 async def slow(context: Context[Any, Any], steps: int = 3) -> str:
     """Report progress."""
     for step in range(1, steps + 1):

@@ -48,6 +48,7 @@ VENDOR = Vendor(
     default_model="gemini-3.5-flash-lite",
     hosts=("googleapis.com",),  # signatures are valid on both platforms
     more_keys=("GEMINI_API_KEY",),
+    substitute="gemini",
 )
 _VERTEX_VARIABLES = ("GENAI_USE_ENTERPRISE", "GENAI_USE_VERTEXAI", "CLOUD_PROJECT", "CLOUD_LOCATION")
 

@@ -112,6 +112,7 @@ class GeminiVocabulary:
         self._blocked: Mapping[str, Any] | None = None
         self._blocking = b""  # the event that says so
         self._usage = b""  # the last counts, as JSON
+        self._counts: Mapping[str, Any] = {}
         self._last_usage = b""  # those of an event with a finish reason, which come after it
         self._cited: set[str] = set()  # as JSON
         self._facts = Facts()
@@ -257,6 +258,9 @@ class GeminiVocabulary:
             return
         self._usage = data
         usage = mapping(msgspec.json.decode(data))
+        if usage == self._counts:  # in other bytes
+            return
+        self._counts = usage
         self._facts.note("service_tier", text(usage.get("serviceTier")))
         if not _COUNTS.isdisjoint(usage):
             out.append(Chunk("usage", usage=read_usage(usage), data=self._facts.take(), raw=raw))

@@ -222,6 +222,14 @@ _FALLBACK: Schema = {
         "properties": {"fallback": {"anyOf": [{"type": "object"}, {"type": "array", "minItems": 1}]}},
     },
 }
+
+
+def _without(*keys: str) -> Schema:
+    return {"not": {"anyOf": [{"required": [key]} for key in keys]}}
+
+
+_NO_SINGLE_MODEL = _without("provider", "model", "fallback")
+_WITH_CANDIDATES: Schema = {"required": ["candidates"], "properties": {"candidates": {"type": "array"}}}
 _NAMES: Schema = {"propertyNames": {"not": {"enum": ["START", "END"]}}}
 _FROM_START: Schema = {"contains": {"properties": {"from": {"const": "START"}}, "required": ["from"]}}
 
@@ -238,8 +246,11 @@ RULES: Mapping[str, tuple[Callable[[Schema], None], ...]] = {
     "SchemaField": (_fields_by_type,),
     "Constraints": (_property("pattern", format="regex"),),
     "LlmNode": (_add(_FALLBACK),),
-    "RouterNode": (_add(_FALLBACK),),
-    "InterruptNode": (_add(_FALLBACK, _exactly_one("message", "prompt", type_=_PRESENT)),),
+    "RouterNode": (_add(_FALLBACK, {"if": _WITH_CANDIDATES, "then": _NO_SINGLE_MODEL}),),
+    "RaceNode": (_add(_NO_SINGLE_MODEL, _without("guards", "cache")),),
+    "InterruptNode": (
+        _add(_FALLBACK, _without("guards", "cache", "timeout"), _exactly_one("message", "prompt", type_=_PRESENT)),
+    ),
     "MapNode": (_replaced("node", {"$ref": "#/$defs/MapItem"}),),
     "PythonToolBlock": (_add(_exactly_one("module", "path")),),
     "GraphFile": (

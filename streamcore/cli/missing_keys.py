@@ -9,7 +9,7 @@ from typing import Any
 from streamcore.errors import ConfigError, PromptError
 from streamcore.files.yaml_file import is_mapping, load_yaml
 from streamcore.graph.load import Graph, load_graph
-from streamcore.graph.node_schema import LlmNode
+from streamcore.graph.node_schema import LlmNode, candidates_of
 from streamcore.prompts.prompt_file import load_prompt
 from streamcore.provider import Vendor, environment_provider, provider_names, vendor
 
@@ -38,7 +38,8 @@ def _providers(target: str, provider: str | None, prompts_dir: Path | None) -> I
         return
     for graph in load_graph(path).with_children():
         for node in (*graph.nodes.values(), *graph.items.values()):
-            if isinstance(node, LlmNode) and node.prompt is not None:
+            # A candidate without a key has lost, and no more.
+            if isinstance(node, LlmNode) and node.prompt is not None and not (candidates_of(node) and not provider):
                 yield from _of_node(graph, node, provider)
 
 

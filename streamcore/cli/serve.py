@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -100,9 +101,10 @@ def serve(
 def _app(target: str, host: str, max_turns: int, most: tuple[int, int, int], **options: Any) -> object:
     """Return the app, or end the command with what cannot be served."""
     _require_packages()
-    from streamcore.web import HistoryLimit, RunLimits, create_app
+    from streamcore.web import HistoryLimit, create_app
+    from streamcore.web.targets import SERVED_LIMITS
 
-    limits = RunLimits(max_items=most[0], max_model_calls=most[1], max_nodes=1000, max_tokens=most[2])
+    limits = replace(SERVED_LIMITS, max_items=most[0], max_model_calls=most[1], max_tokens=most[2])
     hosts = LOOPBACK if host in LOOPBACK else ("*",)
     try:
         return create_app(target, allowed_hosts=hosts, history=HistoryLimit(max_turns), limits=limits, **options)

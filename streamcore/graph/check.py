@@ -10,6 +10,7 @@ from streamcore.errors import ConfigError, GraphError, PromptError
 from streamcore.files.template import needed
 from streamcore.files.yaml_file import is_list, is_mapping
 from streamcore.files.yaml_model import did_you_mean
+from streamcore.graph.data_files import read_data_files
 from streamcore.graph.expressions import names_in
 from streamcore.graph.load import START, Graph, load_graph
 from streamcore.graph.node_schema import (
@@ -40,7 +41,7 @@ def check_graph(path: str | Path, given: Mapping[str, Any] | None = None) -> lis
         graph = load_graph(path)
     except GraphError as error:
         return str(error).splitlines()
-    found = [*_unreachable_nodes(graph), *_endless_loops(graph), *_checkpointer(graph), *_edges(graph)]
+    found = [*_unreachable_nodes(graph), *_endless_loops(graph), *_checkpointer(graph), *_edges(graph), *_data(graph)]
     for name, node in graph.nodes.items():
         found += _node(graph, name, node, ())
     for name, node in graph.items.items():
@@ -84,6 +85,13 @@ def _checkpointer(graph: Graph) -> Iterator[str]:
         open_store(graph.file.checkpointer)
     except ConfigError as error:
         yield f"{_at(graph, 'checkpointer')}: {error}"
+
+
+def _data(graph: Graph) -> Iterator[str]:
+    try:
+        read_data_files(graph)
+    except GraphError as error:
+        yield from str(error).splitlines()
 
 
 def _edges(graph: Graph) -> Iterator[str]:
@@ -164,7 +172,7 @@ def _prompt(
 
 
 def _needs(prompt: Prompt) -> list[str]:
-    return list(dict.fromkeys(name for _, _, text in prompt.file.texts() for name in needed(text)))
+    return list(dict.fromkeys(name for _, text in prompt.file.templates() for name in needed(text)))
 
 
 def _known(graph: Graph) -> list[str] | None:
@@ -172,7 +180,7 @@ def _known(graph: Graph) -> list[str] | None:
     if any(node.writes_any for node in [*graph.nodes.values(), *graph.items.values()]):
         return None
     written = (key for name, node in graph.nodes.items() for key in node.writes(name))
-    return [*graph.file.state, *written, *_ALWAYS]
+    return [*graph.file.state, *graph.file.variables, *graph.file.data_files, *written, *_ALWAYS]
 
 
 def _unknown(graph: Graph, what: str, value: Any, item: tuple[str, ...], at: tuple[str | int, ...]) -> Iterator[str]:

@@ -43,6 +43,8 @@ class Context:
     """For nodes whose graph waits for an answer: the answer."""
     run_graph: RunGraph | None = None
     """The function that runs a graph inside this one."""
+    seconds: float | None = None
+    """The time limit of the node."""
     streams: dict[str, Stream] = field(default_factory=dict[str, Stream])
     """The streams that are being read, by node."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from jinja2 import ChainableUndefined, TemplateSyntaxError, UndefinedError, meta, nodes
@@ -16,6 +18,10 @@ from streamcore.files.yaml_file import is_list, is_mapping
 
 # `{{ x }}` means `{x}`: authors write it, since prompts may be Jinja2.
 _PART = re.compile(r"\{\{([^{}]++)\}\}|\{([^\W\d][^{}]*+)\}")
+
+MAX_LENGTH = 10_000
+"""The most characters of an expression."""
+_SHOWN = 200
 
 State = Mapping[str, Any]
 
@@ -61,10 +67,18 @@ _sandbox = functools.cache(_Expressions)
 @functools.lru_cache(maxsize=1024)
 def _compiled(text: str) -> Callable[[State], Any]:
     """Return an expression, without its braces, as a function of the state."""
+    if len(text) > MAX_LENGTH:
+        raise TemplateError(f"an expression may have at most {MAX_LENGTH} characters; {_shown(text)} has {len(text)}")
     try:
         return _sandbox().expression(text)
     except TemplateSyntaxError as error:
-        raise TemplateError(f"{text!r} is not a valid expression: {error.message}") from error
+        raise TemplateError(f"{_shown(text)} is not a valid expression: {error.message}") from error
+    except (RecursionError, SyntaxError) as error:  # of Python's compiler
+        raise TemplateError(f"{_shown(text)} is nested too deeply; write it in parts") from error
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}...")
 
 
 def check_value(value: Any) -> None:
@@ -93,6 +107,86 @@ def holds(text: str, state: State) -> bool:
         TemplateError: the condition failed.
     """
     return bool(_run(_condition(text), text, state, unfit=False))
+
+
+def check_guard(text: str) -> None:
+    """Check the syntax of a guard's check: a condition without calls, with the filters of `_GUARD_FILTERS` only.
+
+    Raises:
+        TemplateError: the check is not valid, or uses more than a check may.
+    """
+    inside = text.strip()[1:-1] if _is_expression(text) else text
+    try:
+        parsed = _guards().parse("{{" + inside + "}}")
+    except TemplateSyntaxError as error:
+        raise TemplateError(f"{text!r} is not a valid expression: {error.message}") from error
+    call = parsed.find(nodes.Call)
+    if call is not None:
+        raise TemplateError(f"{text!r} calls a function, which a check may not; use a python node before it")
+    for found in parsed.find_all(nodes.Filter):
+        if found.name not in _GUARD_FILTERS:
+            allowed = ", ".join(_GUARD_FILTERS)
+            raise TemplateError(f"{text!r} uses the filter {found.name!r}; a check may use {allowed}")
+    _guard(text)
+
+
+def guard_holds(text: str, state: State, output: Any = None) -> bool:
+    """Return whether a guard's check is true; it reads the state, and the node's output as `output`.
+
+    Raises:
+        TemplateError: the check failed.
+    """
+    return bool(_run(_guard(text), text, {**state, "output": output}, unfit=False))
+
+
+def _file_exists(path: Any) -> bool:
+    with suppress(OSError, ValueError):
+        return isinstance(path, str) and Path(path).is_file()
+    return False
+
+
+def _dir_exists(path: Any) -> bool:
+    with suppress(OSError, ValueError):
+        return isinstance(path, str) and Path(path).is_dir()
+    return False
+
+
+def _type(value: Any) -> str:
+    return type(None if isinstance(value, _Missing) else value).__name__
+
+
+def _keys(value: Any) -> list[str]:
+    return [*value] if is_mapping(value) else []
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, str | list | Mapping) else 0  # pyright: ignore[reportUnknownArgumentType]
+
+
+_GUARD_FILTERS: Mapping[str, Callable[[Any], Any]] = {
+    "length": _length,
+    "file_exists": _file_exists,
+    "dir_exists": _dir_exists,
+    "type": _type,
+    "keys": _keys,
+}
+
+
+@functools.cache
+def _guards() -> _Expressions:
+    """Return the sandbox of checks."""
+    made = _Expressions()
+    made.filters.update(_GUARD_FILTERS)
+    return made
+
+
+@functools.lru_cache(maxsize=256)
+def _guard(text: str) -> Callable[[State], Any]:
+    inside = text.strip()
+    try:
+        return _guards().expression(inside[1:-1] if _is_expression(inside) else inside)
+    except TemplateSyntaxError as error:
+        raise TemplateError(f"{text!r} is not a valid expression: {error.message}") from error
 
 
 def resolve(value: Any, state: State) -> Any:
@@ -124,7 +218,7 @@ def names_in(text: str, *, condition: bool = False) -> Iterator[str]:
     for one in inside:
         try:
             parsed = _sandbox().parse("{{" + one + "}}")
-        except TemplateSyntaxError:
+        except (TemplateSyntaxError, RecursionError):
             continue
         yield from meta.find_undeclared_variables(parsed) - {"state", *_sandbox().globals}
         for node in parsed.find_all(nodes.Getattr):
@@ -182,9 +276,9 @@ def _run(expression: Callable[[State], Any], text: str, state: State, *, unfit: 
     except TypeError as error:
         if unfit is not None:
             return unfit
-        raise TemplateError(f"the expression {text!r} failed: {error}") from error
+        raise TemplateError(f"the expression {_shown(text)} failed: {error}") from error
     except (JinjaError, ArithmeticError, ValueError, LookupError, RecursionError) as error:
-        raise TemplateError(f"the expression {text!r} failed: {error}") from error
+        raise TemplateError(f"the expression {_shown(text)} failed: {error}") from error
 
 
 def _cleared(value: Any) -> Any:

@@ -10,6 +10,8 @@ from streamcore.completion import merged_usage
 from streamcore.errors import RunLimitReached
 from streamcore.storage.sizes import utf8_size
 
+MAX_STATE_BYTES = 64 * 2**20
+"""The default limit of a graph's state."""
 BYTES_PER_TOKEN = 4
 """The bytes of text that count as a token until the vendor reports a count, and where it reports none."""
 _NEW_ANSWER = frozenset({"start", "restart", "step"})
@@ -26,12 +28,16 @@ class RunLimits:
         max_tokens: the most tokens of all answers together, input and output, as the vendors report them; answers that
             were voided by a retry count, too. While an answer streams, and where no count is reported, 4 bytes of
             text are a token.
+        max_state_bytes: the most bytes of a graph's state, as they are in memory, 64 MiB by default; also of the
+            results of a `map` node. A node whose output needs more fails with `NodeError`, and a caller's values raise
+            `ConfigError`.
     """
 
     max_items: int | None = None
     max_model_calls: int | None = None
     max_nodes: int | None = None
     max_tokens: int | None = None
+    max_state_bytes: int | None = MAX_STATE_BYTES
 
 
 class Budget:
@@ -60,6 +66,10 @@ class Budget:
     def check_items(self, name: str, count: int) -> None:
         """Check the number of a map's items."""
         self._check("max_items", count, self._limits.max_items, name)
+
+    def check_bytes(self, name: str, count: int) -> None:
+        """Check the bytes of a map's results."""
+        self._check("max_state_bytes", count, self._limits.max_state_bytes, name)
 
     def count_tokens(self, name: str, tokens: int) -> None:
         """Count tokens; fewer than 0 correct an estimate that was too high."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 from streamcore.errors import ConfigError, OutputValidationError
 from streamcore.execute import stream_prompt
+from streamcore.files.yaml_file import is_mapping
 from streamcore.graph.context import Context, State
 from streamcore.graph.events import Metadata, NodeEvent
-from streamcore.graph.node_schema import LlmNode
+from streamcore.graph.node_schema import LlmNode, RouterNode
+from streamcore.graph.thread import as_json_data
 from streamcore.graph.variables import refuse_missing, variables_of
 from streamcore.prompts.prompt_file import Prompt, load_prompt
 from streamcore.provider import resolve_provider
@@ -24,30 +27,51 @@ async def run_llm(name: str, node: LlmNode, state: State, context: Context) -> A
     stream = open_stream(node, state, context)
     context.streams[name] = stream
     tokens = context.budget.answer(name)
-    extra: Metadata = {"stream_key": node.stream_key} if node.stream_key else {}
-    numbered = context.config.include_metadata or bool(node.stream_options and node.stream_options.include_metadata)
+    numbered = has_metadata(node, context)
     async with stream:
         while (batch := await stream.next_batch()) is not None:
             tokens.note(batch)
             for chunk in batch:
                 if chunk.text and (chunk.kind == "text" or chunk.kind == "refusal") and chunk.choice == 0:
                     if numbered and node.stream:
-                        yield {"type": "token", "node": name, "content": chunk.text, "metadata": {**extra}}
+                        yield {"type": "token", "node": name, "content": chunk.text, "metadata": stream_key(node)}
                     elif node.stream:
                         yield {"type": "token", "node": name, "content": chunk.text}
                 elif chunk.kind == "restart":
                     yield {"type": "restart", "node": name}
     tokens.end()
+    output, facts = output_of(name, node, stream)
+    del context.streams[name]
+    yield {"type": "node_complete", "node": name, "output": output, "metadata": facts}
+
+
+def has_metadata(node: LlmNode, context: Context) -> bool:
+    """True if the node's tokens have metadata."""
+    return context.config.include_metadata or bool(node.stream_options and node.stream_options.include_metadata)
+
+
+def stream_key(node: LlmNode) -> Metadata:
+    """Return the metadata of a token."""
+    return {"stream_key": node.stream_key} if node.stream_key else {}
+
+
+def output_of(name: str, node: LlmNode, stream: Stream) -> tuple[dict[str, Any], Metadata]:
+    """Return a node's output from the stream of its answer, which has ended, and facts about the answer.
+
+    Raises:
+        ContentRefused: the model refused.
+        OutputValidationError: with `parse_json`, the answer has no JSON.
+    """
     answer = stream.partial
     error = refused(answer)
     if error is not None:
         raise error
-    key = node.state_key or name
     tried = answer.attempts[-1]
+    value = _value(node, stream)
+    if isinstance(node, RouterNode) and node.route_field is not None:
+        value = _route(value, node.route_field)
     facts: Metadata = {"provider": tried.provider, "model": answer.model or tried.model, "usage": answer.usage}
-    output = {key: _value(node, stream)}
-    del context.streams[name]
-    yield {"type": "node_complete", "node": name, "output": output, "metadata": facts}
+    return {node.state_key or name: value}, facts
 
 
 def open_stream(node: LlmNode, state: State, context: Context) -> Stream:
@@ -80,10 +104,14 @@ def prompt_options(node: LlmNode, state: State, context: Context) -> dict[str, A
         [context.config.choice, node.choice, context.graph.choice, prompt.choice],
         f"prompt {node.prompt!r} in graph {context.graph.name!r}",
     )
+    defaults = context.graph.file.defaults
+    budget = node.thinking_budget if node.thinking_budget is not None else defaults.thinking_budget
     return {
         "provider": resolved.provider,
         "model": resolved.model,
-        "temperature": resolved.temperature,
+        "temperature": 1.0 if budget else resolved.temperature,  # with thinking a vendor accepts no other one
+        "max_tokens": node.max_tokens if node.max_tokens is not None else defaults.max_tokens,
+        "reasoning": "none" if budget == 0 else budget,
         "prompts_dir": context.graph.prompts_dir,
         "graph_path": context.graph.beside,
         "state": state,
@@ -95,6 +123,26 @@ def prompt_options(node: LlmNode, state: State, context: Context) -> dict[str, A
         "retries": _retries(node, prompt, context),
         "transport": context.config.transport,
     }
+
+
+def next_fallback(node: LlmNode, context: Context) -> tuple[LlmNode, Context] | None:
+    """Return the node and the context with the first entry of `fallback` as the model; None if there is none."""
+    entries = node.fallback if isinstance(node.fallback, list) else [node.fallback] if node.fallback else []
+    if node.on_error != "fallback" or not entries:
+        return None
+    first, *others = entries
+    if isinstance(first, str):
+        provider, _, model = first.partition("/")
+        config = replace(context.config, provider=provider, model=model or None)
+    else:
+        config = replace(context.config, provider=first.provider, model=first.model)
+    return node.model_copy(update={"fallback": others or None}), replace(context, config=config)
+
+
+def _route(value: Any, route_field: str) -> Any:
+    """Return the field of a router's output that names the route."""
+    data = as_json_data({"value": value}, "the output of a router")["value"]
+    return data.get(route_field) if is_mapping(data) else data
 
 
 def _retries(node: LlmNode, prompt: Prompt, context: Context) -> int:

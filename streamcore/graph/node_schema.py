@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from streamcore.files.template import TemplateError
+from streamcore.files.yaml_file import is_mapping
 from streamcore.files.yaml_model import FileModel, FromMapping, did_you_mean, wrong
-from streamcore.graph.expressions import check_value
+from streamcore.graph.expressions import check_guard, check_value
 from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.prompts.prompt_file import FallbackBlock, ProviderBlock
@@ -29,6 +30,84 @@ def _check_variables(variables: Mapping[str, Any] | None) -> None:
         checked(value, "variables", name)
 
 
+_REFUSED_KEYS: Mapping[str, str] = {
+    "verification": "use 'guards', whose checks are expressions",
+    "output_model": "give the prompt a 'schema'",
+}
+_REFUSED_PROVIDERS: Mapping[str, str] = {
+    "replicate": "use a provider that 'streamcore providers' lists, or provider: {name: ..., dialect: openai-chat}",
+    "runpod": "use a provider that 'streamcore providers' lists, or provider: {name: ..., dialect: openai-chat}",
+    "vertex": "use provider: {name: google, ...} with the settings of Vertex",
+}
+
+
+def check_provider(provider: Any, *at: str | int) -> None:
+    """Refuse providers that other readers of this format have."""
+    name = provider.get("name") if is_mapping(provider) else provider
+    if isinstance(name, str) and name in _REFUSED_PROVIDERS:
+        raise wrong(f"the provider {name!r} is not supported: {_REFUSED_PROVIDERS[name]}", *at)
+
+
+class GuardBlock(FileModel):
+    """One entry of `guards.pre`: an expression that must be true."""
+
+    check: str
+    on_fail: Literal["halt", "skip", "warn"] = "halt"
+    message: str | None = None
+
+    @model_validator(mode="after")
+    def _sound(self) -> GuardBlock:
+        _check_guard(self.check)
+        return self
+
+
+class PostGuardBlock(FileModel):
+    """One entry of `guards.post`: an expression about the node's output that must be true."""
+
+    check: str
+    on_fail: Literal["halt", "retry", "warn"] = "halt"
+    message: str | None = None
+    max_retries: int = Field(default=1, ge=0)
+
+    @model_validator(mode="after")
+    def _sound(self) -> PostGuardBlock:
+        _check_guard(self.check)
+        return self
+
+
+class VerifyBlock(FileModel):
+    """One entry of `verify`: an expression about the last state that must be true."""
+
+    check: str
+    on_fail: Literal["halt", "warn"] = "halt"
+    message: str | None = None
+
+    @model_validator(mode="after")
+    def _sound(self) -> VerifyBlock:
+        _check_guard(self.check)
+        return self
+
+
+class GuardsBlock(FileModel):
+    """`guards:`, what must be true before and after a node."""
+
+    pre: list[GuardBlock] = Field(default_factory=list[GuardBlock])
+    post: list[PostGuardBlock] = Field(default_factory=list[PostGuardBlock])
+
+
+class CacheBlock(FileModel):
+    """`cache:` as a mapping."""
+
+    ttl: float | None = Field(default=None, gt=0)
+
+
+def _check_guard(text: str) -> None:
+    try:
+        check_guard(text)
+    except TemplateError as error:
+        raise wrong(str(error), "check") from error
+
+
 class NodeBlock(FileModel):
     """The keys of every node."""
 
@@ -38,6 +117,14 @@ class NodeBlock(FileModel):
     skip_if_exists: bool | None = None
     on_error: Literal["fail", "skip", "retry", "fallback"] = "fail"
     max_retries: int = Field(default=2, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refused(cls, data: Any) -> Any:
+        for key in data if is_mapping(data) else ():
+            if key in _REFUSED_KEYS:
+                raise wrong(f"the key {key!r} is not supported: {_REFUSED_KEYS[key]}", key)
+        return data
 
     def writes(self, name: str) -> list[str]:
         """Return the keys of the state that the node with this name sets, as far as the file defines them."""
@@ -53,7 +140,26 @@ class NodeBlock(FileModel):
         return {}
 
 
-class LlmNode(NodeBlock):
+class TimedNode(NodeBlock):
+    """The keys of nodes that have a time limit."""
+
+    timeout: float | None = Field(default=None, gt=0)
+
+
+class GuardedNode(TimedNode):
+    """The keys of nodes that are checked, and whose output may be cached."""
+
+    guards: GuardsBlock | None = None
+    cache: bool | CacheBlock = False
+
+
+def check_thinking(budget: int | None) -> None:
+    """Refuse a budget that is neither 0 nor large enough."""
+    if budget is not None and 0 < budget < 1024:
+        raise wrong(f"a budget is 1024 tokens or more, or 0 for none, not {budget}", "thinking_budget")
+
+
+class LlmNode(GuardedNode):
     """`type: llm`: a model answers a prompt, token by token."""
 
     type: Literal["llm"] = "llm"
@@ -62,6 +168,8 @@ class LlmNode(NodeBlock):
     provider: ProviderBlock | None = None
     model: str | None = None
     temperature: float | None = Field(default=None, ge=0)
+    max_tokens: int | None = Field(default=None, ge=1)
+    thinking_budget: int | None = Field(default=None, ge=0)
     parse_json: bool = False
     fallback: FallbackBlock | list[str | FallbackBlock] | None = None
     stream: bool = True
@@ -74,6 +182,8 @@ class LlmNode(NodeBlock):
     @model_validator(mode="after")
     def _sound(self) -> LlmNode:
         _check_variables(self.variables)
+        check_thinking(self.thinking_budget)
+        check_provider(self.provider, "provider")
         if self.on_error == "fallback" and not self.fallback:
             raise wrong("'fallback' needs the key 'fallback', as in fallback: {provider: demo}", "on_error")
         return self
@@ -91,6 +201,46 @@ class LlmNode(NodeBlock):
         return [one if isinstance(one, str) else one.model_dump(exclude_none=True) for one in entries]
 
 
+class CandidateBlock(FileModel):
+    """One entry of `candidates`: a provider that is asked at the same time as the others."""
+
+    provider: ProviderBlock
+    model: str | None = None
+
+    @model_validator(mode="after")
+    def _sound(self) -> CandidateBlock:
+        check_provider(self.provider, "provider")
+        return self
+
+
+class RaceNode(LlmNode):
+    """`type: race`: several models are asked at once; the first whole, valid answer wins."""
+
+    type: Literal["race"] = "race"  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
+    candidates: list[CandidateBlock] = Field(min_length=2)
+    on_error: Literal["fail", "skip"] = "fail"  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    @model_validator(mode="after")
+    def _only_candidates(self) -> RaceNode:
+        _refuse_single(self)
+        for key in ("guards", "cache"):
+            if key in self.model_fields_set:
+                raise wrong(f"a race has no {key!r}; use a router or llm node", key)
+        return self
+
+    def writes(self, name: str) -> list[str]:
+        return [*super().writes(name), "_race_winner"]
+
+    def skipped(self, name: str) -> dict[str, Any]:
+        return {super().writes(name)[0]: None}
+
+
+def _refuse_single(node: LlmNode) -> None:
+    for key in ("provider", "model", "fallback"):
+        if key in node.model_fields_set:
+            raise wrong(f"{key!r} does not go together with 'candidates'; make it one of them", key)
+
+
 class RouterNode(LlmNode):
     """`type: router`: the answer selects the next node."""
 
@@ -98,6 +248,16 @@ class RouterNode(LlmNode):
     routes: dict[str, str] = Field(min_length=1)
     default_route: str | None = None
     route_field: str | None = None
+    candidates: list[CandidateBlock] | None = Field(default=None, min_length=2)
+
+    @model_validator(mode="after")
+    def _only_candidates(self) -> RouterNode:
+        if self.candidates is not None:
+            _refuse_single(self)
+        return self
+
+    def writes(self, name: str) -> list[str]:
+        return [*super().writes(name), *(["_race_winner"] if self.candidates is not None else ())]
 
     def targets(self) -> list[str]:
         """Return the nodes that it may select."""
@@ -122,6 +282,8 @@ class AgentNode(LlmNode):
         for key in ("parse_json", "retries"):
             if getattr(self, key):
                 raise wrong(f"an agent has no {key!r}; give its prompt a schema", key)
+        if self.cache:
+            raise wrong("an agent has no 'cache', since its tools may act", "cache")
         for name in self.approve if isinstance(self.approve, list) else ():
             if name not in self.tools:
                 raise wrong(f"{name!r} is not among the agent's tools{did_you_mean(name, self.tools)}", "approve")
@@ -135,7 +297,7 @@ class AgentNode(LlmNode):
         return {self.writes(name)[0]: None}
 
 
-class PythonNode(NodeBlock):
+class PythonNode(GuardedNode):
     """`type: python`: a Python function."""
 
     type: Literal["python"] = "python"
@@ -154,7 +316,7 @@ class PythonNode(NodeBlock):
         return True
 
 
-class ToolNode(NodeBlock):
+class ToolNode(GuardedNode):
     """`type: tool`: runs a shell tool."""
 
     type: Literal["tool"] = "tool"
@@ -171,7 +333,7 @@ class ToolNode(NodeBlock):
         return {self.writes(name)[0]: None}
 
 
-class ToolCallNode(NodeBlock):
+class ToolCallNode(TimedNode):
     """`type: tool_call`: calls the tool that the state names."""
 
     type: Literal["tool_call"] = "tool_call"
@@ -252,16 +414,29 @@ class MapNode(NodeBlock):
     as_: str = Field(default="item", alias="as")
     node: dict[str, Any]
     collect: str | None = None
-    max_concurrency: int = Field(default=10, ge=1)
+    max_concurrency: int | None = Field(default=None, ge=1)
+    max_items: int | None = Field(default=None, ge=1)
+    on_overflow: Literal["error", "truncate"] | None = None
+    min_success: int | float | None = None
+    failures: str | None = None
+    timeout: float | None = Field(default=None, gt=0)
+    flatten_output: bool = False
     skip_if_exists: bool | None = False
 
     @model_validator(mode="after")
     def _sound(self) -> MapNode:
         checked(self.over, "over")
+        least = self.min_success
+        if least is not None and (least < 0 or (isinstance(least, float) and least > 1)):
+            raise wrong(f"a number of items (2), or a fraction up to 1.0 of them, not {least}", "min_success")
         return self
 
     def writes(self, name: str) -> list[str]:
-        return [self.collect or self.state_key or name]
+        return [self.collect or self.state_key or name, self.failures_key(name)]
+
+    def failures_key(self, name: str) -> str:
+        """Return the key of the items that failed."""
+        return self.failures or f"{self.collect or self.state_key or name}_failures"
 
 
 class InterruptNode(LlmNode):
@@ -278,6 +453,9 @@ class InterruptNode(LlmNode):
         if (self.prompt is None) == (self.message is None):
             raise wrong("an interrupt needs either 'message' (the question) or 'prompt' (a model writes the question)")
         checked(self.message, "message")
+        for key in ("guards", "cache", "timeout"):
+            if key in self.model_fields_set:
+                raise wrong(f"an interrupt has no {key!r}; put a node before it or after it that has one", key)
         return self
 
     def writes(self, name: str) -> list[str]:
@@ -286,6 +464,7 @@ class InterruptNode(LlmNode):
 
 Node = (
     LlmNode
+    | RaceNode
     | RouterNode
     | AgentNode
     | PythonNode
@@ -296,9 +475,17 @@ Node = (
     | MapNode
     | InterruptNode
 )
+
+
+def candidates_of(node: Node) -> list[CandidateBlock]:
+    """Return the candidates of a race or a router, none for any other node."""
+    return (node.candidates or []) if isinstance(node, RaceNode | RouterNode) else []
+
+
 NODES: Mapping[str, type[Node]] = {
     "llm": LlmNode,
     "router": RouterNode,
+    "race": RaceNode,
     "agent": AgentNode,
     "python": PythonNode,
     "tool": ToolNode,
@@ -311,6 +498,8 @@ NODES: Mapping[str, type[Node]] = {
 REFUSED_NODES: Mapping[str, str] = {
     "copilot": "it runs a coding agent with the rights of the user; use a 'python' node that calls one",
     "interactive_tool": "use an 'interrupt' node for the question and a 'python' node for the tool",
+    "a2a": "use a 'python' node that calls the other agent",
+    "z3": "use a 'python' node",
     "pipeline": "write its steps as nodes of their own, or as a graph of its own with a 'subgraph' node",
 }
 """Types of nodes that other readers of this format have, and what to use instead."""

@@ -3,47 +3,67 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import fields, replace
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import replace
 
 import anyio
 
-from streamcore.chunk import Usage
 from streamcore.concurrency.generators import opened
-from streamcore.concurrency.merge import merged
 from streamcore.errors import ConfigError, NodeError, PromptError, RunLimitReached, ThreadConflict
-from streamcore.files.yaml_file import is_list
 from streamcore.graph.agent_node import run_agent
+from streamcore.graph.cache import NodeCache
 from streamcore.graph.context import Context, State, as_state_error, failed
 from streamcore.graph.events import Metadata, NodeEvent
 from streamcore.graph.expressions import resolve
-from streamcore.graph.llm_node import run_llm
-from streamcore.graph.node_schema import InterruptNode, MapNode, Node, PassthroughNode
+from streamcore.graph.guards import Guards, Halted
+from streamcore.graph.llm_node import next_fallback, run_llm
+from streamcore.graph.map_node import run_map
+from streamcore.graph.node_schema import (
+    GuardedNode,
+    InterruptNode,
+    LlmNode,
+    MapNode,
+    Node,
+    PassthroughNode,
+    TimedNode,
+    candidates_of,
+)
+from streamcore.graph.race_node import run_race
 from streamcore.graph.subgraph_node import run_subgraph
+from streamcore.graph.time_limit import TimeLeft, in_time
 from streamcore.graph.tool_nodes import run_python, run_tool, run_tool_call
 from streamcore.graph.variables import in_node
 
 log = logging.getLogger("streamcore")
 
 
-async def run_node(name: str, node: Node, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
+async def run_node(
+    name: str, node: Node, state: State, context: Context, seconds: float | None = None
+) -> AsyncGenerator[NodeEvent]:
     """Yield the events of one node, from `node_start` to `node_complete` or `interrupt`.
 
+    Args:
+        name: the node's name.
+        node: its keys.
+        state: the state as the node sees it.
+        context: what it needs besides.
+        seconds: a time limit of the caller; the node's own `timeout` overrides it.
+
     Raises:
-        NodeError: the node failed, and its `on_error` is not `skip`.
+        NodeError: the node failed, and its `on_error` is not `skip`; or a guard ended the run.
         ConfigError: a setting is not valid; this is raised with any `on_error`.
     """
     began = anyio.current_time()
     partial: Metadata = {"partial": state["_partial"][name]} if name in state.get("_partial", {}) else {}
     yield {"type": "node_start", "node": name, "metadata": partial}
     yielded = False
+    limit = node.timeout if isinstance(node, TimedNode) and node.timeout is not None else seconds
     try:
         context.budget.count_node(name)
         _check_requires(name, node, state, context)
-        async with opened(_RUN[node.type](name, node, state, context)) as events:
+        async with opened(_source(name, node, state, replace(context, seconds=limit))) as events:
             async for event in events:
-                if event["type"] == "node_complete" or event["type"] == "interrupt":
+                if (event["type"] == "node_complete" and event["node"] == name) or event["type"] == "interrupt":
                     event.setdefault("metadata", {})["seconds"] = anyio.current_time() - began
                 else:
                     yielded = True
@@ -52,8 +72,12 @@ async def run_node(name: str, node: Node, state: State, context: Context) -> Asy
         raise in_node(context.graph, name, error) from error
     except (ConfigError, RunLimitReached, ThreadConflict):
         raise
+    except Halted as halted:
+        raise halted.error from halted.__cause__
     except Exception as error:  # noqa: BLE001  raised as a NodeError, or part of the node's outcome
         failure = error if isinstance(error, NodeError) else failed(name, context, str(error), error)
+        if failure.partial is None and name in context.streams:
+            failure.partial = context.streams[name].partial
         if node.on_error != "skip":
             raise failure from (error if error is not failure else error.__cause__)
         log.warning("node %r of graph %r is skipped after %s", name, context.graph.name, type(error).__name__)
@@ -69,50 +93,92 @@ def _check_requires(name: str, node: Node, state: State, context: Context) -> No
         raise failed(name, context, f"it requires {', '.join(map(repr, missing))}, which the state does not have")
 
 
+def _source(name: str, node: Node, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
+    """Return the events of a node; most need no checks, and none of their costs for each token."""
+    if context.seconds is None and not (isinstance(node, GuardedNode) and (node.guards or node.cache)):
+        return _RUN[node.type](name, node, state, context)
+    return _checked(name, node, state, context)
+
+
+async def _checked(name: str, node: Node, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
+    """Yield the events of a node between its guards; the output may be a cached one."""
+    guards = Guards(name, node, context)
+    why = guards.skips(state)
+    if why is not None:
+        error = {"node": name, "type": "GuardFailed", "message": why, "tolerated": True}
+        skipped: Metadata = {"error": why, "errors": [*guards.warnings, error]}
+        yield {"type": "node_complete", "node": name, "output": {node.writes(name)[0]: None}, "metadata": skipped}
+        return
+    cache = NodeCache(name, node, state, context)
+    kept = cache.find()
+    if kept is not None:
+        if kept.text and isinstance(node, LlmNode) and node.stream:
+            yield {"type": "token", "node": name, "content": kept.text}
+        yield {"type": "node_complete", "node": name, "output": dict(kept.output)}
+        return
+    text = ""
+    async with opened(_tried(name, node, state, context, guards)) as events:
+        async for event in events:
+            if event["type"] == "token":
+                text += event["content"]
+            elif event["type"] == "restart":
+                text = ""
+            elif event["type"] == "node_complete" and event["node"] == name:
+                if guards.warnings:
+                    facts = event.setdefault("metadata", {})
+                    facts["errors"] = [*facts.get("errors", []), *guards.warnings]
+                cache.keep(text, event["output"])
+            yield event
+
+
+async def _tried(name: str, node: Node, state: State, context: Context, guards: Guards) -> AsyncGenerator[NodeEvent]:
+    """Yield the events of a node, which runs again if a guard or its `on_error` after a timeout says so."""
+    left = node.max_retries if node.on_error == "retry" and context.restarts else 0
+    while True:
+        again = streamed = False
+        try:
+            async with opened(_run_in_time(name, node, state, context)) as events:
+                async for event in events:
+                    if event["type"] == "node_complete" and event["node"] == name:
+                        again = guards.wants_again(state, event["output"])
+                        if again:
+                            break
+                    streamed = streamed or event["type"] == "token"
+                    yield event
+        except TimeoutError:
+            following = next_fallback(node, context) if isinstance(node, LlmNode) and context.restarts else None
+            if following is not None:
+                node, context = following
+            elif left > 0:
+                left -= 1
+            else:
+                raise
+            log.info("node %r of graph %r runs again after its timeout", name, context.graph.name)
+            again = True
+        if not again:
+            return
+        if streamed:
+            yield {"type": "restart", "node": name}
+
+
+def _run_in_time(name: str, node: Node, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
+    source = _RUN[node.type](name, node, state, context)
+    # A race has a time limit of its own, and that of a tool_call is part of its output.
+    if context.seconds is None or node.type == "tool_call" or candidates_of(node):
+        return source
+    return in_time(source, TimeLeft(context.seconds))
+
+
 async def _passthrough(name: str, node: PassthroughNode, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
     yield {"type": "node_complete", "node": name, "output": resolve(node.output, state)}
 
 
-async def _map(name: str, node: MapNode, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
-    items = resolve(node.over, state)
-    if not is_list(items):
-        kind = "null" if items is None else type(items).__name__
-        raise failed(name, context, f"'over' must give a list, but {node.over} is {kind}")
-    context.budget.check_items(name, len(items))
-    item = context.graph.items[name]
-    results: list[dict[str, Any]] = [{} for _ in items]
-    usages: list[Usage] = []
-    sources = [
-        run_node(
-            name,
-            item,
-            {**state, node.as_: one, "_map_index": index},
-            replace(context, streams={}, thread=None, resumes={}),
-        )
-        for index, one in enumerate(items)
-    ]
-    async with opened(merged(sources, node.max_concurrency)) as events:
-        async for index, event in events:
-            if event["type"] == "node_complete":
-                usage = event.get("metadata", {}).get("usage")
-                usages += [usage] if usage is not None else []
-                if event["node"] == name:
-                    results[index] = {**(event["output"] or {item.state_key or name: None}), "_map_index": index}
-            elif event["type"] != "node_start":
-                if "metadata" in event or context.config.include_metadata:
-                    event.setdefault("metadata", {})["map_index"] = index
-                yield event
-    facts: Metadata = {"usage": _sum(usages)} if usages else {}
-    yield {"type": "node_complete", "node": name, "output": {node.writes(name)[0]: results}, "metadata": facts}
+def _llm(name: str, node: LlmNode, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
+    return (run_race if candidates_of(node) else run_llm)(name, node, state, context)
 
 
-def _sum(usages: Sequence[Usage]) -> Usage:
-    """Return the sum of the counts; a count that no answer has is None."""
-    found: dict[str, Any] = {}
-    for name in (one.name for one in fields(Usage) if one.name != "raw"):
-        counts = [count for usage in usages if (count := getattr(usage, name)) is not None]
-        found[name] = sum(counts) if counts else None
-    return Usage(**found)
+def _map(name: str, node: MapNode, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
+    return run_map(name, node, state, context, run_node)
 
 
 async def _interrupt(name: str, node: InterruptNode, state: State, context: Context) -> AsyncGenerator[NodeEvent]:
@@ -132,7 +198,8 @@ async def _interrupt(name: str, node: InterruptNode, state: State, context: Cont
 
 _RUN: Mapping[str, Callable[..., AsyncGenerator[NodeEvent]]] = {
     "llm": run_llm,
-    "router": run_llm,
+    "router": _llm,
+    "race": run_race,
     "agent": run_agent,
     "python": run_python,
     "tool": run_tool,

@@ -10,19 +10,22 @@ import anyio.lowlevel
 
 from streamcore.concurrency.generators import opened
 from streamcore.concurrency.merge import merged
-from streamcore.errors import ConfigError, NodeError, PromptError
+from streamcore.errors import ConfigError, NodeError, PromptError, RunLimitReached
 from streamcore.files.template import TemplateError
 from streamcore.files.yaml_file import is_list
 from streamcore.files.yaml_model import did_you_mean
 from streamcore.graph.config import Config
 from streamcore.graph.context import Context
+from streamcore.graph.data_files import read_data_files
 from streamcore.graph.events import Event, GraphComplete, Interrupt, NodeComplete, NodeEvent
+from streamcore.graph.guards import verify
 from streamcore.graph.limits import Budget
 from streamcore.graph.load import START, Graph
 from streamcore.graph.node_schema import LlmNode, Node
 from streamcore.graph.nodes import run_node
 from streamcore.graph.routing import following, ready
 from streamcore.graph.thread import Thread, as_json_data
+from streamcore.graph.time_limit import TimeLeft, in_time
 from streamcore.graph.variables import has_value, missing_variables
 
 
@@ -53,6 +56,8 @@ class GraphRun:
         self._budget = budget or Budget(config.limits)
         self._nested = thread is not None
         self._resumes: dict[str, Any] = {}
+        seconds = graph.file.config.timeout
+        self._left = None if seconds is None else TimeLeft(seconds)
         if thread is not None:
             self._thread = thread
 
@@ -61,7 +66,7 @@ class GraphRun:
         if not self._nested:
             self._thread = await Thread.open(self._graph, self._config)
         thread = self._thread
-        thread.state.update(self._initial)
+        thread.begin(self._initial)
         first = self._first_event()
         if first is not None:
             yield self._with_metadata(first if first["type"] == "interrupt" else await self._save_output(first))
@@ -95,9 +100,14 @@ class GraphRun:
             except BaseException:
                 await thread.keep(context.unfinished_texts())
                 raise
-        if not thread.ended:
+        errors = verify(self._graph.file.verify, thread.view(), self._graph.name)
+        if errors:
+            before = thread.state.get("errors")
+            thread.take("", {"errors": [*(before if is_list(before) else ()), *errors]})
+        if errors or not thread.ended:
             await thread.save()
-        yield self._with_metadata(GraphComplete(type="graph_complete", state=self._public_state()))
+        thread.done = True
+        yield self._with_metadata(GraphComplete(type="graph_complete", state=thread.public_state()))
 
     def _first_event(self) -> NodeComplete | Interrupt | None:
         """Set the first nodes; return the event of an interrupt that waits for its answer or was just answered."""
@@ -120,8 +130,16 @@ class GraphRun:
         if not thread.next:
             thread.counts = {}
             thread.written = {}
+            self._set_first_values()
             thread.next = self._following(START)
         return None
+
+    def _set_first_values(self) -> None:
+        """Set the values of `data_files`, unless the run was given others, and those of `variables` that are absent."""
+        thread = self._thread
+        thread.begin({**as_json_data(read_data_files(self._graph), "data_files"), **self._initial})
+        values = as_json_data(self._graph.file.variables, "variables")
+        thread.begin({key: value for key, value in values.items() if key not in thread.state})
 
     def _refuse_missing(self) -> None:
         """Raise before anything runs, and costs, if a node would lack a variable.
@@ -151,7 +169,8 @@ class GraphRun:
     def _events_of(self, step: Sequence[str], context: Context) -> AsyncGenerator[NodeEvent]:
         state = self._thread.view()
         sources = [run_node(name, self._graph.nodes[name], state, context) for name in step]
-        return sources[0] if len(sources) == 1 else _together(sources)
+        source = sources[0] if len(sources) == 1 else _together(sources)
+        return source if self._left is None else _in_time(source, self._left)
 
     async def _save_output(self, event: NodeComplete) -> NodeComplete:
         """Add a node's output to the state and save the thread, before the event is yielded."""
@@ -204,16 +223,6 @@ class GraphRun:
         others = [one for one in self._thread.next if one != name]
         self._thread.next = list(dict.fromkeys([*others, *targets]))
 
-    def _public_state(self) -> dict[str, Any]:
-        loops = {
-            name: count
-            for name, count in self._thread.counts.items()
-            if name not in self._graph.nodes  # of a graph inside this one
-            or name in self._graph.reach[name]
-            or name in self._graph.file.loop_limits
-        }
-        return {**self._thread.state, **({"_loop_counts": loops} if loops else {})}
-
     def _with_metadata(self, event: Any) -> Any:
         """Return an event with numbered metadata, or without metadata if the options include none."""
         if self._nested:
@@ -248,7 +257,7 @@ async def node_text(graph: Graph, name: str, state: Mapping[str, Any], config: C
         )
     given = as_json_data(state, "state")
     thread = await Thread.open(graph, config)
-    thread.state.update(given)
+    thread.begin(given)
     context = Context(graph, config, restarts=False, budget=Budget(config.limits))
     try:
         async with opened(run_node(name, for_text(node), thread.view(), context)) as events:
@@ -267,6 +276,21 @@ def for_text(node: Node) -> Node:
     """Return the node with `on_error: skip` replaced by `fail`: a skipped error would make a cut text look complete."""
     on_error = "fail" if node.on_error == "skip" else node.on_error
     return node.model_copy(update={"stream": True, "on_error": on_error})
+
+
+async def _in_time(source: AsyncGenerator[NodeEvent], left: TimeLeft) -> AsyncGenerator[NodeEvent]:
+    try:
+        async with opened(in_time(source, left)) as events:
+            async for event in events:
+                yield event
+    except TimeoutError as error:
+        if left.seconds > 0:
+            raise
+        raise RunLimitReached(
+            f"the run took longer than its limit config.timeout={left.given:g}; raise the limit, or run it again on "
+            "its thread to continue",
+            limit="timeout",
+        ) from error
 
 
 async def _together(sources: Sequence[AsyncGenerator[NodeEvent]]) -> AsyncGenerator[NodeEvent]:

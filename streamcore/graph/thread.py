@@ -7,8 +7,9 @@ It is saved as JSON:
 
 `next` is empty and `asked` is null when the graph has reached its end. `cut` has the text of interrupted nodes, and
 `agents` the conversations of agent nodes.
-`children` has the threads of graphs inside this one that have not ended, without `format` and with `written`, the keys
-that their nodes have set. A question of such a graph has `at`, the path of the node that asks.
+`children` has the threads of graphs inside nodes that have not ended, without `format`, with `written`, the keys that
+their nodes have set, and with `done`: a graph may reach its end before its node is saved. A question of such a graph
+has `at`, the path of the node that asks.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from streamcore.checkpoints import Checkpointer, open_checkpointer
 from streamcore.concurrency.resources import CLOSE_SECONDS
-from streamcore.errors import ConfigError, StreamcoreError
+from streamcore.errors import ConfigError, NodeError, StreamcoreError
 from streamcore.files.yaml_file import is_mapping
 from streamcore.graph.config import Config
+from streamcore.graph.limits import MAX_STATE_BYTES
 from streamcore.graph.load import Graph
+from streamcore.storage.sizes import data_size
 
 log = logging.getLogger("streamcore")
 
@@ -60,6 +63,12 @@ class Thread:
     parent: Thread | None = field(default=None, repr=False)
     """The thread with which this one is saved."""
     saving: anyio.Lock = field(default_factory=anyio.Lock, repr=False, compare=False)
+    done: bool = False
+    """True if the graph inside a node has reached its end, and the node has not."""
+    max_bytes: int | None = MAX_STATE_BYTES
+    """The limit of the state; None: no limit."""
+    sizes: dict[str, int] = field(default_factory=dict[str, int], repr=False, compare=False)
+    """The bytes of each key of the state, once they were measured."""
     ended: bool = False
     """True if the end of the graph has been saved."""
 
@@ -70,8 +79,9 @@ class Thread:
         Raises:
             ConfigError: the checkpointer cannot be opened, or the saved thread does not fit the graph.
         """
+        max_bytes = MAX_STATE_BYTES if config.limits is None else config.limits.max_state_bytes
         if config.thread_id is None:
-            return cls(graph)
+            return cls(graph, max_bytes=max_bytes)
         own = graph.file.checkpointer
         given = config.checkpointer if config.checkpointer is not None else own
         # In one process, graphs of the same name differ by path. A database may be shared by several
@@ -83,7 +93,7 @@ class Thread:
             if given is not own:
                 raise
             raise ConfigError(f"{graph.path}:{graph.source.line(('checkpointer',))}: {error}") from error
-        thread = cls(graph, config.thread_id, store, f"{owner}/{config.thread_id}")
+        thread = cls(graph, config.thread_id, store, f"{owner}/{config.thread_id}", max_bytes=max_bytes)
         saved = await store.load(thread.key)
         if saved is not None:
             thread._take(saved.version, saved.data)
@@ -107,6 +117,7 @@ class Thread:
         self.agents = dict(data.get("agents", {}))
         self.children = dict(data.get("children", {}))
         self.written = dict.fromkeys(data.get("written", ()))
+        self.done = data.get("done", False)
         for name in [*self.next, *([self.asked["node"]] if self.asked else [])]:
             if name not in self.graph.nodes:
                 raise ConfigError(
@@ -124,7 +135,7 @@ class Thread:
         if isinstance(found, Thread):
             return found
         thread_id = None if self.thread_id is None else f"{self.thread_id}:{name}"
-        child = Thread(graph, thread_id, key=f"{self.key}:{name}", parent=self)
+        child = Thread(graph, thread_id, key=f"{self.key}:{name}", parent=self, max_bytes=self.max_bytes)
         if found is not None:
             child._restore(found)
         self.children[name] = child
@@ -135,6 +146,8 @@ class Thread:
         child = self.children.get(name)
         if not isinstance(child, Thread) or child.graph.file.checkpointer is None or child.next:
             self.children.pop(name, None)
+        else:
+            child.done = False
 
     def data(self) -> dict[str, Any]:
         """Return what is saved."""
@@ -142,10 +155,24 @@ class Thread:
         if self.children:
             # They run on while this thread is being saved.
             found["children"] = {
-                name: {**deepcopy(child.data()), "written": [*child.written]} if isinstance(child, Thread) else child
+                name: child._data_of_child() if isinstance(child, Thread) else child
                 for name, child in self.children.items()
             }
         return found
+
+    def _data_of_child(self) -> dict[str, Any]:
+        return {**deepcopy(self.data()), "written": [*self.written], "done": self.done}
+
+    def public_state(self) -> dict[str, Any]:
+        """Return the state for callers, with the counts of the nodes in loops."""
+        loops = {
+            name: count
+            for name, count in self.counts.items()
+            if name not in self.graph.nodes  # of a graph inside this one
+            or name in self.graph.reach[name]
+            or name in self.graph.file.loop_limits
+        }
+        return {**self.state, **({"_loop_counts": loops} if loops else {})}
 
     def view(self) -> dict[str, Any]:
         """Return the state as nodes and expressions see it, with declared keys, loop counts and interrupted texts."""
@@ -163,8 +190,43 @@ class Thread:
             "resume_key": self.asked["resume_key"],
         }
 
+    def begin(self, values: Mapping[str, Any]) -> None:
+        """Update the state with a caller's values.
+
+        Raises:
+            ConfigError: the state would be larger than it may be.
+        """
+        why = self._too_large(values)
+        if why is not None:
+            raise ConfigError(f"the state of graph {self.graph.name!r} is too large with the caller's values: {why}")
+        self.state.update(values)
+
+    def _too_large(self, values: Mapping[str, Any]) -> str | None:
+        """Return why the state cannot have these values, None if it can."""
+        if self.max_bytes is None:
+            return None
+        if not self.sizes:
+            self.sizes = {key: data_size(value) for key, value in self.state.items()}
+        self.sizes |= {key: data_size(value) for key, value in values.items()}
+        total = sum(self.sizes.values())
+        if total <= self.max_bytes:
+            return None
+        key = max(self.sizes, key=self.sizes.__getitem__)
+        return (
+            f"it would have {total:,} bytes and may have {self.max_bytes:,}; its largest key is {key!r} with "
+            f"{self.sizes[key]:,}. Keep less in it, or set a higher RunLimits.max_state_bytes"
+        )
+
     def take(self, name: str, output: Mapping[str, Any]) -> None:
-        """Update the state with a copy of a node's output: the reader of the event may change the original."""
+        """Update the state with a copy of a node's output: the reader of the event may change the original.
+
+        Raises:
+            NodeError: the state would be larger than it may be.
+        """
+        why = self._too_large(output)
+        if why is not None:
+            message = f"the state of graph {self.graph.name!r} is too large with the output of node {name!r}: {why}"
+            raise NodeError(message, graph=self.graph.name, node=name)
         self.state.update(deepcopy(dict(output)))
         self.written.update(dict.fromkeys(output))
         self.cut.pop(name, None)

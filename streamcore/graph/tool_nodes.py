@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from copy import deepcopy
 from functools import partial
 from typing import Any
+
+import anyio
 
 from streamcore.concurrency.generators import opened
 from streamcore.errors import ConfigError
@@ -16,6 +18,7 @@ from streamcore.graph.context import Context, State
 from streamcore.graph.events import NodeEvent
 from streamcore.graph.expressions import resolve
 from streamcore.graph.node_schema import PythonNode, ToolCallNode, ToolNode
+from streamcore.graph.time_limit import TimeLeft, in_time
 from streamcore.graph.tools.graph import GraphTool
 from streamcore.graph.tools.open import open_function, open_tool
 from streamcore.graph.tools.protocol import RunnableTool, ToolFailed
@@ -31,7 +34,7 @@ async def run_python(name: str, node: PythonNode, state: State, context: Context
     given = {**state, **resolve(node.variables or {}, state)}
     while True:
         try:
-            result = await call_function(partial(function, deepcopy(given)))
+            result = await call_function(partial(function, deepcopy(given)), abandon=context.seconds is not None)
         except Exception as error:
             if tries == 0:
                 raise
@@ -66,12 +69,13 @@ async def run_tool_call(name: str, node: ToolCallNode, state: State, context: Co
         found = _known_tool(tool, context, name)
         given: dict[str, Any] = dict(arguments) if is_mapping(arguments) else {}
         if isinstance(found, GraphTool):
-            async with opened(found.events(given)) as events:
+            left = TimeLeft(float("inf") if context.seconds is None else context.seconds)
+            async with opened(in_time(found.events(given), left)) as events:
                 async for event in events:
                     yield event
             output["result"] = found.result
         else:
-            output["result"] = await found.run(given)
+            output["result"] = await _in_time(found, given, context.seconds)
         output["success"] = True
     except ConfigError:
         raise
@@ -85,6 +89,12 @@ async def run_tool_call(name: str, node: ToolCallNode, state: State, context: Co
     if node.parsed_key is not None and parsed is not None:
         update[node.parsed_key] = parsed
     yield {"type": "node_complete", "node": name, "output": update}
+
+
+async def _in_time(tool: RunnableTool, arguments: Mapping[str, Any], seconds: float | None) -> Any:
+    with anyio.move_on_after(seconds):
+        return await tool.run(arguments)
+    raise TimeoutError(f"it took longer than {seconds:g} s")
 
 
 def _known_tool(tool: object, context: Context, node: str) -> RunnableTool:

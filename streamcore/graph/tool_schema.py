@@ -11,12 +11,18 @@ from streamcore.files.yaml_model import FileModel, did_you_mean, wrong
 from streamcore.graph.tools.shell_command import CommandError, parse_command
 
 
-class ShellToolBlock(FileModel):
+class ToolKeys(FileModel):
+    """The keys of every tool."""
+
+    description: str | None = None
+    idempotent: bool = False
+
+
+class ShellToolBlock(ToolKeys):
     """`type: shell`: a command; `{name}` in it is an argument."""
 
     type: Literal["shell"] = "shell"
     command: str = Field(min_length=1)
-    description: str | None = None
     parse: Literal["text", "json", "none"] = "text"
     timeout: float = Field(default=30, gt=0)
     working_dir: str | None = None
@@ -32,14 +38,13 @@ class ShellToolBlock(FileModel):
         return self
 
 
-class PythonToolBlock(FileModel):
+class PythonToolBlock(ToolKeys):
     """`type: python`: a Python function."""
 
     type: Literal["python"] = "python"
     module: str | None = None
     path: str | None = None
     function: str
-    description: str | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> PythonToolBlock:
@@ -50,12 +55,11 @@ class PythonToolBlock(FileModel):
         return self
 
 
-class GraphToolBlock(FileModel):
+class GraphToolBlock(ToolKeys):
     """`type: graph`: another graph file, run as a tool."""
 
     type: Literal["graph"]
     path: str = Field(min_length=1)
-    description: str | None = None
     input_mapping: dict[str, str] = Field(default_factory=dict[str, str])
     output_key: str = "result"
 
@@ -71,6 +75,8 @@ _REFUSED: Mapping[str, str] = {
     "slot": "use a python tool",
     "schema_loader": "use a python tool",
     "write_data_file": "use a python tool",
+    "a2a": "use a python tool",
+    "langsmith": "use a python tool",
 }
 
 

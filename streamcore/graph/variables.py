@@ -14,6 +14,7 @@ from typing import Any
 
 from streamcore.errors import ConfigError, PromptError
 from streamcore.files.template import TemplateError, always_written, used
+from streamcore.graph.data_files import read_data_files
 from streamcore.graph.expressions import names_in, resolve
 from streamcore.graph.load import END, START, Graph
 from streamcore.graph.node_schema import LlmNode
@@ -54,7 +55,7 @@ def refuse_missing(graph: Graph, node: LlmNode, variables: Mapping[str, Any], st
         if value is not None or settable is None:
             continue
         unknown = [key for key in _reads(node, name) if not (key in state or key in settable or key[0] == "_")]
-        if unknown and any(name in used(text) for _, _, text in prompt.file.texts()):
+        if unknown and any(name in used(text) for _, text in prompt.file.templates()):
             raise PromptError(
                 f"{prompt.source.path}: prompt {prompt.name!r}: the variable {name!r} has no value: it reads "
                 f"{unknown[0]!r}, which the run was not given, no node sets, and 'state' does not declare"
@@ -101,6 +102,7 @@ def missing_variables(graph: Graph, state: State, begin: Sequence[str] | None = 
         begin: the nodes that run first; by default those that follow START.
     """
     if begin is None:
+        state = _with_first_values(graph, state)
         try:
             begin = following(graph, START, state, {})
         except TemplateError:
@@ -124,6 +126,14 @@ def missing_variables(graph: Graph, state: State, begin: Sequence[str] | None = 
         except (ConfigError, TemplateError):
             continue  # not about variables; the run raises it
     return found
+
+
+def _with_first_values(graph: Graph, state: State) -> State:
+    """Return the state with what a run sets before its first node."""
+    found = dict(graph.file.variables)
+    with suppress(ConfigError):  # the run raises it
+        found |= read_data_files(graph)
+    return {**state, **{key: value for key, value in found.items() if state.get(key) is None}}
 
 
 def has_value(graph: Graph, name: str, state: State) -> bool:
@@ -170,7 +180,7 @@ def _refuse_later(graph: Graph, name: str, node: LlmNode, state: State) -> None:
     if settable is None:
         return
     prompt = _prompt(graph, node)
-    for key, _, text in prompt.file.texts():
+    for location, text in prompt.file.templates():
         for path in always_written(text):
             first, *rest = path.split(".")
             if first in (node.variables or ()):
@@ -180,7 +190,7 @@ def _refuse_later(graph: Graph, name: str, node: LlmNode, state: State) -> None:
                 reads = rest[:1] if first == "state" else [first]
                 open_ = not reads or reads[0] in settable or reads[0].startswith("_")
             if not open_ and _is_null(node, first, reads, state):
-                line = prompt.source.line((key,))
+                line, key = prompt.source.line(location), ".".join(map(str, location))
                 error = PromptError(
                     f"{prompt.source.path}:{line}: prompt {prompt.name!r}, {key}: the variable {path!r} has no value: "
                     "it is null"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -43,6 +43,9 @@ _loops: WeakKeyDictionary[httpx2.AsyncClient, object] = WeakKeyDictionary()
 """The event loop on which each HTTP client of a caller was used last."""
 _building: WeakKeyDictionary[OpenResources, anyio.Lock] = WeakKeyDictionary()
 """For each event loop, the lock under which its HTTP clients are built, so that each is built once."""
+_imported: set[str] = set()
+"""The modules whose import has ended."""
+_importing = threading.Lock()
 _CONNECT_SECONDS = 5.0
 _IDLE_CONNECTIONS = 100  # kept open for the next request; the number of connections in use has no limit
 
@@ -214,7 +217,7 @@ class SDKClient(Generic[C]):
         """
         if self._loaded and not modules:
             return
-        missing = [name for name in (*self._modules, *modules) if name not in sys.modules]
+        missing = [name for name in (*self._modules, *modules) if name not in _imported]
         if missing:
             await anyio.to_thread.run_sync(partial(_import_all, missing), abandon_on_cancel=True)
         self._loaded = True
@@ -290,8 +293,15 @@ def _checked_http_client(name: str, given: object) -> httpx2.AsyncClient | None:
 
 
 def _import_all(modules: Sequence[str]) -> None:
-    for module in modules:
-        import_module(module)
+    """Import modules, one thread at a time.
+
+    SDKs have circular imports: a thread that imports a part of one, while another imports the whole, finds modules that
+    are not complete. For the same reason it does not suffice that a module is in `sys.modules`.
+    """
+    with _importing:
+        for module in modules:
+            import_module(module)
+            _imported.add(module)
 
 
 async def warm_up(*providers: AnyProvider) -> None:

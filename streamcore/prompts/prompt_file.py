@@ -14,14 +14,15 @@ from pydantic import AfterValidator, Field, model_validator
 
 from streamcore.errors import ConfigError, PromptError, PromptNotFound
 from streamcore.files.template import TemplateError, check, fill
-from streamcore.files.yaml_file import Stamp, YamlFile, parse_yaml, read_yaml, stamp
+from streamcore.files.yaml_file import Location, Stamp, YamlFile, parse_yaml, read_yaml, stamp
 from streamcore.files.yaml_model import FileModel, FromMapping, did_you_mean, validate, wrong
 from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.smoother import StreamOptions
+from streamcore.prompts.attachments import DocumentBlock, ImageBlock
 from streamcore.prompts.prompt_tools import PromptToolBlock, PromptTools
 from streamcore.prompts.schema import SchemaBlock
 from streamcore.provider import ModelChoice, ResolvedModel
-from streamcore.request import Message, Request, Role, ThinkTags
+from streamcore.request import Message, Part, Request, Role, Text, ThinkTags
 from streamcore.structured.json_schema import schema_validator
 from streamcore.structured.output import Output
 
@@ -65,6 +66,8 @@ class PromptFile(FileModel):
     system: str | None = None
     user: str | None = None
     template: str | None = None
+    images: list[str | ImageBlock] = Field(default_factory=list[str | ImageBlock])
+    documents: list[str | DocumentBlock] = Field(default_factory=list[str | DocumentBlock])
     provider: ProviderBlock | None = None
     model: str | None = None
     temperature: float | None = Field(default=None, ge=0)
@@ -116,6 +119,26 @@ class PromptFile(FileModel):
         if self.template is not None:
             yield "template", "user", self.template
 
+    def attachments(self) -> Iterator[tuple[Location, ImageBlock]]:
+        """Yield the location and the block of each image and document; a text is a URL."""
+        for number, image in enumerate(self.images):
+            yield ("images", number), ImageBlock(url=image) if isinstance(image, str) else image
+        for number, document in enumerate(self.documents):
+            yield ("documents", number), DocumentBlock(url=document) if isinstance(document, str) else document
+
+    def templates(self) -> Iterator[tuple[Location, str]]:
+        """Yield the location and the text of everything that may have variables."""
+        for key, _, text in self.texts():
+            yield (key,), text
+        for location, block in self.attachments():
+            for key, text in block.templates().items():
+                yield self.place(location, key), text
+
+    def place(self, location: Location, key: str) -> Location:
+        """Return the location of a text of an image or a document, whose entry may be that text alone."""
+        name, number = location
+        return location if isinstance(getattr(self, str(name))[number], str) else (*location, key)
+
     def json_schema(self) -> dict[str, Any] | None:
         """Return the JSON Schema of the answer, from `schema` or `output_schema`."""
         return self.schema_.json_schema() if self.schema_ is not None else self.output_schema
@@ -155,8 +178,32 @@ class Prompt:
             try:
                 messages.append(Message(role, fill(text, variables, state, nulls=nulls)))
             except TemplateError as error:
-                raise self._error(key, error) from error
+                raise self._error((key,), error) from error
+        parts = [self._attached(location, block, variables, state) for location, block in self.file.attachments()]
+        if parts:
+            *before, question = messages
+            messages = [*before, Message("user", [*parts, Text(question.text)])]
         return messages
+
+    def _attached(
+        self,
+        location: Location,
+        block: ImageBlock,
+        variables: Mapping[str, Any],
+        state: Mapping[str, Any],
+    ) -> Part:
+        """Return an image or a document, with its variables filled in."""
+        filled: dict[str, str] = {}
+        for key, text in block.templates().items():
+            try:
+                filled[key] = fill(text, variables, state, nulls=False)
+            except TemplateError as error:
+                raise self._error(self.file.place(location, key), error) from error
+        try:
+            return block.part(filled, self.source.path.parent)
+        except ValueError as error:
+            where = f"{self.source.path}:{self.source.line(location)}"
+            raise PromptError(f"{where}: prompt {self.name!r}, {'.'.join(map(str, location))}: {error}") from error
 
     def check_templates(self) -> None:
         """Check the Jinja2 syntax of all texts.
@@ -164,15 +211,15 @@ class Prompt:
         Raises:
             PromptError: a text is not valid Jinja2.
         """
-        for key, _, text in self.file.texts():
+        for location, text in self.file.templates():
             try:
                 check(text)
             except TemplateError as error:
-                raise self._error(key, error) from error
+                raise self._error(location, error) from error
 
-    def _error(self, key: str, error: TemplateError) -> PromptError:
-        line = self.source.text_line((key,), error.offset)
-        return PromptError(f"{self.source.path}:{line}: prompt {self.name!r}, {key}: {error}")
+    def _error(self, location: Location, error: TemplateError) -> PromptError:
+        line = self.source.text_line(location, error.offset)
+        return PromptError(f"{self.source.path}:{line}: prompt {self.name!r}, {'.'.join(map(str, location))}: {error}")
 
 
 def load_prompt(name: str, *, prompts_dir: str | Path | None = None, graph_path: str | Path | None = None) -> Prompt:

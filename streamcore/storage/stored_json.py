@@ -21,9 +21,17 @@ T = TypeVar("T")
 
 
 def dump(kind: str, written: Json) -> str:
-    """Return a document of this kind."""
+    """Return a document of this kind.
+
+    Raises:
+        ValueError: the data are nested too deeply.
+    """
     # ASCII, so that a lone surrogate of a vendor's survives in every database
-    return json.dumps({"streamcore": kind, "version": VERSION, **written}, allow_nan=False, separators=(",", ":"))
+    document = {"streamcore": kind, "version": VERSION, **written}
+    try:
+        return json.dumps(document, allow_nan=False, separators=(",", ":"))
+    except RecursionError as error:
+        raise _too_deep(kind) from error
 
 
 def load(kind: str, data: str | bytes, read: Callable[[Json], T]) -> T:
@@ -32,7 +40,10 @@ def load(kind: str, data: str | bytes, read: Callable[[Json], T]) -> T:
     Raises:
         ValueError: the data are not such a document, or one of a later version.
     """
-    found: Any = json.loads(data)
+    try:
+        found: Any = json.loads(data)
+    except RecursionError as error:
+        raise _too_deep(kind) from error
     if not isinstance(found, dict) or cast("Json", found).get("streamcore") != kind:
         raise ValueError(f"this JSON is not a {kind} of streamcore's: it has no {{'streamcore': {kind!r}}}")
     given = cast("Json", found)
@@ -51,8 +62,15 @@ def write_fields(thing: Any, **replaced: Any) -> Json:
     for field in fields(thing):
         value = getattr(thing, field.name)
         if value != field.default and (value or field.default_factory is not dict):
-            written[field.name] = _plain(replaced.get(field.name, value))
+            try:
+                written[field.name] = _plain(replaced.get(field.name, value))
+            except RecursionError as error:
+                raise _too_deep(field.name) from error
     return written
+
+
+def _too_deep(what: str) -> ValueError:
+    return ValueError(f"the JSON of this {what} is nested too deeply to be stored or read")
 
 
 def _plain(value: Any) -> Any:

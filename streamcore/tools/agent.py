@@ -98,7 +98,7 @@ class AgentRun:
         self._saving = anyio.Lock()
         self._used = 0  # calls
         self._over = False  # the limit of calls
-        self._done = False
+        self._done = agent.saved is not None and agent.saved.complete
         self._stopped = False
         self._left = plan.timeouts.total or math.inf  # seconds
         self.pending: tuple[ToolCall, ...] = ()
@@ -130,7 +130,7 @@ class AgentRun:
             steps.append(replace(self._answer.completion(complete=False), tool_results=self._results()))
         elif steps:
             steps[-1] = replace(steps[-1], tool_results=self._results() or steps[-1].tool_results)
-        last = steps[-1] if steps else Completion()
+        last = steps[-1] if steps else self._saved_answer()
         return replace(
             last,
             complete=complete,
@@ -139,6 +139,13 @@ class AgentRun:
             pending=self.pending,
             steps=tuple(steps),
         )
+
+    def _saved_answer(self) -> Completion:
+        """Return the answer of a run that was saved after its end."""
+        last = self._messages[-1] if self._messages else None
+        if not self._done or last is None or last.role != "assistant" or last.tool_calls:
+            return Completion()
+        return Completion(text=last.text, opaque=last.opaque)
 
     async def chunks(self) -> AsyncGenerator[list[Chunk]]:
         """Yield the chunks of all answers and tools; the theory is at the top of this file."""
@@ -221,7 +228,7 @@ class AgentRun:
         self.pending = tuple(pending)
         if self._agent.save is not None:
             self._begun = tuple(call.id or "" for call, _, _ in begin)
-            await self._agent.save(AgentState(self.messages, self._begun))
+            await self._agent.save(AgentState(self.messages, self._begun, self._done))
         for call, tool, ask in begin:
             self._calls.start(call, tool, ask=ask)
 
@@ -343,8 +350,8 @@ class AgentRun:
             return
         self._messages.append(_sendable(completion.to_message()))
         self._asked = self._messages[-1].tool_calls
-        await self._begin(completion.tool_calls)
         self._done = not self._asked and completion.finish_reason != "pause"
+        await self._begin(completion.tool_calls)
 
     @property
     def _may_begin_early(self) -> bool:

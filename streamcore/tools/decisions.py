@@ -66,11 +66,13 @@ class AgentState:
     begun: tuple[str, ...] = ()
     """The ids of the calls that may have begun to run. One without a result is reported to the model as interrupted,
     unless its tool is `idempotent`."""
+    complete: bool = False
+    """True if the last message is the answer that ends the run: then no request is made."""
 
     def to_json(self) -> str:
         """Return the state as JSON, for any database; `from_json` of this version and later ones reads it."""
         messages = [json.loads(message.to_json()) for message in self.messages]
-        return dump("agent", {"messages": messages, "begun": list(self.begun)})
+        return dump("agent", {"messages": messages, "begun": list(self.begun), "complete": self.complete})
 
     @classmethod
     def from_json(cls, data: str | bytes) -> AgentState:
@@ -84,7 +86,7 @@ class AgentState:
 
 def _read_state(given: dict[str, Any]) -> AgentState:
     messages = [Message.from_json(json.dumps(message)) for message in given["messages"]]
-    return AgentState(tuple(messages), tuple(given.get("begun", ())))
+    return AgentState(tuple(messages), tuple(given.get("begun", ())), bool(given.get("complete", False)))
 
 
 def state_of(messages: Sequence[Message] | AgentState) -> AgentState:

@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 
 from streamcore.concurrency.resources import OpenResources, known_resources, open_resources
-from streamcore.errors import ConfigError, ToolError, ToolServerError, install_command
+from streamcore.errors import ConfigError, ToolError, install_command
 from streamcore.request import Tool
 from streamcore.tools.context import ToolContext
 from streamcore.tools.mcp_server import accepted_name, checked_server
@@ -154,7 +154,7 @@ class McpTools:
         return Tool(
             name=_free_name(f"{self._prefix}{tool.name}", taken),
             description=tool.description or tool.title or "",
-            parameters=tool.input_schema,
+            parameters={"type": "object", "properties": {}, **tool.input_schema},  # which vendors require
             run=partial(self._call, tool.name),
             timeout=self._server.timeout,
             needs_approval=approval,
@@ -173,21 +173,17 @@ class McpTools:
 
     async def _with_connection(self, use: Callable[[McpConnection], Awaitable[T]], what: str) -> T:
         """Return what `use` returns, with a new connection if the server no longer knows the session."""
-        server = self._server
         await _load()
         from streamcore.tools.mcp_connection import SessionEnded
 
-        try:
-            with anyio.fail_after(server.timeout):
-                try:
-                    return await use(await self._connection())
-                except SessionEnded:
-                    return await use(await self._connection())
-        except TimeoutError:
-            raise ToolServerError(
-                f"MCP server {server.name!r} ({server.where}) did not {what} within {server.timeout:g} s; "
-                "timeout= sets this time"
-            ) from None
+        connection = await self._connection()
+        with anyio.move_on_after(self._server.timeout):
+            try:
+                return await use(connection)
+            except SessionEnded:
+                connection = await self._connection()
+                return await use(connection)
+        raise connection.too_slow(what, self._server.timeout)
 
     async def _connection(self) -> McpConnection:
         """Return the connection of the running loop, a new one if there is none or the server has ended."""

@@ -11,10 +11,12 @@ import itertools
 import math
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Self, cast
 
 import anyio
+import anyio.to_thread
 import httpx2
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
@@ -57,7 +59,7 @@ class McpConnection:
 
     Args:
         server: the settings.
-        previous: the connection that this one replaces; it has to end first, since both may need the same port or file.
+        previous: the connection that this one replaces. A process has to end first: both may need one port or file.
     """
 
     def __init__(self, server: McpServer, previous: McpConnection | None = None) -> None:
@@ -74,6 +76,7 @@ class McpConnection:
         self._closing = False
         self._calls = 0
         self._session_lost = False
+        self._retired = False  # to be closed once no call runs
         self._status = ""  # of the last HTTP response that was an error
         self._progress: dict[str, Progress] = {}
         self._tools: list[Tool] | None = None
@@ -90,7 +93,15 @@ class McpConnection:
 
     def start(self) -> None:
         """Start the task that owns the connection."""
+        if self._previous is not None:
+            self._previous.retire()
         start_task(self._run)
+
+    def retire(self) -> None:
+        """Close the connection as soon as no call runs; calls of a lost session may still get their answers."""
+        self._retired = True
+        if not self._calls:
+            self._scope.cancel()
 
     async def list_tools(self) -> list[Tool]:
         """Return the server's tools; they are asked for again only after the server said that they changed.
@@ -105,7 +116,10 @@ class McpConnection:
                 try:
                     self._tools = await _pages(client)
                 except FAILURES as error:
-                    raise await self._failure(error, ToolServerError) from error
+                    failure = error
+                else:
+                    return self._tools
+                raise await self._failure(failure, ToolServerError)
             return self._tools
 
     async def call(self, name: str, arguments: Mapping[str, Any], progress: Progress) -> CallToolResult:
@@ -117,23 +131,28 @@ class McpConnection:
             ToolServerError: the server cannot be started or reached, or has ended.
         """
         client = await self._ready()
+        if self._tools is None:
+            await self.list_tools()  # the SDK checks results by the schemas of the list
         token = f"streamcore-{next(_tokens)}"
         self._progress[token] = progress
         self._calls += 1
         try:
             return await client.call_tool(name, dict(arguments), meta={"progress_token": token})
         except FAILURES as error:
-            raise await self._failure(error, ToolError) from error
+            failure = error
         finally:
             self._calls -= 1
             del self._progress[token]
-            if self._session_lost and not self._calls:
+            if self._retired and not self._calls:
                 self._scope.cancel()
+        raise await self._failure(failure, ToolError)
 
     async def aclose(self) -> None:
         """Close the connection and stop the server's process; calls that run fail."""
         self._closing = True
         self._ended.set()
+        if self._previous is not None:
+            await self._previous.aclose()
         if not self._started.is_set():
             self._scope.cancel()
         with anyio.move_on_after(CLOSE_SECONDS, shield=True):
@@ -142,6 +161,13 @@ class McpConnection:
             self._scope.cancel()
             with anyio.move_on_after(STOP_SECONDS, shield=True):
                 await self._done.wait()
+
+    def too_slow(self, what: str, seconds: float) -> ToolServerError:
+        """Return the error for a caller that has waited for so many seconds until the server does something."""
+        what = what if self._was_ready else "start"
+        output = self._stderr.lines() if self._stderr is not None and not self._was_ready else ""
+        text = f"{self._server} did not {what} within {seconds:g} s; timeout= sets this time"
+        return ToolServerError(self._server.clean(text + (output and f"\n{output}")))
 
     async def finished(self) -> None:
         """Wait until the task has ended."""
@@ -158,15 +184,13 @@ class McpConnection:
         try:
             self._scope.deadline = anyio.current_time() + self._server.timeout
             with self._scope:
-                if self._previous is not None:
+                if self._previous is not None and self._server.command:
                     await self._previous.finished()
-                    self._previous = None
                 await self._serve()
         except Exception as error:  # noqa: BLE001  raised where the connection is used
             self._error = _first(error)
-            scrub_error(self._error, self._server.secrets())
         finally:
-            self._client = None
+            self._client = self._previous = None
             self._ended.set()
             self._started.set()
             self._done.set()
@@ -204,18 +228,20 @@ class McpConnection:
             self._changed = True  # possibly, while nobody listened
 
     @asynccontextmanager
-    async def _transport(self) -> AsyncGenerator[tuple[_Incoming, Any]]:
+    async def _transport(self) -> AsyncGenerator[tuple[_Incoming, _Outgoing]]:
         """Open the streams of messages of the server."""
         if self._server.url:
+            client = partial(
+                httpx2.AsyncClient,
+                headers=dict(self._server.headers),
+                timeout=httpx2.Timeout(None, connect=self._server.timeout),
+                event_hooks={"response": [self._see_status]},
+            )
             async with (
-                httpx2.AsyncClient(
-                    headers=dict(self._server.headers),
-                    timeout=httpx2.Timeout(None, connect=self._server.timeout),
-                    event_hooks={"response": [self._see_status]},
-                ) as http,
+                await anyio.to_thread.run_sync(client) as http,  # it reads all certificates
                 streamable_http_client(self._server.url, http_client=http) as (incoming, outgoing),
             ):
-                yield _Incoming(incoming, self), outgoing
+                yield _Incoming(incoming, self), _Outgoing(outgoing)
             return
         program, *arguments = self._server.command
         parameters = StdioServerParameters(
@@ -224,7 +250,7 @@ class McpConnection:
         with ServerStderr(self._server) as self._stderr:
             async with stdio_client(parameters, errlog=self._stderr.file) as (incoming, outgoing):
                 self._stderr.file.close()  # the process has its own; else the end would not be seen
-                yield _Incoming(incoming, self), outgoing
+                yield _Incoming(incoming, self), _Outgoing(outgoing)
 
     async def _see_status(self, response: httpx2.Response) -> None:
         """Remember the status of an error, which the SDK does not report."""
@@ -259,20 +285,25 @@ class McpConnection:
         return self._client
 
     async def _failure(self, error: Exception | None, kind: type[ToolError | ToolServerError]) -> Exception:
-        """Return the error that a caller gets, without secrets."""
-        server = self._server
-        if error is not None:
-            scrub_error(error, server.secrets())
+        """Return the error that a caller gets, without secrets, also in its causes."""
+        found = await self._described(error, kind)
+        cause = self._error if error is None or self._ended.is_set() else error
+        if not isinstance(cause, httpx2.HTTPError):  # it has the request, with its headers
+            found.__cause__ = cause
+        scrub_error(found, self._server.secrets())
+        return found
+
+    async def _described(self, error: Exception | None, kind: type[ToolError | ToolServerError]) -> Exception:
         if self._session_lost and isinstance(error, MCPError) and error.code != CONNECTION_CLOSED:
-            return SessionEnded(f"MCP server {server.name!r} ({server.where}) has ended the session")
+            return SessionEnded(f"{self._server} has ended the session")
         if self._ended.is_set():
             with anyio.move_on_after(CLOSE_SECONDS):
                 await self._done.wait()
             return ToolServerError(await self._why_ended())
         if not isinstance(error, MCPError):
-            return kind(server.clean(str(error) or type(error).__name__))
+            return kind(str(error) or type(error).__name__)
         text = f"{error.message}: {self._status}" if error.message in UNNAMED_STATUS else error.message
-        return (ToolServerError if error.code == CONNECTION_CLOSED else kind)(server.clean(text))
+        return (ToolServerError if error.code == CONNECTION_CLOSED else kind)(text)
 
     async def _why_ended(self) -> str:
         """Return what ended the connection, as a sentence with the last lines that the process wrote."""
@@ -294,7 +325,7 @@ class McpConnection:
         else:
             what = f"ended before it was ready{reason}"
         output = await self._stderr.last_lines() if self._stderr is not None and not self._was_ready else ""
-        return server.clean(f"MCP server {server.name!r} ({server.where}) {what}" + (output and f"\n{output}"))
+        return server.clean(f"{server} {what}" + (output and f"\n{output}"))
 
 
 async def _pages(client: Client) -> list[Tool]:
@@ -321,7 +352,10 @@ def _first(error: Exception) -> Exception:
 
 
 class _Incoming:
-    """Show the messages of a server to its connection before the SDK reads them, and the end of them."""
+    """Show the messages of a server to its connection before the SDK reads them, and the end of them.
+
+    The session does not close it: the transport does, after its tasks, which log an error for each message otherwise.
+    """
 
     def __init__(self, messages: Any, connection: McpConnection) -> None:
         self._messages = messages
@@ -338,8 +372,7 @@ class _Incoming:
         return item
 
     async def aclose(self) -> None:
-        """Close the stream."""
-        await self._messages.aclose()
+        """Leave the stream open."""
 
     def __aiter__(self) -> Self:
         return self
@@ -354,4 +387,20 @@ class _Incoming:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self.aclose()
+        """Leave the stream open."""
+
+
+class _Outgoing:
+    """Send messages to a server; the transport closes it, too."""
+
+    def __init__(self, messages: Any) -> None:
+        self.send = messages.send
+
+    async def aclose(self) -> None:
+        """Leave the stream open."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        """Leave the stream open."""

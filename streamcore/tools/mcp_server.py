@@ -40,6 +40,9 @@ class McpServer:
     def __repr__(self) -> str:
         return f"McpServer({self.name!r}, {self.where})"
 
+    def __str__(self) -> str:
+        return f"MCP server {self.name!r} ({self.where})"
+
     @property
     def where(self) -> str:
         """The program, or the URL's host; arguments, path and query may have secrets."""

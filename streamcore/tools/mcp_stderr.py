@@ -52,4 +52,8 @@ class ServerStderr:
     async def last_lines(self) -> str:
         """Return the last lines of a process that has ended."""
         await anyio.to_thread.run_sync(partial(self._thread.join, _JOIN_SECONDS))
-        return "\n".join(self._last)
+        return self.lines()
+
+    def lines(self) -> str:
+        """Return the last lines until now."""
+        return "\n".join(list(self._last))

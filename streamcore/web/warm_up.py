@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from streamcore.errors import ConfigError
 from streamcore.graph.load import Graph
-from streamcore.graph.node_schema import LlmNode
+from streamcore.graph.node_schema import LlmNode, candidates_of
 from streamcore.net.clients import warm_up
 from streamcore.pipeline.retry import Fallback, fallback_candidate
 from streamcore.prompts.prompt_file import Prompt, load_prompt
@@ -63,6 +63,8 @@ def _of_graph(graph: Graph, override: ModelChoice) -> Iterator[Fallback | AnyPro
         with suppress(ConfigError):  # the node raises it when it runs
             prompt = load_prompt(node.prompt, prompts_dir=graph.prompts_dir, graph_path=graph.beside)
         if prompt is not None:
+            for candidate in candidates_of(node):
+                yield candidate.provider
             choices = [override, node.choice, graph.choice, prompt.choice]
             fallbacks = node.fallbacks()
             yield from _of_prompt(choices, prompt.file.fallbacks() if fallbacks is None else fallbacks)

@@ -22,7 +22,7 @@ STATE: dict[str, Any] = {
     "text": "<b>&amp;",
 }
 
-VALUES = [
+VALUES: list[tuple[Any, Any]] = [
     ("{state.turn + 1}", 2),
     ("{turn + 1}", 2),
     ("{ state.turn }", 1),
@@ -179,7 +179,7 @@ def test_a_text_without_braces_stays(text: str) -> None:
         ("{state.a + b.c}", {"a", "b"}),
         ('x {state.q.r} {s} {"json": 1} {no expression}', {"q", "s"}),
         ("{range(n) | list}", {"n"}),
-        ("plain", set()),
+        ("plain", set[str]()),
     ],
 )
 def test_names(text: str, names: set[str]) -> None:
@@ -188,3 +188,21 @@ def test_names(text: str, names: set[str]) -> None:
 
 def test_names_of_a_condition() -> None:
     assert set(names_in("critique.score < state.limit", condition=True)) == {"critique", "limit"}
+
+
+@pytest.mark.parametrize("count", [100, 500, 3000])
+@pytest.mark.parametrize(
+    ("opening", "closing"), [("(", ")"), ("[", "]"), ("not ", ""), ("-", ""), ("1+", ""), ("a[", "]"), ("{1: ", "}")]
+)
+def test_a_nested_expression_is_evaluated_or_refused(opening: str, closing: str, count: int) -> None:
+    text = "{{ " + opening * count + "1" + closing * count + " }}"
+    for call in (lambda: resolve(text, {"a": [0]}), lambda: check_value(text), lambda: [*names_in(text)]):
+        try:
+            call()
+        except TemplateError as error:
+            assert len(str(error)) < 1000  # noqa: PT017  an expression may also be valid
+
+
+def test_a_long_expression_is_refused() -> None:
+    with pytest.raises(TemplateError, match="at most 10000 characters"):
+        resolve("{" + "a and " * 2000 + "a}", {})

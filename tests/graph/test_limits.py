@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from streamcore import Chunk, RunLimitReached, Usage, stream_graph_with_tokens, stream_node_output
+from streamcore import (
+    Chunk,
+    ConfigError,
+    NodeError,
+    RunLimitReached,
+    Usage,
+    stream_graph_with_tokens,
+    stream_node_output,
+)
+from streamcore.checkpoints import MemoryCheckpointer
 from streamcore.graph.config import Config
 from streamcore.graph.limits import AnswerTokens, Budget, RunLimits
 from streamcore.testing import ScriptedProvider
@@ -90,3 +99,52 @@ def test_without_a_limit_nothing_is_counted() -> None:
     tokens = Budget().answer("one")
     tokens.note([Chunk("text", "x" * 10**6), usage(output_tokens=10**9)])
     tokens.end()
+
+
+LARGE = """
+name: large
+state: {message: str, texts: list}
+nodes:
+  one: {type: passthrough, output: {copy: "{state.message + state.message}"}}
+  many:
+    type: map
+    over: "{state.texts}"
+    as: item
+    node: {type: passthrough, output: {copy: "{state.message}"}}
+    collect: copies
+edges: [{from: START, to: one}, {from: one, to: many}, {from: many, to: END}]
+"""
+
+
+async def events_of(path: Path, state: dict[str, Any], most: int | None) -> list[Any]:
+    config: dict[str, Any] = {"limits": RunLimits(max_state_bytes=most)}
+    return [event async for event in stream_graph_with_tokens(path, state, config)]
+
+
+@pytest.mark.anyio
+async def test_the_bytes_of_a_state_are_limited(tmp_path: Path) -> None:
+    path = tmp_path / "large.yaml"
+    path.write_text(LARGE, "utf-8")
+    text = "x" * 10_000
+    with pytest.raises(ConfigError, match=r"'large' is too large .* its largest key is 'message' with 10,008"):
+        await events_of(path, {"message": text}, 5_000)
+    with pytest.raises(NodeError, match=r"output of node 'one': .* its largest key is 'copy' with 20,008") as caught:
+        await events_of(path, {"message": text}, 25_000)
+    assert (caught.value.graph, caught.value.node) == ("large", "one")
+    with pytest.raises(RunLimitReached, match="max_state_bytes=90000 at 'many'"):
+        await events_of(path, {"message": text, "texts": [""] * 10}, 90_000)
+    for most in (200_000, None):
+        assert (await events_of(path, {"message": text, "texts": [""] * 10}, most))[-1]["type"] == "graph_complete"
+
+
+@pytest.mark.anyio
+async def test_a_saved_state_counts(tmp_path: Path) -> None:
+    path = tmp_path / "large.yaml"
+    path.write_text(LARGE, "utf-8")
+    config: dict[str, Any] = {"thread_id": "t", "checkpointer": MemoryCheckpointer()}
+    async for _ in stream_graph_with_tokens(path, {"message": "x" * 10_000, "texts": []}, config):
+        pass
+    config["limits"] = RunLimits(max_state_bytes=20_000)
+    with pytest.raises(ConfigError, match="largest key is 'copy'"):
+        async for _ in stream_graph_with_tokens(path, {"message": "y"}, config):
+            pass

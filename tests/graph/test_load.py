@@ -107,10 +107,67 @@ def test_a_graph_is_read_anew_when_it_has_changed(tmp_path: Path) -> None:
 START = "edges:\n  - {from: START, to: a}\n"
 WRONG = [
     ("nodes:\n  a: {promt: x}\n" + START, "2: node 'a': unknown key 'promt'; did you mean 'prompt'?"),
-    ("nodes:\n  a: {prompt: x}\n" + START + "data_files: {x: y}\n", "5: unknown key 'data_files'"),
+    ("nodes:\n  a: {prompt: x}\n" + START + "data_file: {x: y}\n", "5: unknown key 'data_file'; did you"),
     (
-        "nodes:\n  a: {type: oracle, prompt: x}\n" + START,
-        "2: node 'a': the type 'oracle' is not supported; supported are",
+        "nodes:\n  a: {prompt: x}\n" + START + "data_files: {x: ../y.yaml}\n",
+        "5: data_files.x: expected a YAML file in the graph's folder",
+    ),
+    ("nodes:\n  a: {prompt: x}\n" + START + "data_files: {x: 'a/**/b.yaml'}\n", "5: data_files.x: expected a YAML"),
+    (
+        "nodes:\n  a: {prompt: x, verification: is good}\n" + START,
+        "2: node 'a': verification: the key 'verification' is not supported: use 'guards'",
+    ),
+    (
+        "nodes:\n  a: {prompt: x, output_model: my.Model}\n" + START,
+        "2: node 'a': output_model: the key 'output_model' is not supported: give the prompt a 'schema'",
+    ),
+    (
+        "nodes:\n  a: {prompt: x, provider: replicate}\n" + START,
+        "2: node 'a': provider: the provider 'replicate' is not supported: use a provider that",
+    ),
+    (
+        "defaults: {provider: runpod}\nnodes:\n  a: {prompt: x}\n" + START,
+        "1: defaults.provider: the provider 'runpod' is not supported",
+    ),
+    (
+        "observability: {}\nnodes:\n  a: {prompt: x}\n" + START,
+        "1: observability: the key 'observability' is not supported: set an observer",
+    ),
+    (
+        "nodes:\n  a: {prompt: x, thinking_budget: 100}\n" + START,
+        "2: node 'a': thinking_budget: a budget is 1024 tokens or more, or 0 for none, not 100",
+    ),
+    (
+        "nodes:\n  a: {prompt: x, guards: {pre: [{check: 'len(state.x) > 1'}]}}\n" + START,
+        "2: node 'a': guards.pre.0.check: 'len(state.x) > 1' calls a function, which a check may not",
+    ),
+    (
+        "nodes:\n  a: {prompt: x, guards: {post: [{check: 'output | upper'}]}}\n" + START,
+        "2: node 'a': guards.post.0.check: 'output | upper' uses the filter 'upper'; a check may use length,",
+    ),
+    (
+        "nodes:\n  a: {prompt: x, guards: {post: [{check: 'output <'}]}}\n" + START,
+        "2: node 'a': guards.post.0.check: 'output <' is not a valid expression",
+    ),
+    (
+        "nodes:\n  a: {prompt: x, guards: {pre: [{check: 'x', on_fail: retry}]}}\n" + START,
+        "2: node 'a': guards.pre.0.on_fail: expected 'halt', 'skip' or 'warn', not 'retry'",
+    ),
+    (
+        "nodes:\n  a: {type: passthrough, output: {}, guards: {}}\n" + START,
+        "2: node 'a': unknown key 'guards'",
+    ),
+    (
+        "nodes:\n  a: {type: interrupt, message: x, timeout: 3}\n" + START,
+        "2: node 'a': timeout: an interrupt has no 'timeout'",
+    ),
+    (
+        "verify: [{check: 'x(1)'}]\nnodes:\n  a: {prompt: x}\n" + START,
+        "1: verify.0.check: 'x(1)' calls a function",
+    ),
+    (
+        "nodes:\n  a: {type: xylophone, prompt: x}\n" + START,
+        "2: node 'a': the type 'xylophone' is not supported; supported are",
     ),
     (
         "nodes:\n  a:\n    type: rooter\n    prompt: x\n" + START,
@@ -227,7 +284,7 @@ def test_problems_are_reported_with_their_line(tmp_path: Path, text: str, says: 
 def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     path = tmp_path / "g.yaml"
     path.write_text(
-        "nodez: {}\nnodes:\n  a: {promt: x}\n  b: {type: oracle}\nedges:\n  - {from: a, to: b, when: x}\n", "utf-8"
+        "nodez: {}\nnodes:\n  a: {promt: x}\n  b: {type: xylophone}\nedges:\n  - {from: a, to: b, when: x}\n", "utf-8"
     )
     with pytest.raises(GraphError) as caught:
         load_graph(path)

@@ -293,7 +293,8 @@ async def test_a_map_keeps_the_order_of_its_items(tmp_path: Path, vendor: Simula
     vendor.decide = lambda asked: Answer.of("x " * (20 - int(asked.text)) + asked.text)
     vendor.rate = 2000
     events = await collect(stream_graph_with_tokens(path, {"words": list(range(20))}, {"include_metadata": True}))
-    assert output(events, "each") == {"all": [{"said": "x " * (20 - n) + str(n), "_map_index": n} for n in range(20)]}
+    texts = ["x " * (20 - n) + str(n) for n in range(20)]
+    assert output(events, "each") == {"all": [{"said": t, "value": t, "_map_index": n} for n, t in enumerate(texts)]}
     assert ran(events) == ["each"]
     done = next(event for event in events if event["type"] == "node_complete")["metadata"]
     assert done["usage"].output_tokens >= sum(20 - n for n in range(20))
@@ -321,24 +322,6 @@ async def test_a_map_over_a_value_that_is_not_a_list_raises(tmp_path: Path) -> N
 async def test_a_map_over_nothing_is_an_empty_list(tmp_path: Path) -> None:
     path = write_graph(tmp_path, MAP, word="{word}")
     assert output(await collect(stream_graph_with_tokens(path, {"words": []})), "each") == {"all": []}
-
-
-async def test_an_item_that_may_be_skipped_is_null(tmp_path: Path, vendor: Simulator) -> None:
-    path = write_graph(tmp_path, MAP.replace("{prompt: word,", "{prompt: word, on_error: skip,"), word="{word}")
-    vendor.decide = lambda asked: Answer.of("a b c d", cut=2 if asked.text == "1" else None)
-    events = await collect(stream_graph_with_tokens(path, {"words": [0, 1, 2]}))
-    assert output(events, "each")["all"] == [
-        {"said": "a b c d", "_map_index": 0},
-        {"said": None, "_map_index": 1},
-        {"said": "a b c d", "_map_index": 2},
-    ]
-
-
-async def test_an_item_that_fails_cancels_the_map(tmp_path: Path, vendor: Simulator) -> None:
-    path = write_graph(tmp_path, MAP, word="{word}")
-    vendor.decide = lambda asked: Answer.of("a b c d", cut=2 if asked.text == "1" else None)
-    with pytest.raises(NodeError, match="node 'each'"):
-        await collect(stream_graph_with_tokens(path, {"words": [0, 1, 2]}))
 
 
 TOOLS = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import AsyncGenerator
@@ -90,6 +91,28 @@ async def test_providers_with_the_same_settings_share_a_client() -> None:
     assert again is not client
     assert not again.http.is_closed
     await aclose_providers()
+
+
+@pytest.mark.anyio
+async def test_a_request_waits_for_an_import_that_another_one_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, anyio_backend_name: str
+) -> None:
+    name = f"slow_sdk_{anyio_backend_name}"
+    (tmp_path / f"{name}.py").write_text("import time\ntime.sleep(0.2)\nWHOLE = True\n", "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)  # pyright: ignore[reportUnknownMemberType]
+    whole: list[bool] = []
+
+    async def load() -> None:
+        sdk = SDKClient(VENDOR, {}, build, http_class=lambda: httpx2.AsyncClient, modules=[name])
+        await sdk.load()
+        whole.append(sys.modules[name].WHOLE)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(load)
+        while name not in sys.modules:  # noqa: ASYNC110  nothing reports it
+            await anyio.sleep(0.001)
+        group.start_soon(load)
+    assert whole == [True, True]
 
 
 class SlowClient(httpx2.AsyncClient):

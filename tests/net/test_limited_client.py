@@ -19,10 +19,11 @@ from streamcore import (
     warm_up,
 )
 from streamcore.concurrency.resources import open_resources
+from streamcore.net import error_body
 from streamcore.net.client_cache import CachedClient
 from streamcore.net.error_body import ERROR_BYTES
 from streamcore.testing import FaultServer, Simulator
-from streamcore.testing.faults.steps import Send
+from streamcore.testing.faults.steps import Hold, Send
 from tests.support import KEY, RUNS, ask, provider_at
 
 pytestmark = pytest.mark.anyio
@@ -43,6 +44,21 @@ async def test_an_error_body_is_read_up_to_a_limit_also_unpacked(name: str) -> N
             with pytest.raises(BadRequestError) as caught:
                 await stream_request(ask(), provider=provider, max_retries=0).collect()
         assert caught.value.body == "x" * ERROR_BYTES
+
+
+@every_provider
+@pytest.mark.parametrize("headers", [(), ("Content-Encoding: gzip",)], ids=["plain", "gzip"])
+async def test_an_error_body_is_read_for_a_limited_time(
+    name: str, headers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert error_body.ERROR_SECONDS == 5
+    monkeypatch.setattr(error_body, "ERROR_SECONDS", 0.5)
+    head = "\r\n".join(["HTTP/1.1 400 Bad", *headers, "Content-Length: 100000", "", ""]).encode()
+    start = gzip.compress(b"no such model")[:-8] if headers else b"no such model"
+    with FaultServer([Send(head + start), Hold()]) as server:  # the rest never comes
+        provider = get_provider(name, api_key=KEY, base_url=server.url, model="m")
+        with pytest.raises(BadRequestError, match="no such model"):
+            await stream_request(ask(), provider=provider, max_retries=0).collect()
 
 
 @every_provider

@@ -25,6 +25,12 @@ SHEET = Document(data=b"PK", media_type="application/zip", name="a.zip")
 DATA_URL = f"data:application/pdf;base64,{PDF_BASE64}"
 SOURCE = {"type": "base64", "media_type": "application/pdf", "data": PDF_BASE64}
 SENT: dict[str, list[tuple[Document, dict[str, Any]]]] = {
+    "google": [
+        (PDF, {"inlineData": {"mimeType": "application/pdf", "data": PDF_BASE64}}),
+        (BY_URL, {"fileData": {"mimeType": "application/pdf", "fileUri": BY_URL.url}}),
+        (BY_ID, {"fileData": {"fileUri": "file-1"}}),
+        (NOTE, {"inlineData": {"mimeType": "text/plain", "data": NOTE_BASE64}}),
+    ],
     "anthropic": [
         (PDF, {"type": "document", "source": SOURCE, "title": "a.pdf"}),
         (NAMELESS, {"type": "document", "source": SOURCE}),
@@ -70,8 +76,24 @@ SENT: dict[str, list[tuple[Document, dict[str, Any]]]] = {
             },
         ),
     ],
+    "bedrock": [
+        (PDF, {"document": {"format": "pdf", "name": "a", "source": {"bytes": PDF_BASE64}}}),
+        (NAMELESS, {"document": {"format": "pdf", "name": "document", "source": {"bytes": PDF_BASE64}}}),
+        (NOTE, {"document": {"format": "txt", "name": "a", "source": {"bytes": NOTE_BASE64}}}),
+        (
+            Document(url="s3://bucket/plans/b.docx", name="Plan: 2 (new).docx"),
+            {
+                "document": {
+                    "format": "docx",
+                    "name": "Plan 2 (new)",
+                    "source": {"s3Location": {"uri": "s3://bucket/plans/b.docx"}},
+                }
+            },
+        ),
+    ],
 }
 REFUSED = {
+    "bedrock": [BY_URL, BY_ID, SHEET],
     "anthropic": [SHEET, Document(url="https://example.com/a.txt", media_type="text/plain")],
     "openai": [BY_URL, NOTE, SHEET],
     "openrouter": [BY_ID, NOTE, SHEET],
@@ -91,9 +113,11 @@ def sent(name: str, *messages: Message) -> dict[str, Any]:
 @pytest.mark.parametrize(("name", "document", "part"), [(name, *row) for name, rows in SENT.items() for row in rows])
 def test_a_document_in_a_user_message(name: str, document: Document, part: dict[str, Any]) -> None:
     body = sent(name, Message("user", [document, Text("Read it.")]))
-    (turn,) = body["input" if name == "openai-responses" else "messages"]
-    assert turn["content"][0] == part
-    assert turn["content"][1]["text"] == "Read it."
+    key = {"openai-responses": "input", "google": "contents"}.get(name, "messages")
+    (turn,) = body[key]
+    first, second = turn["parts" if name == "google" else "content"]
+    assert first == part
+    assert second["text"] == "Read it."
 
 
 @pytest.mark.parametrize(("name", "document"), [(name, one) for name, rows in REFUSED.items() for one in rows])
@@ -128,6 +152,8 @@ def test_a_document_in_a_tool_result() -> None:
     assert body["messages"][2]["content"][0]["content"][0]["source"] == SOURCE
     body = sent("openai-responses", Message("user", "Fetch."), call, result)
     assert body["input"][2]["output"][0]["file_data"] == DATA_URL
+    body = sent("google", Message("user", "Fetch."), call, result)
+    assert body["contents"][2]["parts"][0]["functionResponse"]["parts"][0]["inlineData"]["data"] == PDF_BASE64
     with pytest.raises(ConfigError, match="put it into a user message"):
         sent("openai", Message("user", "Fetch."), call, result)
 

@@ -137,3 +137,15 @@ def test_numbers_that_json_does_not_know_become_null() -> None:
 def test_data_that_cannot_be_read_raises_with_the_reason(data: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         Message.from_json(data)
+
+
+def test_data_that_are_nested_too_deeply_raise_value_errors() -> None:
+    value: Any = []
+    for _ in range(5000):
+        value = [value]
+    with pytest.raises(ValueError, match="nested too deeply"):
+        Completion(citations=({"deep": value},)).to_json()
+    with pytest.raises(ValueError, match="nested too deeply"):
+        Message("assistant", "", opaque=Opaque("w", ({"deep": value},))).to_json()
+    with pytest.raises(ValueError, match="nested too deeply"):
+        Completion.from_json('{"a":' * 5000 + "1" + "}" * 5000)

@@ -709,7 +709,7 @@ async def test_what_is_saved_is_never_computed_again() -> None:
     for state in tuple(states):
         ran.clear()
         left = answers[sum(message.role == "assistant" for message in state.messages) :]
-        stream, _ = agent(*left or ["unused"], tools=[work, again], messages=state, save=save)
+        stream, provider = agent(*left or ["unused"], tools=[work, again], messages=state, save=save)
         answer = await stream.collect()
         contents = [message.text for message in stream.messages if message.role == "tool"]
         done = {message.text for message in state.messages if message.role == "tool"}
@@ -719,7 +719,9 @@ async def test_what_is_saved_is_never_computed_again() -> None:
             assert f"result {n}" in contents or (interrupted and any("Interrupted" in one for one in contents))
             assert not (f"result {n}" in done and n in ran)
         assert answer.complete
-    assert all(message.opaque is None for message in states[-1].messages)
+        assert answer.text == "done"
+        assert len(provider.requests) == len(left)
+    assert [state.complete for state in states].index(True) == 5
 
 
 async def test_a_save_that_fails_ends_the_run_before_its_calls() -> None:

@@ -34,7 +34,7 @@ def open_tool(context: Context, name: str, node: str) -> RunnableTool:
         return ShellTool(name, block)
     if isinstance(block, GraphToolBlock):
         return GraphTool(name, block, graph.children[block.path], context, node)
-    return PythonTool(name, block, open_function(graph, name))
+    return PythonTool(name, block, open_function(graph, name), abandon=context.seconds is not None)
 
 
 def open_function(graph: Graph, name: str) -> Function:

@@ -19,12 +19,20 @@ Function = Callable[..., Any]
 
 
 class PythonTool:
-    """A Python function that is called with keyword arguments."""
+    """A Python function that is called with keyword arguments.
 
-    def __init__(self, name: str, block: PythonToolBlock, function: Function) -> None:
+    Args:
+        name: the tool's name.
+        block: its keys in the file.
+        function: the function.
+        abandon: see `call_function`.
+    """
+
+    def __init__(self, name: str, block: PythonToolBlock, function: Function, *, abandon: bool = False) -> None:
         self.name = name
         self.description = block.description or (inspect.getdoc(function) or "").partition("\n")[0]
         self._function = function
+        self._abandon = abandon
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -60,7 +68,7 @@ class PythonTool:
             inspect.signature(self._function).bind(**arguments)
         except TypeError as error:
             raise ToolFailed(f"wrong arguments: {error}") from error
-        return await call_function(partial(self._function, **arguments))
+        return await call_function(partial(self._function, **arguments), abandon=self._abandon)
 
 
 async def call_function(function: Callable[[], Any], *, abandon: bool = False) -> Any:

@@ -115,8 +115,12 @@ def guess_provider(url: httpx2.URL) -> str | None:
     """Return the provider that uses the wire of a URL, None if the wire is not known."""
     if url.path.endswith("/messages"):
         return "anthropic"
+    if url.path.endswith("/converse-stream"):
+        return "bedrock"
     if url.path.endswith("/responses"):
         return "openai-responses"
     if url.path.endswith("/chat/completions"):
         return "mistral" if "mistral" in url.host or "/mistral/" in url.path else "openai"
+    if url.path.endswith(":streamGenerateContent"):
+        return "google"
     return None
