@@ -22,8 +22,9 @@ from tests.support import BACKENDS, require
 
 __all__ = ["require"]
 
-PREFIXES = tuple(
-    f"{name.upper().replace('-', '_')}_" for name in [*provider_names(), "streamcore"] if name != "openai-responses"
+PREFIXES = (
+    "AWS_",
+    *(f"{name.upper().replace('-', '_')}_" for name in [*provider_names(), "streamcore"] if name != "openai-responses"),
 )
 # Examples have no deadline: on a busy machine any of them may be slow.
 settings.register_profile("tests", deadline=None)
@@ -106,6 +107,10 @@ def no_environment(monkeypatch: pytest.MonkeyPatch, one_authority: str) -> None:
     for name in list(os.environ):
         if name == "PROVIDER" or (name.startswith(PREFIXES) and name != "STREAMCORE_REQUIRE_ALL"):
             monkeypatch.delenv(name)
+    # botocore must not ask the metadata service of the machine, nor read files of its user.
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)

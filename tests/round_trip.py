@@ -13,6 +13,8 @@ from google.genai import types as google
 from mistralai.client import models as mistral
 from openai.types import chat
 
+from tests.bedrock_rules import bedrock_faults
+
 Json = dict[str, Any]
 
 
@@ -176,6 +178,8 @@ def google_faults(body: Json) -> Iterator[str]:
 
 def faults(name: str, body: Json) -> list[str]:
     """Return what a vendor refuses in a request."""
+    if name == "bedrock":
+        return list(bedrock_faults(body))
     if name == "anthropic":
         return list(anthropic_faults(body))
     if name == "google":

@@ -16,7 +16,7 @@ from streamcore.testing import Answer, Simulator
 from streamcore.testing.simulator.frames import frames
 
 KEY = "sk-test-0123456789abcdef"
-VENDORS = ("anthropic", "openai", "openai-responses", "mistral", "google")
+VENDORS = ("anthropic", "openai", "openai-responses", "mistral", "google", "bedrock")
 GATEWAYS = tuple(name for name in provider_names() if name not in (*VENDORS, "demo", "replay"))
 BACKENDS = ("asyncio", "trio")
 WIRES = {
@@ -24,6 +24,7 @@ WIRES = {
     "openai-responses": "openai-responses",
     "mistral": "mistral-chat",
     "google": "gemini",
+    "bedrock": "bedrock-converse",
 }
 DEADLINE = 60.0
 """Seconds after which a condition is given up; long, since the machine may be busy."""
@@ -58,7 +59,9 @@ def ask(text: str = "Hello", **more: Any) -> Request:
 
 
 def address_of(name: str) -> dict[str, Any]:
-    """Return the `base_url` that a provider needs: each resource of Azure has its own address."""
+    """Return what leads a provider to its server: each resource of Azure, each region of AWS has its own address."""
+    if name == "bedrock":
+        return {"region": "us-east-1"}
     return {"base_url": "https://resource.openai.azure.com/openai/v1"} if name == "azure" else {}
 
 

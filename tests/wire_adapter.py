@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -53,6 +54,8 @@ def _provider(wire: str, http: httpx2.AsyncClient) -> Provider:
     if wire == "bedrock-invoke":
         bedrock = AsyncAnthropicBedrock(api_key="test-key", aws_region="us-east-1", http_client=http)
         return get_provider("anthropic", client=bedrock)
+    if wire == "bedrock-converse":
+        return get_provider("bedrock", http_client=http, api_key="test-key", region="us-east-1")
     return get_provider(PROVIDERS[wire], http_client=http, api_key="test-key")
 
 
@@ -74,6 +77,14 @@ def _sums_reasoning(body: bytes) -> bool:
     return b'"reasoning_details"' not in body or b'"reasoning":' in body or b'"reasoning_content":' in body
 
 
+def _server_calls(answer: Completion) -> Iterator[dict[str, Any]]:
+    """Yield the calls of Bedrock's own tools, which the checker counts; the server answers them."""
+    for item in answer.opaque.items if answer.opaque is not None else ():
+        use: Any = item.get("toolUse")
+        if answer.opaque is not None and answer.opaque.wire == "bedrock-converse" and use and use.get("type"):
+            yield {"id": use["toolUseId"], "name": use["name"], "arguments": json.dumps(use["input"])}
+
+
 def summary(answer: Completion, body: bytes = b"") -> dict[str, Any]:
     """Return an answer in the checker's form; without the reasoning that the checker does not read from this body."""
     if not _sums_reasoning(body):
@@ -82,7 +93,10 @@ def summary(answer: Completion, body: bytes = b"") -> dict[str, Any]:
     return {
         "text": answer.text,
         "reasoning": answer.reasoning,
-        "tool_calls": [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in answer.tool_calls],
+        "tool_calls": [
+            *_server_calls(answer),
+            *({"id": call.id, "name": call.name, "arguments": call.arguments} for call in answer.tool_calls),
+        ],
         "finish_reason_raw": answer.raw_finish_reason,
         "usage": None if usage is None else {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens},
         "error": None,

@@ -21,6 +21,8 @@ _decode = msgspec.json.Decoder(_Payload).decode
 class BedrockDecoder(EventStreamDecoder):
     """Decode the event stream of Bedrock; the contract is that of `StreamDecoder`."""
 
+    unwrapped = False
+
     def event(self, frame: Frame) -> Event:
         """Return the event in a frame; the event's JSON names its type."""
         return Event(_decode(frame.payload).event) if frame.name == b"chunk" else Event(frame.payload, frame.name)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -14,7 +13,8 @@ from typing import Any
 
 import typer
 
-from streamcore.cli.output import INTERRUPTED, fail, json_line, json_value, note, printable, put, text_length
+from streamcore.cli.output import INTERRUPTED, fail, json_line, json_value, note, put, text_length
+from streamcore.cli.tool_lines import ChunkScreen
 from streamcore.errors import StreamcoreError
 from streamcore.stream import Stream
 from streamcore.testing.stopwatch import Stopwatch
@@ -135,18 +135,17 @@ def run(work: Callable[[], Coroutine[Any, Any, None]], interrupted: Callable[[],
 
 
 async def _show(stream: Stream, watch: Stopwatch, as_json: bool, raw: bool) -> None:
+    screen = ChunkScreen(raw=raw)
     async with stream:
         async for chunk in stream:
             watch.see(chunk)
             if as_json:
                 put(json_line(chunk) + "\n")
-            elif chunk.kind == "restart":
-                note("\n(the answer broke off and begins again)")
-            elif chunk.text and chunk.kind in ("text", "refusal") and chunk.choice == 0:
-                put(printable(chunk.text, raw=raw))
+            else:
+                screen.show(chunk)
     if not as_json:
-        text = stream.partial.text
-        if not (text.endswith("\n") and sys.stdout.isatty()):
-            put("\n")
+        screen.close()
+        answered = {result.call_id for result in stream.partial.tool_results}
         for call in stream.partial.tool_calls:
-            note(f"the model asks to call {call.name} with {call.arguments}")
+            if call.id not in answered:
+                note(f"the model asks to call {call.name} with {call.arguments}")

@@ -212,11 +212,14 @@ def _answered(response: httpx2.Response) -> str:
 
 
 def request_id(response: httpx2.Response) -> str | None:
-    """Return the vendor's id of the request: header `...request-id`, else `...correlation-id`; without secrets."""
+    """Return the vendor's id of the request: header `...request-id`, else `...correlation-id`; without secrets.
+
+    AWS writes `x-amzn-requestid`.
+    """
     second: bytes = b""
     for name, value in response.headers.raw:  # undecoded, since this runs for every request
         ending = name[-14:].lower()
-        if value and ending.endswith(b"request-id"):
+        if value and ending.endswith((b"request-id", b"-requestid")):
             return _id_without_secrets(value, response)
         if ending == b"correlation-id":
             second = second or value

@@ -72,7 +72,7 @@ class StreamDecoder:
         self.ending = False
         self._include_raw = include_raw
         self._split: SplitCharacters | None = None  # set once an event had half a character
-        self._plain = not include_raw  # the chunks of an event need no further work: no `raw`, no `_split`
+        self.plain_chunks = not include_raw  # the chunks of an event need no further work: no `raw`, no `_split`
         self._use_fast_path = False  # for reads of one event: an event was seen, and its chunks are plain
         self._max = max_event_bytes
         self._sse = SSEDecoder()
@@ -90,7 +90,7 @@ class StreamDecoder:
             self._feed_any(data, out)
         else:
             self._bytes += len(data)
-            self._take(event, out)
+            self.take(event, out)
         return out
 
     def _feed_any(self, data: bytes, out: list[Chunk]) -> None:
@@ -103,14 +103,14 @@ class StreamDecoder:
         self._bytes += len(data)
         self._use_fast_path = False
         events, before = self._sse.feed(data), self._events
-        self._read(events, out)
+        self.read(events, out)
         if self.done:
             if self._sse.pending or self._events - before < len(events):
                 log.debug("ignored data after the end of a %s stream in the same read", self.vocabulary.wire)
         elif self._sse.pending > self._max:
             self._events += 1
-            self.fail(self._too_long())
-        self._use_fast_path = self._plain and self._events > 0 and not self.done
+            self.fail(MalformedStream(f"it is longer than {self._max} bytes"))
+        self._use_fast_path = self.plain_chunks and self._events > 0 and not self.done
 
     def _feed_late(self, data: bytes, out: list[Chunk]) -> None:
         """Append the events after the end: they are not part of the answer, but nothing is dropped silently."""
@@ -130,29 +130,29 @@ class StreamDecoder:
         if not self.vocabulary.knows(name or "", value):
             out.append(Chunk("other", event=name, raw=data))
 
-    def _read(self, events: Sequence[Event], out: list[Chunk]) -> None:
+    def read(self, events: Sequence[Event], out: list[Chunk]) -> None:
         """Append the chunks of events; those after the end of the answer as `other`."""
         for event in events:
             if self.done:
                 self._late(event, out)
-            elif self._plain:
-                self._take(event, out)
+            elif self.plain_chunks:
+                self.take(event, out)
             else:
                 before = len(out)
-                self._take(event, out)
+                self.take(event, out)
                 if self._split is not None:
                     out[before:] = self._split.mend(out[before:])
                 if self._include_raw:
                     out[before:] = [replace(chunk, raw=event.data) for chunk in out[before:]]
 
-    def _take(self, event: Event, out: list[Chunk]) -> None:
+    def take(self, event: Event, out: list[Chunk]) -> None:
         """Append the chunks of one event."""
         self._events += 1
         data = event.data
         vocabulary = self.vocabulary
         try:
             if len(data) > self._max:
-                raise self._too_long()
+                raise MalformedStream(f"it is longer than {self._max} bytes")
             if not data.isascii():
                 data.decode()
             try:
@@ -162,7 +162,7 @@ class StreamDecoder:
             if vocabulary.marked:
                 self.ending = True
                 if vocabulary.done:
-                    self._end()
+                    self.end()
         except StreamcoreError as error:
             self._fail_event(event, error, out)
         except UnicodeDecodeError as error:
@@ -180,9 +180,9 @@ class StreamDecoder:
                 self.vocabulary.event(event.name, error.rewritten(), out)
             finally:
                 new = [replace(chunk, raw=data) if chunk.raw else chunk for chunk in out[before:]]
-                # Plain chunks are not mended elsewhere; from now on, `_read` mends those of every event.
-                out[before:] = split.mend(new) if self._plain else new
-                self._plain = self._use_fast_path = False
+                # Plain chunks are not mended elsewhere; from now on, `read` mends those of every event.
+                out[before:] = split.mend(new) if self.plain_chunks else new
+                self.plain_chunks = self._use_fast_path = False
             return
         # A vendor may send JSON of a new shape at any time; the other events must still be decoded.
         log.debug("event %d of a %s stream has an unknown shape", self._events, self.vocabulary.wire)
@@ -210,7 +210,7 @@ class StreamDecoder:
         out: list[Chunk] = []
         event = None if self._failure is not None else self._sse.flush()
         if event is not None and (event.name == b"error" or _is_whole(event.data)):
-            self._read([event], out)
+            self.read([event], out)
         last = [] if self.done else self.at_end(self._include_raw)
         if self._split is not None:
             last = [*self._split.end(), *self._split.mend(last)]
@@ -253,14 +253,12 @@ class StreamDecoder:
             failure = MalformedStream(f"event {self._events} of the {self.vocabulary.wire} stream: {failure}")
         self._failure = failure
         self._cause = cause if isinstance(cause, Exception) else None
-        self._end()
+        self.end()
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End the answer: what follows is not part of it."""
         self.done = self.ending = True
         self._use_fast_path = False
-
-    def _too_long(self) -> MalformedStream:
-        return MalformedStream(f"it is longer than {self._max} bytes")
 
 
 def parse_json(data: bytes) -> Any:

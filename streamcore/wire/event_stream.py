@@ -8,8 +8,10 @@ Transcribe, and `botocore.eventstream`.
 from __future__ import annotations
 
 import json
+import logging
 import struct
 from collections.abc import Mapping
+from typing import ClassVar
 from zlib import crc32
 
 import msgspec
@@ -18,7 +20,9 @@ from streamcore.chunk import Chunk
 from streamcore.errors import MalformedStream
 from streamcore.wire.decoder import MAX_EVENT_BYTES, StreamDecoder, Vocabulary
 from streamcore.wire.lenient import is_object, text
-from streamcore.wire.sse import Event
+from streamcore.wire.sse import BOM, Event
+
+log = logging.getLogger("streamcore")
 
 CONTENT_TYPE = "application/vnd.amazon.eventstream"
 
@@ -49,7 +53,7 @@ class FrameReader:
     bytes, also for reads of one byte.
     """
 
-    __slots__ = ("_known", "_most", "_needed", "_parts", "error", "pending", "rest")
+    __slots__ = ("_known", "_most", "_names", "_needed", "_parts", "error", "pending", "rest")
 
     def __init__(self, max_frame_bytes: int = 2 * MAX_EVENT_BYTES) -> None:
         self.error: str | None = None
@@ -62,6 +66,26 @@ class FrameReader:
         self._needed = _PRELUDE.size
         self._most = max_frame_bytes
         self._known: dict[bytes, Frame] = {}  # by the bytes of the headers, which are the same in most frames
+        self._names: dict[bytes, bytes] = {}  # the types of events, in the same way
+
+    def only(self, data: bytes) -> Event | None:
+        """Return the event if these bytes are exactly one frame of a known type, as most reads are.
+
+        Otherwise return None and consume nothing.
+        """
+        if self._parts or len(data) < _FRAMING:
+            return None
+        total, headers, checksum = _PRELUDE.unpack_from(data)
+        start = 12 + headers
+        name = self._names.get(data[12:start])
+        if (
+            name is None
+            or total != len(data)
+            or crc32(data[:8]) != checksum
+            or crc32(data[:-4]) != int.from_bytes(data[-4:], "big")
+        ):
+            return None
+        return Event(data[start:-4], name)
 
     def feed(self, data: bytes) -> list[Frame]:
         """Consume the bytes of one read and return the frames that they completed; see `error`."""
@@ -115,6 +139,8 @@ class FrameReader:
             known = _described(_headers(heads))
             if len(self._known) < _KNOWN_HEADERS:
                 self._known[heads] = known
+                if not known.failed:
+                    self._names[heads] = known.name
         return Frame(known.name, data[start:-4], known.failed, known.message)
 
 
@@ -159,6 +185,16 @@ def encode_frame(headers: Mapping[str, str], payload: bytes) -> bytes:
     return frame + struct.pack(">I", crc32(frame))
 
 
+def split_frames(data: bytes) -> list[bytes]:
+    """Return the single frames of some bytes that were encoded here."""
+    frames: list[bytes] = []
+    while data:
+        total = int.from_bytes(data[:4], "big")
+        frames.append(data[:total])
+        data = data[total:]
+    return frames
+
+
 def encode_event(name: str, payload: bytes) -> bytes:
     """Return the frame of an event with a JSON payload."""
     return encode_frame({":event-type": name, ":content-type": "application/json", ":message-type": "event"}, payload)
@@ -177,6 +213,9 @@ class EventStreamDecoder(StreamDecoder):
     object `error` that has `type` and `message`.
     """
 
+    unwrapped: ClassVar[bool] = True
+    """True if the payload of a frame is the event, so that `event` need not be called."""
+
     def __init__(
         self, vocabulary: Vocabulary, *, include_raw: bool = False, max_event_bytes: int = MAX_EVENT_BYTES
     ) -> None:
@@ -187,17 +226,31 @@ class EventStreamDecoder(StreamDecoder):
         """Return the chunks that these bytes completed; see `StreamDecoder.feed`."""
         out: list[Chunk] = []
         self._bytes += len(data)
+        event = self._frames.only(data) if self._use_fast_path else None
+        if event is None:
+            self._feed_frames(data, out)
+        else:
+            self.take(event, out)
+        return out
+
+    def _feed_frames(self, data: bytes, out: list[Chunk]) -> None:
+        """Append the chunks that these bytes completed, for reads of any size."""
+        late = self.done
+        self._use_fast_path = False
         for frame in self._frames.feed(data):
+            late = late or self.done
             try:
                 event = _failure(frame) if frame.failed else self.event(frame)
             except ValueError as error:
                 if not self.done:
                     self.fail(MalformedStream(f"the payload of a frame is not valid: {error}"), error)
                 continue
-            self._read((event,), out)
+            self.read((event,), out)
+        if late:
+            log.debug("ignored data after the end of the answer on %s", self.vocabulary.wire)
         if self._frames.error is not None and not self.done:
             self._fail_frame(self._frames.error)
-        return out
+        self._use_fast_path = self.unwrapped and self.plain_chunks and self._events > 0 and not self.done
 
     def event(self, frame: Frame) -> Event:
         """Return the event in a frame.
@@ -212,9 +265,9 @@ class EventStreamDecoder(StreamDecoder):
             self._events += 1
             self.fail(MalformedStream(reason))
             return
-        shown = self._frames.rest.decode("utf-8", "replace")[:_SHOWN]
+        shown = self._frames.rest.removeprefix(BOM).strip().decode("utf-8", "replace")[:_SHOWN]
         self._failure = MalformedStream(f"the response is not an AWS event stream ({reason}); it begins with {shown!r}")
-        self._end()
+        self.end()
 
 
 def _failure(frame: Frame) -> Event:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import traceback
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -48,7 +49,12 @@ REQUEST = Request(
 @pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
 async def test_every_text_of_a_request_is_well_formed(name: str) -> None:
     vendor = Vendor(body_of(wire_of(name), Answer.of("ok")))
-    answer = await stream_request(REQUEST, provider=vendor.provider(name), max_retries=0).collect()
+    request = REQUEST
+    if name == "bedrock":  # which takes no URLs
+        messages = [*REQUEST.messages]
+        messages[1] = Message("user", f"part{HALF}")
+        request = replace(REQUEST, messages=messages)
+    answer = await stream_request(request, provider=vendor.provider(name), max_retries=0).collect()
     assert answer.text == "ok"
     (asked,) = vendor.requests
     body = asked.content.decode()
@@ -61,7 +67,7 @@ async def test_every_text_of_a_request_is_well_formed(name: str) -> None:
 
 
 def _ids(value: Any) -> list[str]:
-    names = ("call_id", "tool_call_id", "tool_use_id")
+    names = ("call_id", "tool_call_id", "tool_use_id", "toolUseId")
     if is_mapping(value):
         own: list[str] = [value[name] for name in names if name in value]
         own += [value["id"]] if value.get("type") in ("function", "tool_use") and "id" in value else []

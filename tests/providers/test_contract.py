@@ -10,6 +10,7 @@ from typing import Any
 
 import anthropic
 import anyio
+import botocore.session
 import httpx2
 import openai
 import pytest
@@ -18,6 +19,7 @@ from google.genai.types import HttpOptions
 from mistralai.client import Mistral
 
 import streamcore_anthropic
+import streamcore_bedrock
 import streamcore_google
 import streamcore_mistral
 import streamcore_openai
@@ -101,7 +103,12 @@ async def test_the_demo_provider_streams_like_the_others(anyio_backend: str) -> 
 async def test_a_stream_has_model_finish_reason_and_usage(name: str, simulator: Simulator) -> None:
     say(simulator, Answer(TOKENS))
     answer = await stream_request(ask(), provider=provider_at(simulator, name)).collect()
-    words = {"anthropic-messages": "end_turn", "openai-responses": "completed", "gemini": "STOP"}
+    words = {
+        "anthropic-messages": "end_turn",
+        "bedrock-converse": "end_turn",
+        "gemini": "STOP",
+        "openai-responses": "completed",
+    }
     assert (answer.finish_reason, answer.raw_finish_reason) == ("stop", words.get(wire_of(name), "stop"))
     assert answer.usage is not None
     assert (answer.usage.input_tokens, answer.usage.output_tokens) == (PROMPT_TOKENS, len(TOKENS))
@@ -174,6 +181,13 @@ SENT_BACK: dict[str, Any] = {
             {"type": "text", "text": TEXT},
         ],
     },
+    "bedrock": {
+        "role": "assistant",
+        "content": [
+            {"reasoningContent": {"reasoningText": {"text": "Let me think.", "signature": "simulated-signature"}}},
+            {"text": TEXT},
+        ],
+    },
     "mistral": {
         "role": "assistant",
         "content": [
@@ -233,6 +247,8 @@ def _typed(name: str) -> tuple[Callable[[Chunk], Any], Callable[[Any], str]]:
             return streamcore_mistral.typed, of_chat
         case "gemini":
             return streamcore_google.typed, lambda event: event.text
+        case "bedrock-converse":
+            return streamcore_bedrock.typed, lambda event: event["contentBlockDelta"]["delta"]["text"]
         case _:
             return streamcore_openai.typed, of_chat
 
@@ -357,7 +373,8 @@ async def test_headers_and_extra_keys_arrive(name: str, simulator: Simulator) ->
     (request,) = simulator.requests
     assert request.headers["x-team"] == "blue"
     assert request.body["brand_new"] == {"key": [1, None]}
-    assert request.body.get("stream") is (None if name == "google" else True)  # Google has a path for it
+    in_url = name in ("google", "bedrock")  # whose paths say that the answer is streamed
+    assert request.body.get("stream") is (None if in_url else True)
 
 
 @every_provider
@@ -389,7 +406,13 @@ async def test_the_callers_sdk_client_is_used_and_left_open(name: str, simulator
                 client = Mistral(api_key=key, server_url=base, async_client=http)
             case _:
                 client = openai.AsyncOpenAI(api_key=key, base_url=base, http_client=http)
-        provider = get_provider(name, model="m", client=client)
+        if name != "bedrock":
+            provider = get_provider(name, model="m", client=client)
+        else:  # its SDK's clients are synchronous; a session has the key
+            session = botocore.session.Session()
+            session.set_credentials(key, "the-callers-own-secret")
+            given: dict[str, Any] = {"session": session, "region": "us-east-1", "base_url": base, "http_client": http}
+            provider = get_provider(name, model="m", **given)
         await stream_request(ask(), provider=provider).collect()
         await provider.aclose()
         await aclose_providers()

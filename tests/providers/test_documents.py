@@ -76,8 +76,24 @@ SENT: dict[str, list[tuple[Document, dict[str, Any]]]] = {
             },
         ),
     ],
+    "bedrock": [
+        (PDF, {"document": {"format": "pdf", "name": "a", "source": {"bytes": PDF_BASE64}}}),
+        (NAMELESS, {"document": {"format": "pdf", "name": "document", "source": {"bytes": PDF_BASE64}}}),
+        (NOTE, {"document": {"format": "txt", "name": "a", "source": {"bytes": NOTE_BASE64}}}),
+        (
+            Document(url="s3://bucket/plans/b.docx", name="Plan: 2 (new).docx"),
+            {
+                "document": {
+                    "format": "docx",
+                    "name": "Plan 2 (new)",
+                    "source": {"s3Location": {"uri": "s3://bucket/plans/b.docx"}},
+                }
+            },
+        ),
+    ],
 }
 REFUSED = {
+    "bedrock": [BY_URL, BY_ID, SHEET],
     "anthropic": [SHEET, Document(url="https://example.com/a.txt", media_type="text/plain")],
     "openai": [BY_URL, NOTE, SHEET],
     "openrouter": [BY_ID, NOTE, SHEET],

@@ -39,6 +39,7 @@ from streamcore import (
     stream_request,
 )
 from streamcore.testing import Answer, FaultServer
+from streamcore.wire.event_stream import encode_exception
 from tests.support import GATEWAYS, KEY, RUNS, VENDORS, Vendor, address_of, ask, body_of, wire_of
 
 pytestmark = pytest.mark.anyio
@@ -91,7 +92,22 @@ REQUEST_ID_HEADERS = {
     "openai-responses": "x-request-id",
     "mistral": "mistral-correlation-id",
     "google": "x-request-id",
+    "bedrock": "x-amzn-requestid",
 }
+
+
+AWS_ERRORS = {
+    403: "AccessDeniedException",
+    404: "ResourceNotFoundException",
+    408: "ModelTimeoutException",
+    429: "ThrottlingException",
+    500: "InternalServerException",
+    503: "ServiceUnavailableException",
+}
+
+
+OWN_STATUS = ("mistral", "google", "bedrock")
+"""The providers that read the status themselves, below where their SDK would raise."""
 
 
 def error_body(name: str, status: int, message: str) -> tuple[dict[str, Any], str | None]:
@@ -103,6 +119,8 @@ def error_body(name: str, status: int, message: str) -> tuple[dict[str, Any], st
         case "google":
             word = GOOGLE_WORDS.get(status, "INVALID_ARGUMENT" if status < 500 else "INTERNAL")
             return {"error": {"code": status, "message": message, "status": word}}, word
+        case "bedrock":  # the name of the error is in a header
+            return {"message": message}, AWS_ERRORS.get(status, "ValidationException")
         case "mistral" if status == 422:
             return {"detail": [{"type": "missing", "loc": ["body", "model"], "msg": message, "input": {}}]}, None
         case "mistral":
@@ -119,6 +137,8 @@ def error_body(name: str, status: int, message: str) -> tuple[dict[str, Any], st
 async def test_a_status_becomes_its_class(name: str, status: int, kind: type[ProviderError], retryable: bool) -> None:
     body, code = error_body(name, status, "The vendor's own words.")
     headers = [("content-type", "application/json"), (REQUEST_ID_HEADERS[name], "req_42")]
+    if name == "bedrock":
+        headers.append(("x-amzn-errortype", f"{code}:http://internal.amazon.com/coral/com.amazon.bedrock/"))
     vendor = Vendor(json.dumps(body).encode(), status=status, headers=headers)
     error = await failure(vendor.provider(name), kind)
     assert "The vendor's own words." in str(error)
@@ -146,7 +166,8 @@ async def test_no_sdk_retries_with_a_shared_or_a_given_client(name: str, ready: 
         ),
     }
     client = clients.get(name, lambda: openai.AsyncOpenAI(api_key=KEY, http_client=http, max_retries=5))
-    settings: dict[str, Any] = {"client": client()} if ready else {"http_client": http, "api_key": KEY}
+    given_client = ready and name != "bedrock"  # whose SDK has no asynchronous client
+    settings: dict[str, Any] = {"client": client()} if given_client else {"http_client": http, "api_key": KEY}
     await failure(get_provider(name, model="m", **address_of(name), **settings), OverloadedError)
     assert len(vendor.requests) == 1
 
@@ -384,6 +405,27 @@ ERROR_EVENTS: list[tuple[str, bytes, type[ProviderError], str, bool]] = [
         False,
     ),
     (
+        "bedrock",
+        encode_exception("throttlingException", b'{"message": "Too busy"}'),
+        RateLimitError,
+        "throttlingException",
+        True,
+    ),
+    (
+        "bedrock",
+        encode_exception("modelStreamErrorException", b'{"message": "Too busy", "originalStatusCode": 500}'),
+        ServerError,
+        "modelStreamErrorException",
+        True,
+    ),
+    (
+        "bedrock",
+        encode_exception("validationException", b'{"message": "Too busy"}'),
+        BadRequestError,
+        "validationException",
+        False,
+    ),
+    (
         "mistral",
         b'data: {"object": "error", "message": "Too busy", "type": "internal_server_error", "code": "1000"}\n\n',
         ServerError,
@@ -403,7 +445,8 @@ async def test_an_error_event_is_the_class_of_its_type(
     begun = body_of(wire_of(name), Answer(TOKENS, cut=2))
     error = await failure(Vendor(begun + event).provider(name), kind)
     assert "Too busy" in str(error)
-    assert (error.provider, error.model, error.code, error.retryable) == (name, "simulated", code, retryable)
+    model = "m" if name == "bedrock" else "simulated"  # Converse does not name the model
+    assert (error.provider, error.model, error.code, error.retryable) == (name, model, code, retryable)
     assert error.status != 200
     assert (error.partial.text, error.partial.complete) == ("".join(TOKENS[:2]), False)
 
@@ -470,11 +513,12 @@ async def test_a_key_from_the_environment_a_header_or_a_ready_client_is_not_show
     client = clients.get(name, lambda: openai.AsyncOpenAI(api_key=secret, http_client=http))()
     ways: list[dict[str, Any]] = [
         {"http_client": http},
-        {"client": client},
+        {"http_client": http} if name == "bedrock" else {"client": client},
         {"http_client": http, "api_key": KEY, "headers": {"X-Gateway-Token": secret}},
     ]
     for settings in ways:
-        error = await failure(get_provider(name, model="m", **settings), AuthenticationError)
+        given: dict[str, Any] = settings if "client" in settings else {**settings, **address_of(name)}
+        error = await failure(get_provider(name, model="m", **given), AuthenticationError)
         assert "bad key [secret]" in str(error)
         assert_hidden(error, secret, "")
 
@@ -498,7 +542,7 @@ async def test_the_placeholder_of_a_keyless_gateway_is_not_cut_out_of_messages()
     assert "none of the models is loaded" in str(await failure(provider, NotFoundError))
 
 
-@pytest.mark.parametrize(("anyio_backend", "name"), [run for run in RUNS if run[1] not in ("mistral", "google")])
-async def test_errors_have_their_cause(name: str) -> None:  # the SDKs of Mistral and Google do not raise here
+@pytest.mark.parametrize(("anyio_backend", "name"), [run for run in RUNS if run[1] not in OWN_STATUS])
+async def test_errors_have_their_cause(name: str) -> None:
     error = await failure(Vendor(b"{}", status=500).provider(name), ServerError)
     assert isinstance(error.__cause__, anthropic.APIStatusError | openai.APIStatusError)

@@ -37,6 +37,11 @@ def sent(name: str, request: Request) -> dict[str, Any]:
     assert answer.text == "ok"
     (asked,) = vendor.requests
     body: dict[str, Any] = json.loads(asked.content)
+    if name == "bedrock":  # the path names the model and says that the answer is streamed
+        assert asked.url.path == "/model/m/converse-stream"
+        if request.temperature is None and request.reasoning is None:
+            assert body["inferenceConfig"].pop("temperature") == 0.7
+        return {key: value for key, value in body.items() if value != {}}
     if name != "google":  # both are in its URL
         assert body.pop("stream") is True
         assert body.pop("model") == "m"
@@ -185,7 +190,7 @@ CONVERSATIONS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", [*VENDORS, *GATEWAYS])
+@pytest.mark.parametrize("name", [name for name in (*VENDORS, *GATEWAYS) if name != "bedrock"])
 def test_a_conversation_with_images_and_tools(name: str) -> None:
     written = json.dumps(CONVERSATIONS.get(name, {"messages": CHAT_MESSAGES}))
     if name == "mistral":  # it takes nine letters and digits only
@@ -208,6 +213,13 @@ RESPONSES_TOOL = {
     "description": "Tell the weather.",
     "parameters": PARAMETERS,
     "strict": False,
+}
+CONVERSE_TOOL = {
+    "toolSpec": {"name": "weather", "description": "Tell the weather.", "inputSchema": {"json": PARAMETERS}}
+}
+CONVERSE_FORMAT = {
+    "type": "json_schema",
+    "structure": {"jsonSchema": {"name": "answer", "schema": json.dumps(SCHEMA)}},
 }
 STRICT = {"name": "Weather_Report", "schema": SCHEMA, "strict": True}
 FREE = {"name": "answer", "schema": LOOSE, "strict": False}
@@ -288,6 +300,44 @@ ADDS: dict[str, list[tuple[Settings, Settings]]] = {
         ({"cache": "team-7"}, {"prompt_cache_key": "team-7"}),
         ({"extra": {"safe_prompt": True, "unheard_of": 1}}, {"safe_prompt": True, "unheard_of": 1}),
     ],
+    "bedrock": [
+        ({"temperature": 0.0}, {"inferenceConfig": {"temperature": 0.0}}),
+        ({"max_tokens": 5}, {"inferenceConfig": {"maxTokens": 5}}),
+        ({"stop": "END"}, {"inferenceConfig": {"stopSequences": ["END"]}}),
+        (
+            {"max_tokens": 5, "extra": {"inferenceConfig": {"topP": 0.5}}},
+            {"inferenceConfig": {"maxTokens": 5, "topP": 0.5}},
+        ),
+        ({"tools": [WEATHER]}, {"toolConfig": {"tools": [CONVERSE_TOOL]}}),
+        ({"tools": [WEATHER], "tool_choice": "none"}, {}),
+        (
+            {"tools": [WEATHER], "tool_choice": "auto"},
+            {"toolConfig": {"tools": [CONVERSE_TOOL], "toolChoice": {"auto": {}}}},
+        ),
+        (
+            {"tools": [WEATHER], "tool_choice": "required"},
+            {"toolConfig": {"tools": [CONVERSE_TOOL], "toolChoice": {"any": {}}}},
+        ),
+        (
+            {"tools": [WEATHER], "tool_choice": "weather"},
+            {"toolConfig": {"tools": [CONVERSE_TOOL], "toolChoice": {"tool": {"name": "weather"}}}},
+        ),
+        ({"output_schema": SCHEMA}, {"outputConfig": {"textFormat": CONVERSE_FORMAT}}),
+        ({"reasoning": "high"}, {"outputConfig": {"effort": "high"}}),
+        (
+            {"reasoning": "high", "output_schema": SCHEMA},
+            {"outputConfig": {"effort": "high", "textFormat": CONVERSE_FORMAT}},
+        ),
+        (
+            {"cache": True},
+            {"messages": [{"role": "user", "content": [{"text": "Hi"}, {"cachePoint": {"type": "default"}}]}]},
+        ),
+        ({"cache": False}, {}),
+        (
+            {"extra": {"guardrailConfig": {"guardrailIdentifier": "g"}, "unheard_of": 1}},
+            {"guardrailConfig": {"guardrailIdentifier": "g"}, "unheard_of": 1},
+        ),
+    ],
     "groq": [({"max_tokens": 5}, {"max_completion_tokens": 5})],
     "ollama": [({"max_tokens": 5}, {"max_tokens": 5}), ({"reasoning": "low"}, {"reasoning_effort": "low"})],
     "openrouter": [
@@ -315,6 +365,7 @@ def test_fields_that_are_not_set_are_not_sent(name: str) -> None:
         "anthropic": {"max_tokens": 8192, "messages": [{"role": "user", "content": "Hi"}]},
         "openai-responses": {"input": [{"role": "user", "content": "Hi"}]},
         "google": {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]},
+        "bedrock": {"messages": [{"role": "user", "content": [{"text": "Hi"}]}]},
     }
     assert sent(name, PLAIN) == plain.get(name, {"messages": [{"role": "user", "content": "Hi"}]})
 
@@ -322,6 +373,10 @@ def test_fields_that_are_not_set_are_not_sent(name: str) -> None:
 # What a vendor has no word for
 
 REFUSED: list[tuple[str, Settings, str]] = [
+    ("bedrock", {"seed": 1}, "seed"),
+    ("bedrock", {"cache": "team-7"}, "cache key"),
+    ("bedrock", {"reasoning": 500}, "budget"),
+    ("bedrock", {"reasoning": "none"}, "none"),
     ("anthropic", {"seed": 1}, "seed"),
     ("anthropic", {"cache": "team-7"}, "cache key"),
     ("anthropic", {"reasoning": "minimal"}, "minimal"),

@@ -15,8 +15,8 @@ from tests.round_trip import faults
 from tests.support import Vendor, ask
 
 RECORDINGS = Path(__file__).resolve().parents[1] / "recordings"
-NAMES = ("anthropic", "openai-responses", "mistral", "google", "openrouter", "ollama", "deepseek", "openai")
-WHOLE = sorted(path.stem for path in RECORDINGS.glob("*.sse"))
+NAMES = ("anthropic", "openai-responses", "mistral", "google", "openrouter", "ollama", "deepseek", "bedrock", "openai")
+WHOLE = sorted(path.stem for path in RECORDINGS.iterdir() if path.suffix in (".sse", ".bin"))
 
 
 def sender(recording: str) -> str:
@@ -27,7 +27,8 @@ def sender(recording: str) -> str:
 @cache
 def answer_of(recording: str) -> Completion | None:
     """Return the answer in a recording, None if it does not end well."""
-    body = (RECORDINGS / f"{recording}.sse").read_bytes()
+    (path,) = RECORDINGS.glob(f"{recording}.*")
+    body = path.read_bytes()
     stream = stream_request(ask(), provider=Vendor(body).provider(sender(recording)), max_retries=0)
     try:
         return asyncio.run(stream.collect())

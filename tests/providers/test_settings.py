@@ -77,6 +77,8 @@ def prompts(tmp_path: Path) -> Path:
 def used(simulator: Simulator) -> tuple[str, str, float | None]:
     """Return the path, the model and the temperature of the last request."""
     request = simulator.requests[-1]
+    if request.path.startswith("/model/"):
+        return request.path, request.body["model"], request.body["inferenceConfig"].get("temperature")
     return request.path, request.body["model"], request.body.get("temperature")
 
 
@@ -146,7 +148,7 @@ OWN = """
 def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     name = f"own_{tmp_path.name}".replace("-", "_")
     (tmp_path / f"{name}.py").write_text(textwrap.dedent(OWN), "utf-8")
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # pyright: ignore[reportUnknownMemberType]
     return name
 
 
@@ -360,7 +362,7 @@ def picky(monkeypatch: pytest.MonkeyPatch) -> tuple[Provider, list[float | None]
             return httpx2.Response(400, json={"error": {"message": message, "code": "unsupported_value"}})
         return httpx2.Response(200, content=body_of("openai-chat", Answer.of("ok")))
 
-    monkeypatch.setattr("streamcore.pipeline.adapt._refusing", set())
+    monkeypatch.setattr("streamcore.pipeline.adapt._refusing", set[Any]())
     http = httpx2.AsyncClient(transport=httpx2.MockTransport(handle))
     return get_provider("openai", api_key=KEY, http_client=http), asked
 

@@ -29,7 +29,7 @@ CALL = PlannedCall("wave", {"times": 3})
 def vendors(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
     """Let every vendor's variables point at the simulator."""
     simulator.decide = lambda asked: Answer(TOKENS, calls=[CALL], model=asked.model)
-    for name in ("anthropic", "openai", "mistral", "google"):
+    for name in ("anthropic", "openai", "mistral", "google", "bedrock"):
         monkeypatch.setenv(f"{name.upper()}_BASE_URL", simulator.base_url(name))
         monkeypatch.setenv(f"{name.upper()}_API_KEY", KEY)
     return simulator
@@ -58,6 +58,7 @@ async def test_one_word_swaps_the_vendor(vendors: Simulator, tmp_path: Path, any
         "/v1/responses",
         "/mistral/v1/chat/completions",
         "/v1/models/gemini-3.5-flash-lite:streamGenerateContent",
+        "/model/global.anthropic.claude-haiku-4-5-20251001-v1%3A0/converse-stream",
     ]
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from streamcore.testing.faults.steps import Pause, Repeat, Send, Step
 from streamcore.testing.simulator.answers import Answer
 from streamcore.testing.simulator.frames import frames
+from streamcore.wire.encoding.wire import SSE, find_wire
+from streamcore.wire.event_stream import encode_event, encode_exception
 
 Steps = Callable[[str, Answer], Sequence[Step]]
 """A function of a wire, as `openai-chat`, and the answer to disturb, that returns the steps."""
@@ -17,7 +19,6 @@ KEPT = 2
 """How many complete tokens are sent before a fault in the middle of an answer."""
 
 MIB = 1024 * 1024
-SSE = "text/event-stream; charset=utf-8"
 END = b"0\r\n\r\n"
 PING_EVERY = 0.02
 
@@ -37,6 +38,11 @@ def head(status: str = "200 OK", content_type: str = SSE, **headers: str) -> byt
 def chunked(*parts: bytes, **headers: str) -> bytes:
     """Return the headers of a chunked response and these parts, an HTTP chunk each, without the end of the body."""
     return head(transfer_encoding="chunked", **headers) + b"".join(framed(part) for part in parts if part)
+
+
+def streamed(wire: str, *parts: bytes, **headers: str) -> bytes:
+    """Return the same with the content type of a wire."""
+    return chunked(*parts, content_type=find_wire(wire).content_type, **headers)
 
 
 def framed(data: bytes) -> bytes:
@@ -68,10 +74,18 @@ def token(wire: str, text: str) -> bytes:
     return next(data for data, paced in frames(wire, Answer([text])) if paced)
 
 
+_EXCEPTIONS: Mapping[str, str] = {
+    "overloaded_error": "serviceUnavailableException",
+    "invalid_request_error": "validationException",
+}
+
+
 def error_event(wire: str, kind: str, message: str) -> bytes:
     """Return an event that reports an error of this type in a stream."""
     error = {"type": kind, "message": message}
     match wire:
+        case "bedrock-converse":
+            return encode_exception(_EXCEPTIONS.get(kind, kind), json.dumps({"message": message}).encode())
         case "anthropic-messages":
             return event({"type": "error", "error": error}, "error")
         case "openai-responses":
@@ -83,8 +97,10 @@ def error_event(wire: str, kind: str, message: str) -> bytes:
 
 
 def ping(wire: str) -> bytes:
-    """Return a keep-alive event of this wire."""
+    """Return a keep-alive event of this wire; on one that has none, an event without content."""
     match wire:
+        case "bedrock-converse":
+            return encode_event("keepAlive", b"{}")
         case "anthropic-messages":
             return event({"type": "ping"}, "ping")
         case "openai-responses":
@@ -94,6 +110,13 @@ def ping(wire: str) -> bytes:
         case _:
             nothing: dict[str, object] = {"index": 0, "delta": {}, "finish_reason": None}
             return event({"id": "ping", "choices": [nothing]})
+
+
+def broken_event(payload: bytes) -> Callable[[str], bytes]:
+    """Return a function of the wire that returns an event with this payload."""
+    return lambda wire: (
+        encode_event("contentBlockDelta", payload) if find_wire(wire).binary else b"data: %b\n\n" % payload
+    )
 
 
 def event(data: Mapping[str, object], name: str = "") -> bytes:
@@ -118,7 +141,7 @@ def page(body: bytes, content_type: str) -> Steps:
 
 def then(*steps: Step) -> Steps:
     """Begin the answer, then play these steps."""
-    return lambda wire, answer: [Send(chunked(*begun(wire, answer))), *steps]
+    return lambda wire, answer: [Send(streamed(wire, *begun(wire, answer))), *steps]
 
 
 def then_event(event: bytes | Callable[[str], bytes]) -> Steps:
@@ -126,18 +149,18 @@ def then_event(event: bytes | Callable[[str], bytes]) -> Steps:
 
     def steps(wire: str, answer: Answer) -> list[Step]:
         spoiling = event if isinstance(event, bytes) else event(wire)
-        return [Send(chunked(*begun(wire, answer), spoiling)), Pause(1), Send(END)]
+        return [Send(streamed(wire, *begun(wire, answer), spoiling)), Pause(1), Send(END)]
 
     return steps
 
 
 def in_full(change: Callable[[bytes], Iterable[bytes]]) -> Steps:
     """Send the complete answer with changed bytes, an HTTP chunk for each part that `change` returns."""
-    return lambda wire, answer: [Send(chunked(*change(b"".join(whole(wire, answer)))) + END)]
+    return lambda wire, answer: [Send(streamed(wire, *change(b"".join(whole(wire, answer)))) + END)]
 
 
 def after_mark(*steps: Step) -> Steps:
-    return lambda wire, answer: [Send(chunked(*whole(wire, answer))), *steps]
+    return lambda wire, answer: [Send(streamed(wire, *whole(wire, answer))), *steps]
 
 
 def byte_by_byte(body: bytes) -> Iterable[bytes]:
@@ -162,24 +185,24 @@ def gzip(events: Sequence[bytes], *, ends: bool) -> bytes:
 
 
 def gzipped(wire: str, answer: Answer) -> list[Step]:
-    return [Send(chunked(gzip(whole(wire, answer), ends=True), content_encoding="gzip") + END)]
+    return [Send(streamed(wire, gzip(whole(wire, answer), ends=True), content_encoding="gzip") + END)]
 
 
 def gzip_cut(wire: str, answer: Answer) -> list[Step]:
-    return [Send(chunked(gzip(begun(wire, answer), ends=False), content_encoding="gzip") + END)]
+    return [Send(streamed(wire, gzip(begun(wire, answer), ends=False), content_encoding="gzip") + END)]
 
 
 def gzip_garbled(wire: str, answer: Answer) -> list[Step]:
     packed = gzip(begun(wire, answer), ends=False)
-    return [Send(chunked(packed, b"\xff garbage \xff" * 8, content_encoding="gzip") + END)]
+    return [Send(streamed(wire, packed, b"\xff garbage \xff" * 8, content_encoding="gzip") + END)]
 
 
 def says_gzip(wire: str, answer: Answer) -> list[Step]:
-    return [Send(chunked(*whole(wire, answer), content_encoding="gzip") + END)]
+    return [Send(streamed(wire, *whole(wire, answer), content_encoding="gzip") + END)]
 
 
 def unknown_encoding(wire: str, answer: Answer) -> list[Step]:
-    return [Send(chunked(*whole(wire, answer), content_encoding="zebra") + END)]
+    return [Send(streamed(wire, *whole(wire, answer), content_encoding="zebra") + END)]
 
 
 def length(of_whole: bool, more: int) -> Steps:
@@ -187,27 +210,36 @@ def length(of_whole: bool, more: int) -> Steps:
 
     def steps(wire: str, answer: Answer) -> list[Step]:
         body = b"".join(whole(wire, answer) if of_whole else begun(wire, answer))
-        return [Send(head(content_length=str(len(body) + more)) + body)]
+        return [Send(head(content_type=find_wire(wire).content_type, content_length=str(len(body) + more)) + body)]
 
     return steps
 
 
 def length_too_short(wire: str, answer: Answer) -> list[Step]:
     length = len(b"".join(begun(wire, answer)))
-    return [Send(head(content_length=str(length)) + b"".join(whole(wire, answer)))]
+    return [
+        Send(
+            head(content_type=find_wire(wire).content_type, content_length=str(length)) + b"".join(whole(wire, answer))
+        )
+    ]
 
 
 def until_closed(of_whole: bool) -> Steps:
     def steps(wire: str, answer: Answer) -> list[Step]:
-        return [Send(head() + b"".join(whole(wire, answer) if of_whole else begun(wire, answer)))]
+        return [
+            Send(
+                head(content_type=find_wire(wire).content_type)
+                + b"".join(whole(wire, answer) if of_whole else begun(wire, answer))
+            )
+        ]
 
     return steps
 
 
 def half_an_event(wire: str, answer: Answer) -> list[Step]:
     events = begun(wire, answer)
-    rest = b"".join(whole(wire, answer)).removeprefix(b"".join(events))
-    return [Send(chunked(*events, rest[: rest.find(b"\n\n") // 2]) + END)]
+    following = whole(wire, answer)[len(events)]
+    return [Send(streamed(wire, *events, following[: len(following) // 2]) + END)]
 
 
 def huge(wire: str) -> bytes:
@@ -219,14 +251,14 @@ def thinking(wire: str, answer: Answer) -> list[Step]:
     events = whole(wire, answer)
     first = len(begun(wire, answer))
     keep_alive_chunk = framed(ping(wire))
-    rest = chunked(*events[first:]).partition(b"\r\n\r\n")[2]
-    return [Send(chunked(*events[:first])), Repeat(keep_alive_chunk, PING_EVERY, times=30), Send(rest + END)]
+    rest = b"".join(framed(part) for part in events[first:])
+    return [Send(streamed(wire, *events[:first])), Repeat(keep_alive_chunk, PING_EVERY, times=30), Send(rest + END)]
 
 
 def keep_alive(comment: bytes | None) -> Steps:
     def steps(wire: str, answer: Answer) -> list[Step]:
-        repeated = comment or ping(wire)
-        return [Send(chunked(*begun(wire, answer))), Repeat(framed(repeated), PING_EVERY)]
+        repeated = ping(wire) if comment is None or find_wire(wire).binary else comment
+        return [Send(streamed(wire, *begun(wire, answer))), Repeat(framed(repeated), PING_EVERY)]
 
     return steps
 
@@ -236,23 +268,48 @@ def error(kind: str, message: str) -> Callable[[str], bytes]:
 
 
 def at_once(wire: str, answer: Answer) -> list[Step]:
-    return [Send(chunked(error_event(wire, "overloaded_error", "Too busy"))), Pause(1), Send(END)]
+    return [Send(streamed(wire, error_event(wire, "overloaded_error", "Too busy"))), Pause(1), Send(END)]
 
 
 def more_after_mark(wire: str, answer: Answer) -> list[Step]:
-    return [Send(chunked(*whole(wire, answer), *whole(wire, Answer(["MORE"]))) + END)]
+    return [Send(streamed(wire, *whole(wire, answer), *whole(wire, Answer(["MORE"]))) + END)]
 
 
-def echoes(secrets: Sequence[str]) -> list[list[Step]]:
+def echoes(secrets: Sequence[str], wire: str = "openai-chat") -> list[list[Step]]:
     """Return responses that repeat the request's keys: in an error's JSON or text, a page, an event, a broken event."""
     echo = f"Incorrect API key provided: {', '.join(secrets)}"
     error = {"type": "error", "error": {"message": echo, "type": secrets[0], "code": secrets[-1]}}
     body = json.dumps(error).encode()
-    event = b"data: " + body + b"\n\n"
+    event, broken = b"data: " + body + b"\n\n", b"data: {" + echo.encode() + b"\n\n"
+    if find_wire(wire).binary:
+        event = encode_exception(secrets[0], json.dumps({"message": echo}).encode())
+        broken = broken_event(b"{" + echo.encode())(wire)
     return [
         sized("401 Unauthorized", body),
         sized("403 Forbidden", echo.encode(), "text/plain"),
         sized("200 OK", f"<html>{echo}</html>".encode(), "text/html"),
-        [Send(chunked(event) + END)],
-        [Send(chunked(b"data: {" + echo.encode() + b"\n\n") + END)],
+        [Send(streamed(wire, event) + END)],
+        [Send(streamed(wire, broken) + END)],
     ]
+
+
+def flipped(wire: str) -> bytes:
+    """Return an event with one bit of its payload changed."""
+    data = bytearray(token(wire, "word"))
+    data[-10] ^= 1
+    return bytes(data)
+
+
+def wrong_length(wire: str) -> bytes:
+    """Return an event that says that it is longer than it is."""
+    data = token(wire, "word")
+    return (len(data) + 64).to_bytes(4, "big") + data[4:]
+
+
+def endless(wire: str, answer: Answer) -> list[Step]:
+    """Begin an event that never ends."""
+    if find_wire(wire).binary:
+        prelude = (2**31 - 1).to_bytes(4, "big") + bytes(4)
+        beginning = prelude + zlib.crc32(prelude).to_bytes(4, "big")
+        return [Send(streamed(wire, *begun(wire, answer), beginning)), Repeat(framed(bytes(65536)), times=1024)]
+    return [Send(streamed(wire, *begun(wire, answer))), Repeat(framed(b"data: " + b"x" * (65536 - 6)), times=1024)]

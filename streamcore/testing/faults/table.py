@@ -27,7 +27,7 @@ from streamcore.errors import (
     StreamTimeout,
 )
 from streamcore.testing.faults import spoiled
-from streamcore.testing.faults.steps import Hold, Pause, Repeat, Reset, Send
+from streamcore.testing.faults.steps import Hold, Pause, Reset, Send
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,8 @@ class Fault:
     """The clock that must expire."""
     timeouts: Mapping[str, float] = field(default_factory=dict[str, float])
     """Timeouts, in seconds, with which a test of this fault ends soon."""
+    framing: Literal["any", "sse", "binary"] = "any"
+    """The framing of the wires on which the fault can be played."""
     place: Literal["server", "closed-port", "unknown-host", "https"] = "server"
     """Where the fault is: in the server's response, or in the address."""
 
@@ -354,7 +356,7 @@ _ROWS = (
     Fault(
         "malformed-json",
         "an event that is no JSON",
-        spoiled.then_event(b'data: {"broken": \n\n'),
+        spoiled.then_event(spoiled.broken_event(b'{"broken": ')),
         MalformedStream,
         spoiled.KEPT,
         shows="event ",
@@ -362,7 +364,7 @@ _ROWS = (
     Fault(
         "invalid-utf8",
         "an event that is no UTF-8",
-        spoiled.then_event(b'data: {"x": "\xff"}\n\n'),
+        spoiled.then_event(spoiled.broken_event(b'{"x": "\xff"}')),
         MalformedStream,
         spoiled.KEPT,
         shows="event ",
@@ -370,7 +372,7 @@ _ROWS = (
     Fault(
         "deep-json",
         "an event nested 100,000 deep",
-        spoiled.then_event(b"data: " + b"[" * 100_000 + b"]" * 100_000 + b"\n\n"),
+        spoiled.then_event(spoiled.broken_event(b"[" * 100_000 + b"]" * 100_000)),
         MalformedStream,
         spoiled.KEPT,
         shows="event ",
@@ -386,10 +388,28 @@ _ROWS = (
     Fault(
         "endless-event",
         "an event that never ends",
-        spoiled.then(Repeat(b"10000\r\n" + b"data: " + b"x" * (65536 - 6) + b"\r\n", times=1024)),
+        spoiled.endless,
         MalformedStream,
         spoiled.KEPT,
         shows=str(8 * spoiled.MIB),
+    ),
+    Fault(
+        "wrong-checksum",
+        "one bit of an event's frame is changed",
+        spoiled.then_event(spoiled.flipped),
+        MalformedStream,
+        spoiled.KEPT,
+        shows="checksum",
+        framing="binary",
+    ),
+    Fault(
+        "wrong-length",
+        "the length of an event's frame is changed",
+        spoiled.then_event(spoiled.wrong_length),
+        MalformedStream,
+        spoiled.KEPT,
+        shows="prelude",
+        framing="binary",
     ),
     # Errors that the vendor sends as events
     Fault(
@@ -425,9 +445,20 @@ _ROWS = (
         "split-characters",
         "CRLF line ends; reads end within characters and line ends",
         spoiled.in_full(spoiled.split_characters),
+        framing="sse",
     ),
-    Fault("bom", "a byte order mark comes first", spoiled.in_full(lambda body: [b"\xef\xbb\xbf" + body])),
-    Fault("no-last-blank-line", "the last event lacks its blank line", spoiled.in_full(lambda body: [body.rstrip()])),
+    Fault(
+        "bom",
+        "a byte order mark comes first",
+        spoiled.in_full(lambda body: [b"\xef\xbb\xbf" + body]),
+        framing="sse",
+    ),
+    Fault(
+        "no-last-blank-line",
+        "the last event lacks its blank line",
+        spoiled.in_full(lambda body: [body.rstrip()]),
+        framing="sse",
+    ),
     Fault("gzip", "the body is compressed", spoiled.gzipped),
     Fault("unknown-encoding", "the body is said to be in an encoding that nobody knows", spoiled.unknown_encoding),
     Fault(
@@ -449,9 +480,9 @@ _ROWS = (
         "pause",
         "a tenth of a second between headers and body",
         lambda wire, answer: [
-            Send(spoiled.chunked()),
+            Send(spoiled.streamed(wire)),
             Pause(0.1),
-            Send(spoiled.chunked(*spoiled.whole(wire, answer)).partition(b"\r\n\r\n")[2] + spoiled.END),
+            Send(b"".join(map(spoiled.framed, spoiled.whole(wire, answer))) + spoiled.END),
         ],
     ),
 )

@@ -22,7 +22,9 @@ from streamcore.testing.recordings.exchange import (
     json_or_bytes,
 )
 
-_ENDPOINT = re.compile(r"/(?:chat/completions|responses|messages|models/[^/]+:streamGenerateContent)$")
+_ENDPOINT = re.compile(
+    r"/(?:chat/completions|responses|messages|models/[^/]+:streamGenerateContent|model/[^/]+/converse-stream)$"
+)
 _SHOWN = 120  # characters of a value
 _MOST = 8  # differences
 

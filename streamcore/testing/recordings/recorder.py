@@ -115,6 +115,8 @@ def guess_provider(url: httpx2.URL) -> str | None:
     """Return the provider that uses the wire of a URL, None if the wire is not known."""
     if url.path.endswith("/messages"):
         return "anthropic"
+    if url.path.endswith("/converse-stream"):
+        return "bedrock"
     if url.path.endswith("/responses"):
         return "openai-responses"
     if url.path.endswith("/chat/completions"):

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import ClassVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import anyio
 import anyio.lowlevel
@@ -35,7 +35,8 @@ VARIABLE = "STREAMCORE_REPLAY"
 """The environment variable with the path of the recording that `provider: replay` plays."""
 
 _ENDPOINTS = {"anthropic": "/v1/messages", "mistral": "/v1/chat/completions", "openai-responses": "/responses"}
-_GENERATE = re.compile(r"/v1[^/]*/(?:.*/)?models/([^/:]+):streamGenerateContent$")
+_NAMING_MODELS = re.compile(r"/v1[^/]*/(?:.*/)?models/([^/:]+):streamGenerateContent$|/model/([^/]+)/converse-stream$")
+"""The endpoints whose URLs name the model: Google's and Bedrock's."""
 PLACEHOLDER_KEY = "replayed-no-key"
 """What an SDK is given that insists on a key."""
 
@@ -154,9 +155,9 @@ def _recorded_model(recording: Recording) -> str | None:
         body = exchange.request.body
         if is_object(body) and body.get("model") is not None:
             return str(body["model"])
-        found = _GENERATE.search(urlsplit(exchange.request.url).path)
+        found = _NAMING_MODELS.search(urlsplit(exchange.request.url).path)
         if found:
-            return found[1]
+            return unquote(found[1] or found[2])
     return None
 
 
@@ -166,4 +167,4 @@ def _base_url(recording: Recording, provider: str) -> str | None:
         return None
     url = urlsplit(recording.exchanges[0].request.url)
     path = url.path.removesuffix(_ENDPOINTS.get(provider, "/chat/completions"))
-    return url._replace(path=_GENERATE.sub("", path), query="", fragment="").geturl()
+    return url._replace(path=_NAMING_MODELS.sub("", path), query="", fragment="").geturl()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from streamcore.chunk import Chunk, Opaque, ToolCall, Usage
 from streamcore.testing.simulator.answers import Answer
 from streamcore.wire.encoding.wire import AnswerHead, find_wire, wires
+from streamcore.wire.event_stream import split_frames
 
 Frame = tuple[bytes, bool]
 """The bytes of one event, and whether it has content, so that it is paced."""
@@ -15,7 +16,7 @@ PROMPT_TOKENS = 12
 CREATED = 1767225600
 
 _IDS = {"anthropic-messages": "msg_simulated", "openai-responses": "resp_simulated"}
-_SIGNATURE = Opaque("anthropic-messages", ({"signature": "simulated-signature"},))
+_SIGNED = "anthropic-messages"
 
 
 def wire_names() -> list[str]:
@@ -23,13 +24,13 @@ def wire_names() -> list[str]:
     return sorted(wires())
 
 
-def chunks(answer: Answer) -> Iterator[Chunk]:
-    """Yield the chunks of an answer."""
+def chunks(answer: Answer, signed: str = _SIGNED) -> Iterator[Chunk]:
+    """Yield the chunks of an answer; `signed` is the wire whose signature the reasoning has."""
     yield Chunk("start", model=answer.model, usage=Usage(input_tokens=PROMPT_TOKENS, output_tokens=1))
     for piece in answer.reasoning:
         yield Chunk("reasoning", piece)
     if answer.reasoning:
-        yield Chunk("reasoning", opaque=_SIGNATURE)
+        yield Chunk("reasoning", opaque=Opaque(signed, ({"signature": "simulated-signature"},)))
     for token in answer.tokens:
         yield Chunk("text", token, index=1)
     for position, call in enumerate(answer.calls):
@@ -54,15 +55,17 @@ def frames(wire: str, answer: Answer) -> Iterator[Frame]:
 
 
 def _frames(wire: str, answer: Answer) -> Iterator[Frame]:
+    found = find_wire(wire)
     head = AnswerHead(_IDS.get(wire, "chatcmpl-simulated"), created=CREATED, done_event=False)
-    encoder = find_wire(wire).encoder(head)
-    for chunk in chunks(answer):
+    encoder = found.encoder(head)
+    split = split_frames if found.binary else events
+    for chunk in chunks(answer, wire if found.binary else _SIGNED):
         paced = bool(chunk.text) or (chunk.tool_call is not None and chunk.tool_call.arguments != "")
-        *before, last = events(encoder.feed([chunk])) or [b""]
+        *before, last = split(encoder.feed([chunk])) or [b""]
         yield from ((event, False) for event in before)
         if last:
             yield last, paced
-    yield from ((event, False) for event in events(encoder.end()))
+    yield from ((event, False) for event in split(encoder.end()))
 
 
 def events(data: bytes) -> list[bytes]:

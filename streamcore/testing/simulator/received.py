@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 # The path of each wire, and the path of the base URL with which a provider reaches it.
 ROUTES: Mapping[str, str] = {
@@ -14,14 +15,20 @@ ROUTES: Mapping[str, str] = {
     "/v1/responses": "openai-responses",
     "/mistral/v1/chat/completions": "mistral-chat",
 }
-BASE_PATHS: Mapping[str, str] = {"anthropic": "", "mistral": "/mistral", "google": ""}
-_GENERATE = re.compile(r"/v1(?:beta1?)?/(?:.*/)?models/([^/:]+):streamGenerateContent")
+BASE_PATHS: Mapping[str, str] = {"anthropic": "", "mistral": "/mistral", "google": "", "bedrock": ""}
+_NAMING_MODELS = (
+    (re.compile(r"/v1(?:beta1?)?/(?:.*/)?models/([^/:]+):streamGenerateContent"), "gemini"),
+    (re.compile(r"/model/([^/]+)/converse-stream"), "bedrock-converse"),
+)
 
 
 def route(path: str) -> tuple[str | None, str | None]:
     """Return the wire of a path, and the model that the path names; None for what it does not name."""
-    found = _GENERATE.fullmatch(path)
-    return ("gemini", found[1]) if found else (ROUTES.get(path), None)
+    for pattern, wire in _NAMING_MODELS:
+        found = pattern.fullmatch(path)
+        if found is not None:
+            return wire, unquote(found[1])
+    return ROUTES.get(path), None
 
 
 @dataclass(frozen=True, slots=True)

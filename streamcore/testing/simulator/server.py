@@ -23,18 +23,19 @@ from streamcore.testing.faults.table import Fault, find_fault
 from streamcore.testing.recordings.exchange import Exchange
 from streamcore.testing.recordings.matching import Player, UnrecordedRequest
 from streamcore.testing.recordings.recording import Recording
-from streamcore.testing.simulator.answers import Answer, Asked, plausible
+from streamcore.testing.simulator.answers import Answer, Asked, in_steps, plausible
 from streamcore.testing.simulator.asked import asked_on
 from streamcore.testing.simulator.frames import frames
 from streamcore.testing.simulator.pacer import Pacer, Schedule, scheduled
 from streamcore.testing.simulator.page import Figures, page
 from streamcore.testing.simulator.received import BASE_PATHS, ROUTES, ReceivedRequest, route
+from streamcore.wire.encoding.wire import find_wire
 
 Decide = Callable[[Asked], Answer]
 
 _KEPT = 10_000  # requests
 _RENDERED = 64  # answers
-_STREAM = (("content-type", "text/event-stream; charset=utf-8"), ("x-request-id", "req_simulated"))
+_REQUEST_ID = ("x-request-id", "req_simulated")
 _FRAMING = (
     "connection",
     "content-length",
@@ -49,8 +50,8 @@ class Simulator:
     Use it as a context manager; its end closes every connection and joins the thread.
 
     Args:
-        answer: an `Answer`, a text, or a function that takes an `Asked` and returns an `Answer`. By default a plausible
-            answer.
+        answer: an `Answer`, a text, or a function that takes an `Asked` and returns an `Answer`. A list of answers is
+            played for the steps of an agent in turn, whatever its wire. By default a plausible answer.
         rate: tokens (of a recording: reads) per second and stream; None sends as fast as the reader reads;
             `recorded` plays recordings at their recorded times.
         port: 0 selects a free one.
@@ -64,7 +65,7 @@ class Simulator:
 
     def __init__(
         self,
-        answer: Answer | str | Decide | None = None,
+        answer: Answer | str | Sequence[Answer | str] | Decide | None = None,
         *,
         rate: float | Literal["recorded"] | None = None,
         port: int = 0,
@@ -74,8 +75,7 @@ class Simulator:
         loaded = [one if isinstance(one, Recording) else Recording.load(one) for one in recordings]
         together = Recording(tuple(exchange for one in loaded for exchange in one.exchanges))
         self.player = Player(together.at_pace(rate or 0).exchanges) if loaded else None
-        text = Answer.of(answer) if isinstance(answer, str) else answer or plausible
-        self.decide: Decide = text if callable(text) else lambda asked: _with_model(text, asked)
+        self.decide: Decide = _decide(answer)
         self.rate = None if rate == "recorded" else rate
         self._only_recorded = self.player is not None and answer is None
         self.port = port
@@ -109,14 +109,14 @@ class Simulator:
         return f"http://127.0.0.1:{self.port}"
 
     def base_url(self, provider: str) -> str:
-        """Return what `base_url=` must be for a provider: with `/v1`, except Anthropic, Google and Mistral."""
+        """Return what `base_url=` must be for a provider: with `/v1`, except Anthropic, Bedrock, Google and Mistral."""
         return self.url + BASE_PATHS.get(provider, "/v1")
 
     @property
     def environment(self) -> dict[str, str]:
         """The environment variables that connect a service to the simulator."""
         found: dict[str, str] = {}
-        for provider in ("anthropic", "openai", "mistral", "google"):
+        for provider in ("anthropic", "openai", "mistral", "google", "bedrock"):
             found[f"{provider.upper()}_BASE_URL"] = self.base_url(provider)
             found[f"{provider.upper()}_API_KEY"] = "simulator-key"
         return found
@@ -238,6 +238,17 @@ class Simulator:
         task.add_done_callback(self._tasks.discard)
 
 
+def _decide(answer: Answer | str | Sequence[Answer | str] | Decide | None) -> Decide:
+    if answer is None:
+        return plausible
+    if callable(answer):
+        return answer
+    if isinstance(answer, Answer | str):
+        fixed = Answer.of(answer) if isinstance(answer, str) else answer
+        return lambda asked: _with_model(fixed, asked)
+    return in_steps(answer)
+
+
 def _with_model(answer: Answer, asked: Asked) -> Answer:
     return Answer(answer.tokens, answer.reasoning, answer.calls, asked.model, answer.cut)
 
@@ -342,10 +353,10 @@ class _Connection(asyncio.Protocol):
             if fault is not None and transport is not None:
                 await play(fault.steps(wire, answer), Line(transport, self.writable))
             else:
-                await self._stream(self._simulator.rendered(wire, answer))
+                await self._stream(self._simulator.rendered(wire, answer), find_wire(wire).content_type)
 
-    async def _stream(self, schedule: Schedule) -> None:
-        self._begin(200, _STREAM)
+    async def _stream(self, schedule: Schedule, kind: str) -> None:
+        self._begin(200, (("content-type", kind), _REQUEST_ID))
         if self._simulator.rate:
             await self._simulator.pacer.play(schedule, self)
         else:

@@ -41,6 +41,7 @@ from streamcore.testing.simulator.answers import Answer, PlannedCall
 from streamcore.testing.simulator.frames import PROMPT_TOKENS, wire_names
 from streamcore.testing.suites.judging import Reading, equal, judge, looks_unfinished, need
 from streamcore.testing.suites.watch import nothing_left_behind, quiet
+from streamcore.wire.encoding.wire import find_wire
 
 TEXT = "".join(ANSWER.tokens)
 PATIENCE = 30.0
@@ -70,7 +71,8 @@ class ProviderSuite:
     pytestmark: ClassVar[list[pytest.MarkDecorator]] = [pytest.mark.anyio]
 
     wire: ClassVar[str] = "openai-chat"
-    """The wire of the provider: `anthropic-messages`, `openai-chat`, `openai-responses`, `mistral-chat` or `gemini`."""
+    """The wire of the provider: `anthropic-messages`, `openai-chat`, `openai-responses`, `mistral-chat`, `gemini` or
+    `bedrock-converse`."""
     backends: ClassVar[Sequence[str]] = ("asyncio", "trio") if find_spec("trio") else ("asyncio",)
     """The event loops that the provider runs on."""
     deviations: ClassVar[Mapping[str, str]] = {}
@@ -88,9 +90,8 @@ class ProviderSuite:
         if "anyio_backend" in metafunc.fixturenames:
             metafunc.parametrize("anyio_backend", [self._row(name, test, name) for name in self.backends])
         if "fault" in metafunc.fixturenames:
-            prefix, faults = (
-                ("", FAULTS.values()) if test == "fault" else ("retried-", filter(_may_pass, FAULTS.values()))
-            )
+            fitting = [fault for fault in FAULTS.values() if fault.framing in ("any", self._framing)]
+            prefix, faults = ("", fitting) if test == "fault" else ("retried-", filter(_may_pass, fitting))
             metafunc.parametrize("fault", [self._row(fault, prefix + fault.name, fault.name) for fault in faults])
 
     def _row(self, value: object, name: str, label: str) -> Any:
@@ -127,12 +128,16 @@ class ProviderSuite:
                     await provider.aclose()
                     await aclose_providers()
 
+    @property
+    def _framing(self) -> str:
+        return "binary" if find_wire(self.wire).binary else "sse"
+
     def _plain(self, *events: bytes) -> list[Step]:
-        return [Send(spoiled.chunked(*events) + spoiled.END)]
+        return [Send(spoiled.streamed(self.wire, *events) + spoiled.END)]
 
     def _endless(self, every: float = 0.002) -> list[Step]:
         word = spoiled.framed(spoiled.token(self.wire, "word "))
-        return [Send(spoiled.chunked(*spoiled.begun(self.wire, ANSWER))), Repeat(word, every)]
+        return [Send(spoiled.streamed(self.wire, *spoiled.begun(self.wire, ANSWER))), Repeat(word, every)]
 
     # Faults
 
@@ -204,7 +209,7 @@ class ProviderSuite:
             sent = credentials(httpx2.Request("POST", server.url, headers=dict(server.requests[0].headers)))
         if not sent:
             pytest.skip("the provider sent no key of 8 characters or more, so none can leak")
-        for steps in spoiled.echoes(sent):
+        for steps in spoiled.echoes(sent, self.wire):
             async with self._serving(steps) as (server, provider):
                 with caplog.at_level(logging.DEBUG):
                     reading = await Reading(_open(provider)).to_the_end()
@@ -348,7 +353,7 @@ class ProviderSuite:
     async def test_a_slow_reader_slows_the_vendor_down(self) -> None:
         """A stream reads no further than its reader: the vendor's writes come to a halt."""
         piece = spoiled.framed(spoiled.token(self.wire, "x" * 65536))
-        begin = Send(spoiled.chunked(*spoiled.begun(self.wire, ANSWER)))
+        begin = Send(spoiled.streamed(self.wire, *spoiled.begun(self.wire, ANSWER)))
         flood: list[Step] = [begin, Repeat(piece, times=_FLOOD)]
         async with self._serving(flood) as (server, provider):
             async with _open(provider) as stream:

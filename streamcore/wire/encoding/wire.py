@@ -15,8 +15,10 @@ from streamcore.chunk import Chunk
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, StreamcoreError
 from streamcore.request import Request
+from streamcore.wire.event_stream import CONTENT_TYPE
 
 GROUP = "streamcore.wires"
+SSE = "text/event-stream; charset=utf-8"
 
 ProblemKind = Literal[
     "invalid",
@@ -148,8 +150,15 @@ class Wire:
     """The parameters in `Request.extra` that mean the same on other wires that list them."""
     informative: frozenset[str] = frozenset()
     """The parameters in `Request.extra` that do not change the answer; only providers of this wire get them."""
+    binary: bool = False
+    """True if the events are frames of `streamcore.wire.event_stream`, not Server-Sent Events."""
     stored: bool = False
     """True if clients can read an answer again by its id."""
+
+    @property
+    def content_type(self) -> str:
+        """The content type of a streamed answer."""
+        return CONTENT_TYPE if self.binary else SSE
 
     def status(self, problem: Problem) -> int:
         """Return the HTTP status of a problem."""

@@ -49,6 +49,14 @@ class TestMistral(ProviderSuite):
         return get_provider("mistral", api_key=KEY, model="m", transport=self.transport, base_url=url)
 
 
+class TestBedrock(ProviderSuite):
+    transport: ClassVar[str] = "httpx2"
+    wire = "bedrock-converse"
+
+    def provider(self, url: str) -> Provider:
+        return get_provider("bedrock", api_key=KEY, model="simulated", transport=self.transport, base_url=url)
+
+
 NO_MARK = "Gemini marks no end: a finish reason may come before the answer, so the end of the body counts"
 
 
@@ -71,6 +79,11 @@ class OverAiohttp:
 
     backends: ClassVar[Sequence[str]] = ("asyncio",)
     transport: ClassVar[str] = "aiohttp"
+
+
+@pytest.mark.long
+class TestBedrockOverAiohttp(OverAiohttp, TestBedrock):
+    pass
 
 
 @pytest.mark.long

@@ -39,7 +39,7 @@ from streamcore.testing import (
     record,
 )
 from streamcore.testing.recordings.exchange import Pace
-from tests.support import KEY, RUNS, VENDORS, ask, eventually, provider_at
+from tests.support import KEY, RUNS, VENDORS, address_of, ask, eventually, provider_at
 
 pytestmark = pytest.mark.anyio
 runs = pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
@@ -80,7 +80,7 @@ async def test_a_recording_gives_the_same_chunks_in_each_way(name: str, tmp_path
     recording = Recording.load(path)
 
     async with httpx2.AsyncClient(transport=ReplayTransport(recording)) as http:
-        assert await listen(get_provider(name, api_key="any", http_client=http)) == heard
+        assert await listen(get_provider(name, api_key="any", http_client=http, **address_of(name))) == heard
     assert await listen(get_provider("replay", path=path)) == heard
     with Simulator(recordings=[path]) as simulator:
         assert await listen(provider_at(simulator, name)) == heard
@@ -97,6 +97,7 @@ def base_url(name: str, recording: Recording) -> str:
         "mistral": "/v1/chat/completions",
         "openai-responses": "/responses",
         "google": "/v1/models/m:streamGenerateContent?alt=sse",
+        "bedrock": "/model/m/converse-stream",
     }
     return recording.exchanges[0].request.url.removesuffix(ending.get(name, "/chat/completions"))
 

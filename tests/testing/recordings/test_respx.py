@@ -38,6 +38,7 @@ URLS = {
     "openai-responses": "https://api.openai.com/v1/responses",
     "mistral": "https://api.mistral.ai/v1/chat/completions",
     "google": "https://generativelanguage.googleapis.com/v1/models/m:streamGenerateContent?alt=sse",
+    "bedrock": "https://bedrock-runtime.us-east-1.amazonaws.com/model/m/converse-stream",
     "ollama": "http://localhost:11434/v1/chat/completions",
     "openrouter": "https://openrouter.ai/api/v1/chat/completions",
     "groq": "https://api.groq.com/openai/v1/chat/completions",
@@ -70,9 +71,19 @@ class Body(httpx.AsyncByteStream):
         self.closed = True
 
 
+PLAYED = {
+    "anthropic": "anthropic-thinking-and-tool",
+    "openai-responses": "openai-responses-incomplete",
+    "google": "google-text",
+    "bedrock": "bedrock-thinking-and-tool",
+}
+"""A recording for each vendor that has a wire of its own."""
+
+
 def play(router: respx.Router, name: str, recording: str) -> tuple[respx.Route, Body]:
     """Let a vendor's real address answer with a recording."""
-    body = Body((RECORDINGS / f"{recording}.sse").read_bytes())
+    path = RECORDINGS / f"{recording}.sse"
+    body = Body(path.read_bytes() if path.exists() else path.with_suffix(".bin").read_bytes())
     response = httpx.Response(200, headers={"content-type": "text/event-stream", "x-request-id": "req_9"}, stream=body)
     return router.post(URLS[name]).mock(return_value=response), body
 
@@ -246,12 +257,7 @@ async def test_ollama_calls_a_tool_in_one_piece(httpx2_mock: respx.Router, anyio
 async def test_every_provider_is_reached_at_its_own_address(
     name: str, httpx2_mock: respx.Router, anyio_backend: str
 ) -> None:
-    recordings = {
-        "anthropic": "anthropic-thinking-and-tool",
-        "openai-responses": "openai-responses-incomplete",
-        "google": "google-text",
-    }
-    route, _ = play(httpx2_mock, name, recordings.get(name, "openai-text"))
+    route, _ = play(httpx2_mock, name, PLAYED.get(name, "openai-text"))
     await stream_request(ask(model="m"), provider=get_provider(name, api_key=KEY, **address_of(name))).collect()
     assert route.call_count == 1
     row = vendor(name)
@@ -261,7 +267,7 @@ async def test_every_provider_is_reached_at_its_own_address(
 
 @pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
 async def test_failures_that_a_mock_raises(name: str, httpx2_mock: respx.Router) -> None:
-    provider = get_provider(name, api_key=KEY, model="m")
+    provider = get_provider(name, api_key=KEY, model="m", **address_of(name))
     httpx2_mock.post(URLS[name]).mock(side_effect=httpx2.ConnectError("no route"))
     with pytest.raises(ConnectionFailed, match="no route"):
         await stream_request(ask(), provider=provider, max_retries=0).collect()
@@ -274,13 +280,8 @@ async def test_failures_that_a_mock_raises(name: str, httpx2_mock: respx.Router)
 
 @pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
 async def test_leaving_early_closes_the_mocked_body(name: str, httpx2_mock: respx.Router) -> None:
-    recordings = {
-        "anthropic": "anthropic-thinking-and-tool",
-        "openai-responses": "openai-responses-incomplete",
-        "google": "google-text",
-    }
-    _, body = play(httpx2_mock, name, recordings.get(name, "openai-text"))
-    async with stream_request(ask(), provider=get_provider(name, api_key=KEY, model="m")) as stream:
+    _, body = play(httpx2_mock, name, PLAYED.get(name, "openai-text"))
+    async with stream_request(ask(), provider=get_provider(name, api_key=KEY, model="m", **address_of(name))) as stream:
         await anext(stream)
     assert body.closed
     with pytest.raises(StreamInterrupted):

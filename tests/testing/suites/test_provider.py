@@ -105,7 +105,7 @@ def test_the_suite_finds_every_broken_promise() -> None:
     ("body", "said"),
     [
         ("deviations = {'stal': 'x'}", "TestMine.deviations: no row is called stal"),
-        ("wire = 'smoke-signals'", "TestMine.wire is one of anthropic-messages, openai-chat"),
+        ("wire = 'smoke-signals'", "TestMine.wire is one of anthropic-messages, bedrock-converse"),
     ],
 )
 def test_a_mistake_in_the_suites_settings_raises(tmp_path: Path, body: str, said: str) -> None:

@@ -1,0 +1,191 @@
+"""Find the region, the endpoint and the credentials of AWS as botocore does, and sign requests.
+
+botocore reads files and asks servers with blocking calls, so all that may block runs in a thread, once for all streams
+of an event loop.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from streamcore.concurrency.resources import known_resources
+from streamcore.errors import AuthenticationError, ConfigError, ConnectionFailed, MissingAPIKey, StreamcoreError
+from streamcore.net.clients import environment, shared_client
+
+if TYPE_CHECKING:
+    from botocore.credentials import ReadOnlyCredentials
+
+T = TypeVar("T")
+
+SERVICE = "bedrock-runtime"
+SIGNING_NAME = "bedrock"
+BEARER = "AWS_BEARER_TOKEN_BEDROCK"
+"""The variable with an API key of Bedrock, which replaces the signature."""
+REGION = "AWS_REGION"
+"""The variable of AWS's newer SDKs and of its runtimes; botocore itself reads `AWS_DEFAULT_REGION`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What botocore found: where requests go, and what signs them."""
+
+    region: str
+    endpoint: str
+    credentials: Any
+    """botocore's credentials, which may refresh themselves; None if an API key replaces them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Say which account and region to use; what is None is left to botocore."""
+
+    region: str | None = None
+    profile: str | None = None
+    base_url: str | None = None
+    session: Any = None
+    """A session of botocore or boto3 to use instead of a new one."""
+    signs: bool = True
+    """False if an API key of Bedrock replaces the signature, so that no credentials are needed."""
+
+    def find(self) -> Place:
+        """Return what botocore finds; this may block for seconds.
+
+        Raises:
+            ConfigError: there is no region, or no such profile.
+            MissingAPIKey: there are no credentials.
+            ConnectionFailed: a server that gives credentials cannot be reached.
+            AuthenticationError: the credentials cannot be had.
+        """
+        return _mapped(self._find)
+
+    def _find(self) -> Place:
+        import botocore.session
+        from botocore import UNSIGNED
+        from botocore.config import Config
+
+        given = self.session
+        session: Any = botocore.session.Session(profile=self.profile) if given is None else given
+        of_boto3 = not hasattr(session, "create_client")
+        credentials = session.get_credentials() if self.signs else None
+        if self.signs and credentials is None:
+            raise MissingAPIKey(
+                "provider 'bedrock' found no AWS credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+                f"AWS_PROFILE, or an API key of Bedrock in {BEARER} or BEDROCK_API_KEY; or give profile=, session= or "
+                "api_key= to get_provider('bedrock', ...)"
+            )
+        region = self.region or os.environ.get(REGION)
+        region = region or (session.region_name if of_boto3 else session.get_config_variable("region"))
+        if not region:
+            raise ConfigError(
+                "provider 'bedrock' has no region; give region= to get_provider('bedrock', ...), or set AWS_REGION or "
+                "the region of the AWS profile"
+            )
+        # The client knows the endpoint, from files, variables and botocore's rules. It sends nothing.
+        unsigned = Config(signature_version=UNSIGNED)
+        create = session.client if of_boto3 else session.create_client
+        client = create(SERVICE, region_name=region, endpoint_url=self.base_url, config=unsigned)
+        endpoint: str = client.meta.endpoint_url
+        client.close()
+        return Place(region, endpoint, credentials)
+
+    def key(self) -> Hashable:
+        """Return what tells this account from others; a change of AWS's variables makes another one."""
+        return "aws", self, environment("AWS_")
+
+
+class Access:
+    """Share what botocore finds among the streams of an event loop."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._lock = anyio.Lock()
+        self._place: Place | None = None
+
+    async def place(self) -> Place:
+        """Return region, endpoint and credentials; the first call finds them in a thread."""
+        if self._place is None:
+            async with self._lock:
+                if self._place is None:
+                    self._place = await anyio.to_thread.run_sync(self._account.find, abandon_on_cancel=True)
+        return self._place
+
+    async def credentials(self) -> ReadOnlyCredentials:
+        """Return credentials that are valid now; a refresh runs in a thread, once for all that wait for it.
+
+        Raises:
+            AuthenticationError, ConnectionFailed: they cannot be refreshed; see also `Account.find`.
+        """
+        credentials = (await self.place()).credentials
+        stale: Callable[[], bool] = getattr(credentials, "refresh_needed", bool)
+        if stale():
+            async with self._lock:
+                if stale():
+                    return await anyio.to_thread.run_sync(_mapped, credentials.get_frozen_credentials)
+        frozen: ReadOnlyCredentials = credentials.get_frozen_credentials()
+        return frozen
+
+
+async def shared_access(account: Account) -> Access:
+    """Return the access of an account that the streams of the running loop share."""
+    return await shared_client(account.key(), lambda: (Access(account), _nothing))
+
+
+def forget_access(account: Account) -> None:
+    """Find the credentials anew for the next request, since the server refused these."""
+    resources = known_resources()
+    if resources is not None:
+        resources.clients.pop(account.key(), None)
+
+
+async def _nothing() -> None:
+    """Close nothing: an access holds no connection."""
+
+
+def signature(
+    url: str, body: bytes, place: Place, credentials: ReadOnlyCredentials, headers: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the headers that sign a POST request with this body: Signature Version 4.
+
+    Only the host, the date and the session's token are signed besides the body; `headers` may name another host.
+    """
+    from botocore.auth import SigV4Auth
+    from botocore.awsrequest import AWSRequest
+
+    host = {name: value for name, value in headers.items() if name.lower() == "host"}
+    request = AWSRequest(method="POST", url=url, data=body, headers=host)
+    SigV4Auth(credentials, SIGNING_NAME, place.region).add_auth(request)
+    return {name: str(value) for name, value in request.headers.items() if name.lower() != "host"}
+
+
+def _mapped(find: Callable[[], T]) -> T:
+    """Return the result of a call of botocore, with its errors as streamcore's."""
+    from botocore import exceptions
+
+    wrong = (
+        exceptions.ConfigNotFound,
+        exceptions.ConfigParseError,
+        exceptions.InvalidConfigError,
+        exceptions.InvalidRegionError,
+        exceptions.PartialCredentialsError,
+        exceptions.ProfileNotFound,
+        exceptions.UnknownCredentialError,
+    )
+    unreachable = (exceptions.HTTPClientError, exceptions.ConnectionError)
+    try:
+        return find()
+    except StreamcoreError:
+        raise
+    except wrong as error:
+        raise ConfigError(f"the AWS settings of provider 'bedrock' are not valid: {error}") from error
+    except unreachable as error:
+        message = f"the AWS credentials could not be loaded: {error}"
+        raise ConnectionFailed(message, provider="bedrock", retryable=True) from error
+    except (exceptions.BotoCoreError, exceptions.ClientError) as error:
+        message = f"the AWS credentials could not be loaded: {error}"
+        raise AuthenticationError(message, provider="bedrock", retryable=False) from error
