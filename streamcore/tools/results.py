@@ -6,14 +6,10 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from streamcore.chunk import ToolCall, ToolResult
+from streamcore.errors import ToolError
 from streamcore.parts import Document, Image, Part, Text
 from streamcore.request import Message
 from streamcore.storage.sizes import utf8_size
-
-
-class ToolError(Exception):
-    """Raised by a tool to give the model exactly this text, without the name of a class."""
-
 
 MAX_RESULT_BYTES = 8 * 2**20
 """The most bytes of a tool's result: it is kept in the conversation, and sent with every further step."""
