@@ -6,13 +6,9 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from streamcore.chunk import ToolCall, ToolResult
+from streamcore.errors import ToolError
 from streamcore.parts import Document, Image, Part, Text
 from streamcore.request import Message
-
-
-class ToolError(Exception):
-    """Raised by a tool to give the model exactly this text, without the name of a class."""
-
 
 NOTHING = "Success"
 """The content of a result that is None: vendors refuse an empty one."""
