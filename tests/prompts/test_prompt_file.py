@@ -202,6 +202,12 @@ def test_no_name_leaves_the_folder(name: str) -> None:
     assert Path("prompts").resolve() in found.resolve().parents or found == Path("a/prompts/a.yaml")
 
 
+def test_metadata_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("metadata: {provider: other, temperature: 0.3}\nuser: Hi\n", "utf-8")
+    found = load_prompt("p", prompts_dir=tmp_path)
+    assert (found.file.provider, found.file.temperature) == (None, None)
+
+
 def test_a_changed_file_is_read_again() -> None:
     assert texts("user: one") == ["one"]
     assert texts("user: two") == ["two"]  # of the same size, within the same tick of the clock
