@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streamcore.chunk import Chunk, Usage
@@ -76,9 +76,9 @@ class Budget:
         self._tokens += tokens
         self._check("max_tokens", self._tokens, self._limits.max_tokens, name)
 
-    def answer(self, name: str) -> AnswerTokens:
-        """Return what counts the tokens of the answers of one stream."""
-        return AnswerTokens(self, name, counts=self._limits.max_tokens is not None)
+    def answer(self, name: str, *, count_steps: bool = False) -> AnswerTokens:
+        """Return what counts the tokens of the answers of one stream, and with `count_steps` an agent's answers."""
+        return AnswerTokens(self, name, counts=self._limits.max_tokens is not None, count_steps=count_steps)
 
     @staticmethod
     def _check(limit: str, count: int, most: int | None, name: str) -> None:
@@ -93,12 +93,13 @@ class Budget:
 class AnswerTokens:
     """Count the tokens of one stream's answers in the budget of its run, while they arrive."""
 
-    __slots__ = ("_budget", "_bytes", "_counted", "_counts", "_finished", "_name", "_usage")
+    __slots__ = ("_budget", "_bytes", "_count_steps", "_counted", "_counts", "_finished", "_name", "_usage")
 
-    def __init__(self, budget: Budget, name: str, *, counts: bool) -> None:
+    def __init__(self, budget: Budget, name: str, *, counts: bool, count_steps: bool = False) -> None:
         self._budget = budget
         self._name = name
         self._counts = counts
+        self._count_steps = count_steps
         self._begin()
 
     def _begin(self) -> None:
@@ -107,12 +108,16 @@ class AnswerTokens:
         self._counted = 0  # tokens of this answer that the budget has
         self._finished = False
 
-    def note(self, chunks: Iterable[Chunk]) -> None:
+    def note(self, chunks: Sequence[Chunk]) -> None:
         """Count the chunks of a read.
 
         Raises:
-            RunLimitReached: the run has reached its limit of tokens.
+            RunLimitReached: the run has reached its limit of tokens, or of answers.
         """
+        if self._count_steps:
+            for chunk in chunks:
+                if chunk.kind == "step":
+                    self._budget.count_model_call(self._name)
         if not self._counts:
             return
         for chunk in chunks:
