@@ -34,7 +34,7 @@ PROMPT = """
 user: "{message}"
 tools: [{python: "functions.py:weather"}, {python: "functions.py:delete"}]
 """
-SCRIPT = [
+SCRIPT: list[Answer | str] = [
     Answer.of(
         "First the weather.",
         calls=[PlannedCall("weather", {"city": "Bonn"}, "w1"), PlannedCall("weather", {"city": "Atlantis"}, "w2")],
