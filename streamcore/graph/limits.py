@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from streamcore.chunk import Chunk, Usage
@@ -108,19 +108,19 @@ class AnswerTokens:
         self._counted = 0  # tokens of this answer that the budget has
         self._finished = False
 
-    def note(self, chunks: Sequence[Chunk]) -> None:
+    def note(self, chunks: Iterable[Chunk]) -> None:
         """Count the chunks of a read.
 
         Raises:
             RunLimitReached: the run has reached its limit of tokens, or of answers.
         """
-        if self._count_steps:
-            for chunk in chunks:
-                if chunk.kind == "step":
-                    self._budget.count_model_call(self._name)
-        if not self._counts:
+        if not (self._counts or self._count_steps):
             return
         for chunk in chunks:
+            if self._count_steps and chunk.kind == "step":
+                self._budget.count_model_call(self._name)
+            if not self._counts:
+                continue
             if chunk.kind in _NEW_ANSWER:
                 self.end()
             self._bytes += utf8_size(chunk.text)
@@ -129,7 +129,8 @@ class AnswerTokens:
             if chunk.usage is not None:
                 self._usage = merged_usage(self._usage, chunk.usage)
             self._finished |= chunk.kind == "finish"
-        self._count(final=False)
+        if self._counts:
+            self._count(final=False)
 
     def end(self) -> None:
         """Count the answer as the vendor reported it, and begin another.
