@@ -430,7 +430,7 @@ FIELD = "user: x\nschema:\n  name: A\n  fields:\n    a:\n      "
         ("- user", "1: expected a mapping (key: value), not a list"),
         ("", "1: expected a mapping (key: value), but there is nothing"),
         ("user: x\nsystem: [unclosed", "2:9: this is not valid YAML: "),
-        ("user: {name}", "1: user: expected text, not a mapping; a text that begins with a bracket goes in quotes"),
+        ("user: {name}", "1: user: expected text, not a mapping; a text that begins with a bracket must be in quotes"),
         (FIELD + "type: strng", "6: schema.fields.a.type: unknown type 'strng'; did you mean 'str'?"),
         (FIELD + "typ: str", "6: unknown key 'schema.fields.a.typ'; did you mean 'type'?"),
         (FIELD + "type: int\n      constraints:\n        lle: 1", "8: unknown key 'schema.fields.a.constraints.lle'"),
