@@ -20,7 +20,7 @@ from streamcore.stream import Stream
 from streamcore.testing.stopwatch import Stopwatch
 
 GRACE = 0.7
-"""Seconds after Ctrl-C until the process exits, whatever still blocks it, such as the look-up of a host name."""
+"""Seconds after Ctrl-C until the process exits, even if something blocks it, such as the look-up of a host name."""
 
 
 def show(
@@ -127,7 +127,7 @@ def run(work: Callable[[], Coroutine[Any, Any, None]], interrupted: Callable[[],
     with asyncio.Runner() as runner:
         try:
             runner.run(main())
-        except BaseException as error:  # whatever a cancelled stream raises
+        except BaseException as error:  # a cancelled stream may raise anything
             if not pressed and not isinstance(error, KeyboardInterrupt):
                 raise
             report()

@@ -60,7 +60,8 @@ class SessionRun:
                         return batch
                 finally:
                     self._scope = None
-        await self._sessions.target.ended(self._key, self._request, self.partial)
+        messages = getattr(self._source, "messages", ())  # of a graph, the thread has them
+        await self._sessions.target.ended(self._key, self._request, self.partial, messages)
         return None
 
     async def stop(self) -> None:
@@ -96,7 +97,7 @@ class Sessions:
 
     @staticmethod
     def new_id() -> str:
-        """Return the name of a new conversation, which nobody can guess."""
+        """Return the name of a new conversation, which cannot be guessed."""
         return secrets.token_urlsafe(16)
 
     def key(self, owner: str, session_id: str) -> str:

@@ -315,7 +315,7 @@ class _Connection(asyncio.Protocol):
     async def _answer(self, request: h11.Request) -> None:
         try:
             await self._respond(request)
-        except Exception as error:  # the outermost edge: without a response the client would wait for ever
+        except Exception as error:  # the outermost edge: without a response the client would wait without limit
             log.exception("the simulator could not answer")
             if self._http.our_state is h11.SEND_RESPONSE:
                 self._send_error(500, f"the simulator could not answer: {type(error).__name__}: {error}")
