@@ -259,7 +259,7 @@ def test_each_wire_lists_what_it_cannot_carry(name: str) -> None:
 
 
 def test_an_unknown_wire_raises_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="installed are: anthropic-messages, mistral-chat, openai-chat"):
+    with pytest.raises(ConfigError, match="installed are: anthropic-messages, bedrock-converse, gemini, mistral-chat"):
         find_wire("smoke-signals")
 
 
