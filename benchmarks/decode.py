@@ -25,6 +25,8 @@ import anthropic
 import httpx2
 import msgspec
 import openai
+from google import genai
+from google.genai.types import HttpOptions
 from mistralai.client import Mistral
 
 from streamcore import (
@@ -37,8 +39,8 @@ from streamcore import (
 )
 from streamcore.testing.simulator.received import BASE_PATHS
 
-PROVIDERS = ("anthropic", "openai", "openai-responses", "mistral")
-TARGETS = {"anthropic": 2.0, "openai": 6.0, "openai-responses": 6.0, "mistral": 25.0}
+PROVIDERS = ("anthropic", "openai", "openai-responses", "mistral", "google")
+TARGETS = {"anthropic": 2.0, "openai": 6.0, "openai-responses": 6.0, "mistral": 25.0, "google": 6.0}
 TRANSPORTS = ("httpx2", "aiohttp")
 BARE_TARGETS = {"httpx2": 1.4, "aiohttp": 0.5}
 QUESTION = "Count."
@@ -57,8 +59,11 @@ def bare(client: httpx2.AsyncClient, root: str, provider: str) -> Run:
         "openai": "/v1/chat/completions",
         "openai-responses": "/v1/responses",
         "mistral": "/mistral/v1/chat/completions",
+        "google": "/v1/models/m:streamGenerateContent?alt=sse",
     }
     body = msgspec.json.encode({"model": "m", "messages": [{"role": "user", "content": QUESTION}]})
+    if provider == "google":
+        body = msgspec.json.encode({"contents": [{"role": "user", "parts": [{"text": QUESTION}]}]})
 
     async def run() -> int:
         size = 0
@@ -127,6 +132,18 @@ def typed(root: str, provider: str) -> tuple[Run, Callable[[], Awaitable[Any]]]:
             return count
 
         return run_mistral, lambda: mistral.__aexit__(None, None, None)
+    if provider == "google":
+        http = httpx2.AsyncClient()  # else the SDK sends over aiohttp, which is installed
+        gemini = genai.Client(api_key="k", http_options=HttpOptions(base_url=url, httpx_async_client=http))
+        models: Any = gemini.aio.models
+
+        async def run_google() -> int:
+            count = 0
+            async for event in await models.generate_content_stream(model="m", contents=QUESTION):
+                count += bool(event.text)
+            return count
+
+        return run_google, http.aclose
     client = openai.AsyncOpenAI(api_key="k", base_url=url)
 
     async def run_openai() -> int:

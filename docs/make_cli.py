@@ -22,7 +22,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 from streamcore.cli.app import COMMANDS
-from streamcore.testing import Answer, FaultServer, Simulator
+from streamcore.testing import Answer, FaultServer, PlannedCall, Simulator
 from streamcore.testing.faults.steps import Hold, Send
 from streamcore.testing.simulator.frames import frames
 
@@ -30,6 +30,11 @@ PAGE = Path(__file__).with_name("cli.md")
 BLOCK = re.compile(r"(<!-- shown: ([\w-]+) -->\n```text\n).*?(^```$)", re.MULTILINE | re.DOTALL)
 REFERENCE = re.compile(r"(<!-- reference -->\n).*(<!-- end of reference -->)", re.DOTALL)
 SETTINGS = re.compile(r"(?:STREAMCORE|ANTHROPIC|OPENAI|MISTRAL|GROQ)_\w+|PROVIDER|COLUMNS|TERM|LINES")
+WEATHER = '''
+def weather(city: str) -> str:
+    """Tell the weather of today."""
+    return f"Sunny in {city}, 21 degrees."
+'''
 PROGRAM = [sys.executable, "-m", "streamcore.cli"]
 
 
@@ -85,6 +90,19 @@ def texts() -> str:
     )
 
 
+def tools() -> str:
+    """Run a tool of a prompt file."""
+    Path("prompts").mkdir(exist_ok=True)
+    Path("prompts/weather.py").write_text(WEATHER, "utf-8")
+    Path("prompts/outfit.yaml").write_text(
+        'user: "What should I wear in {city}?"\ntools:\n  - python: weather.py:weather\n', "utf-8"
+    )
+    with Simulator([Answer(calls=[PlannedCall("weather", {"city": "Bonn"})]), "A shirt will do."]) as simulator:
+        return session(
+            "cat prompts/outfit.yaml", "streamcore prompt outfit --var city=Bonn -p openai", simulator=simulator
+        )
+
+
 def recordings() -> str:
     """Record, replay, and replay a failure."""
     with Simulator("Hello, Ada! How nice to see you.", rate=100) as simulator:
@@ -138,6 +156,7 @@ CASES: dict[str, Callable[[], str]] = {
     "first-steps": first_steps,
     "for-scripts": for_scripts,
     "texts": texts,
+    "tools": tools,
     "interrupted": interrupted,
     "recordings": recordings,
     "simulate": simulator_at_work,

@@ -31,7 +31,7 @@ async def main(provider: str) -> None:
     """Ask, run the calls, and send the results back."""
     messages = [Message("user", "What is the weather in Bern?")]
 
-    # First turn: the call arrives in fragments; `position` says which call a fragment belongs to.
+    # First turn: the call arrives in fragments; `position` identifies the call of a fragment.
     stream = stream_request(Request(messages, tools=[WEATHER]), provider=provider)
     async with stream:
         async for chunk in stream:

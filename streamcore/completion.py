@@ -132,7 +132,7 @@ class Completion:
 
 
 def _transcript(opaque: Opaque | None) -> str:
-    """Return what a spoken answer says, for vendors that do not know its id."""
+    """Return the transcript of a spoken answer, for vendors that do not know its id."""
     audio: Mapping[str, Any] = (opaque.fields.get("audio") or {}) if opaque is not None else {}
     return audio.get("transcript") or ""
 

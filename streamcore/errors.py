@@ -239,7 +239,10 @@ class AgentLimitReached(StreamcoreError):  # noqa: N818
 
 
 class ToolError(StreamcoreError):
-    """Report that a tool of an MCP server failed; the message is the server's. The model gets it as the result."""
+    """Report that a tool failed, with a text that the model gets without the name of the class; a tool may raise it.
+
+    The tools of an MCP server raise it for errors that the server reports.
+    """
 
 
 class ToolServerError(StreamcoreError):

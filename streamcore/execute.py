@@ -90,7 +90,7 @@ def stream_request(
         fallback: the providers that are tried next, in order: `"mistral"`, `"openai/gpt-x"`,
             `{"provider": ..., "model": ...}`.
         on_interrupt: `restart` requests the answer again if it breaks after the first content; a chunk `restart` then
-            says that everything before it is void. `raise` raises the error.
+            voids everything before it. `raise` raises the error.
         output_model: the type of the answer: a pydantic model, any other type that pydantic accepts, or a JSON Schema.
             The answer is validated at its end and becomes `Completion.parsed`. Overrides the request's
             `output_schema`.

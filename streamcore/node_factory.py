@@ -63,7 +63,7 @@ def create_streaming_llm_node(
     """Return a function of the state that yields `{stream_key: token}` for each token, and last `{state_key: answer}`.
 
     The answer is the whole text, or the validated object where the prompt has a schema. `stream_key` is
-    `<state_key>_stream` unless the config says otherwise. Arguments and errors: see `create_streaming_node`.
+    `<state_key>_stream` unless the config names another. Arguments and errors: see `create_streaming_node`.
     """
     graph = _graph_of(node_name, dict(node_config), prompts_dir, graph_path)
     state_key = node_config.get("state_key") or node_name

@@ -32,7 +32,7 @@ class Provider(Protocol):
     """Stream the answer to a request: an adapter over a vendor's SDK, or anything else that makes chunks.
 
     Optional methods are used where a provider has them: `model_for(request)` names the model that answers, and
-    `takes_schema(schema)` says whether the vendor enforces this JSON Schema if `Request.output_schema` has it. Without
+    `takes_schema(schema)` is True if the vendor enforces this JSON Schema when `Request.output_schema` has it. Without
     `takes_schema`, the schema is added to the instructions in words. `secrets()`
     lists what no error may show, and the coroutine `warm_up()` loads what the first request needs.
     """
@@ -62,7 +62,7 @@ AnyProvider = str | Mapping[str, Any] | Provider
 
 
 class ProviderSettings(TypedDict, total=False):
-    """The settings that every built-in provider takes; `get_provider` says what each one means.
+    """The settings that every built-in provider takes; `get_provider` documents each one.
 
     A provider with these settings is written as `def __init__(self, **settings: Unpack[ProviderSettings])`.
     """
@@ -313,7 +313,7 @@ def _checked(name: str, found: object) -> Provider:
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """Say which provider, model and temperature one source names: a call, a node, a graph's defaults, a prompt file."""
+    """Name the provider, model and temperature of one source: a call, a node, a graph's defaults, a prompt file."""
 
     provider: AnyProvider | None = None
     model: str | None = None

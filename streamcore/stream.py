@@ -105,7 +105,7 @@ class Stream:
 
     Nothing happens until the first iteration, `async with` or `collect()`; errors of configuration are raised there,
     too. Guarantees: chunks come in order; iteration ends without an error only if the vendor marked the end; an error
-    is raised again by every later call; `partial` holds all that was received.
+    is raised again by every later call; `partial` has all that was received.
 
     Leaving `async with`, cancelling, or `aclose()` closes the vendor's response before the next statement; breaking
     out of a bare `async for` does so within a turn of the loop after the last reference is gone.

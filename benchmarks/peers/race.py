@@ -260,6 +260,6 @@ class Race:
 
 
 def _turned(these: list[Contestant], number: int) -> list[Contestant]:
-    """Return a copy that begins elsewhere each round, so that nobody always follows the same neighbour's heat."""
+    """Return a copy that begins elsewhere each round, so that no reader always runs after the same other one."""
     place = number * 3 % max(len(these), 1)
     return these[place:] + these[:place]

@@ -23,7 +23,7 @@ class SlowStart(Simulator):
         self._paused: dict[int, Schedule] = {}
 
     def rendered(self, wire: str, answer: Answer) -> Schedule:
-        """Return what to send, and when: everything behind the headers that much later."""
+        """Return what to send, and when: everything after the headers that much later."""
         schedule = super().rendered(wire, answer)
         if id(schedule) not in self._paused:
             self._paused[id(schedule)] = [(at + self._pause, data) for at, data in schedule]

@@ -62,7 +62,7 @@ def _pace() -> float:
 
 
 class Crowd:
-    """Many streams at once, each of which should bring a token every `interval` seconds for ever.
+    """Many streams at once, each of which should bring a token every `interval` seconds without end.
 
     A thread does the measuring: the event loop of a reader that falls behind has turns of many seconds.
     """
@@ -134,7 +134,7 @@ class Crowd:
 
 
 def _resident() -> int:
-    """Return the bytes of memory that this process holds now; where the system does not tell, the most it held."""
+    """Return the bytes of memory that this process uses now; where the system does not report it, the most it used."""
     try:
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     except OSError:

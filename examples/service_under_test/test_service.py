@@ -30,7 +30,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the service use OpenAI, wherever these tests run; a key that is set is kept, for `pytest --record`."""
+    """Let the service use OpenAI in every environment; a key that is set is kept, for `pytest --record`."""
     monkeypatch.setenv("STREAMCORE_PROVIDER", "openai")
     monkeypatch.setenv("OPENAI_MODEL", "gpt-5.4-mini")
 

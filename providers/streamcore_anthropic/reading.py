@@ -101,7 +101,7 @@ class _Reader:
         return self._questions(blocks)
 
     def _questions(self, blocks: list[Fields]) -> list[Message]:
-        """Return the results of tools as messages of their own, then what the user says."""
+        """Return the results of tools as separate messages, then the user's content."""
         results: list[Message] = []
         parts: list[Part] = []
         for block in blocks:
@@ -140,7 +140,7 @@ class _Reader:
         if not isinstance(value, str | None):
             parts = Fields({"content": value}, block.path).objects("content")
             content = [self._part(part, part.required("type")) for part in parts]
-        self._drop(block, "is_error")  # the content says what went wrong
+        self._drop(block, "is_error")  # the content describes the error
         return Message("tool", content, tool_call_id=identity)
 
     def _answer(self, blocks: list[Fields], value: list[Any]) -> Message:

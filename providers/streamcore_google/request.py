@@ -192,7 +192,10 @@ class _Contents:
                 "no message before it has that call, and its API wants the call's name",
             )
         name, call_id = self._calls[message.tool_call_id]
-        response: dict[str, Any] = {"name": name, "response": _object(message.text)}
+        response: dict[str, Any] = {
+            "name": name,
+            "response": {"error": message.text} if message.is_error else _object(message.text),
+        }
         files = [part for part in self._parts(message.parts) if "text" not in part]
         if files:
             response["parts"] = files

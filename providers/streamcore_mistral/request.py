@@ -22,7 +22,9 @@ def _document(document: Document) -> dict[str, Any]:
 
 
 # "Tool call id must be a-z, A-Z, 0-9, with a length of 9": the API's own error message.
-TURNS = ChatTurns(wire=WIRE, ids=re.compile(r"[a-zA-Z0-9]{9}"), reasoning=frozenset(), document=_document)
+TURNS = ChatTurns(
+    wire=WIRE, ids=re.compile(r"[a-zA-Z0-9]{9}"), reasoning=frozenset(), document=_document, images_in_results=True
+)
 
 
 def chat_body(request: Request, model: str, vendor: Vendor, source: str | None = None) -> dict[str, Any]:

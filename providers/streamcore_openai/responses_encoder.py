@@ -69,7 +69,7 @@ class _Item:
     done: bool = False
 
     def at(self) -> Json:
-        """Return what says where an event belongs."""
+        """Return the fields that locate an event."""
         where: Json = {"item_id": self.id, "output_index": self.index}
         if self.call is None:
             where["summary_index" if self.part == "summary_text" else "content_index"] = len(self.parts)

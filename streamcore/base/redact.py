@@ -39,7 +39,7 @@ _SHAPES = re.compile(
     """,
     re.VERBOSE,
 )
-"""What is a key wherever it appears."""
+"""What is a key at any place."""
 
 _LABELLED = re.compile(
     rb"""
@@ -53,7 +53,7 @@ _LABELLED = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
-"""What is a key behind such a label, if it looks like one."""
+"""What is a key after such a label, if it looks like one."""
 _NO_WORD = re.compile(rb"[0-9=]|[a-z][A-Z]|.{24}", re.DOTALL)
 
 Replace = Callable[[bytes], bytes]

@@ -26,7 +26,7 @@ def encode(thread: str, data: Mapping[str, Any], version: int) -> bytes:
     """Return the bytes of a checkpoint.
 
     Raises:
-        CheckpointError: the data is not plain JSON; the message says where.
+        CheckpointError: the data is not plain JSON; the message names the place.
     """
     try:
         problem = next(_not_json(dict(data), ""), None)

@@ -138,7 +138,7 @@ class SQLiteCheckpointer:
 
 
 _TODO: Mapping[int, str] = {
-    sqlite3.SQLITE_FULL: ". Make room on the disk, then run the thread again",
+    sqlite3.SQLITE_FULL: ". Free space on the disk, then run the thread again",
     sqlite3.SQLITE_IOERR: ". Check the disk: it may be full or failing",
     sqlite3.SQLITE_BUSY: f". Another process kept the database locked for {BUSY_SECONDS:g} s",
     sqlite3.SQLITE_CANTOPEN: ". Create its folder, and check that you may write there",

@@ -6,6 +6,7 @@ import typer
 
 from streamcore import __version__
 from streamcore.cli import output_failed
+from streamcore.cli.chat import chat
 from streamcore.cli.check import check
 from streamcore.cli.init import init
 from streamcore.cli.output import OutputError
@@ -18,7 +19,7 @@ from streamcore.cli.schema import schema
 from streamcore.cli.serve import serve
 from streamcore.cli.simulate import simulate
 
-COMMANDS = (init, prompt, run, serve, check, schema, providers, record, replay, simulate)
+COMMANDS = (init, prompt, chat, run, serve, check, schema, providers, record, replay, simulate)
 """In the order of the help; a command's name is its function's."""
 
 app = typer.Typer(

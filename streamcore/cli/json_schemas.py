@@ -129,7 +129,7 @@ def _tidy(value: Any) -> Any:
 
 
 def _add(*rules: Schema) -> Callable[[Schema], None]:
-    """Return a rule that adds schemas which must all hold."""
+    """Return a rule that adds schemas which must all be valid."""
     return lambda schema: schema.setdefault("allOf", []).extend(rules)
 
 

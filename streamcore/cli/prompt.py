@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from streamcore.cli.approval import Yes, approver
 from streamcore.cli.options import (
     Debug,
     EnvFile,
@@ -50,6 +51,7 @@ def prompt(
     stats: Stats = False,
     debug: Debug = False,
     raw: Raw = False,
+    yes: Yes = False,
 ) -> None:
     """Stream the answer to a prompt file, or to a text, token by token.
 
@@ -57,6 +59,9 @@ def prompt(
 
     Without a file: streamcore prompt -t 'Tell me a joke' -m mistral/mistral-small-latest. With --var, {name} in the
     text is replaced. A long text comes from a file or a pipe: git diff | streamcore prompt review --var-file diff=-
+
+    Tools of the file that name a function or an MCP server run. Their calls, progress and results are shown on stderr.
+    The command asks before a call that needs approval.
 
     Ctrl-C closes the connection and prints how much arrived (exit code 130). Exit code 2 is bad input, 1 a stream that
     failed.
@@ -77,7 +82,13 @@ def prompt(
     else:
         name, prompts_dir = prompt_and_folder(str(name), prompts_dir)
         stream = stream_prompt(
-            name, variables, provider=provider, model=model, temperature=temperature, prompts_dir=prompts_dir
+            name,
+            variables,
+            provider=provider,
+            model=model,
+            temperature=temperature,
+            prompts_dir=prompts_dir,
+            approve=approver(yes=yes),
         )
     show(stream, as_json=as_json, stats=stats, debug=debug, raw=raw)
 

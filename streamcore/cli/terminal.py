@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -14,13 +13,14 @@ from typing import Any
 
 import typer
 
-from streamcore.cli.output import INTERRUPTED, fail, json_line, json_value, note, printable, put, text_length
+from streamcore.cli.output import INTERRUPTED, fail, json_line, json_value, note, put, text_length
+from streamcore.cli.tool_lines import ChunkScreen
 from streamcore.errors import StreamcoreError
 from streamcore.stream import Stream
 from streamcore.testing.stopwatch import Stopwatch
 
 GRACE = 0.7
-"""Seconds after Ctrl-C until the process exits, whatever still blocks it, such as the look-up of a host name."""
+"""Seconds after Ctrl-C until the process exits, even if something blocks it, such as the look-up of a host name."""
 
 
 def show(
@@ -127,7 +127,7 @@ def run(work: Callable[[], Coroutine[Any, Any, None]], interrupted: Callable[[],
     with asyncio.Runner() as runner:
         try:
             runner.run(main())
-        except BaseException as error:  # whatever a cancelled stream raises
+        except BaseException as error:  # a cancelled stream may raise anything
             if not pressed and not isinstance(error, KeyboardInterrupt):
                 raise
             report()
@@ -135,18 +135,17 @@ def run(work: Callable[[], Coroutine[Any, Any, None]], interrupted: Callable[[],
 
 
 async def _show(stream: Stream, watch: Stopwatch, as_json: bool, raw: bool) -> None:
+    screen = ChunkScreen(raw=raw)
     async with stream:
         async for chunk in stream:
             watch.see(chunk)
             if as_json:
                 put(json_line(chunk) + "\n")
-            elif chunk.kind == "restart":
-                note("\n(the answer broke off and begins again)")
-            elif chunk.text and chunk.kind in ("text", "refusal") and chunk.choice == 0:
-                put(printable(chunk.text, raw=raw))
+            else:
+                screen.show(chunk)
     if not as_json:
-        text = stream.partial.text
-        if not (text.endswith("\n") and sys.stdout.isatty()):
-            put("\n")
+        screen.close()
+        answered = {result.call_id for result in stream.partial.tool_results}
         for call in stream.partial.tool_calls:
-            note(f"the model asks to call {call.name} with {call.arguments}")
+            if call.id not in answered:
+                note(f"the model asks to call {call.name} with {call.arguments}")

@@ -76,7 +76,7 @@ def _mapping(path: str) -> dict[str, Any]:
     except ConfigError as error:
         bad_input(str(error))
     if not isinstance(found, dict):
-        bad_input(f"{_shown(path)} must hold variables as `name: value`, not a {type(found).__name__}")
+        bad_input(f"{_shown(path)} must have variables as `name: value`, not a {type(found).__name__}")
     return cast("dict[str, Any]", found)
 
 

@@ -1,1 +1,1 @@
-"""Know which event loop runs, own open streams and close them, run background tasks, merge sources."""
+"""Determine which event loop runs, own open streams and close them, run background tasks, merge sources."""

@@ -1,4 +1,4 @@
-"""Tell which event loop is running, and start tasks on it outside any task group.
+"""Determine which event loop is running, and start tasks on it outside any task group.
 
 This is the only module that asks whether trio runs. trio is never imported here: a program that runs on it has.
 """

@@ -72,7 +72,7 @@ def unregistered(start: Callable[[], Awaitable[T]], *, finalizer: bool = True) -
 
 @coroutine
 def _unregistered(start: Callable[[], Awaitable[T]], finalizer: bool) -> Generator[Any, Any, T]:
-    """Drive an awaitable by hand, with the hooks taken away during each of its steps and put back between them."""
+    """Step through an awaitable, with the hooks removed during each of its steps and put back between them."""
     steps: Any = None
     value: Any = None
     thrown: BaseException | None = None

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class OwnedStream(Generic[T]):
-    """Hold an async generator from its first read to its one ending.
+    """Own an async generator from its first read to its one ending.
 
     Guarantees: nothing begins before the first read or `open()`; `aclose()`, cancelling a read, an error and the end
     close the generator before they return; if the owner is dropped, the generator is closed in the loop's next turn.

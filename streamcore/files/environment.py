@@ -1,4 +1,4 @@
-"""Replace `${VAR}` in a value of a file by an environment variable, so that secrets do not stand in files."""
+"""Replace `${VAR}` in a value of a file by an environment variable, so that secrets are not in files."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class YamlFile:
         return self.text[start:end]
 
     def text_line(self, location: Sequence[str | int], offset: int) -> int:
-        """Return the line of the character at `offset` of a text, in whatever YAML style the file writes it.
+        """Return the line of the character at `offset` of a text, in any YAML style.
 
         Folding and indentation change only white space, so the other characters are counted on both sides.
         """
@@ -136,18 +136,18 @@ _TAGS = frozenset(_TAG + name for name in ("str", "null", "bool", "int", "float"
 # Parts of PyYAML's messages, and what usually helps.
 _HINTS = (
     ("'\\t'", "indent with spaces, not with tabs"),
-    ("mapping values are not allowed", "a text that holds ': ' goes in quotes or in a block (key: |)"),
-    ("cannot start any token", "a text that begins with this character goes in quotes"),
-    ("expected alphabetic or numeric character", "a text that begins with * or & goes in quotes"),
+    ("mapping values are not allowed", "a text that contains ': ' must be in quotes or in a block (key: |)"),
+    ("cannot start any token", "a text that begins with this character must be in quotes"),
+    ("expected alphabetic or numeric character", "a text that begins with * or & must be in quotes"),
     ("could not find expected ':'", "a line at this level reads 'key: value'; long text goes in a block (key: |)"),
     ("unknown escape", "in double quotes a backslash is written twice; single quotes keep it as it is"),
     ("quoted scalar", "is the closing quote missing?"),
-    ("flow ", "is a closing bracket missing? a text that begins with a bracket goes in quotes"),
+    ("flow ", "is a closing bracket missing? a text that begins with a bracket must be in quotes"),
     (
         "expected <block end>",
-        "check the indentation; a text that begins with a quote or a bracket goes in quotes as a whole",
+        "check the indentation; a text that begins with a quote or a bracket must be in quotes as a whole",
     ),
-    ("expected a single document", "a file holds one document: take out the line '---'"),
+    ("expected a single document", "a file has one document: remove the line '---'"),
 )
 
 
@@ -266,7 +266,7 @@ class _Reader:
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 raise self._wrong(
-                    key_node, "a key must be text or a number; a text that begins with { or [ goes in quotes"
+                    key_node, "a key must be text or a number; a text that begins with { or [ must be in quotes"
                 )
             if key_node.value == "<<" and not key_node.style:
                 raise self._wrong(key_node, "YAML merges (<<) are not supported; write the keys out")

@@ -88,13 +88,13 @@ _EXPECTED: Mapping[str, str] = {
 
 
 def _explain(model: type[BaseModel], source: YamlFile, error: ValidationError) -> str:
-    """Say for each problem in which file and line it is, which key, and what was expected."""
+    """Describe each problem: in which file and line it is, which key, and what was expected."""
     problems: dict[Location, list[ErrorDetails]] = {}
     for problem in error.errors(include_url=False):
         at = problem.get("ctx", {}).get("at", ())
         problems.setdefault(_where(source, (*problem["loc"], *at)), []).append(problem)
     # A union reports what each of its members expected; only the member that got furthest is of interest.
-    told = [
+    reported = [
         (where, found)
         for where, found in problems.items()
         if not any(len(other) > len(where) and other[: len(where)] == where for other in problems)
@@ -102,7 +102,7 @@ def _explain(model: type[BaseModel], source: YamlFile, error: ValidationError) -
     ]
     return "\n".join(
         f"{source.path}:{source.line(where)}: {message}"
-        for where, found in sorted(told, key=lambda one: source.line(one[0]))
+        for where, found in sorted(reported, key=lambda one: source.line(one[0]))
         for message in _messages(model, source, where, found)
     )
 
@@ -155,7 +155,7 @@ def _shown(value: object) -> str:
 def _hint(value: object, source: str, expected: Sequence[str]) -> str:
     if "text" in expected:
         if isinstance(value, Mapping | list) and source[:1] in ("{", "["):
-            return "; a text that begins with a bracket goes in quotes or in a block (key: |)"
+            return "; a text that begins with a bracket must be in quotes or in a block (key: |)"
         if isinstance(value, bool | int | float):
             return "; put it in quotes"
     return ""
@@ -170,7 +170,7 @@ def _known_keys(model: type[BaseModel], where: Location) -> list[str]:
 
 
 def _inside(kind: Any, part: str | int) -> Iterator[Any]:
-    """Yield the models and containers that may stand at a key of a model, or in a container."""
+    """Yield the models and containers that may be at a key of a model, or in a container."""
     if _is_model(kind):
         for name, field in kind.model_fields.items():
             if part in (name, field.alias):
@@ -180,7 +180,7 @@ def _inside(kind: Any, part: str | int) -> Iterator[Any]:
 
 
 def _alternatives(kind: Any) -> Iterator[Any]:
-    """Yield the members of a union, or the type itself, as far as they hold models."""
+    """Yield the members of a union, or the type itself, as far as they contain models."""
     if get_origin(kind) in (Union, UnionType):
         for member in get_args(kind):
             yield from _alternatives(member)

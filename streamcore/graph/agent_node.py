@@ -10,7 +10,7 @@ from typing import Any, Literal
 from streamcore.chunk import Chunk, ToolCall
 from streamcore.completion import Completion
 from streamcore.concurrency.generators import opened
-from streamcore.errors import AgentLimitReached, OutputValidationError
+from streamcore.errors import AgentLimitReached, OutputValidationError, ToolError
 from streamcore.execute import stream_prompt
 from streamcore.files.yaml_file import is_mapping
 from streamcore.graph.context import Context, State, failed
@@ -29,7 +29,6 @@ from streamcore.structured.output import Output
 from streamcore.tools.agent import AgentPlan
 from streamcore.tools.context import ToolContext
 from streamcore.tools.decisions import AgentState, Approve, Decision, Deny, unanswered
-from streamcore.tools.results import ToolError
 
 ASK_FOR_JSON = "Give your result as JSON that fits the schema, and nothing else."
 """The user's message that asks for the structured result, if the last answer has none that fits."""

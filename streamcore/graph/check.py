@@ -161,7 +161,7 @@ def _prompt(
         return
     known = _known(graph)
     if node.variables is None and not graph.file.state:
-        known = None  # the prompt reads whatever state a run starts with
+        known = None  # the prompt reads the state that a run starts with
     if known is None:
         return
     given = [*(node.variables or ()), *known, *item]

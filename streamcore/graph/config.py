@@ -29,7 +29,7 @@ _IGNORED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Set options for one run of a graph; `streamcore.stream_graph_with_tokens` says what each one means."""
+    """Set options for one run of a graph; `streamcore.stream_graph_with_tokens` documents each one."""
 
     thread_id: str | None = None
     checkpointer: Checkpointer | Mapping[str, Any] | None = None

@@ -72,7 +72,7 @@ class Budget:
         self._check("max_state_bytes", count, self._limits.max_state_bytes, name)
 
     def count_tokens(self, name: str, tokens: int) -> None:
-        """Count tokens; fewer than 0 correct an estimate that was too high."""
+        """Count tokens; fewer than 0 correct an estimate of this run that was too high."""
         self._tokens += tokens
         self._check("max_tokens", self._tokens, self._limits.max_tokens, name)
 
@@ -139,8 +139,8 @@ class AnswerTokens:
     def _count(self, *, final: bool) -> None:
         usage = self._usage or Usage()
         estimate = -(-self._bytes // BYTES_PER_TOKEN)
-        reported = usage.output_tokens or 0
+        reported = max(0, usage.output_tokens or 0)
         output = reported if final and reported else max(reported, estimate)
-        tokens = (usage.input_tokens or 0) + output
+        tokens = max(0, usage.input_tokens or 0) + output
         change, self._counted = tokens - self._counted, tokens
         self._budget.count_tokens(self._name, change)

@@ -51,7 +51,7 @@ async def run_node(
 
     Raises:
         NodeError: the node failed, and its `on_error` is not `skip`; or a guard ended the run.
-        ConfigError: a setting is not valid; this is raised whatever `on_error` is.
+        ConfigError: a setting is not valid; this is raised with any `on_error`.
     """
     began = anyio.current_time()
     partial: Metadata = {"partial": state["_partial"][name]} if name in state.get("_partial", {}) else {}

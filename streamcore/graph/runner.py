@@ -106,7 +106,8 @@ class GraphRun:
             thread.take("", {"errors": [*(before if is_list(before) else ()), *errors]})
         if errors or not thread.ended:
             await thread.save()
-        yield self._with_metadata(GraphComplete(type="graph_complete", state=self._public_state()))
+        thread.done = True
+        yield self._with_metadata(GraphComplete(type="graph_complete", state=thread.public_state()))
 
     def _first_event(self) -> NodeComplete | Interrupt | None:
         """Set the first nodes; return the event of an interrupt that waits for its answer or was just answered."""
@@ -135,11 +136,10 @@ class GraphRun:
 
     def _set_first_values(self) -> None:
         """Set the values of `data_files`, unless the run was given others, and those of `variables` that are absent."""
-        state = self._thread.state
-        state.update(as_json_data(read_data_files(self._graph), "data_files"))
-        state.update(self._initial)
-        for key, value in as_json_data(self._graph.file.variables, "variables").items():
-            state.setdefault(key, value)
+        thread = self._thread
+        thread.begin({**as_json_data(read_data_files(self._graph), "data_files"), **self._initial})
+        values = as_json_data(self._graph.file.variables, "variables")
+        thread.begin({key: value for key, value in values.items() if key not in thread.state})
 
     def _refuse_missing(self) -> None:
         """Raise before anything runs, and costs, if a node would lack a variable.
@@ -222,16 +222,6 @@ class GraphRun:
         """Replace a node that has run by the nodes that follow it."""
         others = [one for one in self._thread.next if one != name]
         self._thread.next = list(dict.fromkeys([*others, *targets]))
-
-    def _public_state(self) -> dict[str, Any]:
-        loops = {
-            name: count
-            for name, count in self._thread.counts.items()
-            if name not in self._graph.nodes  # of a graph inside this one
-            or name in self._graph.reach[name]
-            or name in self._graph.file.loop_limits
-        }
-        return {**self._thread.state, **({"_loop_counts": loops} if loops else {})}
 
     def _with_metadata(self, event: Any) -> Any:
         """Return an event with numbered metadata, or without metadata if the options include none."""

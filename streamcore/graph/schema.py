@@ -1,4 +1,4 @@
-"""Define the keys of a graph file: edges, defaults, and what holds nodes and tools."""
+"""Define the keys of a graph file: edges, defaults, and the blocks of nodes and tools."""
 
 from __future__ import annotations
 

@@ -20,11 +20,29 @@ async def run_subgraph(name: str, node: SubgraphNode, state: State, context: Con
     """Run the graph, or let it continue where it stopped; the node's output is what the mappings give."""
     graph = context.graph.children[node.graph]
     thread = Thread(graph) if context.thread is None else context.thread.child(name, graph)
+    if not thread.done:
+        async with opened(_unfinished(name, node, state, context, thread)) as events:
+            async for event in events:
+                yield event
+                if event["type"] == "interrupt":
+                    return
+    counts: dict[str, int] = thread.public_state().get("_loop_counts", {}) if node.mode == "direct" else {}
+    facts: Metadata = {"counts": counts} if counts else {}
+    if node.mode == "direct":
+        output = {key: thread.state[key] for key in thread.written}
+    else:
+        output = _taken(node.output_mapping, thread.state)
+    yield {"type": "node_complete", "node": name, "output": output, "metadata": facts}
+
+
+async def _unfinished(
+    name: str, node: SubgraphNode, state: State, context: Context, thread: Thread
+) -> AsyncGenerator[NodeEvent]:
+    """Yield the events of a graph that begins, or that continues where it stopped."""
     if not thread.next and thread.asked is None:
         initial = _given(node, state)
-        if node.mode == "direct" or graph.file.checkpointer is None:
-            thread.state = {}
-            thread.agents = {}
+        if node.mode == "direct" or thread.graph.file.checkpointer is None:
+            thread.state, thread.sizes = {}, {}
     else:
         outer = _given(node, state) if node.mode == "direct" else {}
         initial = {key: value for key, value in outer.items() if key not in thread.written}
@@ -35,14 +53,6 @@ async def run_subgraph(name: str, node: SubgraphNode, state: State, context: Con
                 event.setdefault("metadata", {})["updates"] = updates
             if event["type"] != "graph_complete":
                 yield event
-                continue
-            counts: dict[str, int] = event["state"].get("_loop_counts", {})
-            facts: Metadata = {"counts": counts} if node.mode == "direct" and counts else {}
-            if node.mode == "direct":
-                output = {key: thread.state[key] for key in thread.written}
-            else:
-                output = _taken(node.output_mapping, thread.state)
-            yield {"type": "node_complete", "node": name, "output": output, "metadata": facts}
 
 
 async def inner_events(

@@ -7,8 +7,9 @@ It is saved as JSON:
 
 `next` is empty and `asked` is null when the graph has reached its end. `cut` has the text of interrupted nodes, and
 `agents` the conversations of agent nodes.
-`children` has the threads of graphs inside this one that have not ended, without `format` and with `written`, the keys
-that their nodes have set. A question of such a graph has `at`, the path of the node that asks.
+`children` has the threads of graphs inside nodes that have not ended, without `format`, with `written`, the keys that
+their nodes have set, and with `done`: a graph may reach its end before its node is saved. A question of such a graph
+has `at`, the path of the node that asks.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ class Thread:
     parent: Thread | None = field(default=None, repr=False)
     """The thread with which this one is saved."""
     saving: anyio.Lock = field(default_factory=anyio.Lock, repr=False, compare=False)
+    done: bool = False
+    """True if the graph inside a node has reached its end, and the node has not."""
     max_bytes: int | None = MAX_STATE_BYTES
     """The limit of the state; None: no limit."""
     sizes: dict[str, int] = field(default_factory=dict[str, int], repr=False, compare=False)
@@ -114,6 +117,7 @@ class Thread:
         self.agents = dict(data.get("agents", {}))
         self.children = dict(data.get("children", {}))
         self.written = dict.fromkeys(data.get("written", ()))
+        self.done = data.get("done", False)
         for name in [*self.next, *([self.asked["node"]] if self.asked else [])]:
             if name not in self.graph.nodes:
                 raise ConfigError(
@@ -142,6 +146,8 @@ class Thread:
         child = self.children.get(name)
         if not isinstance(child, Thread) or child.graph.file.checkpointer is None or child.next:
             self.children.pop(name, None)
+        else:
+            child.done = False
 
     def data(self) -> dict[str, Any]:
         """Return what is saved."""
@@ -149,10 +155,24 @@ class Thread:
         if self.children:
             # They run on while this thread is being saved.
             found["children"] = {
-                name: {**deepcopy(child.data()), "written": [*child.written]} if isinstance(child, Thread) else child
+                name: child._data_of_child() if isinstance(child, Thread) else child
                 for name, child in self.children.items()
             }
         return found
+
+    def _data_of_child(self) -> dict[str, Any]:
+        return {**deepcopy(self.data()), "written": [*self.written], "done": self.done}
+
+    def public_state(self) -> dict[str, Any]:
+        """Return the state for callers, with the counts of the nodes in loops."""
+        loops = {
+            name: count
+            for name, count in self.counts.items()
+            if name not in self.graph.nodes  # of a graph inside this one
+            or name in self.graph.reach[name]
+            or name in self.graph.file.loop_limits
+        }
+        return {**self.state, **({"_loop_counts": loops} if loops else {})}
 
     def view(self) -> dict[str, Any]:
         """Return the state as nodes and expressions see it, with declared keys, loop counts and interrupted texts."""

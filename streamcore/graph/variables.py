@@ -174,7 +174,7 @@ def _certain(graph: Graph, begin: Sequence[str]) -> Iterator[str]:
 
 
 def _refuse_later(graph: Graph, name: str, node: LlmNode, state: State) -> None:
-    """Raise if a node that runs later will lack a variable, whatever the nodes before it do."""
+    """Raise if a node that runs later will lack a variable, even if all nodes before it succeed."""
     before = [other for other in graph.nodes if name in graph.reach[other]]
     settable = keys_set_by(graph, before)
     if settable is None:

@@ -20,7 +20,7 @@ C = TypeVar("C")
 log = logging.getLogger("streamcore")
 
 MAX_CLIENTS = 64
-"""How many shared SDK clients an event loop keeps, unless the environment's `STREAMCORE_MAX_CLIENTS` says otherwise."""
+"""How many shared SDK clients an event loop keeps, unless `STREAMCORE_MAX_CLIENTS` is set in the environment."""
 VARIABLE = "STREAMCORE_MAX_CLIENTS"
 
 _turns = itertools.count()
@@ -60,14 +60,15 @@ async def cached_client(
 async def _close_surplus(resources: OpenResources, newest: Hashable) -> None:
     clients = resources.clients.items()
     cached: list[tuple[Hashable, CachedClient[object]]] = [
-        (key, held) for key, (held, _) in clients if isinstance(held, CachedClient)
+        (key, client) for key, (client, _) in clients if isinstance(client, CachedClient)
     ]
     idle: list[tuple[int, Hashable]] = sorted(
-        ((held.used, key) for key, held in cached if not held.http.streaming and key != newest), key=lambda one: one[0]
+        ((client.used, key) for key, client in cached if not client.http.streaming and key != newest),
+        key=lambda one: one[0],
     )
     for _, key in idle[: max(0, len(cached) - max_clients())]:
-        held, close = resources.clients.pop(key)
-        client, held.client = held.client, None
+        entry, close = resources.clients.pop(key)
+        client, entry.client = entry.client, None
         try:
             await close()
         except Exception:  # a client that cannot be closed must not fail the request of another key

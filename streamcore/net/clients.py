@@ -307,7 +307,7 @@ def _import_all(modules: Sequence[str]) -> None:
 async def warm_up(*providers: AnyProvider) -> None:
     """Load what the first request to these providers needs: imports, in a thread, and clients.
 
-    An SDK takes up to a second to import, and the first request would hold the event loop for that long. Await this
+    An SDK takes up to a second to import, and the first request would block the event loop for that long. Await this
     when a service starts. `create_app` and `router` do it for the
     providers of what they serve.
 

@@ -17,7 +17,7 @@ _TURN = 64 * 1024  # bytes of output from one read, after which the event loop h
 
 
 def decoded(response: httpx2.Response, raw: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    """Return the decoded bytes of a response whose `raw` body nobody has read.
+    """Return the decoded bytes of a response whose `raw` body is unread.
 
     httpx2 decodes everything but gzip, of which it reads the first member only. RFC 1952, section 2.2, allows several,
     and gateways that compress event by event send them. Closing the generator closes all that it reads from, but `raw`.

@@ -1,6 +1,6 @@
 """Find the credentials of a request, its client and its proxies, and remove them from everything that an error shows.
 
-Vendors, gateways and proxies echo keys in their answers. Which header holds a key is not known: every value that the
+Vendors, gateways and proxies echo keys in their answers. Which header has a key is not known: every value that the
 caller set counts, and every header of a request whose value is not public.
 """
 

@@ -202,13 +202,13 @@ def _target_host(response: httpx2.Response) -> str:
 
 
 def _answered(response: httpx2.Response) -> str:
-    """Describe a response whose body says nothing; for a wrong address, with the address."""
-    said = f"the server answered {response.status_code} {response.reason_phrase}".rstrip()
+    """Describe a response without a useful body; for a wrong address, with the address."""
+    message = f"the server answered {response.status_code} {response.reason_phrase}".rstrip()
     if response.status_code not in (404, 405):
-        return said
+        return message
     url = response.request.url
     asked = f"{url.scheme}://{url.netloc.decode('ascii').rpartition('@')[2]}{url.path}"
-    return f"{said} to {asked}; is the base URL right, with or without /v1 as this provider wants it?"
+    return f"{message} to {asked}; is the base URL right, with or without /v1 as this provider wants it?"
 
 
 def request_id(response: httpx2.Response) -> str | None:

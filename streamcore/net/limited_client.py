@@ -11,7 +11,7 @@ from streamcore.net.error_body import with_short_body
 
 
 class LimitedClient(httpx2.AsyncClient):
-    """The HTTP client that an SDK gets. Closing it does not close `inner`, which belongs to somebody else.
+    """The HTTP client that an SDK gets. Closing it does not close `inner`, which has another owner.
 
     Of a response with a status of 300 or above, only what `with_short_body` reads is read.
     """

@@ -42,7 +42,7 @@ async def read_response(
 
     A read above `SLICE_BYTES` counts as several.
 
-    `send` returns the response, whose body nobody has read, and its decoder. This generator owns both and closes the
+    `send` returns the response, whose body is unread, and its decoder. This generator owns both and closes the
     response. `secrets` returns what no error may show, beside the request's own credentials.
 
     Raises:

@@ -93,7 +93,7 @@ class RedisDatabase:
             pool: ConnectionPool = ConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]
                 self._url, retry=retry, decode_responses=False, **self._more
             )
-            pool.connection_class(**pool.connection_kwargs)  # checks what the URL's query says
+            pool.connection_class(**pool.connection_kwargs)  # checks the URL's query
         except (ValueError, TypeError):
             # Neither the URL nor an error that quotes parts of it is shown: it may have a password.
             raise ConfigError(

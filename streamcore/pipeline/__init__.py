@@ -1,1 +1,1 @@
-"""Hold the stages between a provider and a caller, one file each."""
+"""Provide the stages between a provider and a caller, one file each."""

@@ -20,7 +20,7 @@ from streamcore.concurrency.event_loop import running_on_trio
 from streamcore.errors import StreamTimeout
 from streamcore.files.settings import check_fields, from_mapping
 
-_NO_MORE: list[Chunk] = []  # stands for the end; compared by identity, since a read may be empty
+_NO_MORE: list[Chunk] = []  # marks the end; compared by identity, since a read may be empty
 
 ClockName = Literal["first_token", "stall", "silence", "total"]
 

@@ -131,7 +131,7 @@ class Retries:
 
 
 def _retryable(error: StreamcoreError, content: bool) -> bool:
-    """Return True if the same request may succeed: the vendor says so, or the connection broke or a clock ran out."""
+    """Return True if the same request may succeed: the vendor marks it so, the connection broke, or a clock ran out."""
     if isinstance(error, ProviderError):
         return error.retryable
     if isinstance(error, MalformedStream):

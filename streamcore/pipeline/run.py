@@ -32,7 +32,7 @@
 #
 # There are two ways to limit a read, for asyncio a timer (`ReadTimer`), for trio a cancel scope around each read
 # (`timed`). On asyncio a timeout and `stop()` arrive in this task as CancelledError; `caused_cancellation` tells it
-# from a cancellation by anybody else, which passes through.
+# from a cancellation by any other code, which passes through.
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class AnswerRun:
                         size, reads_on = AnswerSize(self._max_bytes, fold.texts, fold.breaks), True
                         while reads_on:
                             for _ in size.reads:
-                                # Every token passes here, so timer and fold are worked by hand: a generator around the
+                                # Every token passes here, so timer and fold are inlined: a generator around the
                                 # reads, or a method for each of these lines, would cost as much as all of it does.
                                 if timer is not None:
                                     timer.start = now()
@@ -181,7 +181,7 @@ class AnswerRun:
                 clocks.interrupt = None  # a cycle of references, which only the garbage collector would free
 
     def _cancelled_by(self, timer: ReadTimer | None) -> bool:
-        """Return True if the timer, and nobody else, cancelled the read, and the answer needs nothing more.
+        """Return True if the timer, and no other code, cancelled the read, and the answer needs nothing more.
 
         Raises:
             StreamTimeout: the timer cancelled the read because a limit was reached.

@@ -28,7 +28,7 @@ class _Answer:
     def __init__(self, choice: int, mode: ThinkTags) -> None:
         self._choice = choice
         self._index = 0
-        # None once the first tag has come, or if the mode says what the beginning is.
+        # None once the first tag has arrived, or if the mode determines what the beginning is.
         self._undecided: list[str] | None = [] if mode is True else None
         self._thinking = mode == "open"
         self._kept = ""  # the beginning of a tag, perhaps
@@ -82,7 +82,7 @@ class _Answer:
         self._thinking = tag == OPENING
 
     def _note(self, text: str, out: list[Chunk]) -> None:
-        """Tell the fold and the clocks of text that is kept back, so that `partial` has it and no clock runs out."""
+        """Report text that is kept back to the fold and the clocks, so that `partial` has it and no clock runs out."""
         if text:
             self._noted = True
             out.append(replace(content("reasoning", "", self._index, self._choice), data={UNDECIDED: text}))
@@ -134,7 +134,7 @@ class ThinkTagSplitter:
 def with_thinking_split(
     source: AsyncGenerator[list[Chunk]], provider: Provider, request: Request
 ) -> AsyncGenerator[list[Chunk]]:
-    """Return the source, split if the request says so; else if the provider does, which may have `think_tags`."""
+    """Return the source, split if `think_tags` of the request asks for it, or else that of the provider."""
     mode = getattr(provider, "think_tags", False) if request.think_tags is None else request.think_tags
     return split_thinking(source, mode) if mode in (True, "paired", "open") else source
 

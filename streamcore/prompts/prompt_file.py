@@ -85,6 +85,7 @@ class PromptFile(FileModel):
     max_steps: int | None = Field(default=None, ge=1)
     max_tool_calls: int | None = Field(default=None, ge=1)
     max_parallel: int | None = Field(default=None, ge=1)
+    metadata: Any = None
 
     @model_validator(mode="after")
     def _one_user_text(self) -> PromptFile:

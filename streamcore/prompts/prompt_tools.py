@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import import_module
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -158,9 +157,10 @@ class PromptTools:
 
     def _server(self, number: int, block: McpBlock) -> ToolSet:
         if number not in self._servers:
-            servers = import_module("streamcore.tools.mcp")
+            from streamcore.tools.mcp import McpTools
+
             try:
-                self._servers[number] = servers.McpTools(**self._expanded(block))
+                self._servers[number] = McpTools(**self._expanded(block))
             except ConfigError as error:
                 raise self._error(number, str(error), "mcp") from error
         return self._servers[number]

@@ -39,7 +39,11 @@ def encode_items(items: Iterable[Item]) -> bytes:
     Raises:
         ConfigError: a graph event has a value that is not JSON.
     """
-    return _dumps([_packed(item) for item in items])
+    try:
+        packed = [_packed(item) for item in items]
+    except RecursionError as error:
+        raise ConfigError("an item cannot be stored, since its data are nested too deeply") from error
+    return _dumps(packed)
 
 
 def decode_items(stored: bytes) -> list[Item]:

@@ -72,7 +72,7 @@ class RunLog(Protocol):
         """Open a run, start its lease (seconds), and return its epoch. The run becomes the newest of its thread.
 
         `limit` counts the running runs of the owner; with `client`, those that were started for the same client
-        instead, whoever owns them. The names of clients and owners are apart.
+        instead, of any owner. The names of clients and owners are apart.
 
         Raises:
             RunExists: there is a run of that name, of any owner, running or ended; or the newest run of the thread has

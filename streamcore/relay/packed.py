@@ -18,7 +18,7 @@ MOST_COMPRESSED = 2**20
 
 
 def compress(data: bytes) -> bytes:
-    """Return the bytes compressed, if they are not too many; the first byte says whether they are."""
+    """Return the bytes compressed, if they are not too many; the first byte states whether they are."""
     return b"\1" + zlib.compress(data, 1) if len(data) <= MOST_COMPRESSED else b"\0" + data
 
 
@@ -29,7 +29,7 @@ def decompress(data: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class PackedText:
-    """Hold adjacent pieces of one text."""
+    """Store adjacent pieces of one text."""
 
     key: tuple[ChunkKind, int, int] | None
     """The kind, index and choice of the chunks; None for plain `str`."""
@@ -47,7 +47,7 @@ class PackedText:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Hold some items of a run, packed."""
+    """Store some items of a run, packed."""
 
     count: int
     size: int

@@ -17,7 +17,7 @@ LOST = encode_end(interrupted("the worker that produced this answer was lost; th
 
 
 class Reader:
-    """Iterate over the items of a run after a number; `Relay.read` makes one and says what is raised.
+    """Iterate over the items of a run after a number; `Relay.read` makes one and documents the errors.
 
     A reader may be dropped at any time: nothing is open between two items, and the run continues.
     """
@@ -92,7 +92,7 @@ class Reader:
         return None
 
     async def _touch(self) -> None:
-        """Tell the producer that the run has a reader; the first time, check that the run can be read."""
+        """Signal to the producer that the run has a reader; the first time, check that the run can be read."""
         if not self._checked:
             status = await self._check()
             if self._read > status.seq:  # the client has an earlier run of this name

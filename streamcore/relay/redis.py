@@ -427,7 +427,7 @@ class RedisLog:
 
 
 def _entries(answer: Any) -> list[tuple[int, dict[bytes, bytes]]]:
-    """Return the entries of one stream, whatever protocol redis-py speaks."""
+    """Return the entries of one stream, in either protocol of redis-py."""
     found: list[tuple[int, dict[bytes, bytes]]] = []
     streams: Any = answer.items() if isinstance(answer, dict) else answer or ()  # pyright: ignore[reportUnknownVariableType]
     for _, entries in streams:

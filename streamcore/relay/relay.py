@@ -21,7 +21,7 @@ from streamcore.sse.event_id import is_run_id
 log = logging.getLogger("streamcore")
 
 Access = Callable[[str, str], bool | Awaitable[bool]]
-"""A function that says whether a user may read and end a run; called with the run's owner and the user."""
+"""A function that returns whether a user may read and end a run; called with the run's owner and the user."""
 
 
 def _same(owner: str, who: str) -> bool:
@@ -44,7 +44,7 @@ class Relay:
             an owner are not counted.
         max_seconds: seconds after which a run is ended as an error, within a second; None: no limit.
         max_items: how many items of a run are stored separately; above that, the older half becomes a snapshot.
-        access: says who may read and end whose runs; by default, owners their own.
+        access: returns whether a user may read and end a run; by default, owners their own.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Relay:
         """Start a run of a source, which the relay closes; return when the run is registered, before its first item.
 
         Args:
-            run_id: the run's name on all workers, 1 to 64 characters of A-Z a-z 0-9 _ ~ -; choose one that nobody can
+            run_id: the run's name on all workers, 1 to 64 characters of A-Z a-z 0-9 _ ~ -; choose one that cannot
                 guess.
             source: a `Stream`, the events of a graph, any async iterable of chunks, tokens or events, or a function
                 (plain or async) that returns one. Its `stop`, if it has one, is called to stop it. Its `partial`, if

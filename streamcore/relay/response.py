@@ -38,7 +38,7 @@ async def relay_response(
         source: what to stream, see `Relay.start`; a function is not called for a client that reconnects.
         last_event_id: the request's header `Last-Event-ID`, None without one.
         format: see `streamcore.sse.Format`.
-        run_id: a name that the page has chosen and nobody can guess, 1 to 64 characters of A-Z a-z 0-9 _ ~ -. A client
+        run_id: a name that the page chose and no client can guess, 1 to 64 characters of A-Z a-z 0-9 _ ~ -. A client
             that reconnects without an id then starts no second run, but gets the run from its beginning. None: a
             random name.
         owner: the user; no other user can read or stop the run.
@@ -97,7 +97,7 @@ async def run_response(
         heartbeat: see `sse_response`.
 
     Raises:
-        RunNotFound: this reader has no such run, and `event_id` is None; with an `event_id`, the stream says so.
+        RunNotFound: this reader has no such run, and `event_id` is None; with an `event_id`, the stream reports it.
         RelayError: the log cannot be reached.
     """
     if event_id is None:

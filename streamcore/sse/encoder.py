@@ -269,6 +269,18 @@ def _json(item: Item) -> bytes:
 
 
 def _dumps(value: object) -> bytes:
+    """Return a value as JSON.
+
+    Raises:
+        ConfigError: it is nested too deeply.
+    """
+    try:
+        return _encoded(value)
+    except RecursionError as error:
+        raise ConfigError("an item cannot be written as JSON, since its data are nested too deeply") from error
+
+
+def _encoded(value: object) -> bytes:
     try:
         return msgspec.json.encode(value, enc_hook=json_value)
     except UnicodeEncodeError:  # half a surrogate pair, which JSON can escape

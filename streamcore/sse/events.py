@@ -46,7 +46,7 @@ class Events:
     def end_instead(self, last_id: str) -> None:
         """Yield an end instead of the stream, for a client that reconnects after the message `last_id`.
 
-        To answer again would cost again, and the page would show the new answer behind the old one.
+        To answer again would cost again, and the page would show the new answer after the old one.
         """
         event_id = parse_event_id(last_id)
         if event_id is not None and event_id.after is None:
@@ -152,7 +152,7 @@ class Events:
             with anyio.move_on_after(CLOSE_SECONDS, shield=True):
                 try:
                     await close()
-                except Exception:  # the client is served or gone: nobody is left to be told
+                except Exception:  # the response has ended: no client is left to report to
                     log.warning("closing the source of a stream to a browser failed", exc_info=True)
 
 

@@ -1,4 +1,4 @@
-"""Say what the reader of a stream may know about an error: its class of trouble, and a reference to the log."""
+"""Reduce an error to what the reader of a stream may know: its kind, and a reference to the log."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def reference(error: Exception) -> str:
 
 
 def described_in_log(error: Exception) -> tuple[str, Exception | None]:
-    """Return what the log says about an error, and the error if its traceback helps.
+    """Return the log's message about an error, and the error if its traceback helps.
 
     The text of an answer is not logged, so of an answer that does not fit its schema there is only the class.
     """

@@ -23,7 +23,7 @@ _LAST: Message = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 class SSEResponse(StreamingResponse):
-    """Stream a source as Server-Sent Events; `sse_response` makes one and says what the arguments mean.
+    """Stream a source as Server-Sent Events; `sse_response` makes one and documents the arguments.
 
     The events are sent by the task of the request. Two more tasks run beside it, one that waits for the client to
     disconnect and one that sends heartbeats. Either cancels the group; the source is closed before the request ends.
@@ -97,7 +97,7 @@ class SSEResponse(StreamingResponse):
             raise failed
 
     async def _send_events(self, send: Send) -> None:
-        # No timeout around each event, which would cost as much as sending it: a heartbeat waits behind an event that
+        # No timeout around each event, which would cost as much as sending it: a heartbeat waits for an event that
         # is stuck, and has one.
         if self._wait:
             first = await anext(self._events, b"")

@@ -2,7 +2,7 @@
 
 ASGI does not tell an open request that its server stops: `lifespan.shutdown` follows the last response. So uvicorn is
 asked by public names: while it serves, the handler of SIGTERM is a method of its `Server`, whose `should_exit` is true
-once it has been told to stop. For other servers, call `end_streams`. A server that cancels its open requests instead,
+once it was asked to stop. For other servers, call `end_streams`. A server that cancels its open requests instead,
 as uvicorn does after `timeout_graceful_shutdown`, needs neither: `SSEResponse` then sends its end.
 """
 

@@ -74,7 +74,7 @@ def _too_deep(what: str) -> ValueError:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it: opaque data may hold tuples, and numbers that JSON does not know."""
+    """Return a value as JSON has it: opaque data may contain tuples, and numbers that JSON does not know."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in cast("dict[Any, Any]", value).items()}
     if isinstance(value, list | tuple):

@@ -12,7 +12,7 @@ _SHORT = 1024  # characters of a number, which has no end of its own
 
 
 class JSONEnd:
-    """Tell if a text that comes in pieces is one whole JSON value.
+    """Determine if a text that arrives in pieces is one whole JSON value.
 
     A text with more than `MAX_MARKS` brackets, quotes and escapes is never whole, nor is a number of more than 1,024
     characters.

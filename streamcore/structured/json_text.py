@@ -20,7 +20,7 @@ _CONTROL = re.compile(r"[\x00-\x1f]")
 _STRING_OR_BRACKET = re.compile(rf"{_STRING.pattern}|[{{}}\[\]]", re.DOTALL)
 _decode = json.JSONDecoder(strict=False).raw_decode  # models write line ends in strings without an escape
 
-_MAX_FAILURES = 16  # broken documents that are parsed to wherever they end, not only to the bracket that closes them
+_MAX_FAILURES = 16  # broken documents that are parsed to their end, not only to the bracket that closes them
 _EXACT = 8192  # characters; beyond, a growing document is parsed each time that it has grown by a part of `_GROWTH`
 _GROWTH = 64
 

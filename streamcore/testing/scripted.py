@@ -46,7 +46,7 @@ class ScriptedProvider:
     Args:
         answers: what the calls of `stream` play, in turn.
         name: the provider's name in attempts and errors.
-        takes_schema: True for a provider that is sent JSON Schemas (`Request.output_schema`), not told them in words.
+        takes_schema: True for a provider that is sent JSON Schemas (`Request.output_schema`), not descriptions.
 
     Raises:
         ValueError: if there is no answer.
@@ -104,7 +104,7 @@ class ScriptedProvider:
             self.closed_requests.append(request)
 
     def takes_schema(self, schema: Mapping[str, Any]) -> bool:
-        """Return whether JSON Schemas are sent to this provider, as `takes_schema=` says."""
+        """Return whether JSON Schemas are sent to this provider, as `takes_schema=` states."""
         return self._takes_schema
 
     async def aclose(self) -> None:

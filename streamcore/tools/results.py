@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from streamcore.chunk import ToolCall, ToolResult
+from streamcore.errors import ToolError
 from streamcore.parts import Document, Image, Part, Text
 from streamcore.request import Message
+from streamcore.storage.sizes import utf8_size
 
-
-class ToolError(Exception):
-    """Raised by a tool to give the model exactly this text, without the name of a class."""
-
-
+MAX_RESULT_BYTES = 8 * 2**20
+"""The most bytes of a tool's result: it is kept in the conversation, and sent with every further step."""
+MAX_ERROR = 20_000
+"""The most characters of a tool's error."""
 NOTHING = "Success"
 """The content of a result that is None: vendors refuse an empty one."""
 
@@ -22,17 +23,23 @@ def result_of(call: ToolCall, value: Any, seconds: float = 0.0) -> ToolResult:
     """Return the result for the value that a tool returned.
 
     A `str` is the content as it is. `Text`, `Image`, `Document` and sequences of them are sent as parts. None is
-    "Success". All other values are written as JSON, pydantic models and dataclasses too.
+    "Success". All other values are written as JSON, pydantic models and dataclasses too. Above `MAX_RESULT_BYTES` the
+    result is an error.
 
     Raises:
         TypeError: the value cannot be written as JSON.
     """
     content, parts = _content(value)
+    size = utf8_size(content) + sum(len(part.data or b"") for part in parts if not isinstance(part, Text))
+    if size > MAX_RESULT_BYTES:
+        why = f"the result has {size:,} bytes, and may have {MAX_RESULT_BYTES:,}; ask for less of it"
+        return failed(call, f"ResultTooLarge: {why}", seconds)
     return ToolResult(call.id or "", call.name or "", content, seconds=seconds, parts=parts)
 
 
 def failed(call: ToolCall, error: str, seconds: float = 0.0) -> ToolResult:
     """Return the result of a call that failed; `error` has the class and the message."""
+    error = error[:MAX_ERROR]
     return ToolResult(call.id or "", call.name or "", f"Error: {error}", error, seconds)
 
 

@@ -66,7 +66,7 @@ def create_app(
 
 
 async def _failed(_request: Request, error: Exception) -> Response:
-    """Answer a request that failed in a way that nobody expected; the server logs the error, too."""
+    """Answer a request that failed unexpectedly; the server logs the error, too."""
     reference = secrets.token_hex(4)
     log.error("a request failed (reference %s)", reference, exc_info=error)
     return JSONResponse({"detail": f"The service failed (reference {reference})."}, 500, SAFE_HEADERS)

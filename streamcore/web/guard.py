@@ -44,7 +44,7 @@ def with_safe_headers(send: Send) -> Send:
 
 
 def limited(max_bytes: int) -> type[APIRoute]:
-    """Return a class of routes that read at most `max_bytes` of a body, whatever its headers say."""
+    """Return a class of routes that read at most `max_bytes` of a body, even if its headers state less."""
 
     class LimitedRoute(APIRoute):
         async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:

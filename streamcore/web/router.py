@@ -34,14 +34,14 @@ CONVERSATION_MINUTES = 7 * 24 * 60
 """How long the relay's Redis keeps a conversation after its last run."""
 
 _DESCRIPTIONS = {
-    400: "The request is not valid; `detail` says why.",
+    400: "The request is not valid; `detail` has the reason.",
     401: "The request has no valid credentials.",
     403: "The request was sent by a page of another site, or a GET may not start a run.",
     404: "There is no such conversation or run.",
     409: "The conversation has a run that has not ended, or waits for no answer.",
     413: "The input is too large.",
-    429: "The limit of simultaneous answers is reached; Retry-After says when to try again.",
-    503: "Answers cannot be stored at the moment; Retry-After says when to try again.",
+    429: "The limit of simultaneous answers is reached; Retry-After has the seconds until another try.",
+    503: "Answers cannot be stored at the moment; Retry-After has the seconds until another try.",
 }
 
 

@@ -94,7 +94,7 @@ class Service:
         return await self._stream(request, session_id, RunRequest(prompt), form, last_event_id)
 
     async def start(self, request: Request, body: models.Start) -> models.Started:
-        """Start a run with a message of any length. The run continues also while nobody reads it."""
+        """Start a run with a message of any length. The run continues without a reader, too."""
         session_id = body.session_id or self._sessions.new_id()
         return await self._started(request, session_id, RunRequest(body.prompt, body.variables))
 

@@ -96,7 +96,7 @@ class Sessions:
 
     @staticmethod
     def new_id() -> str:
-        """Return the name of a new conversation, which nobody can guess."""
+        """Return the name of a new conversation, which cannot be guessed."""
         return secrets.token_urlsafe(16)
 
     def key(self, owner: str, session_id: str) -> str:

@@ -11,7 +11,6 @@ from streamcore.checkpoints import Checkpointer, MemoryCheckpointer, open_checkp
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, PromptError
 from streamcore.execute import stream_prompt
-from streamcore.files.template import needed
 from streamcore.files.yaml_file import is_mapping, load_yaml
 from streamcore.graph.config import Config
 from streamcore.graph.limits import AnswerTokens, Budget, RunLimits
@@ -21,15 +20,12 @@ from streamcore.graph.thread import Thread
 from streamcore.graph.variables import missing_variables, paths_of
 from streamcore.net.clients import chosen_transport
 from streamcore.net.well_formed import well_formed_json
+from streamcore.prompts.message_variable import INPUTS, message_variable
 from streamcore.prompts.prompt_file import Prompt, load_prompt
 from streamcore.provider import AnyProvider, ModelChoice, get_provider, resolve_provider
 from streamcore.request import Message
 from streamcore.web.input_check import refuse_variables
 from streamcore.web.models import About, Question, SessionState, Turn
-
-INPUTS = ("message", "query", "question", "input", "prompt", "text", "topic")
-"""Names of variables, or keys of the state, that usually take a user's message; the first that exists is used."""
-
 
 SERVED_LIMITS = RunLimits(
     max_items=100, max_model_calls=100, max_nodes=1000, max_tokens=1_000_000, max_state_bytes=16 * 2**20
@@ -190,30 +186,11 @@ def load_target(
     prompt = load_prompt(str(target), prompts_dir=prompts_dir)
     resolve_provider([overrides.choice, prompt.choice], f"prompt {prompt.name!r}")
     store = fallback if checkpointer is None else open_checkpointer(checkpointer)
-    variable = _input_of(prompt, given, message_as, client_variables)
+    variable = message_variable(prompt, given, message_as, client_variables)
     limit = history or HistoryLimit()
     return PromptTarget(
         prompt, overrides, given, variable, store, prompts_dir, frozenset(client_variables), limit, limits
     )
-
-
-def _input_of(
-    prompt: Prompt, given: Mapping[str, Any], message_as: str | None, client_variables: Collection[str]
-) -> str:
-    """Return the variable that a message becomes."""
-    others = {*given, *client_variables}
-    wanted = [name for _, text in prompt.file.templates() for name in needed(text) if name not in others]
-    if message_as is not None:
-        wanted = [message_as, *(name for name in wanted if name != message_as)]
-    named = [name for name in INPUTS if name in wanted]
-    variable = message_as or (named[0] if named else wanted[0] if len(wanted) == 1 else None)
-    if variable is None:
-        what = f"needs {', '.join(wanted)}" if wanted else "needs no variable"
-        raise ConfigError(
-            f"prompt {prompt.name!r} {what}: name the one that a user's message becomes (message_as=, --input), and "
-            "give values for the others (variables=, --var)"
-        )
-    return variable
 
 
 def without_folders(message: str, *paths: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import Depends, HTTPException, Request
 
 Auth = Callable[..., Any]
-"""A FastAPI dependency: raises HTTPException, or returns the user, a non-empty `str`; None: nobody is logged in."""
+"""A FastAPI dependency: raises HTTPException, or returns the user, a non-empty `str`; None: the request has no user."""
 
 log = logging.getLogger("streamcore")
 

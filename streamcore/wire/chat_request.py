@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from streamcore.chunk import ToolCall
@@ -43,6 +43,8 @@ class ChatTurns:
     """The fields of reasoning that it accepts with tool calls, if it sent them."""
     document: Callable[[Document], dict[str, Any]] = no_documents
     """Return the content part of a document; raises `ConfigError` for one that the server does not accept."""
+    images_in_results: bool = False
+    """True if it accepts images in the results of tools; else they follow them in a user's message."""
 
 
 def chat_messages(request: Request, form: ChatTurns) -> list[dict[str, Any]]:
@@ -53,8 +55,26 @@ def chat_messages(request: Request, form: ChatTurns) -> list[dict[str, Any]]:
     Raises:
         ConfigError: a tool call was cut, or the server does not accept a document.
     """
-    written = (_message(message, form) for message in fitting_turns(request.messages, form.ids))
+    turns: Iterable[Message] = fitting_turns(request.messages, form.ids)
+    if not form.images_in_results:
+        turns = _without_images_in_results(turns)
+    written = (_message(message, form) for message in turns)
     return [message for message in written if message is not None]
+
+
+def _without_images_in_results(turns: Iterable[Message]) -> Iterator[Message]:
+    """Yield the turns with the images of results in a user's message, after all results of the answer."""
+    images: list[Part] = []
+    for message in turns:
+        if message.role != "tool" and images:
+            yield Message("user", images)
+            images = []
+        if message.role == "tool" and any(isinstance(part, Image) for part in message.parts):
+            images += [part for part in message.parts if isinstance(part, Image)]
+            message = replace(message, content=message.text)
+        yield message
+    if images:
+        yield Message("user", images)
 
 
 def _message(message: Message, form: ChatTurns) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class SchemaDialect:
-    """Say which schemas a vendor accepts."""
+    """Describe which schemas a vendor accepts."""
 
     require_all: bool
     """Every property must be required."""
@@ -71,7 +71,7 @@ def _close(schema: Any, root: Json, dialect: SchemaDialect, within: tuple[str, .
         ref = schema["$ref"]
         beside = {key: value for key, value in schema.items() if key not in _LEFT_OUT and key != "$ref"}
         target = _resolve(ref, root)
-        if not beside or ref in within:  # a reference stands alone
+        if not beside or ref in within:  # a reference has no other keys
             return {"$ref": ref}
         return _close({**target, **beside}, root, dialect, (*within, ref))
     kept: dict[str, Any] = {}

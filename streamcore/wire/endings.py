@@ -16,7 +16,7 @@ _MESSAGE_KEYS = frozenset({"message", "msg", "status_msg", "statusMessage", "rea
 _CODE_KEYS = frozenset({"code", "status", "status_code", "statusCode"})
 _STATE_KEYS = ("type", "object", "status", "state")
 
-# Finish reasons of the vendor behind a gateway that are more precise than the gateway's own.
+# Finish reasons of a gateway's vendor that are more precise than the gateway's own.
 NATIVE_REASONS: Mapping[str, FinishReason] = {
     "length": "length",
     "max_tokens": "length",

@@ -253,7 +253,7 @@ def test_variables_from_files_and_the_input(tmp_path: Path) -> None:
     ("arguments", "stdin", "said"),
     [
         (["--vars-file", "no.yaml"], None, "cannot read 'no.yaml': No such file"),
-        (["--vars-file", "-"], "[1]", "must hold variables as `name: value`"),
+        (["--vars-file", "-"], "[1]", "must have variables as `name: value`"),
         (["--vars-file", "-"], "name: [", "<standard input>:1:"),
         (["--var-file", "name"], None, "--var-file takes KEY=FILE"),
         (["--var-file", "name=-", "--vars-file", "-"], "", "can be read once"),

@@ -87,20 +87,20 @@ def test_an_empty_file_is_nothing() -> None:
         ("a: !!bool maybe", "1", "'maybe' cannot be read as bool"),
         ("a: !!float ''", "1", "'' cannot be read as float"),
         ("a: " + "9" * 5000, "1", "cannot be read as int"),
-        ("a:\n  {{ name }}", "2", "begins with { or [ goes in quotes"),
+        ("a:\n  {{ name }}", "2", "begins with { or [ must be in quotes"),
         ("? [a]\n: 1", "1", "a key must be text or a number"),
         ("a: 1\nb:\n  " + "[" * 65 + "]" * 65, "3", f"nested more than {MAX_DEPTH} levels"),
         (b"a: 1\nb: \xff", "2", "not UTF-8"),
         # Syntax: with the column.
         ("a: 1\n\tb: 2", "2:1", "indent with spaces, not with tabs"),
-        ("a: 1\nb: one: two", "2:7", "goes in quotes or in a block (key: |)"),
+        ("a: 1\nb: one: two", "2:7", "must be in quotes or in a block (key: |)"),
         ("a: 1\nb: 'never closed\nc: 3\n", "2:4", "is the closing quote missing?"),
         ("a: 1\nb: [1, 2\n", "2:4", "is a closing bracket missing?"),
-        ("a: @x", "1:4", "goes in quotes"),
-        ("a: *b* c", "1:6", "begins with * or & goes in quotes"),
-        ('a: "x" y', "1:8", "goes in quotes as a whole"),
+        ("a: @x", "1:4", "must be in quotes"),
+        ("a: *b* c", "1:6", "begins with * or & must be in quotes"),
+        ('a: "x" y', "1:8", "must be in quotes as a whole"),
         ('a: "\\q"', "1:6", "a backslash is written twice"),
-        ("a: 1\n---\nb: 2", "2:1", "a file holds one document"),
+        ("a: 1\n---\nb: 2", "2:1", "a file has one document"),
         ("a: 1\nb: \x01", "2:4", "the character '\\x01' is not allowed"),
     ],
 )
@@ -222,4 +222,5 @@ def test_reads_the_output_of_pyyaml(value: dict[str, Any]) -> None:
         def ignore_aliases(self, data: Any) -> bool:
             return True
 
-    assert parse(yaml.dump(value, Dumper=NoAliases, allow_unicode=True)).data == value
+    text = yaml.dump(value, Dumper=NoAliases, allow_unicode=True)  # pyright: ignore[reportUnknownMemberType]
+    assert parse(text).data == value

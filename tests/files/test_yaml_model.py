@@ -22,7 +22,7 @@ class Leaf(FileModel):
 
 class Tree(FileModel):
     leaf: Leaf | None = None
-    leaves: list[Leaf] = Field(default_factory=list)
+    leaves: list[Leaf] = Field(default_factory=list[Leaf])
     named: dict[str, Leaf] = Field(default_factory=dict)
     rest: dict[str, list[Leaf]] = Field(default_factory=dict)
     class_: str = Field(default="", alias="class")
@@ -37,7 +37,7 @@ class Tree(FileModel):
         return self
 
 
-BRACKET = "a text that begins with a bracket goes in quotes or in a block (key: |)"
+BRACKET = "a text that begins with a bracket must be in quotes or in a block (key: |)"
 
 
 def said(text: str) -> list[str]:

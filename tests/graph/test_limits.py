@@ -95,6 +95,14 @@ def test_every_answer_of_a_stream_counts(kind: Any) -> None:
         tokens.note([Chunk("reasoning", "x")])
 
 
+def test_counts_below_zero_give_no_tokens_back() -> None:
+    tokens = counter(50)
+    tokens.note([usage(input_tokens=-1000, output_tokens=-1000), Chunk("text", "x" * 160), FINISH])
+    tokens.end()
+    with pytest.raises(RunLimitReached):
+        tokens.note([Chunk("text", "x" * 80)])
+
+
 def test_without_a_limit_nothing_is_counted() -> None:
     tokens = Budget().answer("one")
     tokens.note([Chunk("text", "x" * 10**6), usage(output_tokens=10**9)])

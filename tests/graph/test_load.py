@@ -166,8 +166,8 @@ WRONG = [
         "1: verify.0.check: 'x(1)' calls a function",
     ),
     (
-        "nodes:\n  a: {type: oracle, prompt: x}\n" + START,
-        "2: node 'a': the type 'oracle' is not supported; supported are",
+        "nodes:\n  a: {type: xylophone, prompt: x}\n" + START,
+        "2: node 'a': the type 'xylophone' is not supported; supported are",
     ),
     (
         "nodes:\n  a:\n    type: rooter\n    prompt: x\n" + START,
@@ -284,7 +284,7 @@ def test_problems_are_reported_with_their_line(tmp_path: Path, text: str, says: 
 def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     path = tmp_path / "g.yaml"
     path.write_text(
-        "nodez: {}\nnodes:\n  a: {promt: x}\n  b: {type: oracle}\nedges:\n  - {from: a, to: b, when: x}\n", "utf-8"
+        "nodez: {}\nnodes:\n  a: {promt: x}\n  b: {type: xylophone}\nedges:\n  - {from: a, to: b, when: x}\n", "utf-8"
     )
     with pytest.raises(GraphError) as caught:
         load_graph(path)

@@ -175,6 +175,17 @@ async def test_a_guard_cannot_restart_a_text(tmp_path: Path) -> None:
         await collect(stream_node_output(path, "a", {"text": "x"}, config))
 
 
+async def test_guards_and_the_time_limit_of_an_agent(tmp_path: Path) -> None:
+    path = graph(tmp_path, "{type: agent, prompt: say, guards: {post: [{check: output == 'y', on_fail: retry}]}}")
+    events = await run(path, {}, "x", "y")
+    assert (output(events, "a")["a"], text_of(events, "a")) == ("y", "y")
+    with pytest.raises(NodeError, match="a guard after it"):
+        await run(path, {}, "x", "z")
+    path = graph(tmp_path, "{type: agent, prompt: say, timeout: 0.3}")
+    with pytest.raises(NodeError, match=r"TimeoutError: it took longer than 0\.3 s"):
+        await run(path, {}, ["part", anyio.sleep_forever])
+
+
 @pytest.mark.parametrize(("fails", "count"), [("warn", 1), ("halt", None)])
 async def test_the_whole_graph_is_verified_at_its_end(tmp_path: Path, fails: str, count: int | None) -> None:
     path = graph(tmp_path, "{prompt: say}", f"verify: [{{check: done and not x, on_fail: {fails}, message: Why}}]")

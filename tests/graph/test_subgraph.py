@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -252,6 +253,41 @@ async def test_a_node_that_completed_inside_does_not_run_again(tmp_path: Path) -
     events = await collect(stream_graph(path, {}, config_of(tmp_path, provider)))
     assert ran(events) == ["sub/two", "sub", "last"]
     assert [one.messages[-1].text for one in provider.requests].count("x") == 1
+
+
+async def test_a_run_continues_from_every_instant(tmp_path: Path) -> None:
+    """Copy the store after each event, as a kill at that instant leaves it, and run on from each copy."""
+    top = """
+        nodes:
+          left: {type: subgraph, graph: outer.yaml, input_mapping: {topic: topic}, output_mapping: {one: done}}
+          right: {type: subgraph, graph: child.yaml, input_mapping: {topic: text}, output_mapping: {two: other}}
+          both: {prompt: say, variables: {text: "{one} {two}"}, state_key: three}
+        edges: [{from: START, to: [left, right]}, {from: left, to: both}, {from: right, to: both}]
+    """
+    path = write(tmp_path, top=top, outer=OUTER, child=CHILD).with_name("top.yaml")
+    config: dict[str, Any] = {"thread_id": "t", "provider": echo(), "model": "m"}
+    seen: list[list[str]] = []
+    completed: list[str] = []
+    live = tmp_path / "live"
+    live.mkdir()
+    config["checkpointer"] = {"type": "sqlite", "path": str(live / "t.db")}
+    async for event in stream_graph(path, {"topic": "x"}, config):
+        completed += [event["node"]] if event["type"] == "node_complete" else []
+        seen.append([*completed])
+        shutil.copytree(live, tmp_path / f"copy{len(seen)}")
+    whole = sorted(completed)
+    assert whole == sorted(["left", "left/sub", "left/sub/say", "left/sub/more", "left/last", *OTHERS])
+    for number, before in enumerate(seen, 1):
+        if "both" in before:
+            break  # the graph has ended, so a further run begins anew
+        config["checkpointer"] = {"type": "sqlite", "path": str(tmp_path / f"copy{number}" / "t.db")}
+        started = not before
+        events = await collect(stream_graph(path, {"topic": "x"} if started else {}, config))
+        assert not {*ran(events)} & {*before}, f"after event {number}"
+        assert events[-1]["state"]["three"] == "X! X!", f"after event {number}"
+
+
+OTHERS = ("right", "right/say", "right/more", "both")
 
 
 @pytest.mark.parametrize(("checkpointer", "asked"), [("", 2), ("checkpointer: {type: memory}", 1)])

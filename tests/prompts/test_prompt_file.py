@@ -202,6 +202,12 @@ def test_no_name_leaves_the_folder(name: str) -> None:
     assert Path("prompts").resolve() in found.resolve().parents or found == Path("a/prompts/a.yaml")
 
 
+def test_metadata_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text("metadata: {provider: other, temperature: 0.3}\nuser: Hi\n", "utf-8")
+    found = load_prompt("p", prompts_dir=tmp_path)
+    assert (found.file.provider, found.file.temperature) == (None, None)
+
+
 def test_a_changed_file_is_read_again() -> None:
     assert texts("user: one") == ["one"]
     assert texts("user: two") == ["two"]  # of the same size, within the same tick of the clock
@@ -424,7 +430,7 @@ FIELD = "user: x\nschema:\n  name: A\n  fields:\n    a:\n      "
         ("- user", "1: expected a mapping (key: value), not a list"),
         ("", "1: expected a mapping (key: value), but there is nothing"),
         ("user: x\nsystem: [unclosed", "2:9: this is not valid YAML: "),
-        ("user: {name}", "1: user: expected text, not a mapping; a text that begins with a bracket goes in quotes"),
+        ("user: {name}", "1: user: expected text, not a mapping; a text that begins with a bracket must be in quotes"),
         (FIELD + "type: strng", "6: schema.fields.a.type: unknown type 'strng'; did you mean 'str'?"),
         (FIELD + "typ: str", "6: unknown key 'schema.fields.a.typ'; did you mean 'type'?"),
         (FIELD + "type: int\n      constraints:\n        lle: 1", "8: unknown key 'schema.fields.a.constraints.lle'"),

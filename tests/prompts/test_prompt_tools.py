@@ -268,3 +268,49 @@ async def test_an_argument_overrides_the_limit_of_the_file() -> None:
     with pytest.raises(AgentLimitReached):
         await stream_agent("p", {"city": "x"}, provider=scripted, max_steps=1).collect()
     assert len(scripted.requests) == 1
+
+
+# MCP servers.
+
+SERVER = """
+user: x
+tools:
+  - mcp:
+      command: ["${PYTHON_OF_TEST}", "${SERVER_OF_TEST}", stdio]
+      include: [add, variables]
+      env: {SECRET_OF_TEST: "${VALUE_OF_TEST}"}
+      needs_approval: [add]
+"""
+
+
+@pytest.mark.anyio
+async def test_an_mcp_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mcp")
+    for name, value in {
+        "PYTHON_OF_TEST": sys.executable,
+        "SERVER_OF_TEST": str(Path(__file__).parents[1] / "mcp_server.py"),
+        "VALUE_OF_TEST": "hidden",
+    }.items():
+        monkeypatch.setenv(name, value)
+    write(SERVER)
+    (server,) = load_prompt("p").tools.servers()
+    assert load_prompt("p").tools.servers() == (server,)
+    scripted = ScriptedProvider(Answer(calls=[PlannedCall("add", {"a": 1, "b": 2})]), "Three.")
+    first = stream_prompt("p", provider=scripted)
+    assert [call.name for call in (await first.collect()).pending] == ["add"]
+    assert sorted(tool.name for tool in scripted.requests[0].tools) == ["add", "variables"]
+    second = stream_agent("p", provider=scripted, messages=first.messages, resume=True)
+    assert (await second.collect()).text == "Three."
+    assert scripted.requests[1].messages[-1].text == "3"
+
+
+@pytest.mark.anyio
+async def test_a_missing_variable_of_an_mcp_server_names_file_and_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VALUE_OF_TEST", raising=False)
+    write(SERVER + "max_steps: 2\n")  # a server is described once for each version of a file
+    load_prompt("p").tools.ready()
+    with pytest.raises(PromptError) as caught:
+        await stream_prompt("p", provider="demo").collect()
+    assert str(caught.value).startswith(
+        "prompts/p.yaml:4: prompt 'p', tools[0]: `env.SECRET_OF_TEST` names ${VALUE_OF_TEST}"
+    )

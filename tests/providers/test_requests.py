@@ -456,6 +456,26 @@ def test_anthropic_gets_all_system_texts_first_and_all_results_of_a_turn_in_one_
     ]
 
 
+def test_images_of_results_follow_them_where_results_are_text_only() -> None:
+    calls = (ToolCall("aaaaaaaaa", "look"), ToolCall("bbbbbbbbb", "look"))
+    picture = Image(data=PNG, media_type="image/png")
+    request = Request(
+        [
+            Message("assistant", tool_calls=calls),
+            Message("tool", [Text("Sun"), picture], tool_call_id="aaaaaaaaa"),
+            Message("tool", "Rain", tool_call_id="bbbbbbbbb"),
+            Message("user", "So?"),
+        ]
+    )
+    part = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG_BASE64}"}}
+    _, first, second, *others = sent("openai", request)["messages"]
+    assert [first["content"], second["content"]] == ["Sun", "Rain"]
+    assert others == [{"role": "user", "content": [part]}, {"role": "user", "content": "So?"}]
+    _, first, second, *others = sent("mistral", request)["messages"]
+    assert first["content"] == [{"type": "text", "text": "Sun"}, part]
+    assert others == [{"role": "user", "content": "So?"}]
+
+
 @pytest.mark.parametrize(("name", "made"), [("openai", "call_2"), ("mistral", call_id("call_2", 0))])
 def test_chat_calls_without_text_arguments_or_id(name: str, made: str) -> None:
     request = Request([Message("assistant", tool_calls=(ToolCall(None, "weather", position=2),))])

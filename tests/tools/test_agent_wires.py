@@ -80,10 +80,13 @@ def on(backend: str, name: str, decide: Callable[[Asked], Answer], test: Test) -
 def sent_results(body: Mapping[str, Any]) -> list[str]:
     """Return the results in a vendor's request, in order."""
     found: list[str] = []
-    turns: list[dict[str, Any]] = body.get("messages") or body.get("input") or []
+    turns: list[dict[str, Any]] = body.get("messages") or body.get("input") or body.get("contents") or []
     for turn in turns:
         parts = cast("list[dict[str, Any]]", [] if isinstance(turn.get("content"), str) else turn.get("content") or [])
-        if turn.get("role") == "tool":
+        if "parts" in turn:
+            answers = [part["functionResponse"]["response"] for part in turn["parts"] if "functionResponse" in part]
+            found += [str(next(iter(answer.values()))) for answer in answers]
+        elif turn.get("role") == "tool":
             found.append(str(parts[0]["text"] if parts else turn["content"]))
         elif turn.get("type") == "function_call_output":
             found.append(str(turn["output"]))

@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from streamcore.prompts.message_variable import INPUTS
 from streamcore.web.sessions import MAX_SESSIONS
-from streamcore.web.targets import INPUTS
 from tests.serving import listen, serving
 from tests.snippets import blocks, run_script
 

@@ -1,4 +1,4 @@
-"""Read through the vendors' SDKs: their typed streams, and their raw responses whose bytes nobody decodes."""
+"""Read through the vendors' SDKs: their typed streams, and their raw responses whose bytes are not decoded."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ _ROWS = (
     # No response
     Fault(
         "connection-refused",
-        "nobody listens on the port",
+        "nothing listens on the port",
         spoiled.exactly(),
         ConnectionFailed,
         keeps=0,
@@ -201,7 +201,7 @@ _ROWS = (
     ),
     Fault(
         "no-http",
-        "the server speaks another protocol",
+        "the server uses another protocol",
         spoiled.exactly(Send(b"SSH-2.0-OpenSSH_9.9\r\n\r\n")),
         ConnectionFailed,
         keeps=0,
@@ -309,7 +309,7 @@ _ROWS = (
     ),
     Fault(
         "stall-with-comments",
-        "two tokens, and then only comments for ever",
+        "two tokens, and then only comments without end",
         spoiled.keep_alive(b": keep-alive\n\n"),
         StreamTimeout,
         spoiled.KEPT,
@@ -318,7 +318,7 @@ _ROWS = (
     ),
     Fault(
         "stall-with-pings",
-        "two tokens, and then only the vendor's pings for ever",
+        "two tokens, and then only the vendor's pings without end",
         spoiled.keep_alive(None),
         StreamTimeout,
         spoiled.KEPT,
@@ -414,7 +414,7 @@ _ROWS = (
     # Errors that the vendor sends as events
     Fault(
         "error-event",
-        "an event in the stream says that the vendor is overloaded",
+        "an event in the stream reports that the vendor is overloaded",
         spoiled.then_event(spoiled.error("overloaded_error", "Too busy")),
         OverloadedError,
         spoiled.KEPT,
@@ -423,7 +423,7 @@ _ROWS = (
     ),
     Fault(
         "error-event-final",
-        "an event in the stream says that the request is invalid",
+        "an event in the stream reports that the request is invalid",
         spoiled.then_event(spoiled.error("invalid_request_error", "No such thing")),
         BadRequestError,
         spoiled.KEPT,
@@ -432,7 +432,7 @@ _ROWS = (
     ),
     Fault(
         "error-event-first",
-        "the first event of a 200 says that the vendor is overloaded",
+        "the first event of a 200 reports that the vendor is overloaded",
         spoiled.at_once,
         OverloadedError,
         keeps=0,
@@ -460,7 +460,7 @@ _ROWS = (
         framing="sse",
     ),
     Fault("gzip", "the body is compressed", spoiled.gzipped),
-    Fault("unknown-encoding", "the body is said to be in an encoding that nobody knows", spoiled.unknown_encoding),
+    Fault("unknown-encoding", "the body's declared encoding is unknown", spoiled.unknown_encoding),
     Fault(
         "close-delimited",
         "a body without length or chunks ends with the connection",

@@ -14,7 +14,7 @@ End = Literal["whole", "broken", "left"]
 
 
 class RecordingError(ConfigError):
-    """A recording cannot be read or used; the message says which, where, and what was expected."""
+    """A recording cannot be read or used; the message names it, the place, and what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class RecordedRequest:
-    """The parts of a request that are kept. Headers are not: they hold keys and change with each version of an SDK."""
+    """The parts of a request that are kept. Headers are not: they have keys and change with each version of an SDK."""
 
     method: str
     url: str

@@ -129,7 +129,7 @@ def load(path: Path) -> tuple[Exchange, ...]:
     try:
         known = path.stat()
     except OSError:
-        return _load(path, 0, 0)  # which says what is wrong
+        return _load(path, 0, 0)  # whose error names the problem
     return _load(path.absolute(), known.st_mtime_ns, known.st_size)
 
 

@@ -45,7 +45,7 @@ class ReplayTransport(httpx2.AsyncBaseTransport):
     """Answer every request from a recording, as `AsyncClient(transport=ReplayTransport(recording))`.
 
     Args:
-        recording: what to answer; `streamcore.testing.recordings.matching` says what matches.
+        recording: what to answer; `streamcore.testing.recordings.matching` defines what matches.
         pace: when each read comes: at once (0), as recorded, or so many a second.
 
     A request that is not recorded raises `UnrecordedRequest`. A recorded break raises `httpx2.ReadError`.
@@ -84,7 +84,7 @@ class ReplayProvider:
         recording: the recording itself, instead of a file.
         pace: when each read comes: at once (0), `recorded`, or so many a second.
         model: what to ask for if a request names no model; by default what was recorded.
-        speaks: the provider whose SDK is used, where the recording does not say.
+        speaks: the provider whose SDK is used, where the recording does not name it.
     """
 
     vendor: ClassVar[Vendor] = VENDOR
@@ -110,7 +110,7 @@ class ReplayProvider:
         """Stream the recorded answer; see `Provider.stream`.
 
         Raises:
-            ConfigError: there is no recording, it cannot be read, or it does not hold this request.
+            ConfigError: there is no recording, it cannot be read, or it does not contain this request.
         """
         recording = self._loaded()
         if self._transport is None:

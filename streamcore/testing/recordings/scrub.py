@@ -63,7 +63,7 @@ def plain_body(
 ) -> tuple[Sequence[tuple[bytes, bytes]], tuple[Read, ...]]:
     """Return a response's headers and its reads without secrets.
 
-    A body that came compressed although nobody wanted that is kept as it is, unless a secret is in it: then it is
+    A body that arrived compressed without being asked for so is kept as it is, unless a secret is in it: then it is
     kept unpacked, as one read at the time of the last, without the headers that describe the packing.
     """
     body = b"".join(read.data for read in reads)
@@ -80,7 +80,7 @@ def plain_body(
 
 
 def _unpacked(headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bytes | None:
-    """Return what a compressed body says, as far as it can be unpacked; None if it is not compressed."""
+    """Return the content of a compressed body, as far as it can be unpacked; None if it is not compressed."""
     if not any(name.lower() == b"content-encoding" for name, _ in headers):
         return None
     found = b""

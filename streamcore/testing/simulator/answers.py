@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from streamcore.testing.simulator.example import example
 
+_NO_ID, _NO_MODEL = "call_simulated_1", "simulated"
 _TOKEN = re.compile(r"\s*\w{1,5}|\s*[^\w\s]|\s+")
 
 
@@ -24,7 +25,7 @@ class PlannedCall:
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    id: str = "call_simulated_1"
+    id: str = _NO_ID
 
     @property
     def fragments(self) -> list[str]:
@@ -40,7 +41,7 @@ class Answer:
     tokens: Sequence[str] = ()
     reasoning: Sequence[str] = ()
     calls: Sequence[PlannedCall] = ()
-    model: str = "simulated"
+    model: str = _NO_MODEL
     cut: int | None = None
     """After this many events of content the body ends, properly but without the mark of the end."""
 
@@ -67,6 +68,31 @@ class Asked:
     schema: Mapping[str, Any] | None = None
     answered: str | None = None
     """The result of a tool call, if the last message is one."""
+    step: int = 0
+    """How many answers the conversation has since the user's last message: of an agent, the steps that are done."""
+
+
+def in_steps(answers: Sequence[Answer | str]) -> Callable[[Asked], Answer]:
+    """Return a function that plays these answers for the steps of an agent in turn; the last one is repeated.
+
+    Calls without an id of their own get one that no other step has.
+
+    Raises:
+        ValueError: there is no answer.
+    """
+    if not answers:
+        raise ValueError("a list of answers needs at least one")
+    found = [Answer.of(one) if isinstance(one, str) else one for one in answers]
+
+    def decide(asked: Asked) -> Answer:
+        answer = found[min(asked.step, len(found) - 1)]
+        calls = [
+            replace(call, id=f"call_{asked.step + 1}_{number}") if call.id == _NO_ID else call
+            for number, call in enumerate(answer.calls, 1)
+        ]
+        return replace(answer, calls=calls, model=asked.model if answer.model == _NO_MODEL else answer.model)
+
+    return decide
 
 
 def plausible(asked: Asked) -> Answer:

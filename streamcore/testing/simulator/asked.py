@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from streamcore.structured.output import INSTRUCTION
@@ -23,22 +23,36 @@ def asked_on(wire: str, body: _Json) -> Asked:
     # The Responses API takes a plain text for a list with one message.
     turns = cast("list[_Json]", [{"role": "user", "content": said}] if isinstance(said, str) else said)
     last: _Json = turns[-1] if turns else {}
-    users = [turn for turn in turns if turn.get("role") == "user"]
+    users = [turn for turn in turns if turn.get("role") == "user" and _result(turn) is None]
     return Asked(
         text=_text(users[-1].get("content")) if users else "",
         model=str(body.get("model") or "simulated"),
         tools=[_tool(tool) for tool in body.get("tools") or ()],
         schema=_schema(body) or _told(body, turns),
         answered=_result(last),
+        step=_steps(turns, lambda turn: _result(turn) is not None),
     )
+
+
+def _steps(turns: list[_Json], is_result: Callable[[_Json], object]) -> int:
+    """Return how many answers there are since the user's last message; several items in a row are one answer."""
+    steps, inside = 0, False
+    for turn in reversed(turns):
+        if is_result(turn):
+            inside = False
+        elif turn.get("role") in ("user", "system", "developer"):
+            break
+        else:
+            steps += not inside
+            inside = True
+    return steps
 
 
 def _asked_of_contents(body: _Json) -> Asked:
     """Return what a body of `generateContent` asks for."""
     turns = cast("list[_Json]", body.get("contents") or [])
-    users = [turn for turn in turns if turn.get("role") == "user"]
-    last: list[_Json] = (turns[-1].get("parts") or []) if turns else []
-    results: list[_Json] = [part["functionResponse"] for part in last if "functionResponse" in part]
+    users = [turn for turn in turns if turn.get("role") == "user" and not _function_responses(turn)]
+    results = _function_responses(turns[-1]) if turns else []
     system: list[_Json] = [{"role": "system", "content": mapping(body.get("systemInstruction")).get("parts")}]
     tools = [one for tool in body.get("tools") or () for one in tool.get("functionDeclarations") or ()]
     output: _Json = mapping(results[0].get("response")) if results else {}
@@ -48,7 +62,12 @@ def _asked_of_contents(body: _Json) -> Asked:
         tools=[(str(tool.get("name")), tool.get("parametersJsonSchema") or {}) for tool in tools],
         schema=mapping(body.get("generationConfig")).get("responseJsonSchema") or _told(body, system),
         answered=str(output.get("output", json.dumps(output))) if results else None,
+        step=_steps(turns, _function_responses),
     )
+
+
+def _function_responses(turn: _Json) -> list[_Json]:
+    return [part["functionResponse"] for part in turn.get("parts") or () if "functionResponse" in part]
 
 
 def _text(content: Any) -> str:

@@ -31,11 +31,11 @@ class Figures:
 
     def describe(self) -> str:
         """Return the figures as one line for people."""
-        said = f"streams: {self.served} served, {self.abandoned} abandoned, {self.open} open, {self.most_open} at most"
+        text = f"streams: {self.served} served, {self.abandoned} abandoned, {self.open} open, {self.most_open} at most"
         if not self.paced:
-            return said
+            return text
         lag = f"p50 {self.lag_p50:.1f} ms, p99 {self.lag_p99:.1f} ms, max {self.lag_max:.1f} ms"
-        return f"{said} · {self.paced} paced sends, own lag {lag}"
+        return f"{text} · {self.paced} paced sends, own lag {lag}"
 
     def json(self) -> str:
         """Return the figures as one line of JSON."""
@@ -110,7 +110,7 @@ td {{ border-top: 1px solid #8884; padding: .25rem .75rem .25rem 0; overflow-wra
 </head>
 <body>
 <h1>streamcore simulator</h1>
-<p>It speaks the wires of four APIs and calls no model. Any key will do, and none is shown.</p>
+<p>It serves the wires of four APIs and calls no model. Any key will do, and none is shown.</p>
 <h2>Aim a service at it</h2>
 <p>A service that uses streamcore, or the SDK of Anthropic or OpenAI, needs only these variables:</p>
 <pre>{exports}</pre>

@@ -23,7 +23,7 @@ from streamcore.testing.faults.table import Fault, find_fault
 from streamcore.testing.recordings.exchange import Exchange
 from streamcore.testing.recordings.matching import Player, UnrecordedRequest
 from streamcore.testing.recordings.recording import Recording
-from streamcore.testing.simulator.answers import Answer, Asked, plausible
+from streamcore.testing.simulator.answers import Answer, Asked, in_steps, plausible
 from streamcore.testing.simulator.asked import asked_on
 from streamcore.testing.simulator.frames import frames
 from streamcore.testing.simulator.pacer import Pacer, Schedule, scheduled
@@ -50,8 +50,8 @@ class Simulator:
     Use it as a context manager; its end closes every connection and joins the thread.
 
     Args:
-        answer: an `Answer`, a text, or a function that takes an `Asked` and returns an `Answer`. By default a plausible
-            answer.
+        answer: an `Answer`, a text, or a function that takes an `Asked` and returns an `Answer`. A list of answers is
+            played for the steps of an agent in turn, whatever its wire. By default a plausible answer.
         rate: tokens (of a recording: reads) per second and stream; None sends as fast as the reader reads;
             `recorded` plays recordings at their recorded times.
         port: 0 selects a free one.
@@ -65,7 +65,7 @@ class Simulator:
 
     def __init__(
         self,
-        answer: Answer | str | Decide | None = None,
+        answer: Answer | str | Sequence[Answer | str] | Decide | None = None,
         *,
         rate: float | Literal["recorded"] | None = None,
         port: int = 0,
@@ -75,8 +75,7 @@ class Simulator:
         loaded = [one if isinstance(one, Recording) else Recording.load(one) for one in recordings]
         together = Recording(tuple(exchange for one in loaded for exchange in one.exchanges))
         self.player = Player(together.at_pace(rate or 0).exchanges) if loaded else None
-        text = Answer.of(answer) if isinstance(answer, str) else answer or plausible
-        self.decide: Decide = text if callable(text) else lambda asked: _with_model(text, asked)
+        self.decide: Decide = _decide(answer)
         self.rate = None if rate == "recorded" else rate
         self._only_recorded = self.player is not None and answer is None
         self.port = port
@@ -239,6 +238,17 @@ class Simulator:
         task.add_done_callback(self._tasks.discard)
 
 
+def _decide(answer: Answer | str | Sequence[Answer | str] | Decide | None) -> Decide:
+    if answer is None:
+        return plausible
+    if callable(answer):
+        return answer
+    if isinstance(answer, Answer | str):
+        fixed = Answer.of(answer) if isinstance(answer, str) else answer
+        return lambda asked: _with_model(fixed, asked)
+    return in_steps(answer)
+
+
 def _with_model(answer: Answer, asked: Asked) -> Answer:
     return Answer(answer.tokens, answer.reasoning, answer.calls, asked.model, answer.cut)
 
@@ -304,7 +314,7 @@ class _Connection(asyncio.Protocol):
     async def _answer(self, request: h11.Request) -> None:
         try:
             await self._respond(request)
-        except Exception as error:  # the outermost edge: without a response the client would wait for ever
+        except Exception as error:  # the outermost edge: without a response the client would wait without limit
             log.exception("the simulator could not answer")
             if self._http.our_state is h11.SEND_RESPONSE:
                 self._send_error(500, f"the simulator could not answer: {type(error).__name__}: {error}")

@@ -21,7 +21,7 @@ def serve(simulator: Simulator, say: Callable[[str], None], *, as_json: bool = F
         as_json: say both as JSON.
 
     Raises:
-        OSError: the port cannot be had.
+        OSError: the port cannot be used.
     """
     _allow_many_connections()
     asyncio.run(_serve(simulator, say, as_json))
@@ -45,7 +45,7 @@ async def _serve(simulator: Simulator, say: Callable[[str], None], as_json: bool
 
 
 def _allow_many_connections() -> None:
-    """Take as many sockets as the system lets this process have."""
+    """Raise the limit of open sockets to the most that the system allows."""
     if sys.platform == "win32":
         return
     import resource

@@ -137,7 +137,7 @@ class CheckpointerSuite:
             _equal(saved and dict(saved.data), {"winner": won[-1], "turn": turn}, "the winner's data")
 
     @pytest.mark.parametrize(
-        ("value", "says"),
+        ("value", "message"),
         [
             (float("nan"), "a.b[0] is nan"),
             (float("inf"), "a.b[0] is inf"),
@@ -153,13 +153,13 @@ class CheckpointerSuite:
         ],
         ids=["nan", "infinity", "bytes", "set", "key", "keys", "none", "tuple", "date", "enum", "object"],
     )
-    async def test_what_is_not_json_is_refused(self, thread: str, value: object, says: str) -> None:
+    async def test_what_is_not_json_is_refused(self, thread: str, value: object, message: str) -> None:
         """The error names the key, and the old checkpoint stays."""
         store = self.checkpointer()
         await store.save(thread, {"n": 1}, 0)
         with pytest.raises(CheckpointError) as caught:
             await store.save(thread, {"a": {"b": [value]}}, 1)
-        _need(says in str(caught.value), f"the message contains {says!r}: {caught.value}")
+        _need(message in str(caught.value), f"the message contains {message!r}: {caught.value}")
         saved = await store.load(thread)
         _equal(saved and saved.data["n"], 1, "what is stored")
 

@@ -54,7 +54,7 @@ class Reading:
 
 
 async def judge(reading: Reading, fault: Fault, answer: Answer, provider: Provider) -> None:
-    """Fail the test unless the stream ended as the fault's row says, once, and kept the text so far."""
+    """Fail the test unless the stream ended as the fault's row states, once, and kept the text so far."""
     partial = reading.stream.partial
     equal(reading.text, "".join(answer.tokens[: fault.keeps]), "the text that the reader saw")
     equal(partial.text, reading.text, "the text in stream.partial")
@@ -75,7 +75,7 @@ async def judge(reading: Reading, fault: Fault, answer: Answer, provider: Provid
 def judge_error(error: StreamcoreError, fault: Fault, provider: Provider) -> None:
     """Fail the test unless the error is the one that the fault's row describes."""
     need(type(error) is fault.error, f"{fault.error and fault.error.__name__} must be raised, not {error!r}")
-    need(fault.shows in str(error), f"the message must hold {fault.shows!r}: {error}")
+    need(fault.shows in str(error), f"the message must contain {fault.shows!r}: {error}")
     if isinstance(error, StreamTimeout):
         equal(error.clock, fault.clock, "the clock that expired")
     if isinstance(error, ProviderError):

@@ -48,7 +48,7 @@ PATIENCE = 30.0
 """Seconds after which a stream that does not end fails the test."""
 
 _ASK = Request(messages=[Message("user", "Hello")])
-_FLOOD = 1024  # pieces of 64 KiB, far more than all buffers between server and reader hold
+_FLOOD = 1024  # pieces of 64 KiB, far more than all buffers between server and reader store
 
 
 def _may_pass(fault: Fault) -> bool:
@@ -153,7 +153,7 @@ class ProviderSuite:
             equal(len(server.requests), len(plays) if fault.place == "server" else 0, "the number of requests")
 
     async def test_cut_after_every_token(self) -> None:
-        """Wherever a body ends without its mark, the stream is interrupted there and keeps the text so far."""
+        """A body that ends without its mark, after any token, interrupts the stream, which keeps the text so far."""
         for kept in range(len(ANSWER.tokens) + 1):
             cut = Answer(ANSWER.tokens, cut=kept)
             fault = Fault("cut", "", lambda wire, answer: self._plain(*spoiled.whole(wire, answer)), StreamInterrupted)

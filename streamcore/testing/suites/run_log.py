@@ -221,7 +221,7 @@ class RunLogSuite:
         for wrong in (epoch + 1, 0):
             _equal(await other.append(run, wrong, 0, ["x"], None, lease=LEASE), False, "append with a wrong epoch")
             _equal(await other.renew(run, wrong, lease=LEASE), None, "renew with a wrong epoch")
-        _equal(await other.take_over(run, LOST), True, "take_over while the lease holds")
+        _equal(await other.take_over(run, LOST), True, "take_over before the lease has expired")
         _equal(await log.append(run, epoch, 0, ["a"], None, lease=SHORT), True, "append by the worker that started it")
         await _until(other, run, "lost")
         _equal(await other.take_over(run, LOST), True, "take_over")

@@ -1,4 +1,4 @@
-"""Check that code leaves nothing behind: no task, socket or file, and no message to stderr or a hook."""
+"""Check that code leaves nothing open: no task, socket or file, and no message to stderr or a hook."""
 
 from __future__ import annotations
 

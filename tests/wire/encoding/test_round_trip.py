@@ -84,7 +84,8 @@ def bodies() -> list[tuple[str, Path]]:
     ]
     for path in sorted(OWN.glob("*.sse")):
         vendor = path.stem.partition("-")[0]
-        wire = {"anthropic": "anthropic-messages", "mistral": "mistral-chat"}.get(vendor, "openai-chat")
+        wires_of = {"anthropic": "anthropic-messages", "mistral": "mistral-chat", "google": "gemini"}
+        wire = wires_of.get(vendor, "openai-chat")
         found.append(("openai-responses" if path.stem.startswith("openai-responses") else wire, path))
     return found
 
@@ -259,14 +260,14 @@ def test_each_wire_lists_what_it_cannot_carry(name: str) -> None:
 
 
 def test_an_unknown_wire_raises_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="installed are: anthropic-messages, bedrock-converse, gemini, mistral-chat"):
+    with pytest.raises(ConfigError, match=r"installed are: anthropic-messages, .*mistral-chat, openai-chat"):
         find_wire("smoke-signals")
 
 
 def test_wires_need_no_sdk() -> None:
     assert set(NAMES) <= wires().keys()
     code = (
-        "import sys; sys.modules |= dict.fromkeys(('openai', 'anthropic', 'mistralai'));"
+        "import sys; sys.modules |= dict.fromkeys(('openai', 'anthropic', 'mistralai', 'google'));"
         "from streamcore.wire.encoding.wire import wires; print(len(wires()))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
