@@ -142,12 +142,24 @@ class Thread:
         return child
 
     def forget_child(self, name: str) -> None:
-        """Remove the thread of a graph that has ended, unless its file names a checkpointer."""
-        child = self.children.get(name)
-        if not isinstance(child, Thread) or child.graph.file.checkpointer is None or child.next:
-            self.children.pop(name, None)
-        else:
+        """Remove the thread of a graph whose node has ended.
+
+        What stays are the conversations of its agents, and its state if its file names a checkpointer.
+        """
+        child = self.children.pop(name, None)
+        if not isinstance(child, Thread) or child.next:
+            return
+        keeps_state = child.graph.file.checkpointer is not None
+        if keeps_state or child._has_conversations():
             child.done = False
+            child.cut = {}
+            if not keeps_state:
+                child.state, child.sizes, child.written = {}, {}, {}
+            self.children[name] = child
+
+    def _has_conversations(self) -> bool:
+        children = (child for child in self.children.values() if isinstance(child, Thread))
+        return bool(self.agents) or any(child._has_conversations() for child in children)
 
     def data(self) -> dict[str, Any]:
         """Return what is saved."""
