@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import botocore.auth
@@ -185,7 +185,7 @@ class Role:
         self._lifetime = lifetime
         self.fails: Exception | None = fails
         expired = datetime.now(UTC) - timedelta(seconds=60)
-        self.session: Any = botocore.session.Session()
+        self.session = cast("Any", botocore.session.Session())
         credentials = RefreshableCredentials("old", "old", "old", expired, self._refresh, "role")
         self.session.get_credentials = lambda: credentials
 
