@@ -12,6 +12,7 @@ from typing import Any, cast
 from streamcore.chunk import Opaque, ToolCall
 from streamcore.request import Message, Part, ReasoningEffort, Request, Text, Tool
 from streamcore.wire.encoding.chat_reading import named_schema
+from streamcore.wire.encoding.documents import file_part
 from streamcore.wire.encoding.reading import EFFORTS, Fields, image_of
 from streamcore.wire.encoding.wire import WireRequest
 from streamcore.wire.lenient import is_array, is_object
@@ -206,8 +207,11 @@ def _parts(fields: Fields, key: str) -> list[Part]:
             case "input_image":
                 part.drop_default(detail="auto")
                 parts.append(image_of(part.required("image_url"), part, "image_url"))
+            case "input_file":
+                part.drop_default(detail="auto")
+                parts.append(file_part(part, url_key="file_url"))
             case other:
-                raise part.refuse("type", f"{other!r} is not supported; input_text and input_image are")
+                raise part.refuse("type", f"{other!r} is not supported; input_text, input_image and input_file are")
         part.drop("annotations", "logprobs")
         part.end()
     return parts

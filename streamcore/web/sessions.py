@@ -62,7 +62,8 @@ class SessionRun:
                         return batch
                 finally:
                     self._scope = None
-        await self._sessions.target.ended(self._key, self._request, self.partial)
+        messages = getattr(self._source, "messages", ())  # of a graph, the thread has them
+        await self._sessions.target.ended(self._key, self._request, self.partial, messages)
         return None
 
     async def stop(self) -> None:

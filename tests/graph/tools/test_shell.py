@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +84,7 @@ async def test_too_much_output(monkeypatch: pytest.MonkeyPatch) -> None:
         await tool("yes").run({})
 
 
-SPAWNS = f'{sys.executable} -c \'import os, time; open("pid", "w").write(str(os.getpid())); time.sleep(600)\''
+SPAWNS = "sh -c 'echo $$ > pid; exec sleep 600'"
 
 
 async def is_gone(folder: Path) -> None:
