@@ -139,6 +139,11 @@ class ServedTarget(Protocol):
 
     async def state(self, key: str) -> SessionState | None: ...
 
+    @property
+    def kept_bytes(self) -> int:
+        """The bytes of all conversations that only memory keeps."""
+        ...
+
     async def forget(self, key: str) -> None:
         """Delete a conversation that only memory keeps."""
         ...
@@ -313,6 +318,11 @@ class PromptTarget:
             return SessionState(session_id="", status="idle", turns=turns)
         return SessionState(session_id="", status="waiting", turns=turns, question=waiting.question())
 
+    @property
+    def kept_bytes(self) -> int:
+        """The bytes of all turns, if only memory keeps them."""
+        return self.store.size if isinstance(self.store, MemoryCheckpointer) else 0
+
     async def forget(self, key: str) -> None:
         """Delete the turns, if only memory keeps them."""
         if isinstance(self.store, MemoryCheckpointer):
@@ -425,6 +435,11 @@ class GraphTarget:
         asked = Question(**well_formed_json(question)) if question is not None else None
         status: Literal["waiting", "idle"] = "waiting" if asked else "idle"
         return SessionState(session_id="", status=status, question=asked, state=well_formed_json(thread.state))
+
+    @property
+    def kept_bytes(self) -> int:
+        """The bytes of all threads, if only memory keeps them."""
+        return self.fallback.size if isinstance(self.fallback, MemoryCheckpointer) else 0
 
     async def forget(self, key: str) -> None:
         """Delete the thread, if only memory keeps it."""
