@@ -139,6 +139,11 @@ class ServedTarget(Protocol):
 
     async def state(self, key: str) -> SessionState | None: ...
 
+    @property
+    def kept_bytes(self) -> int:
+        """The bytes of all conversations that only memory keeps."""
+        ...
+
     async def forget(self, key: str) -> None:
         """Delete a conversation that only memory keeps."""
         ...
@@ -313,6 +318,11 @@ class PromptTarget:
             return SessionState(session_id="", status="idle", turns=turns)
         return SessionState(session_id="", status="waiting", turns=turns, question=waiting.question())
 
+    @property
+    def kept_bytes(self) -> int:
+        """The bytes of all turns, if only memory keeps them."""
+        return self.store.size if isinstance(self.store, MemoryCheckpointer) else 0
+
     async def forget(self, key: str) -> None:
         """Delete the turns, if only memory keeps them."""
         if isinstance(self.store, MemoryCheckpointer):
@@ -387,15 +397,16 @@ class GraphTarget:
             return why
         if run_request.resume is not None or not self._missing(Thread(self.graph), run_request):
             return None
-        thread = await Thread.open(self.graph, self._config(key))  # its saved state may have what is missing
+        thread = await Thread.open(self.graph, self.config(key))  # its saved state may have what is missing
         missing = [] if thread.asked is not None else self._missing(thread, run_request)
         return without_folders("\n".join(missing), *paths_of(self.graph)) or None
 
     def _missing(self, thread: Thread, run_request: RunRequest) -> list[str]:
-        thread.state.update(self._state(run_request))
+        thread.state.update(self.initial_state(run_request))
         return [str(error) for error in missing_variables(self.graph, thread.view(), thread.next or None)]
 
-    def _state(self, run_request: RunRequest) -> dict[str, Any]:
+    def initial_state(self, run_request: RunRequest) -> dict[str, Any]:
+        """Return the state that a run starts with."""
         state = {**run_request.variables, **self.given}
         if run_request.prompt and self.input is not None:
             state[self.input] = run_request.prompt
@@ -404,7 +415,7 @@ class GraphTarget:
     async def open(self, key: str, run_request: RunRequest) -> AnswerSource:
         """Return the run's events."""
         return stream_graph_with_tokens(
-            self.graph, self._state(run_request), replace(self._config(key), resume=run_request.resume)
+            self.graph, self.initial_state(run_request), replace(self.config(key), resume=run_request.resume)
         )
 
     def tokens(self) -> None:
@@ -417,7 +428,7 @@ class GraphTarget:
 
     async def state(self, key: str) -> SessionState | None:
         """Return the thread as it was last saved."""
-        thread = await Thread.open(self.graph, self._config(key))
+        thread = await Thread.open(self.graph, self.config(key))
         if not thread.version:
             return None
         question = thread.question()
@@ -425,12 +436,18 @@ class GraphTarget:
         status: Literal["waiting", "idle"] = "waiting" if asked else "idle"
         return SessionState(session_id="", status=status, question=asked, state=well_formed_json(thread.state))
 
+    @property
+    def kept_bytes(self) -> int:
+        """The bytes of all threads, if only memory keeps them."""
+        return self.fallback.size if isinstance(self.fallback, MemoryCheckpointer) else 0
+
     async def forget(self, key: str) -> None:
         """Delete the thread, if only memory keeps it."""
         if isinstance(self.fallback, MemoryCheckpointer):
             await self.fallback.delete(f"{self.graph.name}/{key}")
 
-    def _config(self, key: str) -> Config:
+    def config(self, key: str) -> Config:
+        """Return the settings of a run in a conversation."""
         own = self.graph.file.checkpointer
         kept = self.checkpointer is not None or (own is not None and own.get("type") != "memory")
         store = self.checkpointer if kept else self.fallback
