@@ -79,8 +79,8 @@ class VisibleSource:
         waiting = [call.name for call in pending if self._shown is not None and call.name not in self._shown]
         if waiting:
             raise RequestRefused(
-                f"a call of {waiting[0]!r} needs approval, which this API has no place for; use the page of the service, "
-                "or its routes",
+                f"a call of {waiting[0]!r} needs approval, which this API has no place for; use the page, "
+                "or the routes of the service",
                 kind="conflict",
             )
 
