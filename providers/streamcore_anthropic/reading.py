@@ -24,6 +24,7 @@ SHARED = frozenset({"top_p"})
 _PARAMS = {
     "stop": "stop_sequences",
     "reasoning": "thinking",
+    "system": "system",
     "output_schema": "output_config.format",
     "cache": "cache_control",
 }

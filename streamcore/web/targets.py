@@ -397,15 +397,16 @@ class GraphTarget:
             return why
         if run_request.resume is not None or not self._missing(Thread(self.graph), run_request):
             return None
-        thread = await Thread.open(self.graph, self._config(key))  # its saved state may have what is missing
+        thread = await Thread.open(self.graph, self.config(key))  # its saved state may have what is missing
         missing = [] if thread.asked is not None else self._missing(thread, run_request)
         return without_folders("\n".join(missing), *paths_of(self.graph)) or None
 
     def _missing(self, thread: Thread, run_request: RunRequest) -> list[str]:
-        thread.state.update(self._state(run_request))
+        thread.state.update(self.initial_state(run_request))
         return [str(error) for error in missing_variables(self.graph, thread.view(), thread.next or None)]
 
-    def _state(self, run_request: RunRequest) -> dict[str, Any]:
+    def initial_state(self, run_request: RunRequest) -> dict[str, Any]:
+        """Return the state that a run starts with."""
         state = {**run_request.variables, **self.given}
         if run_request.prompt and self.input is not None:
             state[self.input] = run_request.prompt
@@ -414,7 +415,7 @@ class GraphTarget:
     async def open(self, key: str, run_request: RunRequest) -> AnswerSource:
         """Return the run's events."""
         return stream_graph_with_tokens(
-            self.graph, self._state(run_request), replace(self._config(key), resume=run_request.resume)
+            self.graph, self.initial_state(run_request), replace(self.config(key), resume=run_request.resume)
         )
 
     def tokens(self) -> None:
@@ -427,7 +428,7 @@ class GraphTarget:
 
     async def state(self, key: str) -> SessionState | None:
         """Return the thread as it was last saved."""
-        thread = await Thread.open(self.graph, self._config(key))
+        thread = await Thread.open(self.graph, self.config(key))
         if not thread.version:
             return None
         question = thread.question()
@@ -445,7 +446,8 @@ class GraphTarget:
         if isinstance(self.fallback, MemoryCheckpointer):
             await self.fallback.delete(f"{self.graph.name}/{key}")
 
-    def _config(self, key: str) -> Config:
+    def config(self, key: str) -> Config:
+        """Return the settings of a run in a conversation."""
         own = self.graph.file.checkpointer
         kept = self.checkpointer is not None or (own is not None and own.get("type") != "memory")
         store = self.checkpointer if kept else self.fallback
