@@ -445,6 +445,11 @@ async def test_a_graph_that_fails_as_a_tool(tmp_path: Path) -> None:
     assert output(events, "call")["result"]["error"] == "wrong arguments: missing 'what'"
 
 
+async def test_a_limit_of_the_run_holds_in_a_tool(tmp_path: Path) -> None:
+    with pytest.raises(RunLimitReached, match="max_nodes=1"):
+        await run(write(tmp_path, outer=TOOL, child=CHILD), {"topic": "x"}, limits=RunLimits(max_nodes=1))
+
+
 async def test_a_tool_inside_itself(tmp_path: Path) -> None:
     with pytest.raises(GraphError, match=r"outer.yaml:4: tool 'sum' runs a graph inside itself"):
         load_graph(write(tmp_path, outer=TOOL.replace("child", "outer")))
