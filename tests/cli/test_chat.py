@@ -238,7 +238,7 @@ def test_a_thread_is_continued(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "reported"),
     [
         (["weather", "-s", "x"], "--system is for a conversation without a prompt file"),
         (["none"], "there is no prompt 'none'"),
@@ -246,7 +246,7 @@ def test_a_thread_is_continued(folder: Path) -> None:
         (["weather", "-p", "nobody"], "nobody"),
     ],
 )
-def test_bad_input(arguments: list[str], said: str) -> None:
+def test_bad_input(arguments: list[str], reported: str) -> None:
     done = run("chat", *arguments, stdin="hi\n")
     assert done.returncode == 2
-    assert said in done.stderr
+    assert reported in done.stderr

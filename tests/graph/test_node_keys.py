@@ -75,8 +75,8 @@ def graph(folder: Path, node: str, top: str = "") -> Path:
     )
 
 
-async def run(path: Path, state: Mapping[str, Any] | None = None, *said: Any, **config: Any) -> Events:
-    provider = ScriptedProvider(*said) if said else ScriptedProvider(lambda request: request.messages[-1].text)
+async def run(path: Path, state: Mapping[str, Any] | None = None, *reported: Any, **config: Any) -> Events:
+    provider = ScriptedProvider(*reported) if reported else ScriptedProvider(lambda request: request.messages[-1].text)
     given = {"provider": provider, "model": "m", **config}
     return await collect(stream_graph_with_tokens(path, {"text": "hello", **(state or {})}, given))
 
@@ -204,9 +204,9 @@ async def test_the_whole_graph_is_verified_at_its_end(tmp_path: Path, fails: str
 async def test_an_answer_is_kept_by_its_input(tmp_path: Path) -> None:
     path = graph(tmp_path, "{prompt: say, cache: true}")
     provider = ScriptedProvider("one two", "three four")
-    for text, said, tokens in (("x", "one two", 2), ("x", "one two", 1), ("y", "three four", 2)):
+    for text, reported, tokens in (("x", "one two", 2), ("x", "one two", 1), ("y", "three four", 2)):
         events = await run(path, {"text": text, "other": tokens}, provider=provider)
-        assert (output(events, "a"), text_of(events, "a")) == ({"a": said}, said)
+        assert (output(events, "a"), text_of(events, "a")) == ({"a": reported}, reported)
         assert sum(event["type"] == "token" for event in events) == tokens
     assert len(provider.requests) == 2
     await run(path, {"text": "x"}, provider=provider, model="other")
@@ -253,9 +253,9 @@ async def test_no_more_are_kept_than_the_limit(tmp_path: Path, monkeypatch: pyte
 )
 async def test_a_node_that_is_late_fails(tmp_path: Path, node: str) -> None:
     path = graph(tmp_path, node)
-    said = [["part", anyio.sleep_forever]]
+    reported = [["part", anyio.sleep_forever]]
     with pytest.raises(NodeError, match=r"failed: TimeoutError: it took longer than 0.3 s") as caught:
-        await run(path, {}, *said)
+        await run(path, {}, *reported)
     assert isinstance(caught.value.cause, TimeoutError)
     if "prompt" in node:
         assert caught.value.partial is not None

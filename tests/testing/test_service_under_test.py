@@ -1,4 +1,4 @@
-"""Run the sample service's tests as they stand, and copied into a project of their own."""
+"""Run the sample service's tests as they are, and copied into a separate project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hold recordings: their file to the byte, their times and cuts, what matches, and what is taken out."""
+"""Test recordings: their file to the byte, their times and cuts, what matches, and what is taken out."""
 
 from __future__ import annotations
 
