@@ -1,4 +1,4 @@
-"""Test recordings: their file to the byte, their times and cuts, what matches, and what is taken out."""
+"""Hold recordings: their file to the byte, their times and cuts, what matches, and what is taken out."""
 
 from __future__ import annotations
 
