@@ -175,7 +175,7 @@ class Chunk:
     part n of several summaries or blocks begins. `step`: `{"step": n}`, from 1. `tool_progress`: what the tool reports,
     if that is not text, under `progress`."""
     id: str | None = None
-    """`start`: the response's id."""
+    """`start`: the response's id. `reasoning`, `tool_call` of the Responses API: on the first chunk, the item's id."""
     model: str | None = None
     """`start`: the model that answers, as the vendor names it."""
     request_id: str | None = None

@@ -46,6 +46,18 @@ class MissingAPIKey(ConfigError):  # noqa: N818
     """Report that neither an argument nor the environment has the provider's API key."""
 
 
+class UnsupportedField(ConfigError):  # noqa: N818
+    """Report a part of a request that a provider's API cannot express.
+
+    Attributes:
+        field: the field of `Request`, as in `seed`.
+    """
+
+    def __init__(self, message: str, *, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 class ProviderError(StreamcoreError):
     """Report that a vendor refused a request, failed, or could not be reached.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
@@ -184,6 +184,7 @@ def stream_prompt(
     max_tokens: int | None = None,
     reasoning: ReasoningEffort | int | None = None,
     history: Sequence[Message] = (),
+    change: Callable[[Request], Request] | None = None,
     transport: str | None = None,
     approve: Approver | None = None,
 ) -> Stream:
@@ -214,6 +215,7 @@ def stream_prompt(
         reasoning: overrides the prompt's; see `Request`.
         transport: what to send over; see `stream_request`.
         history: the previous turns of the conversation; they are sent between the prompt's system and user messages.
+        change: returns the request that is sent instead of the prompt's, as one with more tools or another limit.
         approve: decides about calls of the file's tools that need approval; see `stream_agent`.
 
     Nothing happens until the stream is used; then it raises, besides what `Stream` lists:
@@ -235,6 +237,8 @@ def stream_prompt(
             *before, last = request.messages
             request = replace(request, messages=[*before, *history, last])
         request = _with_budgets(request, max_tokens, reasoning)
+        if change is not None:
+            request = change(request)
         found = _ready(resolved.provider, transport)
         file = prompt.file
         options = file.stream_options if stream_options is None else stream_options

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast, runtime_checka
 from urllib.parse import urlsplit
 
 from streamcore.chunk import Chunk
-from streamcore.errors import ConfigError, MissingAPIKey, ProviderNotFound, ProviderNotInstalled
+from streamcore.errors import ConfigError, MissingAPIKey, ProviderNotFound, ProviderNotInstalled, UnsupportedField
 from streamcore.request import Request
 
 if TYPE_CHECKING:
@@ -194,9 +194,12 @@ class Vendor:
             f"to get_provider({self.name!r}, ...)"
         )
 
-    def unsupported(self, part: str, advice: str) -> ConfigError:
-        """Return the error for a part of a request that this vendor's API cannot express."""
-        return ConfigError(f"provider {self.name!r} cannot send {part}; {advice}")
+    def unsupported(self, part: str, advice: str, *, field: str = "messages") -> UnsupportedField:
+        """Return the error for a part of a request that this vendor's API cannot express.
+
+        `field` is the field of `Request` that has the part.
+        """
+        return UnsupportedField(f"provider {self.name!r} cannot send {part}; {advice}", field=field)
 
 
 def _host(url: str | None) -> str:

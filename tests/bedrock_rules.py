@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
 import botocore.session
+from botocore.eventstream import EventStreamBuffer
 from botocore.validate import ParamValidator
 
 from streamcore.wire.lenient import is_array, is_object
@@ -82,3 +84,18 @@ def _block_faults(block: Json) -> Iterator[str]:
         reasoning = block["reasoningContent"]
         if not reasoning.get("redactedContent") and not reasoning.get("reasoningText", {}).get("signature"):
             yield "reasoning without a signature"
+
+
+def answer_faults(frames: Iterable[bytes]) -> Iterator[str]:
+    """Yield what botocore's service model does not have in the events of an answer."""
+    session: Any = botocore.session.Session()
+    operation = session.get_service_model("bedrock-runtime").operation_model("ConverseStream")
+    events = operation.output_shape.members["stream"].members
+    for frame in frames:
+        buffer = EventStreamBuffer()
+        buffer.add_data(frame)
+        message: Any = next(buffer)
+        name = message.headers[":event-type"]
+        report = ParamValidator().validate(_as_parameters(json.loads(message.payload), events[name]), events[name])
+        if report.has_errors():
+            yield f"{name}: {report.generate_report()}"

@@ -303,7 +303,9 @@ async def run_many(streams: int, seed: int, backend: str, report: Callable[[str]
             await _settle(simulator, before)
             sizes.append(_objects())
             simulator.requests.clear()
-            report(f"{min(begin + ROUND, streams)} streams, {sizes[-1]} objects, {resident() / 2**20:.1f} MiB resident")
+            memory, files = resident() / 2**20, descriptors()
+            done = min(begin + ROUND, streams)
+            report(f"{done} streams: {sizes[-1]} objects, {memory:.1f} MiB, {files} open descriptors")
             if reported:
                 raise Failed(f"seed {seed}: the event loop reported: {reported}")
     if len(sizes) > 2 and sizes[-1] > sizes[1] * 1.02:
@@ -355,6 +357,12 @@ def resident() -> int:
     """Return the resident memory of this process in bytes; 0 where the system does not tell."""
     status = Path("/proc/self/status")
     return int(status.read_text("utf-8").partition("VmRSS:")[2].split()[0]) * 1024 if status.exists() else 0
+
+
+def descriptors() -> int:
+    """Return how many descriptors this process has open; 0 where the system does not tell."""
+    open_files = Path("/proc/self/fd")
+    return len([*open_files.iterdir()]) if open_files.exists() else 0
 
 
 @contextlib.contextmanager

@@ -100,3 +100,10 @@ def test_tools(provider: str) -> None:
     assert "call 0 weather: " in done.stdout
     assert "-> weather(" in done.stdout
     assert 'The tool says: {"city": ' in done.stdout
+
+
+def test_openai_client() -> None:
+    done = example("openai_client.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "What is streaming good for?" in done.stdout
+    assert done.stdout.rstrip().endswith("with nothing lost.")

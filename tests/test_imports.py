@@ -9,6 +9,7 @@ FORBIDDEN = (
     "anthropic",
     "openai",
     "mistralai",
+    "google.genai",
     "pydantic",
     "yaml",
     "jinja2",

@@ -130,11 +130,12 @@ class MessagesEncoder:
         self._started = True
         self._id = self._head.id or chunk.id or self._id
         usage = chunk.usage if chunk.kind == "start" else None
-        counts = _counts(usage, native=True) if self._head.native else {"input_tokens": 0, "output_tokens": 0}
+        none: dict[str, Any] = {"input_tokens": 0, "output_tokens": 0}
+        counts = _counts(usage, native=True) if self._head.native else none
         if usage is not None and not self._head.native:
             counts |= _counts(usage, native=False)
         tier = (chunk.data or {}).get("service_tier") if chunk.kind == "start" else None
-        if tier and "service_tier" not in counts:
+        if tier and "service_tier" not in counts and (self._head.native or tier in ("standard", "priority", "batch")):
             counts["service_tier"] = tier
         message: dict[str, Any] = {
             "id": self._id,

@@ -19,4 +19,6 @@ WIRE = Wire(
     request_id_header="request-id",
     shared=SHARED,
     informative=INFORMATIVE,
+    required=frozenset({"max_tokens"}),
+    id_prefix="msg_",
 )

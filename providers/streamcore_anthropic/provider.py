@@ -19,7 +19,7 @@ from streamcore.wire.event_stream import CONTENT_TYPE
 from streamcore_anthropic.bedrock import BedrockDecoder
 from streamcore_anthropic.request import SCHEMAS, messages_body
 from streamcore_anthropic.sdk_private import construct_event, http_client_of, remember_urls
-from streamcore_anthropic.wire import AnthropicVocabulary
+from streamcore_anthropic.wire import WIRE, AnthropicVocabulary
 
 if TYPE_CHECKING:
     import anthropic
@@ -40,6 +40,8 @@ class AnthropicProvider:
 
     vendor: ClassVar[Vendor] = VENDOR
     name = VENDOR.name
+    wire: ClassVar[str] = WIRE
+    """The wire of the requests, whose further parameters `Request.extra` takes."""
 
     def __init__(self, **settings: Unpack[ProviderSettings]) -> None:
         self._model = settings.get("model")

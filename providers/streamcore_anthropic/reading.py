@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Any, cast
 
 from streamcore.chunk import Opaque, ToolCall
-from streamcore.request import Image, Message, Part, ReasoningEffort, Request, Text, Tool
+from streamcore.parts import PDF
+from streamcore.request import Document, Image, Message, Part, ReasoningEffort, Request, Text, Tool
 from streamcore.wire.encoding.reading import EFFORTS, Fields, decoded
 from streamcore.wire.encoding.wire import WireRequest
 from streamcore.wire.lenient import is_object
@@ -23,6 +24,7 @@ SHARED = frozenset({"top_p"})
 _PARAMS = {
     "stop": "stop_sequences",
     "reasoning": "thinking",
+    "system": "system",
     "output_schema": "output_config.format",
     "cache": "cache_control",
 }
@@ -115,8 +117,10 @@ class _Reader:
     def _part(self, block: Fields, kind: str) -> Part:
         if kind == "text":
             return self._text(block)
+        if kind == "document":
+            return self._document(block)
         if kind != "image":
-            raise block.refuse("type", f"{kind!r} is not supported; text, image and tool_result are")
+            raise block.refuse("type", f"{kind!r} is not supported; text, image, document and tool_result are")
         source = block.object("source")
         if source is None:
             raise block.refuse("source", "is required")
@@ -132,6 +136,29 @@ class _Reader:
                 raise source.refuse("type", f"{other!r} is not supported; base64 and url are")
         source.end()
         return image
+
+    def _document(self, block: Fields) -> Document:
+        source, name = block.object("source"), block.text("title")
+        if source is None:
+            raise block.refuse("source", "is required")
+        block.drop_default(citations={"enabled": False})
+        self._drop(block)
+        media_type = source.text("media_type")
+        match source.required("type"):
+            case "url":
+                found = Document(url=source.required("url"), name=name)
+            case "file":
+                found = Document(file_id=source.required("file_id"), name=name)
+            case "text":
+                text = source.required("data").encode("utf-8", "replace")
+                found = Document(data=text, media_type=media_type or "text/plain", name=name)
+            case "base64":
+                data = decoded(source.required("data"), source, "data")
+                found = Document(data=data, media_type=media_type or PDF, name=name)
+            case other:
+                raise source.refuse("type", f"{other!r} is not supported; base64, text, url and file are")
+        source.end()
+        return found
 
     def _result(self, block: Fields) -> Message:
         identity = block.required("tool_use_id")

@@ -30,9 +30,9 @@ def messages_body(request: Request, model: str, vendor: Vendor, source: str | No
         ConfigError: this API cannot express something in the request, or a tool call was cut.
     """
     if request.seed is not None:
-        raise vendor.unsupported("a seed", "its API has none; leave seed= out")
+        raise vendor.unsupported("a seed", "its API has none; leave seed= out", field="seed")
     if isinstance(request.cache, str):
-        raise vendor.unsupported("a cache key", "give cache=True")
+        raise vendor.unsupported("a cache key", "give cache=True", field="cache")
     body: dict[str, Any] = {
         "model": model,
         "max_tokens": request.max_tokens or DEFAULT_MAX_TOKENS,
@@ -90,6 +90,7 @@ def _reasoning(effort: str | int, body: dict[str, Any], output: dict[str, Any], 
         raise vendor.unsupported(
             f"reasoning={effort!r}",
             f"give one of 'none', {', '.join(map(repr, _EFFORTS))}, or a number of tokens",
+            field="reasoning",
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -153,14 +154,22 @@ def signature(
     """Return the headers that sign a POST request with this body: Signature Version 4.
 
     Only the host, the date and the session's token are signed besides the body; `headers` may name another host.
+    `SigV4Auth.add_auth` does the same, but writes the token and the signature to botocore's debug log.
     """
     from botocore.auth import SigV4Auth
     from botocore.awsrequest import AWSRequest
 
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    added = {"X-Amz-Date": now} | ({"X-Amz-Security-Token": credentials.token} if credentials.token else {})
     host = {name: value for name, value in headers.items() if name.lower() == "host"}
-    request = AWSRequest(method="POST", url=url, data=body, headers=host)
-    SigV4Auth(credentials, SIGNING_NAME, place.region).add_auth(request)
-    return {name: str(value) for name, value in request.headers.items() if name.lower() != "host"}
+    request = AWSRequest(method="POST", url=url, data=body, headers={**host, **added})
+    request.context["timestamp"] = now
+    signer = SigV4Auth(credentials, SIGNING_NAME, place.region)
+    signed = signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
+    names = signer.signed_headers(signer.headers_to_sign(request))
+    scope = signer.scope(request)
+    added["Authorization"] = f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders={names}, Signature={signed}"
+    return added
 
 
 def _mapped(find: Callable[[], T]) -> T:

@@ -114,6 +114,7 @@ class ConverseVocabulary:
                 piece = delta.text
                 if piece is not None:
                     if block is None or block.kind != "text":
+                        self._start(out)
                         block = self._begin(OpenBlock("text", index))
                     block.pieces.append(piece)
                     if piece:
@@ -121,6 +122,7 @@ class ConverseVocabulary:
                     return
                 if delta.reasoning is not None:
                     if block is None or block.kind != "reasoningContent":
+                        self._start(out)
                         block = self._begin(OpenBlock("reasoningContent", index))
                     piece = delta.reasoning.text
                     block.pieces.append(piece)
@@ -141,6 +143,8 @@ class ConverseVocabulary:
     def _any_event(self, kind: str, data: bytes, out: list[Chunk]) -> None:
         value = mapping(parse_json(data))
         index, before = count(value.get("contentBlockIndex")) or 0, len(out)
+        if kind not in ("messageStart", "error"):
+            self._start(out)
         match kind:
             case "contentBlockDelta":
                 self._delta(index, mapping(value.get("delta")), data, out)
@@ -175,8 +179,13 @@ class ConverseVocabulary:
             return
         if self._started:
             raise another_answer(self._request_id, self._request_id)
-        self._started = True
-        out.append(Chunk("start", id=self._request_id, model=self._model, request_id=self._request_id))
+        self._start(out)
+
+    def _start(self, out: list[Chunk]) -> None:
+        """Begin the answer, unless it has begun; some servers leave `messageStart` out, and it says nothing."""
+        if not self._started:
+            self._started = True
+            out.append(Chunk("start", id=self._request_id, model=self._model, request_id=self._request_id))
 
     def _block_start(self, index: int, start: Mapping[str, Any], data: bytes, out: list[Chunk]) -> None:
         self._open.pop(index, None)

@@ -15,12 +15,13 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from streamcore.chunk import Chunk, ChunkKind, FinishReason, Opaque, Usage, content
-from streamcore.errors import StreamcoreError, provider_error
+from streamcore.errors import MalformedStream, StreamcoreError, provider_error
 from streamcore.wire.decoder import DONE, MAX_EVENT_BYTES, StreamDecoder, parse_json
 from streamcore.wire.endings import another_answer, is_failure, looks_like_error
 from streamcore.wire.facts import Facts
 from streamcore.wire.lenient import count, is_object, items, mapping, text
 from streamcore_google.errors import event_error, plain_error, unwrapped
+from streamcore_google.json_array import ArrayEvents
 from streamcore_google.known import EVENT, has_unread_fields, is_call, is_text
 from streamcore_google.turn import WIRE, Turn, arguments_text
 
@@ -138,6 +139,11 @@ class GeminiVocabulary:
                         self._count(bytes(usage), out)
                     return
         self._any_event(data, out)
+
+    @property
+    def started(self) -> bool:
+        """True once an event of an answer was read."""
+        return self._started
 
     def knows(self, kind: str, event: Mapping[str, Any]) -> bool:
         """True for an event with a field of an answer; see `Vocabulary.knows`."""
@@ -368,12 +374,29 @@ class GeminiDecoder(StreamDecoder):
         super().__init__(vocabulary, include_raw=include_raw, max_event_bytes=max_event_bytes)
         self._gemini = vocabulary
         self._tail = b""
+        self._array: ArrayEvents | None = None  # for a server that ignores `alt=sse`
 
     def feed(self, data: bytes) -> list[Chunk]:
         """Return the chunks that these bytes completed; see `StreamDecoder.feed`."""
+        if self._array is not None:
+            return self._feed_array(self._array, data)
         out = super().feed(data)
-        self._tail = data if out else (self._tail + data)[-_TAIL_BYTES:]
-        return out
+        if out:
+            self._tail = data
+            return out
+        self._tail = (self._tail + data)[-_TAIL_BYTES:]
+        if self._gemini.started or self._tail.lstrip()[:1] != b"[":
+            return out
+        self._array = ArrayEvents()
+        super().feed(b"\n\n")  # end the line that is no event
+        return self._feed_array(self._array, self._tail)
+
+    def _feed_array(self, array: ArrayEvents, data: bytes) -> list[Chunk]:
+        self._tail = b""
+        events = array.feed(data)
+        if array.pending > MAX_EVENT_BYTES and not self.done:
+            self.fail(MalformedStream(f"an object of the array is longer than {MAX_EVENT_BYTES} bytes"))
+        return super().feed(events) if events else []
 
     def at_end(self, include_raw: bool) -> list[Chunk]:
         """Return the finish reasons; see `StreamDecoder.at_end`."""

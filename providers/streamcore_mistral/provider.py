@@ -44,6 +44,8 @@ class MistralProvider:
 
     vendor: ClassVar[Vendor] = VENDOR
     name = VENDOR.name
+    wire: ClassVar[str] = WIRE
+    """The wire of the requests, whose further parameters `Request.extra` takes."""
 
     def __init__(self, **settings: Unpack[ProviderSettings]) -> None:
         self._model = settings.get("model")

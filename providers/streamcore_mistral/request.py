@@ -36,7 +36,7 @@ def chat_body(request: Request, model: str, vendor: Vendor, source: str | None =
         ConfigError: this API cannot express something in the request, or a tool call was cut.
     """
     if isinstance(request.reasoning, int):
-        raise vendor.unsupported("a budget of reasoning tokens", "give an effort such as 'high'")
+        raise vendor.unsupported("a budget of reasoning tokens", "give an effort such as 'high'", field="reasoning")
     body: dict[str, Any] = {"model": model, "messages": chat_messages(request, replace(TURNS, source=source))}
     if request.temperature is not None:
         body["temperature"] = request.temperature

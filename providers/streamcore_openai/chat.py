@@ -12,7 +12,14 @@ from streamcore.chunk import Chunk
 from streamcore.provider import ProviderSettings, Vendor
 from streamcore.request import Request, ThinkTags
 from streamcore.wire.chat import ChatVocabulary
-from streamcore.wire.chat_request import ChatTurns, chat_messages, chat_response_format, chat_tool_choice, chat_tools
+from streamcore.wire.chat_request import (
+    WIRE,
+    ChatTurns,
+    chat_messages,
+    chat_response_format,
+    chat_tool_choice,
+    chat_tools,
+)
 from streamcore.wire.closed_schema import closed_schema
 from streamcore_openai.documents import FORMS, file_part
 from streamcore_openai.sdk import Connection
@@ -91,6 +98,8 @@ class OpenAIProvider:
     """
 
     vendor: ClassVar[Vendor] = VENDOR
+    wire: ClassVar[str] = WIRE
+    """The wire of the requests, whose further parameters `Request.extra` takes."""
 
     def __init__(
         self,
@@ -166,11 +175,11 @@ def chat_body(
         body["seed"] = request.seed
     if request.output_schema is not None:
         if not quirks.json_schema:
-            raise vendor.unsupported("an output schema", "its API has no JSON-schema mode")
+            raise vendor.unsupported("an output schema", "its API has no JSON-schema mode", field="output_schema")
         body["response_format"] = chat_response_format(request.output_schema)
     if isinstance(request.cache, str):
         if not quirks.cache_key:
-            raise vendor.unsupported("a cache key", "leave cache= out")
+            raise vendor.unsupported("a cache key", "leave cache= out", field="cache")
         body["prompt_cache_key"] = request.cache
     if request.reasoning is not None:
         _reasoning(request.reasoning, body, vendor, quirks)
@@ -183,6 +192,8 @@ def _reasoning(effort: str | int, body: dict[str, Any], vendor: Vendor, quirks: 
         key = "max_tokens" if isinstance(effort, int) else "effort"
         body["extra_body"] = {"reasoning": {key: effort}}
     elif quirks.reasoning_key is None or isinstance(effort, int):
-        raise vendor.unsupported(f"reasoning={effort!r}", "give an effort such as 'low', or leave it out")
+        raise vendor.unsupported(
+            f"reasoning={effort!r}", "give an effort such as 'low', or leave it out", field="reasoning"
+        )
     else:
         body["reasoning_effort"] = effort

@@ -11,7 +11,7 @@ from streamcore.request import Request
 from streamcore.wire.chat_request import chat_response_format
 from streamcore.wire.closed_schema import closed_schema
 from streamcore_openai.responses_input import input_items
-from streamcore_openai.responses_wire import ResponsesVocabulary
+from streamcore_openai.responses_wire import WIRE, ResponsesVocabulary
 from streamcore_openai.sdk import Connection
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ class OpenAIResponsesProvider:
 
     vendor: ClassVar[Vendor] = VENDOR
     name = VENDOR.name
+    wire: ClassVar[str] = WIRE
+    """The wire of the requests, whose further parameters `Request.extra` takes."""
 
     def __init__(self, **settings: Unpack[ProviderSettings]) -> None:
         self._model = settings.get("model")
@@ -75,11 +77,13 @@ def responses_body(request: Request, model: str, source: str | None = None) -> d
         ConfigError: this API cannot express something in the request, or a tool call was cut.
     """
     if request.seed is not None:
-        raise VENDOR.unsupported("a seed", "its API has none; leave seed= out, or use provider 'openai'")
+        raise VENDOR.unsupported("a seed", "its API has none; leave seed= out, or use provider 'openai'", field="seed")
     if request.stop:
-        raise VENDOR.unsupported("stop sequences", "its API has none; leave stop= out, or use provider 'openai'")
+        raise VENDOR.unsupported(
+            "stop sequences", "its API has none; leave stop= out, or use provider 'openai'", field="stop"
+        )
     if isinstance(request.reasoning, int):
-        raise VENDOR.unsupported("a budget of reasoning tokens", "give an effort such as 'low'")
+        raise VENDOR.unsupported("a budget of reasoning tokens", "give an effort such as 'low'", field="reasoning")
     body: dict[str, Any] = {"model": model, "input": input_items(request, source)}
     if request.temperature is not None:
         body["temperature"] = request.temperature

@@ -12,6 +12,7 @@ from typing import Any
 
 from streamcore.chunk import CONTENT_KINDS, Chunk, Opaque, ToolCall, Usage
 from streamcore.completion import call_id, merged_usage
+from streamcore.wire.encoding.chat import TIERS
 from streamcore.wire.encoding.events import COMMENT, begins, dumps, is_nested, raw_event, refuse_restart
 from streamcore.wire.encoding.wire import AnswerHead, Problem
 from streamcore.wire.lenient import mapping
@@ -151,8 +152,9 @@ class ResponsesEncoder:
     def _note(self, chunk: Chunk) -> None:
         """Store the facts about the answer that the response has."""
         data = chunk.data or {}
-        if data.get("service_tier"):
-            self._facts["service_tier"] = data["service_tier"]
+        tier = data.get("service_tier")
+        if tier and (self._head.native or tier in TIERS):
+            self._facts["service_tier"] = tier
         if self._head.native and data.get("served_by"):
             self._facts["provider"] = data["served_by"]
 
@@ -174,7 +176,8 @@ class ResponsesEncoder:
         before = b"" if opened is None else self._close(opened)
         index = max(chunk.index, self._count) if self._head.native else self._count
         self._count = index + 1
-        item = self._open = _Item(kind, of, index, item_id(kind, self._head.id or "", index), call=call)
+        identity = chunk.id if chunk.kind != "start" and chunk.id else item_id(kind, self._head.id or "", index)
+        item = self._open = _Item(kind, of, index, identity, call=call)
         self._items.append(item)
         shown = {**item.whole("in_progress")}
         return item, before + self._event("response.output_item.added", output_index=index, item=shown)
@@ -233,8 +236,10 @@ class ResponsesEncoder:
             before += self._piece(chunk, "summary_text", "response.reasoning_summary_text.delta")
         opaque = chunk.opaque
         if opaque is not None and opaque.wire == WIRE and opaque.items:
-            item, begins = self._begin("reasoning", chunk, of=chunk.index)
-            item.original = opaque.items[0]
+            original = opaque.items[0]
+            named = replace(chunk, id=chunk.id or original.get("id"))
+            item, begins = self._begin("reasoning", named, of=chunk.index)
+            item.original = original
             before += begins
         return before
 
@@ -345,14 +350,28 @@ class ResponsesEncoder:
             more["incomplete_details"] = {"reason": reason}
         if status == "completed":
             more["completed_at"] = self._head.created
-        opaque = None if self._finish is None else self._finish.opaque
-        own = opaque is not None and opaque.wire == WIRE
-        output = list(opaque.items) if opaque is not None and own else [item.whole() for item in self._items]
+        output = self._output()
         usage = self._usage if native else self._usage or Usage()
         response = response_object(self._head, status, output, usage=usage, **more)
         kind = status if status in ("completed", "incomplete") else "done"
         done = b"data: [DONE]\n\n" if self._head.done_event and not native else b""
         return written + self._event(f"response.{kind}", response=response) + done
+
+    def _output(self) -> list[Mapping[str, Any]]:
+        """Return the items of the response: the vendor's own as far as they were sent, by their ids."""
+        opaque = None if self._finish is None else self._finish.opaque
+        if opaque is None or opaque.wire != WIRE:
+            return [item.whole() for item in self._items]
+        if self._head.native:
+            return list(opaque.items)
+        known = {item.get("id"): item for item in opaque.items}
+        messages = iter([item for item in opaque.items if item.get("type") == "message"])
+        nothing: Mapping[str, Any] = {}
+        return [
+            known.get(item.id)
+            or {**(next(messages, nothing) if item.kind == "message" else nothing), **item.whole(), "id": item.id}
+            for item in self._items
+        ]
 
     def error(self, problem: Problem) -> bytes:
         """Return the events that report an answer that failed or was cut.

@@ -6,11 +6,13 @@ which requires every field of a response.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from streamcore.chunk import Chunk, ToolCall, Usage
 from streamcore.completion import Completion
+from streamcore.wire.encoding.chat import TIERS
 from streamcore.wire.encoding.wire import AnswerHead, Problem
 from streamcore_openai.responses_wire import WIRE
 
@@ -84,7 +86,15 @@ def usage_json(usage: Usage, *, native: bool) -> Json:
 def item_id(kind: str, response_id: str, number: int) -> str:
     """Return the id of an output item."""
     prefix = {"message": "msg", "reasoning": "rs", "function_call": "fc", "custom_tool_call": "ctc"}[kind]
-    return f"{prefix}_{response_id.removeprefix('resp_') or 'item'}_{number}"
+    return f"{prefix}_sc{number}_{response_id.removeprefix('resp_') or 'item'}"
+
+
+_OURS = re.compile(r"[a-z]+_sc\d+_")
+
+
+def is_our_id(identity: object) -> bool:
+    """True for an id that `item_id` made, which no vendor knows."""
+    return isinstance(identity, str) and _OURS.match(identity) is not None
 
 
 def message_item(identity: str, parts: Sequence[Mapping[str, Any]], status: Status = "completed") -> Json:
@@ -193,7 +203,7 @@ def whole_response(answer: Completion, head: AnswerHead) -> Json:
     more: Json = {"id": identity, "model": answer.model or head.model}
     if reason is not None:
         more["incomplete_details"] = {"reason": reason}
-    if answer.service_tier is not None:
+    if answer.service_tier is not None and (head.native or answer.service_tier in TIERS):
         more["service_tier"] = answer.service_tier
     if status == "completed":
         more["completed_at"] = head.created

@@ -12,12 +12,14 @@ from typing import Any, cast
 from streamcore.chunk import Opaque, ToolCall
 from streamcore.request import Message, Part, ReasoningEffort, Request, Text, Tool
 from streamcore.wire.encoding.chat_reading import named_schema
+from streamcore.wire.encoding.documents import file_part
 from streamcore.wire.encoding.reading import EFFORTS, Fields, image_of
 from streamcore.wire.encoding.wire import WireRequest
 from streamcore.wire.lenient import is_array, is_object
+from streamcore_openai.responses_object import is_our_id
 from streamcore_openai.responses_wire import WIRE
 
-INFORMATIVE = frozenset({"include", "metadata", "safety_identifier", "user"})
+INFORMATIVE = frozenset({"include", "metadata", "safety_identifier", "store", "user"})
 SHARED = frozenset({"top_p"})
 
 _PARAMS = {
@@ -26,6 +28,7 @@ _PARAMS = {
     "output_schema": "text.format",
     "cache": "prompt_cache_key",
     "messages": "input",
+    "system": "instructions",
 }
 _ECHOED = (
     "background",
@@ -75,6 +78,7 @@ def read_request(body: Mapping[str, Any]) -> WireRequest:
         reasoning=reasoning,
         cache=fields.text("prompt_cache_key"),
     )
+    previous = fields.text("previous_response_id")
     stream, store, background = (bool(fields.flag(key)) for key in ("stream", "store", "background"))
     options = fields.object("stream_options")
     if options is not None:
@@ -90,6 +94,7 @@ def read_request(body: Mapping[str, Any]) -> WireRequest:
         params=_PARAMS,
         store=store,
         background=background,
+        previous=previous,
     )
 
 
@@ -136,12 +141,21 @@ class _Turns:
     def end(self) -> None:
         """End the answer that is collected."""
         if self._items:
-            # Items with an id are those of a server, which are sent back to it as they are.
-            own = any(item.get("type") == "reasoning" or item.get("phase") for item in self._items)
-            opaque = Opaque(WIRE, tuple(self._items)) if own else None
+            # Items that `item_id` named were another vendor's, so that the API does not know them.
+            items = tuple(item for item in self._items if not (item.get("type") == "reasoning" and _is_ours(item)))
+            own = any(item.get("type") == "reasoning" or item.get("phase") for item in items)
+            opaque = Opaque(WIRE, tuple(map(_without_our_id, items))) if own else None
             answer = Message("assistant", "".join(self._texts), tool_calls=tuple(self._calls), opaque=opaque)
             self.messages.append(answer)
         self._items, self._texts, self._calls = [], [], []
+
+
+def _is_ours(item: Mapping[str, Any]) -> bool:
+    return is_our_id(item.get("id"))
+
+
+def _without_our_id(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {key: value for key, value in item.items() if key != "id"} if _is_ours(item) else item
 
 
 def _turns(fields: Fields) -> list[Message]:
@@ -206,8 +220,11 @@ def _parts(fields: Fields, key: str) -> list[Part]:
             case "input_image":
                 part.drop_default(detail="auto")
                 parts.append(image_of(part.required("image_url"), part, "image_url"))
+            case "input_file":
+                part.drop_default(detail="auto")
+                parts.append(file_part(part, url_key="file_url"))
             case other:
-                raise part.refuse("type", f"{other!r} is not supported; input_text and input_image are")
+                raise part.refuse("type", f"{other!r} is not supported; input_text, input_image and input_file are")
         part.drop("annotations", "logprobs")
         part.end()
     return parts

@@ -19,5 +19,6 @@ WIRE = Wire(
     path="/v1/responses",
     shared=SHARED,
     informative=INFORMATIVE,
+    id_prefix="resp_",
     stored=True,
 )

@@ -166,7 +166,7 @@ class ResponsesVocabulary:
         if text_kind is not None and isinstance(event.delta, str):
             if text_kind == "text" and event.delta:
                 self._text_event, self._text_index, self._text_part = kind, index, event.content_index
-            self._text(text_kind, (kind[:-6], index, _part(event)), event.delta, out)
+            self._text(text_kind, (kind[:-6], index, _part(event)), event.delta, event.item_id, out)
             if event.logprobs:
                 facts = {"logprobs": token_logprobs(event.logprobs)}
                 out.append(Chunk("other", event=kind, index=index, raw=data, data=facts))
@@ -174,7 +174,7 @@ class ResponsesVocabulary:
             self._arguments(index, event.delta, out)
         elif kind in _DONES:
             whole = event.refusal if kind == "response.refusal.done" else event.text
-            self._whole(_DONES[kind], (kind[:-5], index, _part(event)), whole, out)
+            self._whole(_DONES[kind], (kind[:-5], index, _part(event)), whole, event.item_id, out)
         elif kind in _CALL_DONES and index in self._calls:
             whole = event.arguments if event.arguments is not None else event.input
             self._whole_arguments(index, whole, out)
@@ -225,21 +225,21 @@ class ResponsesVocabulary:
             opens = opens or bool(item) or kind in _DELTAS
         return self._last + 1 if opens else max(self._last, 0)
 
-    def _text(self, kind: ChunkKind, key: _Key, piece: str, out: list[Chunk]) -> None:
+    def _text(self, kind: ChunkKind, key: _Key, piece: str, item_id: str | None, out: list[Chunk]) -> None:
         if piece:
             if key not in self._sent_parts:
                 self._sent_parts.add(key)
                 self._sent_items.add(key[:2])
                 self._last = max(self._last, key[1])
-                if kind == "reasoning":  # only the first chunk of a part has its number
-                    out.append(Chunk(kind, piece, key[1], data={"part": key[2]}))
+                if kind == "reasoning":  # only the first chunk of a part has its number and the item's id
+                    out.append(Chunk(kind, piece, key[1], data={"part": key[2]}, id=item_id))
                     return
             out.append(content(kind, piece, key[1]))
 
-    def _whole(self, kind: ChunkKind, key: _Key, whole: object, out: list[Chunk]) -> None:
+    def _whole(self, kind: ChunkKind, key: _Key, whole: object, item_id: str | None, out: list[Chunk]) -> None:
         """Append a finished text of which no delta had any."""
         if isinstance(whole, str) and key not in self._sent_parts:
-            self._text(kind, key, whole, out)
+            self._text(kind, key, whole, item_id, out)
 
     def _arguments(self, index: int, piece: str, out: list[Chunk]) -> None:
         if piece:
@@ -279,7 +279,7 @@ class ResponsesVocabulary:
             call_id, name = text(item.get("call_id") or item.get("id")), text(item.get("name"))
             call = ToolCall(call_id, name, "", len(self._calls), custom)
             self._calls[index] = call
-            out.append(content("tool_call", "", index, 0, call))
+            out.append(Chunk("tool_call", index=index, tool_call=call, id=text(item.get("id"))))
 
     def _catch_up(self, item: Mapping[str, Any], index: int, out: list[Chunk]) -> None:
         """Append the content of a finished item that was not streamed."""
@@ -302,7 +302,7 @@ class ResponsesVocabulary:
         for kind, event, parts, field in texts:
             if (event, index) not in self._sent_items:
                 for number, part in enumerate(items(item.get(parts))):
-                    self._whole(kind, (event, index, number), mapping(part).get(field), out)
+                    self._whole(kind, (event, index, number), mapping(part).get(field), text(item.get("id")), out)
         if item.get("type") == "message" and ("citation", index) not in self._sent_items:
             for part in items(item.get("content")):
                 for citation in items(mapping(part).get("annotations")):

@@ -20,6 +20,8 @@ class MemoryCheckpointer:
 
     def __init__(self) -> None:
         self._stored: dict[str, bytes] = {}
+        self.size = 0
+        """The bytes of all threads."""
         self._lock = threading.Lock()  # for compare-and-set; taken for a look-up in a dictionary only
 
     async def load(self, thread: str) -> Saved | None:
@@ -36,11 +38,13 @@ class MemoryCheckpointer:
             if found != version:
                 raise conflict(thread, WHERE, version, found)
             self._stored[thread] = encoded
+            self.size += len(encoded) - len(stored or b"")
         return version + 1
 
     async def delete(self, thread: str) -> None:
         """Delete the thread."""
-        self._stored.pop(thread, None)
+        with self._lock:
+            self.size -= len(self._stored.pop(thread, b""))
 
     async def aclose(self) -> None:
         """Do nothing: the threads are kept until the process ends."""

@@ -7,11 +7,13 @@ until the live one has ended.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from streamcore.chunk import Usage
 from streamcore.cli.output import note, printable, put
+from streamcore.cli.tool_lines import dim
 from streamcore.graph.events import Event, Interrupt, NodeComplete, Restart, TokenEvent
 
 _MAX_WIDTH = 200
@@ -44,6 +46,8 @@ class Screen:
         elif event["type"] == "interrupt":
             self._flush(event["node"])
             self._question(event)
+        else:
+            self._tool(event)
 
     def ask(self, question: Interrupt) -> None:
         """End the current line and say that an answer is expected."""
@@ -62,6 +66,26 @@ class Screen:
         tokens_in, tokens_out = self._usage
         tokens = f", {tokens_in} tokens in, {tokens_out} out" if tokens_in or tokens_out else ""
         return f"done: {self._nodes} node{'' if self._nodes == 1 else 's'} in {seconds:.1f} s{tokens}"
+
+    def _tool(self, event: Event) -> None:
+        """Show a call of an agent's tool, its progress or its result, after the end of the current line."""
+        if event["type"] == "tool_call":
+            line = f"calls {event['tool']} {_short(event['args'])}"
+        elif event["type"] == "tool_progress":
+            line = f"{event['tool']}: {_short(event['progress'])}"
+        elif event["type"] == "tool_result":
+            failed = event["error"] is not None
+            line = (
+                f"{event['tool']} failed: {event['error']}"
+                if failed
+                else f"{event['tool']} returned {_short(event['output'])}"
+            )
+        else:
+            return
+        if self._live is not None and sys.stdout.isatty() and not self._shown.get(self._live, "\n").endswith("\n"):
+            put("\n")
+            self._shown[self._live] += "\n"
+        dim(f"[{event['node']}] {line}")
 
     def _token(self, event: TokenEvent) -> None:
         index = event.get("metadata", {}).get("map_index")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from dataclasses import replace
 from importlib.util import find_spec
@@ -30,10 +31,23 @@ if TYPE_CHECKING:
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
+PASSED_ON = (
+    *("temperature", "message_as", "prompts_dir", "name", "max_streams", "max_per_user", "max_input", "max_seconds"),
+    *("allow_get", "relay", "grace", "transport"),
+)
+"""The options that `create_app` takes as they are."""
+
+LISTS = ("client_variables", "trusted_proxies", "allow_models", "cors")
+
+
 def serve(
-    target: Annotated[
-        str, typer.Argument(metavar="GRAPH_OR_PROMPT", help="A graph's file, or a prompt's file or name.")
-    ],
+    context: typer.Context,
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[GRAPH_OR_PROMPT]...", help="A graph's file, or a prompt's file or name. The page shows the first."
+        ),
+    ] = None,
     provider: Provider = None,
     model: Model = None,
     temperature: Temperature = None,
@@ -60,45 +74,47 @@ def serve(
     relay: opt.Relay = None,
     grace: opt.Grace = 60.0,
     transport: opt.Transport = None,
+    allow_models: opt.AllowModels = None,
+    api_keys: opt.ApiKeys = None,
+    cors: opt.Cors = None,
 ) -> None:
-    """Serve a prompt or a graph: a chat page at /, streams at /stream.
+    """Serve prompts, graphs and models: a chat page at /, streams at /stream, endpoints for the vendors' SDKs at /v1.
 
     Example: streamcore serve graphs/interview.yaml --provider demo
+
+    Without a prompt or graph it is a gateway: streamcore serve --allow-model 'openai/*'
 
     Ctrl-C and SIGTERM end open streams with a last event, then the server.
     """
     read_env_file(env_file)
     provider, model = provider_and_model(provider, model)
+    served = targets or []
     app = _app(
-        target,
+        served,
         host,
         max_turns,
         (max_items, max_model_calls, max_tokens),
         provider=provider,
         model=model,
-        temperature=temperature,
         variables=gather(var, var_file, vars_file),
-        message_as=message_as,
-        prompts_dir=prompts_dir,
-        name=name,
-        client_variables=client_variables or (),
-        max_streams=max_streams,
-        max_per_user=max_per_user,
-        max_input=max_input,
-        max_seconds=max_seconds,
-        allow_get=allow_get,
-        trusted_proxies=trusted_proxies or (),
-        relay=relay,
-        grace=grace,
-        transport=transport,
+        api_keys=_keys(api_keys),
+        **{name: context.params[name] for name in PASSED_ON},
+        **{name: context.params[name] or () for name in LISTS},
     )
     listening = _listen(host, port)
-    note(f"serving {target} on {_url(host, listening)}  (Ctrl-C stops)")
-    _warn(target, provider, prompts_dir, local=host in LOOPBACK)
+    shown = ", ".join([*served, *(allow_models or ())])
+    note(f"serving {shown} on {_url(host, listening)}  (Ctrl-C stops)")
+    _warn(served, provider, prompts_dir, safe=host in LOOPBACK or bool(_keys(api_keys)))
     _server(app).run(sockets=[listening])
 
 
-def _app(target: str, host: str, max_turns: int, most: tuple[int, int, int], **options: Any) -> object:
+def _keys(given: list[str] | None) -> list[str]:
+    """Return the API keys of the options, or else of the environment, where commas separate them."""
+    listed = os.environ.get("STREAMCORE_API_KEYS", "").split(",")
+    return given or [key.strip() for key in listed if key.strip()]
+
+
+def _app(targets: list[str], host: str, max_turns: int, most: tuple[int, int, int], **options: Any) -> object:
     """Return the app, or end the command with what cannot be served."""
     _require_packages()
     from streamcore.web import HistoryLimit, create_app
@@ -107,7 +123,7 @@ def _app(target: str, host: str, max_turns: int, most: tuple[int, int, int], **o
     limits = replace(SERVED_LIMITS, max_items=most[0], max_model_calls=most[1], max_tokens=most[2])
     hosts = LOOPBACK if host in LOOPBACK else ("*",)
     try:
-        return create_app(target, allowed_hosts=hosts, history=HistoryLimit(max_turns), limits=limits, **options)
+        return create_app(targets, allowed_hosts=hosts, history=HistoryLimit(max_turns), limits=limits, **options)
     except StreamcoreError as error:
         fail(error)
 
@@ -118,13 +134,16 @@ def _require_packages() -> None:
         bad_input(f"serve needs the package {missing[0]!r}, which is not installed; run: {install_command('server')}")
 
 
-def _warn(target: str, provider: str | None, prompts_dir: Path | None, *, local: bool) -> None:
+def _warn(targets: list[str], provider: str | None, prompts_dir: Path | None, *, safe: bool) -> None:
     """Print what the operator should know: who can use the service, and which keys are missing."""
     from streamcore.cli.missing_keys import missing_keys
 
-    if not local:
-        note("warning: anyone who reaches this address can use it; the guide 'Serving' shows how to set `auth`")
-    for known in missing_keys(target, provider, prompts_dir):
+    if not safe:
+        note(
+            "warning: anyone who reaches this address can use it; give --api-key, or see the guide 'Serving' for `auth`"
+        )
+    missing = {known.name: known for target in targets for known in missing_keys(target, provider, prompts_dir)}
+    for known in missing.values():
         note(
             f"warning: {known.variable('API_KEY')} is not set: unless the SDK of {known.name} finds credentials "
             "elsewhere, its answers fail"

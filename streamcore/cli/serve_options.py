@@ -50,6 +50,26 @@ Relay = Annotated[
         metavar="URL", help="The Redis in which several workers keep answers and conversations: redis://host:6379/0"
     ),
 ]
+AllowModels = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-model",
+        metavar="PATTERN",
+        help="Models that clients of the endpoints may name, as 'openai/*'. Repeatable.",
+    ),
+]
+ApiKeys = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--api-key",
+        metavar="KEY",
+        help="A key that clients must send. Repeatable. Default: $STREAMCORE_API_KEYS, with commas between.",
+    ),
+]
+Cors = Annotated[
+    list[str] | None,
+    typer.Option("--cors", metavar="ORIGIN", help="An origin whose pages may send requests. Repeatable."),
+]
 Grace = Annotated[float, typer.Option(help="Seconds without a reader after which an answer is cancelled.", min=0.1)]
 Transport = Annotated[
     str | None, typer.Option(help="The HTTP library that requests are sent with: httpx2 (default) or aiohttp.")

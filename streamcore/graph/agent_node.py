@@ -13,8 +13,9 @@ from streamcore.concurrency.generators import opened
 from streamcore.errors import AgentLimitReached, OutputValidationError, ToolError
 from streamcore.execute import stream_prompt
 from streamcore.files.yaml_file import is_mapping
+from streamcore.graph.answer_events import WAKE, AnswerEvents, arguments_of
 from streamcore.graph.context import Context, State, failed
-from streamcore.graph.events import AgentEvent, Metadata, NodeEvent
+from streamcore.graph.events import Metadata, NodeEvent
 from streamcore.graph.expressions import resolve
 from streamcore.graph.llm_node import prompt_options
 from streamcore.graph.node_schema import AgentNode
@@ -69,7 +70,7 @@ class _AgentNode:
         stream = Stream(self._plan)
         context.streams[name] = stream
         reached = False
-        reader = _Reader(name, self._node, context)
+        reader = AnswerEvents(name, self._node, context)
         try:
             async with stream:
                 while (batch := await stream.next_batch()) is not None:
@@ -86,7 +87,7 @@ class _AgentNode:
         if answer.pending:
             self._keep(AgentState(messages), ended=False)
             call = answer.pending[0]
-            message = {"tool": call.name, "args": _arguments(call)}
+            message = {"tool": call.name, "args": arguments_of(call)}
             yield {"type": "interrupt", "node": name, "message": message, "resume_key": self._node.resume_key}
             return
         self._refuse(answer, messages)
@@ -194,7 +195,7 @@ class _AgentNode:
             raise failed(self._name, self._context, f"all {len(results)} calls of tools failed; {results[0].text}")
 
     async def _structured(
-        self, answer: Completion, messages: Sequence[Message], reader: _Reader
+        self, answer: Completion, messages: Sequence[Message], reader: AnswerEvents
     ) -> AsyncGenerator[NodeEvent]:
         """Find the JSON in the last answer, or ask for it in one more request; yield it as `value` of an output."""
         assert self._output is not None  # noqa: S101  called with a schema only
@@ -248,7 +249,7 @@ class _Run:
                 async with opened(runnable.events(arguments)) as events:
                     async for event in events:
                         self._queued.append(event)
-                        await context.progress(_WAKE)
+                        await context.progress(WAKE)
                 return runnable.result or ""
             result = result_text(await runnable.run(arguments))
         except ToolFailed as error:
@@ -256,104 +257,6 @@ class _Run:
         except Exception as error:
             raise ToolError(str(error) or type(error).__name__) from error
         return result.strip() if isinstance(runnable, ShellTool) else result
-
-
-_WAKE: Mapping[str, Any] = {"event of a graph": True}
-"""Progress that only makes the node look for queued events."""
-
-
-class _Reader:
-    """Turn the chunks of an agent's run into events."""
-
-    def __init__(self, name: str, node: AgentNode, context: Context) -> None:
-        self.name = name
-        self.node = node
-        self.context = context
-        self.steps = 0
-        self.calls: dict[int, ToolCall] = {}
-        """The calls of the current answer that have not been reported, by position."""
-        self._tokens = context.budget.answer(name)
-        options = node.stream_options
-        self._numbered = context.config.include_metadata or bool(options and options.include_metadata)
-
-    def end(self) -> None:
-        """Count the last answer."""
-        self._tokens.end()
-
-    def events(self, batch: Sequence[Chunk]) -> Iterator[NodeEvent]:
-        """Yield the events of some chunks."""
-        self._tokens.note(batch)
-        for chunk in batch:
-            kind = chunk.kind
-            if chunk.text and kind in ("text", "refusal") and not (chunk.choice or chunk.path):
-                if self.node.stream:
-                    yield self._token(chunk.text)
-            elif kind == "tool_call" and chunk.tool_call is not None and not chunk.choice:
-                self._add(chunk.tool_call)
-            elif kind == "finish":
-                yield from self._whole_calls(None)
-            elif kind == "step":
-                self.context.budget.count_model_call(self.name)
-                self.steps += 1
-                self.calls.clear()
-                yield {"type": "step", "node": self.name, "step": self.steps}
-            elif kind == "restart":
-                self.calls.clear()
-                yield {"type": "restart", "node": self.name}
-            elif kind == "tool_progress" and chunk.tool_call is not None:
-                yield from self._whole_calls(chunk.tool_call.id)
-                yield from self._progress(chunk, chunk.tool_call)
-            elif chunk.tool_result is not None:
-                result = chunk.tool_result
-                yield from self._whole_calls(result.call_id)
-                yield {
-                    "type": "tool_result",
-                    "node": self.name,
-                    "call_id": result.call_id,
-                    "tool": result.name,
-                    "output": result.content,
-                    "error": result.error,
-                    "seconds": result.seconds,
-                }
-
-    def _token(self, text: str) -> NodeEvent:
-        if self._numbered:
-            facts: Metadata = {"stream_key": self.node.stream_key} if self.node.stream_key else {}
-            return {"type": "token", "node": self.name, "content": text, "metadata": facts}
-        return {"type": "token", "node": self.name, "content": text}
-
-    def _add(self, part: ToolCall) -> None:
-        known = self.calls.get(part.position)
-        if known is None:
-            self.calls[part.position] = part
-        else:
-            self.calls[part.position] = replace(
-                known, id=part.id or known.id, name=part.name or known.name, arguments=known.arguments + part.arguments
-            )
-
-    def _whole_calls(self, call_id: str | None) -> Iterator[AgentEvent]:
-        """Yield the call with this id, or with None all, unless it was reported."""
-        for position, call in [*self.calls.items()]:
-            if call_id is None or call.id == call_id:
-                del self.calls[position]
-                yield {
-                    "type": "tool_call",
-                    "node": self.name,
-                    "call_id": call.id or "",
-                    "tool": call.name or "",
-                    "args": _arguments(call),
-                }
-
-    def _progress(self, chunk: Chunk, call: ToolCall) -> Iterator[AgentEvent]:
-        progress: Any = chunk.text if chunk.data is None else chunk.data.get("progress")
-        if progress is not _WAKE:
-            yield {
-                "type": "tool_progress",
-                "node": self.name,
-                "call_id": call.id or "",
-                "tool": call.name or "",
-                "progress": progress,
-            }
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,13 +285,6 @@ def _decision(answer: Any) -> Decision:
     return True if text.lower() in _YES else Deny("" if text.lower() in ("n", "no", "false") else text)
 
 
-def _arguments(call: ToolCall) -> Any:
-    try:
-        return call.parse()
-    except ValueError:
-        return call.arguments
-
-
 def _last_text(messages: Sequence[Message]) -> str:
     """Return the model's last own text."""
     return next((one.text for one in reversed(messages) if one.role == "assistant" and one.text), "")
@@ -402,7 +298,7 @@ def _results(messages: Sequence[Message]) -> Iterator[dict[str, Any]]:
         call = calls.get(message.tool_call_id) if message.role == "tool" else None
         if call is not None:
             success = not message.is_error
-            yield {"tool": call.name, "args": _arguments(call), "output": message.text, "success": success}
+            yield {"tool": call.name, "args": arguments_of(call), "output": message.text, "success": success}
 
 
 _TYPES: Mapping[str, Literal["system", "human", "ai", "tool"]] = {
@@ -418,7 +314,7 @@ def as_state(message: Message) -> dict[str, Any]:
     found: dict[str, Any] = {"role": message.role, "type": _TYPES[message.role], "content": message.text}
     if message.tool_calls:
         found["tool_calls"] = [
-            {"id": call.id, "name": call.name, "args": _arguments(call)} for call in message.tool_calls
+            {"id": call.id, "name": call.name, "args": arguments_of(call)} for call in message.tool_calls
         ]
     if message.role == "tool":
         found |= {"tool_call_id": message.tool_call_id, "status": "error" if message.is_error else "success"}

@@ -76,9 +76,9 @@ class Budget:
         self._tokens += tokens
         self._check("max_tokens", self._tokens, self._limits.max_tokens, name)
 
-    def answer(self, name: str) -> AnswerTokens:
-        """Return what counts the tokens of the answers of one stream."""
-        return AnswerTokens(self, name, counts=self._limits.max_tokens is not None)
+    def answer(self, name: str, *, count_steps: bool = False) -> AnswerTokens:
+        """Return what counts the tokens of the answers of one stream, and with `count_steps` an agent's answers."""
+        return AnswerTokens(self, name, counts=self._limits.max_tokens is not None, count_steps=count_steps)
 
     @staticmethod
     def _check(limit: str, count: int, most: int | None, name: str) -> None:
@@ -93,12 +93,13 @@ class Budget:
 class AnswerTokens:
     """Count the tokens of one stream's answers in the budget of its run, while they arrive."""
 
-    __slots__ = ("_budget", "_bytes", "_counted", "_counts", "_finished", "_name", "_usage")
+    __slots__ = ("_budget", "_bytes", "_count_steps", "_counted", "_counts", "_finished", "_name", "_usage")
 
-    def __init__(self, budget: Budget, name: str, *, counts: bool) -> None:
+    def __init__(self, budget: Budget, name: str, *, counts: bool, count_steps: bool = False) -> None:
         self._budget = budget
         self._name = name
         self._counts = counts
+        self._count_steps = count_steps
         self._begin()
 
     def _begin(self) -> None:
@@ -111,11 +112,15 @@ class AnswerTokens:
         """Count the chunks of a read.
 
         Raises:
-            RunLimitReached: the run has reached its limit of tokens.
+            RunLimitReached: the run has reached its limit of tokens, or of answers.
         """
-        if not self._counts:
+        if not (self._counts or self._count_steps):
             return
         for chunk in chunks:
+            if self._count_steps and chunk.kind == "step":
+                self._budget.count_model_call(self._name)
+            if not self._counts:
+                continue
             if chunk.kind in _NEW_ANSWER:
                 self.end()
             self._bytes += utf8_size(chunk.text)
@@ -124,7 +129,8 @@ class AnswerTokens:
             if chunk.usage is not None:
                 self._usage = merged_usage(self._usage, chunk.usage)
             self._finished |= chunk.kind == "finish"
-        self._count(final=False)
+        if self._counts:
+            self._count(final=False)
 
     def end(self) -> None:
         """Count the answer as the vendor reported it, and begin another.

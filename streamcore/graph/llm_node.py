@@ -10,6 +10,7 @@ from typing import Any
 from streamcore.errors import ConfigError, OutputValidationError
 from streamcore.execute import stream_prompt
 from streamcore.files.yaml_file import is_mapping
+from streamcore.graph.answer_events import AnswerEvents
 from streamcore.graph.context import Context, State
 from streamcore.graph.events import Metadata, NodeEvent
 from streamcore.graph.node_schema import LlmNode, RouterNode
@@ -26,33 +27,15 @@ async def run_llm(name: str, node: LlmNode, state: State, context: Context) -> A
     context.budget.count_model_call(name)
     stream = open_stream(node, state, context)
     context.streams[name] = stream
-    tokens = context.budget.answer(name)
-    numbered = has_metadata(node, context)
+    reader = AnswerEvents(name, node, context, counted=True)
     async with stream:
         while (batch := await stream.next_batch()) is not None:
-            tokens.note(batch)
-            for chunk in batch:
-                if chunk.text and (chunk.kind == "text" or chunk.kind == "refusal") and chunk.choice == 0:
-                    if numbered and node.stream:
-                        yield {"type": "token", "node": name, "content": chunk.text, "metadata": stream_key(node)}
-                    elif node.stream:
-                        yield {"type": "token", "node": name, "content": chunk.text}
-                elif chunk.kind == "restart":
-                    yield {"type": "restart", "node": name}
-    tokens.end()
+            for event in reader.events(batch):
+                yield event
+    reader.end()
     output, facts = output_of(name, node, stream)
     del context.streams[name]
     yield {"type": "node_complete", "node": name, "output": output, "metadata": facts}
-
-
-def has_metadata(node: LlmNode, context: Context) -> bool:
-    """True if the node's tokens have metadata."""
-    return context.config.include_metadata or bool(node.stream_options and node.stream_options.include_metadata)
-
-
-def stream_key(node: LlmNode) -> Metadata:
-    """Return the metadata of a token."""
-    return {"stream_key": node.stream_key} if node.stream_key else {}
 
 
 def output_of(name: str, node: LlmNode, stream: Stream) -> tuple[dict[str, Any], Metadata]:
@@ -66,6 +49,12 @@ def output_of(name: str, node: LlmNode, stream: Stream) -> tuple[dict[str, Any],
     error = refused(answer)
     if error is not None:
         raise error
+    if answer.pending:
+        calls = ", ".join(repr(call.name) for call in answer.pending)
+        raise ConfigError(
+            f"the prompt {node.prompt!r} calls {calls}, which needs approval; only nodes of the type 'agent' can ask a "
+            "person"
+        )
     tried = answer.attempts[-1]
     value = _value(node, stream)
     if isinstance(node, RouterNode) and node.route_field is not None:

@@ -16,9 +16,10 @@ from streamcore.chunk import Chunk
 from streamcore.concurrency.generators import opened
 from streamcore.concurrency.merge import merged
 from streamcore.errors import PromptError, RunLimitReached
+from streamcore.graph.answer_events import has_metadata, stream_key
 from streamcore.graph.context import Context, State, failed
 from streamcore.graph.events import Metadata, NodeEvent
-from streamcore.graph.llm_node import has_metadata, open_stream, output_of, stream_key
+from streamcore.graph.llm_node import open_stream, output_of
 from streamcore.graph.node_schema import CandidateBlock, LlmNode, candidates_of
 from streamcore.provider import provider_names, vendor
 from streamcore.stream import Stream
@@ -154,9 +155,9 @@ async def _answer(
             while (batch := await _next_batch(stream, deadline, seconds)) is not None:
                 tokens.note(batch)
                 for chunk in batch:
-                    if chunk.kind == "restart":
+                    if chunk.kind == "restart" and not chunk.path:
                         yield _News(again=True)
-                    elif chunk.text and chunk.kind in ("text", "refusal") and chunk.choice == 0:
+                    elif chunk.text and chunk.kind in ("text", "refusal") and not (chunk.choice or chunk.path):
                         yield _News(chunk.text)
         tokens.end()
         output, facts = output_of(name, node, stream)

@@ -106,7 +106,6 @@ class GraphRun:
             thread.take("", {"errors": [*(before if is_list(before) else ()), *errors]})
         if errors or not thread.ended:
             await thread.save()
-        thread.done = True
         yield self._with_metadata(GraphComplete(type="graph_complete", state=thread.public_state()))
 
     def _first_event(self) -> NodeComplete | Interrupt | None:
@@ -127,9 +126,10 @@ class GraphRun:
             return NodeComplete(type="node_complete", node=asked["node"], output=output)
         if resume is not None:
             raise ConfigError(f"no interrupt waits for an answer on {thread}; remove 'resume' from the config")
-        if not thread.next:
+        if not thread.next and not (self._nested and thread.begun):
             thread.counts = {}
             thread.written = {}
+            thread.begun = True
             self._set_first_values()
             thread.next = self._following(START)
         return None

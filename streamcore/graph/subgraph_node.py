@@ -20,12 +20,11 @@ async def run_subgraph(name: str, node: SubgraphNode, state: State, context: Con
     """Run the graph, or let it continue where it stopped; the node's output is what the mappings give."""
     graph = context.graph.children[node.graph]
     thread = Thread(graph) if context.thread is None else context.thread.child(name, graph)
-    if not thread.done:
-        async with opened(_unfinished(name, node, state, context, thread)) as events:
-            async for event in events:
-                yield event
-                if event["type"] == "interrupt":
-                    return
+    async with opened(_inner_run(name, node, state, context, thread)) as events:
+        async for event in events:
+            yield event
+            if event["type"] == "interrupt":
+                return
     counts: dict[str, int] = thread.public_state().get("_loop_counts", {}) if node.mode == "direct" else {}
     facts: Metadata = {"counts": counts} if counts else {}
     if node.mode == "direct":
@@ -35,11 +34,11 @@ async def run_subgraph(name: str, node: SubgraphNode, state: State, context: Con
     yield {"type": "node_complete", "node": name, "output": output, "metadata": facts}
 
 
-async def _unfinished(
+async def _inner_run(
     name: str, node: SubgraphNode, state: State, context: Context, thread: Thread
 ) -> AsyncGenerator[NodeEvent]:
     """Yield the events of a graph that begins, or that continues where it stopped."""
-    if not thread.next and thread.asked is None:
+    if not thread.begun:
         initial = _given(node, state)
         if node.mode == "direct" or thread.graph.file.checkpointer is None:
             thread.state, thread.sizes = {}, {}

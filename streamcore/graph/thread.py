@@ -8,8 +8,8 @@ It is saved as JSON:
 `next` is empty and `asked` is null when the graph has reached its end. `cut` has the text of interrupted nodes, and
 `agents` the conversations of agent nodes.
 `children` has the threads of graphs inside nodes that have not ended, without `format`, with `written`, the keys that
-their nodes have set, and with `done`: a graph may reach its end before its node is saved. A question of such a graph
-has `at`, the path of the node that asks.
+their nodes have set, and with `begun`, since a graph may reach its end before its node is saved. A question of such a
+graph has `at`, the path of the node that asks.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class Thread:
     parent: Thread | None = field(default=None, repr=False)
     """The thread with which this one is saved."""
     saving: anyio.Lock = field(default_factory=anyio.Lock, repr=False, compare=False)
-    done: bool = False
-    """True if the graph inside a node has reached its end, and the node has not."""
+    begun: bool = False
+    """True from the start of a graph inside a node to the end of the node."""
     max_bytes: int | None = MAX_STATE_BYTES
     """The limit of the state; None: no limit."""
     sizes: dict[str, int] = field(default_factory=dict[str, int], repr=False, compare=False)
@@ -117,7 +117,7 @@ class Thread:
         self.agents = dict(data.get("agents", {}))
         self.children = dict(data.get("children", {}))
         self.written = dict.fromkeys(data.get("written", ()))
-        self.done = data.get("done", False)
+        self.begun = data.get("begun", False)
         for name in [*self.next, *([self.asked["node"]] if self.asked else [])]:
             if name not in self.graph.nodes:
                 raise ConfigError(
@@ -142,12 +142,24 @@ class Thread:
         return child
 
     def forget_child(self, name: str) -> None:
-        """Remove the thread of a graph that has ended, unless its file names a checkpointer."""
-        child = self.children.get(name)
-        if not isinstance(child, Thread) or child.graph.file.checkpointer is None or child.next:
-            self.children.pop(name, None)
-        else:
-            child.done = False
+        """Remove the thread of a graph whose node has ended.
+
+        What stays are the conversations of its agents, and its state if its file names a checkpointer.
+        """
+        child = self.children.pop(name, None)
+        if not isinstance(child, Thread) or child.next:
+            return
+        keeps_state = child.graph.file.checkpointer is not None
+        if keeps_state or child._has_conversations():
+            child.begun = False
+            child.cut = {}
+            if not keeps_state:
+                child.state, child.sizes, child.written = {}, {}, {}
+            self.children[name] = child
+
+    def _has_conversations(self) -> bool:
+        children = (child for child in self.children.values() if isinstance(child, Thread))
+        return bool(self.agents) or any(child._has_conversations() for child in children)
 
     def data(self) -> dict[str, Any]:
         """Return what is saved."""
@@ -161,7 +173,7 @@ class Thread:
         return found
 
     def _data_of_child(self) -> dict[str, Any]:
-        return {**deepcopy(self.data()), "written": [*self.written], "done": self.done}
+        return {**deepcopy(self.data()), "written": [*self.written], "begun": self.begun}
 
     def public_state(self) -> dict[str, Any]:
         """Return the state for callers, with the counts of the nodes in loops."""

@@ -11,6 +11,7 @@ import anyio
 from streamcore.concurrency.generators import opened
 
 T = TypeVar("T")
+clock = anyio.current_time
 
 
 @dataclass(slots=True)
@@ -32,14 +33,14 @@ async def in_time(source: AsyncGenerator[T], left: TimeLeft) -> AsyncGenerator[T
     """
     async with opened(source) as items:
         while True:
-            began = anyio.current_time()
+            began = clock()
             item: Any = None
             with anyio.move_on_after(left.seconds) as limit:
                 try:
                     item = await anext(items)
                 except StopAsyncIteration:
                     return
-            left.seconds -= anyio.current_time() - began
+            left.seconds -= clock() - began
             if limit.cancelled_caught:
                 raise TimeoutError(f"it took longer than {left.given:g} s")
             yield item

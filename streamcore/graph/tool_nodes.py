@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 
 from streamcore.concurrency.generators import opened
-from streamcore.errors import ConfigError
+from streamcore.errors import ConfigError, RunLimitReached, ThreadConflict
 from streamcore.files.yaml_file import is_mapping
 from streamcore.graph.context import Context, State
 from streamcore.graph.events import NodeEvent
@@ -77,7 +77,7 @@ async def run_tool_call(name: str, node: ToolCallNode, state: State, context: Co
         else:
             output["result"] = await _in_time(found, given, context.seconds)
         output["success"] = True
-    except ConfigError:
+    except (ConfigError, RunLimitReached, ThreadConflict):
         raise
     except Exception as error:
         if node.on_error == "fail":

@@ -46,9 +46,9 @@ def credentials(request: httpx2.Request) -> list[str]:
 
 
 def clean_start(chunks: list[Chunk], request: httpx2.Request) -> bool:
-    """Remove the secrets of a request from the `start` chunk, if it is among these; return whether the answer began.
+    """Remove the secrets of a request from the `start` chunk, if it is among these; return whether it is.
 
-    A vendor may repeat a key as the id or the model of its answer.
+    A vendor may repeat a key as the id or the model of its answer, and send them late.
     """
     for number, chunk in enumerate(chunks):
         if chunk.kind == "start":
@@ -56,7 +56,6 @@ def clean_start(chunks: list[Chunk], request: httpx2.Request) -> bool:
             names = [name and redact_text(name, forms) for name in (chunk.id, chunk.model, chunk.request_id)]
             if names != [chunk.id, chunk.model, chunk.request_id]:
                 chunks[number] = replace(chunk, id=names[0], model=names[1], request_id=names[2])
-        if chunk.kind != "ping" and chunk.kind != "other":
             return True
     return False
 

@@ -86,6 +86,11 @@ class Relay:
             await group.__aexit__(None, None, None)  # not with the error, which the group would wrap
 
     @property
+    def grace(self) -> float:
+        """The seconds without a reader after which a run is cancelled."""
+        return self._settings.grace
+
+    @property
     def running(self) -> int:
         """The number of runs that this worker produces now, or is about to."""
         return len(self._producers) + self._starting
@@ -190,6 +195,14 @@ class Relay:
         return Reader(
             self._log, run_id, after, check, self._settings.renew_every, lambda: run_id not in self._producers
         )
+
+    async def keep(self, run_id: str) -> None:
+        """Record that a run has a reader, so that it is not cancelled after `grace` seconds without one.
+
+        Raises:
+            RelayError: the log cannot be reached.
+        """
+        await self._log.touch(run_id)
 
     async def latest(self, thread: str, *, who: str = "") -> str | None:
         """Return the name of a thread's newest run; None if there is none, it has expired, or belongs to another user.

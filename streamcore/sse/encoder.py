@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import fields
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, Protocol, get_args
 
 import msgspec
 
 from streamcore.chunk import Chunk
 from streamcore.completion import Completion
-from streamcore.errors import ConfigError
+from streamcore.errors import ConfigError, OverloadedError, ProviderError, RateLimitError, StreamError, StreamTimeout
 from streamcore.sse.event_id import LAST, EventId, is_run_id, suffix
 from streamcore.sse.public import interrupted, public_message, without_texts
 
@@ -22,13 +22,37 @@ Format = Literal["text", "json", "html"]
 Item = Chunk | str | Mapping[str, Any]
 """One item of a stream: a chunk, a token, or a dict of `stream_graph_with_tokens`."""
 
+
+class EventEncoder(Protocol):
+    """Encode the events of one stream, its end included."""
+
+    def start(self) -> bytes: ...
+    def feed(self, items: Sequence[Any]) -> bytes: ...
+    def heartbeat(self) -> bytes: ...
+    def end(self, completion: Completion | None = None) -> bytes: ...
+    def error(self, error: Exception) -> bytes: ...
+
+    def refusal(self, error: Exception) -> Refusal:
+        """Return the response for an error that came before the first event."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The response to a request that has no stream."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
 Describe = Callable[[Exception], str]
 """A function that returns the message that clients get for an error."""
 
 HEARTBEAT = b": heartbeat\n\n"
 MARK = "[DONE]"
 
-_CHUNK_FIELDS = tuple(field.name for field in fields(Chunk))[1:]
+_CHUNK_FIELDS = tuple(one.name for one in fields(Chunk))[1:]
 _WITH_TEXT = frozenset({"text", "reasoning", "refusal"})
 _SUMMARY = (
     "complete",
@@ -139,6 +163,12 @@ class Encoder:
         partial = getattr(error, "partial", None)
         return rest + event + self._done(self._summary(partial) if partial else {"complete": False})
 
+    def refusal(self, error: Exception) -> Refusal:
+        """Return the response for an error that came before the first event: a status with a JSON body."""
+        retry_after = getattr(error, "retry_after", None)
+        headers = {} if retry_after is None else {"retry-after": f"{retry_after:.0f}"}
+        return Refusal(_status(error), json.dumps({"error": self.facts(error)}).encode(), headers)
+
     def facts(self, error: Exception) -> dict[str, Any]:
         """Return what the client gets of an error: `type`, `message`, and `retryable` and `retry_after` if known."""
         facts: dict[str, Any] = {"type": type(error).__name__, "message": self._describe(error)}
@@ -245,6 +275,14 @@ class Encoder:
         if "\n" in text:
             text = text.replace("\n", "\ndata: ")
         return self._event(_utf8(text), name, rest)
+
+
+def _status(error: Exception) -> int:
+    if isinstance(error, RateLimitError | OverloadedError):
+        return 503
+    if isinstance(error, StreamTimeout):
+        return 504
+    return 502 if isinstance(error, ProviderError | StreamError) else 500
 
 
 def _utf8(text: str) -> bytes:

@@ -14,7 +14,7 @@ from streamcore.completion import Completion
 from streamcore.concurrency.event_loop import running_on_trio
 from streamcore.concurrency.resources import CLOSE_SECONDS
 from streamcore.errors import StreamInterrupted
-from streamcore.sse.encoder import Encoder, Item
+from streamcore.sse.encoder import EventEncoder, Item
 from streamcore.sse.event_id import parse_event_id
 from streamcore.sse.public import described_in_log, interrupted
 
@@ -27,10 +27,12 @@ class Events:
     With `wait` nothing is yielded before the source has given something to send.
     """
 
-    def __init__(self, source: AsyncIterable[Item], encoder: Encoder, *, wait: bool = False) -> None:
+    def __init__(self, source: AsyncIterable[Item], encoder: EventEncoder, *, wait: bool = False) -> None:
         self.encoder = encoder
         self.first_error: Exception | None = None
         """The error of a source that failed before it gave anything to send."""
+        self.failed = False
+        """Whether the stream ended in an error."""
         self._source = source
         self._next: Callable[[], Awaitable[Sequence[Item] | None]] = getattr(source, "next_batch", self._next_item)
         self._items: AsyncIterator[Item] | None = None
@@ -66,7 +68,7 @@ class Events:
         """Return the end of a stream whose reader was cancelled; b"" if it has ended, or its client can resume it."""
         if self._over:
             return b""
-        self._over = True
+        self._over = self.failed = True
         if getattr(self._source, "resumable", False):
             return b""
         return self.encoder.error(interrupted("the server cancelled this request; the answer ends here"))
@@ -94,7 +96,7 @@ class Events:
                 else:
                     data = self.encoder.feed(batch)
         except Exception as error:  # the outermost edge: logged, and sent to the client
-            self._over = True
+            self._over = self.failed = True
             if self._stopping and getattr(self._source, "resumable", False):
                 raise StopAsyncIteration from None  # no end: the client reconnects, to another worker
             text, unexpected = described_in_log(error)

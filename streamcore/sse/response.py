@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import AsyncIterable, Mapping
 
@@ -11,8 +10,7 @@ from anyio.abc import TaskGroup
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from streamcore.errors import OverloadedError, ProviderError, RateLimitError, StreamError, StreamTimeout
-from streamcore.sse.encoder import Encoder, Item
+from streamcore.sse.encoder import Encoder, EventEncoder, Item
 from streamcore.sse.events import Events
 from streamcore.sse.shutdown import ended_with_server
 from streamcore.stream import Stream
@@ -27,12 +25,15 @@ class SSEResponse(StreamingResponse):
 
     The events are sent by the task of the request. Two more tasks run beside it, one that waits for the client to
     disconnect and one that sends heartbeats. Either cancels the group; the source is closed before the request ends.
+
+    With `breaks`, the connection is broken after an error, for clients that take a body that ends properly for a
+    complete answer: the last message is not sent, so that the server closes the connection.
     """
 
     def __init__(
         self,
         source: AsyncIterable[Item],
-        encoder: Encoder,
+        encoder: EventEncoder,
         *,
         resumes: bool,
         wait: bool,
@@ -40,8 +41,9 @@ class SSEResponse(StreamingResponse):
         grace: float,
         send_timeout: float | None,
         headers: Mapping[str, str] | None,
+        breaks: bool = False,
     ) -> None:
-        if isinstance(source, Stream) and encoder.format != "json":
+        if isinstance(source, Stream) and isinstance(encoder, Encoder) and encoder.format != "json":
             source.text()  # raises ConfigError if the stream may restart
         self._encoder = encoder
         self._events = Events(source, encoder, wait=wait)
@@ -50,6 +52,7 @@ class SSEResponse(StreamingResponse):
         self._heartbeat = heartbeat
         self._grace = grace
         self._send_timeout = send_timeout
+        self._breaks = breaks
         self._tasks: TaskGroup | None = None
         self._sending = anyio.Lock()  # between a heartbeat and the last message
         self._open = False  # the headers are sent, the last message is not
@@ -118,18 +121,17 @@ class SSEResponse(StreamingResponse):
     async def _send_last(self, send: Send) -> None:
         async with self._sending:
             self._open = False
-            await send(_LAST)
+            if not (self._breaks and self._events.failed):
+                await send(_LAST)
 
     async def _send_refusal(self, send: Send, error: Exception) -> None:
         """Send an error that came before the first event, as a status with a JSON body."""
-        self.status_code = _status(error)
-        body = json.dumps({"error": self._encoder.facts(error)}).encode()
+        refusal = self._encoder.refusal(error)
+        self.status_code = refusal.status
         self.headers["content-type"] = "application/json"
-        retry_after = getattr(error, "retry_after", None)
-        if retry_after is not None:
-            self.headers["retry-after"] = f"{retry_after:.0f}"
+        self.headers.update(refusal.headers)
         await send(self._start())
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        await send({"type": "http.response.body", "body": refusal.body, "more_body": False})
 
     async def _send_cut(self, send: Send) -> None:
         """Send an end, as the server cancels this request while its client is still there."""
@@ -185,11 +187,3 @@ class SSEResponse(StreamingResponse):
 
     def _start(self) -> Message:
         return {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-
-
-def _status(error: Exception) -> int:
-    if isinstance(error, RateLimitError | OverloadedError):
-        return 503
-    if isinstance(error, StreamTimeout):
-        return 504
-    return 502 if isinstance(error, ProviderError | StreamError) else 500

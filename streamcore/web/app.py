@@ -1,11 +1,10 @@
-"""Build the FastAPI app that serves one prompt or graph."""
+"""Build the FastAPI app that serves prompts, graphs and models."""
 
 from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Collection
-from pathlib import Path
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -14,11 +13,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from streamcore import __version__
-from streamcore.graph.load import Graph
 from streamcore.net.clients import lifespan
 from streamcore.provider import AnyProvider
 from streamcore.web.guard import SAFE_HEADERS, SafeHeaders
-from streamcore.web.router import router
+from streamcore.web.router import Target, router
 
 log = logging.getLogger("streamcore")
 
@@ -26,17 +24,18 @@ log = logging.getLogger("streamcore")
 
 
 def create_app(
-    target: str | Path | Graph,
+    target: Target | Sequence[Target] | None = None,
     *,
     provider: AnyProvider | None = None,
     cors: Collection[str] = (),
     allowed_hosts: Collection[str] = ("*",),
     **options: Any,
 ) -> FastAPI:
-    """Return an app that streams a prompt or a graph, with a chat page at `/`.
+    """Return an app that streams prompts, graphs and models: a chat page at `/`, endpoints at `/v1/`.
 
     Args:
-        target: a graph, the path of a graph's or a prompt's file, or a prompt's name.
+        target: a graph, the path of a graph's or a prompt's file, or a prompt's name; or several; or None, for a
+            gateway to `allow_models`. See `router`.
         provider: a name or a ready provider; overrides what the files say.
         cors: the origins whose pages may send requests, as `https://example.org`; all others get status 403.
         allowed_hosts: the values of the header `Host` that are accepted. A service on loopback should name its own, so
@@ -57,9 +56,9 @@ def create_app(
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(cors),
-            allow_methods=["GET", "POST"],
-            allow_headers=["Content-Type", "Last-Event-ID", "Authorization"],
-            expose_headers=["X-Session-Id"],
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],  # the vendors' SDKs send many of their own
+            expose_headers=["X-Session-Id", "x-request-id", "request-id", "retry-after"],
         )
     app.add_middleware(SafeHeaders)  # the outermost, for the responses of the others
     return app

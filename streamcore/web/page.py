@@ -23,6 +23,7 @@ HEADERS: Mapping[str, str] = {
 TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "html": "text/html"}
 FILES = (
     "app.js",
+    "approval.js",
     "chat.js",
     "icon.svg",
     "markdown.js",

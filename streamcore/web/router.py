@@ -1,12 +1,14 @@
-"""Build the routes of one target: stream, start, stop, resume, state, about, health, and the page."""
+"""Build the routes of a service: those of its page, and the endpoints for clients of the vendors' APIs."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,13 @@ from streamcore.graph.load import Graph
 from streamcore.provider import AnyProvider
 from streamcore.relay import Relay, open_log
 from streamcore.sse import Describe
+from streamcore.web.endpoints.catalog import Catalog
+from streamcore.web.endpoints.keys import key_auth
+from streamcore.web.endpoints.routes import all_endpoints
+from streamcore.web.endpoints.service import Limits
+from streamcore.web.endpoints.slots import Slots
 from streamcore.web.guard import limited, same_site
-from streamcore.web.models import Problem
+from streamcore.web.models import Health, Problem
 from streamcore.web.page import page_routes
 from streamcore.web.page_token import page_token, remember_token
 from streamcore.web.peers import Peers
@@ -29,6 +36,9 @@ from streamcore.web.sessions import Sessions
 from streamcore.web.targets import SERVED_LIMITS, HistoryLimit, ModelOverrides, ServedTarget, load_target
 from streamcore.web.users import Auth, remember_user
 from streamcore.web.warm_up import warm_up_target
+
+Target = str | Path | Graph
+"""A graph, the path of a graph's or a prompt's file, or a prompt's name."""
 
 CONVERSATION_MINUTES = 7 * 24 * 60
 """How long the relay's Redis keeps a conversation after its last run."""
@@ -60,7 +70,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 
 
 def router(
-    target: str | Path | Graph,
+    target: Target | Sequence[Target] | None = None,
     *,
     provider: AnyProvider | None = None,
     model: str | None = None,
@@ -87,13 +97,18 @@ def router(
     describe: Describe | None = None,
     page: bool = True,
     transport: str | None = None,
+    endpoints: bool = True,
+    allow_models: Sequence[str] = (),
+    api_keys: Collection[str] = (),
 ) -> APIRouter:
-    """Return the routes to a prompt or a graph, to be mounted in an app.
+    """Return the routes to prompts, graphs and models, to be mounted in an app.
 
-    Mount it with a prefix; the page is then at `<prefix>/`. Its lifespan becomes part of the app's.
+    Mount it with a prefix; the page is then at `<prefix>/`, and the endpoints at `<prefix>/v1/`. Its lifespan becomes
+    part of the app's.
 
     Args:
-        target: a graph, the path of a graph's or a prompt's file, or a prompt's name.
+        target: a graph, the path of a graph's or a prompt's file, or a prompt's name; or several, of which the page
+            shows the first, and the endpoints have all as models; or None, for a gateway to the allowed models.
         provider: a name or a ready provider; overrides what the files say.
         model: overrides what the files say.
         temperature: overrides what the files say.
@@ -129,13 +144,17 @@ def router(
         describe: returns the message that clients get for an error, see `streamcore.sse.public_message`.
         page: False leaves the page out.
         transport: what requests are sent over, see `streamcore.get_provider`.
+        endpoints: False leaves out the endpoints (`/v1/chat/completions` and so on).
+        allow_models: patterns of `provider/model`, as `openai/*`, that clients of the endpoints may name. Their
+            requests go to that provider as the environment configures it, with its key.
+        api_keys: the keys that clients must send, as `Authorization: Bearer` or `x-api-key`, instead of `auth`.
 
     Raises:
-        ConfigError: there is no such target or provider, or it is not valid.
+        ConfigError: there is no such target or provider, or it is not valid; or there is nothing to serve.
     """
-    served = load_target(
-        target,
-        ModelOverrides(provider, model, temperature, transport),
+    load = partial(
+        load_target,
+        overrides=ModelOverrides(provider, model, temperature, transport),
         given=variables or {},
         message_as=message_as,
         client_variables=client_variables,
@@ -145,40 +164,108 @@ def router(
         history=history,
         limits=limits,
     )
-    name = service_name(name, served)
-    per_user = max(1, max_streams // 4) if max_per_user is None else max_per_user
-    open_relay = relay if isinstance(relay, Relay) else _relay(relay, name, grace, max_streams, per_user, max_seconds)
-    service = Service(
-        served,
-        open_relay,
-        Sessions(served, open_relay, name, per_user),
+    targets = _loaded(target, load, alone=bool(endpoints and allow_models))
+    name = service_name(name, targets[0] if targets else None)
+    parts = _Parts(
+        targets,
+        _open_relay(relay, name, grace, max_streams, max_per_user, max_seconds),
         Peers(trusted_proxies, allow_get, cors),
-        max_input=max_input,
-        limit_local=max_per_user is not None,
-        describe=describe,
+        Limits(max_input, limit_local=max_per_user is not None, per_client=_per_user(max_streams, max_per_user)),
+        [Depends(same_site(cors)), *_auth(auth, api_keys, anonymous)],
     )
-    routes = APIRouter(lifespan=_lifespan(served, None if open_relay is relay else open_relay))
-    routes.include_router(_open_routes(service, page))
-    user = None if auth is None else remember_user(auth, anonymous)
-    routes.include_router(_guarded_routes(service, max_input, cors, user))
+    catalog = Catalog(_by_name(targets), allow_models, max_seconds=max_seconds, transport=transport, limits=limits)
+    routes = APIRouter(lifespan=_lifespan(targets, None if parts.relay is relay else parts.relay))
+    slots = Slots(max_streams, parts.limits.per_client, lambda: parts.relay.running)
+    routes.include_router(_own_routes(parts, slots, name, describe, page=page))
+    if endpoints:
+        routes.include_router(all_endpoints(catalog, slots, parts.peers, parts.limits, parts.relay, parts.guards))
     return routes
 
 
-def _open_routes(service: Service, page: bool) -> APIRouter:
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the routes of a service share."""
+
+    targets: Sequence[ServedTarget]
+    relay: Relay
+    peers: Peers
+    limits: Limits
+    guards: Sequence[Any]
+    """The dependencies that check the origin and the user of a request."""
+
+
+def _per_user(max_streams: int, max_per_user: int | None) -> int:
+    return max(1, max_streams // 4) if max_per_user is None else max_per_user
+
+
+def _loaded(
+    target: Target | Sequence[Target] | None, load: Callable[[Target], ServedTarget], *, alone: bool
+) -> list[ServedTarget]:
+    """Return the targets; `alone`: there may be none, since the service is a gateway.
+
+    Raises:
+        ConfigError: a target is not valid, or there is nothing to serve.
+    """
+    listed = (target,) if isinstance(target, str | Path | Graph) else target or ()
+    if not (listed or alone):
+        raise ConfigError("there is nothing to serve: name a prompt or a graph, or allow models (--allow-model)")
+    return [load(one) for one in listed]
+
+
+def _by_name(targets: Sequence[ServedTarget]) -> dict[str, ServedTarget]:
+    named = {target.about.name: target for target in targets}
+    if len(named) < len(targets):
+        raise ConfigError("two of the targets have the same name, by which clients choose; rename one")
+    return named
+
+
+def _auth(auth: Auth | None, keys: Collection[str], anonymous: bool) -> list[Any]:
+    """Return the dependencies that find out the user, none if everybody may use the service."""
+    if keys and auth is not None:
+        raise ConfigError("give either auth= or api_keys=, not both")
+    found = key_auth(keys) if keys else auth
+    return [] if found is None else [Depends(remember_user(found, anonymous))]
+
+
+def _own_routes(parts: _Parts, slots: Slots, name: str, describe: Describe | None, *, page: bool) -> APIRouter:
+    """Return `/health`, and the routes of the first target and its page."""
+    routes = APIRouter()
+    routes.include_router(_open_routes(parts.relay, slots, page=page and bool(parts.targets)))
+    if parts.targets:
+        routes.include_router(_guarded_routes(parts, name, describe, with_user=len(parts.guards) > 1))
+    return routes
+
+
+def _open_routes(relay: Relay, slots: Slots, *, page: bool) -> APIRouter:
     """Return the routes that need no user: the page and `/health`."""
+
+    async def health() -> Health:
+        """Return that the service is up, and how busy it is. Needs no authentication, for load balancers."""
+        return Health(running=relay.running + slots.running, max_running=relay.max_runs)
+
     routes = APIRouter(route_class=limited(4096))
     if page:
         routes.include_router(page_routes())
-    routes.add_api_route("/health", service.health)
+    routes.add_api_route("/health", health)
     return routes
 
 
-def _guarded_routes(service: Service, max_input: int, cors: Collection[str], user: Auth | None) -> APIRouter:
-    """Return the routes that check the size, the origin and the user of a request."""
+def _guarded_routes(parts: _Parts, name: str, describe: Describe | None, *, with_user: bool) -> APIRouter:
+    """Return the routes of the page, which check the size, the origin and the user of a request."""
+    target, relay, limits = parts.targets[0], parts.relay, parts.limits
+    service = Service(
+        target,
+        relay,
+        Sessions(target, relay, name, limits.per_client),
+        parts.peers,
+        max_input=limits.max_input,
+        limit_local=limits.limit_local,
+        describe=describe,
+    )
     guarded = APIRouter(
-        route_class=limited(max_input * 4 + 4096),
-        dependencies=[Depends(same_site(cors)), *([Depends(user)] if user is not None else [])],
-        responses=_problems(*([401] if user is not None else []), 403, 503),
+        route_class=limited(limits.max_input * 4 + 4096),
+        dependencies=[*parts.guards],
+        responses=_problems(*([401] if with_user else []), 403, 503),
     )
     add = guarded.add_api_route
     add("/about", service.about)
@@ -199,13 +286,15 @@ def _guarded_routes(service: Service, max_input: int, cors: Collection[str], use
     return guarded
 
 
-def service_name(name: str | None, served: ServedTarget) -> str:
-    """Return the name of a service; by default that of its target, with a hash of its file's path.
+def service_name(name: str | None, served: ServedTarget | None) -> str:
+    """Return the name of a service; by default that of its first target, with a hash of its file's path.
 
     Raises:
         ConfigError: the name has other characters than A-Z a-z 0-9 _ . -, or more than 64.
     """
     if name is None:
+        if served is None:
+            return "gateway"
         path = hashlib.sha256(os.fsencode(served.path.resolve())).hexdigest()[:8]
         return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', served.about.name)[:50]}-{path}"
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
@@ -213,11 +302,20 @@ def service_name(name: str | None, served: ServedTarget) -> str:
     return name
 
 
-def _relay(
-    url: str | None, name: str, grace: float, max_streams: int, max_per_user: int, max_seconds: float | None
+def _open_relay(
+    relay: Relay | str | None,
+    name: str,
+    grace: float,
+    max_streams: int,
+    max_per_user: int | None,
+    max_seconds: float | None,
 ) -> Relay:
-    log = open_log(url, name=name)
-    return Relay(log, grace=grace, max_runs=max_streams, max_per_owner=max_per_user, max_seconds=max_seconds)
+    """Return the caller's relay, or one of the service."""
+    if isinstance(relay, Relay):
+        return relay
+    per_user = _per_user(max_streams, max_per_user)
+    log = open_log(relay, name=name)
+    return Relay(log, grace=grace, max_runs=max_streams, max_per_owner=per_user, max_seconds=max_seconds)
 
 
 def _memory(relay: Relay | str | None) -> Checkpointer:
@@ -227,12 +325,15 @@ def _memory(relay: Relay | str | None) -> Checkpointer:
     return MemoryCheckpointer()
 
 
-def _lifespan(target: ServedTarget, relay: Relay | None) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    targets: Sequence[ServedTarget], relay: Relay | None
+) -> Callable[[Any], AbstractAsyncContextManager[None]]:
     """Load the target's providers before the first request, and keep the relay open, unless it is the caller's."""
 
     @asynccontextmanager
     async def lifespan(_app: Any) -> AsyncGenerator[None]:
-        await warm_up_target(target)
+        for target in targets:
+            await warm_up_target(target)
         async with nullcontext() if relay is None else relay:
             yield
 

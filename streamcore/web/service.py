@@ -58,10 +58,6 @@ class Service:
         self._limit_local = limit_local
         self._describe = describe
 
-    async def health(self) -> models.Health:
-        """Return that the service is up, and how busy it is. Needs no authentication, for load balancers."""
-        return models.Health(running=self._relay.running, max_running=self._relay.max_runs)
-
     async def about(self) -> models.About:
         """Return what is served."""
         return self._target.about

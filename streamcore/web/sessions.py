@@ -17,6 +17,8 @@ from streamcore.web.targets import AnswerSource, RunRequest, ServedTarget
 
 MAX_SESSIONS = 10_000
 """How many conversations memory keeps; above that, the one that was unused longest is forgotten."""
+MAX_SESSION_BYTES = 256 * 2**20
+"""How many bytes memory keeps of all conversations; above that, too."""
 
 
 class SessionRun:
@@ -60,7 +62,8 @@ class SessionRun:
                         return batch
                 finally:
                     self._scope = None
-        await self._sessions.target.ended(self._key, self._request, self.partial)
+        messages = getattr(self._source, "messages", ())  # of a graph, the thread has them
+        await self._sessions.target.ended(self._key, self._request, self.partial, messages)
         return None
 
     async def stop(self) -> None:
@@ -129,19 +132,22 @@ class Sessions:
             raise
         self._known[key] = None
         self._known.move_to_end(key)
-        if len(self._known) > MAX_SESSIONS:
-            await self._forget()
+        while len(self._known) > MAX_SESSIONS or self.target.kept_bytes > MAX_SESSION_BYTES:
+            if not await self._forget():
+                break
         return name
 
     async def latest(self, owner: str, session_id: str) -> str | None:
         """Return the name of the conversation's last run, None if there is none that can still be read."""
         return await self.relay.latest(self.key(owner, session_id), who=owner)
 
-    async def _forget(self) -> None:
+    async def _forget(self) -> bool:
+        """Forget the conversation that was unused longest; return False if all have a run."""
         oldest = next((key for key in self._known if not self._running[key]), None)
         if oldest is not None:
             del self._known[oldest]
             await self.target.forget(oldest)
+        return oldest is not None
 
     def release(self, key: str) -> None:
         """Record that a run of the conversation has ended."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from streamcore.checkpoints import Checkpointer, MemoryCheckpointer, open_checkpointer
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, PromptError
-from streamcore.execute import stream_prompt
+from streamcore.execute import stream_agent, stream_prompt
 from streamcore.files.yaml_file import is_mapping, load_yaml
 from streamcore.graph.config import Config
 from streamcore.graph.limits import AnswerTokens, Budget, RunLimits
@@ -24,6 +24,7 @@ from streamcore.prompts.message_variable import INPUTS, message_variable
 from streamcore.prompts.prompt_file import Prompt, load_prompt
 from streamcore.provider import AnyProvider, ModelChoice, get_provider, resolve_provider
 from streamcore.request import Message
+from streamcore.web.approvals import Waiting, text_of
 from streamcore.web.input_check import refuse_variables
 from streamcore.web.models import About, Question, SessionState, Turn
 
@@ -130,11 +131,18 @@ class ServedTarget(Protocol):
         """Return what counts the tokens of a run's chunks; None if the target counts them itself."""
         ...
 
-    async def ended(self, key: str, run_request: RunRequest, answer: Completion | None) -> None:
-        """Save a run that ended or was stopped."""
+    async def ended(
+        self, key: str, run_request: RunRequest, answer: Completion | None, messages: Sequence[Message]
+    ) -> None:
+        """Save a run that ended or was stopped; `messages` is its whole conversation."""
         ...
 
     async def state(self, key: str) -> SessionState | None: ...
+
+    @property
+    def kept_bytes(self) -> int:
+        """The bytes of all conversations that only memory keeps."""
+        ...
 
     async def forget(self, key: str) -> None:
         """Delete a conversation that only memory keeps."""
@@ -228,12 +236,15 @@ class PromptTarget:
     async def refuse(self, key: str, run_request: RunRequest) -> str | None:
         """Return what the request lacks: a message, or a variable of the prompt."""
         if run_request.resume is not None:
-            return "a prompt asks no questions; send a message."
+            waiting = (await self._load(key)).waiting
+            return (
+                "no call waits for approval; send a message." if waiting is None else waiting.refuse(run_request.resume)
+            )
         if not run_request.prompt:
             return "there is no message; give ?prompt=, or send one with POST /start."
         why = refuse_variables(run_request.variables, self.client_variables)
         if why is None and self.history.full == "refuse":
-            why = self.history.refuse((await self._load(key))[1])
+            why = self.history.refuse((await self._load(key)).turns)
         if why is not None:
             return why
         try:
@@ -247,45 +258,95 @@ class PromptTarget:
 
     async def open(self, key: str, run_request: RunRequest) -> AnswerSource:
         """Return the answer's stream."""
+        saved = await self._load(key)
+        options: dict[str, Any] = {
+            "provider": self.overrides.provider,
+            "model": self.overrides.model,
+            "temperature": self.overrides.temperature,
+            "transport": self.overrides.transport,
+            "prompts_dir": self.prompts_dir,
+        }
+        if run_request.resume is not None and saved.waiting is not None:
+            decided = replace(saved.waiting, decided=True).to_data()
+            await self.store.save(key, {"turns": saved.turns, "waiting": decided}, saved.version)
+            asked = RunRequest(saved.waiting.user, saved.waiting.variables)
+            return stream_agent(
+                self.prompt.name,
+                self._variables(asked),
+                messages=saved.waiting.messages,
+                resume=run_request.resume,
+                **options,
+            )
         history: list[Message] = []
-        for turn in self.history.latest((await self._load(key))[1]):
+        for turn in self.history.latest(saved.turns):
             history += [Message("user", turn["user"]), Message("assistant", turn["assistant"])]
-        return stream_prompt(
-            self.prompt.name,
-            self._variables(run_request),
-            provider=self.overrides.provider,
-            model=self.overrides.model,
-            temperature=self.overrides.temperature,
-            transport=self.overrides.transport,
-            prompts_dir=self.prompts_dir,
-            history=history,
-        )
+        return stream_prompt(self.prompt.name, self._variables(run_request), history=history, **options)
 
     def tokens(self) -> AnswerTokens:
         """Return what counts the tokens of an answer's chunks."""
-        return Budget(self.limits).answer(self.prompt.name)
+        return Budget(self.limits).answer(self.prompt.name, count_steps=True)
 
-    async def ended(self, key: str, run_request: RunRequest, answer: Completion | None) -> None:
-        """Save the turn, if there was an answer."""
-        text = answer.text or answer.refusal if answer is not None else ""
-        if text:
-            version, turns = await self._load(key)
-            turn = {"user": run_request.prompt or "", "assistant": well_formed_json(text)}
-            await self.store.save(key, {"turns": self.history.latest([*turns, turn])}, version)
+    async def ended(
+        self, key: str, run_request: RunRequest, answer: Completion | None, messages: Sequence[Message]
+    ) -> None:
+        """Save the turn if there was an answer, or what it waits for if calls need approval."""
+        saved = await self._load(key)
+        before = saved.waiting if run_request.resume is not None else None
+        user = before.user if before is not None else run_request.prompt or ""
+        text = (before.text if before is not None else "") + ("" if answer is None else text_of(answer))
+        turns, data = saved.turns, dict[str, Any]()
+        if before is None and saved.waiting is not None and saved.waiting.text:  # nobody decided about its calls
+            turns = [*turns, {"user": saved.waiting.user, "assistant": well_formed_json(saved.waiting.text)}]
+        if answer is not None and answer.pending:
+            variables = before.variables if before is not None else run_request.variables
+            waiting = Waiting(user, text, variables, messages, [call.id or "" for call in answer.pending])
+            data["waiting"] = waiting.to_data()
+        elif text:
+            turns = [*turns, {"user": user, "assistant": well_formed_json(text)}]
+        elif saved.waiting is None:
+            return
+        await self.store.save(key, {"turns": self.history.latest(turns), **data}, saved.version)
 
     async def state(self, key: str) -> SessionState | None:
-        """Return the conversation's turns."""
-        version, turns = await self._load(key)
-        return SessionState(session_id="", status="idle", turns=[Turn(**one) for one in turns]) if version else None
+        """Return the conversation's turns, and the calls that wait for approval."""
+        saved = await self._load(key)
+        if not saved.version:
+            return None
+        turns = [Turn(**one) for one in saved.turns]
+        waiting = saved.open_question
+        if waiting is None:
+            return SessionState(session_id="", status="idle", turns=turns)
+        return SessionState(session_id="", status="waiting", turns=turns, question=waiting.question())
+
+    @property
+    def kept_bytes(self) -> int:
+        """The bytes of all turns, if only memory keeps them."""
+        return self.store.size if isinstance(self.store, MemoryCheckpointer) else 0
 
     async def forget(self, key: str) -> None:
         """Delete the turns, if only memory keeps them."""
         if isinstance(self.store, MemoryCheckpointer):
             await self.store.delete(key)
 
-    async def _load(self, key: str) -> tuple[int, list[dict[str, str]]]:
+    async def _load(self, key: str) -> _Saved:
         saved = await self.store.load(key)
-        return (0, []) if saved is None else (saved.version, list(saved.data["turns"]))
+        if saved is None:
+            return _Saved(0, [], None)
+        waiting = saved.data.get("waiting")
+        return _Saved(saved.version, list(saved.data["turns"]), None if waiting is None else Waiting.from_data(waiting))
+
+
+class _Saved(NamedTuple):
+    """What is saved of a prompt's conversation."""
+
+    version: int
+    turns: list[dict[str, str]]
+    waiting: Waiting | None
+
+    @property
+    def open_question(self) -> Waiting | None:
+        """What waits for decisions."""
+        return None if self.waiting is None or self.waiting.decided else self.waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,15 +397,16 @@ class GraphTarget:
             return why
         if run_request.resume is not None or not self._missing(Thread(self.graph), run_request):
             return None
-        thread = await Thread.open(self.graph, self._config(key))  # its saved state may have what is missing
+        thread = await Thread.open(self.graph, self.config(key))  # its saved state may have what is missing
         missing = [] if thread.asked is not None else self._missing(thread, run_request)
         return without_folders("\n".join(missing), *paths_of(self.graph)) or None
 
     def _missing(self, thread: Thread, run_request: RunRequest) -> list[str]:
-        thread.state.update(self._state(run_request))
+        thread.state.update(self.initial_state(run_request))
         return [str(error) for error in missing_variables(self.graph, thread.view(), thread.next or None)]
 
-    def _state(self, run_request: RunRequest) -> dict[str, Any]:
+    def initial_state(self, run_request: RunRequest) -> dict[str, Any]:
+        """Return the state that a run starts with."""
         state = {**run_request.variables, **self.given}
         if run_request.prompt and self.input is not None:
             state[self.input] = run_request.prompt
@@ -353,18 +415,20 @@ class GraphTarget:
     async def open(self, key: str, run_request: RunRequest) -> AnswerSource:
         """Return the run's events."""
         return stream_graph_with_tokens(
-            self.graph, self._state(run_request), replace(self._config(key), resume=run_request.resume)
+            self.graph, self.initial_state(run_request), replace(self.config(key), resume=run_request.resume)
         )
 
     def tokens(self) -> None:
         """Return None: the run's budget counts the tokens of its nodes."""
 
-    async def ended(self, key: str, run_request: RunRequest, answer: Completion | None) -> None:
+    async def ended(
+        self, key: str, run_request: RunRequest, answer: Completion | None, messages: Sequence[Message]
+    ) -> None:
         """Do nothing: the thread was saved after each node."""
 
     async def state(self, key: str) -> SessionState | None:
         """Return the thread as it was last saved."""
-        thread = await Thread.open(self.graph, self._config(key))
+        thread = await Thread.open(self.graph, self.config(key))
         if not thread.version:
             return None
         question = thread.question()
@@ -372,12 +436,18 @@ class GraphTarget:
         status: Literal["waiting", "idle"] = "waiting" if asked else "idle"
         return SessionState(session_id="", status=status, question=asked, state=well_formed_json(thread.state))
 
+    @property
+    def kept_bytes(self) -> int:
+        """The bytes of all threads, if only memory keeps them."""
+        return self.fallback.size if isinstance(self.fallback, MemoryCheckpointer) else 0
+
     async def forget(self, key: str) -> None:
         """Delete the thread, if only memory keeps it."""
         if isinstance(self.fallback, MemoryCheckpointer):
             await self.fallback.delete(f"{self.graph.name}/{key}")
 
-    def _config(self, key: str) -> Config:
+    def config(self, key: str) -> Config:
+        """Return the settings of a run in a conversation."""
         own = self.graph.file.checkpointer
         kept = self.checkpointer is not None or (own is not None and own.get("type") != "memory")
         store = self.checkpointer if kept else self.fallback

@@ -238,7 +238,7 @@ def test_a_thread_is_continued(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "reported"),
+    ("arguments", "said"),
     [
         (["weather", "-s", "x"], "--system is for a conversation without a prompt file"),
         (["none"], "there is no prompt 'none'"),
@@ -246,7 +246,26 @@ def test_a_thread_is_continued(folder: Path) -> None:
         (["weather", "-p", "nobody"], "nobody"),
     ],
 )
-def test_bad_input(arguments: list[str], reported: str) -> None:
+def test_bad_input(arguments: list[str], said: str) -> None:
     done = run("chat", *arguments, stdin="hi\n")
     assert done.returncode == 2
-    assert reported in done.stderr
+    assert said in done.stderr
+
+
+# streamcore run
+
+
+def test_run_shows_the_tools_of_an_agent(folder: Path) -> None:
+    (folder / "prompts" / "ask.yaml").write_text('user: "{message}"\n', "utf-8")
+    (folder / "functions.py").write_text("def weather(city: str) -> str:\n    return 'sun in ' + city\n", "utf-8")
+    (folder / "g.yaml").write_text(
+        "tools: {weather: {type: python, path: functions.py, function: weather}}\n"
+        "nodes: {agent: {type: agent, prompt: ask, tools: [weather], variables: {message: Hi}}}\n"
+        "edges: [{from: START, to: agent}, {from: agent, to: END}]\n",
+        "utf-8",
+    )
+    done = run("run", "g.yaml", "-p", "demo")
+    assert done.stdout == "The tool says: sun in a city\n"
+    lines = done.stderr.splitlines()
+    assert '[agent] calls weather {"city": "a city"}' in lines
+    assert "[agent] weather returned sun in a city" in lines

@@ -13,7 +13,16 @@ from typing import Any
 import anyio
 import pytest
 
-from streamcore import Chunk, GraphError, NodeError, RunLimitReached, ToolCall, load_graph, stream_node_output
+from streamcore import (
+    Chunk,
+    ConfigError,
+    GraphError,
+    NodeError,
+    RunLimitReached,
+    ToolCall,
+    load_graph,
+    stream_node_output,
+)
 from streamcore import stream_graph_with_tokens as stream_graph
 from streamcore.graph.limits import RunLimits
 from streamcore.request import Request
@@ -421,3 +430,51 @@ async def test_yamlgraphs_memory_demo_ends_as_it_does_there(tmp_path: Path, monk
         assert [message["content"] for message in state["messages"] if message["type"] != "tool"] == [
             message["content"] for message in wanted["messages"] if message["type"] != "tool"
         ]
+
+
+TOOL_PROMPT = """
+user: "{topic}"
+tools:
+  - {python: "tests.graph.test_agent_node:shout"}
+"""
+
+
+def shout(text: str) -> str:
+    """Say it loud."""
+    return text.upper()
+
+
+async def test_an_llm_node_whose_prompt_has_tools_that_run_shows_its_steps(tmp_path: Path) -> None:
+    graph = """
+    prompts_relative: true
+    prompts_dir: prompts
+    state: {topic: str}
+    nodes: {say: {prompt: work, state_key: said}}
+    edges: [{from: START, to: say}]
+    """
+    provider = ScriptedProvider(calls(("shout", {"text": "ah"}), text="Wait. "), "AH!")
+    path = write(tmp_path, graph, work=TOOL_PROMPT)
+    events = await run(path, provider, limits=RunLimits(max_model_calls=2))
+    assert [event["type"] for event in events if event["type"] not in ("token", "node_start")] == [
+        "step", "tool_call", "tool_result", "step", "node_complete", "graph_complete",
+    ]  # fmt: skip
+    last = max(number for number, event in enumerate(events) if event["type"] == "step")
+    assert "".join(event["content"] for event in events[last:] if event["type"] == "token") == "AH!"
+    assert output(events, "say")["said"] == "AH!"
+    provider = ScriptedProvider(calls(("shout", {"text": "ah"})))
+    with pytest.raises(RunLimitReached, match="max_model_calls=2"):
+        await run(path, provider, limits=RunLimits(max_model_calls=2))
+
+
+async def test_an_llm_node_cannot_ask_for_approval(tmp_path: Path) -> None:
+    graph = """
+    prompts_relative: true
+    prompts_dir: prompts
+    state: {topic: str}
+    nodes: {say: {prompt: work, state_key: said}}
+    edges: [{from: START, to: say}]
+    """
+    prompt = TOOL_PROMPT.replace(':shout"', ':shout", needs_approval: true')
+    provider = ScriptedProvider(calls(("shout", {"text": "ah"})))
+    with pytest.raises(ConfigError, match="calls 'shout', which needs approval; only nodes of the type 'agent'"):
+        await run(write(tmp_path, graph, work=prompt), provider)

@@ -299,6 +299,22 @@ async def test_what_a_graph_keeps_for_its_next_run(tmp_path: Path, checkpointer:
     assert len(provider.requests) == asked
 
 
+@pytest.mark.parametrize("levels", [1, 2])
+async def test_the_conversation_of_an_agent_inside_stays(tmp_path: Path, levels: int) -> None:
+    child = """
+        nodes: {work: {type: agent, prompt: say, state_key: other}, end: {prompt: say, state_key: said}}
+        edges: [{from: START, to: work}, {from: work, to: end}]
+    """
+    path = write(tmp_path, outer=OUTER, child=child)
+    if levels == 2:
+        path = write(tmp_path, top=MIDDLE.replace("MODE", "invoke")).with_name("top.yaml")
+    provider = echo()
+    for topic in ("one", "two"):
+        await collect(stream_graph(path, {"topic": topic}, config_of(tmp_path, provider)))
+    texts = [[message.text for message in request.messages] for request in provider.requests]
+    assert texts == [["one"], ["one"], ["one", "ONE", "two"], ["two"]]
+
+
 async def test_an_error_inside_may_be_skipped(tmp_path: Path) -> None:
     outer = OUTER.replace("graph: child.yaml", "graph: child.yaml\n        on_error: skip")
     path = write(tmp_path, outer=outer, child=CHILD)
@@ -427,6 +443,11 @@ async def test_a_graph_that_fails_as_a_tool(tmp_path: Path) -> None:
     assert output(events, "call")["result"]["result"] == "Error: the graph asks a person, which a tool cannot do"
     events = await run(write(tmp_path, outer=TOOL.replace('{what: "{topic}"}', "{}")))
     assert output(events, "call")["result"]["error"] == "wrong arguments: missing 'what'"
+
+
+async def test_a_limit_of_the_run_holds_in_a_tool(tmp_path: Path) -> None:
+    with pytest.raises(RunLimitReached, match="max_nodes=1"):
+        await run(write(tmp_path, outer=TOOL, child=CHILD), {"topic": "x"}, limits=RunLimits(max_nodes=1))
 
 
 async def test_a_tool_inside_itself(tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ def ready(name: str) -> bool:
     """Tell whether the environment says how to reach a vendor."""
     known = vendor(name)
     assert known is not None
-    return known.installed and known.from_environment("API_KEY" if known.needs_key else "BASE_URL") is not None
+    found = known.find_key() if known.needs_key else known.from_environment("BASE_URL")
+    return known.installed and found is not None
 
 
 def row(name: str) -> object:

@@ -89,6 +89,13 @@ async def test_no_echo_is_shown(where: str, name: str, transport: str) -> None:
         assert secret.encode() not in pickle.dumps(error)
 
 
+LATE = (
+    b'data: {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "delta": "a"}\n\n'
+    b'data: {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "a"}}\n\n'
+)
+"""Content before the event that names the answer."""
+
+
 def started(wire: str, secret: str) -> bytes:
     """Return the first event of an answer, with the secret as its id and its model."""
     names = {"id": secret, "model": secret}
@@ -102,7 +109,7 @@ def started(wire: str, secret: str) -> bytes:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize("before", [b"", b": hello\n\n", b'data: {"unknown": 1}\n\n'])
+@pytest.mark.parametrize("before", [b"", b": hello\n\n", b'data: {"unknown": 1}\n\n', LATE])
 @pytest.mark.parametrize("name", ["anthropic", "openai", "openai-responses", "mistral"])
 async def test_ids_and_names_of_an_answer_have_no_secrets(name: str, before: bytes) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Request-Id: %b\r\nConnection: close\r\n\r\n"

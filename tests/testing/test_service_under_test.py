@@ -1,4 +1,4 @@
-"""Run the sample service's tests as they are, and copied into a separate project."""
+"""Run the tests of the sample service and agent, in place and copied into another project."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from pathlib import Path
 
 import pytest
 
-SAMPLE = Path(__file__).resolve().parents[2] / "examples" / "service_under_test"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+SAMPLE = EXAMPLES / "service_under_test"
 
 
 @pytest.mark.parametrize("copied", [False, True], ids=["in place", "copied"])
-def test_the_sample_is_tested_without_a_network(tmp_path: Path, copied: bool) -> None:
-    folder = SAMPLE
+@pytest.mark.parametrize(("sample", "passed"), [("service_under_test", 7), ("agent", 4)])
+def test_the_sample_is_tested_without_a_network(tmp_path: Path, sample: str, passed: int, copied: bool) -> None:
+    folder = EXAMPLES / sample
     if copied:
         folder = tmp_path / "their_service"
-        shutil.copytree(SAMPLE, folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(EXAMPLES / sample, folder, ignore=shutil.ignore_patterns("__pycache__"))
         (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\naddopts = -p no:asyncio\n", "utf-8")
     environment = {name: os.environ[name] for name in ("PATH", "HOME", "SSL_CERT_FILE") if name in os.environ}
     done = subprocess.run(
@@ -32,7 +34,7 @@ def test_the_sample_is_tested_without_a_network(tmp_path: Path, copied: bool) ->
     )
     assert done.returncode == 0, done.stdout + done.stderr
     print(done.stdout)
-    assert "7 passed" in done.stdout
+    assert f"{passed} passed" in done.stdout
 
 
 def test_the_service_is_about_40_lines() -> None:

@@ -392,3 +392,12 @@ async def test_a_token_does_not_override_the_operator() -> None:
     async with clients(peers=(REMOTE,), allow_get=False) as client:
         token = (await client.get("/token")).json()["token"]
         assert (await client.get(f"/stream?prompt=x&token={token}")).status_code == 403
+
+
+async def test_the_bytes_of_conversations_in_memory_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamcore.web.sessions.MAX_SESSION_BYTES", 10_000)
+    async with clients(provider=answers("x" * 3_000)) as client:
+        for name in "abcdef":
+            await client.get(f"/stream/{name}?prompt=x")
+        kept = [(await client.get(f"/state/{name}")).json().get("turns") for name in "abcdef"]
+    assert [bool(turns) for turns in kept] == [False, False, True, True, True, True]  # checked when a run begins

@@ -298,3 +298,11 @@ def test_typed_gives_the_events_as_botocore_does() -> None:
     assert typed(chunks[1]) == {"contentBlockDelta": {"contentBlockIndex": 0, "delta": {"text": "Hi"}}}
     with pytest.raises(ValueError, match="include_raw"):
         typed(Chunk("text", "a"))
+
+
+def test_an_answer_may_lack_the_event_that_begins_it() -> None:
+    for first in (delta(text="Hi"), start(0, toolUse={"toolUseId": "a", "name": "f"}), END):
+        chunks, error = decode(first, *(() if first == END else (END,)), USAGE)
+        assert error is None
+        assert chunks[0].kind == "start"
+        assert (chunks[0].id, chunks[0].model) == ("req_1", "m")

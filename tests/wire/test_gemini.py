@@ -12,6 +12,7 @@ from streamcore import (
     AuthenticationError,
     Chunk,
     Completion,
+    MalformedStream,
     OverloadedError,
     ProviderError,
     ServerError,
@@ -279,3 +280,18 @@ def test_raw_is_the_event_also_of_the_end() -> None:
     chunks, _ = decoded(text_event("Hi"), text_event("", usage=COUNTS, finishReason="STOP"), include_raw=True)
     assert all(chunk.raw is not None for chunk in chunks)
     assert b"STOP" in (chunks[-1].raw or b"")
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_an_array_is_read_where_a_server_ignores_the_form_of_events(size: int, indent: int | None) -> None:
+    events = [said('a "}{" \\'), said("b\n"), said("c", finishReason="STOP")]
+    body = b" \r\n" + json.dumps(events, indent=indent).encode()
+    chunks, error = decoded(*(body[at : at + size] for at in range(0, len(body), size)))
+    assert error is None
+    assert "".join(chunk.text for chunk in chunks) == 'a "}{" \\b\nc'
+    cut, error = decoded(*(body[: len(body) - 40][at : at + size] for at in range(0, len(body), size)))
+    assert isinstance(error, StreamInterrupted)
+    assert kinds(cut)[:2] == ["start", "text"]
+    assert isinstance(decoded(b"[1, 2")[1], MalformedStream)
+    assert isinstance(decoded(b"[" + json.dumps(OVERLOADED).encode())[1], OverloadedError)

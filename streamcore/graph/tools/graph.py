@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from streamcore.concurrency.generators import opened
-from streamcore.errors import StreamcoreError
+from streamcore.errors import RunLimitReached, StreamcoreError, ThreadConflict
 from streamcore.graph.context import Context
 from streamcore.graph.events import NodeEvent
 from streamcore.graph.load import Graph
@@ -73,6 +73,8 @@ class GraphTool:
                         return
                     else:
                         yield event
+        except (RunLimitReached, ThreadConflict):
+            raise
         except StreamcoreError as error:
             log.warning("the graph of the tool %r failed with %s", self.name, type(error).__name__)
             self.result = f"Error: {error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -67,7 +68,13 @@ async def _start(argv: Sequence[str], environment: Mapping[str, str], folder: Pa
                 env=environment,
                 start_new_session=True,
             )
-        except (OSError, ValueError) as error:
+        except OSError as error:
+            if error.errno == errno.E2BIG:
+                raise ToolFailed(
+                    "the arguments are too long for a command; write them to a file, or use a python tool"
+                ) from error
+            raise ToolFailed(f"the command cannot be started: {error}") from error
+        except ValueError as error:
             raise ToolFailed(f"the command cannot be started: {error}") from error
     raise AssertionError("a scope that nothing cancels was cancelled")
 

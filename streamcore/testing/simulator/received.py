@@ -16,6 +16,11 @@ ROUTES: Mapping[str, str] = {
     "/mistral/v1/chat/completions": "mistral-chat",
 }
 BASE_PATHS: Mapping[str, str] = {"anthropic": "", "mistral": "/mistral", "google": "", "bedrock": ""}
+WITH_MODEL: Mapping[str, str] = {
+    "/v1/models/MODEL:streamGenerateContent": "gemini",
+    "/model/MODEL/converse-stream": "bedrock-converse",
+}
+"""The paths that have the name of a model, as the simulator's page shows them."""
 _NAMING_MODELS = (
     (re.compile(r"/v1(?:beta1?)?/(?:.*/)?models/([^/:]+):streamGenerateContent"), "gemini"),
     (re.compile(r"/model/([^/]+)/converse-stream"), "bedrock-converse"),

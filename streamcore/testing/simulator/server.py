@@ -28,7 +28,7 @@ from streamcore.testing.simulator.asked import asked_on
 from streamcore.testing.simulator.frames import frames
 from streamcore.testing.simulator.pacer import Pacer, Schedule, scheduled
 from streamcore.testing.simulator.page import Figures, page
-from streamcore.testing.simulator.received import BASE_PATHS, ROUTES, ReceivedRequest, route
+from streamcore.testing.simulator.received import BASE_PATHS, ROUTES, WITH_MODEL, ReceivedRequest, route
 from streamcore.wire.encoding.wire import find_wire
 
 Decide = Callable[[Asked], Answer]
@@ -131,7 +131,8 @@ class Simulator:
 
     def page(self) -> str:
         """Return the page at `/`."""
-        return page(self.environment, ROUTES, self.requests, self.figures)
+        named = {asked.path: wire for asked in self.requests if (wire := route(asked.path)[0]) is not None}
+        return page(self.environment, {**ROUTES, **WITH_MODEL, **named}, self.requests, self.figures)
 
     def __enter__(self) -> Self:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)

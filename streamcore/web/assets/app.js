@@ -1,4 +1,5 @@
 // Run the page: store the conversation, send messages, show the answers; everything works with the keyboard.
+import { approvalCard } from "./approval.js";
 import { about, listen, start, state, stop } from "./chat.js";
 import { Answer, button, element, userMessage } from "./messages.js";
 
@@ -102,11 +103,14 @@ function handleGap({ items }) {
 }
 
 function handleChunk(chunk) {
-  if (chunk.choice) return;
+  if (chunk.choice || chunk.path?.length) return; // of another answer, or of an agent inside a tool
   const current = openFor("");
   if (chunk.kind === "text" || chunk.kind === "refusal") current.add(chunk.text);
   else if (chunk.kind === "reasoning") current.reason(chunk.text ?? "");
+  else if (chunk.kind === "step") current.step();
   else if (chunk.kind === "tool_call") current.call(chunk.tool_call);
+  else if (chunk.kind === "tool_progress") current.progress(chunk.tool_call, chunk.text || JSON.stringify(chunk.data?.progress));
+  else if (chunk.kind === "tool_result") current.result(chunk.tool_result);
   else if (chunk.kind === "restart") current.restart();
 }
 
@@ -156,6 +160,7 @@ async function send(text, again = false) {
     log.append(userMessage(text));
   }
   log.querySelector(".empty")?.remove();
+  log.querySelector(".approval")?.remove(); // a message instead of a decision
   prepare(question);
   kept.session ??= newId();
   kept.answered = question;
@@ -172,6 +177,32 @@ async function send(text, again = false) {
   }
   if (kept.run) await read();
   ended(text);
+}
+
+/** Send the decisions about calls, and read how the run goes on. */
+async function decide(decisions) {
+  if (run) return;
+  prepare(false);
+  keep();
+  try {
+    kept.run = (await start(kept.session, { answer: decisions })).run;
+    keep();
+  } catch (error) {
+    failed(error);
+  }
+  if (kept.run) {
+    log.querySelector(".approval")?.remove();
+    await read();
+  }
+  ended("");
+}
+
+/** Show the calls that wait for approval, if the service says that there are any. */
+function askApproval(question) {
+  if (question?.resume_key !== "decisions" || !question.message?.calls) return;
+  log.querySelector(".approval")?.remove();
+  log.append(approvalCard(question.message.calls, decide));
+  grown();
 }
 
 function newId() {
@@ -221,12 +252,14 @@ function failed(error) {
 
 function ended(text) {
   if (leaving) return; // the page reads the run again when it is opened again
+  const open = [...run.answers.values()].some(({ record }) => record.calls?.some((call) => call && call.result === undefined));
   guarded(showEnd, text);
   kept.seen = kept.run ?? kept.seen;
   kept.run = null;
   run = null;
   busy(false);
   keep();
+  if (open) state(kept.session).then((found) => { if (!run) guarded(askApproval, found.question); }, console.warn);
 }
 
 function showEnd(text) {
@@ -314,6 +347,7 @@ function greet() {
 }
 
 async function begin() {
+  let waiting;
   restore();
   try {
     target = await about();
@@ -322,7 +356,8 @@ async function begin() {
     $("about").textContent = $("about").title = target.description;
     const found = kept.session && !kept.run && !run ? await state(kept.session) : null;
     if (found && !run) { // no message was sent in the meantime
-      kept.question = found.question?.node ?? false;
+      kept.question = found.question?.node || false;
+      waiting = found.question;
       if (found.run && found.run !== kept.seen) { // the page was closed before it received the run's id
         kept.run = found.run;
         kept.from = kept.turns.length;
@@ -337,6 +372,7 @@ async function begin() {
   else {
     greet();
     busy(false);
+    guarded(askApproval, waiting);
   }
   grown();
 }

@@ -89,16 +89,44 @@ export class Answer {
     this.later();
   }
 
+  /** A new answer of an agent begins: its calls are counted anew, and its text is a new paragraph. */
+  step() {
+    const { record } = this;
+    if (record.text) record.text += "\n\n";
+    Object.assign(record, { textFrom: record.text.length, callsFrom: record.calls?.length ?? 0 });
+  }
+
   call(call) {
     const calls = (this.record.calls ??= []);
-    const known = (calls[call.position ?? 0] ??= { name: "", arguments: "" });
+    const known = (calls[(this.record.callsFrom ?? 0) + (call.position ?? 0)] ??= { name: "", arguments: "" });
+    known.id ||= call.id ?? "";
     known.name ||= call.name ?? "";
     known.arguments += call.arguments ?? "";
     this.later();
   }
 
+  progress(call, text) {
+    this.known(call.id, call.name).progress = text;
+    this.later();
+  }
+
+  result({ call_id: id, name, content, error }) {
+    Object.assign(this.known(id, name), { result: content ?? "", error });
+    this.later();
+  }
+
+  /** Return the record of a call; one that an earlier answer asked for is added. */
+  known(id, name) {
+    const calls = (this.record.calls ??= []);
+    let found = calls.findLast((one) => one && one.id === id);
+    if (!found) calls.push(found = { id, name, arguments: "" });
+    return found;
+  }
+
   restart() {
-    Object.assign(this.record, { text: "", reasoning: undefined, calls: undefined });
+    const { textFrom = 0, callsFrom = 0, text, calls } = this.record;
+    Object.assign(this.record, { text: text.slice(0, textFrom), reasoning: undefined, calls: calls?.slice(0, callsFrom) });
+    for (const fold of this.element.querySelectorAll("details.call")) if (fold.dataset.position >= callsFrom) fold.remove();
     this.later();
   }
 
@@ -175,8 +203,14 @@ export class Answer {
       fold.append(element("summary"), element("div"));
       this.element.append(fold);
     }
-    fold.firstChild.textContent = `Asks to call ${call.name}`;
-    fold.lastChild.textContent = call.arguments;
+    const has = call.result !== undefined;
+    const how = call.error?.startsWith("Denied") ? "was denied" : call.error ? "failed" : "";
+    const title = has ? (how ? `${call.name} ${how}` : `Called ${call.name}`) : call.progress ? `Calls ${call.name}…` : `Asks to call ${call.name}`;
+    fold.classList.toggle("failed", Boolean(call.error));
+    fold.firstChild.textContent = !has && call.progress ? `${title} ${call.progress}` : title;
+    fold.lastChild.replaceChildren(element("div", "arguments", call.arguments));
+    if (call.progress) fold.lastChild.append(element("div", "progress", call.progress));
+    if (has) fold.lastChild.append(element("div", "result", call.result));
   }
 
   finish(note = this.record.note, trouble = this.record.trouble, retry = undefined) {

@@ -35,6 +35,9 @@ WORDS: Mapping[FinishReason, str] = {
     "other": "stop",
 }
 
+TIERS = frozenset({"flex", "priority", "scale"})
+"""The service tiers that say more than that there is none; other vendors have words of their own."""
+
 DETAILS = "reasoning_details"
 
 CANNOT: Mapping[str, str] = {
@@ -248,8 +251,9 @@ class ChatEncoder:
         """Return the fields of an event for the facts about an answer that a chunk has."""
         data = chunk.data or {}
         facts: dict[str, Any] = {}
-        if data.get("service_tier"):
-            facts["service_tier"] = data["service_tier"]
+        tier = data.get("service_tier")
+        if tier and (self._head.native or tier in TIERS):
+            facts["service_tier"] = tier
         if self._head.native and data.get("served_by"):
             facts["provider"] = data["served_by"]
         return facts | cost_fields(chunk) if self._head.native else facts
@@ -346,7 +350,7 @@ def whole_answer(answer: Completion, head: AnswerHead, form: ChatForm) -> dict[s
         "model": answer.model or head.model,
         "choices": [_choice(number, one, head, form) for number, one in enumerate(answers)],
     }
-    if answer.service_tier is not None:
+    if answer.service_tier is not None and (head.native or answer.service_tier in TIERS):
         written["service_tier"] = answer.service_tier
     written["usage"] = usage_json(answer.usage or Usage(), native=head.native)
     return written

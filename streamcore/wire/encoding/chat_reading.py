@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from streamcore.chunk import Opaque, ToolCall
-from streamcore.request import Image, Message, Part, ReasoningEffort, Request, Role, Text, Tool
+from streamcore.request import Document, Image, Message, Part, ReasoningEffort, Request, Role, Text, Tool
+from streamcore.wire.encoding.documents import document_at, file_part
 from streamcore.wire.encoding.reading import EFFORTS, Fields, image_of
 from streamcore.wire.encoding.wire import RequestRefused, WireRequest
 
@@ -140,11 +141,18 @@ class ChatRequests:
                     parts.append(Text(part.text("refusal") or ""))
                 case "image_url":
                     parts.append(_image(part))
+                case "file" if self.wire == "openai-chat":
+                    parts.append(_file(part))
+                case "file":
+                    parts.append(Document(file_id=part.required("file_id")))
+                case "document_url" if self.wire != "openai-chat":
+                    name = part.text("document_name")
+                    parts.append(document_at(part.required("document_url"), part, "document_url", name))
                 case "thinking" if self.wire != "openai-chat":
                     kept.append({"type": "thinking", **part.rest()})
                     part.drop("thinking", "closed")
                 case other:
-                    raise part.refuse("type", f"{other!r} is not supported; text and image_url are")
+                    raise part.refuse("type", f"{other!r} is not supported; text, image_url and file are")
             part.drop("annotations", "logprobs")
             part.end()
         return parts, kept
@@ -173,6 +181,15 @@ def _image(part: Fields) -> Image:
     image.drop_default(detail="auto")
     image.end()
     return image_of(url, image, "url")
+
+
+def _file(part: Fields) -> Document:
+    file = part.object("file")
+    if file is None:
+        raise part.refuse("file", "is required")
+    found = file_part(file)
+    file.end()
+    return found
 
 
 def _call(fields: Fields, position: int) -> ToolCall:

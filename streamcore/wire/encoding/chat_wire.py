@@ -19,4 +19,5 @@ WIRE = Wire(
     path="/v1/chat/completions",
     shared=SHARED,
     informative=INFORMATIVE,
+    id_prefix="chatcmpl-",
 )

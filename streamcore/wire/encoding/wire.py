@@ -123,6 +123,12 @@ class WireRequest:
     """Whether the answer can be read again later."""
     background: bool = False
     """Whether the answer is generated while nobody reads it."""
+    previous: str | None = None
+    """The id of the stored answer that the request continues."""
+
+    def param(self, field: str) -> str:
+        """Return the client's name of a field of `Request`."""
+        return self.params.get(field, field)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +156,10 @@ class Wire:
     """The parameters in `Request.extra` that mean the same on other wires that list them."""
     informative: frozenset[str] = frozenset()
     """The parameters in `Request.extra` that do not change the answer; only providers of this wire get them."""
+    required: frozenset[str] = frozenset()
+    """The fields of `Request` that every request of this wire sets, so that they say nothing of what a client wants."""
+    id_prefix: str = ""
+    """How the ids of its responses begin."""
     binary: bool = False
     """True if the events are frames of `streamcore.wire.event_stream`, not Server-Sent Events."""
     stored: bool = False

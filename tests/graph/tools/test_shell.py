@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +73,18 @@ async def test_a_null_character_is_refused() -> None:
         await tool("echo {x}").run({"x": "a\0b"})
 
 
+async def test_an_argument_that_is_too_long() -> None:
+    with pytest.raises(ToolFailed, match="too long for a command; write them to a file"):
+        await tool("printf %s {x}").run({"x": "a" * 3_000_000})
+
+
 async def test_too_much_output(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "MAX_OUTPUT", 1024 * 1024)
     with pytest.raises(ToolFailed, match="more than 1 MiB"):
         await tool("yes").run({})
 
 
-SPAWNS = f'{sys.executable} -c \'import os, time; open("pid", "w").write(str(os.getpid())); time.sleep(600)\''
+SPAWNS = "sh -c 'echo $$ > pid; exec sleep 600'"
 
 
 async def is_gone(folder: Path) -> None:

@@ -174,7 +174,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (MESSAGES, {"stop_sequences": 5}, "stop_sequences"),
     (MESSAGES, {"thinking": {"type": "enabled"}}, "thinking.budget_tokens"),
     (MESSAGES, {"tools": [{"type": "web_search_20250305", "name": "w"}]}, "tools[0].type"),
-    (MESSAGES, {"messages": [{"role": "user", "content": [{"type": "document"}]}]}, "messages[0].content[0].type"),
+    (MESSAGES, {"messages": [{"role": "user", "content": [{"type": "search_result"}]}]}, "messages[0].content[0].type"),
     (MESSAGES, {"system": [{"type": "image"}]}, "system[0].type"),
     (RESPONSES, {"input": None}, "input"),
     (RESPONSES, {"input": [{"type": "item_reference", "id": "x"}]}, "input[0].type"),

@@ -185,7 +185,13 @@ def answers(draw: st.DrawFn, wire: str) -> list[Chunk]:
 def comparable(chunks: Sequence[Chunk]) -> list[Chunk]:
     """Return the chunks without what a decoder adds for the next turn, and the start's own counts."""
     return [
-        replace(chunk, opaque=None, usage=None if chunk.kind == "start" else chunk.usage, data=_without_facts(chunk))
+        replace(
+            chunk,
+            opaque=None,
+            usage=None if chunk.kind == "start" else chunk.usage,
+            data=_without_facts(chunk),
+            id=chunk.id if chunk.kind == "start" else None,
+        )
         for chunk in chunks
     ]
 

@@ -1,0 +1,1 @@
+"""An agent with two tools, and its tests."""
