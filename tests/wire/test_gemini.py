@@ -285,7 +285,7 @@ def test_raw_is_the_event_also_of_the_end() -> None:
 @pytest.mark.parametrize("size", [1, 3, 1000])
 @pytest.mark.parametrize("indent", [None, 2])
 def test_an_array_is_read_where_a_server_ignores_the_form_of_events(size: int, indent: int | None) -> None:
-    events = [said('a "}{" \\'), said("b\n"), said("c", finishReason="STOP")]
+    events = [text_event('a "}{" \\'), text_event("b\n"), text_event("c", finishReason="STOP")]
     body = b" \r\n" + json.dumps(events, indent=indent).encode()
     chunks, error = decoded(*(body[at : at + size] for at in range(0, len(body), size)))
     assert error is None
