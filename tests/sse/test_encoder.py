@@ -345,3 +345,41 @@ def test_the_end_in_json_has_what_chunks_do_not() -> None:
 def test_heartbeat_is_a_comment() -> None:
     assert parse(encode("text").heartbeat()) == []
     assert encode("text").heartbeat().endswith(b"\n\n")
+
+
+TOOLS = [
+    Chunk("step", data={"step": 1}),
+    Chunk("tool_progress", "half", tool_call=ToolCall("a", "find")),
+    Chunk("tool_progress", tool_call=ToolCall("a", "find"), data={"progress": {"percent": 50}}),
+    Chunk("tool_result", tool_result=ToolResult("a", "find", "secret", "E: no", 0.5)),
+    Chunk("text", "inner", path=("find",)),
+    Chunk("text", "outer"),
+]
+
+
+def test_text_and_html_have_the_outer_text_only() -> None:
+    assert encode("text").feed(TOOLS) == b"data: outer\n\n"
+    assert encode("html").feed(TOOLS) == b"data: <span>outer</span>\n\n"
+
+
+def test_json_has_the_kinds_of_agents() -> None:
+    events = [
+        json.loads(line.removeprefix("data: ")) for line in encode("json").feed(TOOLS).decode().split("\n") if line
+    ]
+    call = {"id": "a", "name": "find", "arguments": "", "position": 0, "custom": False}
+    result: dict[str, Any] = {
+        "call_id": "a",
+        "name": "find",
+        "content": "secret",
+        "error": "E: no",
+        "seconds": 0.5,
+        "parts": [],
+    }
+    assert events == [
+        {"kind": "step", "data": {"step": 1}},
+        {"kind": "tool_progress", "text": "half", "tool_call": call},
+        {"kind": "tool_progress", "tool_call": call, "data": {"progress": {"percent": 50}}},
+        {"kind": "tool_result", "tool_result": result},
+        {"kind": "text", "text": "inner", "path": ["find"]},
+        {"kind": "text", "text": "outer"},
+    ]
