@@ -202,7 +202,7 @@ SENT_BACK: dict[str, Any] = {
             "type": "message",
             "role": "assistant",
             "status": "completed",
-            "content": [{"type": "output_text", "text": TEXT, "annotations": []}],
+            "content": [{"type": "output_text", "text": TEXT, "annotations": [], "logprobs": []}],
         },
     ],
 }
