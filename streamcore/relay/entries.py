@@ -15,6 +15,7 @@ from streamcore import errors
 from streamcore.chunk import Chunk, content
 from streamcore.completion import Attempt, Completion
 from streamcore.errors import ConfigError, StreamcoreError
+from streamcore.parts import read_part, write_part
 from streamcore.sse import Item
 from streamcore.sse.encoder import json_value
 from streamcore.sse.public import reference
@@ -57,6 +58,8 @@ def _packed(item: Item) -> object:
         if item.kind == "text" and not item.index and not item.choice and is_only_text(item):
             return item.text
         found = {name: value for name, default in _DEFAULTS.items() if (value := getattr(item, name)) != default}
+        if item.tool_result is not None and item.tool_result.parts:
+            found["tool_result"] = replace(item.tool_result, parts=tuple(map(write_part, item.tool_result.parts)))
         return {"chunk": msgspec.to_builtins({"kind": item.kind, **found}, enc_hook=json_value)}
     return {"token": item} if isinstance(item, str) else {"event": item}
 
@@ -65,7 +68,11 @@ def _unpacked(stored: Any) -> Item:
     if isinstance(stored, str):
         return content("text", stored)
     if "chunk" in stored:
-        return msgspec.convert(stored["chunk"], Chunk)
+        chunk = msgspec.convert(stored["chunk"], Chunk)
+        result = chunk.tool_result
+        if result is None or not result.parts:
+            return chunk
+        return replace(chunk, tool_result=replace(result, parts=tuple(map(read_part, result.parts))))
     return cast("Item", stored["token"] if "token" in stored else stored["event"])
 
 

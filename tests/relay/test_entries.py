@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamcore import Chunk, Completion, Message, Request, StreamcoreError, Usage, get_provider, stream_request
-from streamcore.chunk import ChunkKind, Opaque, ToolCall
+from streamcore.chunk import ChunkKind, Opaque, ToolCall, ToolResult
 from streamcore.errors import ConfigError
+from streamcore.parts import Image, Text
 from streamcore.relay.entries import decode_end, decode_items, encode_end, encode_items
 from streamcore.sse import Format, encode
 from streamcore.testing.suites.run_log import ITEMS
@@ -34,6 +35,12 @@ OBJECTS = st.dictionaries(TEXTS, PLAIN, max_size=3)
 COUNTS = st.none() | st.integers(0, 2**60)
 CALLS = st.builds(ToolCall, st.none() | TEXTS, st.none() | TEXTS, TEXTS, st.integers(0, 9), st.booleans())
 USAGES = st.builds(Usage, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS, raw=OBJECTS)
+PARTS = st.builds(Text, TEXTS) | st.builds(Image, data=st.binary(min_size=1), media_type=st.just("image/png"))
+RESULTS = st.builds(
+    ToolResult,
+    *(TEXTS, TEXTS, TEXTS, st.none() | TEXTS, st.floats(0, 9)),
+    st.lists(PARTS, max_size=2).map(tuple),
+)
 CHUNKS = st.builds(
     Chunk,
     kind=st.sampled_from(get_args(ChunkKind)),
@@ -49,9 +56,17 @@ CHUNKS = st.builds(
     data=st.none() | OBJECTS,
     id=st.none() | TEXTS,
     event=st.none() | TEXTS,
+    path=st.lists(TEXTS, max_size=2).map(tuple),
+    tool_result=st.none() | RESULTS,
     raw=st.none() | st.binary(max_size=8),
 )
-EVENTS = st.builds(lambda more: {"node": "n", **more, "type": "node_complete"}, OBJECTS)
+
+
+def event(more: dict[str, Any]) -> dict[str, Any]:
+    return {"node": "n", **more, "type": "node_complete"}
+
+
+EVENTS = st.builds(event, OBJECTS)
 
 
 @given(st.lists(CHUNKS | TEXTS | EVENTS, max_size=5))

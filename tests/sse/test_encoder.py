@@ -1,4 +1,4 @@
-"""Test the SSE encoder: each format to the last character, ends, ids, restarts, whatever comes in whatever pieces."""
+"""Test the SSE encoder: each format to the last character, ends, ids, restarts, any text in any pieces."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_ids_count_items_and_end_in_end(fmt: Format) -> None:
 
 
 def joined(events: list[Event]) -> list[tuple[str, str]]:
-    """Return what is shown between events with names, whatever messages it came in."""
+    """Return what is shown between events with names, in any division into messages."""
     groups = groupby(events, key=lambda event: event.event)
     return [(name, "".join(event.data for event in group).replace("</span><span>", "")) for name, group in groups]
 
@@ -267,17 +267,17 @@ def test_an_error_comes_before_the_end(fmt: Format) -> None:
     error = RateLimitError("too\nmuch <b>", provider="p", retry_after=2)
     error.partial = Completion(text="Hi", model="m")
     assert encoder.feed(["Hi\r"])  # the CR must come before the error
-    *_, told, last = parse(encoder.error(error))
-    assert told.event == "stream-error"
+    *_, message, last = parse(encoder.error(error))
+    assert message.event == "stream-error"
     if fmt == "json":
-        said = json.loads(told.data)
-        assert said == {"type": "RateLimitError", "message": str(error), "retryable": True, "retry_after": 2}
+        reported = json.loads(message.data)
+        assert reported == {"type": "RateLimitError", "message": str(error), "retryable": True, "retry_after": 2}
         assert json.loads(last.data) == {"complete": False, "model": "m"}
     elif fmt == "text":
-        assert told.data == str(error)
+        assert message.data == str(error)
     else:
-        assert html.unescape(told.data) == f"<span>{error}</span>"
-        assert "<b>" not in told.data
+        assert html.unescape(message.data) == f"<span>{error}</span>"
+        assert "<b>" not in message.data
     assert last.event == ("message" if fmt == "text" else "done")
 
 
@@ -345,3 +345,41 @@ def test_the_end_in_json_has_what_chunks_do_not() -> None:
 def test_heartbeat_is_a_comment() -> None:
     assert parse(encode("text").heartbeat()) == []
     assert encode("text").heartbeat().endswith(b"\n\n")
+
+
+TOOLS = [
+    Chunk("step", data={"step": 1}),
+    Chunk("tool_progress", "half", tool_call=ToolCall("a", "find")),
+    Chunk("tool_progress", tool_call=ToolCall("a", "find"), data={"progress": {"percent": 50}}),
+    Chunk("tool_result", tool_result=ToolResult("a", "find", "secret", "E: no", 0.5)),
+    Chunk("text", "inner", path=("find",)),
+    Chunk("text", "outer"),
+]
+
+
+def test_text_and_html_have_the_outer_text_only() -> None:
+    assert encode("text").feed(TOOLS) == b"data: outer\n\n"
+    assert encode("html").feed(TOOLS) == b"data: <span>outer</span>\n\n"
+
+
+def test_json_has_the_kinds_of_agents() -> None:
+    events = [
+        json.loads(line.removeprefix("data: ")) for line in encode("json").feed(TOOLS).decode().split("\n") if line
+    ]
+    call = {"id": "a", "name": "find", "arguments": "", "position": 0, "custom": False}
+    result: dict[str, Any] = {
+        "call_id": "a",
+        "name": "find",
+        "content": "secret",
+        "error": "E: no",
+        "seconds": 0.5,
+        "parts": [],
+    }
+    assert events == [
+        {"kind": "step", "data": {"step": 1}},
+        {"kind": "tool_progress", "text": "half", "tool_call": call},
+        {"kind": "tool_progress", "tool_call": call, "data": {"progress": {"percent": 50}}},
+        {"kind": "tool_result", "tool_result": result},
+        {"kind": "text", "text": "inner", "path": ["find"]},
+        {"kind": "text", "text": "outer"},
+    ]

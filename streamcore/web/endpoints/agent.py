@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from streamcore.chunk import Chunk, Usage
+from streamcore.completion import Completion
 from streamcore.graph.limits import AnswerTokens
 from streamcore.web.endpoints.sources import Source
+from streamcore.wire.encoding.wire import RequestRefused
 
 _HIDDEN = frozenset({"step", "tool_progress", "tool_result"})
 
@@ -56,6 +58,7 @@ class VisibleSource:
 
     def __init__(self, source: Source, shown: frozenset[str] | None, tokens: AnswerTokens | None) -> None:
         self._source = source
+        self._shown = shown
         self._calls = OwnCalls(shown)
         self._tokens = tokens
 
@@ -63,10 +66,23 @@ class VisibleSource:
         """Return what has arrived; see `Source.next_batch`."""
         batch = await self._source.next_batch()
         if batch is None:
+            self._refuse_pending()
             return None
         if self._tokens is not None:
             self._tokens.note(batch)
         return self._calls.visible(batch)
+
+    def _refuse_pending(self) -> None:
+        """Raise if a call waits for the approval of a person, whom these clients cannot ask."""
+        partial = getattr(self._source, "partial", None)
+        pending = partial.pending if isinstance(partial, Completion) else ()
+        waiting = [call.name for call in pending if self._shown is not None and call.name not in self._shown]
+        if waiting:
+            raise RequestRefused(
+                f"a call of {waiting[0]!r} needs approval, which this API has no place for; use the page, "
+                "or the routes of the service",
+                kind="conflict",
+            )
 
     async def aclose(self) -> None:
         """Close the source."""

@@ -114,6 +114,44 @@ def test_a_graph_that_asks_answers_with_its_question() -> None:
             client.chat.completions.create(model="interview", messages=asking("Hi", "What is your name?", "Ada"))
 
 
+AGENT = """
+user: "{query}"
+tools:
+  - python: functions.py:clock
+"""
+FUNCTIONS = """
+def clock(zone: str) -> str:
+    return "12:00"
+"""
+
+
+def test_the_tools_of_a_prompt_run_here(serve: Serve, simulator: Simulator, tmp_path: Path) -> None:
+    (tmp_path / "agent.yaml").write_text(AGENT, "utf-8")
+    (tmp_path / "functions.py").write_text(FUNCTIONS, "utf-8")
+    with serve(simulator, "agent", provider="openai", prompts_dir=tmp_path) as url, chat(url) as client:
+        stream = client.chat.completions.create(
+            model="agent", messages=asking("When?"), stream=True, stream_options={"include_usage": True}
+        )
+        events = list(stream)
+        deltas = [event.choices[0].delta for event in events if event.choices]
+        assert "".join(delta.content or "" for delta in deltas) == "The tool says: 12:00"
+        assert not any(delta.tool_calls for delta in deltas)
+        assert [event.choices[0].finish_reason for event in events if event.choices][-1] == "stop"
+        assert events[-1].usage is not None
+        assert events[-1].usage.prompt_tokens == 24  # of both answers
+        answer = client.chat.completions.create(model="agent", messages=asking("When?"))
+        assert answer.choices[0].message.content == "The tool says: 12:00"
+        assert answer.choices[0].message.tool_calls is None
+
+
+def test_a_call_that_needs_approval_is_an_error(serve: Serve, simulator: Simulator, tmp_path: Path) -> None:
+    (tmp_path / "agent.yaml").write_text(AGENT + "    needs_approval: true\n", "utf-8")
+    (tmp_path / "functions.py").write_text(FUNCTIONS, "utf-8")
+    with serve(simulator, "agent", provider="openai", prompts_dir=tmp_path) as url, chat(url) as client:
+        with pytest.raises(openai.ConflictError, match="needs approval"):
+            client.chat.completions.create(model="agent", messages=asking("When?"))
+
+
 # Stored answers
 
 
