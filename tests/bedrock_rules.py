@@ -1,4 +1,4 @@
-"""Hold a request of Bedrock's Converse API to botocore's service model, and to what its models refuse."""
+"""Check a request of Bedrock's Converse API against botocore's service model, and against what its models refuse."""
 
 from __future__ import annotations
 

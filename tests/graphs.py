@@ -50,13 +50,13 @@ def ran(events: Iterable[Any]) -> list[str]:
 
 def text_of(events: Iterable[Any], node: str) -> str:
     """Return the text of a node since its last restart."""
-    said = ""
+    reported = ""
     for event in events:
         if event.get("node") == node and event["type"] == "restart":
-            said = ""
+            reported = ""
         elif event.get("node") == node and event["type"] == "token":
-            said += event["content"]
-    return said
+            reported += event["content"]
+    return reported
 
 
 def output(events: Iterable[Any], node: str) -> Any:

@@ -6,7 +6,7 @@ a stream does not count. The same code always gives the same figures, on any mac
 of Python, which compiles differently.
 
     python tests/hot_path.py            prints the figures
-    python tests/hot_path.py --write    makes them those that tests/test_hot_path.py holds, for this Python
+    python tests/hot_path.py --write    records them for this Python, for tests/test_hot_path.py
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def main() -> None:
     known = figures()
     for path, count in now.items():
         before = known.get(PYTHON, {}).get(path)
-        print(f"{path:40}{count:8.1f}" + ("" if before is None else f"   held: {before}"))
+        print(f"{path:40}{count:8.1f}" + ("" if before is None else f"   recorded: {before}"))
     if "--write" in sys.argv[1:]:
         FIGURES.write_text(json.dumps({**known, PYTHON: now}, indent=1, sort_keys=True) + "\n", "utf-8")
 

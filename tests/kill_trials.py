@@ -141,7 +141,7 @@ class Trials:
 
 
 def share_imports(path: Path, store: Mapping[str, Any]) -> None:
-    """Run the graph here once, so that the forks have everything imported; leave no thread behind."""
+    """Run the graph here once, so that the forks have everything imported; leave no thread running."""
     open_checkpointer(store)
 
     async def run() -> None:
@@ -169,24 +169,24 @@ def in_a_fork(work: Callable[[Callable[[str], None]], Any], lives: Instant | Non
             os._exit(code)  # what the parent has open is the parent's to close
     os.close(writing)
     seconds, from_line = lives or (60.0, 0)
-    said, deadline, killed = b"", time.monotonic() + 60, False
+    reported, deadline, killed = b"", time.monotonic() + 60, False
     while True:
-        if lives is not None and said.count(b"\n") >= from_line:
+        if lives is not None and reported.count(b"\n") >= from_line:
             deadline, lives = time.monotonic() + seconds, None
         if select.select([reading], [], [], max(0.0, deadline - time.monotonic()))[0]:
             piece = os.read(reading, 65536)
-            said += piece
+            reported += piece
             if not piece:
                 break
         else:
             assert not killed, "a killed worker does not end"
             assert seconds < 60, "a worker that was not killed does not end"
             os.kill(child, signal.SIGKILL)
-            deadline, killed = time.monotonic() + 60, True  # the pipe still holds what it said before
+            deadline, killed = time.monotonic() + 60, True  # the pipe still has what it wrote before
     os.close(reading)
     status = os.waitpid(child, 0)[1]
     assert status in (0, signal.SIGKILL), f"a worker ended with {status}"
-    return said.decode().splitlines()
+    return reported.decode().splitlines()
 
 
 def _write(to: int, line: str) -> None:

@@ -1,4 +1,4 @@
-"""Hold a request to the rules of its vendor's API reference, as far as the SDKs' request types do not say them."""
+"""Check a request against the rules of its vendor's API reference that the SDKs' request types do not express."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _answered(calls: list[str], results: Iterable[str]) -> Iterator[str]:
 
 
 def anthropic_faults(body: Json) -> Iterator[str]:
-    """Hold a request to the Messages API."""
+    """Check a request of the Messages API."""
     waiting: list[str] = []
     for message in body["messages"]:
         content = message["content"]
@@ -73,7 +73,7 @@ def anthropic_faults(body: Json) -> Iterator[str]:
 
 
 def responses_faults(body: Json) -> Iterator[str]:
-    """Hold a request to the Responses API."""
+    """Check a request of the Responses API."""
     outputs = {"function_call": "function_call_output", "custom_tool_call": "custom_tool_call_output"}
     calls = [item for item in body["input"] if item.get("type") in outputs]
     results = [item for item in body["input"] if item.get("type") in outputs.values()]
@@ -106,7 +106,7 @@ _ADDED = {  # by the API references of the gateways
 
 
 def chat_faults(body: Json, name: str = "openai") -> Iterator[str]:
-    """Hold a request to Chat Completions, and to what a gateway takes beside."""
+    """Check a request of Chat Completions; a gateway accepts more keys."""
     yield from _answered(
         [call["id"] for message in body["messages"] for call in message.get("tool_calls") or ()],
         [message["tool_call_id"] for message in body["messages"] if message["role"] == "tool"],
@@ -126,7 +126,7 @@ def chat_faults(body: Json, name: str = "openai") -> Iterator[str]:
 
 
 def mistral_faults(body: Json) -> Iterator[str]:
-    """Hold a request to Mistral's chat API."""
+    """Check a request of Mistral's chat API."""
     kinds: dict[str, Any] = {
         "system": mistral.SystemMessage,
         "user": mistral.UserMessage,
@@ -152,7 +152,7 @@ def mistral_faults(body: Json) -> Iterator[str]:
 
 
 def google_faults(body: Json) -> Iterator[str]:
-    """Hold a request to `generateContent`."""
+    """Check a request of `generateContent`."""
     waiting: list[tuple[str | None, str]] = []
     for turn in body["contents"]:
         google.Content.model_validate(turn)

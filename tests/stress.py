@@ -325,7 +325,7 @@ async def _limited(limiter: anyio.CapacityLimiter, seed: str, backend: str, simu
 async def _settle(simulator: Simulator, tasks: int) -> None:
     """Wait until the simulator has seen every abandoned connection close, and no more tasks run than before."""
     resources = known_resources()
-    gc.collect()  # an error that was caught may hold its stream in a cycle
+    gc.collect()  # an error that was caught may keep its stream in a cycle
     with anyio.move_on_after(10):
         while simulator.open or (resources is not None and resources.streams):  # noqa: ASYNC110  another thread's facts
             await anyio.sleep(0.001)

@@ -57,10 +57,10 @@ def test_sdk_readers_bring_every_token(variant: str, simulator: Simulator, tmp_p
     with Worker(tmp_path / "log", Path(sys.executable), "sdk", variant) as worker:
         worker.imported()
         for wire in WIRES:
-            said = worker.ask(do="burst", wire=wire, url=simulator.url)
-            assert said["pieces"] > 20
-            assert (said["text"] is None) == (variant == "raw")
-            assert variant == "raw" or said["text"].startswith("Hello! You asked: “Count.”")
+            reported = worker.ask(do="burst", wire=wire, url=simulator.url)
+            assert reported["pieces"] > 20
+            assert (reported["text"] is None) == (variant == "raw")
+            assert variant == "raw" or reported["text"].startswith("Hello! You asked: “Count.”")
 
 
 @pytest.mark.long
@@ -196,13 +196,13 @@ def test_a_cold_call_is_taken_apart(name: str, simulator: Simulator, tmp_path: P
     done = subprocess.run(
         [sys.executable, ROOT / "benchmarks" / "cold.py", *given], capture_output=True, text=True, check=True
     )
-    said = json.loads(done.stdout)
-    assert list(said["stages"]) == [
+    reported = json.loads(done.stdout)
+    assert list(reported["stages"]) == [
         "python", "streamcore", "provider", "prompt", "SDK", "client", "head", "token", "rest",
     ]  # fmt: skip
-    assert said["stages"]["SDK"][1] > 50  # modules
-    assert said["stages"]["head"][1] == 0
-    assert 0 < said["again"] < sum(cost for cost, _ in said["stages"].values())
+    assert reported["stages"]["SDK"][1] > 50  # modules
+    assert reported["stages"]["head"][1] == 0
+    assert 0 < reported["again"] < sum(cost for cost, _ in reported["stages"].values())
     assert len(simulator.requests) == 2
     assert simulator.connections == 1
 

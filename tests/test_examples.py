@@ -1,4 +1,4 @@
-"""Run the examples as a newcomer would, in processes of their own."""
+"""Run the examples as a newcomer would, in separate processes."""
 
 from __future__ import annotations
 

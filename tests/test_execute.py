@@ -376,9 +376,13 @@ async def test_cancelling_all_of_them_closes_all_of_them() -> None:
 @pytest.mark.parametrize(
     ("prompts", "limit", "words"),
     [
-        ([{"prompt_name": "greet"}, {"prompt_name": "greet", "vars": {}}], 10, ["prompts[1]", "'vars'", "variables"]),
-        ([{"variables": {}}], 10, ["prompts[0]", "prompt_name"]),
-        ([], 0, ["limit", "0"]),
+        (
+            [{"prompt_name": "greet"}, {"prompt_name": "greet", "vars": dict[str, Any]()}],
+            10,
+            ["prompts[1]", "'vars'", "variables"],
+        ),
+        ([{"variables": dict[str, Any]()}], 10, ["prompts[0]", "prompt_name"]),
+        (list[dict[str, Any]](), 0, ["limit", "0"]),
     ],
 )
 async def test_wrong_prompts_are_refused_before_any_runs(
@@ -416,6 +420,7 @@ def test_the_sync_functions_have_the_same_names() -> None:
     public = {name for name in streamcore.__all__ if inspect.isfunction(getattr(streamcore, name))}
     mine = {name for name in public if getattr(streamcore, name).__module__ == "streamcore.execute"}
     assert mine == {
+        "stream_agent",
         "stream_prompt",
         "stream_request",
         "execute_prompt_streaming",

@@ -20,7 +20,7 @@ WHAT_TO_DO = (
 )
 
 
-def held(path: str) -> float:
+def recorded(path: str) -> float:
     """Return the figure for this Python, or for the newest that there is."""
     known = figures()
     return known[PYTHON if PYTHON in known else max(known, key=lambda name: tuple(map(int, name.split("."))))][path]
@@ -28,7 +28,7 @@ def held(path: str) -> float:
 
 def grown(path: str) -> str | None:
     """Say by how much a path has grown or shrunk beyond measure, None if it has not."""
-    before, now = held(path), operations(path)
+    before, now = recorded(path), operations(path)
     elsewhere = "" if PYTHON in figures() else f" on another Python, since there are no figures for {PYTHON} yet"
     if now > before * (1 + RISE):
         what = f"a chunk on the path {path!r} takes {now:.0f} operations, and took {before:.0f}{elsewhere}"
@@ -36,7 +36,7 @@ def grown(path: str) -> str | None:
     if now < before * (1 - FALL):
         return (
             f"a chunk on the path {path!r} takes {now:.0f} operations only, and took {before:.0f}: "
-            "hold that, with `python tests/hot_path.py --write`"
+            "record that, with `python tests/hot_path.py --write`"
         )
     return None
 
@@ -54,9 +54,9 @@ def test_growth_by_a_fifth_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     loop = f"def event(self, *given):\n    for _ in range({steps}):\n        pass\n    read(self, *given)\n"
     exec(compile(loop, f"{OURS[0]}/grown.py", "exec"), space)  # noqa: S102
     monkeypatch.setattr(ChatVocabulary, "event", space["event"])
-    told = grown(path)
-    assert told is not None
-    assert "--write" in told
+    message = grown(path)
+    assert message is not None
+    assert "--write" in message
 
 
 @pytest.mark.parametrize("name", VENDORS)

@@ -1,4 +1,4 @@
-"""Hold what `import streamcore` may load, and that its cost stays near that of httpx2."""
+"""Limit what `import streamcore` may load, and its cost to about that of httpx2."""
 
 from __future__ import annotations
 

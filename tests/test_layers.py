@@ -1,4 +1,4 @@
-"""Hold the layers of docs/architecture.md: imports point down only, in no circle, and the core knows no vendor."""
+"""Test the layers of docs/architecture.md: imports point down only, in no circle, and the core knows no vendor."""
 
 from __future__ import annotations
 

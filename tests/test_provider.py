@@ -49,7 +49,7 @@ def test_without_a_provider_the_error_names_every_source() -> None:
 @pytest.mark.parametrize(
     ("choices", "model"),
     [
-        # The model of a source that names another vendor is ignored, wherever it is.
+        # The model of a source that names another vendor is ignored at every place.
         ({"call": {"provider": "groq"}, "node": {"provider": "openai", "model": "gpt"}}, None),
         ({"call": {"provider": "groq"}, "defaults": {"provider": "openai", "model": "gpt"}}, None),
         ({"node": {"provider": "groq"}, "prompt": {"provider": "openai", "model": "gpt"}}, None),

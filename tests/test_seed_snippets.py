@@ -295,7 +295,7 @@ def test_fastapi_node_on_a_thread(seed_simulator: Simulator, tmp_path: Path) -> 
         pieces = [piece.removeprefix("data: ") for piece in re.split(r"\n\n(?=data: )", body.removesuffix("\n\n"))]
         assert "".join(pieces[:-1]) == TEXT
         assert pieces[-1] == "[DONE]"
-    # The second and the third turn know what was said before.
+    # The second and the third turn get the turns before them.
     assert ["What you said last" in str(request.body) for request in seed_simulator.requests] == [False, True, True]
 
 

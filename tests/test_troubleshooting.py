@@ -1,4 +1,4 @@
-"""Hold that docs/troubleshooting.md shows what really comes out."""
+"""Test that docs/troubleshooting.md shows the real output."""
 
 from __future__ import annotations
 

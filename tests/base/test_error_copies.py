@@ -1,4 +1,4 @@
-"""Pickle and copy every error class, with all attributes and causes, whatever they contain."""
+"""Pickle and copy every error class, with all attributes and causes, of any kind."""
 
 from __future__ import annotations
 

@@ -80,11 +80,15 @@ def test_a_key_is_found_by_its_label(text: str, secret: str) -> None:
         "set OPENAI_API_KEY, or api_key: a text",
         "could not connect to https://api.test:443/v1/chat/completions?stream=true",
         "gpt-4o-mini-2024-07-18 is not available; max_tokens=4096 exceeds 2048",
-        "\ud800 a lone surrogate",
     ],
 )
 def test_other_words_stay(text: str) -> None:
     assert redact(text) == text
+
+
+def test_half_a_surrogate_pair_becomes_a_character_that_can_be_written() -> None:
+    assert redact("\ud800 a lone surrogate") == "\ufffd a lone surrogate"
+    assert redact("\ud800 sk-0123456789abcdef01") == "\ufffd [secret]"
 
 
 def test_json_keeps_its_form_and_loses_what_is_too_deep() -> None:

@@ -54,7 +54,7 @@ async def test_every_damaged_page_raises(tmp_path: Path, how: str) -> None:
     sound = path.read_bytes()
     pages = len(sound) // PAGE
     assert pages > 20
-    told = 0
+    reported = 0
     for page in range(pages):
         at = page * PAGE
         other = dice.randrange(1, pages) * PAGE
@@ -69,9 +69,9 @@ async def test_every_damaged_page_raises(tmp_path: Path, how: str) -> None:
         path.write_bytes(sound[:start] + spoilt + sound[start + len(spoilt) :])
         before = path.read_bytes()
         for number in range(0, len(THREADS), 7):
-            told += await judge(store, number) == "told"
+            reported += await judge(store, number) == "told"
         assert how == "one byte" or path.read_bytes() == before, "nothing was overwritten"
-    assert told > 0 or how == "one byte"  # which may hit what nothing lies on
+    assert reported > 0 or how == "one byte"  # which may hit what nothing lies on
     path.write_bytes(sound)
     assert [await judge(store, number) for number in range(len(THREADS))] == ["whole"] * len(THREADS)
 

@@ -1,4 +1,4 @@
-"""Hold the code of workers that tests run in processes of their own."""
+"""Define the workers that tests run in separate processes."""
 
 SAVING_UNTIL_FULL = """
 import asyncio, sys

@@ -1,4 +1,4 @@
-"""Use the command as people and scripts do, in processes of their own."""
+"""Use the command as people and scripts do, in separate processes."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_failed_stream_keeps_text_and_exits_with_1() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "reported"),
     [
         (["prompt", "gret", "-p", "demo"], "did you mean 'greet'?"),
         (["prompt", "greet", "-p", "demo"], "'name'"),
@@ -70,10 +70,10 @@ def test_failed_stream_keeps_text_and_exits_with_1() -> None:
         (["prompt", "../greet", "-p", "demo"], "is not a prompt's name"),
     ],
 )
-def test_bad_input_exits_with_2_and_no_traceback(arguments: list[str], said: str) -> None:
+def test_bad_input_exits_with_2_and_no_traceback(arguments: list[str], reported: str) -> None:
     done = streamcore(*arguments)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert reported in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
@@ -97,10 +97,10 @@ def test_a_reader_that_disconnects_closes_the_upstream() -> None:
         assert process.stderr is not None
         process.stdout.read(4)
         process.stdout.close()
-        said = process.stderr.read()
+        reported = process.stderr.read()
         process.stderr.close()
         assert process.wait(timeout=20) == 141  # as a program that SIGPIPE ended
-        assert said == b""
+        assert reported == b""
         until(lambda: simulator.open == 0)
 
 
@@ -174,7 +174,7 @@ def test_a_text_without_a_file() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "reported"),
     [
         ([], "give a prompt's NAME, the path of its file, or --text TEXT"),
         (["greet", "-t", "x"], "not both"),
@@ -188,10 +188,10 @@ def test_a_text_without_a_file() -> None:
         (["-t", "x", "--env-file", "no.env"], "no.env: cannot be read: No such file or directory"),
     ],
 )
-def test_bad_input_of_prompt(arguments: list[str], said: str) -> None:
+def test_bad_input_of_prompt(arguments: list[str], reported: str) -> None:
     done = streamcore("prompt", *arguments, stdin="")
     assert (done.returncode, done.stdout) == (2, "")
-    assert said in done.stderr
+    assert reported in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -231,7 +231,7 @@ def test_providers_in_40_columns() -> None:
 
 
 def test_variables_from_files_and_the_input(tmp_path: Path) -> None:
-    long = "word " * 40_000  # more than an argument can hold
+    long = "word " * 40_000  # more than an argument can contain
     (tmp_path / "vars.yaml").write_text("name: Ada\nstyle: formal\n", "utf-8")
     (tmp_path / "long.txt").write_text(long, "utf-8")
     with Simulator("ok") as simulator:
@@ -250,7 +250,7 @@ def test_variables_from_files_and_the_input(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "stdin", "said"),
+    ("arguments", "stdin", "reported"),
     [
         (["--vars-file", "no.yaml"], None, "cannot read 'no.yaml': No such file"),
         (["--vars-file", "-"], "[1]", "must have variables as `name: value`"),
@@ -259,10 +259,10 @@ def test_variables_from_files_and_the_input(tmp_path: Path) -> None:
         (["--var-file", "name=-", "--vars-file", "-"], "", "can be read once"),
     ],
 )
-def test_bad_variables(arguments: list[str], stdin: str | None, said: str) -> None:
+def test_bad_variables(arguments: list[str], stdin: str | None, reported: str) -> None:
     done = streamcore("prompt", "greet", "-p", "demo", *arguments, stdin=stdin)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert reported in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -1,4 +1,4 @@
-"""Hold that docs/cli.md shows what the command really says."""
+"""Test that docs/cli.md shows the real output of the command."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_a_recording_is_not_overwritten(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "reported"),
     [
         ([*RECORD, "-p", "demo", "-o", "x.yaml"], "uses no network"),
         ([*RECORD, "-o", "x.yaml"], "STREAMCORE_PROVIDER"),
@@ -77,27 +77,27 @@ def test_a_recording_is_not_overwritten(tmp_path: Path) -> None:
         (["simulate", "--rate", "quick"], "--rate takes"),
     ],
 )
-def test_bad_input(arguments: list[str], said: str) -> None:
+def test_bad_input(arguments: list[str], reported: str) -> None:
     done = streamcore(*arguments)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert reported in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
 
 @contextmanager
 def simulating(*arguments: str) -> Generator[tuple[dict[str, Any], list[str]]]:
-    """Run the simulator; give what it says to set, and at the end what else it said."""
+    """Run the simulator; yield the variables that it prints, and a list that gets its last lines."""
     process = subprocess.Popen(
         [*COMMAND, "simulate", "--json", *arguments], stdout=subprocess.PIPE, text=True, env=environment()
     )
-    said: list[str] = []
+    reported: list[str] = []
     try:
         assert process.stdout is not None
-        told: dict[str, Any] = json.loads(process.stdout.readline())
-        yield {**told["environment"], "url": told["url"]}, said
+        message: dict[str, Any] = json.loads(process.stdout.readline())
+        yield {**message["environment"], "url": message["url"]}, reported
         process.send_signal(signal.SIGINT)
-        said += process.stdout
+        reported += process.stdout
         assert process.wait(20) == 0
     finally:
         process.kill()
@@ -107,11 +107,11 @@ def simulating(*arguments: str) -> Generator[tuple[dict[str, Any], list[str]]]:
 
 
 def test_simulate_serves_all_wires_and_reports_its_lag() -> None:
-    with simulating("--text", "Hi, you!", "--rate", "200") as (settings, said):
+    with simulating("--text", "Hi, you!", "--rate", "200") as (settings, reported):
         for provider in PROVIDERS:
             done = streamcore(*PROMPT, "-p", provider, **settings)
             assert (done.returncode, done.stdout) == (0, "Hi, you!\n"), done.stderr
-    figures = json.loads(said[-1])
+    figures = json.loads(reported[-1])
     assert (figures["served"], figures["open"], figures["most_open"]) == (4, 0, 1)
     assert figures["paced"] > 8
     assert 0 < figures["lag_p50"] <= figures["lag_p99"] <= figures["lag_max"]

@@ -22,7 +22,7 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding
 PROMPT_BACK = 1.0
 """Seconds after Ctrl-C within which a person wants the shell's prompt back."""
 SLOW = 30.0
-"""How much more a machine that does many things at once may take. The timer in the command itself holds the second."""
+"""How much more a machine that does many things at once may take. The timer in the command limits it to the second."""
 
 
 def begun(provider: str) -> bytes:
@@ -71,7 +71,7 @@ def test_ctrl_c_in_a_stall_returns_the_prompt(provider: str, stall: str) -> None
 
 
 def test_ctrl_c_while_a_name_is_looked_up() -> None:
-    """A thread cannot be cancelled: the command leaves it behind."""
+    """A thread cannot be cancelled: the command does not wait for it."""
     code = (
         "import socket, sys, time\n"
         "def hang(*arguments, **options):\n"
@@ -99,9 +99,9 @@ def test_ctrl_c_closes_the_upstream_and_reports_how_much_was_received(provider: 
             assert simulator.open == 1
             terminal.keys("\x03")
             assert terminal.finish() == 130
-            said = re.search(rb"(\d+) characters of text had arrived", terminal.shown)
-            assert said is not None
-            assert int(said[1]) == 5 * terminal.shown.count(b"tick")
+            text = re.search(rb"(\d+) characters of text had arrived", terminal.shown)
+            assert text is not None
+            assert int(text[1]) == 5 * terminal.shown.count(b"tick")
             assert b"Traceback" not in terminal.shown
         until(lambda: simulator.abandoned == 1 and simulator.open == 0)
 

@@ -1,4 +1,4 @@
-"""Hold what `merged` promises: the order of arrival, one error, and bounded memory for a slow reader."""
+"""Test what `merged` promises: the order of arrival, one error, and bounded memory for a slow reader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test how a prompt's text is filled in: placeholders, Jinja2, and what is said when a variable is missing."""
+"""Test how a prompt's text is filled in: placeholders, Jinja2, and the error for a missing variable."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_variable_named_state_overrides_the_state() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said", "at"),
+    ("text", "reported", "at"),
     [
         ("a {nme} b", "the variable 'nme' is missing; did you mean 'name'?", "{nme}"),
         ("{user.nme}", "the variable 'user.nme' is missing: there is no 'nme' in it; did you mean 'name'?", "{user"),
@@ -137,10 +137,10 @@ def test_a_variable_named_state_overrides_the_state() -> None:
         ("{% from 'other' import o %}", "include, import and extends are not available", "{% from"),
     ],
 )
-def test_problems_are_reported_with_their_line(text: str, said: str, at: str) -> None:
+def test_problems_are_reported_with_their_line(text: str, reported: str, at: str) -> None:
     with pytest.raises(TemplateError) as caught:
         fill(text, VARIABLES, STATE)
-    assert said in str(caught.value)
+    assert reported in str(caught.value)
     assert text[caught.value.offset :].startswith(at)
 
 

@@ -74,7 +74,7 @@ def test_an_empty_file_is_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "where", "said"),
+    ("text", "where", "reported"),
     [
         ("a: 1\na: 2", "2", "'a' occurs twice; the first one is in line 1"),
         ("a: {b: 1,\n  b: 2}", "2", "'b' occurs twice"),
@@ -104,11 +104,11 @@ def test_an_empty_file_is_nothing() -> None:
         ("a: 1\nb: \x01", "2:4", "the character '\\x01' is not allowed"),
     ],
 )
-def test_refuses_with_the_line(text: str | bytes, where: str, said: str) -> None:
+def test_refuses_with_the_line(text: str | bytes, where: str, reported: str) -> None:
     with pytest.raises(RefusedError) as caught:
         parse(text)
     assert str(caught.value).startswith(f"{FILE}:{where}: ")
-    assert said in str(caught.value)
+    assert reported in str(caught.value)
 
 
 def test_as_deep_as_the_limit_is_read() -> None:
@@ -200,12 +200,12 @@ def test_line_inside_any_block(lines: list[str], style: str, before: int, data: 
 
 @given(st.binary(max_size=60) | st.text(st.sampled_from(" \n\t:-?[]{}&*!|>'\"%@`#,ab1.<=~\x00é\ufeff"), max_size=40))
 def test_any_bytes_give_data_or_a_config_error(text: str | bytes) -> None:
-    said = f"{FILE}:"
+    reported = f"{FILE}:"
     try:
         parse(text)
     except RefusedError as error:
-        said = str(error)
-    assert said.startswith(f"{FILE}:")
+        reported = str(error)
+    assert reported.startswith(f"{FILE}:")
 
 
 TEXT = st.characters(codec="utf-8", exclude_characters="\x85\u2028\u2029")  # line breaks that PyYAML does not quote

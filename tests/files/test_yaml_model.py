@@ -1,4 +1,4 @@
-"""Test what is said when a YAML file does not fit its model: file, line, key, what was expected, a suggestion."""
+"""Test the error for a YAML file that does not fit its model: file, line, key, what was expected, a suggestion."""
 
 from __future__ import annotations
 

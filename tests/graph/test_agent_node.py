@@ -412,10 +412,12 @@ async def test_yamlgraphs_memory_demo_ends_as_it_does_there(tmp_path: Path, monk
     provider = ScriptedProvider(*answers)
     path = tmp_path / "demo" / "examples" / "demos" / "memory" / "graph.yaml"
     for one in reference["runs"]:
-        told = next(message for message in one["order"][0][1]["messages"] if message["type"] == "human")
+        human = next(message for message in one["order"][0][1]["messages"] if message["type"] == "human")
         events = await collect(
             stream_graph(
-                path, {"input": told["content"].rstrip("\n")}, {"provider": provider, "model": "m", "thread_id": "demo"}
+                path,
+                {"input": human["content"].rstrip("\n")},
+                {"provider": provider, "model": "m", "thread_id": "demo"},
             )
         )
         state, wanted = events[-1]["state"], one["state"]

@@ -1,4 +1,4 @@
-"""Hold the pages on graphs to the code: their graphs, expressions and keys."""
+"""Test that the pages on graphs agree with the code: their graphs, expressions and keys."""
 
 from __future__ import annotations
 

@@ -41,8 +41,8 @@ async def test_the_interview(tmp_path: Path) -> None:
     assert "goal: engines" in state["summary"]
     assert text_of(third, "generate_response") == state["response"]
     later = [offline(thread_id=thread), {"message": "And then?"}]
-    said = "".join(await collect(stream_node_output(graph, "generate_response", later[1], later[0])))
-    assert "And then?" in said or "What is known" in said
+    text = "".join(await collect(stream_node_output(graph, "generate_response", later[1], later[0])))
+    assert "And then?" in text or "What is known" in text
 
 
 async def test_the_recap() -> None:

@@ -1,4 +1,4 @@
-"""Hold the limits of a run: what counts as a token, and when the run ends."""
+"""Test the limits of a run: what counts as a token, and when the run ends."""
 
 from __future__ import annotations
 

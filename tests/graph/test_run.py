@@ -220,13 +220,15 @@ ROUTER = """
 """
 
 
-@pytest.mark.parametrize(("said", "goes"), [("positive", "good"), (" NEGATIVE \n", "bad"), ("indifferent", "other")])
-async def test_a_router_follows_its_text(tmp_path: Path, vendor: Simulator, said: str, goes: str) -> None:
+@pytest.mark.parametrize(
+    ("reported", "goes"), [("positive", "good"), (" NEGATIVE \n", "bad"), ("indifferent", "other")]
+)
+async def test_a_router_follows_its_text(tmp_path: Path, vendor: Simulator, reported: str, goes: str) -> None:
     path = write_graph(tmp_path, ROUTER, classify="{message}", good="g", bad="b", other="o")
-    answers(vendor, lambda asked: said if asked.text == "hm" else "fine")
+    answers(vendor, lambda asked: reported if asked.text == "hm" else "fine")
     events = await collect(stream_graph_with_tokens(path, {"message": "hm"}))
     assert ran(events) == ["classify", goes]
-    assert text_of(events, "classify") == said
+    assert text_of(events, "classify") == reported
 
 
 async def test_a_router_without_a_route_raises(tmp_path: Path, vendor: Simulator) -> None:
@@ -298,12 +300,12 @@ async def test_a_map_keeps_the_order_of_its_items(tmp_path: Path, vendor: Simula
     assert ran(events) == ["each"]
     done = next(event for event in events if event["type"] == "node_complete")["metadata"]
     assert done["usage"].output_tokens >= sum(20 - n for n in range(20))
-    said: dict[int, str] = {}
+    reported: dict[int, str] = {}
     for event in events:
         if event["type"] == "token":
             index = event["metadata"]["map_index"]
-            said[index] = said.get(index, "") + event["content"]
-    assert said == {n: "x " * (20 - n) + str(n) for n in range(20)}
+            reported[index] = reported.get(index, "") + event["content"]
+    assert reported == {n: "x " * (20 - n) + str(n) for n in range(20)}
 
 
 async def test_a_map_runs_no_more_at_once_than_it_may(tmp_path: Path) -> None:

@@ -215,11 +215,11 @@ async def test_a_graph_that_asks_waits_for_parallel_nodes(tmp_path: Path) -> Non
 
 async def test_a_run_that_breaks_inside_continues_there(tmp_path: Path) -> None:
     path = write(tmp_path, outer=OUTER, child=CHILD.replace("{type: passthrough, output:", "{prompt: say, variables:"))
-    said: list[str] = []
+    reported: list[str] = []
 
     def answer(request: Request) -> Any:
-        said.append(request.messages[-1].text)
-        return ["half"] if len(said) == 2 else "whole"
+        reported.append(request.messages[-1].text)
+        return ["half"] if len(reported) == 2 else "whole"
 
     child = """
         state: {text: str}
@@ -233,7 +233,7 @@ async def test_a_run_that_breaks_inside_continues_there(tmp_path: Path) -> None:
     config = config_of(tmp_path, provider, include_metadata=True)
     events = await collect(stream_graph(path, {}, config))
     assert ran(events) == ["sub/two", "sub", "last"]
-    assert said == ["x", "two whole", "two whole"]
+    assert reported == ["x", "two whole", "two whole"]
     starts = {event["node"]: event["metadata"] for event in events if event["type"] == "node_start"}
     assert starts["sub/two"]["partial"] == "half"
     assert [event["metadata"]["sequence"] for event in events] == [*range(1, len(events) + 1)]

@@ -50,9 +50,9 @@ async def refused(path: Path, state: Mapping[str, Any] | None = None) -> str:
 @pytest.mark.parametrize("greet", ["Greet {name}.", "Greet {{ name }}.", "{{ name | upper }}", "{{ 'Hi ' ~ name }}"])
 async def test_a_null_is_never_written(tmp_path: Path, vendor: Simulator, state: Any, greet: str) -> None:
     path = write_graph(tmp_path, GREET, **{**PROMPTS, "greet": greet})
-    said = await refused(path, state)
-    assert said.startswith(f"{path}:6: node 'greet': {tmp_path}/prompts/greet.yaml:1: prompt 'greet', user: ")
-    assert "the variable 'name' has no value: it is null. Give it a value (--var" in said
+    reported = await refused(path, state)
+    assert reported.startswith(f"{path}:6: node 'greet': {tmp_path}/prompts/greet.yaml:1: prompt 'greet', user: ")
+    assert "the variable 'name' has no value: it is null. Give it a value (--var" in reported
     assert vendor.requests == []
 
 
@@ -73,9 +73,9 @@ async def test_a_prompt_may_handle_null_where_the_key_is_declared(
     assert ran(events) == ["greet", "shorten"]
     assert vendor.requests[0].body["messages"][-1]["content"] == "Greet you"
     undeclared = write_graph(tmp_path, GREET.replace("name: str, ", ""), **{**PROMPTS, "greet": greet})
-    said = await refused(undeclared)
-    assert "node 'greet'" in said
-    assert "prompt 'greet': the variable 'name' has no value: it reads 'name', which the run was not given" in said
+    reported = await refused(undeclared)
+    assert "node 'greet'" in reported
+    assert "prompt 'greet': the variable 'name' has no value: it reads 'name', which the run was not given" in reported
     assert ran(await collect(stream_graph_with_tokens(undeclared, {"name": None}))) == ["greet", "shorten"]
 
 
@@ -89,9 +89,9 @@ async def test_a_later_node_that_must_lack_a_variable_stops_the_run_at_once(
 ) -> None:
     text = GREET.replace("{name: str", "{style: str, name: str").replace('variables: {text: "{state.text}"}', "X")
     path = write_graph(tmp_path, text.replace(", X", variables), **{**PROMPTS, "shorten": prompt})
-    said = await refused(path, {"name": "Ada"})
-    assert "node 'shorten'" in said
-    assert "prompt 'shorten', user: the variable" in said
+    reported = await refused(path, {"name": "Ada"})
+    assert "node 'shorten'" in reported
+    assert "prompt 'shorten', user: the variable" in reported
     assert vendor.requests == []
     assert ran(await collect(stream_graph_with_tokens(path, {"name": "Ada", "style": "brief"}))) == ["greet", "shorten"]
 
@@ -141,11 +141,11 @@ def test_check(tmp_path: Path) -> None:
     path = write_graph(tmp_path, GREET, **PROMPTS)
     assert check_graph(path) == []
     assert check_graph(path, {"name": "Ada"}) == []
-    [said] = check_graph(path, {})
-    assert said.startswith(f"{path}:6: node 'greet': {tmp_path}/prompts/greet.yaml:1: prompt 'greet', user: ")
+    [reported] = check_graph(path, {})
+    assert reported.startswith(f"{path}:6: node 'greet': {tmp_path}/prompts/greet.yaml:1: prompt 'greet', user: ")
     undeclared = write_graph(tmp_path, GREET.replace("name: str, ", ""), **PROMPTS)
-    [said] = check_graph(undeclared)
-    assert said.startswith(
+    [reported] = check_graph(undeclared)
+    assert reported.startswith(
         f"{path}:6: node 'greet': prompt 'greet' gets 'name', which reads 'name', which is not under"
     )
 
@@ -159,10 +159,12 @@ def test_over_http(tmp_path: Path, vendor: Simulator) -> None:
             httpx2.post(f"{url}/start", json={"prompt": "x"}),
         ):
             assert answer.status_code == 400
-            said = answer.json()["detail"]
-            assert said.startswith("The request is not valid: graph.yaml:6: node 'greet': greet.yaml:1: prompt 'greet'")
-            assert "user: the variable 'name'" in said
-            assert str(tmp_path) not in said
+            reported = answer.json()["detail"]
+            assert reported.startswith(
+                "The request is not valid: graph.yaml:6: node 'greet': greet.yaml:1: prompt 'greet'"
+            )
+            assert "user: the variable 'name'" in reported
+            assert str(tmp_path) not in reported
         assert vendor.requests == []
         begun = httpx2.post(f"{url}/start", json={"prompt": "x", "variables": {"name": "Ada"}, "session_id": "s"})
         assert begun.status_code == 201
@@ -176,8 +178,8 @@ def test_over_http_a_prompt_that_lacks_a_variable(tmp_path: Path) -> None:
     with serving(create_app(tmp_path / "prompts" / "greet.yaml", provider="openai")) as url:
         answer = httpx2.post(f"{url}/start", json={"prompt": "x"})
         assert answer.status_code == 400
-        said = answer.json()["detail"]
-        assert "greet.yaml:1: prompt 'greet', user: the variable 'style' is missing" in said
+        reported = answer.json()["detail"]
+        assert "greet.yaml:1: prompt 'greet', user: the variable 'style' is missing" in reported
 
 
 def test_the_graph_that_init_writes_works_on_the_chat_page() -> None:

@@ -1,4 +1,4 @@
-"""Hold that the live tests work, against the simulator instead of vendors: it cannot be known too late."""
+"""Test the live tests against the simulator, so that their own faults are found without keys."""
 
 from __future__ import annotations
 

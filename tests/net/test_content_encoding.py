@@ -1,4 +1,4 @@
-"""Test that encoded bodies are decoded, wherever they are cut, and that nothing stays open when they are broken."""
+"""Test that encoded bodies are decoded, cut at any place, and that nothing stays open when they are broken."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test that no secret of a request is in anything that an error shows, whatever the vendor echoes, and where."""
+"""Test that an error shows no secret of a request, for anything that the vendor echoes, at any place."""
 
 from __future__ import annotations
 

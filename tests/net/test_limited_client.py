@@ -1,4 +1,4 @@
-"""Test what our HTTP clients refuse: long error bodies, redirects, and a client for every key for ever."""
+"""Test what our HTTP clients refuse: long error bodies, redirects, and a client for every key without limit."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def test_a_redirect_is_an_error_that_names_the_host(name: str) -> None:
 
 async def cached() -> list[CachedClient[object]]:
     clients = (await open_resources()).clients.values()
-    return [held for held, _ in clients if isinstance(held, CachedClient)]
+    return [kept for kept, _ in clients if isinstance(kept, CachedClient)]
 
 
 @every_provider
@@ -102,9 +102,9 @@ async def test_clients_of_many_keys_are_few_and_share_connections(
         for number in range(10):
             provider = first if number in (0, 9) else provider_at(simulator, name, api_key=f"key-of-user-{number}")
             assert (await stream_request(ask(), provider=provider).collect()).complete
-        held = await cached()
-        assert len(held) == 3
-        assert sum(one.http.streaming for one in held) == 1  # the first is the oldest, and streams
+        kept = await cached()
+        assert len(kept) == 3
+        assert sum(one.http.streaming for one in kept) == 1  # the first is the oldest, and streams
         assert (await streaming.collect()).complete
     assert simulator.connections <= 2
     assert not any(one.http.streaming for one in await cached())

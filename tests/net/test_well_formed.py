@@ -1,4 +1,4 @@
-"""Test that half a surrogate pair, wherever a request has it, is sent as U+FFFD by every provider."""
+"""Test that half a surrogate pair at any place of a request is sent as U+FFFD by every provider."""
 
 from __future__ import annotations
 

@@ -164,11 +164,11 @@ async def test_after_content_nothing_is_repeated() -> None:
 
 
 async def test_a_pause_exceeds_neither_total_nor_a_minute() -> None:
-    for wish, timeouts in ((5.0, {"total": 2}), (3600.0, {})):
-        provider = ScriptedProvider([RateLimitError("wait", retry_after=wish)], ["Hello", FINISH])
+    for pause, timeouts in ((5.0, {"total": 2}), (3600.0, {})):
+        provider = ScriptedProvider([RateLimitError("wait", retry_after=pause)], ["Hello", FINISH])
         error = await failure(provider, timeouts=timeouts)
         assert isinstance(error, RateLimitError)
-        assert (error.retry_after, len(provider.requests)) == (wish, 1)
+        assert (error.retry_after, len(provider.requests)) == (pause, 1)
 
 
 async def test_fallbacks_are_used_in_order() -> None:

@@ -89,7 +89,7 @@ def test_nothing_waits_once_the_source_is_quiet(options: StreamOptions, reads: l
         if any(chunk.text for chunk in chunks):
             arrivals.append((now, given))
     for (arrived, characters), (following, _) in pairwise([*arrivals, (math.inf, 0)]):
-        if following > arrived + cap + 1e-9:  # the source was quiet for as long as text may be held
+        if following > arrived + cap + 1e-9:  # the source was quiet for as long as text may be kept back
             assert sum(len(chunk.text) for time, chunk in emitted if time <= arrived + cap + 1e-9) >= characters
 
 
@@ -204,7 +204,7 @@ def test_an_idle_smoother_needs_no_timer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "reported"),
     [
         ({"buffer_size": -1}, "buffer_size"),
         ({"buffer_size": True}, "buffer_size"),
@@ -215,6 +215,6 @@ def test_an_idle_smoother_needs_no_timer() -> None:
         ({"size": 1}, "known are buffer_size"),
     ],
 )
-def test_invalid_options_raise(options: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_invalid_options_raise(options: dict[str, Any], reported: str) -> None:
+    with pytest.raises(ConfigError, match=reported):
         StreamOptions.of(options)

@@ -1,4 +1,4 @@
-"""Test prompt files: where they are looked for, what they may hold, what is said when they are wrong, and the docs."""
+"""Test prompt files: where they are looked for, what they may contain, the errors of wrong ones, and the docs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PAGE = ROOT / "docs" / "prompt-yaml.md"
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stand in an empty folder with an empty `prompts`."""
+    """Change to an empty folder with an empty `prompts`."""
     (tmp_path / "prompts").mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("STREAMCORE_PROMPTS_DIR", raising=False)
@@ -307,7 +307,7 @@ def test_a_file_that_later_links_outside_the_folder_is_not_read(later: None, fol
         load_prompt("p")
 
 
-# What a file may hold.
+# What a file may contain.
 
 
 def test_every_key() -> None:
@@ -395,13 +395,13 @@ def test_a_prompt_of_the_dialect() -> None:
     }
 
 
-# What is said when a file is wrong.
+# The errors of a wrong file.
 
 FIELD = "user: x\nschema:\n  name: A\n  fields:\n    a:\n      "
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reported"),
     [
         ("user: x\ntemperatur: 1", "2: unknown key 'temperatur'; did you mean 'temperature'?"),
         ("prompt: x", "1: unknown key 'prompt'; known are version, name, description, system, user, template,"),
@@ -447,10 +447,10 @@ FIELD = "user: x\nschema:\n  name: A\n  fields:\n    a:\n      "
         ),
     ],
 )
-def test_a_wrong_file(text: str, said: str) -> None:
+def test_a_wrong_file(text: str, reported: str) -> None:
     with pytest.raises(PromptError) as caught:
         load(text)
-    assert any(line.startswith(f"prompts/p.yaml:{said}") for line in str(caught.value).splitlines())
+    assert any(line.startswith(f"prompts/p.yaml:{reported}") for line in str(caught.value).splitlines())
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Hold Bedrock's requests to the service model of botocore, and to what its models refuse."""
+"""Check Bedrock's requests against the service model of botocore, and against what its models refuse."""
 
 from __future__ import annotations
 

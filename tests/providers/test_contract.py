@@ -1,4 +1,4 @@
-"""Hold every provider to the same contract: what it streams, how it ends, and that it always closes."""
+"""Test every provider against the same contract: what it streams, how it ends, and that it always closes."""
 
 from __future__ import annotations
 
@@ -196,13 +196,13 @@ SENT_BACK: dict[str, Any] = {
         ],
     },
     "openai-responses": [
-        {"id": "rs_simulated", "type": "reasoning", "summary": [{"type": "summary_text", "text": "Let me think."}]},
+        {"id": "rs_sc0_simulated", "type": "reasoning", "summary": [{"type": "summary_text", "text": "Let me think."}]},
         {
-            "id": "msg_simulated",
+            "id": "msg_sc1_simulated",
             "type": "message",
             "role": "assistant",
             "status": "completed",
-            "content": [{"type": "output_text", "text": TEXT, "annotations": []}],
+            "content": [{"type": "output_text", "text": TEXT, "annotations": [], "logprobs": []}],
         },
     ],
 }
@@ -322,7 +322,7 @@ async def test_cancelling_before_the_first_byte_closes_the_request(name: str) ->
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_cancelling_while_mistrals_hooks_run_closes_the_response(anyio_backend: str) -> None:
-    """Its SDK gives each response to hooks in a thread before anybody else can close it."""
+    """Its SDK gives each response to hooks in a thread before any other code can close it."""
     vendor = Vendor(body_of("mistral-chat", SLOW))
     in_hook, go_on = threading.Event(), threading.Event()
 

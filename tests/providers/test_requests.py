@@ -552,7 +552,7 @@ def test_only_the_server_that_sent_it_gets_reasoning_back() -> None:
         return (await stream_request(Request(turns), provider=provider).collect()).to_message()
 
     question, result = Message("user", "Hi"), Message("tool", "high", tool_call_id="a")
-    said = asyncio.run(asked("deepseek", [question]))
+    reported = asyncio.run(asked("deepseek", [question]))
     servers: list[tuple[str, Settings]] = [
         ("deepseek", {}),
         ("deepseek", {"base_url": "https://api.deepseek.com/beta"}),
@@ -561,7 +561,7 @@ def test_only_the_server_that_sent_it_gets_reasoning_back() -> None:
         ("openai", {}),
     ]
     for name, settings in servers:
-        asyncio.run(asked(name, [question, said, result], **settings))
+        asyncio.run(asked(name, [question, reported, result], **settings))
     answers = [json.loads(request.content)["messages"][1] for request in vendor.requests[1:]]
     assert [answer.get("reasoning_content") for answer in answers] == ["Let me", "Let me", None, None, None]
     assert {answer["tool_calls"][0]["id"] for answer in answers} == {"a"}

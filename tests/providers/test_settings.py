@@ -227,8 +227,8 @@ def test_a_missing_sdk_says_what_to_install() -> None:
     expected = dict.fromkeys([*GATEWAYS, "openai", "openai-responses"], 'pip install -e ".[openai]"')
     expected |= {name: f'pip install -e ".[{name}]"' for name in ("anthropic", "mistral")}
     expected |= {"demo": "works", "replay": "works"}
-    told = dict(line.split(" ", 1) for line in python(code).splitlines())
-    assert expected.items() <= told.items()
+    reported = dict(line.split(" ", 1) for line in python(code).splitlines())
+    assert expected.items() <= reported.items()
 
 
 # Precedence

@@ -1,4 +1,4 @@
-"""Test the SSE encoder: each format to the last character, ends, ids, restarts, whatever comes in whatever pieces."""
+"""Test the SSE encoder: each format to the last character, ends, ids, restarts, any text in any pieces."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_ids_count_items_and_end_in_end(fmt: Format) -> None:
 
 
 def joined(events: list[Event]) -> list[tuple[str, str]]:
-    """Return what is shown between events with names, whatever messages it came in."""
+    """Return what is shown between events with names, in any division into messages."""
     groups = groupby(events, key=lambda event: event.event)
     return [(name, "".join(event.data for event in group).replace("</span><span>", "")) for name, group in groups]
 
@@ -267,17 +267,17 @@ def test_an_error_comes_before_the_end(fmt: Format) -> None:
     error = RateLimitError("too\nmuch <b>", provider="p", retry_after=2)
     error.partial = Completion(text="Hi", model="m")
     assert encoder.feed(["Hi\r"])  # the CR must come before the error
-    *_, told, last = parse(encoder.error(error))
-    assert told.event == "stream-error"
+    *_, message, last = parse(encoder.error(error))
+    assert message.event == "stream-error"
     if fmt == "json":
-        said = json.loads(told.data)
-        assert said == {"type": "RateLimitError", "message": str(error), "retryable": True, "retry_after": 2}
+        reported = json.loads(message.data)
+        assert reported == {"type": "RateLimitError", "message": str(error), "retryable": True, "retry_after": 2}
         assert json.loads(last.data) == {"complete": False, "model": "m"}
     elif fmt == "text":
-        assert told.data == str(error)
+        assert message.data == str(error)
     else:
-        assert html.unescape(told.data) == f"<span>{error}</span>"
-        assert "<b>" not in told.data
+        assert html.unescape(message.data) == f"<span>{error}</span>"
+        assert "<b>" not in message.data
     assert last.event == ("message" if fmt == "text" else "done")
 
 

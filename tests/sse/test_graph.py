@@ -110,12 +110,12 @@ def test_a_client_that_disconnects_closes_the_graph(slow: Simulator, path: str) 
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize("door", ["graph", "node"])
-async def test_a_server_that_stops_ends_the_graph(anyio_backend: str, slow: Simulator, door: str) -> None:
+@pytest.mark.parametrize("function", ["graph", "node"])
+async def test_a_server_that_stops_ends_the_graph(anyio_backend: str, slow: Simulator, function: str) -> None:
     config = {"provider": "openai"}
     source: Any = (
         stream_graph_with_tokens("graphs/recap.yaml", PEOPLE, config)
-        if door == "graph"
+        if function == "graph"
         else stream_node_output(INTERVIEW, "generate_summary", STATE, config)
     )
     events = Events(source, encode("text"))

@@ -1,4 +1,4 @@
-"""Test the SSE response over real sockets: what it sends, and that it closes its source whatever happens."""
+"""Test the SSE response over real sockets: what it sends, and that it closes its source in every case."""
 
 from __future__ import annotations
 
@@ -198,9 +198,9 @@ def test_wait_makes_an_early_error_a_status(error: Exception, status: int, after
     assert found == status
     assert headers.get("retry-after") == after
     assert headers["content-type"] == "application/json"
-    said = json.loads(body)["error"]
-    assert said["type"] == type(error).__name__
-    assert "secret" not in said["message"]
+    reported = json.loads(body)["error"]
+    assert reported["type"] == type(error).__name__
+    assert "secret" not in reported["message"]
 
 
 def test_wait_passes_a_stream_on() -> None:
@@ -300,7 +300,7 @@ def wait_until_constant(count: Any) -> None:
 def test_a_client_that_disconnects_under_backpressure(reset: bool) -> None:
     reads: list[int] = []
     big = "x" * 32768
-    answer = Answer([big] * 2000)  # 64 MB, more than the sockets of both ways hold
+    answer = Answer([big] * 2000)  # 64 MB, more than the sockets of both sides buffer
 
     with Simulator(answer) as simulator:
 
@@ -440,7 +440,7 @@ def test_middleware_passes_the_stream_and_the_disconnect_on(slow: Simulator) -> 
 
 @pytest.mark.parametrize("wait", [True, False])
 async def test_a_client_may_disconnect_in_any_turn_of_the_loop(anyio_backend: str, wait: bool) -> None:
-    """Whatever is under way then: nothing is raised, and what was opened is closed."""
+    """In each state of the stream, nothing is raised, and what was opened is closed."""
     for turns in range(40):
         opened, closed = 0, 0
 

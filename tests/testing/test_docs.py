@@ -1,4 +1,4 @@
-"""Hold the examples of docs/testing.md to what the page says of them."""
+"""Test that the examples of docs/testing.md do what the page states."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
 
 
 def run(project: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    """Run the project's tests in a process of their own; no key may show."""
+    """Run the project's tests in a separate process; no key may show."""
     result = project.runpytest_subprocess("-p", "no:cacheprovider", *UNUSED, *arguments)
     assert KEY not in result.stdout.str() + result.stderr.str()
     return result

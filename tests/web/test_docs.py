@@ -1,4 +1,4 @@
-"""Run the snippets of docs/serve.md, and hold its tables to the routes."""
+"""Run the snippets of docs/serve.md, and compare its tables with the routes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hold what `serve` promises about its clients: who may spend, how much, and what they may set."""
+"""Test what `serve` promises about its clients: who may spend, how much, and what they may set."""
 
 from __future__ import annotations
 

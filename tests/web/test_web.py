@@ -369,7 +369,7 @@ def test_another_sites_name_for_this_address_is_refused(simulator: Simulator) ->
         assert httpx2.get(f"{url}/health", headers={"Host": "rebound.example"}).status_code == 400
 
 
-# What is said of it
+# Its description
 
 
 HELLO = [{"role": "user", "content": "Hello"}]

@@ -1,4 +1,4 @@
-"""Hold the Messages decoder to what the API and its proxies send: every kind of event, block, delta and ending."""
+"""Test the Messages decoder with what the API and its proxies send: every kind of event, block, delta and ending."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def delta(index: int, kind: str, **content: Any) -> Fields:
     return {"type": "content_block_delta", "index": index, "delta": {"type": kind, **content}}
 
 
-def said(text: str, index: int = 0) -> Fields:
+def text_event(text: str, index: int = 0) -> Fields:
     return delta(index, "text_delta", text=text)
 
 
@@ -105,8 +105,8 @@ def test_a_plain_answer() -> None:
         sse(
             begin(usage={"input_tokens": 3}),
             TEXT,
-            said("Hel"),
-            said("lo"),
+            text_event("Hel"),
+            text_event("lo"),
             stop(),
             ending(usage={"output_tokens": 2}),
             END,
@@ -122,19 +122,23 @@ def test_a_plain_answer() -> None:
 
 
 def test_texts_of_several_blocks_keep_their_index() -> None:
-    chunks = read(begin(), TEXT, block(1, type="text", text=""), said("b", 1), said("a"), said("c", 1))
+    chunks = read(
+        begin(), TEXT, block(1, type="text", text=""), text_event("b", 1), text_event("a"), text_event("c", 1)
+    )
     assert [(chunk.index, chunk.text) for chunk in chunks[1:]] == [(1, "b"), (0, "a"), (1, "c")]
 
 
 def test_events_without_a_name_are_known_by_their_type() -> None:
-    body = b"".join(b"data: " + data(event) + b"\n\n" for event in (begin(), TEXT, said("a"), stop(), ending(), END))
+    body = b"".join(
+        b"data: " + data(event) + b"\n\n" for event in (begin(), TEXT, text_event("a"), stop(), ending(), END)
+    )
     decoder = StreamDecoder(AnthropicVocabulary())
     assert kinds(decoder.feed(body)) == ["start", "text", "finish"]
     decoder.close()
 
 
 def test_events_without_a_type_are_known_by_their_name() -> None:
-    events = [begin(), TEXT, said("a"), stop(), ending(), END]
+    events = [begin(), TEXT, text_event("a"), stop(), ending(), END]
     body = b"".join(
         b"event: %s\ndata: %s\n\n" % (event["type"].encode(), data({k: v for k, v in event.items() if k != "type"}))
         for event in events
@@ -148,28 +152,28 @@ def test_events_without_a_type_are_known_by_their_name() -> None:
 
 
 def test_message_start_may_hold_content() -> None:
-    held: list[Fields] = [
+    kept: list[Fields] = [
         {"type": "text", "text": "Hello"},
         {"type": "tool_use", "id": "t1", "name": "add", "input": {"x": 1}},
         {"type": "thinking", "thinking": "hm", "signature": "sig"},
     ]
-    chunks = read(begin(content=held))
+    chunks = read(begin(content=kept))
     assert kinds(chunks) == ["start", "text", "tool_call", "tool_call", "reasoning", "reasoning"]
     assert [chunk.index for chunk in chunks] == [0, 0, 1, 1, 2, 2]
-    answer = fold(begin(content=held), ending("tool_use"), END)
+    answer = fold(begin(content=kept), ending("tool_use"), END)
     assert (answer.text, answer.reasoning) == ("Hello", "hm")
     assert [(call.id, call.name, call.parse()) for call in answer.tool_calls] == [("t1", "add", {"x": 1})]
 
 
 def test_blocks_go_on_after_the_content_of_message_start() -> None:
-    held: list[Fields] = [{"type": "tool_use", "id": "t1", "name": "add", "input": {}}]
+    kept: list[Fields] = [{"type": "tool_use", "id": "t1", "name": "add", "input": {}}]
     tool = block(1, type="tool_use", id="t2", name="mul", input={})
-    answer = fold(begin(content=held), tool, arguments("{}", 1), stop(1), ending("tool_use"), END)
+    answer = fold(begin(content=kept), tool, arguments("{}", 1), stop(1), ending("tool_use"), END)
     assert answer.tool_calls == (ToolCall("t1", "add", "", 0), ToolCall("t2", "mul", "{}", 1))
 
 
 def test_message_start_may_hold_null() -> None:
-    assert kinds(read(begin(content=None, usage=None), TEXT, said("a"))) == ["start", "text"]
+    assert kinds(read(begin(content=None, usage=None), TEXT, text_event("a"))) == ["start", "text"]
 
 
 @pytest.mark.parametrize(
@@ -198,7 +202,7 @@ def test_a_second_message_start_says_nothing_twice() -> None:
 
 def test_a_second_message_with_another_id_cuts_the_first() -> None:
     decoder = StreamDecoder(AnthropicVocabulary())
-    body = sse(begin(), TEXT, said("one"), begin(id="msg_2"), TEXT, said("two"), ending(), END)
+    body = sse(begin(), TEXT, text_event("one"), begin(id="msg_2"), TEXT, text_event("two"), ending(), END)
     chunks = decoder.feed(body) + decoder.flush()
     assert "".join(chunk.text for chunk in chunks) == "one"
     with pytest.raises(StreamInterrupted, match="msg_2"):
@@ -209,17 +213,17 @@ def test_a_second_message_with_another_id_cuts_the_first() -> None:
 
 
 def test_a_text_block_may_begin_with_text() -> None:
-    assert fold(begin(), block(0, type="text", text="Hel"), said("lo"), stop(), ending(), END).text == "Hello"
+    assert fold(begin(), block(0, type="text", text="Hel"), text_event("lo"), stop(), ending(), END).text == "Hello"
 
 
 def test_an_empty_delta_says_nothing() -> None:
-    assert kinds(read(begin(), TEXT, said(""), delta(0, "thinking_delta", thinking=""))) == ["start"]
+    assert kinds(read(begin(), TEXT, text_event(""), delta(0, "thinking_delta", thinking=""))) == ["start"]
 
 
 def test_citations_come_with_blocks_and_deltas() -> None:
     one, two = {"type": "char_location", "cited_text": "a"}, {"type": "web_search_result_location", "url": "u"}
     cited = block(1, type="text", text="a", citations=[one])
-    events = [begin(), cited, delta(1, "citations_delta", citation=two), said("b", 1), stop(1), ending(), END]
+    events = [begin(), cited, delta(1, "citations_delta", citation=two), text_event("b", 1), stop(1), ending(), END]
     citations = [chunk for chunk in read(*events) if chunk.kind == "citation"]
     assert [(chunk.index, chunk.data) for chunk in citations] == [(1, one), (1, two)]
     answer = fold(*events)
@@ -230,7 +234,7 @@ def test_citations_come_with_blocks_and_deltas() -> None:
 @pytest.mark.parametrize("given", [{}, {"citations": None}, {"citations": []}])
 def test_a_cited_text_goes_back_with_its_citations(given: Fields) -> None:
     one = {"type": "char_location", "cited_text": "a"}
-    by_delta = [block(0, type="text", text="", **given), said("a"), delta(0, "citations_delta", citation=one)]
+    by_delta = [block(0, type="text", text="", **given), text_event("a"), delta(0, "citations_delta", citation=one)]
     at_once = [block(0, type="text", text="a", citations=[one])]
     for events in (by_delta, at_once):
         answer = fold(begin(), *events, stop(), ending(), END)
@@ -246,7 +250,7 @@ def test_thinking_is_reasoning_and_its_signature_opaque() -> None:
         delta(0, "signature_delta", signature="sig"),
         stop(),
         block(1, type="text", text=""),
-        said("Hello", 1),
+        text_event("Hello", 1),
         stop(1),
         ending(),
         END,
@@ -284,7 +288,9 @@ def test_redacted_thinking_is_opaque() -> None:
 
 def test_plain_blocks_need_nothing_opaque() -> None:
     tool = block(1, type="tool_use", id="t1", name="add", input={})
-    answer = fold(begin(), TEXT, said("a"), stop(), tool, arguments('{"x":1}', 1), stop(1), ending("tool_use"), END)
+    answer = fold(
+        begin(), TEXT, text_event("a"), stop(), tool, arguments('{"x":1}', 1), stop(1), ending("tool_use"), END
+    )
     message = answer.to_message()
     assert message.opaque is None
     assert (message.content, message.tool_calls) == ("a", (ToolCall("t1", "add", '{"x":1}'),))
@@ -298,7 +304,7 @@ def test_the_next_turn_gets_every_block_back_in_order() -> None:
         block(0, **redacted),
         block(2, **tool, input={}),
         block(1, type="text", text=""),
-        said("a", 1),
+        text_event("a", 1),
         arguments('{"x"', 2),
         arguments(":1}", 2),
         ending("tool_use"),
@@ -444,7 +450,7 @@ def test_a_compaction_is_kept_for_the_next_turn() -> None:
     ],
 )
 def test_events_without_a_normal_form_pass_as_exactly_one_other(event: Fields) -> None:
-    chunks = read(begin(), TEXT, event, said("a"))
+    chunks = read(begin(), TEXT, event, text_event("a"))
     assert kinds(chunks) == ["start", "other", "text"]
     assert (chunks[1].index, chunks[1].raw) == (3, data(event))
     assert chunks[1].event is not None
@@ -467,7 +473,7 @@ def test_events_without_a_normal_form_pass_as_exactly_one_other(event: Fields) -
 )
 def test_misfits_pass_as_exactly_one_other_as_they_were(event: Fields) -> None:
     chunks = StreamDecoder(AnthropicVocabulary()).feed(
-        sse(begin(), TEXT) + b"data: " + data(event) + b"\n\n" + sse(said("a"))
+        sse(begin(), TEXT) + b"data: " + data(event) + b"\n\n" + sse(text_event("a"))
     )
     assert kinds(chunks) == ["start", "other", "text"]
     assert chunks[1].raw == data(event)
@@ -485,34 +491,34 @@ def test_an_event_without_name_and_type_has_none() -> None:
 
 
 def test_a_misfit_message_stop_ends_the_message_all_the_same() -> None:
-    answer = fold(begin(), TEXT, said("a"), ending(), {"type": "message_stop", "index": "x"})
+    answer = fold(begin(), TEXT, text_event("a"), ending(), {"type": "message_stop", "index": "x"})
     assert (answer.text, answer.finish_reason) == ("a", "stop")
 
 
 def test_a_message_start_that_does_not_fit_passes_as_other() -> None:
     event = begin(id=5)
-    assert kinds(read(event, TEXT, said("a"))) == ["other", "text"]
+    assert kinds(read(event, TEXT, text_event("a"))) == ["other", "text"]
 
 
 def test_whole_floats_fit_everywhere() -> None:
     tool = {**block(1, type="tool_use", id="t1", input={}), "index": 1.0}
-    held = begin(content=[{"type": "text", "text": "a"}], usage={"input_tokens": 3.0, "cost": 1.5, "x": float("inf")})
-    answer = fold(held, tool, arguments("{}", 1), {**stop(), "index": 1.0}, ending(), END)
+    kept = begin(content=[{"type": "text", "text": "a"}], usage={"input_tokens": 3.0, "cost": 1.5, "x": float("inf")})
+    answer = fold(kept, tool, arguments("{}", 1), {**stop(), "index": 1.0}, ending(), END)
     assert (answer.text, answer.tool_calls) == ("a", (ToolCall("t1", None, "{}"),))
     assert answer.usage is not None
     assert (answer.usage.input_tokens, answer.usage.raw) == (3, {"input_tokens": 3, "cost": 1.5})
 
 
 def test_a_delta_needs_no_block() -> None:
-    answer = fold(begin(), said("a"), delta(1, "thinking_delta", thinking="hm"), stop(1), ending(), END)
+    answer = fold(begin(), text_event("a"), delta(1, "thinking_delta", thinking="hm"), stop(1), ending(), END)
     assert (answer.text, answer.reasoning) == ("a", "hm")
 
 
 def test_pings_are_passed_on_and_change_nothing() -> None:
     ping: Fields = {"type": "ping"}
-    chunks = read(ping, begin(), ping, TEXT, said("a"), ping, said("b"))
+    chunks = read(ping, begin(), ping, TEXT, text_event("a"), ping, text_event("b"))
     assert kinds(chunks) == ["ping", "start", "ping", "text", "ping", "text"]
-    assert fold(begin(), ping, TEXT, said("a"), ending(), ping, END).text == "a"
+    assert fold(begin(), ping, TEXT, text_event("a"), ending(), ping, END).text == "a"
 
 
 # Usage
@@ -629,11 +635,11 @@ def test_the_finish_says_why_exactly(more: Fields, detail: object) -> None:
     ("events", "whole"),
     [
         ([], False),
-        ([begin(), TEXT, said("a"), stop()], False),
-        ([begin(), TEXT, said("a"), stop(), ending()], False),
+        ([begin(), TEXT, text_event("a"), stop()], False),
+        ([begin(), TEXT, text_event("a"), stop(), ending()], False),
         ([begin(stop_reason="end_turn")], False),
-        ([begin(), TEXT, said("a"), stop(), ending(), END], True),
-        ([begin(), TEXT, said("a"), END], True),
+        ([begin(), TEXT, text_event("a"), stop(), ending(), END], True),
+        ([begin(), TEXT, text_event("a"), END], True),
         ([END], True),
     ],
 )
@@ -649,13 +655,13 @@ def test_only_message_stop_makes_the_end_honest(events: list[Fields], whole: boo
 
 
 def test_message_stop_without_a_reason_finishes_without_one() -> None:
-    chunks = read(begin(), TEXT, said("a"), stop(), END)
+    chunks = read(begin(), TEXT, text_event("a"), stop(), END)
     assert chunks[-1] == Chunk("finish")
     assert kinds(read(begin(), ending(), END)) == ["start", "finish"]
 
 
 def test_nothing_is_read_after_message_stop() -> None:
-    assert kinds(read(begin(), TEXT, said("a"), ending(), END, said("b"), ending("max_tokens"))) == [
+    assert kinds(read(begin(), TEXT, text_event("a"), ending(), END, text_event("b"), ending("max_tokens"))) == [
         "start",
         "text",
         "finish",
@@ -682,7 +688,7 @@ def test_nothing_is_read_after_message_stop() -> None:
 def test_an_error_event_is_classified_by_its_type(word: str, kind: type[ProviderError], retryable: bool) -> None:
     event = {"type": "error", "error": {"type": word, "message": "m"}, "request_id": "req_2"}
     decoder = StreamDecoder(AnthropicVocabulary(request_id="req-1"))
-    assert kinds(decoder.feed(sse(begin(), TEXT, said("a"), event, END))) == ["start", "text"]
+    assert kinds(decoder.feed(sse(begin(), TEXT, text_event("a"), event, END))) == ["start", "text"]
     with pytest.raises(kind) as caught:
         decoder.close()
     error = caught.value
@@ -702,11 +708,11 @@ OVERLOADED = {"type": "overloaded_error", "message": "m"}
     ],
 )
 def test_errors_come_in_other_shapes_too(body: bytes) -> None:
-    error = failure(sse(begin(), said("a")) + body)
+    error = failure(sse(begin(), text_event("a")) + body)
     assert isinstance(error, OverloadedError)
     assert error.message == "m"
 
 
 def test_a_null_error_is_none() -> None:
-    event = {**said("b"), "error": None}
-    assert kinds(read(begin(), TEXT, said("a"), event)) == ["start", "text", "text"]
+    event = {**text_event("b"), "error": None}
+    assert kinds(read(begin(), TEXT, text_event("a"), event)) == ["start", "text", "text"]

@@ -1,4 +1,4 @@
-"""Hold the chat-completions decoder to the rules that real servers force, one by one."""
+"""Test the chat-completions decoder against the rules that real servers force, one by one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def chunk(delta: Fields | None = None, index: int = 0, finish: str | None = None
     return {"id": "r1", "model": "m1", "choices": [choice(delta, index, finish)], **event}
 
 
-def said(words: str, index: int = 0) -> Fields:
+def text_event(words: str, index: int = 0) -> Fields:
     return chunk({"content": words}, index)
 
 
@@ -94,14 +94,14 @@ def others(chunks: list[Chunk]) -> list[bytes | None]:
 
 def test_the_start_names_response_model_and_request() -> None:
     decoder = StreamDecoder(ChatVocabulary(request_id="req-1"))
-    chunks = decoder.feed(sse(said("a"), {**said("b"), "id": "r2", "model": "m2"}))
+    chunks = decoder.feed(sse(text_event("a"), {**text_event("b"), "id": "r2", "model": "m2"}))
     assert chunks[0] == Chunk("start", id="r1", model="m1", request_id="req-1")
     assert kinds(chunks) == ["start", "text", "text"]
 
 
 def test_an_azure_prompt_filter_event_does_not_start_the_answer() -> None:
     filtered = {"choices": [], "created": 0, "id": "", "model": "", "prompt_filter_results": [{"prompt_index": 0}]}
-    chunks = read(filtered, said("a"))
+    chunks = read(filtered, text_event("a"))
     assert kinds(chunks) == ["other", "start", "text"]
     assert (chunks[0].raw, chunks[1].id, chunks[1].model) == (data(filtered), "r1", "m1")
 
@@ -122,7 +122,7 @@ def test_whatever_belongs_to_the_answer_starts_it(event: Fields, start: Chunk) -
 def test_there_are_no_content_blocks_to_count() -> None:
     parts = ["a", {"type": "thinking", "thinking": ["b"]}]
     delta = {"reasoning_content": "a", "reasoning": "b", "refusal": "c", "tool_calls": [call("{}", "f", "a")]}
-    chunks = read(chunk({"content": "a", **delta}), chunk({"content": parts}), said("b", 1))
+    chunks = read(chunk({"content": "a", **delta}), chunk({"content": parts}), text_event("b", 1))
     assert len(chunks) == 9
     assert {chunk.index for chunk in chunks} == {0}
 
@@ -132,7 +132,7 @@ def test_there_are_no_content_blocks_to_count() -> None:
 
 def test_text_keeps_every_character() -> None:
     pieces = ["", " ", "\n", "\r\n", "é", "🌊", "\u2028", "\0", "  end "]
-    chunks = read(*map(said, pieces))
+    chunks = read(*map(text_event, pieces))
     assert [chunk.text for chunk in chunks if chunk.kind == "text"] == pieces[1:]
 
 
@@ -308,7 +308,7 @@ MERGES = [
 
 @pytest.mark.parametrize(("fragments", "merged"), MERGES)
 def test_the_next_turn_gets_the_reasoning_details_back(fragments: list[Fields], merged: list[Fields]) -> None:
-    answer = fold(*map(details, fragments), said("Hello"), STOP, DONE)
+    answer = fold(*map(details, fragments), text_event("Hello"), STOP, DONE)
     message = answer.to_message()
     assert message.opaque == Opaque("openai-chat", tuple(merged))
     assert message.content == "Hello"
@@ -337,19 +337,21 @@ def test_the_next_turn_gets_mistrals_thinking_back() -> None:
 
     reference = {"type": "reference", "reference_ids": [1]}
     more = chunk({"content": [{"type": "thinking", "thinking": [reference], "closed": True}]})
-    answer = fold(thinking("Let "), thinking("me"), more, said("Hello"), STOP, wire="mistral-chat")
+    answer = fold(thinking("Let "), thinking("me"), more, text_event("Hello"), STOP, wire="mistral-chat")
     whole = {"type": "thinking", "thinking": [{"type": "text", "text": "Let me"}, reference], "closed": True}
     assert answer.opaque == Opaque("mistral-chat", (whole,))
     assert (answer.reasoning, answer.text) == ("Let me", "Hello")
 
 
 def test_without_reasoning_there_is_nothing_opaque() -> None:
-    assert fold(chunk({"reasoning": "hm"}), said("a"), STOP).to_message().opaque is None
+    assert fold(chunk({"reasoning": "hm"}), text_event("a"), STOP).to_message().opaque is None
 
 
 def test_only_the_first_answer_is_sent_back() -> None:
     detail = {"type": "t", "text": "a"}
-    answer = fold(chunk({"reasoning_details": [detail]}, index=1), chunk(finish="stop", index=1), said("a"), STOP, DONE)
+    answer = fold(
+        chunk({"reasoning_details": [detail]}, index=1), chunk(finish="stop", index=1), text_event("a"), STOP, DONE
+    )
     assert answer.opaque is None
     chunks = read(chunk({"reasoning_details": [detail]}), chunk(finish="stop", index=1), STOP)
     finishes = [(chunk.choice, chunk.opaque) for chunk in chunks if chunk.kind == "finish"]
@@ -608,33 +610,33 @@ def counts(prompt: int, completion: int, **more: Any) -> Fields:
 @pytest.mark.parametrize(
     "events",
     [
-        pytest.param([{**said("a"), "usage": counts(3, 5)}, STOP, DONE], id="first"),
-        pytest.param([said("a"), {**STOP, "usage": counts(3, 5)}, DONE], id="with the finish reason"),
-        pytest.param([said("a"), STOP, bare(usage=counts(3, 5)), DONE], id="last, no choices"),
-        pytest.param([said("a"), STOP, {"usage": counts(3, 5)}, DONE], id="last, choices left out"),
-        pytest.param([said("a"), STOP, {"choices": None, "usage": counts(3, 5)}, DONE], id="last, choices null"),
+        pytest.param([{**text_event("a"), "usage": counts(3, 5)}, STOP, DONE], id="first"),
+        pytest.param([text_event("a"), {**STOP, "usage": counts(3, 5)}, DONE], id="with the finish reason"),
+        pytest.param([text_event("a"), STOP, bare(usage=counts(3, 5)), DONE], id="last, no choices"),
+        pytest.param([text_event("a"), STOP, {"usage": counts(3, 5)}, DONE], id="last, choices left out"),
+        pytest.param([text_event("a"), STOP, {"choices": None, "usage": counts(3, 5)}, DONE], id="last, choices null"),
         pytest.param(
             [
-                {**said("a"), "usage": counts(3, 1)},
-                {**said("b"), "usage": counts(3, 2)},
+                {**text_event("a"), "usage": counts(3, 1)},
+                {**text_event("b"), "usage": counts(3, 2)},
                 {**STOP, "usage": counts(3, 5)},
             ],
             id="a running total on every event",
         ),
-        pytest.param([said("a"), {**STOP, "usage": counts(3, 5)}, bare(usage=counts(3, 5)), DONE], id="twice"),
+        pytest.param([text_event("a"), {**STOP, "usage": counts(3, 5)}, bare(usage=counts(3, 5)), DONE], id="twice"),
         pytest.param(
-            [said("a"), {**STOP, "usage": counts(3, 5)}, bare(usage=None, moderation={}), DONE],
+            [text_event("a"), {**STOP, "usage": counts(3, 5)}, bare(usage=None, moderation={}), DONE],
             id="null after the real one",
         ),
         pytest.param(
-            [{**said("a"), "usage": None}, {**STOP, "usage": None}, bare(usage=counts(3, 5)), DONE],
+            [{**text_event("a"), "usage": None}, {**STOP, "usage": None}, bare(usage=counts(3, 5)), DONE],
             id="null before the real one",
         ),
-        pytest.param([said("a"), {**STOP, "x_groq": {"id": "r", "usage": counts(3, 5)}}], id="under x_groq"),
+        pytest.param([text_event("a"), {**STOP, "x_groq": {"id": "r", "usage": counts(3, 5)}}], id="under x_groq"),
         pytest.param(
-            [said("a"), {**STOP, "usage": counts(3, 5), "x_groq": {"usage": counts(9, 9)}}], id="beside x_groq"
+            [text_event("a"), {**STOP, "usage": counts(3, 5), "x_groq": {"usage": counts(9, 9)}}], id="beside x_groq"
         ),
-        pytest.param([said("a"), {**STOP, "usage": counts(3, 5)}, bare(x_groq={"id": "r"})], id="before x_groq"),
+        pytest.param([text_event("a"), {**STOP, "usage": counts(3, 5)}, bare(x_groq={"id": "r"})], id="before x_groq"),
     ],
 )
 def test_usage_may_come_anywhere_and_the_last_that_says_something_counts(events: list[Fields | str]) -> None:
@@ -688,7 +690,7 @@ def test_usage_has_a_normal_form(usage: Fields, expected: tuple[int | None, ...]
 
 
 def test_a_stream_without_usage_has_none() -> None:
-    assert fold(said("a"), STOP, DONE).usage is None
+    assert fold(text_event("a"), STOP, DONE).usage is None
 
 
 # The end
@@ -712,17 +714,19 @@ def test_a_stream_without_usage_has_none() -> None:
     ],
 )
 def test_finish_reasons(raw: str, normal: FinishReason) -> None:
-    answer = fold(said("a"), chunk(finish=raw))
+    answer = fold(text_event("a"), chunk(finish=raw))
     assert (answer.finish_reason, answer.raw_finish_reason) == (normal, raw)
 
 
 def test_a_finish_reason_may_come_twice_with_content_after_it() -> None:
-    answer = fold(said("a"), chunk(finish="stop"), said("b"), chunk({"content": "c"}, finish="length"), DONE)
+    answer = fold(
+        text_event("a"), chunk(finish="stop"), text_event("b"), chunk({"content": "c"}, finish="length"), DONE
+    )
     assert (answer.text, answer.finish_reason, answer.raw_finish_reason) == ("abc", "length", "length")
 
 
 def test_an_empty_finish_reason_is_none() -> None:
-    body = sse(said("a"), chunk({"content": "b"}, finish=""))
+    body = sse(text_event("a"), chunk({"content": "b"}, finish=""))
     assert isinstance(failure(body), StreamInterrupted)
 
 
@@ -734,20 +738,22 @@ def test_finish_comes_after_the_content_of_its_event() -> None:
 @pytest.mark.parametrize(
     ("events", "whole"),
     [
-        pytest.param([said("a")], False, id="text only"),
-        pytest.param([said("a"), STOP], True, id="a finish reason"),
-        pytest.param([said("a"), DONE], True, id="DONE"),
-        pytest.param([said("a"), STOP, DONE], True, id="both"),
+        pytest.param([text_event("a")], False, id="text only"),
+        pytest.param([text_event("a"), STOP], True, id="a finish reason"),
+        pytest.param([text_event("a"), DONE], True, id="DONE"),
+        pytest.param([text_event("a"), STOP, DONE], True, id="both"),
         pytest.param([DONE], True, id="DONE alone"),
-        pytest.param([said("a"), " [DONE]  "], True, id="DONE between spaces"),
-        pytest.param([said("a"), bare(usage=counts(1, 1))], False, id="usage is no mark"),
-        pytest.param([said("a"), {"news": 1}], False, id="nor is something unknown"),
-        pytest.param([said("a"), bare(id="[DONE]")], False, id="nor DONE inside of JSON"),
-        pytest.param([said("a"), '"[DONE]"'], False, id="nor DONE as JSON"),
-        pytest.param([said("a"), said("b", 1), STOP], False, id="one of two choices"),
-        pytest.param([said("a"), said("b", 1), STOP, chunk(index=1, finish="stop")], True, id="both choices"),
-        pytest.param([said("a"), said("b", 1), STOP, DONE], True, id="one of two choices, then DONE"),
-        pytest.param([said("a"), STOP, said("b")], True, id="content after the mark"),
+        pytest.param([text_event("a"), " [DONE]  "], True, id="DONE between spaces"),
+        pytest.param([text_event("a"), bare(usage=counts(1, 1))], False, id="usage is no mark"),
+        pytest.param([text_event("a"), {"news": 1}], False, id="nor is something unknown"),
+        pytest.param([text_event("a"), bare(id="[DONE]")], False, id="nor DONE inside of JSON"),
+        pytest.param([text_event("a"), '"[DONE]"'], False, id="nor DONE as JSON"),
+        pytest.param([text_event("a"), text_event("b", 1), STOP], False, id="one of two choices"),
+        pytest.param(
+            [text_event("a"), text_event("b", 1), STOP, chunk(index=1, finish="stop")], True, id="both choices"
+        ),
+        pytest.param([text_event("a"), text_event("b", 1), STOP, DONE], True, id="one of two choices, then DONE"),
+        pytest.param([text_event("a"), STOP, text_event("b")], True, id="content after the mark"),
     ],
 )
 def test_only_a_mark_makes_the_end_honest(events: list[Fields | str], whole: bool) -> None:
@@ -761,34 +767,34 @@ def test_only_a_mark_makes_the_end_honest(events: list[Fields | str], whole: boo
 
 
 def test_done_without_a_finish_reason_is_complete_without_one() -> None:
-    chunks = read(said("a"), DONE)
+    chunks = read(text_event("a"), DONE)
     assert chunks[-1] == Chunk("finish")
     assert read(DONE) == [Chunk("finish")]
-    answer = fold(said("a"), DONE)
+    answer = fold(text_event("a"), DONE)
     assert (answer.complete, answer.finish_reason, answer.raw_finish_reason) == (True, None, None)
 
 
 def test_done_does_not_unsay_the_finish_reason() -> None:
-    assert [c.raw_finish_reason for c in read(said("a"), STOP, DONE) if c.kind == "finish"] == ["stop"]
+    assert [c.raw_finish_reason for c in read(text_event("a"), STOP, DONE) if c.kind == "finish"] == ["stop"]
 
 
 def test_done_finishes_each_choice_that_has_not_finished() -> None:
-    chunks = read(said("a"), said("b", 1), said("c", 2), chunk(index=1, finish="length"), DONE)
+    chunks = read(text_event("a"), text_event("b", 1), text_event("c", 2), chunk(index=1, finish="length"), DONE)
     finishes = [(chunk.choice, chunk.finish_reason) for chunk in chunks if chunk.kind == "finish"]
     assert finishes == [(1, "length"), (0, None), (2, None)]
 
 
 def test_only_done_ends_reading() -> None:
     decoder = StreamDecoder(ChatVocabulary())
-    decoder.feed(sse(said("a"), STOP, bare(usage=counts(1, 1))))
+    decoder.feed(sse(text_event("a"), STOP, bare(usage=counts(1, 1))))
     assert not decoder.done
-    assert [chunk.text for chunk in decoder.feed(sse(said("b"), DONE, said("c")))] == ["b"]
+    assert [chunk.text for chunk in decoder.feed(sse(text_event("b"), DONE, text_event("c")))] == ["b"]
     assert decoder.done
 
 
 def test_several_answers_stay_apart() -> None:
     both = {"id": "r1", "choices": [choice({"content": "a"}), choice({"content": "x"}, 1)]}
-    answer = fold(both, said("y", 1), said("b"), chunk(index=1, finish="length"), STOP, DONE)
+    answer = fold(both, text_event("y", 1), text_event("b"), chunk(index=1, finish="length"), STOP, DONE)
     assert (answer.text, answer.finish_reason) == ("ab", "stop")
     (other,) = answer.alternatives
     assert (other.text, other.finish_reason, other.id) == ("xy", "length", "r1")
@@ -834,14 +840,14 @@ def test_a_choice_without_index_is_the_first(index: Fields) -> None:
 def test_an_error_in_the_stream_is_classified_by_its_words(
     error: Fields | str, kind: type[ProviderError], retryable: bool, code: str | None, name: str
 ) -> None:
-    found = failure(sse(said("a")) + sse({"error": error}, name=name))
+    found = failure(sse(text_event("a")) + sse({"error": error}, name=name))
     assert isinstance(found, ProviderError)
     assert (type(found), found.retryable, found.code, found.message) == (kind, retryable, code, "m")
     assert found.request_id == "req-1"
 
 
 def test_an_error_event_needs_no_error_key() -> None:
-    found = failure(sse(said("a")) + sse({"message": "busy", "type": "overloaded_error"}, name="error"))
+    found = failure(sse(text_event("a")) + sse({"message": "busy", "type": "overloaded_error"}, name="error"))
     assert isinstance(found, OverloadedError)
     assert found.message == "busy"
 
@@ -849,13 +855,13 @@ def test_an_error_event_needs_no_error_key() -> None:
 @pytest.mark.parametrize(("code", "kind"), [(400, BadRequestError), (500, ServerError)])
 def test_an_error_object_needs_no_error_key(code: int, kind: type[ProviderError]) -> None:
     event = {"object": "error", "message": "m", "type": "SomeError", "param": None, "code": code}
-    found = failure(sse(said("a"), event, DONE))
+    found = failure(sse(text_event("a"), event, DONE))
     assert (type(found), str(found).split(" (")[0]) == (kind, "m")
 
 
 def test_an_error_event_with_choices_is_read_like_any_other() -> None:
     decoder = StreamDecoder(ChatVocabulary())
-    chunks = decoder.feed(sse(said("a")) + sse(said("b"), name="error") + sse(STOP))
+    chunks = decoder.feed(sse(text_event("a")) + sse(text_event("b"), name="error") + sse(STOP))
     decoder.close()
     assert "".join(chunk.text for chunk in chunks) == "ab"
 
@@ -863,7 +869,7 @@ def test_an_error_event_with_choices_is_read_like_any_other() -> None:
 def test_an_error_beside_content_comes_after_it() -> None:
     event = chunk({"content": "b"}, finish="error", error={"code": 502, "message": "upstream"})
     decoder = StreamDecoder(ChatVocabulary())
-    chunks = decoder.feed(sse(said("a"), event, said("c"), DONE))
+    chunks = decoder.feed(sse(text_event("a"), event, text_event("c"), DONE))
     assert "".join(chunk.text for chunk in chunks) == "ab"
     with pytest.raises(ServerError, match="upstream"):
         decoder.close()
@@ -920,9 +926,9 @@ UNKNOWN = [
 
 
 @pytest.mark.parametrize("event", UNKNOWN)
-@pytest.mark.parametrize("before", [(), (said("a"),)], ids=["at first", "among tokens"])
+@pytest.mark.parametrize("before", [(), (text_event("a"),)], ids=["at first", "among tokens"])
 def test_what_has_no_normal_form_passes_as_exactly_one_other(event: Fields, before: tuple[Fields, ...]) -> None:
-    chunks = read(*before, event, said("b"))
+    chunks = read(*before, event, text_event("b"))
     assert others(chunks) == [data(event)]
     expected = "Hellob" if not before else "aHellob"
     assert "".join(chunk.text for chunk in chunks if chunk.kind == "text") == expected
@@ -1027,16 +1033,18 @@ def test_an_error_that_does_not_fit_is_one() -> None:
 @pytest.mark.parametrize(
     ("event", "expected"),
     [
-        pytest.param(said("b"), [("text", 0, "b")], id="a token"),
+        pytest.param(text_event("b"), [("text", 0, "b")], id="a token"),
         pytest.param({"choices": [{"delta": {"content": "b"}}]}, [("text", 0, "b")], id="a token without index"),
-        pytest.param(said(""), [], id="no text"),
+        pytest.param(text_event(""), [], id="no text"),
         pytest.param(chunk({"content": None}), [], id="null"),
         pytest.param(chunk(), [], id="an empty delta"),
-        pytest.param(said("b", 1), [("text", 1, "b")], id="another choice"),
+        pytest.param(text_event("b", 1), [("text", 1, "b")], id="another choice"),
         pytest.param(chunk({"content": "b"}, finish="stop"), [("text", 0, "b"), ("finish", 0, "")], id="a finish"),
-        pytest.param({**said("b"), "usage": counts(1, 1)}, [("text", 0, "b"), ("usage", 0, "")], id="usage"),
+        pytest.param({**text_event("b"), "usage": counts(1, 1)}, [("text", 0, "b"), ("usage", 0, "")], id="usage"),
         pytest.param(
-            {**said("b"), "x_groq": {"usage": counts(1, 1)}}, [("text", 0, "b"), ("usage", 0, "")], id="usage of groq"
+            {**text_event("b"), "x_groq": {"usage": counts(1, 1)}},
+            [("text", 0, "b"), ("usage", 0, "")],
+            id="usage of groq",
         ),
         pytest.param(
             chunk({"content": "b", "reasoning": "r"}), [("reasoning", 0, "r"), ("text", 0, "b")], id="reasoning"
@@ -1067,14 +1075,14 @@ def test_an_error_that_does_not_fit_is_one() -> None:
     ],
 )
 def test_among_tokens_nothing_is_overlooked(event: Fields, expected: list[tuple[str, int, str]]) -> None:
-    before, *rest = read(said("a"), event, said("z"))[1:]
+    before, *rest = read(text_event("a"), event, text_event("z"))[1:]
     *found, after = rest
     assert (before.text, after.text) == ("a", "z")
     assert [(chunk.kind, chunk.choice, chunk.text) for chunk in found] == expected
 
 
 def test_an_error_among_tokens_is_one() -> None:
-    assert isinstance(failure(sse(said("a"), chunk({"content": "b"}, error={"code": 503}))), OverloadedError)
+    assert isinstance(failure(sse(text_event("a"), chunk({"content": "b"}, error={"code": 503}))), OverloadedError)
 
 
 def test_an_unknown_event_keeps_its_name() -> None:

@@ -208,7 +208,7 @@ def test_an_event_that_never_ends_is_given_up_at_the_limit() -> None:
 def test_an_event_at_the_limit_is_read(size: int) -> None:
     event = text("x" * 400).removesuffix(b"\n\n")
     body = event + b"\n\n" + DONE
-    decoder = StreamDecoder(ChatVocabulary(), max_event_bytes=len(event) + 1)  # the end of its line is held too
+    decoder = StreamDecoder(ChatVocabulary(), max_event_bytes=len(event) + 1)  # the end of its line counts, too
     chunks = [chunk for at in range(0, len(body), size) for chunk in decoder.feed(body[at : at + size])]
     decoder.close()
     assert words(chunks) == "x" * 400
@@ -401,9 +401,9 @@ WHOLE_FLOATS: list[tuple[Callable[[], Vocabulary], bytes]] = [
 @pytest.mark.parametrize(("make", "data"), WHOLE_FLOATS)
 def test_whole_floats_are_integers(make: Callable[[], Vocabulary], data: bytes) -> None:
     chunks = StreamDecoder(make()).feed(b"data: " + data + b"\n\n")
-    (said,) = [chunk for chunk in chunks if chunk.kind == "text"]
-    assert said.text == "Hello"
-    place = said.choice if make is ChatVocabulary else said.index
+    (reported,) = [chunk for chunk in chunks if chunk.kind == "text"]
+    assert reported.text == "Hello"
+    place = reported.choice if make is ChatVocabulary else reported.index
     assert (place, type(place)) == (12, int)
     usage = next(chunk.usage for chunk in chunks if chunk.usage is not None)
     assert (usage.input_tokens, type(usage.input_tokens)) == (7, int)

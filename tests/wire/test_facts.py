@@ -60,7 +60,7 @@ def fold(make: Callable[[], Vocabulary], *events: Fields) -> Completion:
     return found.completion(complete=True)
 
 
-def said(text: str, **more: Any) -> Fields:
+def text_event(text: str, **more: Any) -> Fields:
     return {"id": "c", "choices": [{"index": 0, "delta": {"content": text}}], **more}
 
 
@@ -80,8 +80,8 @@ def test_the_facts_of_a_chat_answer() -> None:
         ChatVocabulary,
         first,
         {"id": "c", "choices": [{"index": 0, "delta": {"content": "Hello"}, "logprobs": logprobs}]},
-        said(" you", citations=urls, search_results=[source]),
-        said("!", citations=urls, search_results=[source]),
+        text_event(" you", citations=urls, search_results=[source]),
+        text_event("!", citations=urls, search_results=[source]),
         {"id": "c", "service_tier": "default", "choices": [stop]},
         {"id": "c", "choices": [], "usage": usage},
     )
@@ -122,12 +122,12 @@ def test_the_facts_of_a_response() -> None:
 )
 def test_the_forms_of_a_cost(usage: Fields, event: Fields, cost: Cost | None) -> None:
     counts = {"prompt_tokens": 1, **usage}
-    assert fold(ChatVocabulary, said("Hello"), STOP, {"choices": [], "usage": counts, **event}).cost == cost
+    assert fold(ChatVocabulary, text_event("Hello"), STOP, {"choices": [], "usage": counts, **event}).cost == cost
 
 
 def test_usage_may_come_inside_a_choice_with_cached_tokens_beside_it() -> None:
     usage = {"prompt_tokens": 9, "completion_tokens": 1, "cached_tokens": 4}
-    answer = fold(ChatVocabulary, said("Hello"), {**STOP, "choices": [{**STOP["choices"][0], "usage": usage}]})
+    answer = fold(ChatVocabulary, text_event("Hello"), {**STOP, "choices": [{**STOP["choices"][0], "usage": usage}]})
     assert answer.usage is not None
     assert (answer.usage.input_tokens, answer.usage.cache_read_tokens) == (9, 4)
 
@@ -191,7 +191,7 @@ def test_an_unknown_field_of_a_known_event_passes_as_other(
 def test_the_body_of_an_error_is_on_it() -> None:
     event = {"error": {"message": "no", "code": "tool_use_failed", "failed_generation": "<f>{"}}
     with pytest.raises(ProviderError) as caught:
-        decoded(ChatVocabulary, said("Hello"), event)
+        decoded(ChatVocabulary, text_event("Hello"), event)
     assert caught.value.body == event
 
 

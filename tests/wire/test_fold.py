@@ -1,4 +1,4 @@
-"""Hold the fold to its rules, and every wire to the same answer however its bytes are cut or its values are wrong."""
+"""Test the rules of the fold, and that every wire gives the same answer for bytes cut anywhere and wrong values."""
 
 from __future__ import annotations
 
@@ -412,7 +412,7 @@ REASONED = {
     "encrypted_content": "gAAAA",
 }
 ANNOTATION = {"type": "url_citation", "url": "u"}
-SAID = {
+ANSWERS_BY_TEXT = {
     "id": "m",
     "type": "message",
     "content": [{"type": "output_text", "text": "Wellen 🌊\r\n und 海", "annotations": [ANNOTATION]}],
@@ -431,7 +431,7 @@ RESPONSES: list[Fields] = [
     happened("output_text.delta", 1, item_id="m", content_index=0, delta=" und 海"),
     happened("output_text.annotation.added", 1, item_id="m", content_index=0, annotation=ANNOTATION),
     happened("output_text.done", 1, item_id="m", content_index=0, text="Wellen 🌊\r\n und 海"),
-    happened("output_item.done", 1, item=SAID),
+    happened("output_item.done", 1, item=ANSWERS_BY_TEXT),
     happened("output_item.added", 2, item={**ASKED, "arguments": ""}),
     happened("function_call_arguments.delta", 2, item_id="fc", delta='{"at":"Kö'),
     happened("function_call_arguments.delta", 2, item_id="fc", delta='ln"}'),
@@ -444,7 +444,7 @@ RESPONSES: list[Fields] = [
             "id": "resp_1",
             "model": "m1",
             "status": "completed",
-            "output": [REASONED, SAID, ASKED, QUERY],
+            "output": [REASONED, ANSWERS_BY_TEXT, ASKED, QUERY],
             "usage": {"input_tokens": 9, "output_tokens": 20, "input_tokens_details": {"cached_tokens": 4}},
         },
     },
@@ -532,7 +532,7 @@ def test_what_the_responses_bodies_say(name: str) -> None:
     assert answer.tool_calls == (TOOLS[0], ToolCall("b", "sql", "SELECT 'é'", 1, custom=True))
     assert answer.citations == (ANNOTATION,)
     assert answer.usage == Usage(9, 20, 4, raw=RESPONSES[-1]["response"]["usage"])
-    assert answer.opaque == Opaque("openai-responses", (REASONED, SAID, ASKED, QUERY))
+    assert answer.opaque == Opaque("openai-responses", (REASONED, ANSWERS_BY_TEXT, ASKED, QUERY))
 
 
 @pytest.mark.parametrize("name", BODIES)
@@ -619,7 +619,7 @@ def texts(chunks: list[Chunk]) -> list[str]:
 
 @pytest.mark.parametrize("odd", range(len(ODD)))
 def test_a_value_of_the_wrong_type_costs_at_most_its_event(odd: int) -> None:
-    """Try every value of every event: nothing raises before `close`, and what other events say is still said."""
+    """Try every value of every event: nothing raises before `close`, and the content of the other events is kept."""
     for wire, number, path in PLACES:
         make, events = EVENTS[wire]
         event = altered(events[number], path, ODD[odd])

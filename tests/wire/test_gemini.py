@@ -32,7 +32,7 @@ def event(*parts: Json, usage: Json | None = None, rid: str = "r", **candidate: 
     return written if usage is None else {**written, "usageMetadata": usage}
 
 
-def said(text: str, **more: Any) -> Json:
+def text_event(text: str, **more: Any) -> Json:
     return event({"text": text}, **more)
 
 
@@ -68,8 +68,8 @@ def kinds(chunks: Sequence[Chunk]) -> list[str]:
 def test_text_thoughts_and_counts() -> None:
     chunks, error = decoded(
         event({"text": "Hm.", "thought": True}, usage={"promptTokenCount": 10}),
-        said("Hel", usage={"promptTokenCount": 10}),
-        said("lo", usage=COUNTS, finishReason="STOP"),
+        text_event("Hel", usage={"promptTokenCount": 10}),
+        text_event("lo", usage=COUNTS, finishReason="STOP"),
     )
     assert error is None
     assert kinds(chunks) == ["start", "reasoning", "usage", "text", "text", "finish", "usage"]
@@ -80,7 +80,7 @@ def test_text_thoughts_and_counts() -> None:
 
 def test_counts_include_tools_and_thoughts() -> None:
     usage = {**COUNTS, "toolUsePromptTokenCount": 5, "thoughtsTokenCount": 7, "cachedContentTokenCount": 3}
-    found = folded(said("Hi", usage=usage, finishReason="STOP")).usage
+    found = folded(text_event("Hi", usage=usage, finishReason="STOP")).usage
     assert found is not None
     assert (found.input_tokens, found.output_tokens) == (15, 11)
     assert (found.cache_read_tokens, found.reasoning_tokens) == (3, 7)
@@ -88,13 +88,13 @@ def test_counts_include_tools_and_thoughts() -> None:
 
 
 def test_counts_without_a_number_are_no_usage() -> None:
-    assert folded(said("Hi", usage={"trafficType": "ON_DEMAND"}), STOP).usage is None
-    assert folded(said("Hi", usage={**COUNTS, "serviceTier": "flex"}), STOP).service_tier == "flex"
+    assert folded(text_event("Hi", usage={"trafficType": "ON_DEMAND"}), STOP).usage is None
+    assert folded(text_event("Hi", usage={**COUNTS, "serviceTier": "flex"}), STOP).service_tier == "flex"
 
 
 def test_a_finish_reason_before_the_answer_is_not_the_end() -> None:
     code = {"executableCode": {"language": "PYTHON", "code": "1"}}
-    events = (event(code, finishReason="STOP"), said("One.", finishReason="MAX_TOKENS"))
+    events = (event(code, finishReason="STOP"), text_event("One.", finishReason="MAX_TOKENS"))
     chunks, error = decoded(*events)
     assert error is None
     assert kinds(chunks) == ["start", "other", "text", "finish"]
@@ -112,7 +112,7 @@ def test_a_finish_reason_before_the_answer_is_not_the_end() -> None:
     ],
 )
 def test_finish_reasons(reason: str, normal: str) -> None:
-    answer = folded(said("Hi", finishReason=reason, finishMessage="Because."))
+    answer = folded(text_event("Hi", finishReason=reason, finishMessage="Because."))
     assert (answer.finish_reason, answer.raw_finish_reason, answer.finish_detail) == (normal, reason, "Because.")
 
 
@@ -139,7 +139,8 @@ def test_a_malformed_call_is_an_error_with_its_message() -> None:
 
 
 @pytest.mark.parametrize(
-    "events", [(), (said("Hi"),), (said("Hi"), b'data: {"candidates": [{"con'), ({"usageMetadata": COUNTS},)]
+    "events",
+    [(), (text_event("Hi"),), (text_event("Hi"), b'data: {"candidates": [{"con'), ({"usageMetadata": COUNTS},)],
 )
 def test_a_body_without_a_finish_reason_is_interrupted(events: tuple[Any, ...]) -> None:
     chunks, error = decoded(*events)
@@ -149,8 +150,8 @@ def test_a_body_without_a_finish_reason_is_interrupted(events: tuple[Any, ...]) 
 
 def test_every_candidate_needs_a_finish_reason() -> None:
     second = event({"text": "B"}, index=1)
-    assert isinstance(decoded(said("A", finishReason="STOP"), second)[1], StreamInterrupted)
-    answer = folded(said("A", finishReason="STOP"), second, event(index=1, finishReason="MAX_TOKENS"))
+    assert isinstance(decoded(text_event("A", finishReason="STOP"), second)[1], StreamInterrupted)
+    answer = folded(text_event("A", finishReason="STOP"), second, event(index=1, finishReason="MAX_TOKENS"))
     assert (answer.text, answer.finish_reason) == ("A", "stop")
     assert [(other.text, other.finish_reason) for other in answer.alternatives] == [("B", "length")]
 
@@ -169,7 +170,7 @@ OVERLOADED = {"error": {"code": 503, "message": "Too busy.", "status": "UNAVAILA
 )
 @pytest.mark.parametrize("first", [True, False])
 def test_an_error_in_the_stream_in_any_form(data: bytes, first: bool) -> None:
-    before = [] if first else [said("Hel")]
+    before = [] if first else [text_event("Hel")]
     chunks, error = decoded(*before, *(data[at : at + 20] for at in range(0, len(data), 20)))
     assert isinstance(error, OverloadedError)
     assert (error.code, error.retryable, error.message) == ("UNAVAILABLE", True, "Too busy.")
@@ -201,7 +202,7 @@ def test_a_call_keeps_its_arguments_as_sent() -> None:
 def test_signatures_go_back_each_in_its_part() -> None:
     call: Json = {"functionCall": {"name": "f", "args": {}, "id": "c1"}, "thoughtSignature": "S1"}
     end = event({"text": "", "thoughtSignature": "S2"}, finishReason="STOP")
-    answer = folded(said("A"), said("B"), event(call), said("C"), end)
+    answer = folded(text_event("A"), text_event("B"), event(call), text_event("C"), end)
     assert answer.opaque is not None
     assert answer.opaque.items == ({"text": "AB"}, call, {"text": "C"}, {"text": "", "thoughtSignature": "S2"})
     chunks, _ = decoded(event(call), end)
@@ -252,7 +253,7 @@ def test_a_string_of_arguments_is_streamed() -> None:
 def test_sources_and_what_they_support_are_citations_once() -> None:
     source, support = {"web": {"uri": "u"}}, {"segment": {"endIndex": 2}, "groundingChunkIndices": [0]}
     grounding = {"groundingChunks": [source], "groundingSupports": [support], "webSearchQueries": ["q"]}
-    chunks, _ = decoded(said("Hi", groundingMetadata={}), event(groundingMetadata=grounding), event(
+    chunks, _ = decoded(text_event("Hi", groundingMetadata={}), event(groundingMetadata=grounding), event(
         groundingMetadata=grounding, finishReason="STOP", citationMetadata={"citationSources": [{"uri": "v"}]}
     ))  # fmt: skip
     assert [chunk.data for chunk in chunks if chunk.kind == "citation"] == [source, support, {"uri": "v"}]
@@ -260,7 +261,7 @@ def test_sources_and_what_they_support_are_citations_once() -> None:
 
 
 def test_another_answer_in_the_body_is_not_merged() -> None:
-    chunks, error = decoded(said("A", finishReason="STOP"), said("B", rid="other"))
+    chunks, error = decoded(text_event("A", finishReason="STOP"), text_event("B", rid="other"))
     assert isinstance(error, StreamInterrupted)
     assert [chunk.text for chunk in chunks if chunk.kind == "text"] == ["A"]
 
@@ -276,7 +277,7 @@ def test_unknown_events_fields_and_parts_are_passed_on() -> None:
 
 
 def test_raw_is_the_event_also_of_the_end() -> None:
-    chunks, _ = decoded(said("Hi"), said("", usage=COUNTS, finishReason="STOP"), include_raw=True)
+    chunks, _ = decoded(text_event("Hi"), text_event("", usage=COUNTS, finishReason="STOP"), include_raw=True)
     assert all(chunk.raw is not None for chunk in chunks)
     assert b"STOP" in (chunks[-1].raw or b"")
 
@@ -284,7 +285,7 @@ def test_raw_is_the_event_also_of_the_end() -> None:
 @pytest.mark.parametrize("size", [1, 3, 1000])
 @pytest.mark.parametrize("indent", [None, 2])
 def test_an_array_is_read_where_a_server_ignores_the_form_of_events(size: int, indent: int | None) -> None:
-    events = [said('a "}{" \\'), said("b\n"), said("c", finishReason="STOP")]
+    events = [text_event('a "}{" \\'), text_event("b\n"), text_event("c", finishReason="STOP")]
     body = b" \r\n" + json.dumps(events, indent=indent).encode()
     chunks, error = decoded(*(body[at : at + size] for at in range(0, len(body), size)))
     assert error is None

@@ -1,4 +1,4 @@
-"""Send recorded bodies through the real providers: each gives what it holds, however the network cuts it."""
+"""Send recorded bodies through the real providers: each gives its content, however the network cuts it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SPLITS = {"gemini": "vendors", "bedrock-converse": "vendors", "bedrock-invoke": 
 
 @pytest.fixture(scope="module")
 def check() -> ModuleType:
-    """The checker of the corpus, which stands beside the project where it is developed."""
+    """The checker of the corpus, which is beside the project where it is developed."""
     if not SHARED.exists():
         pytest.skip("the corpus of recordings is not beside the project")
     path = SHARED / "wire" / "check.py"

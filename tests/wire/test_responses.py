@@ -1,4 +1,4 @@
-"""Hold the Responses decoder to what the API and its imitators send: each text once, and one honest ending."""
+"""Test the Responses decoder with what the API and its imitators send: each text once, and one honest ending."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hold the SSE decoder to WHATWG's event stream format, and to the same events however the bytes are cut."""
+"""Test the SSE decoder against WHATWG's event stream format, and for the same events from bytes cut anywhere."""
 
 from __future__ import annotations
 
@@ -260,10 +260,10 @@ def work(reads: list[bytes]) -> int:
     try:
         for data in reads:
             decoder.feed(data)
-            for held in gc.get_referents(decoder):
-                newest: object = held
-                if isinstance(held, list) and held:
-                    newest = cast("list[object]", held)[-1]
+            for kept in gc.get_referents(decoder):
+                newest: object = kept
+                if isinstance(kept, list) and kept:
+                    newest = cast("list[object]", kept)[-1]
                 total += len(newest) if isinstance(newest, bytes | bytearray) else 0
     finally:
         sys.setprofile(previous)
@@ -283,7 +283,7 @@ def work(reads: list[bytes]) -> int:
     ],
 )
 def test_work_is_linear_in_one_byte_reads(body: bytes) -> None:
-    # Handling the held bytes again at every read would be about len(body) ** 2 / 2, five thousand bytes a byte.
+    # Handling the pending bytes again at every read would be about len(body) ** 2 / 2, five thousand bytes a byte.
     assert work([bytes([byte]) for byte in body]) < 30 * len(body)
 
 

@@ -90,7 +90,7 @@ def answer(make: Make, pieces: list[bytes]) -> Completion:
     return fold.completion(complete=True)
 
 
-def said(found: Completion, kind: str) -> str:
+def text_event(found: Completion, kind: str) -> str:
     return found.tool_calls[0].arguments if kind == "arguments" else str(getattr(found, kind))
 
 
@@ -115,7 +115,7 @@ def test_a_text_cut_between_any_halves_is_whole(
     pieces = [piece.encode("utf-16-be", "surrogatepass").decode("utf-16-be", "surrogatepass") for piece in pieces]
     body = body_of(events(kind, pieces))
     size = data.draw(st.integers(1, 200))
-    found = said(answer(make, [body[n : n + size] for n in range(0, len(body), size)]), kind)
+    found = text_event(answer(make, [body[n : n + size] for n in range(0, len(body), size)]), kind)
     assert found == text
 
 
@@ -127,7 +127,7 @@ def test_a_half_that_stays_alone_is_replaced(
 ) -> None:
     first, second = pieces
     body = body_of(events(kind, [first + half, second]))
-    assert said(answer(make, [body]), kind) == f"{first}\ufffd{second}"
+    assert text_event(answer(make, [body]), kind) == f"{first}\ufffd{second}"
 
 
 def test_a_half_at_the_end_of_a_cut_stream_is_replaced() -> None:

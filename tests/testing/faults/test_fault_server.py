@@ -1,4 +1,4 @@
-"""Test the fault table, the server that plays it, and the check for what is left behind."""
+"""Test the fault table, the server that plays it, and the check for what is left open."""
 
 from __future__ import annotations
 

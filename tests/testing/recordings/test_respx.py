@@ -1,6 +1,6 @@
 """Play recorded bodies to each provider through respx, at the vendor's real address, cut into odd pieces.
 
-The bodies in `tests/recordings` are written by hand after the vendors' public API references; the first comment of
+The bodies in `tests/recordings` follow the vendors' public API references; the first comment of
 each says after which.
 """
 

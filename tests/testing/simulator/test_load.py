@@ -1,4 +1,4 @@
-"""Hold that one simulator serves a thousand streams at once, whole, on time for each, and tells its own lag."""
+"""Test that one simulator serves a thousand streams at once, whole and on time, and reports its own lag."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def test_a_thousand_streams() -> None:
             answers = asyncio.run(main())
         finally:
             server.send_signal(signal.SIGINT)
-            said = server.stdout.read()
+            reported = server.stdout.read()
     bodies = {body for body, _ in answers}
     assert len(bodies) == 1  # whole, each of them
     assert bodies.pop().rstrip().endswith(b"0")
     assert min(seconds for _, seconds in answers) >= TOKENS / RATE  # never too early
-    print(said.splitlines()[-1])
-    assert f"streams: {STREAMS} served, 0 abandoned, 0 open" in said
-    assert "own lag p50 " in said
+    print(reported.splitlines()[-1])
+    assert f"streams: {STREAMS} served, 0 abandoned, 0 open" in reported
+    assert "own lag p50 " in reported
 
 
 class Client:

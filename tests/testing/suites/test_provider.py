@@ -94,26 +94,26 @@ def test_the_suite_finds_every_broken_promise() -> None:
     module = "tests/broken_providers.py"
     honest = [f"{module}::TestHonest::{row}" for row in sorted(set(FOUND.values()))]
     broken = [f"{module}::Test{name}::{row}" for name, row in FOUND.items()]
-    told = pytest_in_process_of_its_own(*honest, *broken)
+    message = pytest_in_process_of_its_own(*honest, *broken)
     for row in honest:
-        assert f"PASSED {row}" in told
+        assert f"PASSED {row}" in message
     for row in broken:
-        assert f"FAILED {row}" in told or f"ERROR {row}" in told, row
+        assert f"FAILED {row}" in message or f"ERROR {row}" in message, row
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "reported"),
     [
         ("deviations = {'stal': 'x'}", "TestMine.deviations: no row is called stal"),
         ("wire = 'smoke-signals'", "TestMine.wire is one of anthropic-messages, bedrock-converse"),
     ],
 )
-def test_a_mistake_in_the_suites_settings_raises(tmp_path: Path, body: str, said: str) -> None:
+def test_a_mistake_in_the_suites_settings_raises(tmp_path: Path, body: str, reported: str) -> None:
     path = tmp_path / "test_mine.py"
     text = "from streamcore.testing.suites.provider import ProviderSuite\n\nclass TestMine(ProviderSuite):\n    "
     (tmp_path / "pytest.ini").write_text("[pytest]\n", "utf-8")
     path.write_text(text + body + "\n", "utf-8")
-    assert said in pytest_in_process_of_its_own(path, "-c", tmp_path / "pytest.ini")
+    assert reported in pytest_in_process_of_its_own(path, "-c", tmp_path / "pytest.ini")
 
 
 # The page that tells of it
@@ -148,6 +148,6 @@ def test_the_pages_suites_run_as_a_newcomer_runs_them(tmp_path: Path) -> None:
     (tmp_path / "test_first.py").write_text(first, "utf-8")
     (tmp_path / "test_second.py").write_text(second, "utf-8")
     names = "reasoning or huge-event or reset-mid-stream or slow_reader or second_event_loop"
-    told = pytest_in_process_of_its_own(tmp_path, "-c", tmp_path / "pytest.ini", "-k", names)
-    assert told.count("[XPASS(strict)] our models do not think aloud") == 2
-    assert "4 failed, 16 passed" in told
+    message = pytest_in_process_of_its_own(tmp_path, "-c", tmp_path / "pytest.ini", "-k", names)
+    assert message.count("[XPASS(strict)] our models do not think aloud") == 2
+    assert "4 failed, 16 passed" in message

@@ -46,7 +46,7 @@ reasons: st.SearchStrategy[FinishReason] = st.sampled_from(("stop", "length", "c
 
 @given(st.lists(content, max_size=6), st.lists(objects, max_size=2), reasons, st.integers(1, 60), st.integers(1, 50))
 def test_an_answer_is_the_same_afterwards(
-    said: list[Chunk], calls: list[dict[str, Any]], reason: FinishReason, cut: int, size: int
+    reported: list[Chunk], calls: list[dict[str, Any]], reason: FinishReason, cut: int, size: int
 ) -> None:
     fragments: list[Chunk] = []
     for number, arguments in enumerate(calls):
@@ -56,7 +56,7 @@ def test_an_answer_is_the_same_afterwards(
     finish: FinishReason = "tool_calls" if calls and reason == "stop" else reason
     chunks = [
         Chunk("start", id="r", model="g"),
-        *said,
+        *reported,
         *fragments,
         Chunk("finish", finish_reason=finish),
         Chunk("usage", usage=Usage(3, 9, reasoning_tokens=4)),
