@@ -196,13 +196,13 @@ SENT_BACK: dict[str, Any] = {
         ],
     },
     "openai-responses": [
-        {"id": "rs_simulated", "type": "reasoning", "summary": [{"type": "summary_text", "text": "Let me think."}]},
+        {"id": "rs_sc0_simulated", "type": "reasoning", "summary": [{"type": "summary_text", "text": "Let me think."}]},
         {
-            "id": "msg_simulated",
+            "id": "msg_sc1_simulated",
             "type": "message",
             "role": "assistant",
             "status": "completed",
-            "content": [{"type": "output_text", "text": TEXT, "annotations": []}],
+            "content": [{"type": "output_text", "text": TEXT, "annotations": [], "logprobs": []}],
         },
     ],
 }
