@@ -89,7 +89,12 @@ def test_other_python_has_a_purpose() -> None:
                 assert (
                     module.startswith("test_")
                     or "\napp = " in block.code
-                    or any(f"from {module} import" in other.code or f'"{module}:' in other.code for other in found)
+                    or any(
+                        f"from {module} import" in other.code
+                        or f'"{module}:' in other.code
+                        or f'"{block.title}"' in other.code  # a program that the other one starts
+                        for other in found
+                    )
                 ), f"{page.name}:{block.line}: nothing runs {block.title}"
 
 

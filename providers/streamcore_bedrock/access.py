@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -127,7 +128,8 @@ class Access:
         if stale():
             async with self._lock:
                 if stale():
-                    return await anyio.to_thread.run_sync(_mapped, credentials.get_frozen_credentials)
+                    refresh = partial(_mapped, credentials.get_frozen_credentials)
+                    return await anyio.to_thread.run_sync(refresh, abandon_on_cancel=True)
         frozen: ReadOnlyCredentials = credentials.get_frozen_credentials()
         return frozen
 

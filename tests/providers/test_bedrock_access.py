@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,7 +35,7 @@ from streamcore import (
     warm_up,
 )
 from streamcore.testing import Answer
-from tests.support import KEY, Vendor, ask, body_of
+from tests.support import DEADLINE, KEY, Vendor, ask, body_of, eventually
 
 pytestmark = pytest.mark.anyio
 
@@ -180,8 +181,11 @@ async def test_a_session_has_credentials_and_a_region() -> None:
 class Role:
     """Credentials of a role, which count their refreshes and the threads of these."""
 
-    def __init__(self, *, lifetime: float = 3600, fails: Exception | None = None) -> None:
+    def __init__(
+        self, *, lifetime: float = 3600, fails: Exception | None = None, blocks: threading.Event | None = None
+    ) -> None:
         self.threads: list[int] = []
+        self.blocks = blocks
         self._lifetime = lifetime
         self.fails: Exception | None = fails
         expired = datetime.now(UTC) - timedelta(seconds=60)
@@ -191,6 +195,8 @@ class Role:
 
     def _refresh(self) -> dict[str, str]:
         self.threads.append(threading.get_ident())
+        if self.blocks is not None:
+            self.blocks.wait(DEADLINE)
         time.sleep(0.05)  # it blocks, as the request of a real refresh does
         if self.fails is not None:
             raise self.fails
@@ -216,6 +222,17 @@ async def test_credentials_are_refreshed_in_a_thread_once_for_all_streams() -> N
     assert len(role.threads) == 1
     assert role.threads != [threading.get_ident()]
     assert all(f"Credential={KEY_ID}/" in request.headers["authorization"] for request in sent)
+
+
+async def test_a_reader_that_is_cancelled_does_not_wait_for_the_refresh() -> None:
+    role = Role(blocks=threading.Event())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(asked, region="us-east-1", session=role.session))
+        await eventually(lambda: role.threads, "the refresh began")
+        tasks.cancel_scope.cancel()
+    assert role.blocks is not None
+    assert not role.blocks.is_set(), "the refresh still waits"
+    role.blocks.set()
 
 
 @pytest.mark.parametrize(

@@ -372,6 +372,9 @@ def test_another_sites_name_for_this_address_is_refused(simulator: Simulator) ->
 # Its description
 
 
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
 def test_openapi_is_true(interview: str) -> None:
     spec = httpx2.get(f"{interview}/openapi.json").json()
     asked: Sequence[tuple[str, str, Any, str]] = [
@@ -393,6 +396,16 @@ def test_openapi_is_true(interview: str) -> None:
         ("post", "/resume/s", {"answer": {"any": ["json"]}}, "/resume/{session_id}"),
         ("post", "/stop/s", None, "/stop/{session_id}"),
         ("post", "/stop/none", None, "/stop/{session_id}"),
+        ("post", "/v1/chat/completions", {"model": "interview", "messages": HELLO}, "/v1/chat/completions"),
+        ("post", "/v1/chat/completions", {"model": "nothing", "messages": HELLO}, "/v1/chat/completions"),
+        ("post", "/v1/messages", {"model": "interview", "messages": HELLO}, "/v1/messages"),
+        ("post", "/v1/responses", {"model": "interview", "input": "Hello"}, "/v1/responses"),
+        ("get", "/v1/responses/none", None, "/v1/responses/{response_id}"),
+        ("post", "/v1/responses/none/cancel", None, "/v1/responses/{response_id}/cancel"),
+        ("delete", "/v1/responses/none", None, "/v1/responses/{response_id}"),
+        ("get", "/v1/models", None, "/v1/models"),
+        ("get", "/v1/models/interview", None, "/v1/models/{name}"),
+        ("get", "/v1/models/none", None, "/v1/models/{name}"),
     ]
     seen: set[str] = set()
     for method, path, body, route in asked:
