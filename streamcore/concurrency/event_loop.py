@@ -15,14 +15,21 @@ from typing import Any
 
 def running_on_trio() -> bool:
     """Return True if the calling code runs in a trio task; on asyncio, and without a loop, return False."""
-    trio = sys.modules.get("trio")
-    return trio is not None and trio.lowlevel.in_trio_task()
+    return _asks_trio("in_trio_task")
+
+
+def _asks_trio(question: str) -> bool:
+    """Return the answer of a function of `trio.lowlevel`; False if trio is not imported, or still being imported.
+
+    Another thread may be importing it, as an SDK does: then no loop of trio runs.
+    """
+    function: Callable[[], bool] | None = getattr(getattr(sys.modules.get("trio"), "lowlevel", None), question, None)
+    return function is not None and function()
 
 
 def loop_is_running() -> bool:
     """Return True if an event loop of asyncio or trio is running in the calling thread."""
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
+    if _asks_trio("in_trio_run"):
         return True
     try:
         asyncio.get_running_loop()

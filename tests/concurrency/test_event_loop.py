@@ -1,10 +1,12 @@
-"""Tell which event loop runs, and start tasks on it."""
+"""Test which event loop runs, and starting tasks on it."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable
+from types import ModuleType
 
 import anyio
 import anyio.lowlevel
@@ -18,6 +20,12 @@ from tests.support import eventually
 async def test_the_running_loop_is_known(anyio_backend_name: str) -> None:
     assert running_on_trio() is (anyio_backend_name == "trio")
     assert loop_is_running()
+
+
+def test_a_trio_that_another_thread_is_importing_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trio", ModuleType("trio"))  # its submodules are not there yet
+    assert not running_on_trio()
+    assert not loop_is_running()
 
 
 @pytest.mark.anyio
