@@ -92,6 +92,7 @@ def sent_results(body: Mapping[str, Any]) -> list[str]:
             found.append(str(turn["output"]))
         else:
             found += [str(part["content"]) for part in parts if part.get("type") == "tool_result"]
+            found += [str(part["toolResult"]["content"][0]["text"]) for part in parts if "toolResult" in part]
     return found
 
 
