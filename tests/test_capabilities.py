@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 SCRIPT = "make_capabilities.py"
 PAGE = "providers.md"
@@ -21,6 +23,7 @@ def test_the_tables_are_current() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.long
 def test_a_cell_that_is_not_true_is_found_and_rewritten(tmp_path: Path) -> None:
     for name in (SCRIPT, PAGE):
         shutil.copy(DOCS / name, tmp_path)

@@ -24,10 +24,10 @@ from streamcore.net.client_cache import CachedClient
 from streamcore.net.error_body import ERROR_BYTES
 from streamcore.testing import FaultServer, Simulator
 from streamcore.testing.faults.steps import Hold, Send
-from tests.support import KEY, RUNS, ask, provider_at
+from tests.support import EVERY_RUN, KEY, ask, provider_at
 
 pytestmark = pytest.mark.anyio
-every_provider = pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
+every_provider = pytest.mark.parametrize(("anyio_backend", "name"), EVERY_RUN)
 
 
 def answer(body: bytes, *headers: str, status: str = "400 Bad") -> list[Any]:

@@ -25,7 +25,7 @@ from streamcore import (
 from streamcore.files.yaml_file import is_list, is_mapping
 from streamcore.net.well_formed import send_well_formed, well_formed_json
 from streamcore.testing import Answer, ScriptedProvider
-from tests.support import RUNS, Vendor, body_of, wire_of
+from tests.support import EVERY_RUN, RUNS, Vendor, body_of, wire_of
 
 pytestmark = pytest.mark.anyio
 
@@ -55,7 +55,7 @@ def request_for(name: str) -> Request:
     return replace(REQUEST, messages=messages)
 
 
-@pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
+@pytest.mark.parametrize(("anyio_backend", "name"), EVERY_RUN)
 async def test_every_text_of_a_request_is_well_formed(name: str) -> None:
     vendor = Vendor(body_of(wire_of(name), Answer.of("ok")))
     answer = await stream_request(request_for(name), provider=vendor.provider(name), max_retries=0).collect()

@@ -38,9 +38,9 @@ from streamcore.testing import Answer, PlannedCall, Simulator
 from streamcore.testing.simulator.frames import PROMPT_TOKENS
 from tests.support import (
     BACKENDS,
+    EVERY_RUN,
     GATEWAYS,
     KEY,
-    RUNS,
     Vendor,
     address_of,
     ask,
@@ -54,7 +54,7 @@ from tests.support import (
 pytestmark = pytest.mark.anyio
 
 # The gateways are rows of one table, so one of them is enough on the second backend.
-EVERYWHERE = [*RUNS, *(("asyncio", name) for name in GATEWAYS), ("trio", GATEWAYS[0])]
+EVERYWHERE = [*EVERY_RUN, *(("asyncio", name) for name in GATEWAYS), ("trio", GATEWAYS[0])]
 every_provider = pytest.mark.parametrize(("anyio_backend", "name"), EVERYWHERE)
 
 TOKENS = ["Héllo", ", wörld", " — ", "你好", " 👋🏽", "\n\n", "  data: x", "\r\n", "end"]
@@ -344,7 +344,7 @@ async def test_cancelling_while_mistrals_hooks_run_closes_the_response(anyio_bac
     await _looks_unfinished(stream, "")
 
 
-@pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
+@pytest.mark.parametrize(("anyio_backend", "name"), EVERY_RUN)
 async def test_a_deadline_of_the_caller_cuts_a_silent_stream(name: str, simulator: Simulator) -> None:
     say(simulator, SLOW, rate=0.01)
     with anyio.move_on_after(0.2) as scope:

@@ -40,10 +40,10 @@ from streamcore import (
 )
 from streamcore.testing import Answer, FaultServer
 from streamcore.wire.event_stream import encode_exception
-from tests.support import GATEWAYS, KEY, RUNS, VENDORS, Vendor, address_of, ask, body_of, wire_of
+from tests.support import EVERY_RUN, GATEWAYS, KEY, RUNS, VENDORS, Vendor, address_of, ask, body_of, wire_of
 
 pytestmark = pytest.mark.anyio
-every_provider = pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
+every_provider = pytest.mark.parametrize(("anyio_backend", "name"), EVERY_RUN)
 
 TOKENS = ["One", " two", " three — 三", " four"]
 TEXT = "".join(TOKENS)

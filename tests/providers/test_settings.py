@@ -34,9 +34,9 @@ from streamcore.concurrency.resources import OpenResources, known_resources, ope
 from streamcore.provider import Provider, vendor
 from streamcore.testing import Answer, Simulator
 from tests.support import (
+    EVERY_RUN,
     GATEWAYS,
     KEY,
-    RUNS,
     VENDORS,
     Vendor,
     ask,
@@ -447,7 +447,7 @@ async def test_openai_uses_the_settings_that_its_sdk_reads(
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
+@pytest.mark.parametrize(("anyio_backend", "name"), EVERY_RUN)
 async def test_other_settings_have_another_client_and_share_connections(
     name: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -460,7 +460,7 @@ async def test_other_settings_have_another_client_and_share_connections(
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
+@pytest.mark.parametrize(("anyio_backend", "name"), EVERY_RUN)
 async def test_a_ready_provider_sees_another_key_and_address_at_once(
     name: str, environment: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -485,7 +485,7 @@ def test_the_sdks_still_have_the_method_whose_answer_is_remembered(sdk: str) -> 
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
+@pytest.mark.parametrize(("anyio_backend", "name"), EVERY_RUN)
 async def test_clients_can_be_closed_and_come_back(name: str, simulator: Simulator) -> None:
     provider = provider_at(simulator, name)
     await stream_request(ask(), provider=provider).collect()
@@ -545,7 +545,7 @@ def test_two_loops_at_once_do_not_share_a_client(name: str, simulator: Simulator
     assert simulator.connections == 2
 
 
-@pytest.mark.parametrize(("backend", "name"), RUNS)
+@pytest.mark.parametrize(("backend", "name"), EVERY_RUN)
 def test_every_loop_closes_its_clients(backend: str, name: str, simulator: Simulator) -> None:
     provider = provider_at(simulator, name)
 
@@ -618,7 +618,7 @@ async def test_mistral_under_trio_says_what_to_do(simulator: Simulator, anyio_ba
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
+@pytest.mark.parametrize(("anyio_backend", "name"), EVERY_RUN)
 async def test_the_error_of_a_wrong_address_shows_no_secrets(name: str) -> None:
     provider = Vendor(status=404).provider(name, base_url="http://me:hidden@somewhere.test/api")
     with pytest.raises(

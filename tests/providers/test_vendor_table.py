@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
@@ -19,6 +21,7 @@ def test_the_table_is_true() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.long
 def test_a_false_table_is_found_and_rewritten(tmp_path: Path) -> None:
     for name in ("make_vendors.py", "providers.md"):
         shutil.copy(DOCS / name, tmp_path)

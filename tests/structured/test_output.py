@@ -37,7 +37,7 @@ from streamcore.structured.output import INSTRUCTION
 from streamcore.testing import FINISH, Answer, PlannedCall, ScriptedProvider, Simulator
 from streamcore.testing.scripted import Step
 from streamcore.testing.simulator.example import example
-from tests.support import GATEWAYS, KEY, RUNS, ask, body_of, provider_at
+from tests.support import EVERY_RUN, GATEWAYS, KEY, ask, body_of, provider_at
 
 anyio_mark = pytest.mark.anyio
 
@@ -150,7 +150,7 @@ NATIVE = {
 }
 
 
-@pytest.mark.parametrize(("backend", "name"), RUNS)
+@pytest.mark.parametrize(("backend", "name"), EVERY_RUN)
 def test_every_vendor_is_asked_natively_and_its_answer_becomes_an_object(backend: str, name: str) -> None:
     seen: list[Any] = []
 
@@ -175,7 +175,7 @@ def test_every_vendor_is_asked_natively_and_its_answer_becomes_an_object(backend
     assert len(seen) > 20
 
 
-@pytest.mark.parametrize(("backend", "name"), [*RUNS, ("asyncio", "deepseek"), ("asyncio", "openrouter")])
+@pytest.mark.parametrize(("backend", "name"), [*EVERY_RUN, ("asyncio", "deepseek"), ("asyncio", "openrouter")])
 def test_what_no_vendor_can_be_held_to_is_said_in_words(backend: str, name: str) -> None:
     """A mapping with any keys has no closed form."""
 
@@ -519,7 +519,7 @@ async def test_objects_begin_anew_after_a_restart_also_when_smoothed() -> None:
         assert stream.partial.parsed == City(name="Bern", people=134000)
 
 
-@pytest.mark.parametrize(("backend", "name"), RUNS)
+@pytest.mark.parametrize(("backend", "name"), EVERY_RUN)
 def test_every_vendor_takes_the_correction(backend: str, name: str) -> None:
     answers = [Answer.of(WRONG), Answer.of(BERN)]
 

@@ -27,6 +27,8 @@ from streamcore.tools import Deny, ToolContext, tool
 from tests.support import KEY, RUNS, eventually, provider_at
 
 ASK = Request([Message("user", "Do it.")], max_tokens=1000)
+SHORT = {("asyncio", "openai"), ("trio", "anthropic")}
+WIRE_RUNS = [run if run in SHORT else pytest.param(*run, marks=pytest.mark.long) for run in RUNS]
 Test = Callable[[Simulator, str], Any]
 
 
@@ -97,7 +99,7 @@ def sent_results(body: Mapping[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [1, 3, 20])
-@pytest.mark.parametrize(("backend", "name"), RUNS)
+@pytest.mark.parametrize(("backend", "name"), WIRE_RUNS)
 def test_parallel_calls_with_errors_and_progress(backend: str, name: str, number: int) -> None:
     async def test(simulator: Simulator, name: str) -> None:
         stream = stream_agent(ASK, provider=provider_at(simulator, name), tools=[work], max_parallel=number)
@@ -119,7 +121,7 @@ def test_parallel_calls_with_errors_and_progress(backend: str, name: str, number
     on(backend, name, planned(asked, "All done."), test)
 
 
-@pytest.mark.parametrize(("backend", "name"), RUNS)
+@pytest.mark.parametrize(("backend", "name"), WIRE_RUNS)
 def test_a_cut_in_the_second_step(backend: str, name: str) -> None:
     async def test(simulator: Simulator, name: str) -> None:
         stream = stream_agent(ASK, provider=provider_at(simulator, name), tools=[work], max_retries=0)
@@ -139,7 +141,7 @@ def test_a_cut_in_the_second_step(backend: str, name: str) -> None:
     on(backend, name, planned(asked, cut, "Now it is."), test)
 
 
-@pytest.mark.parametrize(("backend", "name"), RUNS)
+@pytest.mark.parametrize(("backend", "name"), WIRE_RUNS)
 def test_denial_and_approval_across_a_restart(backend: str, name: str) -> None:
     async def test(simulator: Simulator, name: str) -> None:
         provider = provider_at(simulator, name)
@@ -162,7 +164,7 @@ def test_denial_and_approval_across_a_restart(backend: str, name: str) -> None:
     on(backend, name, planned(asked, "All done."), test)
 
 
-@pytest.mark.parametrize(("backend", "name"), RUNS)
+@pytest.mark.parametrize(("backend", "name"), WIRE_RUNS)
 def test_a_limit_leaves_a_conversation_that_can_be_continued(backend: str, name: str) -> None:
     async def test(simulator: Simulator, name: str) -> None:
         provider = provider_at(simulator, name)
@@ -176,7 +178,7 @@ def test_a_limit_leaves_a_conversation_that_can_be_continued(backend: str, name:
     on(backend, name, planned(asked, "All done."), test)
 
 
-@pytest.mark.parametrize(("backend", "name"), RUNS)
+@pytest.mark.parametrize(("backend", "name"), WIRE_RUNS)
 def test_closing_during_a_call_leaves_no_connection_and_no_task(backend: str, name: str) -> None:
     ended: list[str] = []
 
@@ -200,7 +202,7 @@ def test_closing_during_a_call_leaves_no_connection_and_no_task(backend: str, na
     on(backend, name, planned(asks(("slow", {}))), test)
 
 
-@pytest.mark.parametrize(("backend", "name"), RUNS)
+@pytest.mark.parametrize(("backend", "name"), WIRE_RUNS)
 def test_a_fallback_to_another_vendor_in_the_middle_of_a_run(backend: str, name: str) -> None:
     other = "anthropic" if name != "anthropic" else "openai"
 

@@ -33,7 +33,12 @@ pytestmark = [
 ]
 
 SERVER = str(Path(__file__).resolve().parent.parent / "mcp_server.py")
-KINDS = ("stdio", pytest.param("stdio-legacy", marks=pytest.mark.long), "http", "http-legacy")
+KINDS = (
+    "stdio",
+    pytest.param("stdio-legacy", marks=pytest.mark.long),
+    "http",
+    pytest.param("http-legacy", marks=pytest.mark.long),
+)
 SLOW = 300.0
 """A timeout for a busy machine: a test that needs it fails by itself."""
 SECRET = "s3cr3t-0123456789"

@@ -11,7 +11,7 @@ import pytest
 from streamcore import OverloadedError, Provider, get_provider, stream_request
 from streamcore.testing import FaultServer
 from streamcore.testing.suites.provider import ProviderSuite
-from tests.support import KEY, RUNS, ask, wire_of
+from tests.support import EVERY_RUN, KEY, ask, wire_of
 
 pytestmark = pytest.mark.faults
 
@@ -60,6 +60,7 @@ class TestBedrock(ProviderSuite):
 NO_MARK = "Gemini marks no end: a finish reason may come before the answer, so the end of the body counts"
 
 
+@pytest.mark.long
 class TestGoogle(ProviderSuite):
     transport: ClassVar[str] = "httpx2"
     wire = "gemini"
@@ -111,7 +112,7 @@ class TestGoogleOverAiohttp(OverAiohttp, TestGoogle):
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
+@pytest.mark.parametrize(("anyio_backend", "name"), EVERY_RUN)
 async def test_every_attempt_is_in_the_log_and_in_the_error(name: str, caplog: pytest.LogCaptureFixture) -> None:
     plays = ("server-error", "error-event-first", "reset-before-headers", "overloaded")
     with FaultServer(*plays, wire=wire_of(name)) as server, caplog.at_level(logging.INFO, "streamcore"):

@@ -39,10 +39,10 @@ from streamcore.testing import (
     record,
 )
 from streamcore.testing.recordings.exchange import Pace
-from tests.support import KEY, RUNS, VENDORS, address_of, ask, eventually, provider_at
+from tests.support import EVERY_RUN, KEY, VENDORS, address_of, ask, eventually, provider_at
 
 pytestmark = pytest.mark.anyio
-runs = pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
+runs = pytest.mark.parametrize(("anyio_backend", "name"), EVERY_RUN)
 ANSWER = Answer(
     tokens=["Pont", " Saint", "-Béné", "zet 🌉", "\n"],
     reasoning=["Which", " bridge?"],

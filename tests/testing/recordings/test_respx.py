@@ -26,7 +26,7 @@ from streamcore import (
     stream_request,
 )
 from streamcore.provider import vendor
-from tests.support import BACKENDS, GATEWAYS, KEY, RUNS, VENDORS, address_of, ask
+from tests.support import BACKENDS, EVERY_RUN, GATEWAYS, KEY, VENDORS, address_of, ask
 from tests.wire_adapter import pieces
 
 pytestmark = pytest.mark.anyio
@@ -265,7 +265,7 @@ async def test_every_provider_is_reached_at_its_own_address(
     assert row.base_url is None or URLS[name].startswith(row.base_url + "/")
 
 
-@pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
+@pytest.mark.parametrize(("anyio_backend", "name"), EVERY_RUN)
 async def test_failures_that_a_mock_raises(name: str, httpx2_mock: respx.Router) -> None:
     provider = get_provider(name, api_key=KEY, model="m", **address_of(name))
     httpx2_mock.post(URLS[name]).mock(side_effect=httpx2.ConnectError("no route"))
@@ -278,7 +278,7 @@ async def test_failures_that_a_mock_raises(name: str, httpx2_mock: respx.Router)
     assert httpx2_mock.calls.call_count == 2
 
 
-@pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
+@pytest.mark.parametrize(("anyio_backend", "name"), EVERY_RUN)
 async def test_leaving_early_closes_the_mocked_body(name: str, httpx2_mock: respx.Router) -> None:
     _, body = play(httpx2_mock, name, PLAYED.get(name, "openai-text"))
     async with stream_request(ask(), provider=get_provider(name, api_key=KEY, model="m", **address_of(name))) as stream:

@@ -9,7 +9,7 @@ from streamcore import Message, ProviderError, Request, stream_agent, stream_req
 from streamcore.testing import Answer, Simulator
 from streamcore.testing.simulator.answers import Asked, PlannedCall
 from streamcore.testing.simulator.asked import asked_on
-from tests.support import RUNS, provider_at
+from tests.support import EVERY_RUN, provider_at
 
 
 def test_a_plain_text_is_one_message() -> None:
@@ -25,7 +25,7 @@ async def test_the_responses_api_takes_a_plain_text(simulator: Simulator) -> Non
     assert "“Hello”" in text
 
 
-@pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
+@pytest.mark.parametrize(("anyio_backend", "name"), EVERY_RUN)
 @pytest.mark.anyio
 async def test_halves_of_a_surrogate_pair_are_sent_as_they_are(name: str) -> None:
     tokens = ["a\ud83d", "\ude00b"]
@@ -45,7 +45,7 @@ async def test_an_answer_that_cannot_be_given_is_an_error(caplog: pytest.LogCapt
     assert "could not answer" in caplog.text
 
 
-@pytest.mark.parametrize(("anyio_backend", "name"), RUNS)
+@pytest.mark.parametrize(("anyio_backend", "name"), EVERY_RUN)
 @pytest.mark.anyio
 async def test_an_agent_of_several_steps(name: str) -> None:
     """Calls are scripted for each step, on every wire: two at the same time, then one, then the answer."""

@@ -89,6 +89,7 @@ def pytest_in_process_of_its_own(*arguments: str | Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, timeout=100, check=False).stdout
 
 
+@pytest.mark.long
 @pytest.mark.timeout(150)
 def test_the_suite_finds_every_broken_promise() -> None:
     module = "tests/broken_providers.py"
