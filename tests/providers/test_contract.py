@@ -41,6 +41,7 @@ from tests.support import (
     EVERY_RUN,
     GATEWAYS,
     KEY,
+    VENDORS,
     Vendor,
     address_of,
     ask,
@@ -269,7 +270,7 @@ async def _stays_failed(stream: Any, error: Exception) -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-@pytest.mark.parametrize("name", [name for backend, name in EVERYWHERE if backend == "asyncio"])
+@pytest.mark.parametrize("name", [*VENDORS, *GATEWAYS])
 @pytest.mark.parametrize("rate", [0.01, 100])
 async def test_cancelling_the_task_closes(name: str, rate: float, simulator: Simulator, anyio_backend: str) -> None:
     say(simulator, SLOW, rate=rate)
