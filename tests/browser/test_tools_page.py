@@ -103,3 +103,57 @@ def test_calls_results_and_approval(page: Page, simulator: Simulator, tmp_path: 
     sent = [message["content"] for message in simulator.requests[-1].body["messages"] if message["role"] == "tool"]
     assert sent[2:] == ["deleted a", "This call was denied: not this one", "deleted other"]
     assert sent[1] == "Error: LookupError: no such city"
+
+
+GRAPH = """
+prompts_relative: true
+state: {message: str}
+tools:
+  weather: {type: python, path: plain.py, function: weather, description: Tells the weather.}
+  delete: {type: python, path: plain.py, function: delete, description: Deletes a file.}
+nodes:
+  helper: {type: agent, prompt: ask, tools: [weather, delete], approve: [delete], state_key: answer}
+edges: [{from: START, to: helper}, {from: helper, to: END}]
+"""
+PLAIN = """
+async def weather(city: str) -> str:
+    return f"sun in {city}"
+
+async def delete(path: str) -> str:
+    return f"deleted {path}"
+"""
+
+
+def test_an_agent_of_a_graph_asks_for_approval_with_a_card(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "graph.yaml").write_text(GRAPH, "utf-8")
+    (tmp_path / "ask.yaml").write_text('user: "{message}"\n', "utf-8")
+    (tmp_path / "plain.py").write_text(PLAIN, "utf-8")
+    script: list[Answer | str] = [
+        Answer.of("Let me see.", calls=[PlannedCall("weather", {"city": "Bonn"}, "w1")]),
+        Answer.of("", calls=[PlannedCall("delete", {"path": name}, f"d-{name}") for name in "ab"]),
+        "All done.",
+    ]
+    with Simulator(script) as simulator:
+        app = create_app(str(tmp_path / "graph.yaml"), provider=provider_at(simulator, "openai"))
+        with serving(app) as url:
+            page.goto(url)
+            say(page, "Please")
+            over(page)
+            called = page.locator(".answer").last.locator("details.call > summary").first
+            expect(called).to_have_text("Called weather")
+            card = page.locator(".approval")
+            expect(card.locator(".title")).to_have_text("delete needs your approval")
+            page.reload()
+            expect(card.get_by_label("Arguments")).to_have_value('{\n  "path": "a"\n}')
+            card.get_by_label("Arguments").fill('{"path": "other"}')
+            card.get_by_text("Approve", exact=True).click()
+            over(page)
+            expect(card.get_by_label("Arguments")).to_have_value('{\n  "path": "b"\n}')
+            card.get_by_label("Reason").fill("not this one")
+            card.get_by_text("Deny", exact=True).click()
+            over(page)
+            expect(card).to_have_count(0)
+            expect(page.locator(".answer").last.locator(".body")).to_contain_text("All done.")
+            page.goto("about:blank")
+        sent = [message["content"] for message in simulator.requests[-1].body["messages"] if message["role"] == "tool"]
+    assert sent == ["sun in Bonn", "deleted other", "This call was denied: not this one"]

@@ -118,6 +118,10 @@ function handleEvent(event) {
   const node = event.node ?? "";
   if (event.type === "token") openFor(node).add(event.content);
   else if (event.type === "restart") openFor(node).restart();
+  else if (event.type === "step") openFor(node).step();
+  else if (event.type === "tool_call") openFor(node).asked(event.call_id, event.tool, JSON.stringify(event.args));
+  else if (event.type === "tool_progress") openFor(node).progress({ id: event.call_id, name: event.tool }, asText(event.progress));
+  else if (event.type === "tool_result") openFor(node).result({ ...event, name: event.tool, content: event.output });
   else if (event.type === "node_complete") {
     const known = run.answers.get(node);
     const values = Object.values(event.output ?? {});
@@ -131,6 +135,11 @@ function handleEvent(event) {
     run.answers.delete(node);
   } else if (event.type === "interrupt") {
     const { message } = event;
+    if (callsOf(event)) { // an agent's card, which is shown when the run has ended
+      kept.question = node;
+      run.asks = event;
+      return;
+    }
     const text = typeof message === "string" ? message : JSON.stringify(message, null, 2);
     run.answers.get(node)?.element.remove(); // the question was streamed while the model wrote it
     kept.turns = kept.turns.filter((turn) => turn !== run.answers.get(node)?.record);
@@ -138,6 +147,10 @@ function handleEvent(event) {
     kept.question = node;
     answer({ role: "answer", text, question: true, over: true });
   }
+}
+
+function asText(value) {
+  return typeof value === "string" ? value : JSON.stringify(value);
 }
 
 function openFor(node) {
@@ -182,10 +195,11 @@ async function send(text, again = false) {
 /** Send the decisions about calls, and read how the run goes on. */
 async function decide(decisions) {
   if (run) return;
-  prepare(false);
+  prepare(kept.question);
   keep();
   try {
     kept.run = (await start(kept.session, { answer: decisions })).run;
+    kept.question = false;
     keep();
   } catch (error) {
     failed(error);
@@ -199,10 +213,20 @@ async function decide(decisions) {
 
 /** Show the calls that wait for approval, if the service says that there are any. */
 function askApproval(question) {
-  if (question?.resume_key !== "decisions" || !question.message?.calls) return;
+  const calls = callsOf(question);
+  if (!calls) return;
   log.querySelector(".approval")?.remove();
-  log.append(approvalCard(question.message.calls, decide));
+  // A prompt's calls are decided together, those of an agent in a graph one by one.
+  log.append(approvalCard(calls, (decisions) => decide(question.message.calls ? decisions : decisions.call)));
   grown();
+}
+
+/** Return the calls that a question is about; undefined if it is about something else. */
+function callsOf(question) {
+  const message = question?.message;
+  if (question?.resume_key === "decisions" && message?.calls) return message.calls;
+  if (typeof message?.tool !== "string" || !("args" in message)) return undefined;
+  return [{ id: "call", name: message.tool, arguments: JSON.stringify(message.args) }];
 }
 
 function newId() {
@@ -253,13 +277,15 @@ function failed(error) {
 function ended(text) {
   if (leaving) return; // the page reads the run again when it is opened again
   const open = [...run.answers.values()].some(({ record }) => record.calls?.some((call) => call && call.result === undefined));
+  const { asks } = run;
   guarded(showEnd, text);
   kept.seen = kept.run ?? kept.seen;
   kept.run = null;
   run = null;
   busy(false);
   keep();
-  if (open) state(kept.session).then((found) => { if (!run) guarded(askApproval, found.question); }, console.warn);
+  if (asks) guarded(askApproval, asks);
+  else if (open) state(kept.session).then((found) => { if (!run) guarded(askApproval, found.question); }, console.warn);
 }
 
 function showEnd(text) {

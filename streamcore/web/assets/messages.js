@@ -105,6 +105,12 @@ export class Answer {
     this.later();
   }
 
+  /** Note a whole call. */
+  asked(id, name, text) {
+    this.known(id, name).arguments = text;
+    this.later();
+  }
+
   progress(call, text) {
     this.known(call.id, call.name).progress = text;
     this.later();
