@@ -18,7 +18,7 @@ LOWEST_TESTS := tests/wire tests/providers tests/testing/recordings tests/test_e
 	tests/cli/test_cli.py tests/testing/test_plugin.py
 
 # More workers than cores, since many tests wait for a clock or another process.
-WORKERS = $(shell $(BIN)/python -c 'import os; print(max(2, os.cpu_count() * 3 // 2))')
+WORKERS = $(shell $(BIN)/python -c 'import os; print(max(2, os.cpu_count() * 2))')
 
 # Without compiled files each Python process takes seconds longer to start. Packages are compiled as they are imported,
 # not when they are installed. Where the source tree must stay free of compiled files, .venv holds them.

@@ -207,6 +207,7 @@ def test_a_cold_call_is_taken_apart(name: str, simulator: Simulator, tmp_path: P
     assert simulator.connections == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("script", "given", "shown"),
     [

@@ -330,6 +330,7 @@ def test_a_phone_is_wide_enough(page: Page, scheme: Any) -> None:
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") != paper
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "answer",
     [

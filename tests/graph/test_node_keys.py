@@ -270,6 +270,7 @@ async def test_a_late_node_may_be_skipped(tmp_path: Path) -> None:
     assert output(events, "a")["result"]["error"] == "it took longer than 0.3 s"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("more", ["on_error: retry", "on_error: fallback, fallback: {provider: 'late_fallback:make'}"])
 async def test_a_late_answer_may_begin_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str) -> None:
     (tmp_path / "late_fallback.py").write_text(

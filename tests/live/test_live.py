@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from streamcore.testing import Answer, Recording, Simulator
 from streamcore.testing.simulator.answers import Asked, counted, plausible
 from tests.commands import KEY, PROVIDERS, ROOT, environment
@@ -34,6 +36,7 @@ SIMULATED = [*PROVIDERS, "google", "bedrock"]
 """The providers that the simulator serves."""
 
 
+@pytest.mark.long
 def test_all_simulated_pass_and_can_be_recorded(tmp_path: Path) -> None:
     with Simulator(model, rate=500) as simulator:
         done = live(simulator, STREAMCORE_LIVE_RECORD=str(tmp_path))

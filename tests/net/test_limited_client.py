@@ -46,6 +46,7 @@ async def test_an_error_body_is_read_up_to_a_limit_also_unpacked(name: str) -> N
         assert caught.value.body == "x" * ERROR_BYTES
 
 
+@pytest.mark.long
 @every_provider
 @pytest.mark.parametrize("headers", [(), ("Content-Encoding: gzip",)], ids=["plain", "gzip"])
 async def test_an_error_body_is_read_for_a_limited_time(

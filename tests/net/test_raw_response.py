@@ -72,6 +72,7 @@ def no_collector() -> Iterator[None]:
         gc.enable()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("anyio_backend", BACKENDS)
 @pytest.mark.parametrize("pings", [False, True])
 @pytest.mark.anyio

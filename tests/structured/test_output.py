@@ -415,6 +415,7 @@ class Nested(BaseModel):
 NESTED = {"type": "object", "properties": {"inner": {"$ref": "#"}}, "additionalProperties": False}
 
 
+@pytest.mark.long
 @anyio_mark
 @pytest.mark.parametrize(
     "wanted", [Nested, NESTED, dict[str, Any], {"type": "object"}], ids=["model", "#", "dict", "{}"]

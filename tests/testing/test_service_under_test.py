@@ -14,6 +14,7 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SAMPLE = EXAMPLES / "service_under_test"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("copied", [False, True], ids=["in place", "copied"])
 @pytest.mark.parametrize(("sample", "passed"), [("service_under_test", 7), ("agent", 4)])
 def test_the_sample_is_tested_without_a_network(tmp_path: Path, sample: str, passed: int, copied: bool) -> None:

@@ -295,6 +295,7 @@ async def test_a_server_that_dies_between_calls_is_started_again() -> None:
         assert await call(server, "pid") != first
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mode", [(), ("legacy",)], ids=["newer", "legacy"])
 async def test_an_http_server_comes_back(mode: tuple[str, ...]) -> None:
     http = HttpServer(*mode)
@@ -462,12 +463,22 @@ async def test_aclose_providers_closes_servers() -> None:
     assert not runs(pid)
 
 
+def tasks() -> int:
+    """Return how many tasks run on asyncio; 0 on trio."""
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:
+        return 0
+
+
 async def test_a_dropped_server_is_closed() -> None:
+    before = tasks()
     server = McpTools(**stdio())
     pid = await call(server, "pid")
     del server
     gc.collect()
     await eventually(lambda: not runs(pid), "the process ends")
+    await eventually(lambda: tasks() <= before, "its tasks end, too")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -34,6 +34,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["app", "router"])
 @pytest.mark.parametrize(
     ("target", "sdks"),
