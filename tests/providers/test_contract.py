@@ -55,7 +55,12 @@ from tests.support import (
 pytestmark = pytest.mark.anyio
 
 # The gateways are rows of one table, so one of them is enough on the second backend.
-EVERYWHERE = [*EVERY_RUN, *(("asyncio", name) for name in GATEWAYS), ("trio", GATEWAYS[0])]
+EVERYWHERE = [
+    *EVERY_RUN,
+    ("asyncio", GATEWAYS[0]),
+    ("trio", GATEWAYS[0]),
+    *(pytest.param("asyncio", name, marks=pytest.mark.long) for name in GATEWAYS[1:]),
+]
 every_provider = pytest.mark.parametrize(("anyio_backend", "name"), EVERYWHERE)
 
 TOKENS = ["Héllo", ", wörld", " — ", "你好", " 👋🏽", "\n\n", "  data: x", "\r\n", "end"]

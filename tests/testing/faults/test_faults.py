@@ -32,6 +32,7 @@ class TestOpenAI(ProviderSuite):
         return get_provider("openai", api_key=KEY, model="m", transport=self.transport, base_url=url + "/v1")
 
 
+@pytest.mark.long
 class TestOpenAIResponses(ProviderSuite):
     transport: ClassVar[str] = "httpx2"
     wire = "openai-responses"
@@ -40,6 +41,7 @@ class TestOpenAIResponses(ProviderSuite):
         return get_provider("openai-responses", api_key=KEY, model="m", transport=self.transport, base_url=url + "/v1")
 
 
+@pytest.mark.long
 class TestMistral(ProviderSuite):
     transport: ClassVar[str] = "httpx2"
     wire = "mistral-chat"
