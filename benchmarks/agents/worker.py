@@ -1,6 +1,6 @@
 """Run one agent many times, and print what it cost as JSON: `worker.py MODULE WIRE ROOT SHORT LONG RUNS`.
 
-It imports only the module that it is told and the standard library, since it runs in the environments of the peers.
+It imports only that module and the standard library, since it runs in the environments of the peers.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ class Account:
             ConfigError: there is no region, or no such profile.
             MissingAPIKey: there are no credentials.
             ConnectionFailed: a server that gives credentials cannot be reached.
-            AuthenticationError: the credentials cannot be had.
+            AuthenticationError: the credentials cannot be loaded.
         """
         return _mapped(self._find)
 

@@ -123,7 +123,7 @@ class McpConnection:
             return self._tools
 
     async def call(self, name: str, arguments: Mapping[str, Any], progress: Progress) -> CallToolResult:
-        """Call a tool; if the caller is cancelled, the server is told.
+        """Call a tool; if the caller is cancelled, the server gets a cancellation.
 
         Raises:
             ToolError: the server refuses the call, or its result is not valid.

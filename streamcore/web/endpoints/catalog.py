@@ -105,7 +105,7 @@ def _extra(asked: WireRequest, wire: Wire, provider_wire: str | None) -> dict[st
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """The messages of a request to a target: what the user says last, what was before it, and what came after it."""
+    """The messages of a request to a target: the user's last message, those before it, and those after it."""
 
     text: str
     before: Sequence[Message]
