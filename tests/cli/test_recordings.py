@@ -42,6 +42,7 @@ def test_a_recording_is_replayed(provider: str, tmp_path: Path) -> None:
     assert streamcore("replay", str(path), "--json", "--pace", "0").stdout == chunks
 
 
+@pytest.mark.long
 def test_a_recorded_failure_fails_again(tmp_path: Path) -> None:
     path = tmp_path / "cut.yaml"
     with Simulator(Answer(["Hello", ", ", "World"], cut=2)) as simulator:

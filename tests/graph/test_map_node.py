@@ -153,6 +153,7 @@ async def test_how_many_items_run_at_once(tmp_path: Path, more: str, most: int) 
     assert (provider.most_open, provider.open) == (most, 0)
 
 
+@pytest.mark.long
 async def test_each_item_has_a_time_limit(tmp_path: Path) -> None:
     def answer(request: Request) -> Any:
         return [anyio.sleep_forever] if request.messages[-1].text == "slow" else "quick"

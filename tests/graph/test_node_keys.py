@@ -240,6 +240,7 @@ async def test_no_more_are_kept_than_the_limit(tmp_path: Path, monkeypatch: pyte
 # Time
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "node",
     [

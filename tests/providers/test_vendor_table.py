@@ -16,6 +16,7 @@ def make(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True)
 
 
+@pytest.mark.long
 def test_the_table_is_true() -> None:
     done = make(DOCS / "make_vendors.py", "--check")
     assert (done.returncode, done.stderr) == (0, "")

@@ -90,6 +90,7 @@ async def test_many_reconnects_to_random_workers(
         assert (had_all.text, had_all.done) == ("", True)
 
 
+@pytest.mark.long
 async def test_three_simultaneous_starts(tmp_path: Path, client: httpx2.AsyncClient) -> None:
     with Simulator(answer_of(20)[0]) as simulator, Workers(tmp_path, simulator) as workers:
         for run in range(5):
@@ -151,6 +152,7 @@ async def told_of_a_loss(folder: Path, client: httpx2.AsyncClient, fate: signal.
         return ended[0] - begun
 
 
+@pytest.mark.long
 async def test_redis_is_killed_and_restarts_empty(tmp_path: Path, client: httpx2.AsyncClient) -> None:
     """End every reader with an error; later the run has expired, and no vendor is read any more."""
     answer, text = answer_of(5000)
@@ -205,6 +207,7 @@ async def test_an_end_from_another_worker(tmp_path: Path, client: httpx2.AsyncCl
     assert min(times) < 1
 
 
+@pytest.mark.long
 async def test_a_run_without_a_reader_is_cancelled(tmp_path: Path, client: httpx2.AsyncClient) -> None:
     """The run is cancelled within the grace period; one whose reader is on another worker goes on."""
     times: list[float] = []

@@ -337,6 +337,7 @@ async def test_the_error_of_a_program_that_ends_is_shown_without_secrets() -> No
     assert SECRET not in shown(caught.value)
 
 
+@pytest.mark.long
 async def test_a_program_that_says_nothing_is_given_up() -> None:
     server = McpTools(command=[sys.executable, "-c", "import time; time.sleep(1000)"], timeout=0.5)
     with pytest.raises(ToolServerError, match=r"did not start within 0.5 s; timeout= sets this time"):
@@ -481,6 +482,7 @@ async def test_a_dropped_server_is_closed() -> None:
     await eventually(lambda: tasks() <= before, "its tasks end, too")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("during_a_call", [False, True], ids=["idle", "during a call"])
 def test_the_end_of_the_loop_ends_the_process(backend: str, during_a_call: bool, tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def test_the_example_of_the_readme_works_offline() -> None:
         assert "Traceback" not in process.stderr.read()
 
 
+@pytest.mark.long
 def test_a_prompt_by_name_or_by_file() -> None:
     for target in ("greet", "prompts/greet.yaml"):
         with served(target, "--provider", "demo", "--input", "name", "--var", "style=stiff") as (_, url):

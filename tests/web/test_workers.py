@@ -89,6 +89,7 @@ def test_a_worker_that_is_stopped_sends_its_readers_to_the_others(redis: RedisSe
         assert len(simulator.requests) == 1
 
 
+@pytest.mark.long
 def test_without_its_redis_the_service_answers_503_and_recovers(redis: RedisServer) -> None:
     with Simulator("Yes.") as simulator, ExitStack() as stack:
         ((_, url), _) = workers(stack, redis, simulator)

@@ -51,6 +51,7 @@ class TestMistral(ProviderSuite):
         return get_provider("mistral", api_key=KEY, model="m", transport=self.transport, base_url=url)
 
 
+@pytest.mark.long
 class TestBedrock(ProviderSuite):
     transport: ClassVar[str] = "httpx2"
     wire = "bedrock-converse"
