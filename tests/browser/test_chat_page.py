@@ -263,6 +263,7 @@ def test_structured_output_is_shown_as_names_and_values(page: Page) -> None:
         assert plain(page) == text
 
 
+@pytest.mark.long
 def test_an_interview_is_answered_on_the_page_offline(page: Page) -> None:
     with served("graphs/interview.yaml", "--provider", "demo", "--port", "0") as (process, url):
         page.goto(url)

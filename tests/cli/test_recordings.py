@@ -118,6 +118,7 @@ def test_simulate_serves_all_wires_and_reports_its_lag() -> None:
     assert 0 < figures["lag_p50"] <= figures["lag_p99"] <= figures["lag_max"]
 
 
+@pytest.mark.long
 def test_simulate_plays_recordings_and_faults(tmp_path: Path) -> None:
     path = tmp_path / "greet.yaml"
     with Simulator("From the recording") as simulator:

@@ -62,6 +62,7 @@ def joined(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("words", "reconnects"), [(400, 40), pytest.param(1500, 200, marks=pytest.mark.long)])
 async def test_many_reconnects_to_random_workers(
     tmp_path: Path, client: httpx2.AsyncClient, words: int, reconnects: int

@@ -95,6 +95,7 @@ class TestAnthropicOverAiohttp(OverAiohttp, TestAnthropic):
     pass
 
 
+@pytest.mark.long
 class TestOpenAIOverAiohttp(OverAiohttp, TestOpenAI):
     pass
 

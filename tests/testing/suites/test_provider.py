@@ -56,6 +56,7 @@ DEVIATIONS = {
 }
 
 
+@pytest.mark.long
 class TestTypedProvider(ProviderSuite):
     """The provider of docs/providers.md, which uses an SDK's typed stream."""
 

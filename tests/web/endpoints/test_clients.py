@@ -287,8 +287,8 @@ def test_a_client_that_goes_closes_the_upstream(serve: Serve, path: str, stream:
     with Simulator(Answer(["w "] * 5000), rate=50) as simulator, serve(simulator) as url:
         if stream:
             with httpx2.stream("POST", url + path, json=body, timeout=20) as response:
-                next(response.iter_raw())
-                assert simulator.open == 1
+                next(response.iter_raw())  # perhaps before the upstream was asked
+                wait_until(lambda: simulator.open == 1, "the upstream answers")
         else:
             with pytest.raises(httpx2.ReadTimeout):
                 httpx2.post(url + path, json=body, timeout=httpx2.Timeout(20, read=0.5))
