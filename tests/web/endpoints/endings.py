@@ -58,7 +58,8 @@ class Gated(Sequence[Step]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[Step]: ...
     def __getitem__(self, index: Any) -> Any:
-        return [self._first, *self._rest][index]
+        steps: Any = [self._first, *self._rest]
+        return steps[index]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ def _same(cell: str) -> tuple[str, str]:
     return cell, cell
 
 
-def _broken(chat: tuple[str, int], messages: tuple[str, int], code: str) -> dict[str, tuple[str, str]]:
+def _broken(chat: tuple[str, int], messages: tuple[str, int], code: str) -> dict[str, Any]:
     """Return the cells of an answer that breaks: the type of the error, and the status of one that is not streamed."""
     return {
         "chat": (f"error `{chat[0]}`, then the connection breaks", f"{chat[1]}, `{chat[0]}`"),
@@ -103,7 +104,9 @@ def _broken(chat: tuple[str, int], messages: tuple[str, int], code: str) -> dict
     }
 
 
-def _status(status: int, chat: str, messages: str, responses: str, *, messages_status: int | None = None) -> Any:
+def _status(
+    status: int, chat: str, messages: str, responses: str, *, messages_status: int | None = None
+) -> dict[str, Any]:
     """Return the cells of an error that is a status, streamed or not."""
     return {
         "chat": _same(f"{status}, `{chat}`"),

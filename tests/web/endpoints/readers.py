@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -50,13 +50,13 @@ def _anthropic(url: str) -> anthropic.Anthropic:
 
 
 @asynccontextmanager
-async def _async_openai(url: str) -> AsyncIterator[openai.AsyncOpenAI]:
+async def _async_openai(url: str) -> AsyncGenerator[openai.AsyncOpenAI]:
     async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="k", max_retries=0, timeout=PATIENCE) as client:
         yield client
 
 
 @asynccontextmanager
-async def _async_anthropic(url: str) -> AsyncIterator[anthropic.AsyncAnthropic]:
+async def _async_anthropic(url: str) -> AsyncGenerator[anthropic.AsyncAnthropic]:
     async with anthropic.AsyncAnthropic(base_url=url, api_key="k", max_retries=0, timeout=PATIENCE) as client:
         yield client
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +29,7 @@ STALL = "user: '{query}'\nprovider: openai\ntimeouts: {stall: 0.3}\n"
 @contextmanager
 def ending(
     row: Ending, streams: int, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[str, Callable[[], None]]]:
+) -> Generator[tuple[str, Callable[[], None]]]:
     """Serve what ends so, and yield the URL and what each of the `streams` clients calls at its first event."""
     (folder / "slow.yaml").write_text(STALL, "utf-8")
     wire = "anthropic-messages" if row.model.startswith("anthropic") else "openai-chat"
