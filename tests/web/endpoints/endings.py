@@ -222,10 +222,7 @@ ENDINGS = (
         "stopped",
         "the service is stopped",
         [Send(spoiled.chunked(begun(Chunk("text", TEXT)))), Hold()],
-        **{
-            name: (streamed, "")  # the server waits for an answer that is not streamed
-            for name, (streamed, _) in _broken(("server_error", 500), ("api_error", 500), "server_error").items()
-        },
+        **_only_streamed(_broken(("server_error", 500), ("api_error", 500), "server_error")),
         then="stop",
     ),
     Ending(
