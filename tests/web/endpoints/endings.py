@@ -104,6 +104,12 @@ def _broken(chat: tuple[str, int], messages: tuple[str, int], code: str) -> dict
     }
 
 
+def _only_streamed(cells: dict[str, Any]) -> dict[str, Any]:
+    """Return the cells without those of an answer that is not streamed."""
+    only: dict[str, Any] = {name: (pair[0], "") for name, pair in cells.items()}
+    return only
+
+
 def _status(
     status: int, chat: str, messages: str, responses: str, *, messages_status: int | None = None
 ) -> dict[str, Any]:
