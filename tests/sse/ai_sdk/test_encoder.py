@@ -280,7 +280,7 @@ def test_citations_become_sources_each_url_once(node: NodeClients) -> None:
 def test_what_the_vendor_needs_again_is_kept_with_a_part(node: NodeClients) -> None:
     opaque = Opaque("anthropic-messages", ({"type": "thinking", "signature": "s"},), source="s")
     finish = Chunk("finish", finish_reason="stop", opaque=opaque)
-    kept = {"wire": opaque.wire, "items": [*opaque.items], "fields": {}, "source": "s"}
+    kept: dict[str, Any] = {"wire": opaque.wire, "items": [*opaque.items], "fields": {}, "source": "s"}
     text = encoded(Chunk("reasoning", "Hm"), Chunk("text", "Hi"), finish)
     calls = encoded(Chunk("reasoning", "Hm"), call("{}", "f", "c1"), call("{}", "f", "c2", 1), finish)
     redacted = encoded(Chunk("reasoning", opaque=opaque), finish)
