@@ -17,6 +17,7 @@ from hypothesis import settings
 
 from streamcore import provider_names
 from streamcore.testing import Simulator
+from tests.node_clients import NODE, NodeClients
 from tests.planted import Watch, watching
 from tests.support import BACKENDS, require
 
@@ -98,6 +99,13 @@ def self_signed(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     return context
+
+
+@pytest.fixture
+def node() -> NodeClients:
+    """Run scripts with Node.js and the npm packages of tests/node."""
+    require(NODE.exists(), "the JavaScript clients are not installed (make node)")
+    return NodeClients()
 
 
 @pytest.fixture(autouse=True)
