@@ -113,7 +113,7 @@ def stream_request(
         return Plan(
             Candidate(found, replace(request, include_raw=True) if include_raw else request),
             timeouts=Timeouts.of(timeouts),
-            options=None if stream_options is None else StreamOptions.of(stream_options),
+            options=_options(stream_options),
             max_retries=max_retries,
             fallback=tuple(fallback or ()),
             on_interrupt=on_interrupt,
@@ -138,6 +138,10 @@ def _ready(provider: AnyProvider, transport: str | None) -> Provider:
     if transport is not None:
         raise ConfigError(f"a ready provider has its own transport; give transport={transport!r} to get_provider()")
     return provider
+
+
+def _options(given: OptionsLike | None) -> StreamOptions | None:
+    return None if given is None else StreamOptions.of(given)
 
 
 def _limit(max_bytes: int | None) -> int:
@@ -244,15 +248,13 @@ def stream_prompt(
             *before, last = request.messages
             request = replace(request, messages=[*before, *history, last])
         request = _with_budgets(request, max_tokens, reasoning)
-        if change is not None:
-            request = change(request)
-        found = _ready(resolved.provider, transport)
+        request = request if change is None else change(request)
         file = prompt.file
-        options = file.stream_options if stream_options is None else stream_options
+        found = _ready(resolved.provider, transport)
         plan = Plan(
             Candidate(found, replace(request, include_raw=True) if include_raw else request),
             timeouts=Timeouts.of(file.timeouts if timeouts is None else timeouts),
-            options=None if options is None else StreamOptions.of(options),
+            options=_options(file.stream_options if stream_options is None else stream_options),
             max_retries=max_retries,
             fallback=tuple(file.fallbacks() if fallback is None else fallback),
             on_interrupt=on_interrupt,
