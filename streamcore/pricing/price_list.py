@@ -116,7 +116,7 @@ def _entries(given: Mapping[str, Any]) -> tuple[_Price, ...]:
     found: list[_Price] = []
     for name in sorted(given, key=lambda name: "/" not in name):
         value = given[name]
-        rows = [value] if isinstance(value, Mapping) else value
+        rows: Any = [value] if isinstance(value, Mapping) else value
         if not isinstance(rows, Sequence) or isinstance(rows, str):
             raise ConfigError(f"the prices of {name!r} are a mapping with 'input' and 'output', not {value!r}")
         found += [_entry(name, row) for row in cast("Sequence[Any]", rows)]
