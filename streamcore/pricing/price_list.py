@@ -9,7 +9,7 @@ from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from streamcore.cost import Cost
 from streamcore.errors import ConfigError
@@ -96,6 +96,10 @@ class Prices:
         return Cost(amount, price.currency, "prices", price.name, self.source, since)
 
 
+def _is_list(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
+
+
 def _applies(entry: _Price, provider: str | None, model: str, at: datetime) -> bool:
     if entry.since is not None and at.date() < entry.since:
         return False
@@ -103,7 +107,7 @@ def _applies(entry: _Price, provider: str | None, model: str, at: datetime) -> b
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    from streamcore.files.yaml_file import is_mapping, load_yaml
+    from streamcore.files.yaml_file import is_mapping, load_yaml  # imports yaml
 
     found: Any = load_yaml(path, ConfigError).data
     if not is_mapping(found):
@@ -115,11 +119,9 @@ def _entries(given: Mapping[str, Any]) -> tuple[_Price, ...]:
     """Return the entries, those with a provider first."""
     found: list[_Price] = []
     for name in sorted(given, key=lambda name: "/" not in name):
-        value = given[name]
-        rows: Any = [value] if isinstance(value, Mapping) else value
-        if not isinstance(rows, Sequence) or isinstance(rows, str):
-            raise ConfigError(f"the prices of {name!r} are a mapping with 'input' and 'output', not {value!r}")
-        found += [_entry(name, row) for row in cast("Sequence[Any]", rows)]
+        value: object = given[name]
+        rows = value if _is_list(value) else [value]
+        found += [_entry(name, row) for row in rows]
     return tuple(found)
 
 
