@@ -23,6 +23,9 @@ FORBIDDEN = (
     "redis",
     "mcp",
     "sqlite3",
+    "opentelemetry",
+    "streamcore.observe",
+    "streamcore.telemetry",
     "streamcore.testing",
 )
 
