@@ -39,7 +39,8 @@ def _types(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         for attribute in group.get("attributes", ()):
             if "id" in attribute:
                 kind = attribute["type"]
-                found[attribute["id"]] = [one["value"] for one in kind["members"]] if isinstance(kind, dict) else kind
+                values = attribute["type"]["members"] if not isinstance(kind, str) else ()
+                found[attribute["id"]] = kind if isinstance(kind, str) else [one["value"] for one in values]
     return found
 
 

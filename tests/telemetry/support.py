@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,7 @@ class Collected:
         self.observer = OpenTelemetryObserver(tracer_provider=self.tracers, meter_provider=self._meters, **settings)
 
     @contextmanager
-    def observing(self) -> Iterator[None]:
+    def observing(self) -> Generator[None]:
         """Observe what begins inside the block."""
         with observe(self.observer):
             yield
