@@ -13,8 +13,8 @@ from streamcore.errors import ConfigError
 from streamcore.sse.agui.json_patch import difference
 from streamcore.sse.agui.speaker import Speaker
 from streamcore.sse.agui.usage import TokenUsage
-from streamcore.sse.agui.writing import Ids, Transcript, dumps, event
-from streamcore.sse.encoder import HEARTBEAT, Refusal
+from streamcore.sse.agui.writing import Ids, Transcript, event
+from streamcore.sse.encoder import HEARTBEAT, Refusal, json_bytes
 from streamcore.sse.public import interrupted
 from streamcore.wire.encoding.wire import STATUSES, Problem
 
@@ -381,7 +381,7 @@ class AguiEncoder:
                 return before + speaker.new_answer() + self._agent_step(node, f"{node} step {item['step']}")
             case "tool_call":
                 args = item["args"]
-                text = args if isinstance(args, str) else dumps(args).decode()
+                text = args if isinstance(args, str) else json_bytes(args).decode()
                 call = ToolCall(item["call_id"], item["tool"], text)
                 written = speaker.call(call)
                 self._unanswered[speaker.client_id(call.id or "")] = item["tool"]
@@ -437,7 +437,7 @@ class AguiEncoder:
         facts: dict[str, Any] = {"node": item["node"], "resumeKey": item["resume_key"]}
         if not isinstance(message, str):
             facts["message"] = message
-            message = dumps(cast("object", message)).decode()
+            message = json_bytes(cast("object", message)).decode()
         question: dict[str, Any] = {"id": identity, "reason": INPUT_REQUIRED, "message": message}
         self._interrupts.append({**question, "responseSchema": {}, "metadata": {"streamcore": facts}})
 
@@ -506,7 +506,7 @@ def visible(state: Mapping[str, Any]) -> dict[str, Any]:
 def problem_body(problem: Problem) -> bytes:
     """Return the JSON of an error before the run began."""
     facts = {"type": problem.kind, "message": problem.message, "param": problem.param, "code": problem.code}
-    return dumps({"error": {key: value for key, value in facts.items() if value is not None}})
+    return json_bytes({"error": {key: value for key, value in facts.items() if value is not None}})
 
 
 def _progress(call_id: str, name: str | None, progress: Any) -> bytes:

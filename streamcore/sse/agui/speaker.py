@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from streamcore.chunk import ToolCall
-from streamcore.sse.agui.writing import Ids, Transcript, dumps, event
+from streamcore.sse.agui.writing import Ids, Transcript, event
+from streamcore.sse.encoder import json_bytes
 
 
 @dataclass(slots=True)
@@ -70,7 +71,7 @@ class Speaker:
             return b""
         before = b"" if self._block == "text" else self._begin_text()
         self._texts.append(text)
-        return b"%b%b%b}\n\n" % (before, self._prefix, dumps(text))
+        return b"%b%b%b}\n\n" % (before, self._prefix, json_bytes(text))
 
     def _begin_text(self) -> bytes:
         before = self.end_block()
@@ -79,7 +80,7 @@ class Speaker:
             message = self._new_message()
         self._block, self._block_id = "text", message["id"]
         self._texts = message["content"]
-        head = dumps({"type": "TEXT_MESSAGE_CONTENT", **self._more, "messageId": self._block_id})[:-1]
+        head = json_bytes({"type": "TEXT_MESSAGE_CONTENT", **self._more, "messageId": self._block_id})[:-1]
         self._prefix = b'data: %b,"delta":' % head
         return before + event("TEXT_MESSAGE_START", messageId=self._block_id, role="assistant", **self._more)
 

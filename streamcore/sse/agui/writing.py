@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
-
-from streamcore.sse.encoder import json_value
-
-
-def dumps(value: object) -> bytes:
-    """Return a value as JSON; half of a surrogate pair becomes an escape."""
-    try:
-        return msgspec.json.encode(value, enc_hook=json_value)
-    except UnicodeEncodeError:
-        return json.dumps(msgspec.to_builtins(value, enc_hook=json_value)).encode()
+from streamcore.sse.encoder import json_bytes
 
 
 def event(kind: str, **fields: Any) -> bytes:
     """Return an event; fields that are None are left out, as the protocol wants it."""
-    return b"data: %b\n\n" % dumps({"type": kind, **{key: value for key, value in fields.items() if value is not None}})
+    return b"data: %b\n\n" % json_bytes(
+        {"type": kind, **{key: value for key, value in fields.items() if value is not None}}
+    )
 
 
 class Ids:
