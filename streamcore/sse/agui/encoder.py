@@ -32,7 +32,9 @@ DECISION_SCHEMA: Mapping[str, Any] = {
 }
 """The form of the answer to an interrupt that asks whether a call may run."""
 
-_GRAPH_CONTENT = frozenset({"token", "node_complete", "interrupt", "graph_complete", "tool_call", "tool_result"})
+_GRAPH_CONTENT = frozenset(
+    {"token", "node_complete", "interrupt", "graph_complete", "tool_call", "tool_result", "pending"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,6 +366,10 @@ class AguiEncoder:
         kind, node = item["type"], item.get("node", "")
         if kind == "gap":
             return b"".join([self._item(one) for one in item["items"]])
+        if kind == "pending":  # of an agent; without a relay, `Completion.pending` has them
+            for call in item["calls"]:
+                self._ask_for_decision(call["id"], call["name"])
+            return b""
         if self._ended is None:
             self._ended = False
         before = self._state_snapshot()
@@ -394,7 +400,9 @@ class AguiEncoder:
             case "interrupt":
                 self._ended = True
                 self._ask(item)
-                return before
+                return before + (self._change_state(item["state"], whole=True) if "state" in item else b"")
+            case "state":
+                return before + self._change_state(item["state"], whole=True)
             case "graph_complete":
                 self._ended = True
                 return before + self._change_state(item["state"], whole=True)
@@ -415,8 +423,11 @@ class AguiEncoder:
         speakers = [key for key in self._speakers if key[0] == ("node", node)]
         written = [self._speakers.pop(key).new_answer() for key in speakers]
         facts = item.get("metadata", {})
-        if isinstance(facts.get("usage"), Usage):
-            self._usage.add(facts.get("model"), facts["usage"])
+        usage = facts.get("usage")
+        if isinstance(usage, Mapping):  # it was read from a relay
+            usage = Usage(**cast("Mapping[str, Any]", usage))
+        if isinstance(usage, Usage):
+            self._usage.add(facts.get("model"), usage)
         if "/" not in node:  # the output of a node inside a node is not part of the state
             written.append(self._change_state(item["output"]))
         open_step = self._agent_steps.pop(node, None)
