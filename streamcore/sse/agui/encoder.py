@@ -111,6 +111,7 @@ class AguiEncoder:
         self._unanswered: dict[str, str] = {}  # the names of the calls without a result, by id
         self._interrupts: list[dict[str, Any]] = []
         self._finish: str | None = None
+        self._refused = False
         self._ended: bool | None = None  # None until something has an end: plain tokens have none
         self._begun = False
         self._shown = False  # the conversation before the run
@@ -325,10 +326,12 @@ class AguiEncoder:
         if chunk.usage is not None:
             self._counts[key] = merged_usage(self._counts.get(key), chunk.usage)
         if not chunk.path and not chunk.choice:
+            self._refused = self._refused or kind == "refusal"
             if kind == "finish":
-                self._finish, self._ended = chunk.finish_reason or self._finish, True
+                reason = "refusal" if self._refused and chunk.finish_reason == "stop" else chunk.finish_reason
+                self._finish, self._ended = reason or self._finish, True
             elif kind in ("start", "step", "restart"):
-                self._finish, self._ended = None, False
+                self._finish, self._ended, self._refused = None, False, False
             elif self._ended is None:
                 self._ended = False
 

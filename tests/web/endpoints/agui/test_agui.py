@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ async def delete(path: str) -> str:
     return f"deleted {path}"
 '''
 CALL = Answer.of("Wait. ", calls=[PlannedCall("delete", {"path": "a"}, "d1")])
-LOOK = {"name": "look", "description": "Look.", "parameters": {"type": "object", "properties": {}}}
+LOOK: dict[str, Any] = {"name": "look", "description": "Look.", "parameters": {"type": "object", "properties": {}}}
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_calls_of_the_clients_tools_come_back_as_messages(serve: Serve) -> None:
     with Simulator([Answer.of("Let me see. ", calls=both), "It is sunny."]) as upstream:
         with serve(upstream) as url:
             asked = [user("Weather?")]
-            more = {"tools": [LOOK], "forwardedProps": {"model": "openai/gpt-5.4-mini"}}
+            more: dict[str, Any] = {"tools": [LOOK], "forwardedProps": {"model": "openai/gpt-5.4-mini"}}
             found = run(url, run_input(messages=asked, **more))
             assert found[-1]["outcome"] == {"type": "success", "pendingToolCallIds": ["a", "b"]}
             messages = answered(found, asked)
@@ -231,7 +231,7 @@ edges:
 
 
 @contextmanager
-def poem(serve: Serve, upstream: Any, folder: Path, **options: Any) -> Iterator[str]:
+def poem(serve: Serve, upstream: Any, folder: Path, **options: Any) -> Generator[str]:
     (folder / "poem.yaml").write_text(GRAPH, "utf-8")
     (folder / "greet.yaml").write_text("user: 'Hello {name}'\n", "utf-8")
     options = {"provider": "openai", "message_as": "topic", **options}
@@ -393,7 +393,7 @@ def test_a_run_in_the_relay_is_stopped(serve: Serve) -> None:
 def test_an_interrupt_passes_the_relay(serve: Serve, agent: Path) -> None:
     with Simulator([CALL, "Done."]) as upstream, serve(upstream, "p", provider="openai", prompts_dir=agent) as url:
         asked = [user("Delete it")]
-        more = {"forwardedProps": {"relay": True}}
+        more: dict[str, Any] = {"forwardedProps": {"relay": True}}
         found = run(url, run_input(messages=asked, **more))
         (interrupt,) = found[-1]["outcome"]["interrupts"]
         messages = answered(found, asked)
