@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from streamcore.chunk import CONTENT_KINDS, Chunk, FinishReason, Opaque, ToolCall, Usage
-from streamcore.completion import Completion, call_id, merged_usage
+from streamcore.completion import Completion, merged_usage
+from streamcore.tool_call_fragments import call_id
 from streamcore.wire.encoding.events import (
     begins,
     cost_fields,

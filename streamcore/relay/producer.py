@@ -18,6 +18,7 @@ from streamcore.concurrency.resources import CLOSE_SECONDS
 from streamcore.errors import AnswerTooLarge, ConfigError, RelayError, StreamTimeout
 from streamcore.relay.entries import compacted, encode_end
 from streamcore.relay.log import Command, RunLog
+from streamcore.reports.relay import RunReport
 from streamcore.sse import Item
 from streamcore.sse.public import described_in_log, interrupted, public
 from streamcore.storage.sizes import items_size
@@ -101,6 +102,7 @@ class Producer:
         epoch: the right to write to it.
         source: what is read.
         settings: times and limits.
+        report: tells observers of the run.
         adopted: the run's items so far, if another worker wrote them; the run is then continued, and if this worker
             stops, it is left to another one.
     """
@@ -112,6 +114,7 @@ class Producer:
         epoch: int,
         source: Source,
         settings: ProducerSettings,
+        report: RunReport,
         adopted: AdoptedItems | None = None,
     ) -> None:
         self._log = log
@@ -121,6 +124,7 @@ class Producer:
         self._source: Any = None
         self._items: Any = None
         self._settings = settings
+        self._report = report
         self._first = adopted.restarts if adopted else []
         self._hands_over = adopted is not None
         self._seq = adopted.seq if adopted else 0
@@ -141,6 +145,10 @@ class Producer:
 
     async def run(self) -> None:
         """Produce the run."""
+        with self._report.around():
+            await self._run()
+
+    async def _run(self) -> None:
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._watch, group)
@@ -162,6 +170,7 @@ class Producer:
                         await self._log.renew(self._run_id, self._epoch, lease=AT_ONCE)
                 elif not self._fenced:
                     await self._write_end()
+            self._report.ended(self._error, self._partial(), self._seq, stopped=self._stopping == "stop")
             self.over.set()
 
     def hand_over(self) -> None:
@@ -340,10 +349,15 @@ class Producer:
                 except Exception:  # the end must still be written
                     log.warning("closing the source of run %r failed", self._run_id, exc_info=True)
 
-    async def _write_end(self) -> None:
+    def _partial(self) -> Completion | None:
+        """Return the answer so far; None if the source has none."""
         partial = getattr(self._source, "partial", None)
-        if not isinstance(partial, Completion):
-            partial = Completion() if self._reading.cancel_called or self._stopping else None
+        return partial if isinstance(partial, Completion) else None
+
+    async def _write_end(self) -> None:
+        partial = self._partial()
+        if partial is None and (self._reading.cancel_called or self._stopping):
+            partial = Completion()
         pending, self._pending = self._pending, []
         if pending and not self._broken:
             await self._append(pending)

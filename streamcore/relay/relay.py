@@ -19,6 +19,7 @@ from streamcore.relay.memory import MemoryLog
 from streamcore.relay.producer import AT_ONCE, STOP_SECONDS, AdoptedItems, Producer, ProducerSettings, Source
 from streamcore.relay.reader import LOST, Reader, all_items, expired
 from streamcore.relay.unfinished import restarts
+from streamcore.reports.relay import RunReport
 from streamcore.sse import Item
 from streamcore.sse.event_id import is_run_id
 
@@ -90,6 +91,11 @@ class Relay:
             await group.__aexit__(None, None, None)  # not with the error, which the group would wrap
 
     @property
+    def log(self) -> RunLog:
+        """The store of runs."""
+        return self._log
+
+    @property
     def grace(self) -> float:
         """The seconds without a reader after which a run is cancelled."""
         return self._settings.grace
@@ -136,16 +142,22 @@ class Relay:
             raise _invalid(run_id)
         if self.running >= self.max_runs:
             raise TooManyRuns(f"at most {self.max_runs} answers may run at once; try again later")
+        report = RunReport(run_id)
         self._starting += 1  # before the first await, so that a burst of starts cannot exceed the limit
         try:
-            epoch = await self._register(run_id, owner, thread, None if owner else client, max_per_client)
-            producer = self._producers[run_id] = Producer(self._log, run_id, epoch, source, self._settings)
+            trace = report.begin(owner, thread)
+            epoch = await self._register(run_id, owner, thread, None if owner else client, max_per_client, trace)
+            producer = self._producers[run_id] = Producer(self._log, run_id, epoch, source, self._settings, report)
+        except Exception as error:
+            report.ended(error, None, 0, stopped=False)
+            raise
         finally:
             self._starting -= 1
         try:
             await self._group.start(self._produce, run_id, producer)  # a task that has not begun could write no end
-        except BaseException:
+        except BaseException as error:
             self._producers.pop(run_id, None)  # the task may have been cancelled before its first step
+            report.ended(error, None, 0, stopped=False)
             raise
 
     async def reserve(self, run_id: str, *, owner: str = "", thread: str | None = None, hold: float) -> int:
@@ -196,7 +208,10 @@ class Relay:
             found = await found if inspect.isawaitable(found) else found
             return found() if callable(found) else found
 
-        producer = self._producers[run_id] = Producer(self._log, run_id, adopted.epoch, opened, settings, before)
+        report = RunReport(run_id)
+        report.begin("" if status is None else status.owner, None)
+        producer = Producer(self._log, run_id, adopted.epoch, opened, settings, report, before)
+        self._producers[run_id] = producer
         try:
             await self._group.start(self._produce, run_id, producer)
         except BaseException:
@@ -205,17 +220,18 @@ class Relay:
         return producer
 
     async def _register(
-        self, run_id: str, owner: str, thread: str | None, client: str | None, max_per_client: int | None
+        self, run_id: str, owner: str, thread: str | None, client: str | None, max_per_client: int | None, trace: str
     ) -> int:
         """Open the run in the log, and return its epoch."""
         newest = None if thread is None else await self._log.latest(thread)
         if newest is not None:
             await self._log.take_over(newest, LOST)  # a lost run must not continue beside this one
-        lease = self._settings.log_lease
+        facts: dict[str, Any] = {"lease": self._settings.log_lease, "thread": thread}
+        if trace:  # a log that is older than this argument is not given it
+            facts["trace"] = trace
         if client is not None and max_per_client is not None:
-            return await self._log.start(run_id, owner, lease=lease, limit=max_per_client, thread=thread, client=client)
-        limit = self._max_per_owner if owner else None
-        return await self._log.start(run_id, owner, lease=lease, limit=limit, thread=thread)
+            return await self._log.start(run_id, owner, limit=max_per_client, client=client, **facts)
+        return await self._log.start(run_id, owner, limit=self._max_per_owner if owner else None, **facts)
 
     async def _produce(self, run_id: str, producer: Producer, *, task_status: TaskStatus[None]) -> None:
         try:
