@@ -24,7 +24,7 @@ LAYERS = [
     {"structured"},
     {"wire"},
     {"provider"},
-    {"pricing"},
+    {"pricing", "token_count"},
     {"net", "aiohttp_client", "transport"},
     {"pipeline"},
     {"stream"},
