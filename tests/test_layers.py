@@ -35,7 +35,7 @@ LAYERS = [
     {"executor_async", "node_factory"},
     {"sse"},
     {"relay"},
-    {"testing"},
+    {"testing", "bulk"},
     {"web"},
     {"cli"},
 ]
