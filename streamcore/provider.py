@@ -120,6 +120,10 @@ class Vendor:
     """Further environment variables that may have the API key; `<NAME>_API_KEY` overrides them."""
     package: str = ""
     """The name of the SDK's package; "" means the first part of `sdk`."""
+    price_list_id: str = ""
+    """The vendor's id in `genai-prices`; "" means `name`."""
+    cache_apart: bool = False
+    """True if the vendor's count of the prompt's tokens leaves cached tokens out."""
 
     def source(self, base_url: str | None) -> str:
         """Return the name of the server at an address, as `Opaque.source` has it.

@@ -14,8 +14,8 @@ CORE = ROOT / "streamcore"
 # From the bottom of the package to its top; a part may import from its own line and from those before it.
 LAYERS = [
     {"base"},
-    {"chunk"},
-    {"storage", "parts"},
+    {"chunk", "cost"},
+    {"storage", "parts", "tool_call_fragments"},
     {"request"},
     {"completion"},
     {"errors"},
@@ -24,6 +24,7 @@ LAYERS = [
     {"structured"},
     {"wire"},
     {"provider"},
+    {"pricing"},
     {"net", "aiohttp_client", "transport"},
     {"pipeline"},
     {"stream"},

@@ -250,7 +250,8 @@ class AnswerRun:
         model = self.fold.model or candidate.request.model
         model = scrub_attempt(candidate.provider, model, error)
         message = None if error is None else f"{type(error).__name__}: {error}"
-        self.attempts = (*self.attempts, Attempt(candidate.provider.name, model, message, self.fold.usage))
+        facts = (self.fold.usage, self.fold.reported_cost)
+        self.attempts = (*self.attempts, Attempt(candidate.provider.name, model, message, *facts))
 
     def _finish(self, candidate: Candidate, error: StreamcoreError) -> None:
         """Give the error that ends the answer what was received and all attempts."""
@@ -261,4 +262,5 @@ class AnswerRun:
 
     def completion(self, *, complete: bool) -> Completion:
         """Return what was received so far, with the attempts and, at the end, the validated value."""
-        return self.fold.completion(complete=complete, attempts=self.attempts, parsed=self.parsed)
+        provider = self.retries.candidate.provider.name
+        return self.fold.completion(complete=complete, attempts=self.attempts, parsed=self.parsed, provider=provider)
