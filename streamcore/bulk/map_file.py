@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -54,7 +55,7 @@ class Progress:
     """The tokens of the prompts of this run, failed attempts included, as far as the vendor reported them."""
     output_tokens: int = 0
     """The tokens that this run generated."""
-    costs: Mapping[str, float] = field(default_factory=dict[str, float])
+    costs: Mapping[str, Decimal] = field(default_factory=dict[str, Decimal])
     """What the answers of this run cost, by currency, as far as it is known."""
 
 
@@ -194,7 +195,7 @@ class RunFigures:
         self.progress = progress
         self._results = results
         self._max_errors, self._on_progress = max_errors, on_progress
-        self._costs: dict[str, float] = {}
+        self._costs: dict[str, Decimal] = {}
 
     def take(self, result: Result) -> None:
         """Write a result.
@@ -205,7 +206,7 @@ class RunFigures:
         answer, now = result.answer, self.progress
         used = [attempt.usage for attempt in answer.attempts] or [answer.usage]
         if answer.cost is not None:
-            self._costs[answer.cost.currency] = self._costs.get(answer.cost.currency, 0.0) + answer.cost.amount
+            self._costs[answer.cost.currency] = self._costs.get(answer.cost.currency, Decimal()) + answer.cost.amount
         if result.error is None:
             self._results.add(result.line)
         else:

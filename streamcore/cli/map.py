@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import Annotated, Protocol, cast
 
 import typer
 
@@ -32,31 +33,42 @@ _EVERY = 30.0
 """Seconds between the lines that tell how far a run is, where no terminal shows it."""
 
 
+Rows = Annotated[Path, typer.Argument(metavar="ROWS", help="The variables: .jsonl, .ndjson, .csv or .parquet.")]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FILE", help="Where the answers go: .jsonl, .ndjson or .parquet.")
+]
+Errors = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Where rows that failed go. Default: the output's name with .errors.jsonl."),
+]
+Concurrency = Annotated[int, typer.Option("--concurrency", "-c", help="How many rows to ask at once.")]
+Rpm = Annotated[
+    list[str] | None,
+    typer.Option(metavar="[PROVIDER=]N", help="Requests a minute, of the first provider or another. Repeatable."),
+]
+Tpm = Annotated[
+    list[str] | None,
+    typer.Option(metavar="[PROVIDER=]N", help="Tokens a minute, of the first provider or another. Repeatable."),
+]
+MaxErrors = Annotated[int | None, typer.Option(help="Stop when more rows than this have failed.")]
+Redo = Annotated[bool, typer.Option("--redo", help="Ask all rows again, also those that have an answer.")]
+MaxRetries = Annotated[int, typer.Option(help="How often a request is retried after a temporary error.")]
+
+
 def map_(
     name: Name,
-    rows: Annotated[Path, typer.Argument(metavar="ROWS", help="The variables: .jsonl, .ndjson, .csv or .parquet.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FILE", help="Where the answers go: .jsonl, .ndjson or .parquet.")
-    ],
-    errors: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Where rows that failed go. Default: the output's name with .errors.jsonl."),
-    ] = None,
-    concurrency: Annotated[int, typer.Option("--concurrency", "-c", help="How many rows to ask at once.")] = 10,
-    rpm: Annotated[
-        list[str] | None,
-        typer.Option(metavar="[PROVIDER=]N", help="Requests a minute, of all or of one provider. Repeatable."),
-    ] = None,
-    tpm: Annotated[
-        list[str] | None,
-        typer.Option(metavar="[PROVIDER=]N", help="Tokens a minute, of all or of one provider. Repeatable."),
-    ] = None,
-    max_errors: Annotated[int | None, typer.Option(help="Stop when more rows than this have failed.")] = None,
-    redo: Annotated[bool, typer.Option("--redo", help="Ask all rows again, also those that have an answer.")] = False,
+    rows: Rows,
+    output: Output,
+    errors: Errors = None,
+    concurrency: Concurrency = 10,
+    rpm: Rpm = None,
+    tpm: Tpm = None,
+    max_errors: MaxErrors = None,
+    redo: Redo = False,
     provider: Provider = None,
     model: Model = None,
     temperature: Temperature = None,
-    max_retries: Annotated[int, typer.Option(help="How often a request is retried after a temporary error.")] = 5,
+    max_retries: MaxRetries = 5,
     prompts_dir: PromptsDir = None,
     env_file: EnvFile = None,
     debug: Debug = False,
@@ -75,54 +87,60 @@ def map_(
     read_env_file(env_file)
     provider, model = provider_and_model(provider, model)
     name, prompts_dir = prompt_and_folder(name, prompts_dir)
-    options = MapOptions(max_retries=max_retries)
-    if provider is not None:
-        options["provider"] = provider
-    if model is not None:
-        options["model"] = model
-    if temperature is not None:
-        options["temperature"] = temperature
-    if prompts_dir is not None:
-        options["prompts_dir"] = prompts_dir
+    settings = {"provider": provider, "model": model, "temperature": temperature, "prompts_dir": prompts_dir}
+    options = cast("MapOptions", {key: value for key, value in settings.items() if value is not None})
+    options["max_retries"] = max_retries
     if yes:
         options["approve"] = lambda _call: Approve()
-    meter = _meter()
-    reports: list[MapReport] = []
 
-    async def work() -> None:
-        limits = _limits(rpm, tpm, name, options)
-        report = await map_file(
+    async def work(meter: _Meter) -> MapReport:
+        return await map_file(
             name,
             rows,
             output,
             errors=errors,
             concurrency=concurrency,
-            limits=limits,
+            limits=_limits(rpm, tpm, name, options),
             max_errors=max_errors,
             redo=redo,
             on_progress=meter.show,
             **options,
         )
-        reports.append(report)
 
-    def interrupted() -> None:
-        meter.close()
-        note(
-            f"interrupted: {_figures(meter.last)}; the same command goes on from here" if meter.last else "interrupted"
-        )
+    _report(_run(work, debug=debug))
 
-    try:
-        run(work, interrupted)
-    except StreamcoreError as error:
+
+def _run(work: Callable[[_Meter], Awaitable[MapReport]], *, debug: bool) -> MapReport:
+    """Return the report of a run whose progress is shown, or exit with the code of what ended it."""
+    meter: _Meter = _Bar() if sys.stderr.isatty() else _Lines()
+    reports: list[MapReport] = []
+
+    async def main() -> None:
+        reports.append(await work(meter))
+
+    def stopped() -> None:
         meter.close()
-        if debug:
-            raise
         if meter.last is not None:
             note(f"{_figures(meter.last)}; the same command goes on from here")
+
+    def interrupted() -> None:
+        note("interrupted")
+        stopped()
+
+    try:
+        run(main, interrupted)
+    except StreamcoreError as error:
+        stopped()
+        if debug:
+            raise
         fail(error)
     finally:
         meter.close()
-    report = reports[0]
+    return reports[0]
+
+
+def _report(report: MapReport) -> None:
+    """Print what came of a run; exit with code 1 if rows failed."""
     if report.before == report.progress.rows:
         note(f"nothing to ask: {report.output} has all {report.before} answers; --redo asks again")
     else:
@@ -169,10 +187,6 @@ class _Meter(Protocol):
 
     def show(self, now: Progress) -> None: ...
     def close(self) -> None: ...
-
-
-def _meter() -> _Meter:
-    return _Bar() if sys.stderr.isatty() else _Lines()
 
 
 class _Lines:
