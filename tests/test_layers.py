@@ -20,6 +20,7 @@ LAYERS = [
     {"completion"},
     {"errors"},
     {"concurrency"},
+    {"observe", "reports"},
     {"files"},
     {"structured"},
     {"wire"},
