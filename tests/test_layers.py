@@ -37,7 +37,7 @@ LAYERS = [
     {"executor_async", "node_factory"},
     {"sse"},
     {"relay"},
-    {"testing"},
+    {"testing", "bulk"},
     {"web"},
     {"cli"},
 ]
