@@ -199,7 +199,7 @@ def test_the_network_is_blocked_where_a_fixture_is_used(project: pytest.Pytester
 
         def reaches(host, port):
             with socket.socket() as client:
-                client.settimeout(5)
+                client.settimeout(60)
                 client.connect((host, port))
 
         def test_blocked(simulator):
@@ -284,7 +284,7 @@ def test_fault_servers_end_with_the_test(project: pytest.Pytester) -> None:
             assert len(servers) == 4
             for server in servers:
                 with pytest.raises(OSError):
-                    socket.create_connection(("127.0.0.1", server.port), timeout=5)
+                    socket.create_connection(("127.0.0.1", server.port), timeout=60)
         """
     )
     run(project).assert_outcomes(passed=3)

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def environment(simulator: Simulator | None = None) -> dict[str, str]:
 
 
 @contextmanager
-def served(*arguments: str, simulator: Simulator | None = None) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def served(*arguments: str, simulator: Simulator | None = None) -> Generator[tuple[subprocess.Popen[str], str]]:
     """Serve on a free port, and give the process and its address."""
     line = command(*arguments, "--port", "0")
     process = subprocess.Popen(line, cwd=ROOT, env=environment(simulator), stderr=subprocess.PIPE, text=True)
@@ -70,7 +70,7 @@ def test_the_example_of_the_readme_works_offline() -> None:
         asked = listen(url, "/stream/s?format=json")
         assert asked[1].json["message"] == "What is your name?"
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) in (0, -signal.SIGINT, 130)
+        assert process.wait(60) in (0, -signal.SIGINT, 130)
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
 
@@ -99,7 +99,7 @@ def test_sigterm_ends_open_streams_with_a_last_event() -> None:
         process.send_signal(signal.SIGTERM)
         process.wait(GRACE + SLOW)
         for reader in readers:
-            reader.join(10)
+            reader.join(60)
         assert len(bodies) == 50
         for body in bodies:
             *_, trouble, done = told(body)
