@@ -24,7 +24,7 @@ KEY = "cli-planted-key"
 PROMPT = ["prompt", "greet", "--var", "name=World"]
 PROVIDERS = ["anthropic", "openai", "openai-responses", "mistral"]
 COMMAND = [sys.executable, "-W", "error", "-m", "streamcore.cli"]
-DEADLINE = 60.0
+DEADLINE = 120.0
 
 
 def environment(simulator: Simulator | None = None, **more: str) -> dict[str, str]:

@@ -31,7 +31,7 @@ WIRES = {
     "google": "gemini",
     "bedrock": "bedrock-converse",
 }
-DEADLINE = 60.0
+DEADLINE = 120.0
 """Seconds after which a condition is given up; long, since the machine may be busy."""
 
 TRIES = 20
