@@ -108,6 +108,7 @@ def test_sigterm_ends_open_streams_with_a_last_event() -> None:
         wait_until(lambda: simulator.open == 0, "every upstream was closed")
 
 
+@pytest.mark.long
 def test_invalid_settings_are_reported_before_it_serves() -> None:
     assert "there is no prompt 'greeet'" in refused("greeet", "--provider", "demo")
     assert "nowhere.yaml" in refused("nowhere.yaml")

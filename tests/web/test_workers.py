@@ -52,6 +52,7 @@ def test_read_on_at_the_other_worker_and_go_on_talking_there(redis: RedisServer)
         assert len(simulator.requests[1].body["messages"]) == 4
 
 
+@pytest.mark.long
 def test_one_run_in_a_conversation_on_all_workers_and_stop_from_any(redis: RedisServer) -> None:
     with Simulator(Answer(["w "] * 9000), rate=100) as simulator, ExitStack() as stack:
         (_, first), (_, second) = workers(stack, redis, simulator)
@@ -64,6 +65,7 @@ def test_one_run_in_a_conversation_on_all_workers_and_stop_from_any(redis: Redis
         assert "stream-error" not in [one.name for one in listen(first, "/stream/s?format=json")]
 
 
+@pytest.mark.long
 def test_an_address_is_limited_on_all_workers(redis: RedisServer) -> None:
     with Simulator(Answer(["w "] * 9000), rate=100) as simulator, ExitStack() as stack:
         (_, first), (_, second) = workers(stack, redis, simulator, "--max-per-user", "2")
