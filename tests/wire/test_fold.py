@@ -620,7 +620,7 @@ def texts(chunks: list[Chunk]) -> list[str]:
 
 
 @cache
-def texts_around(wire: str, number: int) -> list[str]:
+def texts_around(wire: int, number: int) -> list[str]:
     """Return the texts before and after an event of a wire."""
     make, events = EVENTS[wire]
     decoder = StreamDecoder(make())
