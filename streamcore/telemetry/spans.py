@@ -22,7 +22,9 @@ def answer_start(request: Request, model: str, provider: str) -> dict[str, Any]:
 def answer_end(event: events.AnswerEnded, provider: str, counts: Counts | None) -> dict[str, Any]:
     """Return the attributes that the span of an answer gets at its end."""
     answer = event.completion
-    found: dict[str, Any] = {names.PROVIDER: provider, names.ATTEMPTS: len(answer.attempts)}
+    found: dict[str, Any] = {names.ATTEMPTS: len(answer.attempts)}
+    if len(answer.attempts) > 1:  # else it is that of the start
+        found[names.PROVIDER] = provider
     if answer.id:
         found[names.RESPONSE_ID] = answer.id
     if answer.model:

@@ -15,7 +15,9 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from streamcore import __version__
 from streamcore.net.clients import lifespan
 from streamcore.provider import AnyProvider
+from streamcore.reports.report import Observer
 from streamcore.web.guard import SAFE_HEADERS, SafeHeaders
+from streamcore.web.observed import Observed, observers_of
 from streamcore.web.router import Target, router
 
 log = logging.getLogger("streamcore")
@@ -29,6 +31,8 @@ def create_app(
     provider: AnyProvider | None = None,
     cors: Collection[str] = (),
     allowed_hosts: Collection[str] = ("*",),
+    observer: Observer | None = None,
+    metrics: bool = False,
     **options: Any,
 ) -> FastAPI:
     """Return an app that streams prompts, graphs and models: a chat page at `/`, endpoints at `/v1/`.
@@ -40,6 +44,8 @@ def create_app(
         cors: the origins whose pages may send requests, as `https://example.org`; all others get status 403.
         allowed_hosts: the values of the header `Host` that are accepted. A service on loopback should name its own, so
             that no other site can reach it through its DNS.
+        observer: a function that receives the events of all that requests begin; see the guide "Observing".
+        metrics: True serves metrics for Prometheus at `/metrics`, without authentication.
         options: more arguments of `router`.
 
     Raises:
@@ -60,6 +66,8 @@ def create_app(
             allow_headers=["*"],  # the vendors' SDKs send many of their own
             expose_headers=["X-Session-Id", "x-request-id", "request-id", "retry-after"],
         )
+    observers = observers_of(observer, metrics=metrics, routes=app.include_router)
+    app.add_middleware(Observed, observers=observers)
     app.add_middleware(SafeHeaders)  # the outermost, for the responses of the others
     return app
 

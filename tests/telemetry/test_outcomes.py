@@ -32,7 +32,8 @@ class Row:
     answers: Sequence[Script]
     outcome: str
     error: str | None = None
-    events: tuple[str, ...] = ("streamcore.first_content",)
+    events: tuple[str, ...] = ()
+    content: bool = True
     attempts: int = 1
     usage: tuple[int, int] | None = (3, 2)
     provider: str = "scripted"
@@ -49,25 +50,25 @@ TABLE = [
     Row("stopped", [open_ended()], "stopped", reader=stop),
     Row("closed", [open_ended()], "closed", reader=leave),
     Row("cancelled", [open_ended()], "cancelled", "cancelled", reader=cancel),
-    Row("cut", [CUT[:2]], "interrupted", "StreamInterrupted", ("streamcore.first_content", FAILED)),
+    Row("cut", [CUT[:2]], "interrupted", "StreamInterrupted", (FAILED,)),
     Row(
         "stalled",
         [open_ended()],
-        *("timed_out", "StreamTimeout", ("streamcore.first_content", FAILED)),
+        *("timed_out", "StreamTimeout", (FAILED,)),
         options={"timeouts": {"stall": 0.05}},
     ),
-    Row("bad request", [BadRequestError("no")], "failed", "BadRequestError", (FAILED,), usage=None),
+    Row("bad request", [BadRequestError("no")], "failed", "BadRequestError", (FAILED,), content=False, usage=None),
     Row(
         "retried",
         [BUSY, WHOLE],
-        *("finished", None, (FAILED, "streamcore.first_content")),
+        *("finished", None, (FAILED,)),
         attempts=2,
         cut=False,
     ),
     Row(
         "fallback",
         [BadRequestError("no")],
-        *("finished", None, (FAILED, "streamcore.fallback", "streamcore.first_content")),
+        *("finished", None, (FAILED, "streamcore.fallback")),
         attempts=2,
         provider="second",
         cut=False,
@@ -78,7 +79,7 @@ TABLE = [
         [CUT, WHOLE],
         "finished",
         None,
-        ("streamcore.first_content", FAILED, "streamcore.restart", "streamcore.first_content"),
+        (FAILED, "streamcore.restart"),
         attempts=2,
         cut=False,
         options={"on_interrupt": "restart"},
@@ -107,7 +108,7 @@ async def test_an_answer_has_one_span_and_its_points(row: Row) -> None:
     assert found[names.PROVIDER] == row.provider
     usage = (found.get(names.INPUT_TOKENS), found.get(names.OUTPUT_TOKENS))
     assert usage == (row.usage or (None, None))
-    assert (names.FIRST_CHUNK in found) is ("streamcore.first_content" in row.events)
+    assert (names.FIRST_CHUNK in found) is row.content
 
     points = collected.points()
     ((labels, (count, _)),) = points[names.DURATION]
@@ -118,7 +119,7 @@ async def test_an_answer_has_one_span_and_its_points(row: Row) -> None:
     assert tokens == ({} if row.usage is None else {"input": row.usage[0], "output": row.usage[1]})
     assert sum(value for _, value in points[names.ANSWER_ATTEMPTS]) == row.attempts
     assert [value for _, value in points[names.OPEN_STREAMS]] == [0]
-    assert len(points.get(names.TO_FIRST_CHUNK, [])) == ("streamcore.first_content" in row.events)
+    assert len(points.get(names.TO_FIRST_CHUNK, [])) == row.content
     cut = [(labels[names.OUTCOME], labels.get(names.ERROR)) for labels, _ in points.get(names.ANSWER_CUT, [])]
     assert cut == ([(row.outcome, row.error)] if row.cut else [])
     assert len(points.get(names.ANSWER_FALLBACKS, [])) == ("streamcore.fallback" in row.events)
