@@ -77,6 +77,10 @@ def serve(
     allow_models: opt.AllowModels = None,
     api_keys: opt.ApiKeys = None,
     cors: opt.Cors = None,
+    title: opt.Title = None,
+    greeting: opt.Greeting = None,
+    logo: opt.Logo = None,
+    color: opt.Color = None,
 ) -> None:
     """Serve prompts, graphs and models: a chat page at /, streams at /stream, endpoints for the vendors' SDKs at /v1.
 
@@ -98,6 +102,7 @@ def serve(
         model=model,
         variables=gather(var, var_file, vars_file),
         api_keys=_keys(api_keys),
+        look={"title": title, "greeting": greeting, "logo": logo, "color": color},
         **{name: context.params[name] for name in PASSED_ON},
         **{name: context.params[name] or () for name in LISTS},
     )
@@ -114,16 +119,20 @@ def _keys(given: list[str] | None) -> list[str]:
     return given or [key.strip() for key in listed if key.strip()]
 
 
-def _app(targets: list[str], host: str, max_turns: int, most: tuple[int, int, int], **options: Any) -> object:
+def _app(
+    targets: list[str], host: str, max_turns: int, most: tuple[int, int, int], look: dict[str, Any], **options: Any
+) -> object:
     """Return the app, or end the command with what cannot be served."""
     _require_packages()
-    from streamcore.web import HistoryLimit, create_app
+    from streamcore.web import HistoryLimit, PageOptions, create_app
     from streamcore.web.targets import SERVED_LIMITS
 
     limits = replace(SERVED_LIMITS, max_items=most[0], max_model_calls=most[1], max_tokens=most[2])
     hosts = LOOPBACK if host in LOOPBACK else ("*",)
+    history = HistoryLimit(max_turns)
     try:
-        return create_app(targets, allowed_hosts=hosts, history=HistoryLimit(max_turns), limits=limits, **options)
+        page = PageOptions(**look)
+        return create_app(targets, allowed_hosts=hosts, history=history, limits=limits, page=page, **options)
     except StreamcoreError as error:
         fail(error)
 
