@@ -33,9 +33,9 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 PASSED_ON = (
     *("temperature", "message_as", "prompts_dir", "name", "max_streams", "max_per_user", "max_input", "max_seconds"),
-    *("allow_get", "relay", "grace", "transport"),
+    *("allow_get", "relay", "grace", "transport", "max_turns", "title", "greeting", "logo", "color"),
 )
-"""The options that `create_app` takes as they are."""
+"""The options that `create_app` takes as they are, or `_app` makes into another."""
 
 LISTS = ("client_variables", "trusted_proxies", "allow_models", "cors")
 
@@ -96,19 +96,16 @@ def serve(
     app = _app(
         served,
         host,
-        max_turns,
         (max_items, max_model_calls, max_tokens),
         provider=provider,
         model=model,
         variables=gather(var, var_file, vars_file),
         api_keys=_keys(api_keys),
-        look={"title": title, "greeting": greeting, "logo": logo, "color": color},
         **{name: context.params[name] for name in PASSED_ON},
         **{name: context.params[name] or () for name in LISTS},
     )
     listening = _listen(host, port)
-    shown = ", ".join([*served, *(allow_models or ())])
-    note(f"serving {shown} on {_url(host, listening)}  (Ctrl-C stops)")
+    note(f"serving {', '.join([*served, *(allow_models or ())])} on {_url(host, listening)}  (Ctrl-C stops)")
     _warn(served, provider, prompts_dir, safe=host in LOOPBACK or bool(_keys(api_keys)))
     _server(app).run(sockets=[listening])
 
@@ -119,9 +116,7 @@ def _keys(given: list[str] | None) -> list[str]:
     return given or [key.strip() for key in listed if key.strip()]
 
 
-def _app(
-    targets: list[str], host: str, max_turns: int, most: tuple[int, int, int], look: dict[str, Any], **options: Any
-) -> object:
+def _app(targets: list[str], host: str, most: tuple[int, int, int], **options: Any) -> object:
     """Return the app, or end the command with what cannot be served."""
     _require_packages()
     from streamcore.web import HistoryLimit, PageOptions, create_app
@@ -129,7 +124,8 @@ def _app(
 
     limits = replace(SERVED_LIMITS, max_items=most[0], max_model_calls=most[1], max_tokens=most[2])
     hosts = LOOPBACK if host in LOOPBACK else ("*",)
-    history = HistoryLimit(max_turns)
+    history = HistoryLimit(options.pop("max_turns"))
+    look = {name: options.pop(name) for name in ("title", "greeting", "logo", "color")}
     try:
         page = PageOptions(**look)
         return create_app(targets, allowed_hosts=hosts, history=history, limits=limits, page=page, **options)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def chat(
     page_options: PageOptions | None = None,
     ready: bool = True,
     **options: Any,
-) -> Iterator[str]:
+) -> Generator[str]:
     provider = provider_at(simulator, "openai")
     settings: dict[str, Any] = {"prompts_dir": ROOT / "prompts", "page": page_options or True, **options}
     with serving(create_app(target, provider=provider, **settings)) as url:
@@ -67,7 +67,7 @@ def chat(
 
 
 @contextmanager
-def served(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def served(*arguments: str) -> Generator[tuple[subprocess.Popen[str], str]]:
     """Run `streamcore serve` as people do, and give its address."""
     command = [sys.executable, "-W", "error", "-m", "streamcore.cli", "serve", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,14 +31,14 @@ def as_user(name: str) -> dict[str, str]:
 
 
 @asynccontextmanager
-async def client_of(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+async def client_of(app: FastAPI) -> AsyncGenerator[httpx2.AsyncClient]:
     transport = httpx2.ASGITransport(app=app)
     async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url="http://t") as client:
         yield client
 
 
 @asynccontextmanager
-async def service(**options: Any) -> AsyncIterator[httpx2.AsyncClient]:
+async def service(**options: Any) -> AsyncGenerator[httpx2.AsyncClient]:
     provider = options.pop("provider", None) or ScriptedProvider("Yes.")
     settings: dict[str, Any] = {"prompts_dir": ROOT / "prompts", "auth": user, "anonymous": True, **options}
     async with client_of(create_app("chat", provider=provider, **settings)) as client:
@@ -104,7 +104,7 @@ async def test_writers_at_once_lose_no_entry() -> None:
     async with service() as client:
         async with anyio.create_task_group() as tasks:
             for number in range(8):
-                tasks.start_soon(save, client, "ada", f"c{number}", {})
+                tasks.start_soon(save, client, "ada", f"c{number}", {"number": number})
         assert len(await listed(client, "ada")) == 8
 
 
