@@ -178,8 +178,7 @@ def router(
     catalog = Catalog(_by_name(targets), allow_models, max_seconds=max_seconds, transport=transport, limits=limits)
     routes = APIRouter(lifespan=_lifespan(targets, None if parts.relay is relay else parts.relay))
     slots = Slots(max_streams, parts.limits.per_client, lambda: parts.relay.running)
-    shown = PageOptions() if page is True else page or None
-    routes.include_router(_own_routes(parts, slots, name, describe, page=shown, asks_key=bool(api_keys)))
+    routes.include_router(_own_routes(parts, slots, name, describe, given=page, asks_key=bool(api_keys)))
     if endpoints:
         routes.include_router(all_endpoints(catalog, slots, parts.peers, parts.limits, parts.relay, parts.guards))
     return routes
@@ -231,9 +230,10 @@ def _auth(auth: Auth | None, keys: Collection[str], anonymous: bool) -> list[Any
 
 
 def _own_routes(
-    parts: _Parts, slots: Slots, name: str, describe: Describe | None, *, page: PageOptions | None, asks_key: bool
+    parts: _Parts, slots: Slots, name: str, describe: Describe | None, *, given: bool | PageOptions, asks_key: bool
 ) -> APIRouter:
     """Return `/health`, and the routes of the first target and its page."""
+    page = PageOptions() if given is True else given or None
     routes = APIRouter()
     routes.include_router(_open_routes(parts.relay, slots, page=page if parts.targets else None, asks_key=asks_key))
     if parts.targets:
