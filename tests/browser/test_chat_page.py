@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -371,11 +372,9 @@ def test_no_answer_keeps_the_page_busy(page: Page, answer: str) -> None:
 
 
 def test_a_broken_conversation_in_the_storage_is_left_out(page: Page) -> None:
-    broken = {
-        "id": "broken",
-        "title": 7,
-        "turns": [None, {"id": "a"}, {"id": "b", "text": "kept", "answers": [None, {}]}],
-    }
+    broken: dict[str, Any] = json.loads(
+        '{"id": "broken", "title": 7, "turns": [null, {"id": "a"}, {"id": "b", "text": "kept", "answers": [null, {}]}]}'
+    )
     with Simulator("Yes.") as simulator, chat(page, simulator) as url:
         page.evaluate(
             """broken => new Promise((done) => {
