@@ -5,6 +5,7 @@ BIN := .venv/bin
 DEMO := .venv/.demo
 DEV := .venv/.dev
 DEMO_EXTRAS := anthropic,openai,mistral
+NODE := tests/node/node_modules/.ready
 CODE := streamcore pytest_streamcore providers examples benchmarks tests docs
 
 # Install extras, in a fifth of pip's time where uv can be had. uv does not read pip's settings (an index, a proxy).
@@ -27,10 +28,14 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 endif
 
-.PHONY: demo test test-long test-all test-lowest live check audit format stress bench bench-quick docs clean
+.PHONY: demo node test test-long test-all test-lowest live check audit format stress bench bench-quick docs clean
 
 demo: $(if $(wildcard $(DEV)),$(DEV),$(DEMO))
 	@$(BIN)/python examples/demo_streaming.py --verify
+
+# The JavaScript clients that the tests run, and their Node.js, of the versions in tests/node/package-lock.json. Without
+# them, these tests are skipped.
+node: $(NODE)
 
 # All but the tests that are long by nature; at most five minutes on two cores.
 test: $(DEV)
@@ -111,6 +116,12 @@ $(DEV): pyproject.toml | $(BIN)/python
 	@$(call INSTALL,docs)
 	@touch $@
 
+$(NODE): tests/node/package.json tests/node/package-lock.json
+	@command -v npm > /dev/null || { echo "make node needs npm (Debian: apt-get install npm)"; exit 1; }
+	@echo "Installing the JavaScript clients of the tests and Node.js 22 into tests/node/node_modules (once) ..."
+	@cd tests/node && npm ci --loglevel=error
+	@touch $@
+
 $(LOWEST)/.ready: pyproject.toml $(DEV)
 	rm -rf $(LOWEST)
 	$(PYTHON) -m venv --without-pip $(LOWEST)
@@ -119,5 +130,5 @@ $(LOWEST)/.ready: pyproject.toml $(DEV)
 	@touch $@
 
 clean:
-	rm -rf .venv $(LOWEST) .bench build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv $(LOWEST) .bench tests/node/node_modules build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

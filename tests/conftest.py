@@ -17,6 +17,7 @@ from hypothesis import settings
 
 from streamcore import provider_names
 from streamcore.testing import Simulator
+from tests.node_clients import NODE, NodeClients
 from tests.planted import Watch, watching
 from tests.support import BACKENDS, require
 
@@ -98,6 +99,21 @@ def self_signed(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     return context
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that run Node.js as long: each starts a process that loads many files."""
+    for item in items:
+        if "node" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.long)
+
+
+@pytest.fixture
+def node() -> NodeClients:
+    """Run scripts with Node.js and the npm packages of tests/node."""
+    require(NODE.exists(), "the JavaScript clients are not installed (make node)")
+    return NodeClients()
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from tests.snippets import Block, all_blocks, blocks, run_script, save_files
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 PROVIDERS_PAGE = ROOT / "docs" / "providers.md"
-PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "endpoints").glob("*.md"))]
 ANSWER = "Hello, World!"
 
 

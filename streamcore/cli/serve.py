@@ -33,7 +33,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 PASSED_ON = (
     *("temperature", "message_as", "prompts_dir", "name", "max_streams", "max_per_user", "max_input", "max_seconds"),
-    *("allow_get", "relay", "grace", "transport", "max_turns", "title", "greeting", "logo", "color"),
+    *("allow_get", "relay", "checkpointer", "grace", "transport"),
+    *("max_turns", "max_items", "max_model_calls", "max_tokens", "title", "greeting", "logo", "color"),
 )
 """The options that `create_app` takes as they are, or `_app` makes into another."""
 
@@ -72,6 +73,7 @@ def serve(
     allow_get: opt.AllowGet = None,
     trusted_proxies: opt.TrustedProxies = None,
     relay: opt.Relay = None,
+    checkpointer: opt.Threads = None,
     grace: opt.Grace = 60.0,
     transport: opt.Transport = None,
     allow_models: opt.AllowModels = None,
@@ -96,7 +98,6 @@ def serve(
     app = _app(
         served,
         host,
-        (max_items, max_model_calls, max_tokens),
         provider=provider,
         model=model,
         variables=gather(var, var_file, vars_file),
@@ -116,13 +117,14 @@ def _keys(given: list[str] | None) -> list[str]:
     return given or [key.strip() for key in listed if key.strip()]
 
 
-def _app(targets: list[str], host: str, most: tuple[int, int, int], **options: Any) -> object:
+def _app(targets: list[str], host: str, **options: Any) -> object:
     """Return the app, or end the command with what cannot be served."""
     _require_packages()
     from streamcore.web import HistoryLimit, PageOptions, create_app
     from streamcore.web.targets import SERVED_LIMITS
 
-    limits = replace(SERVED_LIMITS, max_items=most[0], max_model_calls=most[1], max_tokens=most[2])
+    most = {name: options.pop(name) for name in ("max_items", "max_model_calls", "max_tokens")}
+    limits = replace(SERVED_LIMITS, **most)
     hosts = LOOPBACK if host in LOOPBACK else ("*",)
     history = HistoryLimit(options.pop("max_turns"))
     look = {name: options.pop(name) for name in ("title", "greeting", "logo", "color")}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from streamcore.errors import ConfigError, install_command
+from streamcore.sse.client_formats import ClientFormat, client_encoder, client_headers
 from streamcore.sse.encoder import Describe, Encoder, Format, Item, encode
 from streamcore.sse.event_id import EventId, parse_event_id
 from streamcore.sse.public import public_message
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from streamcore.sse.response import SSEResponse
 
 __all__ = [
+    "ClientFormat",
     "Describe",
     "Encoder",
     "EventId",
@@ -37,7 +39,7 @@ read_place = parse_event_id
 
 def sse_response(
     source: AsyncIterable[Item],
-    format: Format = "text",  # noqa: A002  the word that users know
+    format: Format | ClientFormat = "text",  # noqa: A002  the word that users know
     *,
     ids: bool | str = True,
     after: int | EventId | None = None,
@@ -48,6 +50,7 @@ def sse_response(
     send_timeout: float | None = 60.0,
     headers: Mapping[str, str] | None = None,
     describe: Describe | None = None,
+    run_input: Mapping[str, Any] | None = None,
 ) -> SSEResponse:
     """Return the response that streams `source` to a browser, for Starlette, FastAPI and any other ASGI service.
 
@@ -58,7 +61,9 @@ def sse_response(
     Args:
         source: a `Stream`, what `execute_prompt_streaming`, `stream_graph_with_tokens` or `stream_node_output`
             return, or any async iterable of `str`, chunks or graph events.
-        format: see `Format`; only `json` can tell a restart.
+        format: see `Format`; of these only `json` can tell a restart. Or see `ClientFormat`: then `ids`, `after` and
+            `retry` have no meaning, and after an error the connection is broken, since these clients take a body that
+            ends properly for a complete answer.
         ids: add an id to each event, see `encode`.
         after: what the client already has, where the source continues for a client that reconnects.
         retry: seconds that a browser waits before it reconnects; None: the browser's default.
@@ -70,6 +75,9 @@ def sse_response(
         send_timeout: seconds that a heartbeat may take before the client counts as gone; None: no limit.
         headers: more headers.
         describe: returns the message that clients get for an error; None: `public_message`.
+        run_input: in the format `agui` the request, a `RunAgentInput` as JSON: the events have its `threadId` and
+            `runId`, `state` is what a graph starts with, and with its `messages` an answer that began again is taken
+            back. Without, the ids are random.
 
     Raises:
         ConfigError: starlette is not installed, there is no such format, or the source may restart and the format
@@ -81,13 +89,20 @@ def sse_response(
         raise ConfigError(
             f"sse_response needs the package 'starlette', which is not installed; run: {install_command('server')}"
         ) from error
+    of_client = format in get_args(ClientFormat)
+    if of_client:
+        encoder = client_encoder(cast("ClientFormat", format), wait=wait, describe=describe, run_input=run_input)
+        headers = {**client_headers(cast("ClientFormat", format)), **(headers or {})}
+    else:
+        encoder = encode(cast("Format", format), ids=ids, after=after or 0, retry=retry, describe=describe)
     return SSEResponse(
         source,
-        encode(format, ids=ids, after=after or 0, retry=retry, describe=describe),
-        resumes=after is not None,
+        encoder,
+        resumes=after is not None or of_client,
         wait=wait,
         heartbeat=heartbeat,
         grace=grace,
         send_timeout=send_timeout,
         headers=headers,
+        breaks=of_client,
     )

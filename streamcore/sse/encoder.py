@@ -90,7 +90,10 @@ def encode(
         ConfigError: there is no such format, or `ids` has other characters than A-Z a-z 0-9 _ ~ -.
     """
     if format not in get_args(Format):
-        raise ConfigError(f"there is no SSE format {format!r}; use one of {', '.join(map(repr, get_args(Format)))}")
+        raise ConfigError(
+            f"there is no SSE format {format!r}; use one of {', '.join(map(repr, get_args(Format)))}, or with "
+            "sse_response one of the formats of client libraries, see streamcore.sse.ClientFormat"
+        )
     if isinstance(ids, str) and ids and not is_run_id(ids):
         raise ConfigError(f"ids= must be 1 to 64 characters of A-Z a-z 0-9 _ ~ -, not {ids[:80]!r}")
     event_id = after if isinstance(after, EventId) else EventId(after=after)
@@ -157,7 +160,7 @@ class Encoder:
         rest = self._rest()
         facts = self.facts(error)
         if self.format == "json":
-            event = self._event(_dumps(facts), b"stream-error")
+            event = self._event(json_bytes(facts), b"stream-error")
         else:
             event = self._text(facts["message"], b"stream-error")
         partial = getattr(error, "partial", None)
@@ -167,7 +170,7 @@ class Encoder:
         """Return the response for an error that came before the first event: a status with a JSON body."""
         retry_after = getattr(error, "retry_after", None)
         headers = {} if retry_after is None else {"retry-after": f"{retry_after:.0f}"}
-        return Refusal(_status(error), json.dumps({"error": self.facts(error)}).encode(), headers)
+        return Refusal(status_of(error), json.dumps({"error": self.facts(error)}).encode(), headers)
 
     def facts(self, error: Exception) -> dict[str, Any]:
         """Return what the client gets of an error: `type`, `message`, and `retryable` and `retry_after` if known."""
@@ -178,7 +181,7 @@ class Encoder:
         head = b"id: %b%b\n" % (self._prefix, LAST.encode()) if self._ids else b""
         if self.format == "text":
             return b"%bdata: %b\n\n" % (head, MARK.encode())
-        return b"event: done\n%bdata: %b\n\n" % (head, _dumps(summary) if self.format == "json" else b"")
+        return b"event: done\n%bdata: %b\n\n" % (head, json_bytes(summary) if self.format == "json" else b"")
 
     def _summary(self, completion: Completion) -> dict[str, Any]:
         """Return what is known at the end, without the texts and calls, which are in the chunks."""
@@ -220,7 +223,7 @@ class Encoder:
                 return self._gap(item)
             if kind == "interrupt":
                 message = item["message"]
-                question = message if isinstance(message, str) else _dumps(message).decode()
+                question = message if isinstance(message, str) else json_bytes(message).decode()
                 self._id -= 1  # a client that loses the connection between the two must still get the question
                 rest = self._rest()
                 self._id += 1
@@ -277,7 +280,8 @@ class Encoder:
         return self._event(_utf8(text), name, rest)
 
 
-def _status(error: Exception) -> int:
+def status_of(error: Exception) -> int:
+    """Return the status of a response for an error that came before the first event."""
     if isinstance(error, RateLimitError | OverloadedError):
         return 503
     if isinstance(error, StreamTimeout):
@@ -295,18 +299,18 @@ def _utf8(text: str) -> bytes:
 def _json(item: Item) -> bytes:
     if isinstance(item, Chunk):
         if item.kind == "text" and not (item.index or item.choice or item.raw or item.path):  # as nearly every token is
-            return _dumps({"kind": "text", "text": item.text})
+            return json_bytes({"kind": "text", "text": item.text})
         facts: dict[str, Any] = {"kind": item.kind}
         if item.kind in _WITH_TEXT:
             facts["text"] = item.text
         for name in _CHUNK_FIELDS:
             if value := getattr(item, name):
                 facts[name] = value if name != "raw" else value.decode("utf-8", "surrogateescape")
-        return _dumps(facts)
-    return _dumps({"kind": "text", "text": item} if isinstance(item, str) else item)
+        return json_bytes(facts)
+    return json_bytes({"kind": "text", "text": item} if isinstance(item, str) else item)
 
 
-def _dumps(value: object) -> bytes:
+def json_bytes(value: object) -> bytes:
     """Return a value as JSON.
 
     Raises:

@@ -54,6 +54,17 @@ Step = Send | Pause | Repeat | Hold | Reset
 """After the last step the connection is closed as usual (FIN)."""
 
 
+def slower(step: Step, factor: float) -> Step:
+    """Return the step with its pauses so many times as long."""
+    match step:
+        case Pause(seconds):
+            return Pause(factor * seconds)
+        case Repeat(data, every, times):
+            return Repeat(data, factor * every, times)
+        case _:
+            return step
+
+
 class Line:
     """The sending side of a connection: it counts bytes, and waits while the client does not read."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -27,7 +27,8 @@ from streamcore.errors import (
     StreamTimeout,
 )
 from streamcore.testing.faults import spoiled
-from streamcore.testing.faults.steps import Hold, Pause, Reset, Send
+from streamcore.testing.faults.steps import Hold, Pause, Reset, Send, Step, slower
+from streamcore.testing.simulator.answers import Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -489,6 +490,24 @@ _ROWS = (
 
 FAULTS: Mapping[str, Fault] = MappingProxyType({fault.name: fault for fault in _ROWS})
 """Every fault by its name, `none` first."""
+
+
+def slowed(fault: Fault, factor: float) -> Fault:
+    """Return the fault with its timeouts, and the server's pauses, so many times as long, for a busy machine.
+
+    A fault without timeouts is returned as it is.
+    """
+    if not fault.timeouts:
+        return fault
+
+    def steps(wire: str, answer: Answer) -> list[Step]:
+        return [slower(step, factor) for step in fault.steps(wire, answer)]
+
+    return replace(
+        fault,
+        steps=steps,
+        timeouts={clock: factor * seconds for clock, seconds in fault.timeouts.items()},
+    )
 
 
 def find_fault(name: str) -> Fault:

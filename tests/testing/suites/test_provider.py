@@ -5,13 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
-from streamcore import Provider
+from streamcore import Chunk, Provider, Request, get_provider
 from streamcore.testing import FAULTS, Fault
+from streamcore.testing.faults.fault_server import ANSWER
+from streamcore.testing.faults.spoiled import PING_EVERY
+from streamcore.testing.faults.steps import Repeat
+from streamcore.testing.faults.table import slowed
 from streamcore.testing.suites.provider import ProviderSuite
 from tests.snippets import blocks, run_script
 
@@ -67,6 +74,48 @@ class TestTypedProvider(ProviderSuite):
     def provider(self, url: str) -> Provider:
         made: Provider = TypedProvider(base_url=url + "/v1", api_key="docs-key-0123456789")
         return made
+
+
+# A busy machine
+
+
+class Late:
+    """A provider that sends each request only after a while, as on a machine that is busy with other work."""
+
+    name = "openai"
+
+    def __init__(self, url: str) -> None:
+        self._inner = get_provider("openai", api_key="docs-key-0123456789", model="m", base_url=url + "/v1")
+
+    async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
+        await anyio.sleep(0.5)
+        async with aclosing(self._inner.stream(request)) as batches:
+            async for batch in batches:
+                yield batch
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class OnABusyMachine(ProviderSuite):
+    wire = "openai-chat"
+
+    def provider(self, url: str) -> Provider:
+        return Late(url)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["mute", "late", "headers-only"])
+async def test_a_timeout_that_expired_before_the_server_saw_the_request_is_tried_again(name: str) -> None:
+    await OnABusyMachine().test_fault(FAULTS[name])
+    await OnABusyMachine().test_retried(FAULTS[name])
+
+
+def test_a_slowed_fault_has_its_timeouts_and_pauses_so_many_times_as_long() -> None:
+    fault = slowed(FAULTS["slow-with-pings"], 5)
+    assert fault.timeouts == {"silence": 2.5, "stall": 150}
+    assert [step.every for step in fault.steps("openai-chat", ANSWER) if isinstance(step, Repeat)] == [5 * PING_EVERY]
+    assert slowed(FAULTS["pause"], 5) is FAULTS["pause"]
 
 
 # What the suite must find, and where; `Honest` shows that the row itself is not what fails.

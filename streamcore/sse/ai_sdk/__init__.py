@@ -1,0 +1,1 @@
+"""Speak the UI message stream of the AI SDK, which `useChat` reads."""
