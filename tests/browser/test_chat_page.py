@@ -20,7 +20,7 @@ from streamcore.testing import Answer, Simulator
 from streamcore.testing.simulator.answers import Asked
 from streamcore.web import PageOptions, create_app
 from tests.serving import serving
-from tests.support import first_short, provider_at, wait_until
+from tests.support import TRIES, first_short, provider_at, wait_until
 
 pytestmark = pytest.mark.real
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -155,7 +155,9 @@ def test_stop_closes_the_upstream_and_keeps_the_text(page: Page, how: str) -> No
     endless = Answer([f"w{number} " for number in range(9000)])
     with Simulator(endless, rate=100) as simulator, chat(page, simulator):
         times: list[float] = []
-        for number in range(1, 4):  # the best time counts: the machine may be busy
+        number = 0
+        while number < TRIES and (not times or times[-1] >= 1):
+            number += 1
             say(page, "x")
             expect(page.locator(".answer .body")).to_have_count(number)
             expect(page.locator(".answer .body").last).to_contain_text("w5 ")
@@ -169,7 +171,7 @@ def test_stop_closes_the_upstream_and_keeps_the_text(page: Page, how: str) -> No
             expect(page.locator(".answer .note")).to_have_text(["Stopped."] * number)
             assert page.locator(".trouble").count() == 0
             assert plain(page).startswith("w0 w1 w2 ")
-        assert simulator.abandoned == 3
+        assert simulator.abandoned == number
     assert min(times) < 1
 
 
@@ -297,7 +299,7 @@ def test_an_interview_is_answered_on_the_page_offline(page: Page) -> None:
         expect(page.locator(".answer").last).to_contain_text("with nothing lost.")
         assert page.locator(".trouble").count() == 0
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(60)
 
 
 @pytest.mark.long
