@@ -15,6 +15,8 @@ from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
 from streamcore.relay import Relay
+from streamcore.web.endpoints.agui.routes import agui_routes
+from streamcore.web.endpoints.agui.service import AguiEndpoint
 from streamcore.web.endpoints.catalog import Catalog
 from streamcore.web.endpoints.problems import problem_of
 from streamcore.web.endpoints.service import Endpoint, Limits
@@ -123,8 +125,9 @@ def all_endpoints(
     limits: Limits,
     relay: Relay,
     dependencies: Sequence[Depends],
+    name: str,
 ) -> APIRouter:
-    """Return the routes of every installed wire that has a path.
+    """Return the routes of every installed wire that has a path, and those of AG-UI.
 
     Raises:
         ConfigError: no wire is installed.
@@ -135,7 +138,10 @@ def all_endpoints(
         if wire.path is not None:
             stored = StoredAnswers(wire, relay, limits.per_client)
             endpoints.append((Endpoint(wire, catalog, slots, peers, limits, stored), stored))
-    return endpoint_routes(endpoints, catalog, dependencies)
+    routes = endpoint_routes(endpoints, catalog, dependencies)
+    agui = AguiEndpoint(name, catalog, slots, peers, limits, relay)
+    routes.include_router(agui_routes(agui, MAX_BODY, dependencies))
+    return routes
 
 
 _JSON: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
