@@ -56,7 +56,8 @@ def refused(response: httpx2.Response, endpoint: str, status: int) -> str:
 def test_bodies_that_are_not_valid(url: str, endpoint: str) -> None:
     for body in (b"", b"{", b"\xff\xfe", b"[" * 100_000):
         assert refused(send(url, endpoint, body), endpoint, 400) == "the body is not valid JSON"
-    for other in ([], "text", None, 5):
+    others: list[Any] = [[], "text", None, 5]
+    for other in others:
         assert refused(send(url, endpoint, other), endpoint, 400) == "the body must be a JSON object"
     assert "model is required" in refused(send(url, endpoint, {}), endpoint, 400)
 
