@@ -7,7 +7,7 @@ import socket
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
@@ -43,12 +43,7 @@ LISTS = ("client_variables", "trusted_proxies", "allow_models", "cors")
 
 def serve(
     context: typer.Context,
-    targets: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[GRAPH_OR_PROMPT]...", help="A graph's file, or a prompt's file or name. The page shows the first."
-        ),
-    ] = None,
+    targets: opt.Targets = None,
     provider: Provider = None,
     model: Model = None,
     temperature: Temperature = None,

@@ -79,6 +79,12 @@ Cors = Annotated[
     list[str] | None,
     typer.Option("--cors", metavar="ORIGIN", help="An origin whose pages may send requests. Repeatable."),
 ]
+Targets = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[GRAPH_OR_PROMPT]...", help="A graph's file, or a prompt's file or name. The page shows the first."
+    ),
+]
 Metrics = Annotated[bool, typer.Option("--metrics", help="Serve metrics for Prometheus at /metrics.")]
 Telemetry = Annotated[
     bool,
