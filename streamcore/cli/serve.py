@@ -75,6 +75,7 @@ def serve(
     checkpointer: opt.Threads = None,
     grace: opt.Grace = 60.0,
     transport: opt.Transport = None,
+    endpoints: opt.Endpoints = None,
     allow_models: opt.AllowModels = None,
     api_keys: opt.ApiKeys = None,
     cors: opt.Cors = None,
@@ -99,14 +100,19 @@ def serve(
         model=model,
         variables=gather(var, var_file, vars_file),
         api_keys=_keys(api_keys),
+        endpoints=_names(endpoints),
         **{name: context.params[name] for name in PASSED_ON},
         **{name: context.params[name] or () for name in LISTS},
     )
     listening = _listen(host, port)
-    shown = ", ".join([*served, *(allow_models or ())])
-    note(f"serving {shown} on {_url(host, listening)}  (Ctrl-C stops)")
+    note(f"serving {', '.join([*served, *(allow_models or ())])} on {_url(host, listening)}  (Ctrl-C stops)")
     _warn(served, provider, prompts_dir, safe=host in LOOPBACK or bool(_keys(api_keys)))
     _server(app).run(sockets=[listening])
+
+
+def _names(given: list[str] | None) -> list[str] | bool:
+    """Return the endpoints to serve; True: all."""
+    return [name.strip() for one in given for name in one.split(",") if name.strip()] if given else True
 
 
 def _keys(given: list[str] | None) -> list[str]:

@@ -97,7 +97,7 @@ def router(
     describe: Describe | None = None,
     page: bool = True,
     transport: str | None = None,
-    endpoints: bool = True,
+    endpoints: bool | Collection[str] = True,
     allow_models: Sequence[str] = (),
     api_keys: Collection[str] = (),
 ) -> APIRouter:
@@ -144,7 +144,8 @@ def router(
         describe: returns the message that clients get for an error, see `streamcore.sse.public_message`.
         page: False leaves the page out.
         transport: what requests are sent over, see `streamcore.get_provider`.
-        endpoints: False leaves out the endpoints (`/v1/chat/completions` and so on).
+        endpoints: False leaves out the endpoints (`/v1/chat/completions` and so on); a list of names (`messages`,
+            as the guide's pages are called) serves only these.
         allow_models: patterns of `provider/model`, as `openai/*`, that clients of the endpoints may name. Their
             requests go to that provider as the environment configures it, with its key.
         api_keys: the keys that clients must send, as `Authorization: Bearer` or `x-api-key`, instead of `auth`.
@@ -178,7 +179,10 @@ def router(
     slots = Slots(max_streams, parts.limits.per_client, lambda: parts.relay.running)
     routes.include_router(_own_routes(parts, slots, name, describe, page=page))
     if endpoints:
-        routes.include_router(all_endpoints(catalog, slots, parts.peers, parts.limits, parts.relay, parts.guards, name))
+        only = None if endpoints is True else endpoints
+        routes.include_router(
+            all_endpoints(catalog, slots, parts.peers, parts.limits, parts.relay, parts.guards, name, only)
+        )
     return routes
 
 
