@@ -178,11 +178,8 @@ def router(
     routes = APIRouter(lifespan=_lifespan(targets, None if parts.relay is relay else parts.relay))
     slots = Slots(max_streams, parts.limits.per_client, lambda: parts.relay.running)
     routes.include_router(_own_routes(parts, slots, name, describe, page=page))
-    if endpoints:
-        only = None if endpoints is True else endpoints
-        routes.include_router(
-            all_endpoints(catalog, slots, parts.peers, parts.limits, parts.relay, parts.guards, name, only)
-        )
+    shared = parts.peers, parts.limits, parts.relay, parts.guards
+    routes.include_router(all_endpoints(catalog, slots, *shared, name, endpoints))
     return routes
 
 

@@ -128,17 +128,19 @@ def endpoint_name(path: str) -> str:
     return path.removeprefix("/v1/").replace("/", "-")
 
 
-def chosen_endpoints(only: Collection[str] | None) -> frozenset[str]:
-    """Return the names of the endpoints to serve; None: all.
+def chosen_endpoints(only: bool | Collection[str]) -> frozenset[str]:
+    """Return the names of the endpoints to serve; True: all.
 
     Raises:
         ConfigError: there is no endpoint with such a name.
     """
     known = frozenset(endpoint_name(wire.path) for wire in wires().values() if wire.path) | OTHER_ENDPOINTS
+    if only is True:
+        return known
     for name in only or ():
         if name not in known:
             raise ConfigError(f"there is no endpoint {name!r}; there are: {', '.join(sorted(known))}")
-    return known if only is None else frozenset(only)
+    return frozenset(only or ())
 
 
 def all_endpoints(
@@ -149,13 +151,15 @@ def all_endpoints(
     relay: Relay,
     dependencies: Sequence[Depends],
     name: str,
-    only: Collection[str] | None = None,
+    only: bool | Collection[str] = True,
 ) -> APIRouter:
     """Return the routes of every installed wire that has a path, and those of AG-UI; `only`: of these endpoints.
 
     Raises:
         ConfigError: no wire is installed, or an endpoint in `only` is not known.
     """
+    if not only:
+        return APIRouter()
     find_wire(DEFAULT_WIRE)
     chosen = chosen_endpoints(only)
     endpoints: list[tuple[Endpoint, StoredAnswers]] = []
