@@ -33,7 +33,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 PASSED_ON = (
     *("temperature", "message_as", "prompts_dir", "name", "max_streams", "max_per_user", "max_input", "max_seconds"),
-    *("allow_get", "relay", "checkpointer", "grace", "transport"),
+    *("allow_get", "api_keys", "endpoints", "relay", "checkpointer", "grace", "transport"),
     *("max_turns", "max_items", "max_model_calls", "max_tokens", "title", "greeting", "logo", "color"),
 )
 """The options that `create_app` takes as they are, or `_app` makes into another."""
@@ -102,8 +102,6 @@ def serve(
         provider=provider,
         model=model,
         variables=gather(var, var_file, vars_file),
-        api_keys=_keys(api_keys),
-        endpoints=_names(endpoints),
         **{name: context.params[name] for name in PASSED_ON},
         **{name: context.params[name] or () for name in LISTS},
     )
@@ -134,6 +132,7 @@ def _app(targets: list[str], host: str, **options: Any) -> object:
     limits = replace(SERVED_LIMITS, **most)
     hosts = LOOPBACK if host in LOOPBACK else ("*",)
     history = HistoryLimit(options.pop("max_turns"))
+    options |= {"api_keys": _keys(options["api_keys"]), "endpoints": _names(options["endpoints"])}
     look = {name: options.pop(name) for name in ("title", "greeting", "logo", "color")}
     try:
         page = PageOptions(**look)
