@@ -52,7 +52,7 @@ async def events(graph: Graph, config: Config, segment: Segment, before: Sequenc
     thread = await Thread.open(graph, config)
     state, resume = segment.state, segment.resume
     if thread.version != segment.version:  # an earlier worker has saved something, so it has used these
-        state, resume = {}, None
+        state, resume = dict[str, Any](), None
         for event in _untold(graph, thread, segment, before):
             yield event
         if not thread.next and thread.asked is None:
@@ -65,7 +65,9 @@ async def events(graph: Graph, config: Config, segment: Segment, before: Sequenc
 
 def _untold(graph: Graph, thread: Thread, segment: Segment, before: Sequence[Item]) -> list[Item]:
     """Return the events of the nodes whose completion the thread has, and the log has not."""
-    told = Counter(item["node"] for item in before if isinstance(item, Mapping) and item["type"] == "node_complete")
+    told = Counter[str](
+        str(item["node"]) for item in before if isinstance(item, Mapping) and item["type"] == "node_complete"
+    )
     found: list[Item] = []
     for name, count in thread.counts.items():
         node = graph.nodes.get(name)

@@ -141,7 +141,11 @@ class DBOSEngine:
             "workflow_id": name,
             "app_version": version,
         }
-        await self._run(lambda: self._connected().enqueue(options, dict(data)))
+
+        def enqueue() -> None:
+            self._connected().enqueue(options, dict(data))
+
+        await self._run(enqueue)
 
     async def find(
         self, *, names: Sequence[str] = (), prefix: str = "", states: Sequence[JobState] = (), limit: int = 100

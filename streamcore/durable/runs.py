@@ -384,7 +384,7 @@ class DurableRuns:
             try:
                 await self._lease.renew()
                 running = await self._engine.find(states=["running"], limit=10_000)
-                for worker in {job.worker for job in running if job.worker not in (None, self._worker)}:
+                for worker in {job.worker for job in running} - {self._worker}:
                     if worker is not None and await self._lease.is_lost(worker):
                         if worker not in self._lost:
                             log.warning("worker %r is lost; its runs go on elsewhere", worker)
