@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -58,6 +59,15 @@ Threads = Annotated[
         help="The store of conversations: sqlite:///threads.db, redis://host:6379/0 or postgresql://host/database",
     ),
 ]
+Endpoints = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--endpoint",
+        "--endpoints",
+        metavar="NAME",
+        help="An endpoint to serve, as chat-completions or messages; default: all. Repeatable, or with commas.",
+    ),
+]
 AllowModels = Annotated[
     list[str] | None,
     typer.Option(
@@ -82,3 +92,7 @@ Grace = Annotated[float, typer.Option(help="Seconds without a reader after which
 Transport = Annotated[
     str | None, typer.Option(help="The HTTP library that requests are sent with: httpx2 (default) or aiohttp.")
 ]
+Title = Annotated[str | None, typer.Option(help="The chat page's title. Default: the target's name.")]
+Greeting = Annotated[str | None, typer.Option(help="The text of the chat page's empty conversation.")]
+Logo = Annotated[Path | None, typer.Option(metavar="FILE", help="The chat page's logo: SVG, PNG, JPEG or WebP.")]
+Color = Annotated[str | None, typer.Option(metavar="#RRGGBB", help="The color of the chat page's buttons and links.")]
