@@ -178,7 +178,7 @@ def router(
     slots = Slots(max_streams, parts.limits.per_client, lambda: parts.relay.running)
     routes.include_router(_own_routes(parts, slots, name, describe, page=page))
     if endpoints:
-        routes.include_router(all_endpoints(catalog, slots, parts.peers, parts.limits, parts.relay, parts.guards))
+        routes.include_router(all_endpoints(catalog, slots, parts.peers, parts.limits, parts.relay, parts.guards, name))
     return routes
 
 

@@ -16,7 +16,7 @@ from streamcore.provider import get_provider, provider_names, vendor
 from streamcore.request import Message, Request, Text
 from streamcore.web.endpoints.sources import GraphSource, Source
 from streamcore.web.targets import GraphTarget, PromptTarget, RunRequest, ServedTarget
-from streamcore.wire.encoding.wire import RequestRefused, Wire, WireRequest, wires
+from streamcore.wire.encoding.wire import RequestRefused, WireRequest, wires
 
 _CHECKED = (
     "temperature",
@@ -31,6 +31,19 @@ _CHECKED = (
 )
 HISTORY_KEYS = ("messages", "history")
 """The keys of a graph's state that take the whole conversation."""
+
+
+class WireRules(Protocol):
+    """What a model has to know of a wire; see `Wire`, which is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shared(self) -> frozenset[str]: ...
+    @property
+    def informative(self) -> frozenset[str]: ...
+    @property
+    def required(self) -> frozenset[str]: ...
 
 
 class Model(Protocol):
@@ -53,7 +66,7 @@ class Model(Protocol):
         """Return what counts the tokens of one answer; None: the source counts them itself."""
         ...
 
-    async def open(self, asked: WireRequest, wire: Wire) -> Source:
+    async def open(self, asked: WireRequest, wire: WireRules) -> Source:
         """Return the source of the answer.
 
         Raises:
@@ -79,14 +92,14 @@ class PassedOn:
         """Return what counts the tokens of one answer."""
         return Budget(self.limits).answer(self.name)
 
-    async def open(self, asked: WireRequest, wire: Wire) -> Source:
+    async def open(self, asked: WireRequest, wire: WireRules) -> Source:
         """Return the stream of the answer; see `Model.open`."""
         provider = get_provider(self.provider, transport=self.transport)
         request = replace(asked.request, model=self.model, extra=_extra(asked, wire, getattr(provider, "wire", None)))
         return stream_request(request, provider=provider, timeouts={"total": self.max_seconds})
 
 
-def _extra(asked: WireRequest, wire: Wire, provider_wire: str | None) -> dict[str, Any]:
+def _extra(asked: WireRequest, wire: WireRules, provider_wire: str | None) -> dict[str, Any]:
     """Return the parameters without a field in `Request` that the provider has, too.
 
     Raises:
@@ -152,7 +165,7 @@ class PromptModel:
         """Return what counts the tokens of one answer."""
         return self.target.tokens()
 
-    async def open(self, asked: WireRequest, wire: Wire) -> Source:
+    async def open(self, asked: WireRequest, wire: WireRules) -> Source:
         """Return the stream of the answer; see `Model.open`."""
         _refuse_extra(asked, wire)
         target, given = self.target, asked.request
@@ -200,7 +213,7 @@ def _merged(request: Request, given: Request, after: Sequence[Message]) -> Reque
     )
 
 
-def _refuse_extra(asked: WireRequest, wire: Wire) -> None:
+def _refuse_extra(asked: WireRequest, wire: WireRules) -> None:
     for key in asked.request.extra:
         if key not in wire.informative:
             raise RequestRefused(f"{key} is not supported by this model", param=key)
@@ -219,17 +232,26 @@ class GraphModel:
         """Return None: the run of the graph counts its tokens."""
         return None
 
-    async def open(self, asked: WireRequest, wire: Wire) -> Source:
-        """Return the tokens of a run; see `Model.open`."""
+    @property
+    def history_keys(self) -> list[str]:
+        """The keys of the graph's state that take the whole conversation."""
+        return [key for key in HISTORY_KEYS if key in self.target.graph.file.state]
+
+    def check(self, asked: WireRequest, wire: WireRules) -> None:
+        """Raise RequestRefused if the request has something that no graph can honour."""
         _refuse_extra(asked, wire)
-        target = self.target
         for field in _CHECKED:
             value = getattr(asked.request, field)
             if value not in (None, (), []) and field not in wire.required:
                 param = asked.param(field)
                 raise RequestRefused(f"{param} is not supported by {self.name!r}, which is a graph", param=param)
+
+    async def open(self, asked: WireRequest, wire: WireRules) -> Source:
+        """Return the tokens of a run; see `Model.open`."""
+        self.check(asked, wire)
+        target = self.target
         talk = Conversation.of(asked, self.name)
-        declared = [key for key in HISTORY_KEYS if key in target.graph.file.state]
+        declared = self.history_keys
         if (talk.before or talk.after) and not declared:
             param = asked.param("messages")
             raise RequestRefused(
@@ -303,6 +325,12 @@ class Catalog:
             if name and self._allows(name):
                 found[name] = None
         return [*found]
+
+    @property
+    def default(self) -> str:
+        """The model of a request that names none: the first target, or the only name; else ""."""
+        names = [*self._models] or self.names()
+        return names[0] if self._models or len(names) == 1 else ""
 
     def _allows(self, name: str) -> bool:
         return any(fnmatchcase(name, pattern) for pattern in self._allowed)

@@ -13,6 +13,7 @@ from fastapi.params import Depends
 from fastapi.routing import APIRoute
 
 from streamcore.relay import Relay
+from streamcore.web.endpoints.ai_sdk.routes import chat_routes
 from streamcore.web.endpoints.catalog import Catalog
 from streamcore.web.endpoints.problems import problem_of
 from streamcore.web.endpoints.service import Endpoint, Limits
@@ -96,8 +97,9 @@ def all_endpoints(
     limits: Limits,
     relay: Relay,
     dependencies: Sequence[Depends],
+    name: str,
 ) -> APIRouter:
-    """Return the routes of every installed wire that has a path.
+    """Return the routes of every installed wire that has a path, and those of `useChat`.
 
     Raises:
         ConfigError: no wire is installed.
@@ -108,7 +110,9 @@ def all_endpoints(
         if wire.path is not None:
             stored = StoredAnswers(wire, relay, limits.per_client)
             endpoints.append((Endpoint(wire, catalog, slots, peers, limits, stored), stored))
-    return endpoint_routes(endpoints, catalog, dependencies)
+    routes = endpoint_routes(endpoints, catalog, dependencies)
+    routes.include_router(chat_routes(catalog, relay, name, peers, limits, dependencies, MAX_BODY))
+    return routes
 
 
 _JSON: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
