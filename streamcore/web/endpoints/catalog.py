@@ -14,6 +14,7 @@ from streamcore.graph.stream import stream_graph_with_tokens
 from streamcore.pipeline.clocks import Timeouts
 from streamcore.provider import get_provider, provider_names, vendor
 from streamcore.request import Message, Request, Text
+from streamcore.tools.decisions import unanswered
 from streamcore.web.endpoints.sources import GraphSource, Source
 from streamcore.web.targets import GraphTarget, PromptTarget, RunRequest, ServedTarget
 from streamcore.wire.encoding.wire import RequestRefused, WireRequest, wires
@@ -170,6 +171,7 @@ class PromptModel:
         _refuse_extra(asked, wire)
         target, given = self.target, asked.request
         talk = Conversation.of(asked, self.name)
+        self._refuse_open_calls(asked, talk)
         why = await target.refuse(f"endpoint/{secrets.token_urlsafe(8)}", RunRequest(talk.text))
         if why is not None:
             raise RequestRefused(why, param=asked.param("messages"))
@@ -194,6 +196,18 @@ class PromptModel:
             timeouts=replace(timeouts, total=min(seconds, default=None)),
             change=change,
         )
+
+    def _refuse_open_calls(self, asked: WireRequest, talk: Conversation) -> None:
+        """Raise RequestRefused if the client sends a call without a result, which the prompt's tools would run."""
+        returned = self.returned
+        if returned is None:
+            return
+        of_client = returned | {tool.name for tool in asked.request.tools}
+        for call in unanswered(talk.after):
+            if call.name not in of_client:
+                param = asked.param("messages")
+                why = f"{param}: the call {call.id!r} has no result, and calls that a client sends do not run here"
+                raise RequestRefused(why, param=param)
 
 
 def _merged(request: Request, given: Request, after: Sequence[Message]) -> Request:

@@ -141,11 +141,14 @@ class ChatRuns:
         """Return a reader of a run from its beginning."""
         return ChatReader(self._relay.read(run, who=who))
 
-    async def readable(self, who: str, chat: str) -> str | None:
-        """Return the newest run of a chat if it runs, or has ended without a client that got its end."""
+    async def readable(self, who: str, chat: str, *, ended: bool) -> str | None:
+        """Return the newest run of a chat if it runs, or has ended without a client that got its end.
+
+        With `ended`, also one whose end a client got: what was sent to a proxy need not have arrived.
+        """
         run = await self._relay.latest(self.thread(who, chat), who=who)
-        if run is None:
-            return None
+        if run is None or ended:
+            return run
         try:
             if (await self._relay.status(run, who=who)).state == "running":
                 return run

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
 import anyio
-from fastapi import Path, Request, Response
+from fastapi import Path, Query, Request, Response
 from starlette.types import Receive, Scope, Send
 
 from streamcore.sse.ai_sdk.encoder import HEADERS, UIMessageEncoder
@@ -27,6 +27,10 @@ from streamcore.web.users import owner
 from streamcore.wire.encoding.wire import STATUSES, Problem, RequestRefused, WireRequest
 
 InChat = Annotated[str, Path(description="The id of the chat, as the page chose it.", max_length=MAX_ID)]
+
+Replay = Annotated[
+    bool, Query(description="Whether to stream an answer that has ended, too, although its end was read.")
+]
 
 
 class ChatEndpoint:
@@ -64,10 +68,10 @@ class ChatEndpoint:
         except Exception as error:  # noqa: BLE001  the outermost edge: logged, and sent as the client shows it
             return self._failed(error, None if chat is None else chat.asked)
 
-    async def resume(self, request: Request, chat_id: InChat) -> Response:
+    async def resume(self, request: Request, chat_id: InChat, replay: Replay = False) -> Response:
         """Stream the answer of a chat from its beginning; 204 if none runs, and the last one was read to its end."""
         try:
-            run = await self._runs.readable(owner(request), chat_id)
+            run = await self._runs.readable(owner(request), chat_id, ended=replay)
             if run is None:
                 return Response(status_code=204)
             return await self._stream(run, owner(request), waits=False)
