@@ -24,6 +24,7 @@ PUBLIC = (
     "streamcore.checkpoints",
     "streamcore.errors",
     "streamcore.node_factory",
+    "streamcore.observe",
     "streamcore.provider",
     "streamcore.relay",
     "streamcore.sse",

@@ -1,7 +1,8 @@
 """Stream LLM output token by token, from any vendor, with nothing lost."""
 
 from streamcore.chunk import Chunk, ChunkKind, FinishReason, Opaque, ToolCall, ToolResult, Usage
-from streamcore.completion import Attempt, Completion, Cost
+from streamcore.completion import Attempt, Completion
+from streamcore.cost import Cost
 from streamcore.errors import (
     AgentLimitReached,
     AnswerTooLarge,

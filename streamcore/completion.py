@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
 from streamcore.chunk import CONTENT_KINDS, Chunk, FinishReason, Opaque, ToolCall, ToolResult, Usage
+from streamcore.cost import Cost, reported
 from streamcore.parts import read_part, write_part
 from streamcore.request import Message
 from streamcore.storage.stored_json import dump, load, read_completion, write_completion
+from streamcore.tool_call_fragments import merged, with_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +29,8 @@ class Attempt:
     """The error that ended the attempt; None if it succeeded."""
     usage: Usage | None = None
     """The tokens of this attempt. `Completion.usage` counts the last attempt only."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Represent the cost of an answer, as a gateway reports it."""
-
-    amount: float
-    """The amount in `currency`."""
-    currency: str
-    """The currency's code, as in `USD`."""
-    source: str
-    """The field of the response that it was read from, as in `usage.cost`."""
+    reported_cost: Cost | None = None
+    """The cost of this attempt as a gateway reports it; None if it reports none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +84,25 @@ class Completion:
     """An entry for each token, in the vendor's format, if logprobs were requested."""
     served_by: str | None = None
     """The vendor that a gateway sent the request to, as the gateway names it."""
-    cost: Cost | None = None
-    """The cost of the answer; None if the gateway reports none."""
+    provider: str | None = None
+    """The name of the provider that answers, or answered last."""
+    reported_cost: Cost | None = None
+    """The cost of the answer as a gateway reports it; None if it reports none. `cost` computes it where it can."""
     tool_results: tuple[ToolResult, ...] = ()
     """The results of those of its tool calls that an agent ran, in the order of the calls."""
     pending: tuple[ToolCall, ...] = ()
     """The calls of the last answer that wait for approval; see `stream_agent`."""
     steps: tuple[Completion, ...] = ()
     """Every answer of an agent's run, in order; all other fields are those of the last one, `usage` is the sum."""
+
+    @property
+    def cost(self) -> Cost | None:
+        """The cost of all attempts and steps, as reported or from a price list; None if a part of it is unknown.
+
+        It is computed when it is read; `streamcore.pricing.cost_of` takes other prices or another day.
+        """
+        found: Cost | None = import_module("streamcore.pricing").cost_of(self)  # a higher layer, and seldom used
+        return found
 
     def to_json(self) -> str:
         """Return the answer as JSON, for any database; `from_json` of this version and later ones reads it.
@@ -115,7 +118,7 @@ class Completion:
         Raises:
             ValueError: the data are not JSON, not an answer, or of a later version.
         """
-        return load("completion", data, lambda given: read_completion(given, cls, Attempt, Cost, read_part))
+        return load("completion", data, lambda given: read_completion(given, cls, Attempt, read_part))
 
     def to_message(self) -> Message:
         """Return the assistant's message for the next turn, opaque data included.
@@ -215,7 +218,7 @@ class _Answer:
             text="".join((*self.text, *self.undecided)),
             reasoning=reasoning,
             refusal="".join(self.refusal),
-            tool_calls=_with_ids([_merge(fragments) for _, fragments in sorted(self.calls.items())], seed),
+            tool_calls=with_ids([merged(fragments) for _, fragments in sorted(self.calls.items())], seed),
             citations=tuple(self.citations),
             reasoning_parts=self._parts(),
             stop_sequence=self.stop_sequence,
@@ -246,37 +249,6 @@ def _filled(opaque: Opaque, texts: Sequence[str], breaks: Sequence[int], reasoni
 
 def _with_text(item: Mapping[str, Any], runs: Iterable[str]) -> Mapping[str, Any]:
     return {"type": "text", "text": next(iter(runs), "")} if item == {"type": "text"} else item
-
-
-def _with_ids(calls: Sequence[ToolCall], seed: str) -> tuple[ToolCall, ...]:
-    """Set the id of each call that has none or repeats an earlier one: results are matched to calls by id."""
-    used: set[str] = set()
-    with_ids: list[ToolCall] = []
-    for call in calls:
-        needs_id = not call.id or call.id in used
-        with_ids.append(replace(call, id=call_id(seed, call.position)) if needs_id else call)
-        used.add(with_ids[-1].id or "")
-    return tuple(with_ids)
-
-
-def call_id(*seeds: object) -> str:
-    """Return an id for a tool call that every vendor accepts: nine letters and digits, derived from the seeds."""
-    number = int.from_bytes(hashlib.blake2b(repr(seeds).encode(), digest_size=8).digest())
-    return "".join(_ALPHABET[number // 36**digit % 36] for digit in range(9))
-
-
-_ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
-
-
-def _merge(fragments: list[ToolCall]) -> ToolCall:
-    last = fragments[-1]
-    return ToolCall(  # many vendors send id and name with the first fragment only
-        id=next((fragment.id for fragment in reversed(fragments) if fragment.id is not None), None),
-        name=next((fragment.name for fragment in reversed(fragments) if fragment.name is not None), None),
-        arguments="".join(fragment.arguments for fragment in fragments),
-        position=last.position,
-        custom=last.custom,
-    )
 
 
 def merged_usage(known: Usage | None, new: Usage) -> Usage:
@@ -372,7 +344,14 @@ class Fold:
         """The model that answers, as the vendor names it."""
         return None if self._start is None else self._start.model
 
-    def completion(self, *, complete: bool, attempts: tuple[Attempt, ...] = (), parsed: Any = None) -> Completion:
+    @property
+    def reported_cost(self) -> Cost | None:
+        """The cost as a gateway reports it."""
+        return reported(self._facts.get("cost"))
+
+    def completion(
+        self, *, complete: bool, attempts: tuple[Attempt, ...] = (), parsed: Any = None, provider: str | None = None
+    ) -> Completion:
         """Return the answer so far; `complete` states whether the vendor marked its end."""
         start = self._start
         common: dict[str, Any] = {
@@ -385,11 +364,11 @@ class Fold:
         }
         seed = (start and start.id) or ""
         others = (answer.completion(seed, **common) for choice, answer in sorted(self._answers.items()) if choice != 0)
-        cost = self._facts.get("cost")
         return self._first.completion(
             seed,
             usage=self.usage,
-            cost=Cost(**cost) if cost else None,
+            reported_cost=self.reported_cost,
+            provider=provider,
             alternatives=tuple(others),
             attempts=attempts,
             parsed=parsed,

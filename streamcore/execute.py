@@ -14,6 +14,7 @@ from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.retry import Candidate, Fallback, OnInterrupt
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.provider import AnyProvider, ModelChoice, Provider, get_provider, resolve_provider
+from streamcore.reports.report import Observer
 from streamcore.request import Message, ReasoningEffort, Request
 from streamcore.storage.sizes import MAX_ANSWER_BYTES
 from streamcore.stream import Plan, Stream, TextStream
@@ -42,6 +43,7 @@ class CommonOptions(TypedDict, total=False):
     fallback: Sequence[Fallback] | None
     max_bytes: int | None
     transport: str | None
+    observer: Observer | None
 
 
 class PromptOptions(CommonOptions, total=False):
@@ -76,6 +78,7 @@ def stream_request(
     include_raw: bool = False,
     max_bytes: int | None = None,
     transport: str | None = None,
+    observer: Observer | None = None,
 ) -> Stream:
     """Return the stream of the answer to a request.
 
@@ -100,6 +103,7 @@ def stream_request(
         max_bytes: how many bytes the answer may have, in UTF-8; defaults to 64 MiB. Text, reasoning, tool arguments,
             opaque data and `raw` count. A larger answer ends in `AnswerTooLarge`, whose `partial` has what arrived.
         transport: what named providers send over, those of `fallback` included; see `get_provider`.
+        observer: a function that receives the events of this answer; see the guide "Observing".
 
     Nothing happens until the stream is used; `Stream` lists what is raised then.
     """
@@ -109,7 +113,7 @@ def stream_request(
         return Plan(
             Candidate(found, replace(request, include_raw=True) if include_raw else request),
             timeouts=Timeouts.of(timeouts),
-            options=None if stream_options is None else StreamOptions.of(stream_options),
+            options=_options(stream_options),
             max_retries=max_retries,
             fallback=tuple(fallback or ()),
             on_interrupt=on_interrupt,
@@ -117,6 +121,7 @@ def stream_request(
             retries=retries,
             transport=transport,
             max_bytes=_limit(max_bytes),
+            observer=observer,
         )
 
     return Stream(prepare, restarts=on_interrupt == "restart" or retries > 0)
@@ -133,6 +138,10 @@ def _ready(provider: AnyProvider, transport: str | None) -> Provider:
     if transport is not None:
         raise ConfigError(f"a ready provider has its own transport; give transport={transport!r} to get_provider()")
     return provider
+
+
+def _options(given: OptionsLike | None) -> StreamOptions | None:
+    return None if given is None else StreamOptions.of(given)
 
 
 def _limit(max_bytes: int | None) -> int:
@@ -187,6 +196,7 @@ def stream_prompt(
     change: Callable[[Request], Request] | None = None,
     transport: str | None = None,
     approve: Approver | None = None,
+    observer: Observer | None = None,
 ) -> Stream:
     """Return the stream of the answer to a prompt file.
 
@@ -217,6 +227,7 @@ def stream_prompt(
         history: the previous turns of the conversation; they are sent between the prompt's system and user messages.
         change: returns the request that is sent instead of the prompt's, as one with more tools or another limit.
         approve: decides about calls of the file's tools that need approval; see `stream_agent`.
+        observer: a function that receives the events of this answer; see the guide "Observing".
 
     Nothing happens until the stream is used; then it raises, besides what `Stream` lists:
 
@@ -237,15 +248,13 @@ def stream_prompt(
             *before, last = request.messages
             request = replace(request, messages=[*before, *history, last])
         request = _with_budgets(request, max_tokens, reasoning)
-        if change is not None:
-            request = change(request)
-        found = _ready(resolved.provider, transport)
+        request = request if change is None else change(request)
         file = prompt.file
-        options = file.stream_options if stream_options is None else stream_options
+        found = _ready(resolved.provider, transport)
         plan = Plan(
             Candidate(found, replace(request, include_raw=True) if include_raw else request),
             timeouts=Timeouts.of(file.timeouts if timeouts is None else timeouts),
-            options=None if options is None else StreamOptions.of(options),
+            options=_options(file.stream_options if stream_options is None else stream_options),
             max_retries=max_retries,
             fallback=tuple(file.fallbacks() if fallback is None else fallback),
             on_interrupt=on_interrupt,
@@ -253,9 +262,10 @@ def stream_prompt(
             retries=retries,
             transport=transport,
             max_bytes=_limit(file.max_bytes if max_bytes is None else max_bytes),
+            observer=observer,
         )
         if prompt.tools.run:
-            plan.make_run = _agent_of(prompt, approve=approve, state=state)
+            plan.make_run = _agent_of(prompt, approve=approve, state=state, name=prompt_name)
         return plan
 
     return Stream(prepare, restarts=on_interrupt == "restart" or retries > 0)
@@ -348,6 +358,7 @@ def stream_agent(
         "resume": resume,
         "save": save,
         "state": options.get("state"),
+        "name": prompt if isinstance(prompt, str) else None,
     }
 
     def prepare() -> Plan:

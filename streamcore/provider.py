@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from streamcore.chunk import Chunk
 from streamcore.errors import ConfigError, MissingAPIKey, ProviderNotFound, ProviderNotInstalled, UnsupportedField
+from streamcore.reports.report import Observer
 from streamcore.request import Request
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class Provider(Protocol):
     Optional methods are used where a provider has them: `model_for(request)` names the model that answers, and
     `takes_schema(schema)` is True if the vendor enforces this JSON Schema when `Request.output_schema` has it. Without
     `takes_schema`, the schema is added to the instructions in words. `secrets()`
-    lists what no error may show, and the coroutine `warm_up()` loads what the first request needs.
+    lists what no error may show, and the coroutine `warm_up()` loads what the first request needs. An attribute
+    `observer` receives the events of all answers of this provider; see the guide "Observing".
     """
 
     name: str
@@ -120,6 +122,10 @@ class Vendor:
     """Further environment variables that may have the API key; `<NAME>_API_KEY` overrides them."""
     package: str = ""
     """The name of the SDK's package; "" means the first part of `sdk`."""
+    price_list_id: str = ""
+    """The vendor's id in `genai-prices`; "" means `name`."""
+    cache_apart: bool = False
+    """True if the vendor's count of the prompt's tokens leaves cached tokens out."""
 
     def source(self, base_url: str | None) -> str:
         """Return the name of the server at an address, as `Opaque.source` has it.
@@ -224,6 +230,7 @@ def get_provider(
     client: Any = None,
     headers: Mapping[str, str] | None = None,
     transport: str | None = None,
+    observer: Observer | None = None,
     **settings: Any,
 ) -> Provider:
     """Return the provider with this name.
@@ -240,6 +247,7 @@ def get_provider(
         client: a ready client of the vendor's SDK (Azure, Bedrock, Vertex). The caller closes it; it is not shared.
         headers: additional headers for every request.
         transport: `httpx2` or `aiohttp`, see the guide "Transports"; defaults to `STREAMCORE_TRANSPORT`, then `httpx2`.
+        observer: a function that receives the events of all answers of this provider; see the guide "Observing".
         settings: settings that only this provider has. `dialect="openai-chat"` with a `base_url` makes a provider for
             any server with that API; the guide "Providers" lists its other settings.
 
@@ -258,19 +266,32 @@ def get_provider(
         "transport": transport,
     }
     if not isinstance(name, str):
-        return _from_mapping(name, {**named, **settings})
+        return _from_mapping(name, {**named, "observer": observer, **settings})
     factory = _dialect(name, settings.pop("dialect")) if "dialect" in settings else _factory(name)
     given = {key: value for key, value in {**named, **settings}.items() if value is not None}
     if not callable(factory):
         if given:
             raise ConfigError(f"{name!r} is a ready provider and takes no settings; got {', '.join(given)}")
-        return _checked(name, factory)
+        return _observed(_checked(name, factory), observer)
     try:
         inspect.signature(factory).bind(**given)
     except TypeError as error:
         hint = _nothing_is_sent(factory, given)
         raise ConfigError(f"provider {name!r} does not take these settings: {error}{hint}") from error
-    return _checked(name, factory(**given))
+    return _observed(_checked(name, factory(**given)), observer)
+
+
+def _observed(provider: Provider, observer: Observer | None) -> Provider:
+    """Return the provider, with an observer of all its answers."""
+    if observer is not None:
+        try:
+            provider.observer = observer  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
+        except AttributeError as error:
+            raise ConfigError(
+                f"provider {provider.name!r} takes no observer, since its class has no attribute 'observer'; give "
+                "observer= to the call, or use observe()"
+            ) from error
+    return provider
 
 
 def _nothing_is_sent(factory: object, given: Mapping[str, Any]) -> str:

@@ -15,6 +15,8 @@ from streamcore.pipeline.retry import Candidate, Fallback, OnInterrupt, Retries
 from streamcore.pipeline.run import AnswerRun
 from streamcore.pipeline.smooth import smoothed
 from streamcore.pipeline.smoother import StreamOptions
+from streamcore.reports.answer import AnswerReport
+from streamcore.reports.report import Observer
 from streamcore.request import Message
 from streamcore.storage.sizes import MAX_ANSWER_BYTES
 from streamcore.structured.growing_objects import GrowingObjects
@@ -35,6 +37,7 @@ class Plan:
     retries: int = 0
     transport: str | None = None
     max_bytes: int = MAX_ANSWER_BYTES
+    observer: Observer | None = None
     make_run: Callable[[Plan], Run] = field(default=lambda plan: answer_run(plan))
 
 
@@ -64,7 +67,8 @@ class Run(Protocol):
 def answer_run(plan: Plan) -> AnswerRun:
     """Return the run of one answer."""
     retries = Retries(plan.candidate, plan.fallback, plan.max_retries, plan.on_interrupt, plan.retries, plan.transport)
-    return AnswerRun(retries, Clocks(plan.timeouts), plan.output, plan.max_bytes)
+    report = AnswerReport(plan.candidate, plan.observer)
+    return AnswerRun(retries, Clocks(plan.timeouts), report, plan.output, plan.max_bytes)
 
 
 class _Answer:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from streamcore.chunk import CONTENT_KINDS, Chunk, FinishReason, Opaque, ToolCall, Usage
-from streamcore.completion import Completion, call_id, merged_usage
+from streamcore.completion import Completion, merged_usage
+from streamcore.tool_call_fragments import call_id
 from streamcore.wire.encoding.events import (
     begins,
     cost_fields,
@@ -37,7 +38,7 @@ WORDS: Mapping[FinishReason, str] = {
 }
 
 CANNOT: Mapping[str, str] = {
-    "refusal": "is a text block: the wire has no block for it",
+    "refusal": "is a text block, and the stop reason is `refusal`: the wire has no block for it",
     "choice": "only choice 0 is sent",
     "restart": "raises ConfigError after content",
     "step": "is left out",
@@ -88,6 +89,7 @@ class MessagesEncoder:
         self._finish: Chunk | None = None
         self._usage: Usage | None = None
         self._signed = False
+        self._refused = False
 
     def feed(self, chunks: Iterable[Chunk]) -> bytes:
         """Return the events of some chunks; see `AnswerEncoder.feed`."""
@@ -101,6 +103,7 @@ class MessagesEncoder:
             before += self._ended(None)
         match kind:
             case "text" | "refusal":
+                self._refused = self._refused or kind == "refusal"
                 return before + self._text(chunk)
             case "reasoning":
                 return before + self._thinking(chunk)
@@ -292,6 +295,7 @@ class MessagesEncoder:
         if self._finish is not None or not self._head.native:
             if self._finish is None:
                 self._finish = Chunk("finish")
+            self._finish = _refusing(self._finish, refused=self._refused and not self._head.native)
             if self._stop_sequence(self._finish) and not self._head.native:
                 self._finish = replace(self._finish, raw_finish_reason="stop_sequence")
             usage = None if self._head.native else Chunk("usage", usage=self._usage or Usage())
@@ -301,6 +305,11 @@ class MessagesEncoder:
     def error(self, problem: Problem) -> bytes:
         """Return the event that reports an answer that failed or was cut."""
         return typed_event(error_body(problem))
+
+
+def _refusing(finish: Chunk, *, refused: bool) -> Chunk:
+    """Return the end of an answer; one that ended well with the text of a refusal has the wire's reason for that."""
+    return replace(finish, finish_reason="refusal") if refused and finish.finish_reason == "stop" else finish
 
 
 def _counts(usage: Usage | None, *, native: bool) -> dict[str, Any]:
@@ -353,6 +362,7 @@ def whole_message(answer: Completion, head: AnswerHead) -> dict[str, Any]:
         finish_reason=answer.finish_reason,
         raw_finish_reason="stop_sequence" if answer.stop_sequence else answer.raw_finish_reason,
     )
+    finish = _refusing(finish, refused=bool(answer.refusal) and not head.native)
     written: dict[str, Any] = {
         "id": head.id or answer.id or "",
         "type": "message",

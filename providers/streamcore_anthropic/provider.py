@@ -32,6 +32,7 @@ VENDOR = Vendor(
     default_model="claude-haiku-4-5",
     # Signatures are valid on all platforms: "Extended thinking", in the API's documentation.
     hosts=("anthropic.com", "amazonaws.com", "googleapis.com"),
+    cache_apart=True,
 )
 
 

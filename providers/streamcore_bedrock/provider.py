@@ -35,6 +35,8 @@ VENDOR = Vendor(
     default_model="global.anthropic.claude-haiku-4-5-20251001-v1:0",
     needs_key=False,  # botocore finds credentials in many places; an API key of Bedrock is only one of them
     hosts=("amazonaws.com", "amazonaws.com.cn", "api.aws"),
+    price_list_id="aws",
+    cache_apart=True,
 )
 _MODULES = ("botocore.session", "botocore.auth", "botocore.awsrequest")
 _DEFAULT = 5.0  # seconds, of httpx2

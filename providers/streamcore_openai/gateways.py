@@ -51,6 +51,10 @@ def custom_gateway(name: str, *, needs_key: bool = True, **settings: Any) -> Ope
     return OpenAIProvider(row=_vendor(name, needs_key), quirks=Quirks(**quirks), **common)
 
 
+_PRICE_LISTS = {"gemini": "google", "xai": "x-ai", "moonshot": "moonshotai"}
+"""The ids of vendors in `genai-prices`, where they are not the name of the gateway."""
+
+
 def _vendor(name: str, needs_key: bool, base_url: str | None = None, model: str | None = None) -> Vendor:
     return Vendor(
         name=name,
@@ -60,6 +64,7 @@ def _vendor(name: str, needs_key: bool, base_url: str | None = None, model: str 
         base_url=base_url,
         needs_key=needs_key,
         needs_base_url=base_url is None,
+        price_list_id=_PRICE_LISTS.get(name, ""),
     )
 
 

@@ -24,6 +24,7 @@ VENDOR = Vendor(
     default_model="gpt-5.4-mini",
     environment="openai",
     hosts=("openai.com",),
+    price_list_id="openai",
 )
 
 

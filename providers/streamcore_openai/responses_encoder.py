@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streamcore.chunk import CONTENT_KINDS, Chunk, Opaque, ToolCall, Usage
-from streamcore.completion import call_id, merged_usage
+from streamcore.completion import merged_usage
+from streamcore.tool_call_fragments import call_id
 from streamcore.wire.encoding.chat import TIERS
 from streamcore.wire.encoding.events import COMMENT, begins, dumps, is_nested, raw_event, refuse_restart
 from streamcore.wire.encoding.wire import AnswerHead, Problem

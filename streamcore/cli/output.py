@@ -8,6 +8,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, NoReturn
 
 import typer
@@ -30,6 +31,8 @@ def json_value(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: json_value(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {name: item for name, item in fields.items() if item not in (None, "", (), [], {})}
+    if isinstance(value, Decimal):
+        return str(value)
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, Mapping):

@@ -142,6 +142,7 @@ class _AgentNode:
             resume=resume,
             save=self._save if durable else None,
             state=self._state,
+            name=self._name,
         )
         candidate = replace(plan.candidate, request=replace(plan.candidate.request, output_schema=None))
         return replace(plan, candidate=candidate, output=None, make_run=agent)

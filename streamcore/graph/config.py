@@ -10,6 +10,7 @@ from streamcore.checkpoints import Checkpointer
 from streamcore.errors import ConfigError
 from streamcore.graph.limits import RunLimits
 from streamcore.provider import AnyProvider, ModelChoice
+from streamcore.reports.report import Observer
 
 # Keys of LangGraph's config that have no meaning here.
 _IGNORED = frozenset(
@@ -40,6 +41,7 @@ class Config:
     temperature: float | None = None
     transport: str | None = None
     limits: RunLimits | None = None
+    observer: Observer | None = None
 
     @classmethod
     def of(cls, given: Config | Mapping[str, Any] | None) -> Config:

@@ -12,6 +12,7 @@ from streamcore.graph.events import Event
 from streamcore.graph.limits import Budget
 from streamcore.graph.load import Graph
 from streamcore.graph.thread import Thread
+from streamcore.reports.report import Reporter
 from streamcore.stream import Stream
 
 State = Mapping[str, Any]
@@ -45,6 +46,8 @@ class Context:
     """The function that runs a graph inside this one."""
     seconds: float | None = None
     """The time limit of the node."""
+    report: Reporter | None = None
+    """What reports the run of the graph to observers."""
     streams: dict[str, Stream] = field(default_factory=dict[str, Stream])
     """The streams that are being read, by node."""
 

@@ -113,7 +113,7 @@ async def _one(
 ) -> AsyncGenerator[NodeEvent]:
     """Yield the events of one item; its failure is noted, not raised."""
     streamed = False
-    inner = replace(context, streams={}, thread=None, resumes={})
+    inner = replace(context, streams={}, thread=None, resumes={}, report=None)
     try:
         async with opened(run_node(name, item, state, inner, seconds)) as events:
             async for event in events:

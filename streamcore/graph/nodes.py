@@ -33,14 +33,16 @@ from streamcore.graph.subgraph_node import run_subgraph
 from streamcore.graph.time_limit import TimeLeft, in_time
 from streamcore.graph.tool_nodes import run_python, run_tool, run_tool_call
 from streamcore.graph.variables import in_node
+from streamcore.reports.graph import node_reported
+from streamcore.reports.report import reporter
 
 log = logging.getLogger("streamcore")
 
 
-async def run_node(
+def run_node(
     name: str, node: Node, state: State, context: Context, seconds: float | None = None
 ) -> AsyncGenerator[NodeEvent]:
-    """Yield the events of one node, from `node_start` to `node_complete` or `interrupt`.
+    """Return the events of one node, from `node_start` to `node_complete` or `interrupt`.
 
     Args:
         name: the node's name.
@@ -53,6 +55,16 @@ async def run_node(
         NodeError: the node failed, and its `on_error` is not `skip`; or a guard ended the run.
         ConfigError: a setting is not valid; this is raised with any `on_error`.
     """
+    source = _events(name, node, state, context, seconds)
+    report = reporter("node", name, context.config.observer, parent=context.report)
+    if report is None:
+        return source
+    return node_reported(source, report, node.type, enter=node.type not in _ASKS_MODELS)
+
+
+async def _events(
+    name: str, node: Node, state: State, context: Context, seconds: float | None
+) -> AsyncGenerator[NodeEvent]:
     began = anyio.current_time()
     partial: Metadata = {"partial": state["_partial"][name]} if name in state.get("_partial", {}) else {}
     yield {"type": "node_start", "node": name, "metadata": partial}
@@ -195,6 +207,9 @@ async def _interrupt(name: str, node: InterruptNode, state: State, context: Cont
     key = node.resume_key
     yield {"type": "interrupt", "node": name, "message": message, "resume_key": key, "metadata": facts}
 
+
+_ASKS_MODELS = frozenset({"llm", "router", "race", "agent"})
+"""The types of nodes that run no code of the user but in tools."""
 
 _RUN: Mapping[str, Callable[..., AsyncGenerator[NodeEvent]]] = {
     "llm": run_llm,

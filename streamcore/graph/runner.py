@@ -27,6 +27,8 @@ from streamcore.graph.routing import following, ready
 from streamcore.graph.thread import Thread, as_json_data
 from streamcore.graph.time_limit import TimeLeft, in_time
 from streamcore.graph.variables import has_value, missing_variables
+from streamcore.reports.graph import graph_reported
+from streamcore.reports.report import Reporter, reporter
 
 
 class GraphRun:
@@ -56,13 +58,19 @@ class GraphRun:
         self._budget = budget or Budget(config.limits)
         self._nested = thread is not None
         self._resumes: dict[str, Any] = {}
+        self._report: Reporter | None = None
         seconds = graph.file.config.timeout
         self._left = None if seconds is None else TimeLeft(seconds)
         if thread is not None:
             self._thread = thread
 
-    async def events(self) -> AsyncGenerator[Event]:
+    def events(self) -> AsyncGenerator[Event]:
         """Yield the run's events; see `streamcore.stream_graph_with_tokens`."""
+        report = self._report = reporter("graph", self._graph.name, self._config.observer)
+        events = self._events()
+        return events if report is None else graph_reported(events, report, self._config.thread_id)
+
+    async def _events(self) -> AsyncGenerator[Event]:
         if not self._nested:
             self._thread = await Thread.open(self._graph, self._config)
         thread = self._thread
@@ -82,6 +90,7 @@ class GraphRun:
                 thread=thread,
                 resumes=self._resumes,
                 run_graph=run_graph,
+                report=self._report,
             )
             try:
                 async with opened(self._events_of(step, context)) as events:

@@ -28,7 +28,8 @@ def stream_graph_with_tokens(
         config: `thread_id` names the conversation to continue; `checkpointer` (an object, or a mapping as in the file)
             overrides the file's; `resume` is the answer to the question of an interrupt; `include_metadata` gives every
             event `metadata`; `provider`, `model` and `temperature` override those of the graph, and `transport` that
-            of the environment. LangGraph's `{"configurable": {...}}` is accepted, too.
+            of the environment; `observer` receives the events of `streamcore.observe`. LangGraph's
+            `{"configurable": {...}}` is accepted, too.
 
     Yields dicts; `type` is one of `node_start`, `token`, `restart`, `node_complete`, `interrupt`,
     `graph_complete`; see `streamcore.graph.events`. A `node_complete` comes after the thread is saved.

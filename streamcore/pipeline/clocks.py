@@ -83,6 +83,7 @@ class Clocks:
         "_total",
         "interrupt",
         "limit",
+        "on_content",
         "shortest",
         "steady_limit",
         "stopped",
@@ -93,6 +94,8 @@ class Clocks:
         """True once the reader has asked for the end."""
         self.interrupt: Callable[[], None] | None = None
         """Ends the current read."""
+        self.on_content: Callable[[], object] = int
+        """Is called at the first content of an attempt."""
         self._first = timeouts.first_token or math.inf
         self._stall = timeouts.stall or math.inf
         self._silence = timeouts.silence or math.inf
@@ -128,7 +131,9 @@ class Clocks:
         self._since_content += seconds
         for chunk in chunks:
             if chunk.kind in CONTENT_KINDS:
-                self._begun = True
+                if not self._begun:
+                    self._begun = True
+                    self.on_content()
                 self._since_content = 0.0
                 break
         self.limit = self._limit()

@@ -36,7 +36,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from asyncio import CancelledError, current_task
 from collections.abc import AsyncGenerator
@@ -47,17 +46,17 @@ import anyio
 from streamcore.chunk import CONTENT_KINDS, Chunk
 from streamcore.completion import Attempt, Completion, Fold
 from streamcore.concurrency.generators import opened
-from streamcore.errors import AnswerTooLarge, OutputValidationError, ProviderError, StreamcoreError, StreamInterrupted
+from streamcore.errors import OutputValidationError, ProviderError, StreamcoreError
 from streamcore.net.credentials import clean_partial, scrub_attempt
 from streamcore.pipeline.adapt import What, adapted, refuses
 from streamcore.pipeline.clocks import Clocks, ReadTimer, read_timer, timed
 from streamcore.pipeline.retry import Candidate, Retries
 from streamcore.pipeline.think_tags import with_thinking_split
+from streamcore.reports.answer import AnswerReport
+from streamcore.reports.messages import received, too_large, without_mark
 from streamcore.request import Message
 from streamcore.storage.sizes import MAX_ANSWER_BYTES, AnswerSize
 from streamcore.structured.output import Output, is_unfinished
-
-log = logging.getLogger("streamcore")
 
 
 class AnswerRun:
@@ -68,7 +67,12 @@ class AnswerRun:
     """
 
     def __init__(
-        self, retries: Retries, clocks: Clocks, output: Output | None = None, max_bytes: int = MAX_ANSWER_BYTES
+        self,
+        retries: Retries,
+        clocks: Clocks,
+        report: AnswerReport,
+        output: Output | None = None,
+        max_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
         self.fold = Fold()
         self.clocks = clocks
@@ -81,6 +85,8 @@ class AnswerRun:
         self.parsed: Any = None
         self.attempts: tuple[Attempt, ...] = ()
         self._max_bytes = max_bytes
+        self._report = report
+        clocks.on_content = report.first_content
 
     @property
     def stopped(self) -> bool:
@@ -113,6 +119,7 @@ class AnswerRun:
                 try:
                     request, added = adapted(candidate.provider, candidate.request, schema)
                     source = with_thinking_split(candidate.provider.stream(request), candidate.provider, request)
+                    source = self._report.attempt(candidate.provider.name, request, source)
                     reads = timed(source, clocks, self._received, lambda: fold.finished) if timer is None else source
                     async with opened(reads) as hidden:
                         reading = hidden.__anext__()
@@ -174,8 +181,10 @@ class AnswerRun:
                 if self.fold.begun:  # the reader has seen something of the attempt that failed
                     restart = [Chunk("restart")]
                     self.fold.add(restart)
+                    self._report.restarted()
                     yield restart
         finally:
+            self._report.ended(self)
             if timer is not None:
                 timer.stop()
                 clocks.interrupt = None  # a cycle of references, which only the garbage collector would free
@@ -195,19 +204,12 @@ class AnswerRun:
     def _check_size(self, size: AnswerSize) -> None:
         """Raise if the answer has become larger than it may be."""
         if size.exceeds_limit():
-            raise AnswerTooLarge(
-                f"the answer has more than {self._max_bytes:,} bytes and was ended; what arrived is in .partial; "
-                "ask for a shorter answer, or set a higher max_bytes",
-                limit=self._max_bytes,
-            )
+            raise too_large(self._max_bytes)
 
     def _check(self, candidate: Candidate) -> None:
         """Raise unless the vendor marked the end and the answer fits its schema, or the stream was stopped."""
         if not self.fold.finished and not self.clocks.stopped:
-            raise StreamInterrupted(
-                f"the stream of provider {candidate.provider.name!r} ended without its terminal mark; "
-                "what arrived is in .partial"
-            )
+            raise without_mark(candidate.provider.name)
         if self.output is not None and self.output.load is not None and not self.clocks.stopped:
             answer = self.fold.completion(complete=True)
             if not is_unfinished(answer):
@@ -224,33 +226,21 @@ class AnswerRun:
         if pause is None:
             self._finish(candidate, error)
             raise error
-        # The text of a validation error quotes the answer, and answers are not for logs.
-        reason = type(error).__name__ if isinstance(error, OutputValidationError) else error
-        following = self.retries.candidate
-        if following.provider is candidate.provider:
-            log.info("trying again in %.1f s after %s", pause, reason)
-        else:
-            model = f" with model {following.request.model!r}" if following.request.model else ""
-            log.info("asking the fallback provider %r%s after %s", following.provider.name, model, reason)
+        self._report.again(error, pause, candidate, self.retries.candidate)
         return pause
 
     def _received(self) -> str:
         """Describe what was received so far, for the message of a timeout."""
-        answer = self.fold.completion(complete=False)
-        counts = [
-            f"{len(text)} characters of {kind}"
-            for kind, text in (("text", answer.text), ("reasoning", answer.reasoning), ("refusal", answer.refusal))
-            if text
-        ]
-        counts += [f"{len(answer.tool_calls)} tool calls"] if answer.tool_calls else []
-        return f"received before: {', '.join(counts) or 'nothing'}"
+        return received(self.fold.completion(complete=False))
 
     def _note(self, candidate: Candidate, error: StreamcoreError | None) -> None:
         """Add an attempt to the list."""
         model = self.fold.model or candidate.request.model
         model = scrub_attempt(candidate.provider, model, error)
         message = None if error is None else f"{type(error).__name__}: {error}"
-        self.attempts = (*self.attempts, Attempt(candidate.provider.name, model, message, self.fold.usage))
+        facts = (self.fold.usage, self.fold.reported_cost)
+        self.attempts = (*self.attempts, Attempt(candidate.provider.name, model, message, *facts))
+        self._report.attempted(self.attempts[-1], error)
 
     def _finish(self, candidate: Candidate, error: StreamcoreError) -> None:
         """Give the error that ends the answer what was received and all attempts."""
@@ -261,4 +251,5 @@ class AnswerRun:
 
     def completion(self, *, complete: bool) -> Completion:
         """Return what was received so far, with the attempts and, at the end, the validated value."""
-        return self.fold.completion(complete=complete, attempts=self.attempts, parsed=self.parsed)
+        provider = self.retries.candidate.provider.name
+        return self.fold.completion(complete=complete, attempts=self.attempts, parsed=self.parsed, provider=provider)

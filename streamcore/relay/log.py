@@ -11,6 +11,9 @@ from streamcore.sse import Item
 Command = Literal["", "stop", "cancel"]
 """What a producer is to do with its run; "" for nothing."""
 
+RunState = Literal["running", "lost", "ended"]
+"""Whether a run is being produced; see `Status`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -21,10 +24,12 @@ class Status:
     """
 
     owner: str
-    state: Literal["running", "lost", "ended"]
+    state: RunState
     seq: int
     first: int = 1
     """The first item that is stored separately; those before it are in the snapshot."""
+    trace: str = ""
+    """What `start` got as `trace`."""
 
 
 @dataclass(slots=True)
@@ -68,11 +73,13 @@ class RunLog(Protocol):
         limit: int | None = None,
         thread: str | None = None,
         client: str | None = None,
+        trace: str = "",
     ) -> int:
         """Open a run, start its lease (seconds), and return its epoch. The run becomes the newest of its thread.
 
         `limit` counts the running runs of the owner; with `client`, those that were started for the same client
-        instead, of any owner. The names of clients and owners are apart.
+        instead, of any owner. The names of clients and owners are apart. `trace` is kept with the run, for its readers;
+        it is passed only where an observer has one.
 
         Raises:
             RunExists: there is a run of that name, of any owner, running or ended; or the newest run of the thread has

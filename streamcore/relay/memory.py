@@ -13,7 +13,7 @@ import anyio
 
 from streamcore.concurrency.event_loop import running_on_trio
 from streamcore.errors import AnswerTooLarge, ConfigError, RunExists, TooManyRuns
-from streamcore.relay.log import Command, ReadResult, Renewal, Status
+from streamcore.relay.log import Command, ReadResult, Renewal, RunState, Status
 from streamcore.relay.packed import Block, compress, decompress, pack
 from streamcore.sse import Item
 from streamcore.storage.sizes import items_size
@@ -55,6 +55,7 @@ class _StoredRun:
     """How many wait for the next item."""
     waiting: list[asyncio.Future[None] | anyio.Event] = field(default_factory=list[Any])
     dropped: bool = False
+    trace: str = ""
 
     @property
     def seq(self) -> int:
@@ -147,6 +148,7 @@ class MemoryLog:
         limit: int | None = None,
         thread: str | None = None,
         client: str | None = None,
+        trace: str = "",
     ) -> int:
         """Open a run and return its epoch."""
         now = time.monotonic()
@@ -161,7 +163,7 @@ class MemoryLog:
         if limit is not None and self._count_running(counted, now) >= limit:
             raise too_many(limit, counted[0])
         epoch = secrets.randbits(53)  # not that of an earlier run of this name, on any worker
-        self._runs[run_id] = _StoredRun(owner, counted, epoch, now + lease, now)
+        self._runs[run_id] = _StoredRun(owner, counted, epoch, now + lease, now, trace=trace)
         if thread is not None:
             self._threads[thread] = run_id
         return epoch
@@ -266,7 +268,8 @@ class MemoryLog:
         if run is None:
             return None
         lost = run.lease < time.monotonic()
-        return Status(run.owner, "ended" if run.end else "lost" if lost else "running", run.seq, run.trimmed + 1)
+        state: RunState = "ended" if run.end else "lost" if lost else "running"
+        return Status(run.owner, state, run.seq, run.trimmed + 1, run.trace)
 
     def drop(self, run_id: str, *, ended: bool = False) -> None:
         """Remove a run (with `ended`, only one that has ended); readers that wait for it get None."""

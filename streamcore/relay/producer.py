@@ -18,6 +18,7 @@ from streamcore.concurrency.resources import CLOSE_SECONDS
 from streamcore.errors import AnswerTooLarge, ConfigError, RelayError, StreamTimeout
 from streamcore.relay.entries import compacted, encode_end
 from streamcore.relay.log import Command, RunLog
+from streamcore.reports.relay import RunReport
 from streamcore.sse import Item
 from streamcore.sse.public import described_in_log, interrupted, public
 from streamcore.storage.sizes import items_size
@@ -83,7 +84,9 @@ def in_batches(source: BatchSource | AsyncIterator[Item]) -> Callable[[], Awaita
 class Producer:
     """The one writer of a run; `run()` returns when the end is written, or another worker has taken the run over."""
 
-    def __init__(self, log: RunLog, run_id: str, epoch: int, source: Source, settings: ProducerSettings) -> None:
+    def __init__(
+        self, log: RunLog, run_id: str, epoch: int, source: Source, settings: ProducerSettings, report: RunReport
+    ) -> None:
         self._log = log
         self._run_id = run_id
         self._epoch = epoch
@@ -91,6 +94,7 @@ class Producer:
         self._source: Any = None
         self._items: Any = None
         self._settings = settings
+        self._report = report
         self._seq = 0
         self._stored = 0  # items that are stored separately
         self._pending: list[Item] = []
@@ -108,6 +112,10 @@ class Producer:
 
     async def run(self) -> None:
         """Produce the run."""
+        with self._report.around():
+            await self._run()
+
+    async def _run(self) -> None:
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._watch, group)
@@ -123,6 +131,7 @@ class Producer:
             with anyio.CancelScope(shield=True):
                 if not self._fenced:
                     await self._write_end()
+            self._report.ended(self._error, self._partial(), self._seq, stopped=self._stopping == "stop")
             self.over.set()
 
     async def _read(self) -> None:
@@ -294,10 +303,15 @@ class Producer:
                 except Exception:  # the end must still be written
                     log.warning("closing the source of run %r failed", self._run_id, exc_info=True)
 
-    async def _write_end(self) -> None:
+    def _partial(self) -> Completion | None:
+        """Return the answer so far; None if the source has none."""
         partial = getattr(self._source, "partial", None)
-        if not isinstance(partial, Completion):
-            partial = Completion() if self._reading.cancel_called or self._stopping else None
+        return partial if isinstance(partial, Completion) else None
+
+    async def _write_end(self) -> None:
+        partial = self._partial()
+        if partial is None and (self._reading.cancel_called or self._stopping):
+            partial = Completion()
         pending, self._pending = self._pending, []
         if pending and not self._broken:
             await self._append(pending)

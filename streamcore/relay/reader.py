@@ -10,6 +10,7 @@ from streamcore.completion import Completion
 from streamcore.errors import RunExpired
 from streamcore.relay.entries import decode_end, encode_end
 from streamcore.relay.log import RunLog, Status
+from streamcore.reports.relay import ReaderReport
 from streamcore.sse import Item
 from streamcore.sse.public import interrupted, public
 
@@ -43,6 +44,7 @@ class Reader:
         self._end: bytes | None = None
         self._error: Exception | None = None
         self._over = False
+        self._report = ReaderReport(run_id)
         self.partial: Completion | None = None
         """After the end: the answer so far as it arrived; None if the source has no `partial`."""
 
@@ -87,6 +89,7 @@ class Reader:
         if self._end is not None and not self._over:
             self._over = True
             self._error, self.partial = decode_end(self._end)
+            self._report.ended(self._error)
         if self._error is not None:
             raise self._error
         return None
@@ -98,6 +101,7 @@ class Reader:
             if self._read > status.seq:  # the client has an earlier run of this name
                 raise expired(self._run_id)
             self._checked = True
+            self._report.begin(status.trace)
             if status.state == "ended":
                 self._read = min(self._read, status.seq - 1)  # a log returns the end after the last item
         self._touch_at = time.monotonic() + self._every
@@ -109,6 +113,7 @@ class Reader:
         if not self._over:
             self._over = True
             self._error = interrupted("the reader was closed before the end of the run; read it again")
+            self._report.ended(GeneratorExit())
 
 
 def expired(run_id: str) -> RunExpired:

@@ -73,6 +73,7 @@ if op == 'start' then
   redis.call('PEXPIRE', run, keep + span)
   redis.call('ZADD', owned, now + span, run)
   redis.call('PEXPIRE', owned, keep + span)
+  if ARGV[11] ~= '' then redis.call('HSET', run, 'trace', ARGV[11]) end
   if thread ~= '' then
     redis.call('HSET', run, 'thread', thread)
     redis.call('SET', thread, id, 'PX', keep + span)
@@ -81,8 +82,8 @@ if op == 'start' then
 end
 if not f[1] then return 'gone' end
 if op == 'status' then
-  local s = redis.call('HMGET', run, 'owner', 'cut')
-  return {s[1], ended and 'ended' or lease < now and 'lost' or 'running', seq, tonumber(s[2])}
+  local s = redis.call('HMGET', run, 'owner', 'cut', 'trace')
+  return {s[1], ended and 'ended' or lease < now and 'lost' or 'running', seq, tonumber(s[2]), s[3] or ''}
 elseif op == 'read' then
   local found, bytes, after, most = {}, 0, tonumber(ARGV[3]), tonumber(ARGV[4])
   repeat
@@ -258,6 +259,7 @@ class RedisLog:
         limit: int | None = None,
         thread: str | None = None,
         client: str | None = None,
+        trace: str = "",
     ) -> int:
         """Open a run and return its epoch."""
         self._near.drop(run_id, ended=True)
@@ -268,7 +270,7 @@ class RedisLog:
             owned, span = self._key(*counted), _milliseconds(lease)
             most = "" if limit is None else limit
             line = b"" if thread is None else self._key("thread", thread)
-            facts = (owned, owner, span, self._keep, most, line, run_id, self._key("run", ""))
+            facts = (owned, owner, span, self._keep, most, line, run_id, self._key("run", ""), trace)
             answer = await self._call(run_id, "start", epoch, *facts)
         finally:
             if answer != b"ok":
@@ -397,8 +399,8 @@ class RedisLog:
         answer = await self._call(run_id, "status", "")
         if answer == b"gone":
             return None
-        owner, state, seq, cut = answer
-        return Status(owner.decode("utf-8", "surrogatepass"), state.decode(), seq, cut + 1)
+        owner, state, seq, cut, trace = answer
+        return Status(owner.decode("utf-8", "surrogatepass"), state.decode(), seq, cut + 1, trace.decode())
 
     async def _call(self, run_id: str, *arguments: object) -> Any:
         self._database.check_loop()

@@ -6,7 +6,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
@@ -16,6 +16,7 @@ from streamcore.relay.log import Command, RunLog, Status
 from streamcore.relay.memory import MemoryLog
 from streamcore.relay.producer import STOP_SECONDS, Producer, ProducerSettings, Source
 from streamcore.relay.reader import LOST, Reader, expired
+from streamcore.reports.relay import RunReport
 from streamcore.sse.event_id import is_run_id
 
 log = logging.getLogger("streamcore")
@@ -134,30 +135,37 @@ class Relay:
             )
         if self.running >= self.max_runs:
             raise TooManyRuns(f"at most {self.max_runs} answers may run at once; try again later")
+        report = RunReport(run_id)
         self._starting += 1  # before the first await, so that a burst of starts cannot exceed the limit
         try:
-            epoch = await self._register(run_id, owner, thread, None if owner else client, max_per_client)
-            producer = self._producers[run_id] = Producer(self._log, run_id, epoch, source, self._settings)
+            trace = report.begin(owner, thread)
+            epoch = await self._register(run_id, owner, thread, None if owner else client, max_per_client, trace)
+            producer = self._producers[run_id] = Producer(self._log, run_id, epoch, source, self._settings, report)
+        except Exception as error:
+            report.ended(error, None, 0, stopped=False)
+            raise
         finally:
             self._starting -= 1
         try:
             await self._group.start(self._produce, run_id, producer)  # a task that has not begun could write no end
-        except BaseException:
+        except BaseException as error:
             self._producers.pop(run_id, None)  # the task may have been cancelled before its first step
+            report.ended(error, None, 0, stopped=False)
             raise
 
     async def _register(
-        self, run_id: str, owner: str, thread: str | None, client: str | None, max_per_client: int | None
+        self, run_id: str, owner: str, thread: str | None, client: str | None, max_per_client: int | None, trace: str
     ) -> int:
         """Open the run in the log, and return its epoch."""
         newest = None if thread is None else await self._log.latest(thread)
         if newest is not None:
             await self._log.take_over(newest, LOST)  # a lost run must not continue beside this one
-        lease = self._settings.log_lease
+        facts: dict[str, Any] = {"lease": self._settings.log_lease, "thread": thread}
+        if trace:  # a log that is older than this argument is not given it
+            facts["trace"] = trace
         if client is not None and max_per_client is not None:
-            return await self._log.start(run_id, owner, lease=lease, limit=max_per_client, thread=thread, client=client)
-        limit = self._max_per_owner if owner else None
-        return await self._log.start(run_id, owner, lease=lease, limit=limit, thread=thread)
+            return await self._log.start(run_id, owner, limit=max_per_client, client=client, **facts)
+        return await self._log.start(run_id, owner, limit=self._max_per_owner if owner else None, **facts)
 
     async def _produce(self, run_id: str, producer: Producer, *, task_status: TaskStatus[None]) -> None:
         try:

@@ -13,6 +13,7 @@ from dataclasses import fields
 from typing import Any, TypeVar, cast
 
 from streamcore.chunk import Opaque, ToolCall, ToolResult, Usage
+from streamcore.cost import read_cost, write_cost
 
 VERSION = 1
 
@@ -52,7 +53,7 @@ def load(kind: str, data: str | bytes, read: Callable[[Json], T]) -> T:
         raise ValueError(f"this {kind} has version {version!r}; this streamcore reads 1 to {VERSION}: update it")
     try:
         return read(given)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise ValueError(f"this {kind} is damaged: {type(error).__name__}: {error}") from error
 
 
@@ -131,10 +132,13 @@ def write_completion(completion: Any, write_part: Callable[[Any], Json]) -> Json
         completion,
         tool_calls=[write_call(call) for call in completion.tool_calls],
         usage=write_usage(completion.usage),
-        attempts=[write_fields(attempt, usage=write_usage(attempt.usage)) for attempt in completion.attempts],
+        attempts=[
+            write_fields(attempt, usage=write_usage(attempt.usage), reported_cost=write_cost(attempt.reported_cost))
+            for attempt in completion.attempts
+        ],
         alternatives=[write_completion(other, write_part) for other in completion.alternatives],
         opaque=write_opaque(completion.opaque),
-        cost=None if completion.cost is None else write_fields(completion.cost),
+        reported_cost=write_cost(completion.reported_cost),
         tool_results=[
             write_fields(result, parts=[write_part(part) for part in result.parts])
             for result in completion.tool_results
@@ -145,18 +149,23 @@ def write_completion(completion: Any, write_part: Callable[[Any], Json]) -> Json
     )
 
 
-def read_completion(given: Json, completion: type[T], attempt: type, cost: type, read_part: Callable[[Json], Any]) -> T:
+def read_completion(given: Json, completion: type[T], attempt: type, read_part: Callable[[Json], Any]) -> T:
     """Return the `Completion` in JSON; the classes are those of `completion.py`, which imports this module."""
 
     def inner(key: str) -> tuple[T, ...]:
-        return tuple(read_completion(one, completion, attempt, cost, read_part) for one in given.get(key, ()))
+        return tuple(read_completion(one, completion, attempt, read_part) for one in given.get(key, ()))
 
     results: Iterable[Json] = (
         {**known_fields(ToolResult, one), "parts": tuple(read_part(part) for part in one.get("parts", ()))}
         for one in given.get("tool_results", ())
     )
     attempts = (
-        {**known_fields(attempt, one), "usage": read_usage(one.get("usage"))} for one in given.get("attempts", ())
+        {
+            **known_fields(attempt, one),
+            "usage": read_usage(one.get("usage")),
+            "reported_cost": read_cost(one.get("reported_cost")),
+        }
+        for one in given.get("attempts", ())
     )
     read: Json = {
         **known_fields(completion, given),
@@ -166,7 +175,7 @@ def read_completion(given: Json, completion: type[T], attempt: type, cost: type,
         "alternatives": inner("alternatives"),
         "opaque": read_opaque(given.get("opaque")),
         **{name: tuple(given.get(name, ())) for name in ("citations", "reasoning_parts", "logprobs")},
-        "cost": cost(**known_fields(cost, given["cost"])) if given.get("cost") else None,
+        "reported_cost": read_cost(given.get("reported_cost") or given.get("cost")),
         "tool_results": tuple(ToolResult(**one) for one in results),
         "pending": read_calls(given, "pending"),
         "steps": inner("steps"),

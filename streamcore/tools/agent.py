@@ -35,6 +35,7 @@ from streamcore.concurrency.generators import opened
 from streamcore.concurrency.merge import merged
 from streamcore.errors import AgentLimitReached, ConfigError, OutputValidationError, StreamcoreError, StreamTimeout
 from streamcore.pipeline.run import AnswerRun
+from streamcore.reports.agent import AgentReport
 from streamcore.request import Message, Tool
 from streamcore.stream import Plan, answer_run
 from streamcore.structured.json_end import JSONEnd
@@ -65,6 +66,8 @@ class AgentPlan:
     resume: Mapping[str, Decision] | bool | None = None
     save: Save | None = None
     state: Any = None
+    name: str = ""
+    """The name of the prompt or node, for observers."""
 
     def __post_init__(self) -> None:
         for name in ("max_steps", "max_tool_calls", "max_parallel"):
@@ -90,6 +93,7 @@ class AgentRun:
         self._messages = list(agent.saved.messages if agent.saved else plan.candidate.request.messages)
         self._steps: list[Completion] = []
         self._answer: AnswerRun | None = None  # while it is read
+        self._report = AgentReport(agent.name, plan.observer, getattr(plan.candidate.provider, "observer", None))
         self._calls: RunningCalls = self._new_calls()
         self._asked: tuple[ToolCall, ...] = unanswered(self._messages)  # the calls of the last answer
         self._begun: tuple[str, ...] = ()
@@ -149,15 +153,21 @@ class AgentRun:
 
     async def chunks(self) -> AsyncGenerator[list[Chunk]]:
         """Yield the chunks of all answers and tools; the theory is at the top of this file."""
+        failure: StreamcoreError | None = None
+        done = False
         try:
+            self._report.begin(self._plan.candidate.provider.name, self._plan.candidate.request)
             await self._open()
             while True:
                 while (ready := await self._next_of_calls()) is not None:
                     yield ready
                 await self._calls_ended()
                 if self._done or self._stopped:
+                    done = True
                     return
-                self._answer = answer = self._next_answer()
+                self._report.step(len(self._steps) + 1)
+                with self._report.around():
+                    self._answer = answer = self._next_answer()
                 yield [Chunk("step", data={"step": len(self._steps) + 1})]
                 early = self._may_begin_early
                 source = answer.chunks()
@@ -173,9 +183,11 @@ class AgentRun:
                 await self._answered(answer)
         except StreamcoreError as error:
             error.partial = self.completion(complete=isinstance(error, OutputValidationError))
+            failure = error
             raise
         finally:
             await self._calls.aclose()
+            self._report.ended(self, failure, done=done)
 
     # -- the calls ---------------------------------------------------------------------------------------------------
 
@@ -301,7 +313,10 @@ class AgentRun:
     def _new_calls(self) -> RunningCalls:
         agent = self._agent
         save = None if agent.save is None else self._save_result
-        return RunningCalls(limit=agent.max_parallel, state=agent.state, approve=agent.approve, saved=save)
+        report = self._report.report
+        return RunningCalls(
+            limit=agent.max_parallel, state=agent.state, approve=agent.approve, saved=save, report=report
+        )
 
     async def _save_result(self, result: ToolResult) -> None:
         if self._agent.save is not None:

@@ -23,6 +23,8 @@ from streamcore.chunk import Chunk, ToolCall, ToolResult
 from streamcore.concurrency.event_loop import start_task
 from streamcore.concurrency.resources import CLOSE_SECONDS
 from streamcore.errors import StreamInterrupted
+from streamcore.reports.agent import tool_reported
+from streamcore.reports.report import Reporter
 from streamcore.request import Tool
 from streamcore.tools.context import ToolContext
 from streamcore.tools.decisions import Approver, Deny, decision_of
@@ -61,6 +63,7 @@ class RunningCalls:
         state: Any,
         approve: Approver | None,
         saved: Callable[[ToolResult], Awaitable[None]] | None = None,
+        report: Reporter | None = None,
     ) -> None:
         self.results: dict[str, ToolResult] = {}
         """The results by the id of the call, in the order of their arrival."""
@@ -70,6 +73,7 @@ class RunningCalls:
         self._state = state
         self._approve = approve
         self._saved = saved
+        self._report = report
         self._calls: list[_Call] = []
         self._ready: list[Chunk] = []
         self._changed = anyio.Event()
@@ -190,7 +194,10 @@ class RunningCalls:
         nesting.set(nesting.get() + 1)
         try:
             with one.scope:
-                result = await self._result(one)
+                with tool_reported(one.call, one.tool.description, self._report) as report:
+                    result = await self._result(one)
+                    if report is not None:
+                        report.result = result
                 if self._saved is not None:
                     await self._saved(result)
                 self.results[result.call_id] = result

@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from streamcore.chunk import Opaque, ToolCall
-from streamcore.completion import call_id
 from streamcore.errors import ConfigError
 from streamcore.request import Document, Message, Role
+from streamcore.tool_call_fragments import call_id
 
 _USER: tuple[Role, ...] = ("user",)
 ANY_ID = re.compile(r".+", re.DOTALL)

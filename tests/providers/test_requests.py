@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from streamcore import ConfigError, Image, Message, Opaque, Request, Text, Tool, ToolCall, stream_request
-from streamcore.completion import call_id
 from streamcore.provider import Vendor as VendorRow
 from streamcore.request import Part
 from streamcore.testing import Answer
+from streamcore.tool_call_fragments import call_id
 from tests.support import GATEWAYS, VENDORS, Vendor, ask, body_of, wire_of
 
 PNG = b"\x89PNG"

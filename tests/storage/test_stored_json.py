@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import MISSING, fields, replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -38,7 +39,8 @@ WHOLE: dict[str, Any] = {
     "id": "r",
     "request_id": "q",
     "parsed": {"sky": ["blue", 1.5, None]},
-    "attempts": (Attempt("openai", "m", "RateLimitError", Usage(1)), Attempt("mistral", None)),
+    "attempts": (Attempt("openai", "m", "RateLimitError", Usage(1), Cost(Decimal("0.1"))), Attempt("mistral", None)),
+    "provider": "mistral",
     "complete": True,
     "opaque": OPAQUE,
     "alternatives": (Completion(text="other", tool_calls=CALLS, complete=True),),
@@ -47,7 +49,7 @@ WHOLE: dict[str, Any] = {
     "stop_sequence": "END",
     "logprobs": ({"token": "a", "logprob": -0.5},),
     "served_by": "Azure",
-    "cost": Cost(0.25, "USD", "usage.cost"),
+    "reported_cost": Cost(Decimal("0.25"), price="usage.cost"),
     "tool_results": (
         ToolResult("a", "tide", "high", seconds=0.5, parts=(Text("high"), Image(data=b"x", media_type="image/png"))),
         ToolResult("b", "tide", "Error: no", "ValueError: no"),

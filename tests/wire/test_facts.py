@@ -6,12 +6,14 @@ import copy
 import json
 import pickle
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from streamcore.chunk import Chunk, Usage
-from streamcore.completion import Completion, Cost, Fold, merged_usage
+from streamcore.completion import Completion, Fold, merged_usage
+from streamcore.cost import Cost
 from streamcore.errors import BadRequestError, ProviderError, StreamInterrupted, StreamTimeout, provider_error
 from streamcore.wire.chat import ChatVocabulary
 from streamcore.wire.decoder import StreamDecoder, Vocabulary
@@ -86,7 +88,7 @@ def test_the_facts_of_a_chat_answer() -> None:
         {"id": "c", "choices": [], "usage": usage},
     )
     assert (answer.text, answer.service_tier, answer.served_by) == ("Hello you!", "default", "Someone")
-    assert answer.cost == Cost(0.25, "USD", "usage.cost")
+    assert answer.cost == Cost(Decimal("0.25"), price="usage.cost")
     assert answer.stop_sequence == "###"
     assert answer.logprobs == tuple(logprobs["content"])
     assert answer.citations == (source, {"url": "https://example.org/b"})
@@ -101,22 +103,22 @@ def test_the_facts_of_a_message() -> None:
 def test_the_facts_of_a_response() -> None:
     logprobs = [{"token": "Hello", "logprob": -0.1}]
     answer = fold(ResponsesVocabulary, CREATED, {**DELTA, "logprobs": logprobs}, COMPLETED)
-    assert (answer.service_tier, answer.cost) == ("default", Cost(0.5, "USD", "usage.cost"))
+    assert (answer.service_tier, answer.cost) == ("default", Cost(Decimal("0.5"), price="usage.cost"))
     assert answer.logprobs == tuple(logprobs)
 
 
 @pytest.mark.parametrize(
     ("usage", "event", "cost"),
     [
-        ({"cost": {"total_cost": 0.5}}, {}, Cost(0.5, "USD", "usage.cost.total_cost")),
-        ({"cost_in_usd_ticks": 5_000_000_000}, {}, Cost(0.5, "USD", "usage.cost_in_usd_ticks")),
-        ({"cost": 0}, {}, Cost(0.0, "USD", "usage.cost")),
-        ({"cost": "0.5"}, {}, Cost(0.5, "USD", "usage.cost")),
+        ({"cost": {"total_cost": 0.5}}, {}, Cost(Decimal("0.5"), price="usage.cost.total_cost")),
+        ({"cost_in_usd_ticks": 5_000_000_000}, {}, Cost(Decimal("0.5"), price="usage.cost_in_usd_ticks")),
+        ({"cost": 0}, {}, Cost(Decimal(0), price="usage.cost")),
+        ({"cost": "0.5"}, {}, Cost(Decimal("0.5"), price="usage.cost")),
         ({"cost": "free"}, {}, None),
         (
             {},
             {"provider_metadata": {"gateway": {"cost": "0.5"}}},
-            Cost(0.5, "USD", "provider_metadata.gateway.cost"),
+            Cost(Decimal("0.5"), price="provider_metadata.gateway.cost"),
         ),
     ],
 )

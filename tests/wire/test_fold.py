@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamcore.chunk import Chunk, Opaque, ToolCall, Usage, content
-from streamcore.completion import Attempt, Completion, Fold, call_id
+from streamcore.completion import Attempt, Completion, Fold
 from streamcore.errors import StreamcoreError, StreamInterrupted
 from streamcore.request import Message
+from streamcore.tool_call_fragments import call_id
 from streamcore.wire.chat import ChatVocabulary
 from streamcore.wire.decoder import StreamDecoder, Vocabulary
 from streamcore.wire.lenient import items, mapping

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from streamcore.chunk import CONTENT_KINDS, Chunk, FinishReason, Opaque, ToolCall, ToolResult, Usage
-from streamcore.completion import Completion, call_id, merged_usage
+from streamcore.completion import Completion, merged_usage
 from streamcore.parts import Text
 from streamcore.sse.ai_sdk.values import (
     FINISH_REASONS,
@@ -36,6 +36,7 @@ from streamcore.sse.ai_sdk.values import (
 )
 from streamcore.sse.encoder import HEARTBEAT, Describe, Refusal, json_bytes, status_of
 from streamcore.sse.public import interrupted, public_message
+from streamcore.tool_call_fragments import call_id
 
 HEADERS: Mapping[str, str] = {"x-vercel-ai-ui-message-stream": "v1"}
 """The headers of a response with this stream, by which clients recognize it."""

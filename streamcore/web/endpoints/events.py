@@ -8,6 +8,7 @@ from typing import Any
 
 from streamcore.chunk import CONTENT_KINDS, Chunk
 from streamcore.completion import Completion
+from streamcore.errors import ProviderError
 from streamcore.sse.encoder import Refusal
 from streamcore.wire.encoding.events import dumps
 from streamcore.wire.encoding.wire import AnswerHead, Problem, Wire
@@ -113,6 +114,9 @@ def _flat(items: Sequence[Any]) -> list[Any]:
 
 
 def retry_headers(error: Exception) -> dict[str, str]:
-    """Return the header that says when to try again, if the vendor has said so."""
+    """Return the headers that say when to try again, if the vendor has said so, or that it is of no use."""
     seconds = getattr(error, "retry_after", None)
-    return {"retry-after": f"{seconds:.0f}"} if isinstance(seconds, int | float) else {}
+    found = {"retry-after": f"{seconds:.0f}"} if isinstance(seconds, int | float) else {}
+    if isinstance(error, ProviderError) and not error.retryable:
+        found["x-should-retry"] = "false"  # which the vendors' SDKs obey; they try again after each 5xx
+    return found

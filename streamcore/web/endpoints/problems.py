@@ -60,7 +60,8 @@ def problem_of(error: Exception, asked: WireRequest | None = None, *, passes_on:
     shown = isinstance(error, _SHOWN) and (passes_on or isinstance(error, errors.TooManyRuns))
     if not shown and kind in ("invalid", "not_found") and not isinstance(error, errors.RunNotFound):
         kind = "failed"  # the operator's prompt or model is at fault, and not the client's request
-    code = error.code if isinstance(error, errors.ProviderError) and passes_on else None
+    own = isinstance(error, errors.AuthenticationError)  # its code would read as if the client's key were refused
+    code = error.code if isinstance(error, errors.ProviderError) and passes_on and not own else None
     message = error.message if shown and isinstance(error, errors.ProviderError) else str(error)
     return Problem(kind, message if shown else public_message(error), code=code)
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamcore.chunk import CONTENT_KINDS, Chunk, FinishReason, ToolCall, Usage
-from streamcore.completion import Completion, call_id, merged_usage
+from streamcore.completion import Completion, merged_usage
+from streamcore.tool_call_fragments import call_id
 from streamcore.wire.chat import FINISH_REASONS
 from streamcore.wire.encoding.events import (
     COMMENT,

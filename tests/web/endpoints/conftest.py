@@ -16,6 +16,14 @@ from tests.serving import serving
 ROOT = Path(__file__).resolve().parents[3]
 ALLOWED = ("anthropic/*", "openai/*", "openai-responses/*", "mistral/*")
 
+
+def point_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send the requests to all vendors to a server of their wires."""
+    for name, path in (("ANTHROPIC", ""), ("OPENAI", "/v1"), ("MISTRAL", "")):
+        monkeypatch.setenv(f"{name}_BASE_URL", url + path)
+        monkeypatch.setenv(f"{name}_API_KEY", "operator-key")
+
+
 Serve = Callable[..., AbstractContextManager[str]]
 
 
@@ -25,9 +33,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
 
     @contextmanager
     def start(upstream: Simulator | FaultServer, target: Any = None, **options: Any) -> Generator[str]:
-        for name, path in (("ANTHROPIC", ""), ("OPENAI", "/v1"), ("MISTRAL", "")):
-            monkeypatch.setenv(f"{name}_BASE_URL", upstream.url + path)
-            monkeypatch.setenv(f"{name}_API_KEY", "operator-key")
+        point_at(upstream.url, monkeypatch)
         given: dict[str, Any] = {"allow_models": ALLOWED, "prompts_dir": ROOT / "prompts", **options}
         with serving(create_app(target, **given)) as url:
             yield url

@@ -1,0 +1,11 @@
+"""What answers cost: prices from `genai-prices` or of your own, sums, limits, and tokens counted before a request.
+
+Nothing here is imported unless a cost, a limit or a count is asked for. Computing needs the extra `cost`, or prices of
+your own; what a gateway reports needs neither.
+"""
+
+from streamcore.cost import Cost
+from streamcore.pricing.answers import CostSum, answer_usage, cost_of
+from streamcore.pricing.price_list import Prices, use_prices
+
+__all__ = ["Cost", "CostSum", "Prices", "answer_usage", "cost_of", "use_prices"]

@@ -1,0 +1,33 @@
+"""Make the errors that end an answer, and describe what had arrived."""
+
+from __future__ import annotations
+
+from streamcore.completion import Completion
+from streamcore.errors import AnswerTooLarge, StreamInterrupted
+
+
+def received(answer: Completion) -> str:
+    """Describe what was received so far, for the message of a timeout."""
+    counts = [
+        f"{len(text)} characters of {kind}"
+        for kind, text in (("text", answer.text), ("reasoning", answer.reasoning), ("refusal", answer.refusal))
+        if text
+    ]
+    counts += [f"{len(answer.tool_calls)} tool calls"] if answer.tool_calls else []
+    return f"received before: {', '.join(counts) or 'nothing'}"
+
+
+def too_large(limit: int) -> AnswerTooLarge:
+    """Return the error for an answer of more bytes than its limit."""
+    return AnswerTooLarge(
+        f"the answer has more than {limit:,} bytes and was ended; what arrived is in .partial; "
+        "ask for a shorter answer, or set a higher max_bytes",
+        limit=limit,
+    )
+
+
+def without_mark(provider: str) -> StreamInterrupted:
+    """Return the error for a stream that ended without the vendor's mark."""
+    return StreamInterrupted(
+        f"the stream of provider {provider!r} ended without its terminal mark; what arrived is in .partial"
+    )
