@@ -36,6 +36,12 @@ class NodeClients:
         assert done.returncode == 0, done.stderr.decode()
         return json.loads(done.stdout)
 
+    def result(self, process: subprocess.Popen[bytes]) -> Any:
+        """Wait for the end of a script that was started, and return the JSON that it prints."""
+        out, error = process.communicate(timeout=SECONDS)
+        assert process.returncode == 0, error.decode()
+        return json.loads(out)
+
     def start(self, script: str | Path, *arguments: Any) -> subprocess.Popen[bytes]:
         """Start a script like `run`, without waiting for its end."""
         process = subprocess.Popen(

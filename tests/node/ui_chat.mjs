@@ -11,6 +11,7 @@ import { json } from 'node:stream/consumers';
 
 const [given] = await json(process.stdin);
 const log = [];
+let finishReason = null;
 const called = [];
 const url = `${given.api}/api/chat`;
 
@@ -24,6 +25,9 @@ const chat = new Chat({
     if (given.tools && toolCall.toolName in given.tools) {
       chat.addToolOutput({ tool: toolCall.toolName, toolCallId: toolCall.toolCallId, output: given.tools[toolCall.toolName] });
     }
+  },
+  onFinish: (end) => {
+    finishReason = end.finishReason ?? null;
   },
   sendAutomaticallyWhen: (state) =>
     lastAssistantMessageIsCompleteWithToolCalls(state) || lastAssistantMessageIsCompleteWithApprovalResponses(state),
@@ -52,6 +56,10 @@ let resumed = 0;
 for (const what of given.send ?? []) {
   const sending = chat.sendMessage(typeof what === 'string' ? { text: what } : { parts: what });
   if (given.stopAt) stopped = await stopAt(given.stopAt);
+  if (given.says) {
+    await until(() => textOf(chat.lastMessage).startsWith('H'), 'the first words');
+    console.log('begun');
+  }
   await sending;
   while (given.resume && chat.status === 'error' && resumed < 100) {
     resumed += 1;
@@ -74,6 +82,7 @@ console.log(JSON.stringify({
   messages: chat.messages,
   texts: chat.messages.map((message) => [message.role, textOf(message)]),
   called,
+  finishReason,
   stopped,
   resumed,
 }));

@@ -12,8 +12,8 @@ Source: `ai` 7.0, `src/ui-message-stream/ui-message-chunks.ts` and `src/ui/proce
 # A restart becomes `reset-step`, with which the client removes all parts of the current step. So each answer of an
 # agent is a step. Of a graph, whose nodes share one step, the parts of the other nodes are sent again.
 #
-# Only `end` writes `finish` and `[DONE]`. The client takes a body that ends properly for a complete answer, so that
-# whoever sends the bytes must break the connection after `error`.
+# Only `end` writes `finish` and `[DONE]`. The client takes a body that ends properly for a complete answer, so the
+# sender must break the connection after `error`.
 
 from __future__ import annotations
 

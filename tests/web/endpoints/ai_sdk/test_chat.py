@@ -161,7 +161,7 @@ def test_calls_without_a_result_are_left_out_and_never_run(serve: Serve) -> None
 
 
 def test_what_the_vendor_signed_goes_back_to_it(serve: Serve) -> None:
-    answers = [Answer.of("Fine.", reasoning=["Hm"]), "Again."]
+    answers: list[Answer | str] = [Answer.of("Fine.", reasoning=["Hm"]), "Again."]
     with Simulator(answers) as simulator, serve(simulator) as url:
         found = chunks(post(url, body(model="anthropic/claude")))
         (end,) = [chunk for chunk in found if chunk["type"] == "text-end"]
@@ -269,7 +269,7 @@ def approved(identity: str, seat: int) -> dict[str, Any]:
 
 
 def test_an_approval_runs_the_call_as_the_model_made_it_and_once(tmp_path: Path) -> None:
-    answers = [Answer.of("", calls=[PlannedCall("book", {"seat": 7}, "b1")]), "Done."]
+    answers: list[Answer | str] = [Answer.of("", calls=[PlannedCall("book", {"seat": 7}, "b1")]), "Done."]
     with Simulator(answers) as simulator, serving(tools_app(simulator, tmp_path)) as url:
         asked = {**body(), "model": "p"}
         found = chunks(post(url, asked))

@@ -96,7 +96,7 @@ def test_files_reach_the_vendor(node: NodeClients, serve: Serve) -> None:
 @pytest.mark.parametrize("model", ["openai/gpt", "anthropic/claude"])
 def test_the_page_answers_parallel_calls_of_its_tools(node: NodeClients, serve: Serve, model: str) -> None:
     calls = [PlannedCall("weather", {"city": city}, f"c-{city}") for city in ("Paris", "Rome")]
-    answers = [Answer.of("Let me look. ", calls=calls), "Both are sunny."]
+    answers: list[Answer | str] = [Answer.of("Let me look. ", calls=calls), "Both are sunny."]
     with Simulator(answers) as simulator, serve(simulator) as url:
         body = {"model": model, "tools": [WEATHER]}
         found = run_chat(node, url, "Weather?", body=body, tools={"weather": {"sky": "clear"}})
@@ -108,7 +108,10 @@ def test_the_page_answers_parallel_calls_of_its_tools(node: NodeClients, serve: 
 
 
 def test_tools_of_a_prompt_run_in_the_service(node: NodeClients, folder: Path) -> None:
-    answers = [Answer.of("One moment. ", calls=[PlannedCall("add", {"a": 1, "b": 2}, "c1")]), "It is 3."]
+    answers: list[Answer | str] = [
+        Answer.of("One moment. ", calls=[PlannedCall("add", {"a": 1, "b": 2}, "c1")]),
+        "It is 3.",
+    ]
     with Simulator(answers) as simulator:
         app = create_app("p", provider=provider_at(simulator, "openai"), prompts_dir=folder)
         with serving(app) as url:
@@ -125,7 +128,7 @@ def test_tools_of_a_prompt_run_in_the_service(node: NodeClients, folder: Path) -
 
 @pytest.mark.parametrize("approved", [True, False])
 def test_calls_that_need_approval_wait_for_the_user(node: NodeClients, folder: Path, approved: bool) -> None:
-    answers = [Answer.of("I would. ", calls=[PlannedCall("book", {"seat": 7}, "b1")]), "Done."]
+    answers: list[Answer | str] = [Answer.of("I would. ", calls=[PlannedCall("book", {"seat": 7}, "b1")]), "Done."]
     with Simulator(answers) as simulator:
         app = create_app("p", provider=provider_at(simulator, "anthropic"), prompts_dir=folder)
         with serving(app) as url:
