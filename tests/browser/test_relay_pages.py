@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
@@ -75,7 +75,7 @@ class Cutter:
 
 
 @contextmanager
-def cutting(port: int, seed: int, *requests: bytes, cuts: int = CUTS) -> Iterator[Cutter]:
+def cutting(port: int, seed: int, *requests: bytes, cuts: int = CUTS) -> Generator[Cutter]:
     cutter = Cutter(port, cuts, seed, requests or (b"GET /stream",))
     try:
         yield cutter

@@ -95,8 +95,14 @@ def test_a_body_that_is_not_valid_is_refused_with_a_text(serve: Serve) -> None:
 
 
 def test_parameters_reach_the_vendor(serve: Serve) -> None:
-    tools = {"find": {"description": "Find.", "inputSchema": {"jsonSchema": {"type": "object", "properties": {}}}}}
-    more = {"temperature": 0.5, "maxOutputTokens": 9, "stopSequences": ["END"], "topP": 0.9, "tools": tools}
+    tools: Any = {"find": {"description": "Find.", "inputSchema": {"jsonSchema": {"type": "object", "properties": {}}}}}
+    more: dict[str, Any] = {
+        "temperature": 0.5,
+        "maxOutputTokens": 9,
+        "stopSequences": ["END"],
+        "topP": 0.9,
+        "tools": tools,
+    }
     system = {"role": "system", "parts": [{"type": "text", "text": "Be brief."}]}
     with Simulator() as simulator, serve(simulator) as url:
         chunks(post(url, body(system, user(), **more, toolChoice={"type": "tool", "toolName": "find"})))
