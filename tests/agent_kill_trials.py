@@ -2,6 +2,7 @@
 
     python -m tests.agent_kill_trials sqlite [RUNS [SEED]]
     python -m tests.agent_kill_trials redis [RUNS [SEED]]
+    python -m tests.agent_kill_trials postgres [RUNS [SEED]]
 
 A run is one thread of a graph with an agent that calls tools in three answers, one of them only with approval. Its
 forked processes are killed, except the last. Each call notes in a file that it begins. Checked from outside: a call
@@ -33,6 +34,7 @@ from streamcore.testing import ScriptedProvider
 from tests.checkpoints.redis_server import RedisServer
 from tests.graphs import write_graph
 from tests.kill_trials import Instant, in_a_fork
+from tests.postgres_server import PostgresServer
 
 MOST_KILLS = 6
 """The largest number of workers of a run that are killed; the next one is not."""
@@ -202,6 +204,8 @@ def main() -> None:
         store: dict[str, Any] = {"type": "sqlite", "path": str(folder / "threads.db")}
         if kind == "redis":
             store = {"type": "redis", "url": stack.enter_context(RedisServer(folder)).url, "ttl": 60}
+        elif kind == "postgres":
+            store = {"type": "postgres", "url": stack.enter_context(PostgresServer()).url}
         trials = Trials(write_graph(folder, GRAPH, say="Hello"), store, int(seed))
         trials.run(int(runs))
     print(

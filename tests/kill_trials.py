@@ -2,6 +2,7 @@
 
     python -m tests.kill_trials sqlite [RUNS [SEED]]
     python -m tests.kill_trials redis [RUNS [SEED]]
+    python -m tests.kill_trials postgres [RUNS [SEED]]
 
 A run is one thread of a five-node graph against the simulator, in forked processes that are killed, except the last.
 Checked from outside, by the events that the workers printed: no node whose `node_complete` was seen runs again, each
@@ -34,6 +35,7 @@ from streamcore import stream_graph_with_tokens
 from streamcore.checkpoints import open_checkpointer
 from tests.checkpoints.redis_server import RedisServer
 from tests.graphs import write_graph
+from tests.postgres_server import PostgresServer
 from tests.support import KEY, wait_until
 
 MOST_KILLS = 4
@@ -217,6 +219,8 @@ def main() -> None:
         store: dict[str, Any] = {"type": "sqlite", "path": str(folder / "threads.db")}
         if kind == "redis":
             store = {"type": "redis", "url": stack.enter_context(RedisServer(folder)).url, "ttl": 60}
+        elif kind == "postgres":
+            store = {"type": "postgres", "url": stack.enter_context(PostgresServer()).url}
         trials = Trials(write_graph(folder, GRAPH, say="Hello"), store, seed)
         trials.run(runs)
     stops = ", ".join(f"{where} {times}" for where, times in sorted(trials.stopped_at.items()))

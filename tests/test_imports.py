@@ -21,6 +21,7 @@ FORBIDDEN = (
     "respx",
     "hypothesis",
     "redis",
+    "psycopg",
     "mcp",
     "sqlite3",
     "streamcore.testing",

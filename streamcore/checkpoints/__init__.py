@@ -1,4 +1,4 @@
-"""Save the state of threads between runs: in memory, in SQLite or in Redis."""
+"""Save the state of threads between runs: in memory, in SQLite, in Redis or in PostgreSQL."""
 
 from streamcore.checkpoints.config import open_checkpointer
 from streamcore.checkpoints.memory import MemoryCheckpointer

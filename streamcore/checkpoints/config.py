@@ -15,30 +15,54 @@ _KEYS: Mapping[str, Sequence[str]] = {
     "sqlite": ("type", "path"),
     "redis": ("type", "url", "ttl", "prefix"),
     "redis-simple": ("type", "url", "ttl", "prefix"),
+    "postgres": ("type", "url", "schema"),
+}
+_URLS: Mapping[str, Sequence[str]] = {
+    "redis": ("redis://", "rediss://", "unix://"),
+    "postgres": ("postgresql://", "postgres://"),
 }
 
 
-def open_checkpointer(config: Mapping[str, Any] | Checkpointer | None) -> Checkpointer:
-    """Return the checkpointer for a mapping, as in graph files; a ready checkpointer is returned unchanged.
+def of_url(url: str) -> dict[str, Any]:
+    """Return the mapping for a URL: `postgresql://...`, `redis://...`, or `sqlite:///` and the path of a file.
+
+    Raises:
+        ConfigError: it is none of these. The message does not have it, since it may have a password.
+    """
+    if url.startswith("sqlite:///") and len(url) > len("sqlite:///"):
+        return {"type": "sqlite", "path": url.removeprefix("sqlite:///")}
+    for kind, beginnings in _URLS.items():
+        if url.startswith(tuple(beginnings)):
+            return {"type": kind, "url": url}
+    raise ConfigError(
+        "the URL of a checkpointer must be postgresql://user:password@host:5432/database, "
+        "redis://user:password@host:6379/0, or sqlite:///threads.db (with four slashes for an absolute path)"
+    )
+
+
+def open_checkpointer(config: Mapping[str, Any] | Checkpointer | str | None) -> Checkpointer:
+    """Return the checkpointer for a mapping or a URL, as in graph files; a ready checkpointer is returned unchanged.
 
     Nothing is opened or connected before the first use. Equal mappings share threads and connections.
 
     Args:
-        config: `{"type": "memory"}` (as None: the memory of the process), `{"type": "sqlite", "path": ...}`, or
-            `{"type": "redis", "url": ..., "ttl": minutes, "prefix": ...}`; `${VAR}` is replaced by the
-            environment variable.
+        config: `{"type": "memory"}` (as None: the memory of the process), `{"type": "sqlite", "path": ...}`,
+            `{"type": "redis", "url": ..., "ttl": minutes, "prefix": ...}`, or `{"type": "postgres", "url": ...,
+            "schema": ...}`; or a URL, see `of_url`. `${VAR}` is replaced by the environment variable.
 
     Raises:
-        ConfigError: a key or a value is wrong, a variable is not set, or redis-py is missing.
+        ConfigError: a key or a value is wrong, a variable is not set, or redis-py or psycopg is missing.
     """
     if config is None:
         return PROCESS
+    if isinstance(config, str) and "://" in config:
+        config = of_url(config)
     if not isinstance(config, Mapping):
         if isinstance(config, Checkpointer):  # pyright: ignore[reportUnnecessaryIsInstance]
             return config
         raise ConfigError(
-            f"a checkpointer is a mapping, as {{'type': 'sqlite', 'path': 'threads.db'}}, or has load, save, delete "
-            f"and aclose; got a {type(config).__name__}"
+            f"a checkpointer is a mapping, as {{'type': 'sqlite', 'path': 'threads.db'}}, or a URL, as "
+            f"sqlite:///threads.db, or has load, save, delete and aclose; got a {type(config).__name__}"
         )
     given = {
         key: expanded(value, f"checkpointer: `{key}`") if isinstance(value, str) else value
@@ -60,6 +84,11 @@ def open_checkpointer(config: Mapping[str, Any] | Checkpointer | None) -> Checkp
         from streamcore.checkpoints.sqlite import SQLiteCheckpointer
 
         return SQLiteCheckpointer(_text(given, "path", "threads.db"))
+    if kind == "postgres":
+        from streamcore.checkpoints.postgres import DEFAULT_SCHEMA, PostgresCheckpointer
+
+        schema = _text(given, "schema", DEFAULT_SCHEMA) if "schema" in given else DEFAULT_SCHEMA
+        return PostgresCheckpointer(_text(given, "url", "postgresql://localhost/threads"), schema=schema)
     from streamcore.checkpoints.redis import DEFAULT_PREFIX, RedisCheckpointer
 
     prefix = _text(given, "prefix", DEFAULT_PREFIX) if "prefix" in given else DEFAULT_PREFIX

@@ -206,13 +206,19 @@ def _checkpointer() -> Schema:
         "sqlite": {"properties": {"type": {}, "path": text}, "required": ["path"], "additionalProperties": False},
         "redis": redis,
         "redis-simple": redis,
+        "postgres": {
+            "properties": {"type": {}, "url": text, "schema": text},
+            "required": ["url"],
+            "additionalProperties": False,
+        },
     }
     branches = [
         {"if": {"properties": {"type": {"const": kind}}, "required": ["type"]}, "then": schema}
         for kind, schema in by_type.items()
     ]
     known: Schema = {"type": "object", "properties": {"type": {"enum": [*by_type]}}, "required": ["type"]}
-    return {"anyOf": [{**known, "allOf": branches}, {"type": "null"}]}
+    url = {"type": "string", "pattern": "^(postgres|postgresql|redis|rediss|unix|sqlite)://."}
+    return {"anyOf": [{**known, "allOf": branches}, url, {"type": "null"}]}
 
 
 _FALLBACK: Schema = {

@@ -33,7 +33,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 PASSED_ON = (
     *("temperature", "message_as", "prompts_dir", "name", "max_streams", "max_per_user", "max_input", "max_seconds"),
-    *("allow_get", "relay", "grace", "transport"),
+    *("allow_get", "relay", "checkpointer", "grace", "transport"),
 )
 """The options that `create_app` takes as they are."""
 
@@ -72,6 +72,7 @@ def serve(
     allow_get: opt.AllowGet = None,
     trusted_proxies: opt.TrustedProxies = None,
     relay: opt.Relay = None,
+    checkpointer: opt.Threads = None,
     grace: opt.Grace = 60.0,
     transport: opt.Transport = None,
     allow_models: opt.AllowModels = None,

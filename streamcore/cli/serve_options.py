@@ -50,6 +50,14 @@ Relay = Annotated[
         metavar="URL", help="The Redis in which several workers keep answers and conversations: redis://host:6379/0"
     ),
 ]
+Threads = Annotated[
+    str | None,
+    typer.Option(
+        "--checkpointer",
+        metavar="URL",
+        help="The store of conversations: sqlite:///threads.db, redis://host:6379/0 or postgresql://host/database",
+    ),
+]
 AllowModels = Annotated[
     list[str] | None,
     typer.Option(

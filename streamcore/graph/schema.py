@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from streamcore.checkpoints.config import of_url
+from streamcore.errors import ConfigError
 from streamcore.files.template import TemplateError
 from streamcore.files.yaml_file import is_mapping
 from streamcore.files.yaml_model import FileModel, wrong
@@ -107,6 +109,14 @@ class GraphFile(FileModel):
             if key in _REFUSED_KEYS:
                 raise wrong(f"the key {key!r} is not supported: {_REFUSED_KEYS[key]}", key)
         return data
+
+    @field_validator("checkpointer", mode="before")
+    @classmethod
+    def _of_url(cls, given: Any) -> Any:
+        try:
+            return of_url(given) if isinstance(given, str) else given
+        except ConfigError as error:
+            raise wrong(str(error)) from error
 
     @model_validator(mode="after")
     def _sound(self) -> GraphFile:

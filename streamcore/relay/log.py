@@ -19,8 +19,8 @@ RunState = Literal["running", "lost", "ended"]
 class Status:
     """The state of a run.
 
-    `lost` is a run whose producer has not renewed its lease; the run's next reader writes its end. `seq` is the number
-    of the last item; the end counts as an item.
+    `lost` is a run whose producer has not renewed its lease; the run's next reader writes its end, or another worker
+    continues it. `seq` is the number of the last item; the end counts as an item.
     """
 
     owner: str
@@ -54,10 +54,18 @@ class Renewal:
     idle: float
 
 
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """What a worker needs to continue a run: its new epoch, and the number of the last item."""
+
+    epoch: int
+    seq: int
+
+
 class RunLog(Protocol):
     """A store of runs. `streamcore.testing.suites.run_log` is the suite that an implementation passes.
 
-    An epoch is the right to write to a run: `start` gives it, and `take_over` revokes it. Every method may raise
+    An epoch is the right to write to a run: `start` gives it, `take_over` and `adopt` revoke it. Every method may raise
     `RelayError` if the log cannot be reached. The call may then have been done or not, and may be repeated.
     """
 
@@ -73,9 +81,13 @@ class RunLog(Protocol):
         limit: int | None = None,
         thread: str | None = None,
         client: str | None = None,
+        hold: float = 0.0,
         trace: str = "",
     ) -> int:
         """Open a run, start its lease (seconds), and return its epoch. The run becomes the newest of its thread.
+
+        `hold` is for how many seconds after its lease has expired the run is not ended by `take_over`, so that a worker
+        can adopt it.
 
         `limit` counts the running runs of the owner; with `client`, those that were started for the same client
         instead, of any owner. The names of clients and owners are apart. `trace` is kept with the run, for its readers;
@@ -130,7 +142,15 @@ class RunLog(Protocol):
     async def take_over(self, run_id: str, end: bytes) -> bool:
         """End a run whose lease has expired, and revoke its epoch; return False if there is no such run.
 
-        A run whose lease has not expired, or which has ended, is not changed.
+        A run whose lease has not expired (with `hold`, not long enough ago), or which has ended, is not changed.
+        """
+        ...
+
+    async def adopt(self, run_id: str, *, lease: float) -> Adopted | None:
+        """Continue a run whose lease has expired: revoke its epoch, give a new one, and start a lease.
+
+        Its items, its command and its readers stay. Returns None if there is no such run, it has ended, or its lease
+        has not expired; then nothing is changed.
         """
         ...
 

@@ -13,7 +13,7 @@ import anyio
 
 from streamcore.concurrency.event_loop import running_on_trio
 from streamcore.errors import AnswerTooLarge, ConfigError, RunExists, TooManyRuns
-from streamcore.relay.log import Command, ReadResult, Renewal, RunState, Status
+from streamcore.relay.log import Adopted, Command, ReadResult, Renewal, RunState, Status
 from streamcore.relay.packed import Block, compress, decompress, pack
 from streamcore.sse import Item
 from streamcore.storage.sizes import items_size
@@ -51,6 +51,8 @@ class _StoredRun:
     end: bytes | None = None
     ended: float = 0.0
     command: Command = ""
+    hold: float = 0.0
+    """Seconds after its lease in which it is not ended by `take_over`."""
     readers: int = 0
     """How many wait for the next item."""
     waiting: list[asyncio.Future[None] | anyio.Event] = field(default_factory=list[Any])
@@ -148,6 +150,7 @@ class MemoryLog:
         limit: int | None = None,
         thread: str | None = None,
         client: str | None = None,
+        hold: float = 0.0,
         trace: str = "",
     ) -> int:
         """Open a run and return its epoch."""
@@ -163,7 +166,7 @@ class MemoryLog:
         if limit is not None and self._count_running(counted, now) >= limit:
             raise too_many(limit, counted[0])
         epoch = secrets.randbits(53)  # not that of an earlier run of this name, on any worker
-        self._runs[run_id] = _StoredRun(owner, counted, epoch, now + lease, now, trace=trace)
+        self._runs[run_id] = _StoredRun(owner, counted, epoch, now + lease, now, hold=hold, trace=trace)
         if thread is not None:
             self._threads[thread] = run_id
         return epoch
@@ -236,7 +239,7 @@ class MemoryLog:
             run.seen = time.monotonic()
 
     async def read(self, run_id: str, after: int, seconds: float) -> ReadResult | None:
-        """Return what follows number `after`; wait without limit, or not at all if `seconds` is 0."""
+        """Return what follows number `after`; wait without limit if the run has a producer, or not at all."""
         run = self._find(run_id)
         while run is not None and not run.dropped:
             if after < run.trimmed:
@@ -248,7 +251,13 @@ class MemoryLog:
                 return ReadResult(seq, items, decompress(run.end) if last and run.end is not None else None)
             run.readers += 1
             try:
-                await run.wait()
+                if run.hold:  # it may have no producer
+                    with anyio.move_on_after(seconds) as waited:
+                        await run.wait()
+                    if waited.cancelled_caught:
+                        return ReadResult(after, [])
+                else:
+                    await run.wait()
             finally:
                 run.readers -= 1
                 run.seen = time.monotonic()
@@ -257,10 +266,18 @@ class MemoryLog:
     async def take_over(self, run_id: str, end: bytes) -> bool:
         """End the run if its lease has expired."""
         run = self._find(run_id)
-        if run is not None and run.end is None and run.lease < time.monotonic():
+        if run is not None and run.end is None and run.lease + run.hold < time.monotonic():
             run.epoch = 0
             self._end(run_id, run, end)
         return run is not None
+
+    async def adopt(self, run_id: str, *, lease: float) -> Adopted | None:
+        """Give the run a new epoch if its lease has expired."""
+        run, now = self._find(run_id), time.monotonic()
+        if run is None or run.end is not None or run.lease >= now:
+            return None
+        run.epoch, run.lease, run.seen = secrets.randbits(53), now + lease, now
+        return Adopted(run.epoch, run.seq)
 
     async def status(self, run_id: str) -> Status | None:
         """Return the state of the run."""
@@ -270,6 +287,12 @@ class MemoryLog:
         lost = run.lease < time.monotonic()
         state: RunState = "ended" if run.end else "lost" if lost else "running"
         return Status(run.owner, state, run.seq, run.trimmed + 1, run.trace)
+
+    def begin_after(self, run_id: str, epoch: int, seq: int) -> None:
+        """Open a run whose items up to number `seq` another log has."""
+        self.drop(run_id)
+        now = time.monotonic()
+        self._runs[run_id] = _StoredRun("", ("owner", ""), epoch, float("inf"), now, trimmed=seq)
 
     def drop(self, run_id: str, *, ended: bool = False) -> None:
         """Remove a run (with `ended`, only one that has ended); readers that wait for it get None."""

@@ -41,6 +41,9 @@ GONE = "another worker has ended it, or the log no longer has it"
 MAX_PENDING_BYTES = 4 * 2**20
 """How many bytes may wait for a log that is slower than the vendor; beyond that the source is not read."""
 
+AT_ONCE = 0.001
+"""The lease, in seconds, of a run that no worker produces for the moment."""
+
 STOP_SECONDS = 5.0
 """How long a source may take to stop before it is cancelled."""
 
@@ -81,11 +84,38 @@ def in_batches(source: BatchSource | AsyncIterator[Item]) -> Callable[[], Awaita
     return next_item
 
 
+@dataclass(frozen=True, slots=True)
+class AdoptedItems:
+    """What a run has that another worker began: how many items, how many of them separately, what voids the rest."""
+
+    seq: int
+    stored: int
+    restarts: list[Item]
+
+
 class Producer:
-    """The one writer of a run; `run()` returns when the end is written, or another worker has taken the run over."""
+    """The one writer of a run; `run()` returns when the end is written, or another worker has taken the run over.
+
+    Args:
+        log: the store of the run.
+        run_id: the run's name.
+        epoch: the right to write to it.
+        source: what is read.
+        settings: times and limits.
+        report: tells observers of the run.
+        adopted: the run's items so far, if another worker wrote them; the run is then continued, and if this worker
+            stops, it is left to another one.
+    """
 
     def __init__(
-        self, log: RunLog, run_id: str, epoch: int, source: Source, settings: ProducerSettings, report: RunReport
+        self,
+        log: RunLog,
+        run_id: str,
+        epoch: int,
+        source: Source,
+        settings: ProducerSettings,
+        report: RunReport,
+        adopted: AdoptedItems | None = None,
     ) -> None:
         self._log = log
         self._run_id = run_id
@@ -95,8 +125,10 @@ class Producer:
         self._items: Any = None
         self._settings = settings
         self._report = report
-        self._seq = 0
-        self._stored = 0  # items that are stored separately
+        self._first = adopted.restarts if adopted else []
+        self._hands_over = adopted is not None
+        self._seq = adopted.seq if adopted else 0
+        self._stored = adopted.stored if adopted else 0  # items that are stored separately
         self._pending: list[Item] = []
         self._pending_bytes = 0
         self._news = anyio.Event()  # set when there are pending items
@@ -106,6 +138,7 @@ class Producer:
         self._stopping: Command = ""
         self._fenced = False
         self._broken = False  # an item cannot be stored
+        self._left = False  # to another worker
         self._error: Exception | None = interrupted("the service is being stopped; the answer ends here")
         self.over = anyio.Event()
         """Set when the source is closed and the end is written."""
@@ -127,18 +160,31 @@ class Producer:
                     with anyio.CancelScope(shield=True):
                         await self._close()
                 group.cancel_scope.cancel()
+        except BaseException:
+            self._left = self._hands_over
+            raise
         finally:
             with anyio.CancelScope(shield=True):
-                if not self._fenced:
+                if self._left and not self._fenced:
+                    with suppress(RelayError):  # then the lease expires by itself
+                        await self._log.renew(self._run_id, self._epoch, lease=AT_ONCE)
+                elif not self._fenced:
                     await self._write_end()
             self._report.ended(self._error, self._partial(), self._seq, stopped=self._stopping == "stop")
             self.over.set()
+
+    def hand_over(self) -> None:
+        """Stop reading, and let another worker continue the run."""
+        self._left = True
+        self._reading.cancel()
 
     async def _read(self) -> None:
         """Read the source until it ends, fails, or is cancelled."""
         error: Exception | None = None
         with self._reading:
             try:
+                if self._first:
+                    await self._append(self._first)
                 read_on = await self._open()
                 take = self._gather if self._log.gathers else self._append
                 while (batch := await read_on()) is not None:

@@ -116,6 +116,19 @@ class Reader:
             self._report.ended(GeneratorExit())
 
 
+async def all_items(log: RunLog, run_id: str, seq: int) -> list[Item]:
+    """Return the items of a run up to number `seq`; those before the first separate one are compacted."""
+    items: list[Item] = []
+    after = 0
+    while after < seq:
+        result = await log.read(run_id, after, 0)
+        if result is None:
+            raise expired(run_id)
+        items += result.items if result.snapshot is None else result.snapshot
+        after = result.seq
+    return items
+
+
 def expired(run_id: str) -> RunExpired:
     """Return the error for a run that existed."""
     return public(

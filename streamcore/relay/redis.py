@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -20,7 +21,7 @@ from streamcore.errors import AnswerTooLarge, ConfigError, RelayError
 from streamcore.net.clients import shared_client
 from streamcore.net.redis_client import FAILURES, RedisDatabase
 from streamcore.relay.entries import decode_items, encode_items
-from streamcore.relay.log import Command, ReadResult, Renewal, Status
+from streamcore.relay.log import Adopted, Command, ReadResult, Renewal, Status
 from streamcore.relay.memory import MemoryLog, busy, exists, too_many
 from streamcore.sse import Item
 
@@ -43,8 +44,8 @@ _SCRIPT = """
 local run, items, op, epoch = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local f = redis.call('HMGET', run, 'epoch', 'seq', 'lease', 'end', 'owned', 'thread')
-local seq, lease, ended = tonumber(f[2]), tonumber(f[3]), f[4]
+local f = redis.call('HMGET', run, 'epoch', 'seq', 'lease', 'end', 'owned', 'thread', 'hold')
+local seq, lease, ended, hold = tonumber(f[2]), tonumber(f[3]), f[4], tonumber(f[7] or 0)
 
 local function finish(data, keep)
   seq = seq + 1
@@ -56,9 +57,17 @@ local function finish(data, keep)
   if f[6] then redis.call('PEXPIRE', f[6], keep) end
 end
 
+local function extend(span, keep)
+  redis.call('PEXPIRE', run, keep + span + hold)
+  redis.call('PEXPIRE', items, keep + span + hold)
+  redis.call('ZADD', f[5], now + span, run)
+  redis.call('PEXPIRE', f[5], keep + span)
+  if f[6] then redis.call('PEXPIRE', f[6], keep + span + hold) end
+end
+
 if op == 'start' then
   local owned, owner, span, keep, limit = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-  local thread, id, runs = ARGV[8], ARGV[9], ARGV[10]
+  local thread, id, runs, hold = ARGV[8], ARGV[9], ARGV[10], ARGV[12]
   if f[1] then return f[1] == epoch and 'ok' or 'exists' end
   local newest = thread ~= '' and redis.call('GET', thread)
   if newest then
@@ -69,14 +78,14 @@ if op == 'start' then
   if limit ~= '' and redis.call('ZCARD', owned) >= tonumber(limit) then return 'many' end
   redis.call('DEL', items)
   redis.call('HSET', run, 'epoch', epoch, 'seq', 0, 'lease', now + span, 'owned', owned, 'owner', owner,
-    'seen', now, 'cut', 0, 'command', '')
-  redis.call('PEXPIRE', run, keep + span)
+    'seen', now, 'cut', 0, 'command', '', 'hold', hold)
+  redis.call('PEXPIRE', run, keep + span + hold)
   redis.call('ZADD', owned, now + span, run)
   redis.call('PEXPIRE', owned, keep + span)
   if ARGV[11] ~= '' then redis.call('HSET', run, 'trace', ARGV[11]) end
   if thread ~= '' then
     redis.call('HSET', run, 'thread', thread)
-    redis.call('SET', thread, id, 'PX', keep + span)
+    redis.call('SET', thread, id, 'PX', keep + span + hold)
   end
   return 'ok'
 end
@@ -100,13 +109,18 @@ elseif op == 'command' or op == 'touch' then
   if not ended then redis.call('HSET', run, op == 'touch' and 'seen' or op, op == 'touch' and now or ARGV[2]) end
   return 'ok'
 elseif op == 'take' then
-  if not ended and lease < now then
+  if not ended and lease + hold < now then
     redis.call('HSET', run, 'epoch', '')
     finish(ARGV[3], ARGV[4])
   end
   return 'ok'
+elseif op == 'adopt' and not ended and lease < now then
+  redis.call('HSET', run, 'epoch', epoch, 'lease', now + ARGV[3], 'seen', now)
+  extend(ARGV[3], ARGV[4])
+  return seq
 end
 if f[1] ~= epoch then return 'gone' end
+if op == 'adopt' then return seq end
 if op == 'append' then
   local before, count, last, span, keep = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6], ARGV[7]
   if ended then return (last ~= '' and seq == before + count + 1) and 'ok' or 'gone' end
@@ -122,7 +136,7 @@ if op == 'append' then
       seq = seq + tonumber(ARGV[piece])
       redis.call('XADD', items, '0-' .. seq, 'i', ARGV[piece + 1])
     end
-    if before == 0 then redis.call('PEXPIRE', items, keep + span) end
+    if before == 0 then redis.call('PEXPIRE', items, keep + span + hold) end
   elseif seq ~= before + count then
     return 'gone'
   end
@@ -134,11 +148,7 @@ if ended then return 'gone' end
 if op == 'renew' then
   local span, keep = ARGV[3], ARGV[4]
   redis.call('HSET', run, 'lease', now + span)
-  redis.call('PEXPIRE', run, keep + span)
-  redis.call('PEXPIRE', items, keep + span)
-  redis.call('ZADD', f[5], now + span, run)
-  redis.call('PEXPIRE', f[5], keep + span)
-  if f[6] then redis.call('PEXPIRE', f[6], keep + span) end
+  extend(span, keep)
   local s = redis.call('HMGET', run, 'command', 'seen')
   return {s[1], now - s[2]}
 elseif op == 'trim' then
@@ -259,6 +269,7 @@ class RedisLog:
         limit: int | None = None,
         thread: str | None = None,
         client: str | None = None,
+        hold: float = 0.0,
         trace: str = "",
     ) -> int:
         """Open a run and return its epoch."""
@@ -270,7 +281,18 @@ class RedisLog:
             owned, span = self._key(*counted), _milliseconds(lease)
             most = "" if limit is None else limit
             line = b"" if thread is None else self._key("thread", thread)
-            facts = (owned, owner, span, self._keep, most, line, run_id, self._key("run", ""), trace)
+            facts = (
+                owned,
+                owner,
+                span,
+                self._keep,
+                most,
+                line,
+                run_id,
+                self._key("run", ""),
+                trace,
+                round(hold * 1000),
+            )
             answer = await self._call(run_id, "start", epoch, *facts)
         finally:
             if answer != b"ok":
@@ -393,6 +415,15 @@ class RedisLog:
         """End the run if its lease has expired."""
         answer = await self._call(run_id, "take", "", end, self._keep)
         return bool(answer == b"ok")
+
+    async def adopt(self, run_id: str, *, lease: float) -> Adopted | None:
+        """Give the run a new epoch if its lease has expired."""
+        epoch = secrets.randbits(53)
+        answer: Any = await self._call(run_id, "adopt", epoch, _milliseconds(lease), self._keep)
+        if answer == b"gone":
+            return None
+        self._near.begin_after(run_id, epoch, answer)
+        return Adopted(epoch, answer)
 
     async def status(self, run_id: str) -> Status | None:
         """Return the state of the run."""

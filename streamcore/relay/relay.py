@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,9 +16,11 @@ from anyio.abc import TaskGroup, TaskStatus
 from streamcore.errors import ConfigError, InvalidRunId, RunNotFound, TooManyRuns
 from streamcore.relay.log import Command, RunLog, Status
 from streamcore.relay.memory import MemoryLog
-from streamcore.relay.producer import STOP_SECONDS, Producer, ProducerSettings, Source
-from streamcore.relay.reader import LOST, Reader, expired
+from streamcore.relay.producer import AT_ONCE, STOP_SECONDS, AdoptedItems, Producer, ProducerSettings, Source
+from streamcore.relay.reader import LOST, Reader, all_items, expired
+from streamcore.relay.unfinished import restarts
 from streamcore.reports.relay import RunReport
+from streamcore.sse import Item
 from streamcore.sse.event_id import is_run_id
 
 log = logging.getLogger("streamcore")
@@ -87,6 +91,11 @@ class Relay:
             await group.__aexit__(None, None, None)  # not with the error, which the group would wrap
 
     @property
+    def log(self) -> RunLog:
+        """The store of runs."""
+        return self._log
+
+    @property
     def grace(self) -> float:
         """The seconds without a reader after which a run is cancelled."""
         return self._settings.grace
@@ -128,11 +137,9 @@ class Relay:
             ConfigError: the relay is not open.
         """
         if self._group is None:
-            raise ConfigError("the relay is not open; use it inside `async with Relay(...)`, in the service's lifespan")
+            raise _not_open()
         if not is_run_id(run_id):
-            raise InvalidRunId(
-                f"the name of a run must be 1 to 64 characters of A-Z a-z 0-9 _ ~ -, not {run_id[:80]!r}"
-            )
+            raise _invalid(run_id)
         if self.running >= self.max_runs:
             raise TooManyRuns(f"at most {self.max_runs} answers may run at once; try again later")
         report = RunReport(run_id)
@@ -152,6 +159,65 @@ class Relay:
             self._producers.pop(run_id, None)  # the task may have been cancelled before its first step
             report.ended(error, None, 0, stopped=False)
             raise
+
+    async def reserve(self, run_id: str, *, owner: str = "", thread: str | None = None, hold: float) -> int:
+        """Open a run that another call, on any worker, produces with `adopt`; return its epoch.
+
+        For `hold` seconds its readers wait, and no other run of its thread can start; then they get its end.
+
+        Raises:
+            InvalidRunId, RunExists, RelayError: see `start`.
+        """
+        if not is_run_id(run_id):
+            raise _invalid(run_id)
+        newest = None if thread is None else await self._log.latest(thread)
+        if newest is not None:
+            await self._log.take_over(newest, LOST)
+        return await self._log.start(run_id, owner, lease=AT_ONCE, thread=thread, hold=hold)
+
+    async def adopt(self, run_id: str, source: Callable[[list[Item]], Source | Awaitable[Source]]) -> Producer | None:
+        """Continue a run that was reserved, or whose worker was lost, and return its producer.
+
+        What its last worker left unfinished is voided by `restart`; readers stay connected. The run has no `grace`.
+        If this relay is closed, or `hand_over` of the producer is called, the run waits for another worker.
+
+        Args:
+            run_id: the run's name.
+            source: a function (plain or async) that gets the run's items so far and returns the source of the rest.
+
+        Returns:
+            None if there is no such run, it has ended, or its worker is alive.
+
+        Raises:
+            ConfigError: the relay is not open, or the run has plain tokens, which cannot be voided.
+            RelayError: the log cannot be reached.
+        """
+        if self._group is None:
+            raise _not_open()
+        settings = replace(self._settings, grace=math.inf)
+        adopted = await self._log.adopt(run_id, lease=settings.log_lease)
+        if adopted is None:
+            return None
+        status = await self._log.status(run_id)
+        items = await all_items(self._log, run_id, adopted.seq)
+        stored = adopted.seq + 1 - (status.first if status else 1)
+        before = AdoptedItems(adopted.seq, stored, restarts(items))
+
+        async def opened() -> Any:
+            found = source(items)
+            found = await found if inspect.isawaitable(found) else found
+            return found() if callable(found) else found
+
+        report = RunReport(run_id)
+        report.begin("" if status is None else status.owner, None)
+        producer = Producer(self._log, run_id, adopted.epoch, opened, settings, report, before)
+        self._producers[run_id] = producer
+        try:
+            await self._group.start(self._produce, run_id, producer)
+        except BaseException:
+            self._producers.pop(run_id, None)
+            raise
+        return producer
 
     async def _register(
         self, run_id: str, owner: str, thread: str | None, client: str | None, max_per_client: int | None, trace: str
@@ -277,6 +343,14 @@ class Relay:
         if inspect.isawaitable(allowed):
             allowed = await allowed
         return status if allowed else None
+
+
+def _not_open() -> ConfigError:
+    return ConfigError("the relay is not open; use it inside `async with Relay(...)`, in the service's lifespan")
+
+
+def _invalid(run_id: str) -> InvalidRunId:
+    return InvalidRunId(f"the name of a run must be 1 to 64 characters of A-Z a-z 0-9 _ ~ -, not {run_id[:80]!r}")
 
 
 def _unknown(run_id: str) -> RunNotFound:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Mapping
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from streamcore.errors import ConfigError, install_command
 from streamcore.sse.client_formats import ClientFormat, client_encoder, client_headers
@@ -50,6 +50,7 @@ def sse_response(
     send_timeout: float | None = 60.0,
     headers: Mapping[str, str] | None = None,
     describe: Describe | None = None,
+    run_input: Mapping[str, Any] | None = None,
 ) -> SSEResponse:
     """Return the response that streams `source` to a browser, for Starlette, FastAPI and any other ASGI service.
 
@@ -74,6 +75,9 @@ def sse_response(
         send_timeout: seconds that a heartbeat may take before the client counts as gone; None: no limit.
         headers: more headers.
         describe: returns the message that clients get for an error; None: `public_message`.
+        run_input: in the format `agui` the request, a `RunAgentInput` as JSON: the events have its `threadId` and
+            `runId`, `state` is what a graph starts with, and with its `messages` an answer that began again is taken
+            back. Without, the ids are random.
 
     Raises:
         ConfigError: starlette is not installed, there is no such format, or the source may restart and the format
@@ -87,7 +91,7 @@ def sse_response(
         ) from error
     of_client = format in get_args(ClientFormat)
     if of_client:
-        encoder = client_encoder(cast("ClientFormat", format), wait=wait, describe=describe)
+        encoder = client_encoder(cast("ClientFormat", format), wait=wait, describe=describe, run_input=run_input)
         headers = {**client_headers(cast("ClientFormat", format)), **(headers or {})}
     else:
         encoder = encode(cast("Format", format), ids=ids, after=after or 0, retry=retry, describe=describe)

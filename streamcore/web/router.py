@@ -78,7 +78,7 @@ def router(
     variables: Mapping[str, Any] | None = None,
     message_as: str | None = None,
     prompts_dir: str | Path | None = None,
-    checkpointer: Checkpointer | Mapping[str, Any] | None = None,
+    checkpointer: Checkpointer | Mapping[str, Any] | str | None = None,
     auth: Auth | None = None,
     anonymous: bool = False,
     name: str | None = None,
@@ -116,8 +116,8 @@ def router(
         variables: values for the prompt's other variables, or for the graph's state.
         message_as: the variable, or key of the state, that a message becomes; by default it is inferred.
         prompts_dir: the directory of prompts.
-        checkpointer: the store of conversations, see `streamcore.checkpoints`; overrides the graph's own. Defaults to
-            the memory of the process, which keeps the last 10,000.
+        checkpointer: the store of conversations, or its URL, see `open_checkpointer`; overrides the graph's own.
+            Defaults to the memory of the process, which keeps the last 10,000.
         auth: a FastAPI dependency for all routes but the page and `/health`. It raises `HTTPException`, or returns the
             user, a non-empty `str`: users see only their own conversations.
         anonymous: accept requests for which `auth` returns None; they share their conversations' names.
@@ -159,7 +159,7 @@ def router(
         message_as=message_as,
         client_variables=client_variables,
         prompts_dir=prompts_dir,
-        checkpointer=checkpointer,
+        checkpointer=open_checkpointer(checkpointer) if isinstance(checkpointer, str) else checkpointer,
         fallback=_memory(relay),
         history=history,
         limits=limits,

@@ -15,12 +15,13 @@ import pytest
         ("sqlite", 2),
         pytest.param("sqlite", 50, marks=pytest.mark.long),
         pytest.param("redis", 50, marks=[pytest.mark.real, pytest.mark.long]),
+        pytest.param("postgres", 20, marks=[pytest.mark.real, pytest.mark.long]),
     ],
 )
 @pytest.mark.timeout(900)
 def test_no_saved_result_is_computed_again(kind: str, runs: int, request: pytest.FixtureRequest) -> None:
-    if kind == "redis":
-        request.getfixturevalue("redis_url")  # skips where there is no Redis
+    if kind != "sqlite":
+        request.getfixturevalue(f"{kind}_url")  # skips where there is none
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "tests.agent_kill_trials", kind, str(runs), "7"],
         capture_output=True,

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 @pytest.mark.parametrize(
     ("config", "says"),
     [
-        ({}, "`type` must be one of memory, sqlite, redis, redis-simple, not 'None'"),
+        ({}, "`type` must be one of memory, sqlite, redis, redis-simple, postgres, not 'None'"),
         ({"type": "sqlit", "path": "x"}, "not 'sqlit'; did you mean 'sqlite'?"),
         ({"type": ["sqlite"]}, "`type` must be one of"),
         ({"type": "sqlite", "pth": "x"}, "unknown key 'pth'; did you mean 'path'?"),
@@ -32,7 +32,12 @@ pytestmark = pytest.mark.anyio
         ({"type": "redis", "url": "redis://localhost", "ttl": True}, "`ttl` is a number of minutes"),
         ({"type": "redis", "url": "redis://localhost", "ttl": "soon"}, "`ttl` is a number of minutes"),
         ({"type": "redis", "url": "redis://localhost", "prefix": ""}, "the key 'prefix' must be text"),
+        ({"type": "postgres"}, "the key 'url' is missing, as in url: postgresql://localhost/threads"),
+        ({"type": "postgres", "url": "postgresql://h/d", "ttl": 1}, "unknown key 'ttl'"),
+        ({"type": "postgres", "url": "postgresql://h/d", "schema": "a b"}, "a schema's name has a-z 0-9 _"),
         ("threads.db", "a checkpointer is a mapping"),
+        ("mysql://secret@host", "the URL of a checkpointer must be postgresql://"),
+        ("sqlite:///", "the URL of a checkpointer must be"),
     ],
 )
 def test_invalid_settings_raise(config: Any, says: str) -> None:
@@ -47,6 +52,9 @@ async def test_variables_come_from_the_environment(tmp_path: Path, monkeypatch: 
     await open_checkpointer({"type": "sqlite", "path": "${DATA_FOLDER}/t.db"}).save("t", {}, 0)
     assert await anyio.Path(tmp_path / "t.db").exists()
     open_checkpointer({"type": "redis", "url": "redis://localhost", "ttl": "${TTL}"})
+    saved = await open_checkpointer("sqlite:///${DATA_FOLDER}/t.db").load("t")
+    assert saved is not None
+    assert saved.version == 1
 
 
 async def test_a_ready_one_is_returned_and_memory_is_shared() -> None:

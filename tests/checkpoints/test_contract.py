@@ -1,4 +1,4 @@
-"""Run the suite that every checkpointer passes on the three that streamcore brings."""
+"""Run the suite that every checkpointer passes on those that streamcore brings."""
 
 from __future__ import annotations
 
@@ -44,3 +44,18 @@ class TestRedis(CheckpointerSuite):
 
     def checkpointer(self) -> Checkpointer:
         return open_checkpointer({"type": "redis", "url": self.url, "ttl": 60, "prefix": "test:"})
+
+
+@pytest.mark.real
+@pytest.mark.long
+class TestPostgres(CheckpointerSuite):
+    """Threads in PostgreSQL; psycopg knows asyncio only."""
+
+    backends = ("asyncio",)
+
+    @pytest.fixture(autouse=True)
+    def _store(self, postgres_url: str) -> None:
+        self.url = postgres_url
+
+    def checkpointer(self) -> Checkpointer:
+        return open_checkpointer({"type": "postgres", "url": self.url, "schema": "contract"})

@@ -1,4 +1,4 @@
-"""Kill workers at random instants, on SQLite and on Redis; `python -m tests.kill_trials KIND 50` does it longer."""
+"""Kill workers at random instants, on each store; `python -m tests.kill_trials KIND 50` does it longer."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ import pytest
         ("sqlite", 2),
         pytest.param("sqlite", 6, marks=pytest.mark.long),
         pytest.param("redis", 6, marks=[pytest.mark.real, pytest.mark.long]),
+        pytest.param("postgres", 6, marks=[pytest.mark.real, pytest.mark.long]),
     ],
 )
 def test_killed_workers_threads_go_on_at_the_right_node(kind: str, runs: int, request: pytest.FixtureRequest) -> None:
-    if kind == "redis":
-        request.getfixturevalue("redis_url")  # skips where there is no Redis
+    if kind != "sqlite":
+        request.getfixturevalue(f"{kind}_url")  # skips where there is none
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "tests.kill_trials", kind, str(runs), "7"],
         capture_output=True,

@@ -236,6 +236,77 @@ class RunLogSuite:
         for reader in (log, other):
             _equal(await _all(reader, run, 0), (["a"], LOST), "what is stored")
 
+    async def test_a_lost_run_is_adopted(self, run: str) -> None:
+        """Another worker continues it; the first one can no longer write; readers get every item once."""
+        log, other = self.log(), self.log()
+        _equal(await other.adopt(run, lease=LEASE), None, "adopt of no run")
+        epoch = await log.start(run, "ada", lease=LEASE, hold=LEASE)
+        await log.append(run, epoch, 0, ["a", "b"], None, lease=LEASE)
+        _equal(await other.adopt(run, lease=LEASE), None, "adopt before the lease has expired")
+        await log.append(run, epoch, 2, ["c"], None, lease=SHORT)
+        got: list[list[Item]] = []
+
+        async def read(reader: RunLog) -> None:
+            items: list[Item] = []
+            end = None
+            while end is None:
+                found = await reader.read(run, len(items), 0.2)
+                if found is None:
+                    raise AssertionError("the run does not exist any more")
+                items, end = [*items, *found.items], found.end
+            _equal(end, END, "the end")
+            got.append(items)
+
+        async with anyio.create_task_group() as group:
+            for reader in (log, self.log()):
+                group.start_soon(read, reader)
+            await _until(other, run, "lost")
+            await other.command(run, "stop")
+            _equal(await other.take_over(run, LOST), True, "take_over of a run that is held")
+            adopted = await other.adopt(run, lease=LEASE)
+            if adopted is None:
+                raise AssertionError("a lost run must be adopted")
+            _equal(adopted.seq, 3, "the last item's number")
+            _equal(adopted.epoch == epoch, False, "the epoch is the same")
+            _equal(await self.log().adopt(run, lease=LEASE), None, "adopt by a third worker")
+            _equal(await log.append(run, epoch, 3, ["x"], None, lease=LEASE), False, "append by the first worker")
+            _equal(await log.renew(run, epoch, lease=LEASE), None, "its renewal")
+            _equal(await log.append(run, epoch, 3, [], END, lease=LEASE), False, "its end")
+            renewal = await other.renew(run, adopted.epoch, lease=LEASE)
+            _equal(renewal and renewal.command, "stop", "the command that came meanwhile")
+            _equal(await other.append(run, adopted.epoch, 3, ["d"], None, lease=LEASE), True, "append")
+            _equal(await other.append(run, adopted.epoch, 4, ["e"], END, lease=LEASE), True, "append with the end")
+        _equal(got, [["a", "b", "c", "d", "e"]] * 2, "what was read")
+        for reader in (log, other, self.log()):
+            for after in range(6):
+                _equal(await _all(reader, run, after), (["a", "b", "c", "d", "e"][after:], END), f"read after {after}")
+        _equal(await other.adopt(run, lease=LEASE), None, "adopt of a run that has ended")
+
+    async def test_one_of_many_workers_adopts(self, run: str) -> None:
+        """Of many workers that adopt a lost run one succeeds, and a run that is held too long is ended."""
+        epoch = await self.log().start(run, "", lease=SHORT, hold=LEASE)
+        await _until(self.log(), run, "lost")
+        won: list[int] = []
+
+        async def adopt(log: RunLog) -> None:
+            adopted = await log.adopt(run, lease=LEASE)
+            if adopted is not None:
+                won.append(adopted.epoch)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(8):
+                group.start_soon(adopt, self.log())
+        _equal(len(won), 1, "workers that adopted")
+        _equal(epoch in won, False, "the epoch is the same")
+        await self.log().start(f"{run} short", "", lease=SHORT, hold=2 * SHORT)
+        for _ in range(1000):
+            await self.log().take_over(f"{run} short", LOST)
+            status = await self.log().status(f"{run} short")
+            if status is not None and status.state == "ended":
+                return
+            await anyio.sleep(0.01)
+        raise AssertionError("a run that is held too long was not ended")
+
     async def test_a_lease_that_is_late_but_was_not_taken(self, run: str) -> None:
         """A worker that renews after its lease expired goes on if no other worker has taken over."""
         log = self.log()

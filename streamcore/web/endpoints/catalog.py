@@ -182,8 +182,7 @@ class PromptModel:
         def change(request: Request) -> Request:
             return _merged(request, given, talk.after)
 
-        overrides, timeouts = target.overrides, target.prompt.file.timeouts or Timeouts()
-        seconds = [limit for limit in (timeouts.total, self.max_seconds) if limit is not None]
+        overrides = target.overrides
         return stream_prompt(
             target.prompt.name,
             {**target.given, target.input: talk.text},
@@ -193,7 +192,7 @@ class PromptModel:
             transport=overrides.transport,
             prompts_dir=target.prompts_dir,
             history=talk.before,
-            timeouts=replace(timeouts, total=min(seconds, default=None)),
+            timeouts=self.timeouts(),
             change=change,
         )
 
@@ -208,6 +207,16 @@ class PromptModel:
                 param = asked.param("messages")
                 why = f"{param}: the call {call.id!r} has no result, and calls that a client sends do not run here"
                 raise RequestRefused(why, param=param)
+
+    def timeouts(self) -> Timeouts:
+        """Return the prompt's timeouts, with the service's limit of an answer."""
+        timeouts = self.target.prompt.file.timeouts or Timeouts()
+        seconds = [limit for limit in (timeouts.total, self.max_seconds) if limit is not None]
+        return replace(timeouts, total=min(seconds, default=None))
+
+    def with_settings(self, request: Request, given: Request) -> Request:
+        """Return the prompt's request with the settings and tools of a client's request, without its messages."""
+        return _merged(request, given, ())
 
 
 def _merged(request: Request, given: Request, after: Sequence[Message]) -> Request:

@@ -13,6 +13,8 @@ from fastapi.params import Depends
 from fastapi.routing import APIRoute
 
 from streamcore.relay import Relay
+from streamcore.web.endpoints.agui.routes import agui_routes
+from streamcore.web.endpoints.agui.service import AguiEndpoint
 from streamcore.web.endpoints.ai_sdk.routes import chat_routes
 from streamcore.web.endpoints.catalog import Catalog
 from streamcore.web.endpoints.problems import problem_of
@@ -99,7 +101,7 @@ def all_endpoints(
     dependencies: Sequence[Depends],
     name: str,
 ) -> APIRouter:
-    """Return the routes of every installed wire that has a path, and those of `useChat`.
+    """Return the routes of every installed wire that has a path, and those of `useChat` and AG-UI.
 
     Raises:
         ConfigError: no wire is installed.
@@ -112,6 +114,8 @@ def all_endpoints(
             endpoints.append((Endpoint(wire, catalog, slots, peers, limits, stored), stored))
     routes = endpoint_routes(endpoints, catalog, dependencies)
     routes.include_router(chat_routes(catalog, relay, name, peers, limits, dependencies, MAX_BODY))
+    agui = AguiEndpoint(name, catalog, slots, peers, limits, relay)
+    routes.include_router(agui_routes(agui, MAX_BODY, dependencies))
     return routes
 
 

@@ -13,6 +13,7 @@ import anyio
 from fastapi import Request, Response
 
 from streamcore.completion import Completion
+from streamcore.sse.encoder import EventEncoder
 from streamcore.sse.response import SSEResponse
 from streamcore.web.endpoints.agent import VisibleSource
 from streamcore.web.endpoints.catalog import Catalog, Model
@@ -194,7 +195,7 @@ def _shown(asked: WireRequest, model: Model) -> frozenset[str] | None:
     return None if returned is None else frozenset(tool.name for tool in asked.request.tools) | returned
 
 
-def streamed(source: Any, events: WireEvents, headers: Mapping[str, str]) -> Response:
+def streamed(source: Any, events: EventEncoder, headers: Mapping[str, str]) -> Response:
     """Return the response that streams a source, and breaks the connection after an error."""
     return SSEResponse(
         source,

@@ -1,0 +1,1 @@
+"""Answer AG-UI clients at `/agui`."""

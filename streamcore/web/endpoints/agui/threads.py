@@ -1,0 +1,155 @@
+"""Keep what continues between the runs of a thread: the state of graphs, and calls that wait for approval."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from streamcore.request import Message
+from streamcore.tools.decisions import Approve, Deny
+from streamcore.web.approvals import Waiting
+from streamcore.web.endpoints.agui.reading import Answer
+from streamcore.web.input_check import refuse_value, size_of
+from streamcore.web.sessions import MAX_SESSION_BYTES, MAX_SESSIONS
+from streamcore.web.targets import PromptTarget, ServedTarget
+from streamcore.wire.encoding.wire import RequestRefused
+from streamcore.wire.lenient import is_object, mapping
+
+NO_ANSWER = "The user gave no answer."
+
+
+def thread_key(service: str, target: str, who: str, thread_id: str) -> str:
+    """Return the name of a user's thread with a target of a service in the stores."""
+    return f"agui/{hashed(service, target, who, thread_id)}"
+
+
+def hashed(*parts: str) -> str:
+    """Return a hash of some names."""
+    return hashlib.sha256("\0".join(map(ascii, parts)).encode()).hexdigest()[:40]
+
+
+class RecentThreads:
+    """Forget the threads that were unused longest, if only memory keeps them and they become too many."""
+
+    def __init__(self, most: int = MAX_SESSIONS, most_bytes: int = MAX_SESSION_BYTES) -> None:
+        self._most = most
+        self._most_bytes = most_bytes
+        self._targets: OrderedDict[str, ServedTarget] = OrderedDict()
+
+    async def use(self, key: str, target: ServedTarget) -> None:
+        """Note that a thread is used."""
+        self._targets[key] = target
+        self._targets.move_to_end(key)
+        while len(self._targets) > 1 and self._too_many():
+            oldest, owner = self._targets.popitem(last=False)
+            await owner.forget(oldest)
+
+    def _too_many(self) -> bool:
+        targets = {id(target): target for target in self._targets.values()}
+        kept = sum(target.kept_bytes for target in targets.values())
+        return len(self._targets) > self._most or kept > self._most_bytes
+
+
+class WaitingCalls:
+    """The calls of a prompt's thread that wait for approval, in the prompt's store."""
+
+    def __init__(self, target: PromptTarget, key: str) -> None:
+        self._target = target
+        self._key = key
+
+    async def load(self) -> Waiting | None:
+        """Return the calls that nobody has decided about; None if there are none."""
+        saved = await self._target.store.load(self._key)
+        data = None if saved is None else saved.data.get("waiting")
+        found = None if data is None else Waiting.from_data(data)
+        return None if found is None or found.decided else found
+
+    async def save(self, user: str, messages: Sequence[Message], asked: Sequence[str]) -> None:
+        """Save the calls at the end of a conversation that wait."""
+        await self._save(Waiting(user, "", {}, messages, asked))
+
+    async def use(self) -> None:
+        """Note that the decisions were sent: no call runs twice, whatever becomes of the run.
+
+        Raises:
+            ThreadConflict: another request has just sent decisions.
+        """
+        await self._save(None)
+
+    async def _save(self, waiting: Waiting | None) -> None:
+        saved = await self._target.store.load(self._key)
+        if saved is None and waiting is None:
+            return
+        data = {"turns": list[Any](), "waiting": None if waiting is None else waiting.to_data()}
+        await self._target.store.save(self._key, data, 0 if saved is None else saved.version)
+
+
+def answers_to(asked: Sequence[str], resume: Sequence[Answer] | None, most: int) -> Mapping[str, Answer]:
+    """Return the answer to each interrupt of a thread by its id.
+
+    Args:
+        asked: the ids of the interrupts that wait.
+        resume: what the client sent.
+        most: the most characters of an answer.
+
+    Raises:
+        RequestRefused: an interrupt has no answer, or an answer has no interrupt, or is not valid.
+    """
+    found = {answer.interrupt: answer for answer in resume or ()}
+    if not asked and resume:
+        raise _refused("no interrupt of this thread waits for an answer; it may have been answered already")
+    if set(found) != set(asked) or len(found) != len(resume or ()):
+        listed = ", ".join(map(repr, asked))
+        raise _refused(f"exactly these interrupts of the thread must be answered, each once: {listed}")
+    for answer in found.values():
+        why = refuse_value(answer.payload)
+        if why is not None:
+            raise RequestRefused(f"resume: {why}", param="resume")
+        if answer.payload is not None and size_of(answer.payload) > most:
+            raise RequestRefused(
+                f"resume: an answer may have at most {most} characters", param="resume", kind="too_large"
+            )
+        if not answer.cancelled and answer.payload is None:
+            raise RequestRefused("resume: an answer with the status 'resolved' needs a payload", param="resume")
+    return found
+
+
+def _refused(why: str) -> RequestRefused:
+    return RequestRefused(f"resume: {why}", param="resume", kind="conflict")
+
+
+def decision_in(answer: Answer) -> Any:
+    """Return the decision about a call, as `stream_agent` takes it.
+
+    A payload is true or false, or an object as the interrupt's schema describes it: `approved`, with `editedArgs` or
+    `reason`.
+
+    Raises:
+        RequestRefused: it is none of them.
+    """
+    if answer.cancelled:
+        return Deny(NO_ANSWER)
+    payload = answer.payload
+    if isinstance(payload, bool):
+        return payload
+    if isinstance(payload, Mapping):
+        given = mapping(payload)  # pyright: ignore[reportUnknownArgumentType]
+        approved, reason = given.get("approved"), given.get("reason")
+        edited = given.get("editedArgs")
+        known = not given.keys() - {"approved", "editedArgs", "reason"}
+        if (
+            known
+            and isinstance(approved, bool)
+            and (edited is None or is_object(edited))
+            and isinstance(reason, str | None)
+        ):
+            if approved:
+                return Approve(edited)
+            return Deny(reason or "")
+    raise RequestRefused(
+        'resume: the payload of a decision is true, false, or {"approved": true} or {"approved": false}, with '
+        "editedArgs (an object) or reason (a text)",
+        param="resume",
+    )
