@@ -175,9 +175,10 @@ def reference() -> str:
     """Return every command's help."""
     parts = ["\n"]
     for command in COMMANDS:
-        shown = run(f"streamcore {command.__name__} --help", environment()).partition("\n")[2]
+        name = command.__name__.rstrip("_")
+        shown = run(f"streamcore {name} --help", environment()).partition("\n")[2]
         text = "\n".join(line.rstrip() for line in shown.strip().splitlines())
-        parts.append(f"### {command.__name__}\n\n```text\n{text}\n```\n\n")
+        parts.append(f"### {name}\n\n```text\n{text}\n```\n\n")
     return "".join(parts)
 
 

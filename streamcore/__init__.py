@@ -49,6 +49,7 @@ from streamcore.pipeline.smoother import StreamOptions
 from streamcore.provider import Provider, get_provider, provider_names
 from streamcore.request import Document, Image, Message, Request, Text, Tool
 from streamcore.stream import Stream, TextStream
+from streamcore.token_count import TokenCount, count_tokens
 
 __version__ = "0.1.0"
 
@@ -100,11 +101,13 @@ __all__ = [
     "TextStream",
     "ThreadConflict",
     "Timeouts",
+    "TokenCount",
     "Tool",
     "ToolCall",
     "ToolResult",
     "Usage",
     "aclose_providers",
+    "count_tokens",
     "execute_prompt_async",
     "execute_prompt_streaming",
     "execute_prompts_concurrent",

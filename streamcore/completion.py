@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
 from streamcore.chunk import CONTENT_KINDS, Chunk, FinishReason, Opaque, ToolCall, ToolResult, Usage
 from streamcore.cost import Cost, reported
+from streamcore.opaque_text import filled
 from streamcore.parts import read_part, write_part
 from streamcore.request import Message
 from streamcore.storage.stored_json import dump, load, read_completion, write_completion
@@ -226,29 +227,9 @@ class _Answer:
             finish_reason=finish.finish_reason if finish else None,
             raw_finish_reason=finish.raw_finish_reason if finish else None,
             finish_detail=finish.finish_detail if finish else None,
-            opaque=None if self.opaque is None else _filled(self.opaque, self.text, self.breaks, reasoning),
+            opaque=None if self.opaque is None else filled(self.opaque, self.text, self.breaks, reasoning),
             **common,
         )
-
-
-def _filled(opaque: Opaque, texts: Sequence[str], breaks: Sequence[int], reasoning: str) -> Opaque:
-    """Fill in what decoders leave out: the text between other parts, and the reasoning where a field is None."""
-    items, fields = opaque.items, opaque.fields
-    if breaks:
-        starts = (0, *breaks[:-1])
-        runs = iter(["".join(texts[start:end]) for start, end in zip(starts, breaks, strict=True) if end > start])
-        items = tuple(_with_text(item, runs) for item in items)
-        fields = {
-            key: [_with_text(part, runs) for part in value] if key == "content" else value
-            for key, value in fields.items()
-        }
-    if None in fields.values():
-        fields = {key: reasoning if value is None else value for key, value in fields.items()}
-    return opaque if items is opaque.items and fields is opaque.fields else replace(opaque, items=items, fields=fields)
-
-
-def _with_text(item: Mapping[str, Any], runs: Iterable[str]) -> Mapping[str, Any]:
-    return {"type": "text", "text": next(iter(runs), "")} if item == {"type": "text"} else item
 
 
 def merged_usage(known: Usage | None, new: Usage) -> Usage:

@@ -229,7 +229,8 @@ class NodeError(StreamcoreError):
 
 
 class RunLimitReached(StreamcoreError):  # noqa: N818
-    """Report that a run of a graph reached one of its limits (`streamcore.graph.limits.RunLimits`); see `limit`."""
+    """Report that a run of a graph reached one of its limits (`streamcore.graph.limits.RunLimits`), or an answer its
+    `max_cost`; see `limit`."""
 
     def __init__(self, message: str, *, limit: str) -> None:
         super().__init__(message)
@@ -237,7 +238,7 @@ class RunLimitReached(StreamcoreError):  # noqa: N818
 
 
 class AgentLimitReached(StreamcoreError):  # noqa: N818
-    """Report that an agent reached `max_steps` or `max_tool_calls`; `partial` has everything that arrived.
+    """Report that an agent reached `max_steps`, `max_tool_calls` or `max_cost`; `partial` has everything that arrived.
 
     Attributes:
         limit: the name of the limit.

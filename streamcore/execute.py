@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 
@@ -17,7 +18,7 @@ from streamcore.provider import AnyProvider, ModelChoice, Provider, get_provider
 from streamcore.reports.report import Observer
 from streamcore.request import Message, ReasoningEffort, Request
 from streamcore.storage.sizes import MAX_ANSWER_BYTES
-from streamcore.stream import Plan, Stream, TextStream
+from streamcore.stream import Limited, Plan, Stream, TextStream
 from streamcore.structured.output import Output, is_unfinished
 from streamcore.tools.agent import AgentPlan, Save
 from streamcore.tools.decisions import AgentState, Approver, Decision, state_of
@@ -44,6 +45,7 @@ class CommonOptions(TypedDict, total=False):
     max_bytes: int | None
     transport: str | None
     observer: Observer | None
+    max_cost: Decimal | float | None
 
 
 class PromptOptions(CommonOptions, total=False):
@@ -79,6 +81,7 @@ def stream_request(
     max_bytes: int | None = None,
     transport: str | None = None,
     observer: Observer | None = None,
+    max_cost: Decimal | float | None = None,
 ) -> Stream:
     """Return the stream of the answer to a request.
 
@@ -104,6 +107,8 @@ def stream_request(
             opaque data and `raw` count. A larger answer ends in `AnswerTooLarge`, whose `partial` has what arrived.
         transport: what named providers send over, those of `fallback` included; see `get_provider`.
         observer: a function that receives the events of this answer; see the guide "Observing".
+        max_cost: the most US dollars that all attempts may cost; the answer then ends in `RunLimitReached`, whose
+            `partial` has what arrived. It is checked where the vendor reports tokens; see the guide "Cost".
 
     Nothing happens until the stream is used; `Stream` lists what is raised then.
     """
@@ -122,6 +127,7 @@ def stream_request(
             transport=transport,
             max_bytes=_limit(max_bytes),
             observer=observer,
+            limited=_limited(max_cost),
         )
 
     return Stream(prepare, restarts=on_interrupt == "restart" or retries > 0)
@@ -142,6 +148,19 @@ def _ready(provider: AnyProvider, transport: str | None) -> Provider:
 
 def _options(given: OptionsLike | None) -> StreamOptions | None:
     return None if given is None else StreamOptions.of(given)
+
+
+def _limited(max_cost: Decimal | float | None) -> Limited | None:
+    """Return the stage that ends an answer that costs more than it may.
+
+    Raises:
+        ConfigError: it is not an amount above 0, or there are no prices.
+    """
+    if max_cost is None:
+        return None
+    from streamcore.pricing.limit import AnswerLimit
+
+    return AnswerLimit(max_cost).limited
 
 
 def _limit(max_bytes: int | None) -> int:
@@ -197,6 +216,7 @@ def stream_prompt(
     transport: str | None = None,
     approve: Approver | None = None,
     observer: Observer | None = None,
+    max_cost: Decimal | float | None = None,
 ) -> Stream:
     """Return the stream of the answer to a prompt file.
 
@@ -228,6 +248,7 @@ def stream_prompt(
         change: returns the request that is sent instead of the prompt's, as one with more tools or another limit.
         approve: decides about calls of the file's tools that need approval; see `stream_agent`.
         observer: a function that receives the events of this answer; see the guide "Observing".
+        max_cost: see `stream_request`; of a prompt with tools that run, see `stream_agent`.
 
     Nothing happens until the stream is used; then it raises, besides what `Stream` lists:
 
@@ -244,10 +265,7 @@ def stream_prompt(
         call = ModelChoice(provider, model, temperature)
         resolved = resolve_provider([call, prompt.choice], f"prompt {prompt_name!r}")
         request = build_request(prompt, variables, state=state, resolved=resolved)
-        if history:
-            *before, last = request.messages
-            request = replace(request, messages=[*before, *history, last])
-        request = _with_budgets(request, max_tokens, reasoning)
+        request = _with_budgets(_with_history(request, history), max_tokens, reasoning)
         request = request if change is None else change(request)
         file = prompt.file
         found = _ready(resolved.provider, transport)
@@ -263,9 +281,10 @@ def stream_prompt(
             transport=transport,
             max_bytes=_limit(file.max_bytes if max_bytes is None else max_bytes),
             observer=observer,
+            limited=None if prompt.tools.run else _limited(max_cost),
         )
         if prompt.tools.run:
-            plan.make_run = _agent_of(prompt, approve=approve, state=state, name=prompt_name)
+            plan.make_run = _agent_of(prompt, approve=approve, state=state, name=prompt_name, max_cost=max_cost)
         return plan
 
     return Stream(prepare, restarts=on_interrupt == "restart" or retries > 0)
@@ -279,6 +298,14 @@ def _agent_of(prompt: Prompt | None, **settings: Any) -> AgentPlan:
     limits = {name: getattr(prompt.file, name) for name in ("max_steps", "max_tool_calls", "max_parallel")}
     given["tools"] = (*prompt.tools.servers(), *given.get("tools", ()))
     return AgentPlan(**{name: value for name, value in limits.items() if value is not None} | given)
+
+
+def _with_history(request: Request, history: Sequence[Message]) -> Request:
+    """Return the request with the previous turns before its last message."""
+    if not history:
+        return request
+    *before, last = request.messages
+    return replace(request, messages=[*before, *history, last])
 
 
 def _with_budgets(request: Request, max_tokens: int | None, reasoning: ReasoningEffort | int | None) -> Request:
@@ -339,12 +366,14 @@ def stream_agent(
             result. With it, calls begin only when their answer is complete.
         options: the arguments of `stream_prompt` or, for a `Request`, of `stream_request`. `state` is also what tools
             get as `ToolContext.state`; `total` of the timeouts includes the tools, and `stall` limits how long no tool
-            reports anything, unless one has a longer `timeout`.
+            reports anything, unless one has a longer `timeout`. `max_cost` is for the whole run, with everything that
+            its tools ask models, and is checked before each further answer.
 
     Nothing happens until the stream is used; then it raises, besides what `Stream` lists:
 
     Raises:
-        AgentLimitReached: `max_steps` or `max_tool_calls` was reached; `.partial` and `.messages` have what arrived.
+        AgentLimitReached: `max_steps`, `max_tool_calls` or `max_cost` was reached; `.partial` and `.messages` have what
+            arrived.
         ConfigError: two tools have the same name, or an argument is not valid.
     """
 
@@ -359,6 +388,7 @@ def stream_agent(
         "save": save,
         "state": options.get("state"),
         "name": prompt if isinstance(prompt, str) else None,
+        "max_cost": options.get("max_cost"),
     }
 
     def prepare() -> Plan:
@@ -370,7 +400,7 @@ def stream_agent(
 
             file = load_prompt(prompt, prompts_dir=options.get("prompts_dir"), graph_path=options.get("graph_path"))
             base = stream_prompt(prompt, variables, **options)
-        return replace(base.prepare(), make_run=_agent_of(file, **settings))
+        return replace(base.prepare(), make_run=_agent_of(file, **settings), limited=None)
 
     restarts = options.get("on_interrupt") == "restart" or options.get("retries", 0) > 0
     return Stream(prepare, restarts=restarts)

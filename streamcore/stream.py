@@ -38,10 +38,12 @@ class Plan:
     transport: str | None = None
     max_bytes: int = MAX_ANSWER_BYTES
     observer: Observer | None = None
+    limited: Limited | None = None
     make_run: Callable[[Plan], Run] = field(default=lambda plan: answer_run(plan))
 
 
 Prepare = Callable[[], Plan]
+Limited = Callable[[AsyncGenerator[list[Chunk]], "Run"], AsyncGenerator[list[Chunk]]]
 
 
 class Run(Protocol):
@@ -91,6 +93,8 @@ class _Answer:
         self.run.outer_only = self.outer_only
         # The stages, in the order in which a chunk passes them.
         source = self.run.chunks()
+        if plan.limited is not None:
+            source = plan.limited(source, self.run)
         if plan.options is not None:
             source = smoothed(source, plan.options)
         return source

@@ -15,7 +15,7 @@ CORE = ROOT / "streamcore"
 LAYERS = [
     {"base"},
     {"chunk", "cost"},
-    {"storage", "parts", "tool_call_fragments"},
+    {"storage", "parts", "opaque_text", "tool_call_fragments"},
     {"request"},
     {"completion"},
     {"errors"},
@@ -25,7 +25,7 @@ LAYERS = [
     {"structured"},
     {"wire"},
     {"provider"},
-    {"pricing"},
+    {"pricing", "token_count"},
     {"net", "aiohttp_client", "transport"},
     {"pipeline"},
     {"stream"},
@@ -37,7 +37,7 @@ LAYERS = [
     {"executor_async", "node_factory"},
     {"sse"},
     {"relay"},
-    {"testing"},
+    {"testing", "bulk"},
     {"web"},
     {"cli"},
 ]

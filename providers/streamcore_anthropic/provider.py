@@ -7,9 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack, cast
 
 from streamcore.chunk import Chunk
+from streamcore.errors import ProviderError
 from streamcore.net.clients import SDKClient
 from streamcore.net.http_errors import SDKErrors, request_id
 from streamcore.net.raw_response import read_response
+from streamcore.net.small_answer import read_count
 from streamcore.net.well_formed import send_well_formed
 from streamcore.provider import ProviderSettings, Vendor
 from streamcore.request import Request
@@ -34,6 +36,8 @@ VENDOR = Vendor(
     hosts=("anthropic.com", "amazonaws.com", "googleapis.com"),
     cache_apart=True,
 )
+_COUNTED = frozenset({"model", "messages", "system", "tools", "tool_choice", "thinking", "output_config"})
+"""What the endpoint that counts accepts of the keys of a request."""
 
 
 class AnthropicProvider:
@@ -66,22 +70,48 @@ class AnthropicProvider:
 
     async def _send(self, request: Request, model: str, body: dict[str, Any]) -> tuple[httpx2.Response, StreamDecoder]:
         """Return the SDK's raw response and its decoder."""
-        await self._sdk.load()
-        import anthropic
-
         arguments = {**body, "stream": True, "extra_body": {**body.get("extra_body", {}), **request.extra} or None}
-        with SDKErrors(anthropic.APIStatusError, anthropic.APIConnectionError, provider=self.name, model=model):
-            client = await self._connect()
-            create = cast("Callable[..., Any]", client.messages.with_streaming_response.create)
-            headers = self._sdk.headers
-            # The SDK's context is not left: read_response closes the response.
-            sent = await send_well_formed(lambda given: create(**given, extra_headers=headers).__aenter__(), arguments)
-            response: httpx2.Response = sent.http_response
+        client, response = await self._request("create", model, arguments)
         vocabulary = AnthropicVocabulary(request_id=request_id(response), source=self._sdk.source())
         kind = response.headers.get("content-type", "")
         binary = kind.startswith(CONTENT_TYPE) or isinstance(client, _bedrock_class())
         decoder = BedrockDecoder if binary else StreamDecoder
         return response, decoder(vocabulary, include_raw=request.include_raw)
+
+    async def _request(
+        self, method: str, model: str, arguments: dict[str, Any]
+    ) -> tuple[anthropic.AsyncAnthropic, httpx2.Response]:
+        """Send a request with a method of the SDK's `messages`; return the response, which the caller closes."""
+        await self._sdk.load()
+        import anthropic
+
+        with SDKErrors(anthropic.APIStatusError, anthropic.APIConnectionError, provider=self.name, model=model):
+            client = await self._connect()
+            send = cast("Callable[..., Any]", getattr(client.messages.with_streaming_response, method))
+            headers = self._sdk.headers
+            # The SDK's context is not left: that would close the response.
+            sent = await send_well_formed(lambda given: send(**given, extra_headers=headers).__aenter__(), arguments)
+            response: httpx2.Response = sent.http_response
+        return client, response
+
+    async def count_tokens(self, request: Request) -> int | None:
+        """Return how many tokens the prompt has; None if the server does not count. See `streamcore.count_tokens`."""
+        model = self.model_for(request)
+        body = messages_body(request, model, VENDOR, self._sdk.source())
+        counted = {key: value for key, value in body.items() if key in _COUNTED}
+        await self._sdk.load()
+        if isinstance(await self._connect(), _bedrock_class()):
+            return None
+
+        async def send() -> httpx2.Response:
+            return (await self._request("count_tokens", model, counted))[1]
+
+        try:
+            return await read_count(send, "input_tokens", self._sdk.secrets, provider=self.name, model=model)
+        except ProviderError as error:
+            if self._sdk.source() != self.name and error.status in (404, 405, 501):
+                return None
+            raise
 
     def model_for(self, request: Request) -> str:
         """Return the model that answers a request."""

@@ -18,6 +18,7 @@ from streamcore.errors import AuthenticationError, ConfigError, ConnectionFailed
 from streamcore.net.clients import SDKClient
 from streamcore.net.http_errors import TransportErrors, request_id, response_error
 from streamcore.net.raw_response import read_response
+from streamcore.net.small_answer import read_count
 from streamcore.net.well_formed import send_well_formed
 from streamcore.provider import ProviderSettings, Vendor
 from streamcore.request import Request
@@ -51,6 +52,8 @@ VENDOR = Vendor(
     substitute="gemini",
 )
 _VERTEX_VARIABLES = ("GENAI_USE_ENTERPRISE", "GENAI_USE_VERTEXAI", "CLOUD_PROJECT", "CLOUD_LOCATION")
+_COUNTED = frozenset({"contents", "systemInstruction", "tools", "generationConfig"})
+"""What Vertex AI's endpoint that counts accepts of the keys of a request."""
 
 
 class GoogleProvider:
@@ -104,6 +107,12 @@ class GoogleProvider:
         self, request: Request, model: str, path: str, body: dict[str, Any]
     ) -> tuple[httpx2.Response, StreamDecoder]:
         """Return the SDK's raw response and its decoder."""
+        response = await self._request(model, path, body)
+        vocabulary = GeminiVocabulary(request_id=request_id(response), source=self._sdk.source())
+        return response, GeminiDecoder(vocabulary, include_raw=request.include_raw)
+
+    async def _request(self, model: str, path: str, body: dict[str, Any]) -> httpx2.Response:
+        """Send a request and return its response of status 200, which the caller reads and closes."""
         await self._sdk.load()
         client = await self._sdk.get()
         if running_on_trio() and uses_credentials(client):
@@ -118,8 +127,23 @@ class GoogleProvider:
             )
             if response.status_code != 200:
                 raise await _refused(response, model)
-        vocabulary = GeminiVocabulary(request_id=request_id(response), source=self._sdk.source())
-        return response, GeminiDecoder(vocabulary, include_raw=request.include_raw)
+        return response
+
+    async def count_tokens(self, request: Request) -> int:
+        """Return how many tokens the prompt has; see `streamcore.count_tokens`."""
+        model = self.model_for(request)
+        vertex = self._uses_vertex()
+        path = _model_path(model, vertex)
+        body = generate_body(request, model, VENDOR, self._sdk.source(), vertex=vertex)
+        if vertex:
+            body = {key: value for key, value in body.items() if key in _COUNTED}
+        else:  # else the instructions and the tools would be refused
+            body = {"generateContentRequest": {"model": path, **body}}
+
+        async def send() -> httpx2.Response:
+            return await self._request(model, f"{path}:countTokens", body)
+
+        return await read_count(send, "totalTokens", self._sdk.secrets, provider=self.name, model=model)
 
     def model_for(self, request: Request) -> str:
         """Return the model that answers a request."""

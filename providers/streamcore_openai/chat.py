@@ -21,6 +21,7 @@ from streamcore.wire.chat_request import (
     chat_tools,
 )
 from streamcore.wire.closed_schema import closed_schema
+from streamcore_openai.counting import count_input
 from streamcore_openai.documents import FORMS, file_part
 from streamcore_openai.sdk import Connection
 
@@ -139,6 +140,12 @@ class OpenAIProvider:
     def takes_schema(self, schema: Mapping[str, Any]) -> bool:
         """True if the server enforces this schema."""
         return self._quirks.enforces_schema and closed_schema(schema) is not None
+
+    async def count_tokens(self, request: Request) -> int | None:
+        """Return how many tokens the prompt has; None if the server does not count. See `streamcore.count_tokens`."""
+        if self._row is not VENDOR:
+            return None
+        return await count_input(self._connection, request, self.model_for(request), self.name)
 
     async def aclose(self) -> None:
         """Do nothing: the end of the event loop or `aclose_providers()` closes the shared client."""

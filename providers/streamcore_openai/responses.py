@@ -10,6 +10,7 @@ from streamcore.provider import ProviderSettings, Vendor
 from streamcore.request import Request
 from streamcore.wire.chat_request import chat_response_format
 from streamcore.wire.closed_schema import closed_schema
+from streamcore_openai.counting import count_input
 from streamcore_openai.responses_input import input_items
 from streamcore_openai.responses_wire import WIRE, ResponsesVocabulary
 from streamcore_openai.sdk import Connection
@@ -60,6 +61,10 @@ class OpenAIResponsesProvider:
     def takes_schema(self, schema: Mapping[str, Any]) -> bool:
         """True if the vendor enforces this schema."""
         return closed_schema(schema) is not None
+
+    async def count_tokens(self, request: Request) -> int | None:
+        """Return how many tokens the prompt has; None if the server does not count. See `streamcore.count_tokens`."""
+        return await count_input(self._connection, request, self.model_for(request), self.name)
 
     async def aclose(self) -> None:
         """Do nothing: the end of the event loop or `aclose_providers()` closes the shared client."""

@@ -73,22 +73,27 @@ class Connection:
         """
 
         async def send() -> tuple[httpx2.Response, StreamDecoder]:
-            await self._sdk.load()
-            import openai
-
             arguments = {**body, "stream": True, "extra_body": {**body.get("extra_body", {}), **extra} or None}
-            name, model = self._vendor.name, body["model"]
-            with SDKErrors(openai.APIStatusError, openai.APIConnectionError, provider=name, model=model):
-                client = await self._sdk.get()
-                method, headers = create(client), self._headers(client)
-                # The SDK's context is not left: read_response closes the response.
-                sent = await send_well_formed(
-                    lambda given: method(**given, extra_headers=headers).__aenter__(), arguments
-                )
-                response: httpx2.Response = sent.http_response
+            response = await self.send(create, arguments)
             return response, StreamDecoder(vocabulary(request_id(response)), include_raw=include_raw)
 
         return read_response(send, self._sdk.secrets)
+
+    async def send(
+        self, create: Callable[[openai.AsyncOpenAI], Callable[..., Any]], arguments: dict[str, Any]
+    ) -> httpx2.Response:
+        """Send a request with one of the SDK's methods and return the response, which the caller reads and closes."""
+        await self._sdk.load()
+        import openai
+
+        name, model = self._vendor.name, arguments["model"]
+        with SDKErrors(openai.APIStatusError, openai.APIConnectionError, provider=name, model=model):
+            client = await self._sdk.get()
+            method, headers = create(client), self._headers(client)
+            # The SDK's context is not left: that would close the response.
+            sent = await send_well_formed(lambda given: method(**given, extra_headers=headers).__aenter__(), arguments)
+            response: httpx2.Response = sent.http_response
+        return response
 
     def _headers(self, client: openai.AsyncOpenAI) -> Mapping[str, Any]:
         """Return the additional headers; the key is moved to the server's own header for it."""

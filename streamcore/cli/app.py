@@ -9,6 +9,7 @@ from streamcore.cli import output_failed
 from streamcore.cli.chat import chat
 from streamcore.cli.check import check
 from streamcore.cli.init import init
+from streamcore.cli.map import map_
 from streamcore.cli.output import OutputError
 from streamcore.cli.prompt import prompt
 from streamcore.cli.providers import providers
@@ -19,8 +20,8 @@ from streamcore.cli.schema import schema
 from streamcore.cli.serve import serve
 from streamcore.cli.simulate import simulate
 
-COMMANDS = (init, prompt, chat, run, serve, check, schema, providers, record, replay, simulate)
-"""In the order of the help; a command's name is its function's."""
+COMMANDS = (init, prompt, chat, run, map_, serve, check, schema, providers, record, replay, simulate)
+"""In the order of the help; a command's name is its function's, without the line at its end."""
 
 app = typer.Typer(
     name="streamcore",
@@ -48,7 +49,7 @@ def options(
 
 
 for command in COMMANDS:
-    app.command()(command)
+    app.command(command.__name__.rstrip("_"))(command)
 
 
 def start() -> None:

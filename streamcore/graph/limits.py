@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from streamcore.chunk import Chunk, Usage
 from streamcore.completion import merged_usage
 from streamcore.errors import RunLimitReached
 from streamcore.storage.sizes import utf8_size
+
+if TYPE_CHECKING:
+    from streamcore.pricing.limit import CostLimit
 
 MAX_STATE_BYTES = 64 * 2**20
 """The default limit of a graph's state."""
@@ -31,6 +36,8 @@ class RunLimits:
         max_state_bytes: the most bytes of a graph's state, as they are in memory, 64 MiB by default; also of the
             results of a `map` node. A node whose output needs more fails with `NodeError`, and a caller's values raise
             `ConfigError`.
+        max_cost: the most US dollars that all answers may cost together, those of tools and failed attempts included;
+            checked before each node and each answer. Answers without a known price do not count.
     """
 
     max_items: int | None = None
@@ -38,6 +45,7 @@ class RunLimits:
     max_nodes: int | None = None
     max_tokens: int | None = None
     max_state_bytes: int | None = MAX_STATE_BYTES
+    max_cost: Decimal | float | None = None
 
 
 class Budget:
@@ -49,6 +57,8 @@ class Budget:
 
     def __init__(self, limits: RunLimits | None = None) -> None:
         self._limits = limits or RunLimits()
+        self.cost = None if self._limits.max_cost is None else _cost_limit(self._limits.max_cost)
+        """Adds up what the run costs, as an observer; None without a limit."""
         self._model_calls = 0
         self._nodes = 0
         self._tokens = 0
@@ -56,11 +66,13 @@ class Budget:
     def count_node(self, name: str) -> None:
         """Count a node that is about to run."""
         self._nodes += 1
+        self._check_cost(name)
         self._check("max_nodes", self._nodes, self._limits.max_nodes, name)
 
     def count_model_call(self, name: str) -> None:
         """Count an answer that is about to be asked for."""
         self._model_calls += 1
+        self._check_cost(name)
         self._check("max_model_calls", self._model_calls, self._limits.max_model_calls, name)
 
     def check_items(self, name: str, count: int) -> None:
@@ -80,6 +92,14 @@ class Budget:
         """Return what counts the tokens of the answers of one stream, and with `count_steps` an agent's answers."""
         return AnswerTokens(self, name, counts=self._limits.max_tokens is not None, count_steps=count_steps)
 
+    def _check_cost(self, name: str) -> None:
+        if self.cost is not None and self.cost.reached:
+            raise RunLimitReached(
+                f"the run reached its limit {self.cost.described()}, at {name!r}; raise the limit, or end the loop, "
+                "list or answer earlier",
+                limit="max_cost",
+            )
+
     @staticmethod
     def _check(limit: str, count: int, most: int | None, name: str) -> None:
         if most is not None and count > most:
@@ -88,6 +108,12 @@ class Budget:
                 "answer earlier",
                 limit=limit,
             )
+
+
+def _cost_limit(max_cost: Decimal | float) -> CostLimit:
+    from streamcore.pricing.limit import CostLimit  # seldom used
+
+    return CostLimit(max_cost)
 
 
 class AnswerTokens:

@@ -56,7 +56,7 @@ def run_node(
         ConfigError: a setting is not valid; this is raised with any `on_error`.
     """
     source = _events(name, node, state, context, seconds)
-    report = reporter("node", name, context.config.observer, parent=context.report)
+    report = reporter("node", name, context.config.observer, context.budget.cost, parent=context.report)
     if report is None:
         return source
     return node_reported(source, report, node.type, enter=node.type not in _ASKS_MODELS)

@@ -101,7 +101,7 @@ async def read_response(
     except UnicodeEncodeError as error:
         if response is not None:
             raise
-        raise _not_encodable(error) from None  # the error has the whole text, which may be the API key
+        raise not_encodable(error) from None  # the error has the whole text, which may be the API key
     except Exception as error:
         scrub_error(error, [*secrets(), *([] if response is None else credentials(response.request))])
         raise
@@ -117,7 +117,7 @@ def _body(response: httpx2.Response) -> tuple[AsyncGenerator[bytes], AsyncGenera
     return raw, decoded(response, raw) if "content-encoding" in response.headers else raw
 
 
-def _not_encodable(error: UnicodeEncodeError) -> ConfigError:
+def not_encodable(error: UnicodeEncodeError) -> ConfigError:
     """Return the error for a request whose head cannot be encoded."""
     what = "half of a surrogate pair" if "surrogates" in error.reason else "a character that is not ASCII"
     return ConfigError(

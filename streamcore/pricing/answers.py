@@ -44,6 +44,11 @@ def cost_of(
     return added(_parts(answer, own, at or datetime.now(UTC)))
 
 
+def parts_of(answer: Completion) -> list[Cost | None]:
+    """Return the cost of each attempt and step of an answer; None for one that is not known."""
+    return _parts(answer, own_prices(), datetime.now(UTC))
+
+
 def _parts(answer: Completion, own: Prices, at: datetime) -> list[Cost | None]:
     """Return the cost of each attempt of an answer."""
     if answer.steps:

@@ -14,7 +14,7 @@
 # The run ends in one of these ways:
 #   the last answer asks for no tool, or was stopped by the reader                    well
 #   calls wait for approval (`Completion.pending`), or have a tool without `run`      well; the caller goes on
-#   `max_steps` or `max_tool_calls`                                                   AgentLimitReached
+#   `max_steps`, `max_tool_calls` or `max_cost`                                       AgentLimitReached
 #   an error of an answer, a clock that ran out during the calls                      that error
 # Every error has `partial`, with all steps. Tools that still run are cancelled before the reader sees the end.
 
@@ -24,7 +24,8 @@ import json
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -43,6 +44,9 @@ from streamcore.tools.calls import RunningCalls, denied, nesting
 from streamcore.tools.decisions import AgentState, Approve, Approver, Decision, Deny, decision_of, unanswered
 from streamcore.tools.results import failed, message_of
 from streamcore.tools.toolbox import AnyTool, open_tools
+
+if TYPE_CHECKING:
+    from streamcore.pricing.limit import CostLimit
 
 MAX_DEPTH = 5
 """How many agents may run inside each other."""
@@ -66,6 +70,7 @@ class AgentPlan:
     resume: Mapping[str, Decision] | bool | None = None
     save: Save | None = None
     state: Any = None
+    max_cost: Decimal | float | None = None
     name: str = ""
     """The name of the prompt or node, for observers."""
 
@@ -93,7 +98,9 @@ class AgentRun:
         self._messages = list(agent.saved.messages if agent.saved else plan.candidate.request.messages)
         self._steps: list[Completion] = []
         self._answer: AnswerRun | None = None  # while it is read
-        self._report = AgentReport(agent.name, plan.observer, getattr(plan.candidate.provider, "observer", None))
+        self._cost = None if agent.max_cost is None else _cost_limit(agent.max_cost)
+        observers = (plan.observer, getattr(plan.candidate.provider, "observer", None), self._cost)
+        self._report = AgentReport(agent.name, *observers)
         self._calls: RunningCalls = self._new_calls()
         self._asked: tuple[ToolCall, ...] = unanswered(self._messages)  # the calls of the last answer
         self._begun: tuple[str, ...] = ()
@@ -304,6 +311,8 @@ class AgentRun:
             self._done = True
         elif len(self._steps) >= self._agent.max_steps:
             raise self._limit("max_steps", f"{len(self._steps)} answers were made, and the last one asks for tools")
+        elif self._cost is not None and self._cost.reached:
+            raise self._limit("max_cost", f"the last answer asks for tools, the limit is {self._cost.described()}")
 
     def _results(self) -> tuple[ToolResult, ...]:
         """Return the results of the open calls so far, in the order of the calls."""
@@ -407,6 +416,12 @@ class AgentRun:
                 self._begin_early(batch)
         finally:
             self._calls.leave()
+
+
+def _cost_limit(max_cost: Decimal | float) -> CostLimit:
+    from streamcore.pricing.limit import CostLimit  # seldom used
+
+    return CostLimit(max_cost)
 
 
 def needs_approval(tool: Tool, call: ToolCall) -> bool:
