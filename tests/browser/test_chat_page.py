@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from streamcore.testing import Answer, Simulator
 from streamcore.testing.simulator.answers import Asked
 from streamcore.web import create_app
 from tests.serving import serving
-from tests.support import first_short, provider_at, wait_until
+from tests.support import TRIES, first_short, provider_at, wait_until
 
 pytestmark = pytest.mark.real
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -44,7 +44,7 @@ HOSTILE = [
 
 
 @contextmanager
-def chat(page: Page, simulator: Simulator, target: str = "chat", **options: Any) -> Iterator[str]:
+def chat(page: Page, simulator: Simulator, target: str = "chat", **options: Any) -> Generator[str]:
     provider = provider_at(simulator, "openai")
     with serving(create_app(target, provider=provider, prompts_dir=ROOT / "prompts", **options)) as url:
         page.goto(url)
@@ -54,7 +54,7 @@ def chat(page: Page, simulator: Simulator, target: str = "chat", **options: Any)
 
 
 @contextmanager
-def served(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def served(*arguments: str) -> Generator[tuple[subprocess.Popen[str], str]]:
     """Run `streamcore serve` as people do, and give its address."""
     command = [sys.executable, "-W", "error", "-m", "streamcore.cli", "serve", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
@@ -141,7 +141,9 @@ def test_stop_closes_the_upstream_and_keeps_the_text(page: Page, how: str) -> No
     endless = Answer([f"w{number} " for number in range(9000)])
     with Simulator(endless, rate=100) as simulator, chat(page, simulator):
         times: list[float] = []
-        for number in range(1, 4):  # the best time counts: the machine may be busy
+        number = 0
+        while number < TRIES and (not times or times[-1] >= 1):
+            number += 1
             say(page, "x")
             expect(page.locator(".answer .body")).to_have_count(number)
             expect(page.locator(".answer .body").last).to_contain_text("w5 ")
@@ -155,7 +157,7 @@ def test_stop_closes_the_upstream_and_keeps_the_text(page: Page, how: str) -> No
             expect(page.locator(".answer .note")).to_have_text(["Stopped."] * number)
             assert page.locator(".trouble").count() == 0
             assert plain(page).startswith("w0 w1 w2 ")
-        assert simulator.abandoned == 3
+        assert simulator.abandoned == number
     assert min(times) < 1
 
 
@@ -283,7 +285,7 @@ def test_an_interview_is_answered_on_the_page_offline(page: Page) -> None:
         expect(page.locator(".answer").last).to_contain_text("with nothing lost.")
         assert page.locator(".trouble").count() == 0
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(60)
 
 
 @pytest.mark.long

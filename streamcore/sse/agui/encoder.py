@@ -279,7 +279,8 @@ class AguiEncoder:
                 self._unanswered[call_id] = name
             return before + written
         if kind == "finish":
-            return before + speaker.end_block() + speaker.end_calls(cut=False)
+            ended = speaker.end_block() + speaker.end_calls(cut=False)
+            return before + ended + (b"" if chunk.opaque is None else speaker.keep(chunk.opaque))
         if kind == "step":
             step = (chunk.data or {}).get("step", 1)
             return before + speaker.new_answer() + (b"" if path else self._agent_step("", f"step {step}"))

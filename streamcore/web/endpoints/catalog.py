@@ -144,6 +144,16 @@ class Conversation:
             raise RequestRefused(f"{param}: {name!r} takes texts only", param=param)
         return cls(messages[at].text, messages[:at], messages[at + 1 :])
 
+    def refuse_open_calls(self, param: str) -> None:
+        """Raise if the conversation ends with calls without results: else the client would decide what runs here.
+
+        Raises:
+            RequestRefused: it does.
+        """
+        open_calls = unanswered(self.after)
+        if open_calls:
+            raise RequestRefused(f"{param}: the call {open_calls[0].id!r} has no result", param=param)
+
 
 @dataclass(frozen=True, slots=True)
 class PromptModel:
@@ -171,7 +181,7 @@ class PromptModel:
         _refuse_extra(asked, wire)
         target, given = self.target, asked.request
         talk = Conversation.of(asked, self.name)
-        self._refuse_open_calls(asked, talk)
+        talk.refuse_open_calls(asked.param("messages"))
         why = await target.refuse(f"endpoint/{secrets.token_urlsafe(8)}", RunRequest(talk.text))
         if why is not None:
             raise RequestRefused(why, param=asked.param("messages"))
@@ -195,18 +205,6 @@ class PromptModel:
             timeouts=self.timeouts(),
             change=change,
         )
-
-    def _refuse_open_calls(self, asked: WireRequest, talk: Conversation) -> None:
-        """Raise RequestRefused if the client sends a call without a result, which the prompt's tools would run."""
-        returned = self.returned
-        if returned is None:
-            return
-        of_client = returned | {tool.name for tool in asked.request.tools}
-        for call in unanswered(talk.after):
-            if call.name not in of_client:
-                param = asked.param("messages")
-                why = f"{param}: the call {call.id!r} has no result, and calls that a client sends do not run here"
-                raise RequestRefused(why, param=param)
 
     def timeouts(self) -> Timeouts:
         """Return the prompt's timeouts, with the service's limit of an answer."""

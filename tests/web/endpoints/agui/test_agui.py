@@ -96,6 +96,8 @@ def answered(events: list[dict[str, Any]], before: list[Any]) -> list[Any]:
             case "TOOL_CALL_RESULT":
                 made = {"id": event["messageId"], "role": "tool", "toolCallId": event["toolCallId"]}
                 messages.append({**made, "content": event["content"]})
+            case "REASONING_ENCRYPTED_VALUE":
+                assistant(event["entityId"])["encryptedValue"] = event["encryptedValue"]
             case _:
                 pass
     return messages
@@ -146,6 +148,24 @@ def test_calls_of_the_clients_tools_come_back_as_messages(serve: Serve) -> None:
         sent = upstream.requests[-1].body["messages"]
         assert [one["role"] for one in sent] == ["user", "assistant", "tool", "tool"]
         assert [call["id"] for call in sent[1]["tool_calls"]] == ["a", "b"]
+
+
+def test_signed_thinking_goes_back_to_its_vendor(serve: Serve) -> None:
+    thought = Answer.of("I look. ", reasoning=["Hm"], calls=[PlannedCall("look", {}, "a")])
+    more: dict[str, Any] = {
+        "tools": [LOOK],
+        "forwardedProps": {"model": "anthropic/claude-haiku-4-5", "reasoning": "low"},
+    }
+    with Simulator([thought, "Sunny."]) as upstream, serve(upstream) as url:
+        asked = [user("Weather?")]
+        found = run(url, run_input(messages=asked, **more))
+        assert "REASONING_MESSAGE_CONTENT" in kinds(found)
+        result = {"id": "r", "role": "tool", "toolCallId": "a", "content": "sunny"}
+        found = run(url, run_input(messages=[*answered(found, asked), result], runId="r2", **more))
+        assert text_of(found) == "Sunny."
+        sent = upstream.requests[-1].body["messages"]
+    assert [block["type"] for block in sent[1]["content"]] == ["thinking", "text", "tool_use"]
+    assert sent[1]["content"][0]["signature"]
 
 
 @pytest.fixture
