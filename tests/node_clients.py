@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -56,11 +57,12 @@ class NodeClients:
     def bundle(self, script: str | Path, *options: str) -> str:
         """Return a script of tests/node with the packages that it imports, as one file for a browser."""
         done = subprocess.run(
-            [ESBUILD, FOLDER / script, "--bundle", "--format=iife", "--log-level=error", *options],
+            [ESBUILD, FOLDER / script, "--bundle", "--log-level=error", *options],
             capture_output=True,
             timeout=SECONDS,
             check=False,
             cwd=FOLDER,
+            env={**os.environ, "NODE_PATH": str(PACKAGES)},  # for scripts of other folders
         )
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()

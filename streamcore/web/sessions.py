@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
@@ -143,15 +143,16 @@ class Sessions:
             RelayError: the relay's log cannot be reached.
         """
         key, target = self.key(owner, session_id), self.target
+        name = self._tag + secrets.token_urlsafe(12)
+        asked = replace(run_request, run=name)
 
         async def opened() -> AnswerSource:
-            return await target.open(key, run_request)
+            return await target.open(key, asked)
 
         async def ended(answer: Completion | None, messages: Sequence[Message]) -> None:
-            await target.ended(key, run_request, answer, messages)
+            await target.ended(key, asked, answer, messages)
 
         run = SessionRun(RunParts(opened, ended, lambda: self.release(key), target.tokens()))
-        name = self._tag + secrets.token_urlsafe(12)
         client = None if address is None else f"{self._name}/{address}"
         self._running[key] += 1  # a conversation with a run is not forgotten
         try:
@@ -161,12 +162,16 @@ class Sessions:
         except BaseException:
             self.release(key)
             raise
+        await self.note(key)
+        return name
+
+    async def note(self, key: str) -> None:
+        """Note that a conversation was used, and forget those that were unused longest if there are too many."""
         self._known[key] = None
         self._known.move_to_end(key)
         while len(self._known) > MAX_SESSIONS or self.target.kept_bytes > MAX_SESSION_BYTES:
             if not await self._forget():
                 break
-        return name
 
     async def latest(self, owner: str, session_id: str) -> str | None:
         """Return the name of the conversation's last run, None if there is none that can still be read."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import time
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -18,7 +20,9 @@ from streamcore.wire.encoding.wire import RequestRefused
 from streamcore.wire.lenient import is_object
 
 DELIVERED = "~read"
-"""The end of the name of a run that only says that the end of another one was sent."""
+"""The end of the name of a run that only says when the end of another one was sent."""
+MAX_SENT = 10_000
+"""How many connections are remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,8 @@ class ChatRuns:
         self._relay = relay
         self._name = name
         self._per_client = per_client
+        self._sent: OrderedDict[tuple[str, str], None] = OrderedDict()
+        """The connections of this worker on which the end of a run was sent."""
 
     def thread(self, who: str, chat: str) -> str:
         """Return the name of a chat of a user in the stores; another user's chat of the same id has another one."""
@@ -141,21 +147,24 @@ class ChatRuns:
         """Return a reader of a run from its beginning."""
         return ChatReader(self._relay.read(run, who=who))
 
-    async def readable(self, who: str, chat: str, *, ended: bool) -> str | None:
-        """Return the newest run of a chat if it runs, or has ended without a client that got its end.
+    async def readable(self, who: str, chat: str, peer: str) -> str | None:
+        """Return the newest run of a chat that a client has to read: one that runs, or has ended a short time ago.
 
-        With `ended`, also one whose end a client got: what was sent to a proxy need not have arrived.
+        That the end was sent does not mean that it arrived: what a broken connection still had is lost. So for the
+        relay's grace period an answer that has ended can be read again, except on the connection that got its end.
         """
         run = await self._relay.latest(self.thread(who, chat), who=who)
-        if run is None or ended:
-            return run
+        if run is None:
+            return None
         try:
             if (await self._relay.status(run, who=who)).state == "running":
                 return run
-            await self._relay.status(run + DELIVERED, who=who)
+            reader = self._relay.read(run + DELIVERED, who=who)
+            sent = (await reader.next_batch() or [{}])[0]
         except RunNotFound:
             return run
-        return None
+        late = time.time() > (sent.get("at") or 0.0) + self._relay.grace if is_object(sent) else True
+        return None if late or (run, peer) in self._sent else run
 
     async def stop(self, who: str, chat: str) -> bool:
         """End the answer that runs in a chat, and return when the vendor's response is closed; False: none ran."""
@@ -163,23 +172,35 @@ class ChatRuns:
         if run is None:
             return False
         try:
-            stopped = await self._relay.stop(run, who=who)
+            if (await self._relay.status(run, who=who)).state == "ended":
+                return False
+            await self._note(run, who, 0.0)  # before a reader notes that it got the end
+            return await self._relay.stop(run, who=who)
         except RunNotFound:
             return False
-        await self.delivered(run, who)
-        return stopped
 
-    async def delivered(self, run: str, who: str) -> None:
-        """Note that nobody has to read a run again: a client got its end, or ended it."""
+    async def delivered(self, run: str, who: str, peer: str) -> None:
+        """Note that the end of a run was sent on a connection."""
+        self._sent[run, peer] = None
+        while len(self._sent) > MAX_SENT:
+            self._sent.popitem(last=False)
+        await self._note(run, who, time.time())
+
+    async def _note(self, run: str, who: str, at: float) -> None:
+        """Write for all workers when the end of a run was sent first; 0: nobody has to read it again."""
         with suppress(RunExists, TooManyRuns, RelayError):
-            await self._relay.start(run + DELIVERED, _Nothing(), owner=who)
+            await self._relay.start(run + DELIVERED, _Note(at), owner=who)
 
 
-class _Nothing:
-    """A source that ends at once."""
+class _Note:
+    """A source of one item: when the end of another run was sent, in seconds since 1970."""
+
+    def __init__(self, at: float) -> None:
+        self._items: list[Any] | None = [{"type": "sent", "at": at}]
 
     async def next_batch(self) -> list[Any] | None:
-        return None
+        items, self._items = self._items, None
+        return items
 
     async def aclose(self) -> None:
         """Do nothing."""

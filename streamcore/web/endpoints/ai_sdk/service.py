@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
 import anyio
-from fastapi import Path, Query, Request, Response
+from fastapi import Path, Request, Response
 from starlette.types import Receive, Scope, Send
 
 from streamcore.sse.ai_sdk.encoder import HEADERS, UIMessageEncoder
@@ -27,10 +27,6 @@ from streamcore.web.users import owner
 from streamcore.wire.encoding.wire import STATUSES, Problem, RequestRefused, WireRequest
 
 InChat = Annotated[str, Path(description="The id of the chat, as the page chose it.", max_length=MAX_ID)]
-
-Replay = Annotated[
-    bool, Query(description="Whether to stream an answer that has ended, too, although its end was read.")
-]
 
 
 class ChatEndpoint:
@@ -64,17 +60,17 @@ class ChatEndpoint:
             head = _head(chat, model)
             parts = RunParts(opened.open, opened.ended, _released, opened.tokens, (head.item(),))
             run = await self._runs.begin(who, chat.chat, parts, counted_client(request, self._peers, self._limits))
-            return await self._stream(run, who, waits=True, asked=chat.asked)
+            return await self._stream(run, request, waits=True, asked=chat.asked)
         except Exception as error:  # noqa: BLE001  the outermost edge: logged, and sent as the client shows it
             return self._failed(error, None if chat is None else chat.asked)
 
-    async def resume(self, request: Request, chat_id: InChat, replay: Replay = False) -> Response:
+    async def resume(self, request: Request, chat_id: InChat) -> Response:
         """Stream the answer of a chat from its beginning; 204 if none runs, and the last one was read to its end."""
         try:
-            run = await self._runs.readable(owner(request), chat_id, ended=replay)
+            run = await self._runs.readable(owner(request), chat_id, _connection(request))
             if run is None:
                 return Response(status_code=204)
-            return await self._stream(run, owner(request), waits=False)
+            return await self._stream(run, request, waits=False)
         except Exception as error:  # noqa: BLE001  see `send`
             return self._failed(error, None)
 
@@ -96,16 +92,17 @@ class ChatEndpoint:
         check_messages(chat.asked, self._limits.max_input)
         return chat
 
-    async def _stream(self, run: str, who: str, *, waits: bool, asked: WireRequest | None = None) -> Response:
+    async def _stream(self, run: str, request: Request, *, waits: bool, asked: WireRequest | None = None) -> Response:
         """Return the response that streams a run from its beginning.
 
         Args:
             run: the run's name.
-            who: who reads it.
+            request: the request that it answers.
             waits: nothing is sent before the first content, so that an error before it has a status of its own; and
                 the client has what the message was before.
             asked: the request that began the run.
         """
+        who, peer = owner(request), _connection(request)
         reader = await self._runs.reader(run, who)
         head = await reader.head()
 
@@ -124,7 +121,7 @@ class ChatEndpoint:
         )
 
         async def delivered() -> None:
-            await self._runs.delivered(run, who)
+            await self._runs.delivered(run, who, peer)
 
         return _ChatResponse(reader, encoder, delivered, wait=waits)
 
@@ -166,6 +163,11 @@ class _ChatResponse(SSEResponse):
         if self.sent_all and self._ui_encoder.ended:
             with anyio.CancelScope(shield=True):
                 await self._delivered()
+
+
+def _connection(request: Request) -> str:
+    """Return the name of the connection of a request: on one connection responses follow each other, none is lost."""
+    return "" if request.client is None else f"{request.client.host}:{request.client.port}"
 
 
 def refused(problem: Problem, headers: Mapping[str, str] | None) -> Response:

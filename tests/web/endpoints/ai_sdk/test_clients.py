@@ -216,7 +216,7 @@ def test_cuts_lose_nothing_that_the_message_had_before(node: NodeClients, serve:
     assert (call["state"], call["output"]) == ("output-available", "sunny")
 
 
-def test_nothing_is_resumed_after_the_end(node: NodeClients, serve: Serve) -> None:
+def test_an_answer_that_is_resumed_after_its_end_replaces_itself(node: NodeClients, serve: Serve) -> None:
     with Simulator("Hello.") as simulator, serve(simulator) as url:
         first = run_chat(node, url, "Hello", body={"model": "openai/gpt"})
         again = run_chat(node, url, messages=first["messages"], onlyResume=True)
