@@ -264,6 +264,9 @@ class AguiEncoder:
         path, kind = chunk.path, chunk.kind
         if kind == "ping":
             return b""
+        if kind == "text" and not path and not chunk.choice:  # as nearly every chunk is
+            self._ended = self._ended or False
+            return self._main.text(chunk.text)
         before = self._begin_subagent(path) if path else b""
         key = (path, chunk.choice)
         speaker = self._speaker(key, path)
