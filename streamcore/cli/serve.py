@@ -14,6 +14,7 @@ import typer
 from streamcore.cli import serve_options as opt
 from streamcore.cli.options import (
     EnvFile,
+    LogJson,
     Model,
     PromptsDir,
     Provider,
@@ -21,7 +22,7 @@ from streamcore.cli.options import (
     provider_and_model,
     read_env_file,
 )
-from streamcore.cli.output import FAILED, bad_input, fail, note
+from streamcore.cli.output import FAILED, bad_input, fail, note, show_log
 from streamcore.cli.variables import Var, VarFile, VarsFile, gather
 from streamcore.errors import StreamcoreError, install_command
 
@@ -78,6 +79,7 @@ def serve(
     allow_models: opt.AllowModels = None,
     api_keys: opt.ApiKeys = None,
     cors: opt.Cors = None,
+    log_json: LogJson = False,
 ) -> None:
     """Serve prompts, graphs and models: a chat page at /, streams at /stream, endpoints for the vendors' SDKs at /v1.
 
@@ -87,7 +89,7 @@ def serve(
 
     Ctrl-C and SIGTERM end open streams with a last event, then the server.
     """
-    read_env_file(env_file)
+    _prepare(env_file, log_json)
     provider, model = provider_and_model(provider, model)
     served = targets or []
     app = _app(
@@ -107,6 +109,13 @@ def serve(
     note(f"serving {shown} on {_url(host, listening)}  (Ctrl-C stops)")
     _warn(served, provider, prompts_dir, safe=host in LOOPBACK or bool(_keys(api_keys)))
     _server(app).run(sockets=[listening])
+
+
+def _prepare(env_file: Path | None, log_json: bool) -> None:
+    """Read the variables of a file, and set up the log."""
+    read_env_file(env_file)
+    if log_json:
+        show_log(as_json=True)
 
 
 def _keys(given: list[str] | None) -> list[str]:
