@@ -29,6 +29,7 @@ PUBLIC = (
     "streamcore.relay",
     "streamcore.sse",
     "streamcore.sync",
+    "streamcore.telemetry",
     "streamcore.testing",
     "streamcore.web",
 )

@@ -124,6 +124,8 @@ class Vendor:
     """The name of the SDK's package; "" means the first part of `sdk`."""
     price_list_id: str = ""
     """The vendor's id in `genai-prices`; "" means `name`."""
+    telemetry_name: str = ""
+    """The vendor's name in OpenTelemetry's conventions (`gen_ai.provider.name`); "" means `name`."""
     cache_apart: bool = False
     """True if the vendor's count of the prompt's tokens leaves cached tokens out."""
 

@@ -24,7 +24,7 @@ KEY = "cli-planted-key"
 PROMPT = ["prompt", "greet", "--var", "name=World"]
 PROVIDERS = ["anthropic", "openai", "openai-responses", "mistral"]
 COMMAND = [sys.executable, "-W", "error", "-m", "streamcore.cli"]
-DEADLINE = 60.0
+DEADLINE = 120.0
 
 
 def environment(simulator: Simulator | None = None, **more: str) -> dict[str, str]:
@@ -114,7 +114,10 @@ class Terminal:
                 self.shown += data
                 if not data:
                     break
-        return self.process.wait(max(0.1, end - time.monotonic()))
+        try:
+            return self.process.wait(max(0.1, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the command did not end; it had shown: {self.shown!r}") from None
 
     def __enter__(self) -> Self:
         return self

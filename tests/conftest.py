@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import certifi
+import httpx2
 import pytest
 from hypothesis import settings
 
@@ -33,9 +35,13 @@ settings.load_profile("tests")
 
 LOOPBACK = ("127.", "::1", "localhost")
 
-# A loaded machine may take any time for one example.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
+# httpx2 gives a request five seconds, which a busy machine may need.
+for ask in (httpx2.get, httpx2.post, httpx2.request):
+    (ask.__kwdefaults__ or {})["timeout"] = 60.0
+
+# A script that starts the tests in the background ignores Ctrl-C, and processes inherit that: a typed ^C does nothing.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Without compiled files each Python process takes seconds longer to start. The processes of all tests share theirs.
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):

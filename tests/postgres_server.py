@@ -7,7 +7,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.support import require
+from tests.support import free_port, require
 
 PASSWORD = "correct-horse-battery"
 
@@ -47,8 +46,7 @@ class PostgresServer:
             user = next(one for one in pwd.getpwall() if one.pw_name in ("postgres", "nobody"))
             self._as = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
             os.chown(self._folder, user.pw_uid, user.pw_gid)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         words = self._folder / "password"
         words.write_text(PASSWORD)

@@ -6,7 +6,6 @@ import html
 import json
 import random
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -21,13 +20,13 @@ import httpx2
 
 from streamcore.testing import Simulator
 from tests.checkpoints.redis_server import RedisServer
-from tests.support import wait_until
+from tests.support import free_port, wait_until
 
 
 class Workers:
     """Processes that serve `tests.relay_worker`, a Redis and a simulator; all stop with the test."""
 
-    def __init__(self, folder: Path, simulator: Simulator, *, count: int = 3, lease: float = 2, grace: float = 30):
+    def __init__(self, folder: Path, simulator: Simulator, *, count: int = 3, lease: float = 60, grace: float = 60):
         self.simulator = simulator
         self.redis = RedisServer(folder)
         self._arguments = (simulator.base_url("openai"), str(lease), str(grace))
@@ -45,8 +44,7 @@ class Workers:
     def _start(self, stack: ExitStack) -> None:
         stack.enter_context(self.redis)
         for _ in range(self._count):
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                port: int = free.getsockname()[1]
+            port = free_port()
             command = [sys.executable, "-m", "tests.relay_worker", str(port), self.redis.url, *self._arguments]
             process = subprocess.Popen(command, cwd=Path(__file__).parent.parent, stdin=subprocess.DEVNULL)
             stack.callback(process.wait)
@@ -109,7 +107,8 @@ class Browser:
             self.reconnects += not self.done
 
     def _take(self, block: str) -> bool:
-        fields = [line.partition(": ")[::2] for line in block.split("\n") if not line.startswith(":")]
+        lines = (line.partition(": ") for line in block.split("\n") if not line.startswith(":"))
+        fields = [(name, value) for name, _, value in lines]
         data = [value for name, value in fields if name == "data"]
         named = dict(fields)
         self.last_id = named.get("id", self.last_id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +13,11 @@ from typing import Any
 import httpx2
 import uvicorn
 
-from tests.support import wait_until
+from tests.support import DEADLINE, wait_until
 
 
 @contextmanager
-def serving(app: Any) -> Iterator[str]:
+def serving(app: Any) -> Generator[str]:
     """Serve the app while the block runs, and yield its URL."""
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
@@ -30,7 +30,7 @@ def serving(app: Any) -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(DEADLINE)
         listening.close()
         assert not thread.is_alive()
 
@@ -62,7 +62,7 @@ def told(body: bytes) -> list[Told]:
 
 def listen(url: str, path: str, **options: Any) -> list[Told]:
     """Request a stream and return all its messages."""
-    response = httpx2.get(f"{url}{path}", timeout=20, **options)
+    response = httpx2.get(f"{url}{path}", timeout=60, **options)
     assert response.status_code == 200, response.text
     assert response.headers["content-type"].startswith("text/event-stream")
     return told(response.content)
@@ -79,7 +79,7 @@ def reading(url: str, path: str, until: str = "w1 ") -> tuple[threading.Thread, 
     begun = threading.Event()
 
     def read() -> None:
-        with httpx2.stream("GET", f"{url}{path}", timeout=20) as response:
+        with httpx2.stream("GET", f"{url}{path}", timeout=60) as response:
             for piece in response.iter_bytes():
                 came.append(piece)
                 if until.encode() in piece:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 import uvicorn
 
 from streamcore.testing import Simulator
-from tests.support import DEADLINE, KEY, wait_until
+from tests.support import DEADLINE, KEY, free_port, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -65,12 +65,6 @@ def parse(body: bytes) -> list[Event]:
     return events
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
-
-
 def wait_for_port(port: int) -> None:
     def answers() -> bool:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
@@ -83,7 +77,7 @@ def wait_for_port(port: int) -> None:
 @contextmanager
 def process(
     script: str, simulator: Simulator, *, port: int = 0, **environment: str
-) -> Iterator[tuple[subprocess.Popen[str], int]]:
+) -> Generator[tuple[subprocess.Popen[str], int]]:
     """Run a script that serves on `--port`, asking the simulator; yield the process and the port."""
     port = port or free_port()
     variables = {
@@ -111,12 +105,12 @@ class _Server(uvicorn.Server):
     """Serve from a thread, which may not handle signals."""
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:
+    def capture_signals(self) -> Generator[None]:
         yield
 
 
 @contextmanager
-def service(app: Any, **options: Any) -> Iterator[int]:
+def service(app: Any, **options: Any) -> Generator[int]:
     """Serve an ASGI app with uvicorn from a thread; yield the port."""
     port = free_port()
     server = _Server(

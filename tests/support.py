@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import inspect
 import os
+import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 import anyio
@@ -26,8 +31,17 @@ WIRES = {
     "google": "gemini",
     "bedrock": "bedrock-converse",
 }
-DEADLINE = 60.0
+DEADLINE = 120.0
 """Seconds after which a condition is given up; long, since the machine may be busy."""
+
+TRIES = 20
+"""How often something is timed at most, until it is in time once; most of the time the first try is enough."""
+
+PACES = (1, 5, 25)
+"""The factors of the timeouts of a test that is `patient`."""
+
+_KEPT_PORTS = 100
+_bound: deque[socket.socket] = deque()
 
 # Each vendor on each backend; Mistral's SDK knows asyncio only.
 RUNS = [(backend, name) for name in VENDORS for backend in BACKENDS if (backend, name) != ("trio", "mistral")]
@@ -71,6 +85,45 @@ def provider_at(simulator: Simulator, name: str, **settings: Any) -> Provider:
     """Return a provider that is connected to the simulator."""
     given: dict[str, Any] = {"api_key": KEY, "model": "m", "base_url": simulator.base_url(name), **settings}
     return get_provider(name, **given)
+
+
+Test = Callable[..., Coroutine[Any, Any, None]]
+
+
+def patient(test: Test) -> Test:
+    """Give an async test the argument `pace`, a factor for its timeouts, and run it with a longer one if it fails.
+
+    On a busy machine a short timeout may expire before anything else has happened. A test that fails at every pace
+    fails.
+    """
+
+    @functools.wraps(test)
+    async def run(**arguments: Any) -> None:
+        for pace in PACES[:-1]:
+            with contextlib.suppress(Exception, pytest.fail.Exception):
+                return await test(pace=pace, **arguments)
+        return await test(pace=PACES[-1], **arguments)
+
+    signature = inspect.signature(test)
+    without = [parameter for name, parameter in signature.parameters.items() if name != "pace"]
+    vars(run)["__signature__"] = signature.replace(parameters=without)
+    return run
+
+
+def free_port() -> int:
+    """Return a port of loopback for a server that another process starts.
+
+    A socket stays bound to it, without listening. So the system gives the port neither to another server nor to a
+    client, which could even connect to itself. A server that sets SO_REUSEADDR, as all do, can listen on it.
+    """
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(("127.0.0.1", 0))
+    _bound.append(bound)
+    if len(_bound) > _KEPT_PORTS:
+        _bound.popleft().close()
+    port: int = bound.getsockname()[1]
+    return port
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:

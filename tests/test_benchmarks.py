@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import endpoints
 from benchmarks.peers.contestants import HOME, Contestant, peers
 from benchmarks.peers.plot import Bar, bars
 from benchmarks.peers.processes import Worker, WorkerError
@@ -163,6 +164,30 @@ def test_the_report_tells_what_was_missed(tmp_path: Path) -> None:
     assert "litellm: litellm 1.0" in page
     ElementTree.parse(tmp_path / "img" / "benchmarks.svg")  # noqa: S314  written a line above
     assert "(img/benchmarks.svg)" in page
+
+
+def test_the_pages_sections_of_other_benchmarks_stay(tmp_path: Path) -> None:
+    results = _results()
+    write(results, tmp_path)
+    page = tmp_path / "benchmarks.md"
+    without = page.read_text("utf-8")
+    for table in ("| first |", "| second |"):
+        endpoints.write(table, page)
+        write(results, tmp_path)
+    text = page.read_text("utf-8")
+    assert text.startswith(without)
+    assert "| second |" in text
+    assert "| first |" not in text
+    assert text.count(endpoints.MARKS[0]) == text.count(endpoints.MARKS[1]) == 1
+
+
+@pytest.mark.long
+def test_streams_through_the_endpoints_are_whole() -> None:
+    """The benchmark fails if one is not."""
+    script = [sys.executable, str(ROOT / "benchmarks" / "endpoints.py"), "--quick"]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "| 20 of 20 |" in done.stdout
 
 
 def test_results_survive_their_file(tmp_path: Path) -> None:

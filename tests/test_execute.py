@@ -583,5 +583,5 @@ def test_sync_functions_work_in_threads() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert texts == ["Hello World"] * 4

@@ -24,6 +24,9 @@ FORBIDDEN = (
     "psycopg",
     "mcp",
     "sqlite3",
+    "opentelemetry",
+    "streamcore.observe",
+    "streamcore.telemetry",
     "streamcore.testing",
 )
 

@@ -38,6 +38,7 @@ LAYERS = [
     {"executor_async", "node_factory"},
     {"sse"},
     {"relay"},
+    {"telemetry"},
     {"testing", "bulk"},
     {"web"},
     {"cli"},

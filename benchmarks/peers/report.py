@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -118,6 +119,10 @@ def _sections(results: Results) -> dict[str, str]:
     }
 
 
+OTHERS = re.compile(r"^<!-- \w+: written by .*?^<!-- \w+: end -->$", re.MULTILINE | re.DOTALL)
+"""The sections of the page that other benchmarks write."""
+
+
 def summary(results: Results) -> tuple[str, bool]:
     """Return the tables as text, and True if every target was met."""
     titles = {
@@ -150,7 +155,9 @@ def write(results: Results, docs: Path) -> None:
     (docs / "img").mkdir(exist_ok=True)
     (docs / PICTURE).write_text(bars(title, [panel for panel in kept if panel[1]]), "utf-8")
     text = PAGE.format(picture=PICTURE, **_sections(results), **_about(results))
-    (docs / "benchmarks.md").write_text(text, "utf-8")
+    page = docs / "benchmarks.md"
+    before = page.read_text("utf-8") if page.is_file() else ""
+    page.write_text(text.rstrip() + "\n" + "".join(f"\n{section}\n" for section in OTHERS.findall(before)), "utf-8")
 
 
 def _bar(contestant: Contestant, figure: Figure | None) -> Bar | None:

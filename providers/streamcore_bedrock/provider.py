@@ -36,6 +36,7 @@ VENDOR = Vendor(
     needs_key=False,  # botocore finds credentials in many places; an API key of Bedrock is only one of them
     hosts=("amazonaws.com", "amazonaws.com.cn", "api.aws"),
     price_list_id="aws",
+    telemetry_name="aws.bedrock",
     cache_apart=True,
 )
 _MODULES = ("botocore.session", "botocore.auth", "botocore.awsrequest")

@@ -50,6 +50,7 @@ VENDOR = Vendor(
     hosts=("googleapis.com",),  # signatures are valid on both platforms
     more_keys=("GEMINI_API_KEY",),
     substitute="gemini",
+    telemetry_name="gcp.gen_ai",  # of either platform
 )
 _VERTEX_VARIABLES = ("GENAI_USE_ENTERPRISE", "GENAI_USE_VERTEXAI", "CLOUD_PROJECT", "CLOUD_LOCATION")
 _COUNTED = frozenset({"contents", "systemInstruction", "tools", "generationConfig"})

@@ -33,6 +33,7 @@ VENDOR = Vendor(
     install='-e ".[mistral]"',
     default_model="mistral-small-latest",
     hosts=("mistral.ai",),
+    telemetry_name="mistral_ai",
 )
 
 

@@ -54,6 +54,9 @@ def custom_gateway(name: str, *, needs_key: bool = True, **settings: Any) -> Ope
 _PRICE_LISTS = {"gemini": "google", "xai": "x-ai", "moonshot": "moonshotai"}
 """The ids of vendors in `genai-prices`, where they are not the name of the gateway."""
 
+_TELEMETRY = {"gemini": "gcp.gemini", "xai": "x_ai", "azure": "azure.ai.openai"}
+"""The names of vendors in OpenTelemetry's conventions, where they are not the name of the gateway."""
+
 
 def _vendor(name: str, needs_key: bool, base_url: str | None = None, model: str | None = None) -> Vendor:
     return Vendor(
@@ -65,6 +68,7 @@ def _vendor(name: str, needs_key: bool, base_url: str | None = None, model: str 
         needs_key=needs_key,
         needs_base_url=base_url is None,
         price_list_id=_PRICE_LISTS.get(name, ""),
+        telemetry_name=_TELEMETRY.get(name, ""),
     )
 
 

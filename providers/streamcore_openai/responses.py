@@ -26,6 +26,7 @@ VENDOR = Vendor(
     environment="openai",
     hosts=("openai.com",),
     price_list_id="openai",
+    telemetry_name="openai",
 )
 
 

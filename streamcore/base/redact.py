@@ -11,6 +11,7 @@ import html
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import quote, quote_plus
 
@@ -18,6 +19,8 @@ MARK = "[secret]"
 
 _SHORTEST_PART = 12
 """How many of a key's first characters are a secret, where a text was cut inside the key."""
+_LONGEST_KEPT = 1000
+"""How many characters a secret has at most whose forms are kept for the next answer."""
 _DEEPEST = 64
 """How many levels of a JSON value are kept."""
 
@@ -64,17 +67,28 @@ def secret_forms(secrets: Iterable[str | None]) -> tuple[bytes, ...]:
 
     The longest comes first.
     """
-    forms: set[str] = set()
-    for secret in {secret.strip() for secret in secrets if secret and not secret.isspace()}:
-        quoted = quote(secret, safe="", errors="surrogatepass")
-        written = json.dumps(secret)[1:-1]
-        data = secret.encode("utf-8", "surrogatepass")
-        plus, path = quote_plus(secret, errors="surrogatepass"), quote(secret, errors="surrogatepass")
-        forms |= {secret, quoted, plus, path, quote(quoted, safe=""), html.escape(secret)}
-        forms |= {written, written.replace("/", "\\/"), repr(secret)[1:-1], json.dumps(written)[1:-1]}
-        forms |= {encode(data).decode("ascii").rstrip("=") for encode in (base64.b64encode, base64.urlsafe_b64encode)}
-    lowered = {form.encode("utf-8", "surrogatepass").lower() for form in forms}
+    stripped = {secret.strip() for secret in secrets if secret and not secret.isspace()}
+    lowered: set[bytes] = set()
+    for secret in stripped:
+        lowered |= _kept_forms(secret) if len(secret) <= _LONGEST_KEPT else _forms(secret)
     return tuple(sorted(lowered, key=len, reverse=True))
+
+
+def _forms(secret: str) -> frozenset[bytes]:
+    """Return the forms of one secret."""
+    quoted = quote(secret, safe="", errors="surrogatepass")
+    written = json.dumps(secret)[1:-1]
+    data = secret.encode("utf-8", "surrogatepass")
+    plus, path = quote_plus(secret, errors="surrogatepass"), quote(secret, errors="surrogatepass")
+    forms = {secret, quoted, plus, path, quote(quoted, safe=""), html.escape(secret)}
+    forms |= {written, written.replace("/", "\\/"), repr(secret)[1:-1], json.dumps(written)[1:-1]}
+    forms |= {encode(data).decode("ascii").rstrip("=") for encode in (base64.b64encode, base64.urlsafe_b64encode)}
+    return frozenset(form.encode("utf-8", "surrogatepass").lower() for form in forms)
+
+
+_kept_forms = lru_cache(maxsize=128)(
+    _forms
+)  # each request has the same few secrets, and its answer is searched for them
 
 
 def redact(text: str, secrets: Iterable[str | None] = ()) -> str:

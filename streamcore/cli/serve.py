@@ -35,8 +35,9 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 PASSED_ON = (
     *("temperature", "message_as", "prompts_dir", "name", "max_streams", "max_per_user", "max_input", "max_seconds"),
     *("allow_get", "relay", "checkpointer", "grace", "transport"),
+    *("max_turns", "max_items", "max_model_calls", "max_tokens", "title", "greeting", "logo", "color"),
 )
-"""The options that `create_app` takes as they are."""
+"""The options that `create_app` takes as they are, or `_app` makes into another."""
 
 LISTS = ("client_variables", "trusted_proxies", "allow_models", "cors")
 
@@ -80,6 +81,10 @@ def serve(
     api_keys: opt.ApiKeys = None,
     cors: opt.Cors = None,
     log_json: LogJson = False,
+    title: opt.Title = None,
+    greeting: opt.Greeting = None,
+    logo: opt.Logo = None,
+    color: opt.Color = None,
 ) -> None:
     """Serve prompts, graphs and models: a chat page at /, streams at /stream, endpoints for the vendors' SDKs at /v1.
 
@@ -95,8 +100,6 @@ def serve(
     app = _app(
         served,
         host,
-        max_turns,
-        (max_items, max_model_calls, max_tokens),
         provider=provider,
         model=model,
         variables=gather(var, var_file, vars_file),
@@ -105,8 +108,7 @@ def serve(
         **{name: context.params[name] or () for name in LISTS},
     )
     listening = _listen(host, port)
-    shown = ", ".join([*served, *(allow_models or ())])
-    note(f"serving {shown} on {_url(host, listening)}  (Ctrl-C stops)")
+    note(f"serving {', '.join([*served, *(allow_models or ())])} on {_url(host, listening)}  (Ctrl-C stops)")
     _warn(served, provider, prompts_dir, safe=host in LOOPBACK or bool(_keys(api_keys)))
     _server(app).run(sockets=[listening])
 
@@ -124,16 +126,20 @@ def _keys(given: list[str] | None) -> list[str]:
     return given or [key.strip() for key in listed if key.strip()]
 
 
-def _app(targets: list[str], host: str, max_turns: int, most: tuple[int, int, int], **options: Any) -> object:
+def _app(targets: list[str], host: str, **options: Any) -> object:
     """Return the app, or end the command with what cannot be served."""
     _require_packages()
-    from streamcore.web import HistoryLimit, create_app
+    from streamcore.web import HistoryLimit, PageOptions, create_app
     from streamcore.web.targets import SERVED_LIMITS
 
-    limits = replace(SERVED_LIMITS, max_items=most[0], max_model_calls=most[1], max_tokens=most[2])
+    most = {name: options.pop(name) for name in ("max_items", "max_model_calls", "max_tokens")}
+    limits = replace(SERVED_LIMITS, **most)
     hosts = LOOPBACK if host in LOOPBACK else ("*",)
+    history = HistoryLimit(options.pop("max_turns"))
+    look = {name: options.pop(name) for name in ("title", "greeting", "logo", "color")}
     try:
-        return create_app(targets, allowed_hosts=hosts, history=HistoryLimit(max_turns), limits=limits, **options)
+        page = PageOptions(**look)
+        return create_app(targets, allowed_hosts=hosts, history=history, limits=limits, page=page, **options)
     except StreamcoreError as error:
         fail(error)
 

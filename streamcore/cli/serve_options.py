@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -82,3 +83,7 @@ Grace = Annotated[float, typer.Option(help="Seconds without a reader after which
 Transport = Annotated[
     str | None, typer.Option(help="The HTTP library that requests are sent with: httpx2 (default) or aiohttp.")
 ]
+Title = Annotated[str | None, typer.Option(help="The chat page's title. Default: the target's name.")]
+Greeting = Annotated[str | None, typer.Option(help="The text of the chat page's empty conversation.")]
+Logo = Annotated[Path | None, typer.Option(metavar="FILE", help="The chat page's logo: SVG, PNG, JPEG or WebP.")]
+Color = Annotated[str | None, typer.Option(metavar="#RRGGBB", help="The color of the chat page's buttons and links.")]

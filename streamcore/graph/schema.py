@@ -87,6 +87,7 @@ class GraphFile(FileModel):
     name: str | None = None
     description: str | None = None
     exports: Any = None
+    suggestions: list[str] = Field(default_factory=list[str])
     prompts_relative: bool | None = None
     prompts_dir: str | None = None
     defaults: DefaultsBlock = Field(default_factory=DefaultsBlock)

@@ -139,6 +139,8 @@ class AnswerEnded:
     """The seconds until the first content of the last attempt; None if there was none."""
     provider: str
     """The provider that was asked last."""
+    chunks: int
+    """How many chunks of content the last attempt has given."""
 
 
 @dataclass(frozen=True, slots=True)

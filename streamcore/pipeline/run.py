@@ -127,7 +127,8 @@ class AnswerRun:
                             timer.limit_changed()
                         # While `steady`, a read with one text chunk changes neither a limit nor the fold's state.
                         keep_text, steady, plain = fold.texts.append, False, False
-                        size, reads_on = AnswerSize(self._max_bytes, fold.texts, fold.breaks), True
+                        size = self._report.size = AnswerSize(self._max_bytes, fold.texts, fold.breaks)
+                        reads_on = True
                         while reads_on:
                             for _ in size.reads:
                                 # Every token passes here, so timer and fold are inlined: a generator around the

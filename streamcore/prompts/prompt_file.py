@@ -86,6 +86,7 @@ class PromptFile(FileModel):
     max_tool_calls: int | None = Field(default=None, ge=1)
     max_parallel: int | None = Field(default=None, ge=1)
     metadata: Any = None
+    suggestions: list[str] = Field(default_factory=list[str])
 
     @model_validator(mode="after")
     def _one_user_text(self) -> PromptFile:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakSet
 
 import anyio
 
@@ -121,6 +122,14 @@ class _StoredRun:
             await future
 
 
+_logs: WeakSet[MemoryLog] = WeakSet()
+
+
+def held_bytes() -> int:
+    """Return the bytes of all runs that the logs of this process hold."""
+    return sum(log.size for log in _logs)
+
+
 class MemoryLog:
     """Keep runs until `keep` seconds after their end; all users share one event loop.
 
@@ -140,6 +149,12 @@ class MemoryLog:
         self._runs: dict[str, _StoredRun] = {}
         self._threads: dict[str, str] = {}
         self._forget_at = 0.0
+        _logs.add(self)
+
+    @property
+    def size(self) -> int:
+        """The bytes of all runs."""
+        return self._size
 
     async def start(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, Protocol
 
 from streamcore.chunk import Chunk
@@ -14,6 +14,7 @@ from streamcore.concurrency.generators import opened
 from streamcore.errors import OutputValidationError, StreamcoreError
 from streamcore.reports.report import Observer, Reporter, outcome_of, reporter
 from streamcore.request import Request
+from streamcore.storage.sizes import AnswerSize
 
 if TYPE_CHECKING:
     from streamcore.observe.events import Outcome
@@ -52,11 +53,12 @@ class AnswerReport:
     Nothing here is called for every token, unless an observer asks for it (`wants_chunks`).
     """
 
-    __slots__ = ("_began", "_error", "_first", "_number", "_open", "_provider", "_report", "_whole")
+    __slots__ = ("_began", "_error", "_first", "_number", "_open", "_provider", "_report", "_whole", "size")
 
     def __init__(self, candidate: _Candidate, observer: Observer | None) -> None:
         provider, request = candidate.provider, candidate.request
-        self._report = reporter("answer", request.model or "", observer, getattr(provider, "observer", None))
+        name = lambda: request.model or _model(provider, request)  # noqa: E731  is called only where it is needed
+        self._report = reporter("answer", name, observer, getattr(provider, "observer", None))
         self._number = 0  # of the current attempt
         self._open = False  # an attempt has begun and not ended
         self._began = 0.0
@@ -64,6 +66,8 @@ class AnswerReport:
         self._provider = ""
         self._error: StreamcoreError | None = None  # of the last attempt
         self._whole = False  # the last attempt ended well
+        self.size: AnswerSize | None = None
+        """What measures the last attempt."""
 
     def attempt(
         self, provider: str, request: Request, source: AsyncGenerator[list[Chunk]]
@@ -82,7 +86,7 @@ class AnswerReport:
             self._open = True
             self._number += 1
             self._began = time.monotonic()
-            self._first = self._error = None
+            self._first = self._error = self.size = None
             report.tell(events.AttemptStarted(report.operation, self._number, provider, request))
         wanting = tuple(one for one in report.observers if getattr(one, "wants_chunks", False))
         return _shown(source, Reporter(report.operation, wanting)) if wanting else source
@@ -157,8 +161,18 @@ class AnswerReport:
         if outcome == "finished":
             outcome = "stopped" if run.stopped else "refused" if _refused(completion) else "finished"
         failure = error if isinstance(error, Exception) else None
-        end = (outcome, completion, failure, report.seconds, self._first, self._provider)
+        pieces = 0 if self.size is None else self.size.pieces
+        end = (outcome, completion, failure, report.seconds, self._first, self._provider, pieces)
         report.tell(AnswerEnded(report.operation, *end))
+
+
+def _model(provider: _Named, request: Request) -> str:
+    """Return the model that the provider chooses; "" if it does not tell."""
+    model_for: Callable[[Request], str | None] | None = getattr(provider, "model_for", None)
+    try:
+        return (model_for and model_for(request)) or ""
+    except StreamcoreError:  # the provider raises it again when it is asked
+        return ""
 
 
 def _described(outcome: Outcome) -> str:

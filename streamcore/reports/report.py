@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from asyncio import CancelledError
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -141,13 +141,13 @@ class Reporter:
 
 
 def reporter(
-    kind: OperationKind, name: str, *observers: Observer | None, parent: Reporter | None = None
+    kind: OperationKind, name: str | Callable[[], str], *observers: Observer | None, parent: Reporter | None = None
 ) -> Reporter | None:
     """Return what reports an operation that begins now; None if nobody observes it, which is the usual case.
 
     Args:
         kind: what the operation is.
-        name: the name of the model, agent, tool, graph, node or run.
+        name: the name of the model, agent, tool, graph, node or run, or what returns it.
         observers: further observers, of the call and of the provider.
         parent: the operation around it; None takes that of the current context.
     """
@@ -158,7 +158,8 @@ def reporter(
     from streamcore.observe.events import Operation
 
     given = (*_registered, *around, *further)
-    return Reporter(Operation(kind, name, operation), tuple({id(one): one for one in given}.values()))
+    known = name if isinstance(name, str) else name()
+    return Reporter(Operation(kind, known, operation), tuple({id(one): one for one in given}.values()))
 
 
 def outcome_of(error: BaseException | None) -> Outcome:

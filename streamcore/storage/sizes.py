@@ -87,7 +87,7 @@ class AnswerSize:
     above it, when it ends. `exceeds_limit` works with iterators of C, since every token passes through it.
     """
 
-    __slots__ = ("_breaks", "_bytes", "_limit", "_measured", "_noted", "_texts", "note", "reads")
+    __slots__ = ("_breaks", "_bytes", "_limit", "_measured", "_noted", "_pieces", "_texts", "note", "reads")
 
     def __init__(self, limit: int, texts: list[str], breaks: Sequence[int]) -> None:
         """Take the list of plain texts, and `Fold.breaks`: where in it the texts must not be joined."""
@@ -97,10 +97,17 @@ class AnswerSize:
         self._measured = 0  # how many of the texts `_bytes` includes
         self._noted: list[Sequence[Chunk]] = []
         self._bytes = 0
+        self._pieces = 0  # that were measured
         self.reads = range(min(MEASURE_AFTER, max(1, limit // _READ_BYTES)))
         """One item for each read until the next call of `exceeds_limit`."""
         self.note = self._noted.append
         """Note the chunks of a read that the run loop does not append itself."""
+
+    @property
+    def pieces(self) -> int:
+        """How many chunks of text, reasoning, refusals and calls the answer has."""
+        self.exceeds_limit()
+        return self._pieces
 
     def exceeds_limit(self) -> bool:
         """Measure what arrived since the last call, and return True if the answer is above its limit.
@@ -109,6 +116,7 @@ class AnswerSize:
         many times the memory of its characters.
         """
         texts, start = self._texts, self._measured
+        self._pieces += len(texts) - start
         new = "".join(texts[start:])
         if new and not (self._breaks and self._breaks[-1] > start):
             texts[start:] = [new]
@@ -122,8 +130,10 @@ class AnswerSize:
         chunks = list(chain.from_iterable(self._noted))
         self._noted.clear()
         not_plain = map(_PLAIN.__ne__, map(_kind_and_choice, chunks))  # the plain texts are in the fold's list
-        size = utf8_size("".join(compress(map(_text, chunks), not_plain)))
+        texts = [*filter(None, compress(map(_text, chunks), not_plain))]
+        size = utf8_size("".join(texts))
         calls = cast("list[ToolCall]", [*filter(None, map(_tool_call, chunks))])
+        self._pieces += len(texts) + len(calls)
         for part in (_arguments, _name, _id):
             size += utf8_size("".join(filter(None, map(part, calls))))
         for chunk in compress(chunks, map(_NOTHING.__ne__, map(_other_fields, chunks))):

@@ -8,17 +8,18 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from streamcore import __version__
 from streamcore.net.clients import lifespan
 from streamcore.provider import AnyProvider
+from streamcore.web.endpoints.routes import no_such_path
 from streamcore.web.guard import SAFE_HEADERS, SafeHeaders
 from streamcore.web.router import Target, router
-
-log = logging.getLogger("streamcore")
 
 log = logging.getLogger("streamcore")
 
@@ -49,6 +50,8 @@ def create_app(
     app = FastAPI(title="streamcore", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
     app.router.redirect_slashes = False  # a redirect would be built from the header Host
     app.add_exception_handler(Exception, _failed)
+    if options.get("endpoints", True):
+        app.add_exception_handler(404, _not_found)
     app.include_router(routes)
     if "*" not in allowed_hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_hosts), www_redirect=False)
@@ -56,12 +59,20 @@ def create_app(
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(cors),
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["*"],  # the vendors' SDKs send many of their own
-            expose_headers=["X-Session-Id", "x-request-id", "request-id", "retry-after"],
+            expose_headers=["X-Session-Id", "x-request-id", "request-id", "retry-after", "x-should-retry"],
         )
     app.add_middleware(SafeHeaders)  # the outermost, for the responses of the others
     return app
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    """Answer a request for a path that is not there; below `/v1/`, in a form that the vendors' SDKs read."""
+    assert isinstance(error, HTTPException)  # noqa: S101  the handler is for its status
+    if request.url.path.startswith("/v1/") and error.detail == "Not Found":
+        return no_such_path(request.url.path)
+    return await http_exception_handler(request, error)
 
 
 async def _failed(_request: Request, error: Exception) -> Response:

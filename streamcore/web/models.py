@@ -89,6 +89,58 @@ class About(BaseModel):
     input: str | None = Field(description="The variable, or the key of the state, that a message becomes.")
     begins: bool = Field(description="Whether a run can start without a message.")
 
+    forks: bool = Field(default=False, description="Whether a conversation can be forked at any turn.")
+    suggestions: list[str] = Field(default_factory=list[str], description="Messages that the page suggests.")
+    keeps: bool = Field(default=False, description="Whether the service keeps the page's conversations for this user.")
+
+
+class Fork(Body):
+    """Which turns of a conversation a new one begins with."""
+
+    keep: list[SessionId] = Field(description="The runs whose turns are kept, in any order.", max_length=1000)
+
+
+class Forked(BaseModel):
+    """A new conversation."""
+
+    session_id: str
+
+
+class ListedConversation(BaseModel):
+    """A conversation of the page, in the list of its user."""
+
+    id: str
+    title: str
+    created: int = Field(description="Unix time in milliseconds.")
+    updated: int = Field(description="Unix time in milliseconds.")
+
+
+class ConversationList(BaseModel):
+    """The conversations of a user, the latest first."""
+
+    conversations: list[ListedConversation]
+
+
+class ConversationRecord(Body):
+    """A conversation as the page saves it."""
+
+    record: dict[str, Any] = Field(
+        description="What the page shows; the service reads only its `title`, for the list, up to 200 characters."
+    )
+
+
+class SavedConversation(BaseModel):
+    """The time of the change."""
+
+    updated: int = Field(description="Unix time in milliseconds.")
+
+
+class Rating(Body):
+    """What a user thinks of an answer."""
+
+    run: SessionId = Field(description="The run whose answer it is.")
+    rating: Literal["good", "bad"] | None = Field(description="null takes the rating back.")
+
 
 class PageToken(BaseModel):
     """The proof that a GET request comes from a page of this service."""

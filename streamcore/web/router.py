@@ -29,6 +29,8 @@ from streamcore.web.endpoints.slots import Slots
 from streamcore.web.guard import limited, same_site
 from streamcore.web.models import Health, Problem
 from streamcore.web.page import page_routes
+from streamcore.web.page_options import PageOptions
+from streamcore.web.page_service import PageService
 from streamcore.web.page_token import page_token, remember_token
 from streamcore.web.peers import Peers
 from streamcore.web.service import Service
@@ -95,7 +97,7 @@ def router(
     relay: Relay | str | None = None,
     grace: float = 60.0,
     describe: Describe | None = None,
-    page: bool = True,
+    page: bool | PageOptions = True,
     transport: str | None = None,
     endpoints: bool = True,
     allow_models: Sequence[str] = (),
@@ -142,7 +144,7 @@ def router(
             this process.
         grace: seconds without a reader after which an answer is cancelled.
         describe: returns the message that clients get for an error, see `streamcore.sse.public_message`.
-        page: False leaves the page out.
+        page: `PageOptions` describes the chat page; False leaves it out.
         transport: what requests are sent over, see `streamcore.get_provider`.
         endpoints: False leaves out the endpoints (`/v1/chat/completions` and so on).
         allow_models: patterns of `provider/model`, as `openai/*`, that clients of the endpoints may name. Their
@@ -176,7 +178,7 @@ def router(
     catalog = Catalog(_by_name(targets), allow_models, max_seconds=max_seconds, transport=transport, limits=limits)
     routes = APIRouter(lifespan=_lifespan(targets, None if parts.relay is relay else parts.relay))
     slots = Slots(max_streams, parts.limits.per_client, lambda: parts.relay.running)
-    routes.include_router(_own_routes(parts, slots, name, describe, page=page))
+    routes.include_router(_own_routes(parts, slots, name, describe, given=page, asks_key=bool(api_keys)))
     if endpoints:
         routes.include_router(all_endpoints(catalog, slots, parts.peers, parts.limits, parts.relay, parts.guards, name))
     return routes
@@ -227,16 +229,20 @@ def _auth(auth: Auth | None, keys: Collection[str], anonymous: bool) -> list[Any
     return [] if found is None else [Depends(remember_user(found, anonymous))]
 
 
-def _own_routes(parts: _Parts, slots: Slots, name: str, describe: Describe | None, *, page: bool) -> APIRouter:
+def _own_routes(
+    parts: _Parts, slots: Slots, name: str, describe: Describe | None, *, given: bool | PageOptions, asks_key: bool
+) -> APIRouter:
     """Return `/health`, and the routes of the first target and its page."""
+    page = PageOptions() if given is True else given or None
     routes = APIRouter()
-    routes.include_router(_open_routes(parts.relay, slots, page=page and bool(parts.targets)))
+    routes.include_router(_open_routes(parts.relay, slots, page=page if parts.targets else None, asks_key=asks_key))
     if parts.targets:
-        routes.include_router(_guarded_routes(parts, name, describe, with_user=len(parts.guards) > 1))
+        with_user = len(parts.guards) > 1
+        routes.include_router(_guarded_routes(parts, name, describe, page or PageOptions(), with_user=with_user))
     return routes
 
 
-def _open_routes(relay: Relay, slots: Slots, *, page: bool) -> APIRouter:
+def _open_routes(relay: Relay, slots: Slots, *, page: PageOptions | None, asks_key: bool) -> APIRouter:
     """Return the routes that need no user: the page and `/health`."""
 
     async def health() -> Health:
@@ -244,19 +250,22 @@ def _open_routes(relay: Relay, slots: Slots, *, page: bool) -> APIRouter:
         return Health(running=relay.running + slots.running, max_running=relay.max_runs)
 
     routes = APIRouter(route_class=limited(4096))
-    if page:
-        routes.include_router(page_routes())
+    if page is not None:
+        routes.include_router(page_routes(page, asks_key=asks_key))
     routes.add_api_route("/health", health)
     return routes
 
 
-def _guarded_routes(parts: _Parts, name: str, describe: Describe | None, *, with_user: bool) -> APIRouter:
+def _guarded_routes(
+    parts: _Parts, name: str, describe: Describe | None, page: PageOptions, *, with_user: bool
+) -> APIRouter:
     """Return the routes of the page, which check the size, the origin and the user of a request."""
     target, relay, limits = parts.targets[0], parts.relay, parts.limits
+    sessions = Sessions(target, relay, name, limits.per_client)
     service = Service(
         target,
         relay,
-        Sessions(target, relay, name, limits.per_client),
+        sessions,
         parts.peers,
         max_input=limits.max_input,
         limit_local=limits.limit_local,
@@ -283,6 +292,7 @@ def _guarded_routes(parts: _Parts, name: str, describe: Describe | None, *, with
     )
     add("/stop/{session_id}", service.stop, methods=["POST"], responses=_problems(404))
     add("/state/{session_id}", service.state, responses=_problems(404))
+    PageService(target, sessions, service, name, page).add_routes(guarded, _problems)
     return guarded
 
 

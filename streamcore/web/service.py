@@ -58,9 +58,9 @@ class Service:
         self._limit_local = limit_local
         self._describe = describe
 
-    async def about(self) -> models.About:
+    async def about(self, request: Request) -> models.About:
         """Return what is served."""
-        return self._target.about
+        return self._target.about.model_copy(update={"keeps": bool(owner(request))})
 
     async def stream_new(
         self, request: Request, prompt: InPrompt = None, form: InFormat = "text", last_event_id: LastId = None
@@ -100,7 +100,7 @@ class Service:
             raise HTTPException(400, "The request is not valid: `answer` must not be null.")
         state = await self.state(request, session_id)
         if state.status == "running":
-            raise _busy()
+            raise busy()
         if state.question is None:
             raise HTTPException(409, "This conversation waits for no answer. Send a message instead.")
         return await self._started(request, session_id, RunRequest(resume=body.answer))
@@ -110,7 +110,7 @@ class Service:
         who = owner(request)
         run = await self._sessions.latest(who, session_id)
         if run is None:
-            raise _unknown(session_id)
+            raise unknown(session_id)
         try:
             return models.Stopped(stopped=await self._relay.stop(run, who=who))
         except RunNotFound:  # it has just expired
@@ -122,14 +122,20 @@ class Service:
         run = await self._sessions.latest(who, session_id)
         saved = await self._target.state(self._sessions.key(who, session_id))
         if saved is None and run is None:
-            raise _unknown(session_id)
+            raise unknown(session_id)
         state = saved or models.SessionState(session_id=session_id, status="idle")
         update = {"session_id": session_id, "run": run}
-        if run is not None and await self._is_running(run, who):
+        if await self._is_running(run, who):
             update["status"] = "running"
         return state.model_copy(update=update)
 
-    async def _is_running(self, run: str, who: str) -> bool:
+    async def is_busy(self, who: str, session_id: str) -> bool:
+        """Return whether a conversation has a run that has not ended."""
+        return await self._is_running(await self._sessions.latest(who, session_id), who)
+
+    async def _is_running(self, run: str | None, who: str) -> bool:
+        if run is None:
+            return False
         try:
             return (await self._relay.status(run, who=who)).state == "running"
         except RunNotFound:
@@ -154,7 +160,7 @@ class Service:
         try:
             return await self._sessions.begin(who, session_id, run_request, address)
         except RunExists as error:
-            raise _busy() from error
+            raise busy() from error
         except TooManyRuns as error:
             raise HTTPException(429, str(error), {"Retry-After": "2"}) from error
 
@@ -192,7 +198,8 @@ class Service:
             raise _expired() from error
 
 
-def _unknown(session_id: str) -> HTTPException:
+def unknown(session_id: str) -> HTTPException:
+    """Return the error for a conversation that does not exist."""
     return HTTPException(404, f"There is no conversation {session_id!r}.")
 
 
@@ -200,5 +207,6 @@ def _expired() -> HTTPException:
     return HTTPException(404, "There is no such run, or it has expired. Send the message again.")
 
 
-def _busy() -> HTTPException:
+def busy() -> HTTPException:
+    """Return the error for a conversation that has a run."""
     return HTTPException(409, "This conversation has a run that has not ended. Stop it, or wait for its end.")

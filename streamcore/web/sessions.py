@@ -6,6 +6,7 @@ import hashlib
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -119,8 +120,8 @@ class Sessions:
             RelayError: the relay's log cannot be reached.
         """
         key = self.key(owner, session_id)
-        run = SessionRun(self, key, run_request)
         name = self._tag + secrets.token_urlsafe(12)
+        run = SessionRun(self, key, replace(run_request, run=name))
         client = None if address is None else f"{self._name}/{address}"
         self._running[key] += 1  # a conversation with a run is not forgotten
         try:
@@ -130,12 +131,16 @@ class Sessions:
         except BaseException:
             self.release(key)
             raise
+        await self.note(key)
+        return name
+
+    async def note(self, key: str) -> None:
+        """Note that a conversation was used, and forget those that were unused longest if there are too many."""
         self._known[key] = None
         self._known.move_to_end(key)
         while len(self._known) > MAX_SESSIONS or self.target.kept_bytes > MAX_SESSION_BYTES:
             if not await self._forget():
                 break
-        return name
 
     async def latest(self, owner: str, session_id: str) -> str | None:
         """Return the name of the conversation's last run, None if there is none that can still be read."""

@@ -16,7 +16,7 @@ from streamcore.graph.config import Config
 from streamcore.graph.limits import AnswerTokens, Budget, RunLimits
 from streamcore.graph.load import Graph, load_graph
 from streamcore.graph.stream import stream_graph_with_tokens
-from streamcore.graph.thread import Thread
+from streamcore.graph.thread import Thread, open_store
 from streamcore.graph.variables import missing_variables, paths_of
 from streamcore.net.clients import chosen_transport
 from streamcore.net.well_formed import well_formed_json
@@ -41,6 +41,8 @@ class RunRequest:
     prompt: str | None = None
     variables: Mapping[str, Any] = field(default_factory=dict[str, Any])
     resume: Any = None
+    run: str = ""
+    """The run's name, by which `fork` finds its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class HistoryLimit:
 
 
 def _size(turn: Mapping[str, str]) -> int:
-    return sum(map(len, turn.values()))
+    return len(turn["user"]) + len(turn["assistant"])
 
 
 class AnswerSource(Protocol):
@@ -146,6 +148,19 @@ class ServedTarget(Protocol):
 
     async def forget(self, key: str) -> None:
         """Delete a conversation that only memory keeps."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Delete a conversation, wherever it is kept."""
+        ...
+
+    async def fork(self, key: str, new: str, runs: Collection[str]) -> None:
+        """Begin the conversation `new` with the turns of another that these runs answered."""
+        ...
+
+    @property
+    def conversations(self) -> Checkpointer:
+        """The store of the conversations."""
         ...
 
 
@@ -231,7 +246,16 @@ class PromptTarget:
     def about(self) -> About:
         """What is served."""
         what = self.prompt.file.description or ""
-        return About(name=self.prompt.name, kind="prompt", description=what, input=self.input, begins=False)
+        suggestions = self.prompt.file.suggestions
+        return About(
+            name=self.prompt.name,
+            kind="prompt",
+            description=what,
+            input=self.input,
+            begins=False,
+            forks=True,
+            suggestions=suggestions,
+        )
 
     async def refuse(self, key: str, run_request: RunRequest) -> str | None:
         """Return what the request lacks: a message, or a variable of the prompt."""
@@ -302,7 +326,7 @@ class PromptTarget:
             waiting = Waiting(user, text, variables, messages, [call.id or "" for call in answer.pending])
             data["waiting"] = waiting.to_data()
         elif text:
-            turns = [*turns, {"user": user, "assistant": well_formed_json(text)}]
+            turns = [*turns, {"user": user, "assistant": well_formed_json(text), "run": run_request.run}]
         elif saved.waiting is None:
             return
         await self.store.save(key, {"turns": self.history.latest(turns), **data}, saved.version)
@@ -312,7 +336,7 @@ class PromptTarget:
         saved = await self._load(key)
         if not saved.version:
             return None
-        turns = [Turn(**one) for one in saved.turns]
+        turns = [Turn(user=one["user"], assistant=one["assistant"]) for one in saved.turns]
         waiting = saved.open_question
         if waiting is None:
             return SessionState(session_id="", status="idle", turns=turns)
@@ -327,6 +351,21 @@ class PromptTarget:
         """Delete the turns, if only memory keeps them."""
         if isinstance(self.store, MemoryCheckpointer):
             await self.store.delete(key)
+
+    async def delete(self, key: str) -> None:
+        """Delete the turns."""
+        await self.store.delete(key)
+
+    async def fork(self, key: str, new: str, runs: Collection[str]) -> None:
+        """Begin a conversation with some turns of another."""
+        turns = [turn for turn in (await self._load(key)).turns if turn.get("run") in runs]
+        if turns:
+            await self.store.save(new, {"turns": turns}, 0)
+
+    @property
+    def conversations(self) -> Checkpointer:
+        """The store of the turns."""
+        return self.store
 
     async def _load(self, key: str) -> _Saved:
         saved = await self.store.load(key)
@@ -380,10 +419,18 @@ class GraphTarget:
     @property
     def about(self) -> About:
         """What is served."""
-        asks_first = all(name in self.graph.asking for name in self._first())
+        asks_first = all(self.graph.nodes[name].type == "interrupt" for name in self._first())
         begins = self.input is None or asks_first
         what = self.graph.file.description or ""
-        return About(name=self.graph.name, kind="graph", description=what, input=self.input, begins=begins)
+        suggestions = self.graph.file.suggestions
+        return About(
+            name=self.graph.name,
+            kind="graph",
+            description=what,
+            input=self.input,
+            begins=begins,
+            suggestions=suggestions,
+        )
 
     def _first(self) -> list[str]:
         return [name for edge in self.graph.edges["START"] for name in edge.targets() if name in self.graph.nodes]
@@ -445,6 +492,20 @@ class GraphTarget:
         """Delete the thread, if only memory keeps it."""
         if isinstance(self.fallback, MemoryCheckpointer):
             await self.fallback.delete(f"{self.graph.name}/{key}")
+
+    async def delete(self, key: str) -> None:
+        """Delete the thread."""
+        thread = await Thread.open(self.graph, self.config(key))
+        await self.conversations.delete(thread.key)
+
+    async def fork(self, key: str, new: str, runs: Collection[str]) -> None:
+        """Do nothing: of a graph's thread only the latest state is kept, so the new conversation begins anew."""
+
+    @property
+    def conversations(self) -> Checkpointer:
+        """The store of the threads."""
+        given = self.config("").checkpointer
+        return open_store(self.graph.file.checkpointer if given is None else given)
 
     def config(self, key: str) -> Config:
         """Return the settings of a run in a conversation."""

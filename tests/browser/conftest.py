@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 from tests.support import require
 
@@ -21,6 +21,7 @@ FLAGS = (
 def browser() -> Iterator[Browser]:
     """Run Chromium without a window; only for a module, since until its end an event loop runs in this thread."""
     require(CHROMIUM.exists(), f"there is no {CHROMIUM} (apt-get install chromium)")
+    expect.set_options(timeout=30_000)  # a machine may be busy
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         yield chromium

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,9 @@ from playwright.sync_api import Page, expect
 
 from streamcore.testing import Answer, Simulator
 from streamcore.testing.simulator.answers import Asked
-from streamcore.web import create_app
+from streamcore.web import PageOptions, create_app
 from tests.serving import serving
-from tests.support import first_short, provider_at, wait_until
+from tests.support import TRIES, first_short, provider_at, wait_until
 
 pytestmark = pytest.mark.real
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -44,9 +45,22 @@ HOSTILE = [
 
 
 @contextmanager
-def chat(page: Page, simulator: Simulator, target: str = "chat", **options: Any) -> Iterator[str]:
+def chat(
+    page: Page,
+    simulator: Simulator,
+    target: str = "chat",
+    *,
+    page_options: PageOptions | None = None,
+    ready: bool = True,
+    **options: Any,
+) -> Generator[str]:
     provider = provider_at(simulator, "openai")
-    with serving(create_app(target, provider=provider, prompts_dir=ROOT / "prompts", **options)) as url:
+    settings: dict[str, Any] = {"prompts_dir": ROOT / "prompts", "page": page_options or True, **options}
+    with serving(create_app(target, provider=provider, **settings)) as url:
+        if not ready:
+            yield url
+            page.goto("about:blank")
+            return
         page.goto(url)
         expect(page.locator("#title")).not_to_have_text("streamcore")
         yield url
@@ -54,7 +68,7 @@ def chat(page: Page, simulator: Simulator, target: str = "chat", **options: Any)
 
 
 @contextmanager
-def served(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def served(*arguments: str) -> Generator[tuple[subprocess.Popen[str], str]]:
     """Run `streamcore serve` as people do, and give its address."""
     command = [sys.executable, "-W", "error", "-m", "streamcore.cli", "serve", *arguments]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
@@ -69,7 +83,7 @@ def served(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def say(page: Page, text: str) -> None:
-    page.get_by_label("Message").fill(text)
+    page.locator("#input").fill(text)
     page.keyboard.press("Enter")
 
 
@@ -141,7 +155,9 @@ def test_stop_closes_the_upstream_and_keeps_the_text(page: Page, how: str) -> No
     endless = Answer([f"w{number} " for number in range(9000)])
     with Simulator(endless, rate=100) as simulator, chat(page, simulator):
         times: list[float] = []
-        for number in range(1, 4):  # the best time counts: the machine may be busy
+        number = 0
+        while number < TRIES and (not times or times[-1] >= 1):
+            number += 1
             say(page, "x")
             expect(page.locator(".answer .body")).to_have_count(number)
             expect(page.locator(".answer .body").last).to_contain_text("w5 ")
@@ -155,7 +171,7 @@ def test_stop_closes_the_upstream_and_keeps_the_text(page: Page, how: str) -> No
             expect(page.locator(".answer .note")).to_have_text(["Stopped."] * number)
             assert page.locator(".trouble").count() == 0
             assert plain(page).startswith("w0 w1 w2 ")
-        assert simulator.abandoned == 3
+        assert simulator.abandoned == number
     assert min(times) < 1
 
 
@@ -283,7 +299,7 @@ def test_an_interview_is_answered_on_the_page_offline(page: Page) -> None:
         expect(page.locator(".answer").last).to_contain_text("with nothing lost.")
         assert page.locator(".trouble").count() == 0
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(60)
 
 
 @pytest.mark.long
@@ -358,10 +374,23 @@ def test_no_answer_keeps_the_page_busy(page: Page, answer: str) -> None:
 
 
 def test_a_broken_conversation_in_the_storage_is_left_out(page: Page) -> None:
-    with Simulator("Yes.") as simulator, chat(page, simulator):
-        broken = '{"turns": [null, {"role": "answer"}, {"role": "user", "text": "kept"}]}'
-        page.evaluate("kept => { sessionStorage.setItem(`streamcore:${location.pathname}`, kept); }", broken)
+    broken: dict[str, Any] = json.loads(
+        '{"id": "broken", "title": 7, "turns": [null, {"id": "a"}, {"id": "b", "text": "kept", "answers": [null, {}]}]}'
+    )
+    with Simulator("Yes.") as simulator, chat(page, simulator) as url:
+        page.evaluate(
+            """broken => new Promise((done) => {
+              const opening = indexedDB.open(`streamcore:${location.pathname}`);
+              opening.onsuccess = () => {
+                const change = opening.result.transaction("conversations", "readwrite");
+                change.objectStore("conversations").put(broken);
+                change.oncomplete = () => { opening.result.close(); done(); };
+              };
+            })""",
+            broken,
+        )
         page.goto("about:blank")
-        page.go_back()
+        page.goto(f"{url}/#broken")
+        expect(page.locator(".user .body")).to_have_text("kept")
         say(page, "next")
-        expect(page.locator("#send")).to_be_visible()
+        expect(page.locator(".answer .body").last).to_have_text("Yes.")

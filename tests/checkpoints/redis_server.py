@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.support import require
+from tests.support import DEADLINE, free_port, require
 
 
 class RedisServer:
@@ -19,8 +19,7 @@ class RedisServer:
     def __init__(self, folder: Path, *, password: str | None = None, keep: bool = False) -> None:
         program = shutil.which("redis-server")
         require(program, "redis-server is not installed (Debian: apt-get install redis-server)")
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self._password = password
         self._command = [
             *(str(program), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""),
@@ -48,7 +47,7 @@ class RedisServer:
     def start(self) -> None:
         """Start it and wait until it answers."""
         self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + DEADLINE
         while not self._answers():
             assert self._process.poll() is None, "redis-server ended at once"
             assert time.monotonic() < deadline, "redis-server does not answer"

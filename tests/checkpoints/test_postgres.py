@@ -19,6 +19,7 @@ from streamcore import CheckpointError, ConfigError, ThreadConflict, aclose_prov
 from streamcore.checkpoints.postgres import PostgresCheckpointer
 from tests.graphs import write_graph
 from tests.postgres_server import PASSWORD, PostgresServer
+from tests.support import patient
 
 DATA: dict[str, str] = {}
 
@@ -90,12 +91,14 @@ async def test_broken_connections_are_replaced(postgres_url: str, schema: str) -
     assert await store.save("t", {}, 2) == 3
 
 
-async def test_a_locked_table_raises_in_time(postgres_url: str, schema: str) -> None:
-    store = PostgresCheckpointer(postgres_url, schema=schema, seconds=0.5)
+@patient
+async def test_a_locked_table_raises_in_time(postgres_url: str, schema: str, pace: float) -> None:
+    seconds, schema = 0.5 * pace, f"{schema}_{pace:g}"
+    store = PostgresCheckpointer(postgres_url, schema=schema, seconds=seconds)
     await PostgresCheckpointer(postgres_url, schema=schema).save("t", {"n": 1}, 0)
     async with await psycopg.AsyncConnection.connect(postgres_url) as connection:
         await connection.execute(f"LOCK TABLE {schema}.thread".encode())
-        with pytest.raises(CheckpointError, match=r"no answer within 0.5 s\. The operation may or may not"):
+        with pytest.raises(CheckpointError, match=rf"no answer within {seconds:g} s\. The operation may or may not"):
             await store.save("t", {"n": 2}, 1)
     saved = await PostgresCheckpointer(postgres_url, schema=schema).load("t")
     assert saved is not None

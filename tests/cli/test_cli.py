@@ -99,7 +99,7 @@ def test_a_reader_that_disconnects_closes_the_upstream() -> None:
         process.stdout.close()
         reported = process.stderr.read()
         process.stderr.close()
-        assert process.wait(timeout=20) == 141  # as a program that SIGPIPE ended
+        assert process.wait(timeout=60) == 141  # as a program that SIGPIPE ended
         assert reported == b""
         until(lambda: simulator.open == 0)
 

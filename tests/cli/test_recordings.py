@@ -99,7 +99,7 @@ def simulating(*arguments: str) -> Generator[tuple[dict[str, Any], list[str]]]:
         yield {**message["environment"], "url": message["url"]}, reported
         process.send_signal(signal.SIGINT)
         reported += process.stdout
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from streamcore.testing import Answer, Simulator
+from streamcore.testing.simulator.answers import Asked
 from tests.commands import Terminal
 from tests.graphs import answers, write_graph
 from tests.support import KEY, wait_until
@@ -203,12 +204,16 @@ def test_ctrl_c_keeps_the_thread(tmp_path: Path, vendor: Simulator) -> None:
     assert process.stdout.readline() == "word word \n"
     assert process.stdout.read(5) == "word "
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=30)
+    _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted: the connections are closed; thread 't' is saved" in told
     assert "Traceback" not in told
     wait_until(lambda: vendor.open == 0, "the answer was given up")
-    vendor.decide, vendor.rate = lambda asked: Answer.of("whole"), None
+
+    def whole(asked: Asked) -> Answer:
+        return Answer.of("whole")
+
+    vendor.decide, vendor.rate = whole, None
     again = run(str(path), "--thread", "t")
     assert (again.returncode, again.stdout) == (0, "whole\n")
 
@@ -228,7 +233,7 @@ def test_output_that_is_closed(tmp_path: Path, vendor: Simulator) -> None:
     assert process.stderr is not None
     told = process.stderr.read()
     process.stderr.close()
-    assert process.wait(30) == 141
+    assert process.wait(60) == 141
     assert told == "[first]\n"
     wait_until(lambda: vendor.open == 0, "the answer was given up")
 

@@ -18,14 +18,14 @@ async def test_slow_nodes_delay_no_checkpoint(monkeypatch: pytest.MonkeyPatch) -
     release, calls = threading.Event(), 5
 
     async def node() -> None:
-        await run_in_thread("nodes", lambda: release.wait(30))
+        await run_in_thread("nodes", lambda: release.wait(60))
 
     async with anyio.create_task_group() as tasks:
         for _ in range(calls):
             tasks.start_soon(node)
         await anyio.wait_all_tasks_blocked()
         try:
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 assert await run_in_thread("checkpoints", lambda: "saved") == "saved"
             assert not release.is_set()
         finally:
@@ -38,12 +38,12 @@ async def test_the_limit_is_per_purpose(monkeypatch: pytest.MonkeyPatch) -> None
 
     def wait() -> None:
         begun.release()
-        release.wait(30)
+        release.wait(60)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run_in_thread, "nodes", wait)
         tasks.start_soon(run_in_thread, "nodes", wait)
         await anyio.wait_all_tasks_blocked()
-        assert begun.acquire(timeout=20)
+        assert begun.acquire(timeout=60)
         assert not begun.acquire(blocking=False)
         release.set()

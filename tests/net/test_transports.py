@@ -27,6 +27,7 @@ from streamcore import (
     stream_request,
     sync,
 )
+from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.retry import Fallback
 from streamcore.testing import FaultServer, Simulator
 from streamcore.testing.faults.fault_server import ANSWER
@@ -42,6 +43,7 @@ from tests.support import (
     ask,
     eventually,
     first_short,
+    patient,
     provider_at,
     require,
     wait_until,
@@ -116,9 +118,11 @@ def test_an_unknown_transport_is_an_error_that_says_where_it_was_set(
 @pytest.mark.parametrize("name", VENDORS)
 def test_a_missing_aiohttp_is_an_error_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     find: Callable[..., Any] = __import__("importlib.util").util.find_spec
-    monkeypatch.setattr(
-        "streamcore.net.clients.find_spec", lambda module: None if module == "aiohttp" else find(module)
-    )
+
+    def find_all_but_aiohttp(module: str) -> Any:
+        return None if module == "aiohttp" else find(module)
+
+    monkeypatch.setattr("streamcore.net.clients.find_spec", find_all_but_aiohttp)
     get_provider(name, api_key=KEY)
     with pytest.raises(ProviderNotInstalled, match=re.escape('pip install -e ".[aiohttp]"')):
         get_provider(name, api_key=KEY, transport="aiohttp")
@@ -270,7 +274,7 @@ async def test_bytes_before_a_cut_are_yielded_also_to_a_late_reader(name: str) -
     assert caught.value.partial.text == "".join(ANSWER.tokens[:2])
 
 
-PATIENT = dict.fromkeys(("first_token", "stall", "silence", "total"), 600.0)
+PATIENT = Timeouts(first_token=600.0, stall=600.0, silence=600.0, total=600.0)
 """Timeouts that a thousand streams keep on a busy machine too: httpx2's pool slows down with their number."""
 
 
@@ -308,7 +312,7 @@ async def test_the_requested_number_of_streams_can_be_open_at_once(name: str, st
         async with anyio.create_task_group() as tasks:
             for _ in range(streams):
                 tasks.start_soon(one, provider)
-            with anyio.fail_after(PATIENT["total"]):
+            with anyio.fail_after(PATIENT.total):
                 await all_came.wait()
             assert server.open == streams
             tasks.cancel_scope.cancel()
@@ -330,17 +334,19 @@ async def test_cancelling_before_the_answer_closes_the_connection(name: str) -> 
 
 @pytest.mark.anyio
 @asyncio_only
-async def test_cancelling_closes_a_connection_that_reads_no_more_of_the_request() -> None:
+@patient
+async def test_cancelling_closes_a_connection_that_reads_no_more_of_the_request(pace: float) -> None:
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(1)  # before this, the connection was made
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        stream = stream_request(ask("x" * 20_000_000), provider=at("openai", url), timeouts={"total": 0.5})
+        stream = stream_request(ask("x" * 20_000_000), provider=at("openai", url), timeouts={"total": 0.5 * pace})
         with pytest.raises(StreamTimeout):
             await stream.collect()
         accepted, _ = listening.accept()
         with accepted, suppress(ConnectionResetError):
-            accepted.settimeout(10)
+            accepted.settimeout(60)
             size = 0
             while data := accepted.recv(1 << 20):
                 size += len(data)
@@ -419,15 +425,16 @@ async def test_reads_have_a_timeout_only_with_a_client_of_the_callers(
 
 @pytest.mark.anyio
 @asyncio_only
-async def test_the_read_timeout_of_a_client_counts_from_the_last_bytes() -> None:
+@patient
+async def test_the_read_timeout_of_a_client_counts_from_the_last_bytes(pace: float) -> None:
     from streamcore.net.aiohttp_client import AiohttpClient
 
     first, *rest = (framed(event) for event in begun("openai-chat", ANSWER))
     steps: list[Step] = [Send(chunked() + first)]
     for event in rest:
-        steps += [Pause(0.6), Send(event)]
+        steps += [Pause(0.3 * pace), Send(event)]
     with FaultServer([*steps, Hold()]) as server:
-        async with AiohttpClient(timeout=1.0) as client:
+        async with AiohttpClient(timeout=0.5 * pace) as client:
             provider = get_provider("openai", api_key=KEY, model="m", base_url=f"{server.url}/v1", http_client=client)
             with pytest.raises(StreamTimeout, match="HTTP client's read timeout") as caught:
                 await stream_request(ask(), provider=provider, max_retries=0).collect()

@@ -33,7 +33,7 @@ from streamcore.pipeline.clocks import Clocks
 from streamcore.pipeline.smooth import MOST_BYTES
 from streamcore.testing import FINISH, ScriptedProvider
 from streamcore.testing.scripted import Step
-from tests.support import eventually
+from tests.support import eventually, patient
 
 pytestmark = pytest.mark.anyio
 
@@ -69,7 +69,12 @@ def text_of(error: StreamcoreError) -> str:
         (["Hel", "lo", *[".", 0.01] * 100], {"total": 0.05}, "total"),
     ],
 )
-async def test_the_error_names_the_clock(script: list[Step], timeouts: dict[str, float], clock: str) -> None:
+@patient
+async def test_the_error_names_the_clock(
+    script: list[Step], timeouts: dict[str, float], clock: str, pace: float
+) -> None:
+    script = [step * pace if isinstance(step, float) else step for step in script]
+    timeouts = {name: seconds * pace for name, seconds in timeouts.items()}
     error = await failure(ScriptedProvider(script), timeouts=timeouts, max_retries=0)
     assert isinstance(error, StreamTimeout)
     assert (error.clock, error.seconds) == (clock, timeouts[clock])
@@ -86,11 +91,13 @@ async def test_pings_reset_silence_and_a_longer_stall_allows_for_reasoning() -> 
     assert (answer.text, answer.complete) == ("Hm!", True)
 
 
-async def test_no_timeout_counts_the_readers_own_time() -> None:
+@patient
+async def test_no_timeout_counts_the_readers_own_time(pace: float) -> None:
     provider = ScriptedProvider(["a", "b", "c", FINISH])
-    stream = stream_request(ASK, provider=provider, timeouts={"stall": 0.2, "silence": 0.2, "total": 0.4})
+    timeouts = {"stall": 0.2 * pace, "silence": 0.2 * pace, "total": 0.4 * pace}
+    stream = stream_request(ASK, provider=provider, timeouts=timeouts)
     async for _ in stream:
-        await anyio.sleep(0.25)
+        await anyio.sleep(0.25 * pace)
     assert stream.partial.complete
 
 
@@ -134,9 +141,10 @@ async def test_invalid_timeouts_raise(timeouts: dict[str, Any]) -> None:
     [OverloadedError("busy"), RateLimitError("slow down", retry_after=0.001), StreamInterrupted("reset"), None],
     ids=["overloaded", "rate limit", "cut before content", "late first token"],
 )
-async def test_temporary_errors_are_retried(error: Exception | None) -> None:
+@patient
+async def test_temporary_errors_are_retried(error: Exception | None, pace: float) -> None:
     provider = ScriptedProvider([FOREVER if error is None else error], ["Hello", FINISH])
-    answer = await stream_request(ASK, provider=provider, timeouts={"first_token": 0.3}).collect()
+    answer = await stream_request(ASK, provider=provider, timeouts={"first_token": 0.3 * pace}).collect()
     assert (answer.text, answer.complete) == ("Hello", True)
     first, second = answer.attempts
     assert first.error is not None

@@ -335,7 +335,7 @@ async def test_cancelling_while_mistrals_hooks_run_closes_the_response(anyio_bac
     class Hook:
         def after_success(self, context: Any, response: Any) -> Any:
             in_hook.set()
-            go_on.wait(10)
+            go_on.wait(60)
             return response
 
     client = Mistral(api_key=KEY, async_client=vendor.client())

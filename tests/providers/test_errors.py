@@ -40,7 +40,19 @@ from streamcore import (
 )
 from streamcore.testing import Answer, FaultServer
 from streamcore.wire.event_stream import encode_exception
-from tests.support import EVERY_RUN, GATEWAYS, KEY, RUNS, VENDORS, Vendor, address_of, ask, body_of, wire_of
+from tests.support import (
+    EVERY_RUN,
+    GATEWAYS,
+    KEY,
+    RUNS,
+    VENDORS,
+    Vendor,
+    address_of,
+    ask,
+    body_of,
+    patient,
+    wire_of,
+)
 
 pytestmark = pytest.mark.anyio
 every_provider = pytest.mark.parametrize(("anyio_backend", "name"), EVERY_RUN)
@@ -282,9 +294,10 @@ async def test_the_sdks_own_read_timeout(name: str) -> None:
 
 
 @pytest.mark.parametrize("fault", ["mute", "stall"])
-async def test_a_read_timeout_of_the_callers_client_is_named_without_noise(fault: str) -> None:
+@patient
+async def test_a_read_timeout_of_the_callers_client_is_named_without_noise(fault: str, pace: float) -> None:
     with FaultServer(fault) as server:
-        async with httpx2.AsyncClient(timeout=httpx2.Timeout(None, read=0.3)) as http:
+        async with httpx2.AsyncClient(timeout=httpx2.Timeout(None, read=0.3 * pace)) as http:
             provider = get_provider("openai", api_key=KEY, base_url=f"{server.url}/v1", http_client=http)
             error = await failure(provider, ConnectionFailed if fault == "mute" else StreamTimeout)
     assert "within the HTTP client's read timeout (ReadTimeout)" in str(error)

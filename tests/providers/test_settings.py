@@ -532,14 +532,14 @@ def test_two_loops_at_once_do_not_share_a_client(name: str, simulator: Simulator
 
     async def run() -> None:
         for _ in range(3):
-            meeting.wait(10)
+            meeting.wait(60)
             texts.append((await stream_request(ask(), provider=provider).collect()).text)
 
     threads = [threading.Thread(target=asyncio.run, args=[run()]) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert len(set(texts)) == 1
     assert len(texts) == 6
     assert simulator.connections == 2

@@ -133,6 +133,7 @@ async def trip(wire: str, body: bytes) -> int:
     return len(items)
 
 
+@pytest.mark.long
 @pytest.mark.real
 def test_every_recording() -> None:
     async def all_of_them() -> list[int]:

@@ -35,7 +35,7 @@ from streamcore.testing import Answer, Simulator
 from streamcore.testing.suites.run_log import ITEMS
 from tests.checkpoints.redis_server import RedisServer
 from tests.graphs import answers, write_graph
-from tests.support import KEY, ask, eventually, provider_at
+from tests.support import KEY, ask, eventually, patient, provider_at
 
 pytestmark = pytest.mark.anyio
 PLACES = [("asyncio", "memory"), ("trio", "memory"), pytest.param(("asyncio", "redis"), marks=pytest.mark.real)]
@@ -214,19 +214,20 @@ async def test_a_run_ends_in_its_error(log: RunLog, error: Exception) -> None:
     async with Relay(log) as relay:
         await relay.start("run", source())
         for _ in range(2):
-            reader = relay.read("run")
+            reader, seen = relay.read("run"), BaseException()
             assert await anext(reader) == "one"
             for _ in range(2):
                 with pytest.raises(type(error) if isinstance(error, StreamcoreError) else Exception) as caught:
                     await anext(reader)
+                seen = caught.value
                 assert type(caught.value).__name__ == type(error).__name__
                 assert str(caught.value) == str(error)
                 for fmt in FORMATS:
                     assert encode(fmt).error(caught.value) == encode(fmt).error(error)
             if isinstance(error, StreamcoreError):
-                assert isinstance(caught.value, type(error))
-                assert caught.value.partial == error.partial
-                assert caught.value.__dict__.keys() == error.__dict__.keys()
+                assert isinstance(seen, type(error))
+                assert seen.partial == error.partial
+                assert seen.__dict__.keys() == error.__dict__.keys()
 
 
 def test_any_end_can_be_written() -> None:
@@ -312,22 +313,23 @@ async def test_a_run_without_a_reader_is_cancelled(log: RunLog, came: bool) -> N
             await all_of(relay.read("run"))
 
 
-async def test_a_reader_that_waits_is_somebody(log: RunLog) -> None:
+@patient
+async def test_a_reader_that_waits_counts_as_a_reader(log: RunLog, pace: float) -> None:
+    run, got = f"run-{pace}", list[str]()
     over = anyio.Event()
 
     async def quiet() -> AsyncIterator[str]:
         await over.wait()
         yield "late"
 
-    async with Relay(log, grace=0.8) as relay, anyio.create_task_group() as group:
-        await relay.start("run", quiet())
-        got: list[str] = []
+    async with Relay(log, grace=0.4 * pace) as relay, anyio.create_task_group() as group:
+        await relay.start(run, quiet())
 
         async def read() -> None:
-            got.extend(await all_of(relay.read("run")))
+            got.extend(await all_of(relay.read(run)))
 
         group.start_soon(read)
-        await anyio.sleep(1.6)
+        await anyio.sleep(0.8 * pace)
         assert relay.running == 1
         over.set()
     assert got == ["late"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import signal
 import time
@@ -15,7 +16,7 @@ import pytest
 
 from streamcore.testing import Answer, Simulator
 from tests.relay_workers import Browser, Workers, until_zero
-from tests.support import eventually, first_short
+from tests.support import TRIES, eventually, first_short
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
@@ -23,10 +24,8 @@ PIECES = (
     *("The", " quick", "\r", "\n", " brown", " fox\r\n", " 日本", "👩"),
     *(" [DONE]", " <b>&amp;", "\n\n", "\r", "\r", " x"),
 )
-LEASE = 2.0
-GRACE = 2.0
-TRIES = 3
-"""How often something is timed; the best counts, for the machine may be busy."""
+SECONDS = (2.0, 10.0, 40.0)
+"""Leases and grace periods: a busy machine that cannot meet a short one meets a longer one."""
 
 
 @pytest.fixture
@@ -111,21 +110,23 @@ async def test_three_simultaneous_starts(tmp_path: Path, client: httpx2.AsyncCli
 @pytest.mark.parametrize("fate", first_short([signal.SIGKILL, signal.SIGSTOP]))
 async def test_a_producer_that_dies_or_sleeps(tmp_path: Path, client: httpx2.AsyncClient, fate: signal.Signals) -> None:
     """Readers get what was written and then an error, within the lease; who wakes up adds nothing."""
-    for _ in range(TRIES):
-        if await told_of_a_loss(tmp_path, client, fate) < LEASE:
+    for lease in SECONDS:
+        if await seconds_until_the_loss_is_seen(tmp_path, client, fate, lease) < lease:
             return
-    raise AssertionError(f"readers were never told within the lease of {LEASE:g} s")
+    raise AssertionError(f"readers never got the error within the lease, with any of {SECONDS}")
 
 
-async def told_of_a_loss(folder: Path, client: httpx2.AsyncClient, fate: signal.Signals) -> float:
-    """Lose a producer while somebody reads, and return after how many seconds that reader was told."""
+async def seconds_until_the_loss_is_seen(
+    folder: Path, client: httpx2.AsyncClient, fate: signal.Signals, lease: float
+) -> float:
+    """Lose a producer while somebody reads, and return after how many seconds that reader got the error."""
     answer, text = answer_of(5000)
-    with Simulator(answer, rate=100) as simulator, Workers(folder, simulator, lease=LEASE) as workers:
+    with Simulator(answer, rate=100) as simulator, Workers(folder, simulator, lease=lease) as workers:
         await client.post(f"{workers.urls[0]}/run")
         others = workers.urls[1:]
         browser = Browser(client, others, "run", "json")
         await browser.read(60)
-        ended: list[float] = []
+        begun, ended = 0.0, list[float]()
 
         async def read_on() -> None:
             await browser.read()
@@ -134,7 +135,9 @@ async def told_of_a_loss(folder: Path, client: httpx2.AsyncClient, fate: signal.
         async with anyio.create_task_group() as group:
             seen = len(browser.text)
             group.start_soon(read_on)
-            await eventually(lambda: len(browser.text) > seen, "it reads on")
+            await eventually(lambda: len(browser.text) > seen or browser.done, "it reads on")
+            if browser.done:  # the machine is so busy that the lease expired
+                return math.inf
             workers.send(0, fate)
             begun = time.monotonic()
         assert browser.done
@@ -157,7 +160,7 @@ async def told_of_a_loss(folder: Path, client: httpx2.AsyncClient, fate: signal.
 async def test_redis_is_killed_and_restarts_empty(tmp_path: Path, client: httpx2.AsyncClient) -> None:
     """End every reader with an error; later the run has expired, and no vendor is read any more."""
     answer, text = answer_of(5000)
-    with Simulator(answer, rate=100) as simulator, Workers(tmp_path, simulator, lease=LEASE) as workers:
+    with Simulator(answer, rate=100) as simulator, Workers(tmp_path, simulator, lease=5) as workers:
         await client.post(f"{workers.urls[0]}/run")
         browsers = [Browser(client, [url], "run", "json") for url in workers.urls]
         for browser in browsers:
@@ -205,30 +208,41 @@ async def test_an_end_from_another_worker(tmp_path: Path, client: httpx2.AsyncCl
             assert browser.done
             assert (browser.error is None) == (wish == "stop")
             assert (await client.post(f"{workers.urls[1]}/{run}/{wish}")).json() is False
+            if times[-1] < 1:
+                break
     assert min(times) < 1
 
 
 @pytest.mark.long
 async def test_a_run_without_a_reader_is_cancelled(tmp_path: Path, client: httpx2.AsyncClient) -> None:
     """The run is cancelled within the grace period; one whose reader is on another worker goes on."""
-    times: list[float] = []
+    for grace in SECONDS:
+        if grace / 2 < await seconds_until_cancelled(tmp_path, client, grace) < grace:
+            return
+    raise AssertionError(f"the run was never cancelled within the grace period, with any of {SECONDS}")
+
+
+async def seconds_until_cancelled(folder: Path, client: httpx2.AsyncClient, grace: float) -> float:
+    """Leave a run while another one is read, and return after how many seconds it was cancelled."""
+    seconds = 0.0
     with (
         Simulator(answer_of(5000)[0], rate=100) as simulator,
-        Workers(tmp_path, simulator, count=2, grace=GRACE) as workers,
+        Workers(folder, simulator, count=2, grace=grace) as workers,
     ):
         await client.post(f"{workers.urls[0]}/read")
         read = Browser(client, workers.urls[1:], "read", "text")
         async with anyio.create_task_group() as group:
             group.start_soon(read.read)
-            for number in range(TRIES):
-                await client.post(f"{workers.urls[0]}/left-{number}")
-                left = Browser(client, workers.urls, f"left-{number}", "text")
-                await left.read(5)
-                begun = time.monotonic()
-                await eventually(lambda: simulator.open == 1, "the run that was left is closed")
-                times.append(time.monotonic() - begun)
-                await left.read()
-                assert "had no reader for" in (left.error or "")
+            await client.post(f"{workers.urls[0]}/left")
+            left = Browser(client, workers.urls, "left", "text")
+            await left.read(5)
+            begun = time.monotonic()
+            await eventually(lambda: simulator.open <= 1, "the run that was left is closed")
+            seconds = time.monotonic() - begun
+            if read.done:  # the machine is so busy that its reader was not seen either
+                return math.inf
+            await left.read()
+            assert "had no reader for" in (left.error or "")
             await client.post(f"{workers.urls[1]}/read/stop")
         assert read.error is None
-    assert GRACE / 2 < min(times) < GRACE
+    return seconds

@@ -46,7 +46,7 @@ from tests.sse_support import (
     seconds_until,
     service,
 )
-from tests.support import DEADLINE, eventually, provider_at, wait_until
+from tests.support import DEADLINE, TRIES, eventually, provider_at, wait_until
 
 TOKENS = ["Hi", "\n", " there", "[DONE]", "."]
 
@@ -267,10 +267,12 @@ def gone_within(simulator: Simulator, leave: Any) -> float:
 def test_a_client_that_disconnects_before_the_first_token(slow: Simulator, path: str) -> None:
     times: list[float] = []
     with service(app_for(slow)) as port:
-        for _ in range(3):  # the best counts: the machine may be busy
+        for _ in range(TRIES):
             client = ask(port, path)
             wait_until(lambda: slow.open, "the upstream is asked")
             times.append(gone_within(slow, client.close))
+            if times[-1] < 1:
+                break
     assert min(times) < 1
 
 
@@ -278,10 +280,12 @@ def test_a_client_that_disconnects_in_the_middle() -> None:
     times: list[float] = []
     with Simulator(Answer([f"token {n} " for n in range(10_000)]), rate=50) as simulator:
         with service(app_for(simulator)) as port:
-            for _ in range(3):
+            for _ in range(TRIES):
                 client = ask(port, "/stream")
                 receive_until(client, b"token 3")
                 times.append(gone_within(simulator, client.close))
+                if times[-1] < 1:
+                    break
     assert min(times) < 1
 
 
@@ -313,19 +317,22 @@ def test_a_client_that_disconnects_under_backpressure(reset: bool) -> None:
         app = FastAPI()
         app.get("/stream")(lambda: sse_response(counted()))
         app.get("/direct")(lambda: sse_response(answer_of(simulator)))
-        times: list[float] = []
         with service(app) as port:
-            for path in ("/stream", "/stream", "/direct"):
-                reads.clear()
-                client = ask(port, path, receive_buffer=4096)
-                receive_until(client, b"data: ")
-                wait_until_constant(reads.__len__)
-                assert len(reads) < 2000
-                assert simulator.open == 1
-                if reset:
-                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-                times.append(gone_within(simulator, client.close))
-    assert min(times) < 1
+            for path in ("/stream", "/direct"):
+                times: list[float] = []
+                for _ in range(TRIES):
+                    reads.clear()
+                    client = ask(port, path, receive_buffer=4096)
+                    receive_until(client, b"data: ")
+                    wait_until_constant(reads.__len__)
+                    assert len(reads) < 2000
+                    assert simulator.open == 1
+                    if reset:
+                        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                    times.append(gone_within(simulator, client.close))
+                    if times[-1] < 1:
+                        break
+                assert min(times) < 1
 
 
 def test_a_client_that_reads_nothing_is_disconnected() -> None:

@@ -125,6 +125,7 @@ def test_a_changed_prompt_tells_the_difference(project: pytest.Pytester) -> None
     assert "messages[0].content is 'Greet Ada.', recorded is 'Say hello to Ada.'" in result.stdout.str()
 
 
+@pytest.mark.long
 def test_a_test_that_fails_keeps_the_old_recording(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     path = recorded(project)
     before = path.read_bytes()
@@ -134,6 +135,7 @@ def test_a_test_that_fails_keeps_the_old_recording(project: pytest.Pytester, mon
     assert path.read_bytes() == before
 
 
+@pytest.mark.long
 def test_tests_that_share_a_file_add_to_it(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     greets = TEST.replace("MARKS", ANYIO)
     more = (
@@ -149,6 +151,7 @@ def test_tests_that_share_a_file_add_to_it(project: pytest.Pytester, monkeypatch
     run(project).assert_outcomes(passed=4)
 
 
+@pytest.mark.long
 def test_workers_that_share_a_file_add_to_it(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     greets = TEST.replace("MARKS", ANYIO)
     name = '@pytest.mark.parametrize("name", ["Ada", "Bob", "Cyd", "Dot"])\nasync def test_greets(name)'
@@ -164,6 +167,7 @@ def test_workers_that_share_a_file_add_to_it(project: pytest.Pytester, monkeypat
     assert asked == {f"Say hello to {name}." for name in ("Ada", "Bob", "Cyd", "Dot")}
 
 
+@pytest.mark.long
 def test_the_fixture_tells_what_is_played(project: pytest.Pytester) -> None:
     recorded(project)
     project.makepyfile(
@@ -191,6 +195,7 @@ def test_the_fixture_tells_what_is_played(project: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*the fixture `recording` needs a file*"])
 
 
+@pytest.mark.long
 def test_the_network_is_blocked_where_a_fixture_is_used(project: pytest.Pytester) -> None:
     project.makepyfile(
         """
@@ -199,7 +204,7 @@ def test_the_network_is_blocked_where_a_fixture_is_used(project: pytest.Pytester
 
         def reaches(host, port):
             with socket.socket() as client:
-                client.settimeout(5)
+                client.settimeout(60)
                 client.connect((host, port))
 
         def test_blocked(simulator):
@@ -239,6 +244,7 @@ def test_unused_it_imports_nothing_and_changes_nothing(project: pytest.Pytester)
     run(project, "-p", "no:anyio", "-p", "no:pytest_httpx2").assert_outcomes(passed=1)
 
 
+@pytest.mark.long
 def test_own_fixtures_of_the_same_name_win(project: pytest.Pytester) -> None:
     project.makepyfile(
         """
@@ -255,6 +261,7 @@ def test_own_fixtures_of_the_same_name_win(project: pytest.Pytester) -> None:
     run(project, "--record").assert_outcomes(passed=1)
 
 
+@pytest.mark.long
 def test_help_and_markers_tell(project: pytest.Pytester) -> None:
     assert re.search(r"--record +make or refresh the recordings", run(project, "--help").stdout.str())
     run(project, "--markers").stdout.fnmatch_lines(["@pytest.mark.recording(path, pace=0): answer every request*"])
@@ -284,7 +291,7 @@ def test_fault_servers_end_with_the_test(project: pytest.Pytester) -> None:
             assert len(servers) == 4
             for server in servers:
                 with pytest.raises(OSError):
-                    socket.create_connection(("127.0.0.1", server.port), timeout=5)
+                    socket.create_connection(("127.0.0.1", server.port), timeout=60)
         """
     )
     run(project).assert_outcomes(passed=3)

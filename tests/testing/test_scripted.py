@@ -20,7 +20,7 @@ from streamcore import (
 )
 from streamcore.testing import FINISH, Answer, PlannedCall, ScriptedProvider
 from streamcore.testing.scripted import Step
-from tests.support import ask
+from tests.support import ask, patient
 
 pytestmark = pytest.mark.anyio
 
@@ -104,9 +104,11 @@ async def test_an_answer_may_depend_on_the_request() -> None:
 
 
 @pytest.mark.parametrize("pause", [3600, anyio.sleep_forever])
-async def test_a_pause_lets_a_clock_expire(pause: Step) -> None:
+@patient
+async def test_a_pause_lets_a_clock_expire(pause: Step, pace: float) -> None:
+    timeouts = {"stall": 0.02 * pace}
     with pytest.raises(StreamTimeout) as caught:
-        await stream_request(ask(), provider=ScriptedProvider(["Hel", pause]), timeouts={"stall": 0.02}).collect()
+        await stream_request(ask(), provider=ScriptedProvider(["Hel", pause]), timeouts=timeouts).collect()
     assert caught.value.clock == "stall"
 
 

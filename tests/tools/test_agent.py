@@ -33,7 +33,7 @@ from streamcore import (
 from streamcore.testing import FINISH, ScriptedProvider
 from streamcore.testing.scripted import Step
 from streamcore.tools import AgentState, Approve, Deny, ToolContext, tool
-from tests.support import eventually
+from tests.support import eventually, patient
 
 pytestmark = pytest.mark.anyio
 
@@ -458,7 +458,10 @@ async def test_a_cut_while_a_tool_runs_cancels_it() -> None:
 
 
 @pytest.mark.parametrize(("timeouts", "clock"), [({"stall": 0.03}, "stall"), ({"total": 0.03}, "total")])
-async def test_the_clocks_hold_while_tools_run(timeouts: dict[str, float], clock: str) -> None:
+@patient
+async def test_the_clocks_hold_while_tools_run(timeouts: dict[str, float], clock: str, pace: float) -> None:
+    timeouts = {name: seconds * pace for name, seconds in timeouts.items()}
+
     @tool
     async def slow(context: ToolContext) -> None:
         while True:
@@ -472,19 +475,20 @@ async def test_the_clocks_hold_while_tools_run(timeouts: dict[str, float], clock
     assert error.clock == clock
 
 
-async def test_progress_and_a_longer_timeout_of_the_tool_keep_the_clock_stall_from_running_out() -> None:
+@patient
+async def test_progress_and_a_longer_timeout_of_the_tool_keep_the_clock_stall_from_running_out(pace: float) -> None:
     @tool
     async def talks(context: ToolContext) -> None:
-        for _ in range(60):
-            await anyio.sleep(0.02)
+        for _ in range(20):
+            await anyio.sleep(0.02 * pace)
             context.progress("x")
 
     @tool(timeout=FOREVER)
     async def silent() -> None:
-        await anyio.sleep(1.2)
+        await anyio.sleep(0.4 * pace)
 
     for one in (talks, silent):
-        stream, _ = agent(calls((one.name, "{}")), "done", tools=[one], timeouts={"stall": 1.0})
+        stream, _ = agent(calls((one.name, "{}")), "done", tools=[one], timeouts={"stall": 0.3 * pace})
         assert (await stream.collect()).text == "done"
 
 
@@ -672,12 +676,13 @@ async def test_an_error_of_the_approving_function_ends_the_run() -> None:
     assert provider.open == 0
 
 
-async def test_while_a_person_decides_no_clock_but_total_runs() -> None:
+@patient
+async def test_while_a_person_decides_no_clock_but_total_runs(pace: float) -> None:
     async def decide(one: ToolCall) -> bool:
-        await anyio.sleep(1.2)
+        await anyio.sleep(0.4 * pace)
         return True
 
-    stream, _ = agent(DELETE, "done", tools=[double, delete], approve=decide, timeouts={"stall": 1.0})
+    stream, _ = agent(DELETE, "done", tools=[double, delete], approve=decide, timeouts={"stall": 0.3 * pace})
     assert (await stream.collect()).text == "done"
 
 

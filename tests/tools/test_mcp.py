@@ -24,7 +24,7 @@ from streamcore.request import Tool
 from streamcore.tools import McpTools, ToolContext
 from streamcore.tools.mcp_connection import McpConnection
 from streamcore.tools.toolbox import open_tools
-from tests.support import BACKENDS, eventually, wait_until
+from tests.support import BACKENDS, eventually, free_port, patient, wait_until
 
 # Under trio, the SDK leaves the generators of each SSE response to the event loop, which closes them and says so.
 pytestmark = [
@@ -61,9 +61,7 @@ class HttpServer:
     """A server at a port of its own, which can be killed and started again."""
 
     def __init__(self, *mode: str) -> None:
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            self._port = found.getsockname()[1]
+        self._port = free_port()
         self._mode = mode
         self.url = f"http://127.0.0.1:{self._port}/mcp"
         self.start()
@@ -195,14 +193,17 @@ async def test_a_cancelled_call_is_cancelled_at_the_server(settings: dict[str, A
         assert await call(server, "add", {"a": 1, "b": 1}) == "2"
 
 
-async def test_a_call_that_is_too_slow_is_cancelled_at_the_server(tmp_path: Path) -> None:
-    file = tmp_path / "state"
+@patient
+async def test_a_call_that_is_too_slow_is_cancelled_at_the_server(tmp_path: Path, pace: float) -> None:
+    file = tmp_path / f"state-{pace}"
+    seconds = 0.5 * pace
     async with McpTools(**stdio()) as server:
         await server.tools()
-        vars(server)["_server"] = replace(vars(server)["_server"], timeout=0.5)  # now that the process has started
+        vars(server)["_server"] = replace(vars(server)["_server"], timeout=seconds)  # now that the process has started
         tool = (await by_name(server))["wait"]
-        assert tool.timeout == 0.5
-        with pytest.raises(ToolServerError, match=r"did not answer the call of 'wait' within 0.5 s; timeout= sets"):
+        assert tool.timeout == seconds
+        message = f"did not answer the call of 'wait' within {seconds:g} s; timeout= sets"
+        with pytest.raises(ToolServerError, match=message):
             await run(tool, {"file": str(file)})
         await eventually(lambda: not file.exists() or begun(file, "cancelled"), "the server cancels the call")
 

@@ -52,6 +52,7 @@ def test_read_on_at_the_other_worker_and_go_on_talking_there(redis: RedisServer)
         assert len(simulator.requests[1].body["messages"]) == 4
 
 
+@pytest.mark.long
 def test_one_run_in_a_conversation_on_all_workers_and_stop_from_any(redis: RedisServer) -> None:
     with Simulator(Answer(["w "] * 9000), rate=100) as simulator, ExitStack() as stack:
         (_, first), (_, second) = workers(stack, redis, simulator)
@@ -59,11 +60,12 @@ def test_one_run_in_a_conversation_on_all_workers_and_stop_from_any(redis: Redis
         assert httpx2.post(f"{second}/start", json={"prompt": "x", "session_id": "s"}).status_code == 409
         assert httpx2.get(f"{second}/state/s").json()["status"] == "running"
         wait_until(lambda: simulator.open == 1, "the model was asked")
-        assert httpx2.post(f"{second}/stop/s", timeout=20).json() == {"stopped": True}
+        assert httpx2.post(f"{second}/stop/s", timeout=60).json() == {"stopped": True}
         wait_until(lambda: (simulator.open, simulator.abandoned) == (0, 1), "the upstream was closed")
         assert "stream-error" not in [one.name for one in listen(first, "/stream/s?format=json")]
 
 
+@pytest.mark.long
 def test_an_address_is_limited_on_all_workers(redis: RedisServer) -> None:
     with Simulator(Answer(["w "] * 9000), rate=100) as simulator, ExitStack() as stack:
         (_, first), (_, second) = workers(stack, redis, simulator, "--max-per-user", "2")
@@ -77,10 +79,10 @@ def test_a_worker_that_is_stopped_sends_its_readers_to_the_others(redis: RedisSe
         begun = httpx2.post(f"{first}/start", json={"prompt": "x"}).json()
         path = f"/{begun['stream']}&format=json"
         reader, came, some = reading(second, path, "w20 ")
-        assert some.wait(20)
+        assert some.wait(60)
         process.send_signal(signal.SIGTERM)
-        reader.join(20)
-        assert process.wait(20) in (0, -signal.SIGTERM)
+        reader.join(60)
+        assert process.wait(60) in (0, -signal.SIGTERM)
         begin = told(b"".join(came))
         assert {one.name for one in begin} == {"message"}  # no end: it goes on
         rest = listen(first, path, headers={"Last-Event-ID": begin[-1].id})
@@ -96,9 +98,9 @@ def test_without_its_redis_the_service_answers_503_and_recovers(redis: RedisServ
         listen(url, "/stream?prompt=x")
         redis.kill()
         for answer in (
-            httpx2.get(f"{url}/stream?prompt=x", timeout=20),
-            httpx2.post(f"{url}/start", json={"prompt": "x"}, timeout=20),
-            httpx2.get(f"{url}/state/s", timeout=20),
+            httpx2.get(f"{url}/stream?prompt=x", timeout=60),
+            httpx2.post(f"{url}/start", json={"prompt": "x"}, timeout=60),
+            httpx2.get(f"{url}/state/s", timeout=60),
         ):
             assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         assert httpx2.get(f"{url}/health").json()["running"] == 0

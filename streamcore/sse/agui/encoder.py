@@ -264,6 +264,9 @@ class AguiEncoder:
         path, kind = chunk.path, chunk.kind
         if kind == "ping":
             return b""
+        if kind == "text" and not path and not chunk.choice:  # as nearly every chunk is
+            self._ended = self._ended or False
+            return self._main.text(chunk.text)
         before = self._begin_subagent(path) if path else b""
         key = (path, chunk.choice)
         speaker = self._speaker(key, path)
@@ -279,7 +282,8 @@ class AguiEncoder:
                 self._unanswered[call_id] = name
             return before + written
         if kind == "finish":
-            return before + speaker.end_block() + speaker.end_calls(cut=False)
+            ended = speaker.end_block() + speaker.end_calls(cut=False)
+            return before + ended + (b"" if chunk.opaque is None else speaker.keep(chunk.opaque))
         if kind == "step":
             step = (chunk.data or {}).get("step", 1)
             return before + speaker.new_answer() + (b"" if path else self._agent_step("", f"step {step}"))

@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from streamcore.chunk import ToolCall
+from streamcore.chunk import Opaque, ToolCall
+from streamcore.sse.agui.kept import kept_value
 from streamcore.sse.agui.writing import Ids, Transcript, event
 from streamcore.sse.encoder import json_bytes
 
@@ -163,6 +164,17 @@ class Speaker:
         start = self._start(call)
         end = self._arguments(call, '"}') if call.custom else b""
         return start + end + event("TOOL_CALL_END", toolCallId=call.id, **self._more)
+
+    def keep(self, opaque: Opaque) -> bytes:
+        """Return the event with what the vendor needs with the next turn, if one message is the whole answer."""
+        message = self._message
+        value = kept_value(opaque) if message is not None and self._written == {message["id"]} else None
+        if message is None or value is None:
+            return b""
+        message["encryptedValue"] = value
+        return event(
+            "REASONING_ENCRYPTED_VALUE", subtype="message", entityId=message["id"], encryptedValue=value, **self._more
+        )
 
     @property
     def cut_call(self) -> str | None:

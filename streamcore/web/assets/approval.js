@@ -1,11 +1,12 @@
 // Ask whether calls of tools may run: a card with the arguments of each, to be approved, edited or denied with a reason.
-import { button, element } from "./messages.js";
+import { button, element } from "./dom.js";
+import { t } from "./words.js";
 
 /** Return the card; `decide` gets the decision about each call by its id, once all are decided. */
 export function approvalCard(calls, decide) {
   const card = element("article", "approval");
   card.setAttribute("role", "group");
-  card.setAttribute("aria-label", "Approval");
+  card.setAttribute("aria-label", t("approval"));
   const decisions = {};
   for (const call of calls) card.append(question(call, (decision) => {
     decisions[call.id] = decision;
@@ -17,8 +18,8 @@ export function approvalCard(calls, decide) {
 function question({ name, arguments: given }, decide) {
   const box = element("section", "call");
   const text = indented(given);
-  const field = labelled("textarea", "Arguments", text);
-  const reason = labelled("input", "Reason for denying (optional)", "");
+  const field = labelled("textarea", t("approval_arguments"), text);
+  const reason = labelled("input", t("approval_reason"), "");
   const trouble = element("div", "trouble");
   trouble.setAttribute("role", "alert");
   trouble.hidden = true;
@@ -30,20 +31,20 @@ function question({ name, arguments: given }, decide) {
   };
   const approve = () => {
     const written = field.querySelector("textarea").value;
-    if (written === text) return done({ approve: true }, "Approved.");
+    if (written === text) return done({ approve: true }, t("approved"));
     let edited;
     try {
       edited = JSON.parse(written);
     } catch { /* not JSON */ }
     trouble.hidden = edited !== null && typeof edited === "object" && !Array.isArray(edited);
-    if (trouble.hidden) return done({ approve: true, arguments: edited }, "Approved with these arguments.");
-    trouble.textContent = "The arguments must be a JSON object.";
+    if (trouble.hidden) return done({ approve: true, arguments: edited }, t("approved_edited"));
+    trouble.textContent = t("approval_bad");
     return undefined;
   };
-  const deny = () => done({ approve: false, reason: reason.querySelector("input").value }, "Denied.");
+  const deny = () => done({ approve: false, reason: reason.querySelector("input").value }, t("denied"));
   const choices = element("div", "choices");
-  choices.append(button("Approve", approve), button("Deny", deny));
-  box.append(element("div", "title", `${name} needs your approval`), field, reason, choices, trouble);
+  choices.append(button(t("approve"), approve), button(t("deny"), deny));
+  box.append(element("div", "title", t("approval_needed", { name })), field, reason, choices, trouble);
   return box;
 }
 

@@ -14,6 +14,7 @@ from streamcore.graph.stream import stream_graph_with_tokens
 from streamcore.pipeline.clocks import Timeouts
 from streamcore.provider import get_provider, provider_names, vendor
 from streamcore.request import Message, Request, Text
+from streamcore.tools.decisions import unanswered
 from streamcore.web.endpoints.sources import GraphSource, Source
 from streamcore.web.targets import GraphTarget, PromptTarget, RunRequest, ServedTarget
 from streamcore.wire.encoding.wire import RequestRefused, WireRequest, wires
@@ -143,6 +144,16 @@ class Conversation:
             raise RequestRefused(f"{param}: {name!r} takes texts only", param=param)
         return cls(messages[at].text, messages[:at], messages[at + 1 :])
 
+    def refuse_open_calls(self, param: str) -> None:
+        """Raise if the conversation ends with calls without results: else the client would decide what runs here.
+
+        Raises:
+            RequestRefused: it does.
+        """
+        open_calls = unanswered(self.after)
+        if open_calls:
+            raise RequestRefused(f"{param}: the call {open_calls[0].id!r} has no result", param=param)
+
 
 @dataclass(frozen=True, slots=True)
 class PromptModel:
@@ -170,6 +181,7 @@ class PromptModel:
         _refuse_extra(asked, wire)
         target, given = self.target, asked.request
         talk = Conversation.of(asked, self.name)
+        talk.refuse_open_calls(asked.param("messages"))
         why = await target.refuse(f"endpoint/{secrets.token_urlsafe(8)}", RunRequest(talk.text))
         if why is not None:
             raise RequestRefused(why, param=asked.param("messages"))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.params import Depends
 from fastapi.routing import APIRoute
+from starlette.types import Receive, Scope, Send
 
 from streamcore.relay import Relay
 from streamcore.web.endpoints.agui.routes import agui_routes
@@ -21,10 +23,10 @@ from streamcore.web.endpoints.service import Endpoint, Limits
 from streamcore.web.endpoints.slots import Slots
 from streamcore.web.endpoints.stored import StoredAnswers
 from streamcore.web.endpoints.stored_routes import StoredRoutes
-from streamcore.web.guard import limited
+from streamcore.web.guard import limited, with_safe_headers
 from streamcore.web.peers import Peers
 from streamcore.wire.encoding.events import dumps
-from streamcore.wire.encoding.wire import Problem, Wire, find_wire, wires
+from streamcore.wire.encoding.wire import Problem, RequestRefused, Wire, find_wire, wires
 
 MAX_BODY = 16 * 2**20
 """The most bytes of a request, which may have images."""
@@ -37,6 +39,14 @@ def _route_class(wire: Wire) -> type[APIRoute]:
     """Return a class of routes that answer errors of dependencies in the form of the wire."""
 
     class WireRoute(limited(MAX_BODY)):  # type: ignore[misc]  # a class that a function returns
+        async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+            if self.methods and scope["method"] not in self.methods:
+                methods = ", ".join(sorted(self.methods))
+                problem = Problem("invalid", f"{scope['method']} is not possible here; use {methods}", status=405)
+                await _refused(wire, problem, {"allow": methods})(scope, receive, with_safe_headers(send))
+            else:
+                await super().handle(scope, receive, send)
+
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
 
@@ -56,8 +66,19 @@ def _route_class(wire: Wire) -> type[APIRoute]:
     return WireRoute
 
 
-def _refused(wire: Wire, problem: Problem, headers: Any) -> Response:
-    return Response(dumps(wire.error_body(problem, None)), wire.status(problem), headers, "application/json")
+def _refused(wire: Wire, problem: Problem, headers: Mapping[str, str] | None) -> Response:
+    """Return an error in the form of a wire, with an id for the request."""
+    identity = f"req_{secrets.token_hex(12)}"
+    body = dumps(wire.error_body(problem, identity))
+    given = {**(headers or {}), wire.request_id_header: identity}
+    return Response(body, wire.status(problem), given, "application/json")
+
+
+def no_such_path(path: str) -> Response:
+    """Return the error for a path below `/v1/` that no endpoint has, in the form of the list of models."""
+    paths = ", ".join(sorted(wire.path for wire in wires().values() if wire.path))
+    problem = Problem("not_found", f"there is no {path[:200]!r}; the endpoints are {paths} and /v1/models")
+    return _refused(find_wire(DEFAULT_WIRE), problem, None)
 
 
 def endpoint_routes(
@@ -75,7 +96,7 @@ def endpoint_routes(
             methods=["POST"],
             response_class=Response,
             name=wire.name,
-            responses={200: _CONTENT, 400: _ERROR, 401: _ERROR, 404: _ERROR, 429: _ERROR},
+            responses={200: _CONTENT, **dict.fromkeys((400, 404, 409, 413, 429, 500, 503, 504), _ERROR), **_ERRORS},
             openapi_extra={"requestBody": {"required": True, "content": _JSON}},
         )
         if wire.stored:
@@ -85,7 +106,13 @@ def endpoint_routes(
                 (f"{path}/{{response_id}}/cancel", kept.cancel, "POST"),
                 (f"{path}/{{response_id}}", kept.delete, "DELETE"),
             ):
-                own.add_api_route(at, handle, methods=[method], response_class=Response, responses={404: _ERROR})
+                own.add_api_route(
+                    at,
+                    handle,
+                    methods=[method],
+                    response_class=Response,
+                    responses={200: _CONTENT, 404: _ERROR, **_ERRORS},
+                )
         routes.include_router(own)
     routes.include_router(_model_routes(catalog, dependencies))
     return routes
@@ -123,6 +150,8 @@ _CONTENT: dict[str, Any] = {
     "content": {**_JSON, "text/event-stream": {"schema": {"type": "string"}}},
 }
 _ERROR: dict[str, Any] = {"description": "The error, in the form of the wire.", "content": _JSON}
+_ERRORS: dict[int | str, dict[str, Any]] = {401: _ERROR, 403: _ERROR, "default": _ERROR}
+"""The errors of every route; `default` also keeps out FastAPI's own form of errors about parameters."""
 
 
 def _model_routes(catalog: Catalog, dependencies: Sequence[Depends]) -> APIRouter:
@@ -136,16 +165,15 @@ def _model_routes(catalog: Catalog, dependencies: Sequence[Depends]) -> APIRoute
         ends = {"first_id": names[0] if names else None, "last_id": names[-1] if names else None}
         return {"object": "list", "data": listed, "has_more": False, **ends}
 
-    async def model(name: str) -> dict[str, Any]:
+    async def model(name: str) -> Any:
         """Return one model."""
         try:
             return _model(catalog.find(name).name, created)
-        except Exception as error:
-            problem = problem_of(error)
-            raise HTTPException(find_wire(DEFAULT_WIRE).status(problem), problem.message) from error
+        except RequestRefused as error:
+            return _refused(find_wire(DEFAULT_WIRE), error.problem, None)
 
-    routes.add_api_route("/v1/models", models, methods=["GET"])
-    routes.add_api_route("/v1/models/{name:path}", model, methods=["GET"], responses={404: _ERROR})
+    routes.add_api_route("/v1/models", models, methods=["GET"], responses=_ERRORS)
+    routes.add_api_route("/v1/models/{name:path}", model, methods=["GET"], responses={404: _ERROR, **_ERRORS})
     return routes
 
 

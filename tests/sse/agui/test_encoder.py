@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Sequence
 from typing import Any, get_args
@@ -10,9 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamcore import Chunk, Completion, ConfigError, RateLimitError, StreamInterrupted, ToolCall, ToolResult, Usage
+from streamcore import (
+    Chunk,
+    Completion,
+    ConfigError,
+    Opaque,
+    RateLimitError,
+    StreamInterrupted,
+    ToolCall,
+    ToolResult,
+    Usage,
+)
 from streamcore.chunk import ChunkKind, FinishReason
 from streamcore.sse.agui.encoder import AguiEncoder, AguiRun
+from streamcore.sse.agui.kept import opaque_of
 from streamcore.wire.encoding.wire import Problem
 from tests.agui_support import checked, events_of, kinds, text_of, texts, user
 from tests.sse_support import HOSTILE, RETURNS
@@ -310,6 +322,29 @@ def test_what_has_no_event_is_custom_or_raw() -> None:
     custom = next(event for event in found if event["type"] == "CUSTOM")
     assert custom["value"] == {"messageId": "r1:1", "citation": {"url": "u"}}
     assert "RAW" not in kinds(checked(body(chunks, raw=False)))
+
+
+THINKING = {"type": "thinking", "thinking": "Hm", "signature": "s"}
+
+
+def test_what_the_vendor_needs_again_is_kept_with_the_message() -> None:
+    kept = Opaque("w", (THINKING, {"type": "text", "text": "x"}), {"reasoning": "Hm", "role": "system"}, "server")
+    chunks = [Chunk("reasoning", "Hm"), Chunk("text", "x"), Chunk("finish", finish_reason="stop", opaque=kept)]
+    found = checked(body(chunks))
+    (event,) = [event for event in found if event["type"] == "REASONING_ENCRYPTED_VALUE"]
+    assert (event["subtype"], event["entityId"]) == ("message", next(iter(texts(found))))
+    assert opaque_of(event["encryptedValue"]) == Opaque("w", kept.items, {"reasoning": "Hm"}, "server")
+    plain = Opaque("w", ({"type": "text", "text": "x"},), {"container": "c"})
+    chunks[-1] = Chunk("finish", finish_reason="stop", opaque=plain)
+    assert "REASONING_ENCRYPTED_VALUE" not in kinds(checked(body(chunks)))
+
+
+@pytest.mark.parametrize("fields", [{"role": "system"}, {"container": "c", "model": "m"}])
+def test_a_client_cannot_write_other_keys_of_the_vendors_request(fields: dict[str, str]) -> None:
+    forged = json.dumps({"wire": "w", "items": [THINKING], "fields": fields, "source": None}).encode()
+    assert opaque_of(base64.b64encode(forged).decode()) == Opaque("w", (THINKING,), {})
+    for broken in ("", "x", base64.b64encode(b"[]").decode(), base64.b64encode(b'{"wire": 1}').decode()):
+        assert opaque_of(broken) is None
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)

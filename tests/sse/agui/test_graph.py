@@ -166,6 +166,7 @@ def test_deltas_rebuild_any_state(first: dict[str, Any], outputs: list[dict[str,
     assert json.dumps(rebuilt(found), sort_keys=True) == json.dumps(expected, sort_keys=True)
 
 
+@settings(max_examples=50)
 @given(JSON, JSON)
 def test_a_difference_turns_one_value_into_the_other(before: Any, after: Any) -> None:
     delta = difference(before, after)

@@ -39,7 +39,7 @@ CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\
 
 def talk(port: int, request: bytes = GET) -> bytes:
     """Send a request and return all the bytes that come before the connection ends."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.sendall(request)
         received = b""
         while True:
@@ -103,7 +103,7 @@ def test_faults_are_played_in_turn_and_the_last_goes_on() -> None:
 def test_requests_are_read_whole_however_they_come() -> None:
     with (
         FaultServer([Send(b"done")]) as server,
-        socket.create_connection(("127.0.0.1", server.port), timeout=10) as client,
+        socket.create_connection(("127.0.0.1", server.port), timeout=60) as client,
     ):
         for byte in b'POST /v1/x?y HTTP/1.1\r\nX-Key: a:b\r\nContent-Length: 8\r\n\r\n{"a": 1}':
             assert server.requests == []
@@ -115,7 +115,7 @@ def test_requests_are_read_whole_however_they_come() -> None:
 
 def test_a_reset_is_a_reset() -> None:
     with FaultServer([Send(b"some"), Reset()]) as server:
-        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
             client.sendall(GET)
             assert client.recv(100) == b"some"
             with pytest.raises(ConnectionResetError):
@@ -124,7 +124,7 @@ def test_a_reset_is_a_reset() -> None:
 
 def test_the_server_sees_a_client_go() -> None:
     with FaultServer([Send(b"some"), Hold()]) as server:
-        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
             client.sendall(GET)
             assert client.recv(100) == b"some"
             assert (server.open, server.abandoned) == (1, 0)
@@ -134,7 +134,7 @@ def test_the_server_sees_a_client_go() -> None:
 
 def test_the_server_sees_that_nobody_reads() -> None:
     with FaultServer([Repeat(b"x" * 65536, times=4096)]) as server:
-        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:
             client.sendall(GET)
             server.wait_until(lambda server: server.blocked, "the client does not read")
             assert server.sent < 4096 * 65536
@@ -148,7 +148,7 @@ def test_waiting_for_a_condition_has_an_end() -> None:
 def test_leaving_drops_every_connection_and_leaves_nothing() -> None:
     with quiet():
         with FaultServer([Hold()]) as server:
-            clients = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(20)]
+            clients = [socket.create_connection(("127.0.0.1", server.port), timeout=60) for _ in range(20)]
             for client in clients[10:]:
                 client.sendall(GET)
         for client in clients:

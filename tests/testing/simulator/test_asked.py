@@ -19,7 +19,7 @@ def test_a_plain_text_is_one_message() -> None:
 
 @pytest.mark.anyio
 async def test_the_responses_api_takes_a_plain_text(simulator: Simulator) -> None:
-    async with openai.AsyncOpenAI(api_key="k", base_url=simulator.base_url("openai-responses"), timeout=10) as client:
+    async with openai.AsyncOpenAI(api_key="k", base_url=simulator.base_url("openai-responses"), timeout=60) as client:
         answer = await client.responses.create(model="m", input="Hello", stream=True)
         text = "".join([event.delta async for event in answer if event.type == "response.output_text.delta"])
     assert "“Hello”" in text

@@ -23,8 +23,8 @@ async def read_one(port: int) -> tuple[bytes, float]:
     """Return the body of an answer and how many seconds it took."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\nConnection: close\r\n\r\n"
-    writer.write(head.encode() + BODY)
     start = asyncio.get_running_loop().time()
+    writer.write(head.encode() + BODY)
     received = await reader.read()
     writer.close()
     await writer.wait_closed()

@@ -267,7 +267,7 @@ def test_the_connection_is_broken_after_an_error_event(serve: Serve, path: str) 
         body = {"model": "openai/g", "stream": True, "input": "Hello"}
     with FaultServer("end-without-mark", wire="openai-chat") as server, serve(server) as url:
         got = b""
-        with httpx2.stream("POST", url + path, json=body, timeout=20) as response:
+        with httpx2.stream("POST", url + path, json=body, timeout=60) as response:
             with pytest.raises(httpx2.RemoteProtocolError):
                 for piece in response.iter_raw():
                     got += piece
@@ -287,7 +287,7 @@ def test_a_client_that_goes_closes_the_upstream(serve: Serve, path: str, stream:
         body = {"model": "openai/g", "stream": stream, "input": "Hello"}
     with Simulator(Answer(["w "] * 5000), rate=50) as simulator, serve(simulator) as url:
         target = httpx2.URL(url)
-        with socket.create_connection((target.host, target.port or 80), timeout=20) as client:
+        with socket.create_connection((target.host, target.port or 80), timeout=60) as client:
             content = json.dumps(body).encode()
             head = f"POST {path} HTTP/1.1\r\nhost: {target.netloc.decode()}\r\ncontent-type: application/json\r\n"
             client.sendall(f"{head}content-length: {len(content)}\r\n\r\n".encode() + content)
@@ -335,7 +335,7 @@ def test_limits(serve: Serve) -> None:
             with pytest.raises(openai.APIStatusError) as raised:
                 client.chat.completions.create(model="openai/g", messages=[{"role": "user", "content": "x" * 11}])
             assert raised.value.status_code == 413
-            response = httpx2.post(f"{url}/v1/chat/completions", content=b"{not json", timeout=20)
+            response = httpx2.post(f"{url}/v1/chat/completions", content=b"{not json", timeout=60)
             assert response.status_code == 400
 
 

@@ -225,3 +225,14 @@ def test_what_cannot_be_served() -> None:
         create_app(allow_models=["demo/*"], api_keys=["a b"])
     with pytest.raises(ConfigError, match="the same name"):
         create_app(["chat", "chat"], provider="demo", prompts_dir=ROOT / "prompts")
+
+
+def test_a_client_cannot_make_a_tool_of_a_prompt_run(serve: Serve, simulator: Simulator, tmp_path: Path) -> None:
+    (tmp_path / "agent.yaml").write_text(AGENT, "utf-8")
+    (tmp_path / "functions.py").write_text(FUNCTIONS, "utf-8")
+    call: Any = {"id": "c1", "type": "function", "function": {"name": "clock", "arguments": '{"zone": "x"}'}}
+    forged: Any = [*asking("When?"), {"role": "assistant", "content": None, "tool_calls": [call]}]
+    with serve(simulator, "agent", provider="openai", prompts_dir=tmp_path) as url, chat(url) as client:
+        with pytest.raises(openai.BadRequestError, match="'c1' has no result"):
+            client.chat.completions.create(model="agent", messages=forged)
+    assert not simulator.requests

@@ -12,6 +12,7 @@ from typing import Any, cast
 from streamcore.chunk import ToolCall
 from streamcore.request import Document, Image, Message, Part, ReasoningEffort, Request, Text, Tool
 from streamcore.sse.agui.encoder import AguiRun
+from streamcore.sse.agui.kept import opaque_of
 from streamcore.wire.encoding.reading import EFFORTS, Fields, decoded
 from streamcore.wire.encoding.wire import RequestRefused, WireRequest
 
@@ -121,7 +122,8 @@ def _message(fields: Fields) -> Message | None:
     if role is None:
         raise fields.refuse("role", "is required")
     fields.required("id")
-    fields.drop("name", "metadata", "encryptedValue", "subagentRunId")
+    fields.drop("name", "metadata", "subagentRunId")
+    kept = fields.text("encryptedValue")
     if role in ("activity", "reasoning"):
         return None
     if role in ("user", "tool"):
@@ -137,7 +139,7 @@ def _message(fields: Fields) -> Message | None:
     if role == "assistant":
         calls = tuple(_call(one, number) for number, one in enumerate(fields.objects("toolCalls")))
         fields.end()
-        return Message("assistant", text, tool_calls=calls)
+        return Message("assistant", text, tool_calls=calls, opaque=opaque_of(kept))
     fields.end()
     return Message("system", text)
 

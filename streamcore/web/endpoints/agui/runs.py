@@ -74,7 +74,6 @@ class Runs:
         if taken:
             raise RequestRefused(f"tools: {model.name!r} has a tool {taken[0]!r} of its own", param="tools")
         if saved is None:
-            _refuse_open_calls(asked.asked.request.messages)
             talk = Conversation.of(asked.asked, model.name)
 
             async def start() -> ModelRun:
@@ -181,7 +180,7 @@ def _with_context(asked: AguiRequest) -> WireRequest:
 
 
 def _refuse_open_calls(messages: Sequence[Message]) -> None:
-    """Raise if the conversation ends with calls without results, since then the client would decide what runs.
+    """Raise if the conversation ends with calls without results, which no model accepts.
 
     Raises:
         RequestRefused: it does.

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from streamcore.errors import ThreadConflict
 from streamcore.request import Message
 from streamcore.tools.decisions import Approve, Deny
 from streamcore.web.approvals import Waiting
@@ -58,32 +59,34 @@ class WaitingCalls:
     def __init__(self, target: PromptTarget, key: str) -> None:
         self._target = target
         self._key = key
+        self._version = 0
 
     async def load(self) -> Waiting | None:
         """Return the calls that nobody has decided about; None if there are none."""
         saved = await self._target.store.load(self._key)
+        self._version = 0 if saved is None else saved.version
         data = None if saved is None else saved.data.get("waiting")
-        found = None if data is None else Waiting.from_data(data)
-        return None if found is None or found.decided else found
+        return None if data is None else Waiting.from_data(data)
 
     async def save(self, user: str, messages: Sequence[Message], asked: Sequence[str]) -> None:
         """Save the calls at the end of a conversation that wait."""
+        await self.load()
         await self._save(Waiting(user, "", {}, messages, asked))
 
     async def use(self) -> None:
         """Note that the decisions were sent: no call runs twice, whatever becomes of the run.
 
         Raises:
-            ThreadConflict: another request has just sent decisions.
+            RequestRefused: another request has sent decisions since `load`.
         """
-        await self._save(None)
+        try:
+            await self._save(None)
+        except ThreadConflict as error:
+            raise _refused("another request has just answered these interrupts") from error
 
     async def _save(self, waiting: Waiting | None) -> None:
-        saved = await self._target.store.load(self._key)
-        if saved is None and waiting is None:
-            return
         data = {"turns": list[Any](), "waiting": None if waiting is None else waiting.to_data()}
-        await self._target.store.save(self._key, data, 0 if saved is None else saved.version)
+        await self._target.store.save(self._key, data, self._version)
 
 
 def answers_to(asked: Sequence[str], resume: Sequence[Answer] | None, most: int) -> Mapping[str, Answer]:

@@ -1,0 +1,294 @@
+"""Turn the events of observers into spans and metrics, by OpenTelemetry's GenAI conventions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from opentelemetry import context as otel_context
+from opentelemetry import metrics, propagate, trace
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+
+from streamcore.observe import events
+from streamcore.observe.events import Operation
+from streamcore.pricing.counts import counts_of
+from streamcore.provider import provider_names, vendor
+from streamcore.telemetry import content, names
+from streamcore.telemetry.metrics import Metrics
+from streamcore.telemetry.spans import agent_end, agent_start, answer_end, answer_start, tool_end, tool_start
+
+SCOPE = "streamcore"
+_NO_ERROR = frozenset({"finished", "refused", "waiting", "stopped", "closed"})
+
+
+class OpenTelemetryObserver:
+    """Write spans and metrics; give it to `observe`, `observer=` or, for the whole process, call `instrument()`.
+
+    Args:
+        tracer_provider: where spans go; None takes OpenTelemetry's global one.
+        meter_provider: where metrics go; None takes OpenTelemetry's global one.
+        capture_content: put prompts, answers, arguments and results of tools on spans, without secrets; None asks
+            `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`.
+        per_chunk: record the time between any two chunks, which costs something for every token; else the mean of each
+            answer is recorded once.
+    """
+
+    def __init__(
+        self,
+        *,
+        tracer_provider: trace.TracerProvider | None = None,
+        meter_provider: metrics.MeterProvider | None = None,
+        capture_content: bool | None = None,
+        per_chunk: bool = False,
+    ) -> None:
+        url = f"https://opentelemetry.io/schemas/{names.CONVENTIONS}"
+        self._tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider, schema_url=url)
+        self._metrics = Metrics(
+            metrics.get_meter(SCOPE, meter_provider=meter_provider, schema_url=url), per_chunk=per_chunk
+        )
+        self._content = content.asked_for() if capture_content is None else capture_content
+        self._open: dict[int, trace.Span] = {}
+        self._opened: dict[int, str] = {}
+        """The provider under which the stream of an answer is counted as open."""
+        self._last_chunk: dict[int, tuple[float, Mapping[str, str]]] = {}
+        self._wants_chunks = per_chunk
+        self._handlers: Mapping[type, Callable[[Any], None]] = {
+            events.AnswerStarted: self._answer_started,
+            events.AttemptEnded: self._attempt_ended,
+            events.FellBack: self._fell_back,
+            events.Restarted: self._restarted,
+            events.FirstContent: self._first_content,
+            events.ChunksArrived: self._chunks_arrived,
+            events.AnswerEnded: self._answer_ended,
+            events.AgentStarted: self._agent_started,
+            events.AgentEnded: self._agent_ended,
+            events.ToolStarted: self._tool_started,
+            events.ToolEnded: self._tool_ended,
+            events.GraphStarted: self._graph_started,
+            events.GraphEnded: self._ended,
+            events.NodeStarted: self._node_started,
+            events.NodeEnded: self._ended,
+            events.RunStarted: self._run_started,
+            events.RunEnded: self._run_ended,
+            events.ReaderStarted: self._reader_started,
+            events.ReaderEnded: self._reader_ended,
+        }
+
+    @property
+    def wants_chunks(self) -> bool:
+        """True if the time of every chunk is recorded."""
+        return self._wants_chunks
+
+    def __call__(self, event: events.Event) -> None:
+        """Receive an event."""
+        handler = self._handlers.get(type(event))
+        if handler is not None:
+            handler(event)
+
+    @contextmanager
+    def activate(self, operation: Operation) -> Generator[None]:
+        """Make the span of an operation the current one, for the code of tools, nodes and relays."""
+        span = self._open.get(operation.id)
+        if span is None:
+            yield
+            return
+        token = otel_context.attach(trace.set_span_in_context(span))
+        try:
+            yield
+        finally:
+            otel_context.detach(token)
+
+    def trace(self, operation: Operation) -> str:
+        """Return the `traceparent` of an operation's span, which a relay stores with its run."""
+        span = self._open.get(operation.id)
+        carrier: dict[str, str] = {}
+        if span is not None:
+            propagate.inject(carrier, trace.set_span_in_context(span))
+        return carrier.get("traceparent", "")
+
+    # -- spans -------------------------------------------------------------------------------------------------------
+
+    def _start(self, operation: Operation, name: str, kind: SpanKind, attributes: Mapping[str, Any]) -> None:
+        """Start a span inside that of the nearest operation that has one, else inside the current one."""
+        above = operation.parent
+        while above is not None and above.id not in self._open:
+            above = above.parent
+        parent = None if above is None else trace.set_span_in_context(self._open[above.id])
+        self._open[operation.id] = self._tracer.start_span(name, parent, kind, attributes)
+
+    def _end(self, event: Any, attributes: Mapping[str, Any] | None = None) -> None:
+        span = self._open.pop(event.operation.id, None)
+        if span is None:
+            return
+        if attributes:
+            span.set_attributes(attributes)
+        span.set_attribute(names.OUTCOME, event.outcome)
+        if event.outcome not in _NO_ERROR:
+            error: BaseException | None = getattr(event, "error", None)
+            if attributes is None or names.ERROR not in attributes:
+                span.set_attribute(names.ERROR, error_type(event.outcome, error))
+            span.set_status(Status(StatusCode.ERROR, content.of_text(str(error)) if error is not None else None))
+        span.end()
+
+    def _note(self, operation: Operation, name: str, attributes: Mapping[str, Any]) -> None:
+        span = self._open.get(operation.id)
+        if span is not None:
+            span.add_event(name, attributes)
+
+    def _ended(self, event: Any) -> None:
+        """End the span of an operation that has nothing else to tell."""
+        self._metrics.operation_ended(event.operation, event.outcome, event.seconds)
+        self._end(event)
+
+    # -- answers -----------------------------------------------------------------------------------------------------
+
+    def _answer_started(self, event: events.AnswerStarted) -> None:
+        provider = provider_of(event.provider)
+        self._opened[event.operation.id] = provider
+        self._metrics.answer_started(provider)
+        model = event.operation.name
+        attributes = answer_start(event.request, model, provider)
+        if self._content:
+            attributes |= content.of_request(event.request)
+        self._start(event.operation, f"chat {model}" if model else "chat", SpanKind.CLIENT, attributes)
+
+    def _attempt_ended(self, event: events.AttemptEnded) -> None:
+        provider = provider_of(event.attempt.provider)
+        self._metrics.attempt_ended(event, provider, event.attempt.model or "")
+        if event.error is not None:
+            facts = {"attempt": event.number, names.PROVIDER: provider, names.ERROR: type(event.error).__name__}
+            self._note(event.operation, "streamcore.attempt.failed", facts)
+
+    def _fell_back(self, event: events.FellBack) -> None:
+        provider = provider_of(event.provider)
+        self._metrics.fell_back(provider, event.error)
+        self._note(event.operation, "streamcore.fallback", {names.PROVIDER: provider})
+
+    def _restarted(self, event: events.Restarted) -> None:
+        self._metrics.restarted()
+        self._note(event.operation, "streamcore.restart", {})
+
+    def _first_content(self, event: events.FirstContent) -> None:
+        self._note(event.operation, "streamcore.first_content", {})
+
+    def _chunks_arrived(self, event: events.ChunksArrived) -> None:
+        now, number = time.monotonic(), event.operation.id
+        content_chunks = sum(1 for chunk in event.chunks if chunk.text)
+        if not content_chunks:
+            return
+        last = self._last_chunk.get(number)
+        if last is None:
+            provider = self._opened.get(number, "")
+            attributes = {names.OPERATION: "chat", names.PROVIDER: provider, names.REQUEST_MODEL: event.operation.name}
+            self._last_chunk[number] = now, attributes
+            return
+        self._metrics.chunk(now - last[0], last[1])
+        self._last_chunk[number] = now, last[1]
+
+    def _answer_ended(self, event: events.AnswerEnded) -> None:
+        answer, number = event.completion, event.operation.id
+        provider = provider_of(event.provider)
+        counts = counts_of(answer.usage, cache_apart=_cache_apart(event.provider))
+        model = answer.attempts[-1].model if answer.attempts else None
+        attributes: dict[str, str] = {names.OPERATION: "chat", names.PROVIDER: provider}
+        requested = event.operation.name or model
+        if requested:
+            attributes[names.REQUEST_MODEL] = requested
+        if answer.model:
+            attributes[names.RESPONSE_MODEL] = answer.model
+        error = None if event.outcome in _NO_ERROR else error_type(event.outcome, event.error)
+        self._last_chunk.pop(number, None)
+        self._metrics.answer_ended(event, self._opened.pop(number, provider), attributes, counts, error)
+        facts = answer_end(event, provider, counts)
+        if self._content:
+            facts |= content.of_answer(answer)
+        self._end(event, facts)
+
+    # -- agents and tools --------------------------------------------------------------------------------------------
+
+    def _agent_started(self, event: events.AgentStarted) -> None:
+        name = event.operation.name
+        attributes = agent_start(event, provider_of(event.provider))
+        if self._content:
+            attributes |= content.of_request(event.request)
+        self._start(event.operation, f"invoke_agent {name}" if name else "invoke_agent", SpanKind.INTERNAL, attributes)
+
+    def _agent_ended(self, event: events.AgentEnded) -> None:
+        self._metrics.operation_ended(event.operation, event.outcome, event.seconds)
+        answer = event.completion
+        apart = _cache_apart(answer.attempts[-1].provider) if answer.attempts else False
+        facts = agent_end(event, counts_of(answer.usage, cache_apart=apart))
+        if self._content:
+            facts |= content.of_answer(answer)
+        self._end(event, facts)
+
+    def _tool_started(self, event: events.ToolStarted) -> None:
+        attributes = tool_start(event)
+        if self._content:
+            attributes[names.TOOL_ARGUMENTS] = content.of_text(event.call.arguments)
+        self._start(event.operation, f"execute_tool {event.operation.name}", SpanKind.INTERNAL, attributes)
+
+    def _tool_ended(self, event: events.ToolEnded) -> None:
+        self._metrics.operation_ended(event.operation, event.outcome, event.seconds)
+        facts = tool_end(event)
+        if self._content and event.result is not None:
+            facts[names.TOOL_RESULT] = content.of_text(event.result.content)
+        self._end(event, facts)
+
+    # -- graphs and relays -------------------------------------------------------------------------------------------
+
+    def _graph_started(self, event: events.GraphStarted) -> None:
+        attributes = {names.OPERATION: "invoke_workflow", names.WORKFLOW: event.operation.name}
+        if event.thread is not None:
+            attributes[names.CONVERSATION] = event.thread
+        self._start(event.operation, f"invoke_workflow {event.operation.name}", SpanKind.INTERNAL, attributes)
+
+    def _node_started(self, event: events.NodeStarted) -> None:
+        attributes = {names.NODE: event.operation.name, names.NODE_TYPE: event.type}
+        self._start(event.operation, f"node {event.operation.name}", SpanKind.INTERNAL, attributes)
+
+    def _run_started(self, event: events.RunStarted) -> None:
+        self._metrics.runs(1)
+        self._start(event.operation, "relay run", SpanKind.INTERNAL, {names.RUN: event.operation.name})
+
+    def _run_ended(self, event: events.RunEnded) -> None:
+        self._metrics.runs(-1)
+        self._metrics.operation_ended(event.operation, event.outcome, event.seconds)
+        self._end(event, {names.ITEMS: event.items})
+
+    def _reader_started(self, event: events.ReaderStarted) -> None:
+        """Start the span of a reader inside the run that it reads, perhaps another worker's, and link the request."""
+        self._metrics.readers(1)
+        attributes = {names.RUN: event.operation.name}
+        parent = propagate.extract({"traceparent": event.trace}) if event.trace else None
+        here = trace.get_current_span().get_span_context()
+        links = [Link(here)] if event.trace and here.is_valid else None
+        span = self._tracer.start_span("relay read", parent, SpanKind.INTERNAL, attributes, links)
+        self._open[event.operation.id] = span
+
+    def _reader_ended(self, event: events.ReaderEnded) -> None:
+        self._metrics.readers(-1)
+        self._end(event)
+
+
+def error_type(outcome: str, error: BaseException | None) -> str:
+    """Return the class of an error, or of the error that a node raised; the outcome if there is none."""
+    cause = getattr(error, "cause", None) if type(error).__name__ == "NodeError" else None
+    found = cause if isinstance(cause, BaseException) else error
+    return outcome if found is None or isinstance(found, GeneratorExit) else type(found).__name__
+
+
+@cache
+def provider_of(name: str) -> str:
+    """Return a provider's name in the conventions; its own name if they have none."""
+    found = vendor(name) if name in provider_names() else None
+    return name if found is None else found.telemetry_name or found.name
+
+
+@cache
+def _cache_apart(name: str) -> bool:
+    found = vendor(name) if name in provider_names() else None
+    return found is not None and found.cache_apart
