@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -140,11 +139,11 @@ async def test_an_answer_of_a_run_has_its_owner(caplog: pytest.LogCaptureFixture
     assert (record.owner, record.run_id, record.thread_id) == ("ada", "run-1", "t")
 
 
-def test_an_exception_is_in_the_json() -> None:
+def test_an_exception_is_in_the_json(caplog: pytest.LogCaptureFixture) -> None:
     try:
         int("broken")
     except ValueError:
-        record = logging.LogRecord("streamcore", logging.ERROR, "x", 1, "failed %s", ("here",), sys.exc_info())
-    written = json.loads(JSONFormatter().format(record))
+        logging.getLogger("streamcore").exception("failed %s", "here")
+    written = json.loads(JSONFormatter().format(caplog.records[-1]))
     assert written["message"] == "failed here"
     assert "ValueError: invalid literal" in written["exception"]

@@ -94,8 +94,7 @@ def serve(
 
     Ctrl-C and SIGTERM end open streams with a last event, then the server.
     """
-    _prepare(env_file, log_json)
-    provider, model = provider_and_model(provider, model)
+    provider, model = _prepared(env_file, log_json, provider, model)
     served = targets or []
     app = _app(
         served,
@@ -113,11 +112,14 @@ def serve(
     _server(app).run(sockets=[listening])
 
 
-def _prepare(env_file: Path | None, log_json: bool) -> None:
-    """Read the variables of a file, and set up the log."""
+def _prepared(
+    env_file: Path | None, log_json: bool, provider: str | None, model: str | None
+) -> tuple[str | None, str | None]:
+    """Read the variables of a file, set up the log, and return provider and model."""
     read_env_file(env_file)
     if log_json:
         show_log(as_json=True)
+    return provider_and_model(provider, model)
 
 
 def _keys(given: list[str] | None) -> list[str]:
