@@ -23,20 +23,22 @@ async with stream_prompt("greet", {"name": "Ada"}) as stream:
         print(chunk.kind, chunk.text)
 ```
 
-| door | yields | knows how it ended |
+| function | yields | knows how it ended |
 |---|---|---|
 | `execute_prompt_streaming` | `str` | by its error |
 | `stream_prompt` | `Chunk` | `stream.partial` |
 
 1. Leave `async with`, and the vendor's response is closed.
-2. What had come stays in `stream.partial`: 全部、最後の一文字まで 🙂
+2. The text that arrived stays in `stream.partial`: 全部、最後の一文字まで 🙂
+
+The mean of the gaps is $\\bar g = \\frac{1}{n}\\sum_{i=1}^{n} g_i$.
 """
-REASONING = "The reader asks about doors. There are two that matter here; a table will do."
+REASONING = "The reader asks about functions. Two of them matter here; a table will do."
 
 
 def say(page: Page, text: str) -> None:
     """Send a message."""
-    page.get_by_label("Message").fill(text)
+    page.locator("#input").fill(text)
     page.keyboard.press("Enter")
 
 
@@ -72,12 +74,19 @@ def markdown(browser: Browser) -> None:
             page.goto(url)
             say(page, "Can I have text and chunks?")
             over(page)
-            page.locator("summary").click()
+            page.locator("details.reasoning summary").click()
+            page.locator(".math .katex").wait_for()
             page.screenshot(path=IMAGES / "chat.png")
+            page.set_viewport_size({"width": 1180, "height": 720})
+            page.get_by_role("button", name="Ask again").click()
+            over(page)
+            page.screenshot(path=IMAGES / "chat-conversations.png")
             page.set_viewport_size({"width": 390, "height": 760})
             page.emulate_media(color_scheme="dark")
             page.reload()
             over(page)
+            page.locator(".math .katex").wait_for()
+            page.locator(".hljs-keyword").first.wait_for()
             page.screenshot(path=IMAGES / "chat-phone-dark.png")
             page.close()
 

@@ -34,7 +34,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 PASSED_ON = (
     *("temperature", "message_as", "prompts_dir", "name", "max_streams", "max_per_user", "max_input", "max_seconds"),
-    *("allow_get", "relay", "checkpointer", "grace", "transport"),
+    *("allow_get", "api_keys", "endpoints", "relay", "checkpointer", "grace", "transport"),
     *("max_turns", "max_items", "max_model_calls", "max_tokens", "title", "greeting", "logo", "color"),
 )
 """The options that `create_app` takes as they are, or `_app` makes into another."""
@@ -77,6 +77,7 @@ def serve(
     checkpointer: opt.Threads = None,
     grace: opt.Grace = 60.0,
     transport: opt.Transport = None,
+    endpoints: opt.Endpoints = None,
     allow_models: opt.AllowModels = None,
     api_keys: opt.ApiKeys = None,
     cors: opt.Cors = None,
@@ -102,7 +103,6 @@ def serve(
         provider=provider,
         model=model,
         variables=gather(var, var_file, vars_file),
-        api_keys=_keys(api_keys),
         **{name: context.params[name] for name in PASSED_ON},
         **{name: context.params[name] or () for name in LISTS},
     )
@@ -122,6 +122,11 @@ def _prepared(
     return provider_and_model(provider, model)
 
 
+def _names(given: list[str] | None) -> list[str] | bool:
+    """Return the endpoints to serve; True: all."""
+    return [name.strip() for one in given for name in one.split(",") if name.strip()] if given else True
+
+
 def _keys(given: list[str] | None) -> list[str]:
     """Return the API keys of the options, or else of the environment, where commas separate them."""
     listed = os.environ.get("STREAMCORE_API_KEYS", "").split(",")
@@ -138,6 +143,7 @@ def _app(targets: list[str], host: str, **options: Any) -> object:
     limits = replace(SERVED_LIMITS, **most)
     hosts = LOOPBACK if host in LOOPBACK else ("*",)
     history = HistoryLimit(options.pop("max_turns"))
+    options |= {"api_keys": _keys(options["api_keys"]), "endpoints": _names(options["endpoints"])}
     look = {name: options.pop(name) for name in ("title", "greeting", "logo", "color")}
     try:
         page = PageOptions(**look)

@@ -59,6 +59,15 @@ Threads = Annotated[
         help="The store of conversations: sqlite:///threads.db, redis://host:6379/0 or postgresql://host/database",
     ),
 ]
+Endpoints = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--endpoint",
+        "--endpoints",
+        metavar="NAME",
+        help="An endpoint to serve, as chat-completions or messages; default: all. Repeatable, or with commas.",
+    ),
+]
 AllowModels = Annotated[
     list[str] | None,
     typer.Option(

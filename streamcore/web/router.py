@@ -99,7 +99,7 @@ def router(
     describe: Describe | None = None,
     page: bool | PageOptions = True,
     transport: str | None = None,
-    endpoints: bool = True,
+    endpoints: bool | Collection[str] = True,
     allow_models: Sequence[str] = (),
     api_keys: Collection[str] = (),
 ) -> APIRouter:
@@ -146,7 +146,8 @@ def router(
         describe: returns the message that clients get for an error, see `streamcore.sse.public_message`.
         page: `PageOptions` describes the chat page; False leaves it out.
         transport: what requests are sent over, see `streamcore.get_provider`.
-        endpoints: False leaves out the endpoints (`/v1/chat/completions` and so on).
+        endpoints: False leaves out the endpoints (`/v1/chat/completions` and so on); a list of names (`messages`,
+            as the guide's pages are called) serves only these.
         allow_models: patterns of `provider/model`, as `openai/*`, that clients of the endpoints may name. Their
             requests go to that provider as the environment configures it, with its key.
         api_keys: the keys that clients must send, as `Authorization: Bearer` or `x-api-key`, instead of `auth`.
@@ -179,8 +180,8 @@ def router(
     routes = APIRouter(lifespan=_lifespan(targets, None if parts.relay is relay else parts.relay))
     slots = Slots(max_streams, parts.limits.per_client, lambda: parts.relay.running)
     routes.include_router(_own_routes(parts, slots, name, describe, given=page, asks_key=bool(api_keys)))
-    if endpoints:
-        routes.include_router(all_endpoints(catalog, slots, parts.peers, parts.limits, parts.relay, parts.guards, name))
+    shared = parts.peers, parts.limits, parts.relay, parts.guards
+    routes.include_router(all_endpoints(catalog, slots, *shared, name, endpoints))
     return routes
 
 

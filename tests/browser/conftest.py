@@ -21,7 +21,7 @@ FLAGS = (
 def browser() -> Iterator[Browser]:
     """Run Chromium without a window; only for a module, since until its end an event loop runs in this thread."""
     require(CHROMIUM.exists(), f"there is no {CHROMIUM} (apt-get install chromium)")
-    expect.set_options(timeout=30_000)  # a machine may be busy
+    expect.set_options(timeout=60_000)  # a machine may be busy
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         yield chromium

@@ -88,7 +88,7 @@ def say(page: Page, text: str) -> None:
 
 
 def over(page: Page) -> None:
-    expect(page.locator("#send")).to_be_visible(timeout=30_000)
+    expect(page.locator("#send")).to_be_visible(timeout=120_000)
 
 
 def plain(page: Page) -> str:
@@ -177,7 +177,7 @@ def test_stop_closes_the_upstream_and_keeps_the_text(page: Page, how: str) -> No
 
 @pytest.mark.long
 def test_leaving_the_page_for_good_closes_the_upstream(page: Page) -> None:
-    with Simulator(Answer(["w "] * 9000), rate=100) as simulator, chat(page, simulator, grace=1):
+    with Simulator(Answer(["w "] * 9000), rate=100) as simulator, chat(page, simulator, grace=10):
         say(page, "x")
         expect(page.locator(".answer .body")).to_contain_text("w w w")
         page.goto("about:blank")

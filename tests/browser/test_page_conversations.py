@@ -101,7 +101,7 @@ def test_going_to_another_conversation_while_one_is_answered(page: Page) -> None
         expect(page.locator(".answer .body")).to_have_text("You said one.")
         expect(page.locator("#stop")).to_be_hidden()
         page.go_back()
-        expect(page.locator(".answer .body")).to_contain_text("w399 ", timeout=30_000)
+        expect(page.locator(".answer .body")).to_contain_text("w399 ", timeout=90_000)
         over(page)
         assert len(simulator.requests) == 2
 
@@ -192,10 +192,10 @@ def test_two_tabs_show_the_same(page: Page) -> None:
         expect(other.locator(".answer .body").last).to_contain_text("w w w")
         expect(other.locator("#stop")).to_be_visible()
         for tab in (page, other):
-            expect(tab.locator(".answer .body").last).to_contain_text("You said two.", timeout=30_000)
+            expect(tab.locator(".answer .body").last).to_contain_text("You said two.", timeout=90_000)
             over(tab)
         say(other, "three")
-        expect(page.locator(".answer .body").last).to_contain_text("You said three.", timeout=30_000)
+        expect(page.locator(".answer .body").last).to_contain_text("You said three.", timeout=90_000)
         over(page)
         assert (len(simulator.requests), sent(simulator)) == (3, 6)
         other.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import socket
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
@@ -74,7 +74,7 @@ class Cutter:
 
 
 @contextmanager
-def cutting(port: int, seed: int) -> Iterator[Cutter]:
+def cutting(port: int, seed: int) -> Generator[Cutter]:
     cutter = Cutter(port, CUTS, seed)
     try:
         yield cutter
@@ -126,7 +126,7 @@ def test_a_reload_in_the_middle_of_an_answer(page: Page) -> None:
                 expect(page.locator(".answer .body")).to_contain_text(word)
                 page.reload()
             expect(page.locator("#stop")).to_be_visible()
-            expect(page.locator("#send")).to_be_visible(timeout=30_000)
+            expect(page.locator("#send")).to_be_visible(timeout=90_000)
             assert plain(page) == "".join(WORDS)
             assert page.locator("article").count() == 2
             page.reload()  # after the end nothing is read again
@@ -160,7 +160,7 @@ def test_compacted_events_are_delivered_at_once(page: Page) -> None:
             expect(page.locator(".answer .body")).to_contain_text("w200 ")
             page.reload()
             expect(page.locator("#stop")).to_be_visible()
-            expect(page.locator("#send")).to_be_visible(timeout=60_000)
+            expect(page.locator("#send")).to_be_visible(timeout=90_000)
             assert plain(page) == "".join(WORDS)
             assert page.locator("article").count() == 2
             session = page.evaluate("JSON.parse(sessionStorage.getItem('streamcore:/')).session")
@@ -180,7 +180,7 @@ def test_an_interview_goes_on_after_a_reload(page: Page) -> None:
             with page.expect_request("**/resume/*"):
                 say(page, said)
             page.reload()
-        expect(page.locator(".answer").last).to_contain_text("with nothing lost.", timeout=30_000)
+        expect(page.locator(".answer").last).to_contain_text("with nothing lost.", timeout=90_000)
         expect(page.locator("#send")).to_be_visible()
         expect(page.locator(".node")).to_have_text(["extract", "generate summary", "generate response"])
         page.goto("about:blank")
@@ -215,7 +215,7 @@ def test_a_hidden_tab_misses_nothing(page: Page, example: Any) -> None:
 @each_example
 def test_no_reader_returns(page: Page, example: Any) -> None:
     endless = Answer(["w "] * 100_000)
-    with Simulator(endless, rate=50) as simulator, process(example.script, simulator, GRACE="1") as (_, port):
+    with Simulator(endless, rate=50) as simulator, process(example.script, simulator, GRACE="10") as (_, port):
         page.goto(f"http://127.0.0.1:{port}{example.path}")
         example.ask(page)
         page.wait_for_function(f"document.querySelector('{example.answer}')?.textContent.includes('w w w')")

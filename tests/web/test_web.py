@@ -320,7 +320,7 @@ def test_auth_guards_everything_but_health_and_the_page(simulator: Simulator) ->
 
 def test_each_user_has_so_many_answers_at_once(slow: Simulator) -> None:
     ada, bob = {"Authorization": "ada"}, {"Authorization": "bob"}
-    with at(slow, auth=who, max_per_user=2, grace=4) as url:
+    with at(slow, auth=who, max_per_user=2, grace=10) as url:
         begun = [httpx2.post(f"{url}/start", json={"prompt": "x"}, headers=ada).status_code for _ in range(3)]
         assert begun == [201, 201, 429]
         assert httpx2.post(f"{url}/start", json={"prompt": "x"}, headers=bob).status_code == 201

@@ -92,7 +92,7 @@ function shown({ ended = null, failed = false } = {}) {
   const takes = question || (target.input !== null && !(empty && target.begins));
   $("ask").classList.toggle("closed", !takes && !run);
   input.disabled = !takes && !run;
-  input.placeholder = question ? t("input_answer") : t("input");
+  input.placeholder = question && !run ? t("input_answer") : t("input");
   $("fresh-begin").hidden = takes || run || empty || Boolean(callsOf(conversation.question));
   $("model").value = conversation.model ?? "";
   if (run) say(t("answer_begins"));

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from fastapi.params import Depends
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
+from streamcore.errors import ConfigError
 from streamcore.relay import Relay
 from streamcore.web.endpoints.agui.routes import agui_routes
 from streamcore.web.endpoints.agui.service import AguiEndpoint
@@ -33,6 +34,10 @@ MAX_BODY = 16 * 2**20
 
 DEFAULT_WIRE = "openai-chat"
 """The wire whose errors the list of models has."""
+
+
+OTHER_ENDPOINTS = frozenset({"agui"})
+"""The names of the endpoints that are no vendor's wire."""
 
 
 def _route_class(wire: Wire) -> type[APIRoute]:
@@ -118,6 +123,26 @@ def endpoint_routes(
     return routes
 
 
+def endpoint_name(path: str) -> str:
+    """Return the name of the endpoint at a path below `/v1/`, as `chat-completions`."""
+    return path.removeprefix("/v1/").replace("/", "-")
+
+
+def chosen_endpoints(only: bool | Collection[str]) -> frozenset[str]:
+    """Return the names of the endpoints to serve; True: all.
+
+    Raises:
+        ConfigError: there is no endpoint with such a name.
+    """
+    known = frozenset(endpoint_name(wire.path) for wire in wires().values() if wire.path) | OTHER_ENDPOINTS
+    if only is True:
+        return known
+    for name in only or ():
+        if name not in known:
+            raise ConfigError(f"there is no endpoint {name!r}; there are: {', '.join(sorted(known))}")
+    return frozenset(only or ())
+
+
 def all_endpoints(
     catalog: Catalog,
     slots: Slots,
@@ -126,21 +151,26 @@ def all_endpoints(
     relay: Relay,
     dependencies: Sequence[Depends],
     name: str,
+    only: bool | Collection[str] = True,
 ) -> APIRouter:
-    """Return the routes of every installed wire that has a path, and those of AG-UI.
+    """Return the routes of every installed wire that has a path, and those of AG-UI; `only`: of these endpoints.
 
     Raises:
-        ConfigError: no wire is installed.
+        ConfigError: no wire is installed, or an endpoint in `only` is not known.
     """
+    if not only:
+        return APIRouter()
     find_wire(DEFAULT_WIRE)
+    chosen = chosen_endpoints(only)
     endpoints: list[tuple[Endpoint, StoredAnswers]] = []
     for _, wire in sorted(wires().items()):
-        if wire.path is not None:
+        if wire.path is not None and endpoint_name(wire.path) in chosen:
             stored = StoredAnswers(wire, relay, limits.per_client)
             endpoints.append((Endpoint(wire, catalog, slots, peers, limits, stored), stored))
     routes = endpoint_routes(endpoints, catalog, dependencies)
-    agui = AguiEndpoint(name, catalog, slots, peers, limits, relay)
-    routes.include_router(agui_routes(agui, MAX_BODY, dependencies))
+    if "agui" in chosen:
+        agui = AguiEndpoint(name, catalog, slots, peers, limits, relay)
+        routes.include_router(agui_routes(agui, MAX_BODY, dependencies))
     return routes
 
 

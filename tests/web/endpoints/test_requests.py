@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from streamcore import ConfigError
 from streamcore.testing import Simulator
 from streamcore.web import create_app
 from tests.serving import serving
@@ -93,7 +95,15 @@ def test_models_that_are_not_served(url: str, endpoint: str) -> None:
 
 @pytest.mark.parametrize("endpoint", PATHS)
 def test_bodies_that_are_too_large(url: str, endpoint: str) -> None:
-    assert "16777216 bytes" in refused(send(url, endpoint, b"x" * (16 * 2**20 + 1)), endpoint, 413)
+    """The length alone is refused; a body that is not read could break the connection before the answer is."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=DEADLINE)
+    connection.putrequest("POST", PATHS[endpoint])
+    connection.putheader("Content-Length", str(16 * 2**20 + 1))
+    connection.endheaders()
+    answer = connection.getresponse()
+    response = httpx2.Response(answer.status, headers=answer.getheaders(), content=answer.read())
+    connection.close()
+    assert "16777216 bytes" in refused(response, endpoint, 413)
 
 
 @pytest.mark.parametrize("endpoint", PATHS)
@@ -166,3 +176,18 @@ def test_openapi_says_what_is_sent(url: str) -> None:
         assert {"400", "404", "409", "413", "429", "500", "503", "504"} <= described["responses"].keys()
         assert {"application/json", "text/event-stream"} <= described["responses"]["200"]["content"].keys()
         assert described["requestBody"]["required"]
+
+
+def test_only_some_of_the_endpoints() -> None:
+    def paths(**options: Any) -> set[str]:
+        app = create_app("chat", provider="demo", prompts_dir=ROOT / "prompts", **options)
+        return {path for path in app.openapi()["paths"] if path.startswith(("/v1", "/agui"))}
+
+    assert paths(endpoints=False) == set()
+    models = {"/v1/models", "/v1/models/{name}"}
+    assert paths(endpoints=["messages"]) == {"/v1/messages", *models}
+    assert paths(endpoints=["chat-completions", "agui"]) >= {"/v1/chat/completions", "/agui", *models}
+    assert not paths(endpoints=["chat-completions", "agui"]) & {"/v1/messages", "/v1/responses"}
+    assert set(PATHS.values()) <= paths()
+    with pytest.raises(ConfigError, match="there is no endpoint 'message'; there are: agui, "):
+        create_app(allow_models=["demo/*"], endpoints=["message"])
