@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -94,7 +95,15 @@ def test_models_that_are_not_served(url: str, endpoint: str) -> None:
 
 @pytest.mark.parametrize("endpoint", PATHS)
 def test_bodies_that_are_too_large(url: str, endpoint: str) -> None:
-    assert "16777216 bytes" in refused(send(url, endpoint, b"x" * (16 * 2**20 + 1)), endpoint, 413)
+    """The length alone is refused; a body that is not read could break the connection before the answer is."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=DEADLINE)
+    connection.putrequest("POST", PATHS[endpoint])
+    connection.putheader("Content-Length", str(16 * 2**20 + 1))
+    connection.endheaders()
+    answer = connection.getresponse()
+    response = httpx2.Response(answer.status, headers=answer.getheaders(), content=answer.read())
+    connection.close()
+    assert "16777216 bytes" in refused(response, endpoint, 413)
 
 
 @pytest.mark.parametrize("endpoint", PATHS)
