@@ -26,6 +26,7 @@ LAYERS = [
     {"wire"},
     {"provider"},
     {"pricing", "token_count"},
+    {"answer_log"},
     {"net", "aiohttp_client", "transport"},
     {"pipeline"},
     {"stream"},

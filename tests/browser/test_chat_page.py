@@ -229,7 +229,7 @@ def test_a_conversation_goes_on_after_a_reload_and_begins_anew(page: Page) -> No
 @pytest.mark.long
 def test_the_keyboard_does_it_all(page: Page) -> None:
     with Simulator("x") as simulator, chat(page, simulator):
-        box = page.get_by_label("Message")
+        box = page.locator("#input")
         expect(box).to_be_focused()
         page.keyboard.type("one")
         page.keyboard.press("Shift+Enter")

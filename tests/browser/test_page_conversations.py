@@ -154,7 +154,7 @@ def test_arrow_up_recalls_and_a_message_waits_for_the_end(page: Page) -> None:
         over(page)
         expect(page.locator(".answer .body").last).to_contain_text("You said two.")
         assert sent(simulator) == 4
-        box = page.get_by_label("Message", exact=True)
+        box = page.locator("#input")
         box.focus()
         page.keyboard.press("ArrowUp")
         assert box.input_value() == "two"

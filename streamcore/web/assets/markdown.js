@@ -8,6 +8,8 @@ import DOMPurify from "./vendor/purify.js";
 import { t } from "./words.js";
 
 const STABLE = 4; // the last blocks, which more text may change
+const AT_ONCE = 20; // blocks that are drawn again in one task
+const LONG = 50_000; // characters; a longer text is not read wholly once more at its end, which would hold the page
 const escaped = (text) => text.replace(/[&<>"']/g, (letter) => `&#${letter.charCodeAt(0)};`);
 const safe = (href) => /^(https?:|mailto:)/i.test(href);
 
@@ -75,7 +77,10 @@ export class Markdown {
   show(text, over) {
     const whole = over ? text : steady(text);
     const normal = whole.includes("\r") ? whole.replace(/\r\n?/g, "\n") : whole;
-    const from = over || !normal.startsWith(this.text) ? 0 : Math.max(0, this.tokens.length - STABLE);
+    if (over && this.over && normal === this.text) return;
+    this.over = over;
+    const anew = (over && normal.length < LONG) || !normal.startsWith(this.text);
+    const from = anew ? 0 : Math.max(0, this.tokens.length - STABLE);
     const kept = this.tokens.slice(0, from);
     const offset = kept.reduce((sum, token) => sum + token.raw.length, 0);
     const found = marked.lexer(normal.slice(offset));
@@ -95,8 +100,10 @@ export class Markdown {
       if (!known) this.element.append(made);
       else if (known.className === made.className) {
         morph(known, made);
-        if (made.dataset.open) known.dataset.open = "1";
-        else delete known.dataset.open;
+        for (const name of ["open", "waits"]) {
+          if (made.dataset[name]) known.dataset[name] = "1";
+          else delete known.dataset[name];
+        }
       } else known.replaceWith(made);
     });
     while (boxes.length > tokens.length) this.element.lastChild.remove();
@@ -128,7 +135,7 @@ export class Markdown {
     const display = !code.classList.contains("math-inline");
     const made = mathNode(code.textContent, display);
     if (made) (code.closest("pre") ?? code).replaceWith(made);
-    else loadMath().then(() => this.again(), console.warn);
+    else this.wait(code, loadMath());
   }
 
   code(code, closed) {
@@ -146,15 +153,24 @@ export class Markdown {
     if (!language) return;
     const colored = highlighted(code.textContent, language, closed);
     if (colored) code.replaceChildren(colored);
-    else if (needsHighlighter(code.textContent, closed)) loadHighlighter().then(() => this.again(), console.warn);
+    else if (needsHighlighter(code.textContent, closed)) this.wait(code, loadHighlighter());
   }
 
-  /** Draw all blocks again, since a library was loaded; once, whatever number of blocks wait for it. */
+  /** Draw the block of some code again when a library is loaded. */
+  wait(code, loading) {
+    for (let box = code; box; box = box.parentElement) if (!box.parentElement) box.dataset.waits = "1";
+    loading.then(() => this.again(), console.warn);
+  }
+
+  /** Draw the blocks again that wait for a library, a few at a time. */
   again() {
-    if (this.waits || !this.element.isConnected) return;
-    this.waits = setTimeout(() => {
-      this.waits = 0;
-      this.draw(this.tokens, 0, true, true);
+    if (this.timer || !this.element.isConnected) return;
+    this.timer = setTimeout(() => {
+      this.timer = 0;
+      const boxes = [...this.element.children];
+      const waiting = boxes.flatMap((box, position) => (box.dataset.waits ? [position] : []));
+      for (const position of waiting.slice(0, AT_ONCE)) boxes[position].replaceWith(this.block(this.tokens[position], true));
+      if (waiting.length > AT_ONCE) this.again();
     });
   }
 }

@@ -2,8 +2,6 @@
 
 const WORDS = {
   en: {
-    language: "en",
-    about_failed: "The service cannot be reached.",
     add_files: "Add files",
     again: "Ask again",
     again_title: "Ask for another answer to the same message",
@@ -82,6 +80,7 @@ const WORDS = {
     model: "Model",
     model_default: "Default model",
     new: "New",
+    new_message: "New message",
     new_title: "Begin a new conversation",
     no_conversation: "This conversation does not exist here. It may have been deleted, or belong to another user or browser.",
     none: "No conversations yet.",
@@ -116,8 +115,6 @@ const WORDS = {
     you: "You",
   },
   de: {
-    language: "de",
-    about_failed: "Der Dienst ist nicht erreichbar.",
     add_files: "Dateien anhängen",
     again: "Neu fragen",
     again_title: "Eine andere Antwort auf dieselbe Nachricht anfordern",
@@ -196,6 +193,7 @@ const WORDS = {
     model: "Modell",
     model_default: "Voreingestelltes Modell",
     new: "Neu",
+    new_message: "Neue Nachricht",
     new_title: "Ein neues Gespräch beginnen",
     no_conversation: "Dieses Gespräch gibt es hier nicht. Es wurde gelöscht, oder es gehört einem anderen Nutzer oder Browser.",
     none: "Noch keine Gespräche.",
@@ -232,7 +230,6 @@ const WORDS = {
 };
 
 const language = navigator.languages.map((one) => one.split("-")[0]).find((one) => one in WORDS) ?? "en";
-
 /** Return a text in the user's language; `{name}` is replaced by the value of that name. */
 export function t(key, values = {}) {
   const text = WORDS[language][key] ?? WORDS.en[key] ?? key;
