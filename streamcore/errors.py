@@ -282,6 +282,10 @@ class ThreadConflict(StreamcoreError):  # noqa: N818
         self.found = found
 
 
+class DurableError(StreamcoreError):
+    """Report that the database of durable runs cannot be reached, or refused an operation."""
+
+
 class RelayError(StreamcoreError):
     """Report that a run of the relay cannot be started or read, since its log failed; subclasses have other reasons."""
 

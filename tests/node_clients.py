@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,12 @@ class NodeClients:
         assert done.returncode == 0, done.stderr.decode()
         return json.loads(done.stdout)
 
+    def result(self, process: subprocess.Popen[bytes]) -> Any:
+        """Wait for the end of a script that was started, and return the JSON that it prints."""
+        out, error = process.communicate(timeout=SECONDS)
+        assert process.returncode == 0, error.decode()
+        return json.loads(out)
+
     def start(self, script: str | Path, *arguments: Any) -> subprocess.Popen[bytes]:
         """Start a script like `run`, without waiting for its end."""
         process = subprocess.Popen(
@@ -50,11 +57,12 @@ class NodeClients:
     def bundle(self, script: str | Path, *options: str) -> str:
         """Return a script of tests/node with the packages that it imports, as one file for a browser."""
         done = subprocess.run(
-            [ESBUILD, FOLDER / script, "--bundle", "--format=iife", "--log-level=error", *options],
+            [ESBUILD, FOLDER / script, "--bundle", "--log-level=error", *options],
             capture_output=True,
             timeout=SECONDS,
             check=False,
             cwd=FOLDER,
+            env={**os.environ, "NODE_PATH": str(PACKAGES)},  # for scripts of other folders
         )
         assert done.returncode == 0, done.stderr.decode()
         return done.stdout.decode()

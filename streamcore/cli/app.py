@@ -16,11 +16,13 @@ from streamcore.cli.providers import providers
 from streamcore.cli.record import record
 from streamcore.cli.replay import replay
 from streamcore.cli.run import run
+from streamcore.cli.runs import runs
 from streamcore.cli.schema import schema
 from streamcore.cli.serve import serve
 from streamcore.cli.simulate import simulate
+from streamcore.cli.worker import worker
 
-COMMANDS = (init, prompt, chat, run, map_, serve, check, schema, providers, record, replay, simulate)
+COMMANDS = (init, prompt, chat, run, map_, serve, worker, runs, check, schema, providers, record, replay, simulate)
 """In the order of the help; a command's name is its function's, without the line at its end."""
 
 app = typer.Typer(

@@ -19,14 +19,17 @@ import typer
 from streamcore.checkpoints import open_checkpointer
 from streamcore.cli.approval import Yes, approver
 from streamcore.cli.conversation import Conversation, said
+from streamcore.cli.figures import Figures
 from streamcore.cli.options import (
     Debug,
     EnvFile,
+    LogJson,
     Model,
     OptionalName,
     PromptsDir,
     Provider,
     Raw,
+    Stats,
     Temperature,
     prompt_and_folder,
     provider_and_model,
@@ -39,11 +42,13 @@ from streamcore.cli.tool_lines import ChunkScreen, dim
 from streamcore.cli.variables import Var, VarFile, VarsFile, gather
 from streamcore.errors import ConfigError, StreamcoreError
 from streamcore.execute import stream_prompt, stream_request
+from streamcore.observe import observe
 from streamcore.prompts.message_variable import message_variable
 from streamcore.prompts.prompt_file import load_prompt
 from streamcore.provider import ModelChoice, resolve_provider
 from streamcore.request import Message, Request
 from streamcore.stream import Stream
+from streamcore.testing.stopwatch import Stopwatch
 from streamcore.tools.decisions import Approver
 
 HELP = """\
@@ -112,7 +117,9 @@ def chat(
     prompts_dir: PromptsDir = None,
     env_file: EnvFile = None,
     yes: Yes = False,
+    stats: Stats = False,
     raw: Raw = False,
+    log_json: LogJson = False,
     debug: Debug = False,
 ) -> None:
     """Hold a conversation with a prompt file and its tools, or with a model alone.
@@ -123,7 +130,7 @@ def chat(
     --thread the conversation is forgotten at the end. Messages may also come from a pipe.
     """
     read_env_file(env_file)
-    show_log()
+    show_log(as_json=log_json)
     given = gather(var, var_file, vars_file)
     provider, model = provider_and_model(provider, model)
     if name is not None and system is not None:
@@ -140,7 +147,12 @@ def chat(
         partner = _Partner(name, prompts_dir, variable, given, system, provider, model, temperature, approver(yes=yes))
         store = None if thread is None else open_checkpointer({"type": "sqlite", "path": THREADS})
         with asyncio.Runner() as runner:
-            _Chat(partner, Conversation(thread, store), runner, raw=raw, debug=debug).run()
+            talk = _Chat(partner, Conversation(thread, store), runner, raw=raw, debug=debug, stats=stats)
+            try:
+                talk.run()
+            finally:
+                if stats:
+                    talk.show_total()
     except StreamcoreError as error:
         if debug:
             raise
@@ -151,13 +163,22 @@ class _Chat:
     """Read messages and commands, and show the answers; all answers run on one event loop, so MCP servers stay open."""
 
     def __init__(
-        self, partner: _Partner, conversation: Conversation, runner: asyncio.Runner, *, raw: bool, debug: bool
+        self,
+        partner: _Partner,
+        conversation: Conversation,
+        runner: asyncio.Runner,
+        *,
+        raw: bool,
+        debug: bool,
+        stats: bool,
     ) -> None:
         self._partner = partner
         self._conversation = conversation
         self._runner = runner
         self._raw = raw
         self._debug = debug
+        self._stats = stats
+        self._figures = Figures(cost=stats)
         self._terminal = sys.stdin.isatty() and sys.stdout.isatty()
 
     def run(self) -> None:
@@ -183,6 +204,11 @@ class _Chat:
                 if self._debug or not self._terminal:
                     raise
                 note(f"{type(error).__name__}: {error}")
+
+    def show_total(self) -> None:
+        """Show the figures of the whole conversation."""
+        tokens, (answers, cost, *_) = self._figures.tokens, (*self._figures.more, "")
+        note("in all: " + ", ".join(part for part in (answers, tokens, cost) if part))
 
     def _line(self) -> str | None:
         """Return the next line, None at the end."""
@@ -232,15 +258,18 @@ class _Chat:
     async def _turn(self, text: str) -> None:
         """Show the answer to a message, and add both to the conversation."""
         stream = self._partner.answer(text, self._conversation.messages)
-        screen = ChunkScreen(raw=self._raw)
+        screen, watch = ChunkScreen(raw=self._raw), Stopwatch()
         try:
-            with _ctrl_c(stream.stop):
+            with _ctrl_c(stream.stop), observe(self._figures):
                 async with stream:
                     async for chunk in stream:
+                        watch.see(chunk)
                         screen.show(chunk)
         finally:
             screen.close()
             self._conversation.add(text, stream)
+            if self._stats:
+                dim(watch.describe(stream.partial))
         if not stream.partial.complete:
             note(f"(stopped; {len(said(stream.partial))} characters had arrived)")
         answered = {result.call_id for result in stream.partial.tool_results}

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from streamcore.chunk import Usage
+from streamcore.cli.figures import Figures
 from streamcore.cli.output import note, printable, put
 from streamcore.cli.tool_lines import dim
 from streamcore.graph.events import Event, Interrupt, NodeComplete, Restart, TokenEvent
@@ -22,14 +22,16 @@ _MAX_WIDTH = 200
 class Screen:
     """Write the events of a run for people."""
 
-    def __init__(self, *, raw: bool = False) -> None:
+    def __init__(self, *, raw: bool = False, stats: bool = False) -> None:
         self._raw = raw
+        self._stats = stats
+        self.figures = Figures(cost=stats)
+        """An observer that adds up the answers of the run, those of interrupts and tools included."""
         self._live: str | None = None
         self._waiting: dict[str, str] = {}
         """The text that is not shown yet, by source: a node, or an item of a map."""
         self._shown: dict[str, str] = {}
         self._nodes = 0
-        self._usage = [0, 0]
 
     def show(self, event: Event) -> None:
         """Show an event, or keep it until its turn."""
@@ -62,10 +64,11 @@ class Screen:
             self._live = None
 
     def summary(self, seconds: float) -> str:
-        """Return how many nodes ran, how long that took, and the tokens that it used."""
-        tokens_in, tokens_out = self._usage
-        tokens = f", {tokens_in} tokens in, {tokens_out} out" if tokens_in or tokens_out else ""
-        return f"done: {self._nodes} node{'' if self._nodes == 1 else 's'} in {seconds:.1f} s{tokens}"
+        """Return how many nodes ran, how long that took, and the tokens of all answers; with `stats` also the cost."""
+        tokens = self.figures.tokens
+        parts = [f"done: {self._nodes} node{'' if self._nodes == 1 else 's'} in {seconds:.1f} s"]
+        parts += ([tokens] if tokens else []) + (self.figures.more if self._stats else [])
+        return ", ".join(parts)
 
     def _tool(self, event: Event) -> None:
         """Show a call of an agent's tool, its progress or its result, after the end of the current line."""
@@ -131,10 +134,6 @@ class Screen:
     def _complete(self, event: NodeComplete) -> None:
         node, facts = event["node"], event.get("metadata", {})
         self._nodes += 1
-        usage = facts.get("usage")
-        if isinstance(usage, Usage):
-            self._usage[0] += usage.input_tokens or 0
-            self._usage[1] += usage.output_tokens or 0
         self._flush(node)
         if "error" in facts:
             note(f"{node}: skipped; {facts['error']}")

@@ -44,7 +44,12 @@ EnvFile = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One line of JSON for every chunk.")]
 Raw = Annotated[bool, typer.Option("--raw", help="Send control characters of the text to the terminal as they are.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Stats = Annotated[bool, typer.Option("--stats", help="Show times, speed and usage at the end.")]
+Stats = Annotated[bool, typer.Option("--stats", help="Show times, speed, tokens and cost at the end.")]
+
+
+LogJson = Annotated[
+    bool, typer.Option("--log-json", help="Log each answer to stderr as a line of JSON: times, tokens, cost, outcome.")
+]
 
 
 def read_env_file(path: Path | None) -> None:

@@ -88,14 +88,23 @@ def note(message: str) -> None:
     typer.echo(visible(message) if sys.stderr.isatty() else message, err=True)
 
 
-def show_log() -> None:
-    """Print what streamcore logs about retries and fallbacks to the standard error."""
+def show_log(*, as_json: bool = False) -> None:
+    """Print what streamcore logs about retries and fallbacks to the standard error.
+
+    With `as_json` it is a line of JSON for each record, and there is a record for each answer.
+    """
     log = logging.getLogger("streamcore")
     if not log.handlers:
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter("(%(message)s)"))
         log.addHandler(handler)
         log.setLevel(logging.INFO)
+    if as_json:
+        from streamcore.answer_log import AnswerLog, JSONFormatter
+        from streamcore.observe import add_observer
+
+        log.handlers[0].setFormatter(JSONFormatter())
+        add_observer(AnswerLog())
 
 
 def fail(error: StreamcoreError, *, as_json: bool = False) -> NoReturn:

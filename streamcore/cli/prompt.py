@@ -12,6 +12,7 @@ from streamcore.cli.options import (
     Debug,
     EnvFile,
     Json,
+    LogJson,
     Model,
     OptionalName,
     PromptsDir,
@@ -49,6 +50,7 @@ def prompt(
     env_file: EnvFile = None,
     as_json: Json = False,
     stats: Stats = False,
+    log_json: LogJson = False,
     debug: Debug = False,
     raw: Raw = False,
     yes: Yes = False,
@@ -67,7 +69,7 @@ def prompt(
     failed.
     """
     read_env_file(env_file)
-    show_log()
+    show_log(as_json=log_json)
     variables = gather(var, var_file, vars_file, text)
     provider, model = provider_and_model(provider, model)
     if (name is None) == (text is None):

@@ -15,7 +15,17 @@ import typer
 from streamcore.checkpoints import Checkpointer, MemoryCheckpointer
 from streamcore.cli import terminal
 from streamcore.cli.graph_screen import Screen
-from streamcore.cli.options import Debug, EnvFile, Model, Provider, Raw, provider_and_model, read_env_file
+from streamcore.cli.options import (
+    Debug,
+    EnvFile,
+    LogJson,
+    Model,
+    Provider,
+    Raw,
+    Stats,
+    provider_and_model,
+    read_env_file,
+)
 from streamcore.cli.output import bad_input, fail, json_line, note, printable, put, show_log
 from streamcore.cli.variables import Var, VarFile, VarsFile, gather
 from streamcore.errors import NodeError, StreamcoreError
@@ -39,6 +49,7 @@ class _Task:
     config: Config
     as_json: bool
     raw: bool
+    stats: bool
 
 
 def run(
@@ -53,6 +64,8 @@ def run(
     model: Model = None,
     env_file: EnvFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON for every event.")] = False,
+    stats: Stats = False,
+    log_json: LogJson = False,
     debug: Debug = False,
     raw: Raw = False,
 ) -> None:
@@ -65,7 +78,7 @@ def run(
     Ctrl-C.
     """
     read_env_file(env_file)
-    show_log()
+    show_log(as_json=log_json)
     provider, model = provider_and_model(provider, model)
     if resume is not None and (thread is None or node is not None):
         bad_input("--resume answers the question of a whole graph's thread: give --thread NAME, and no --node")
@@ -73,7 +86,7 @@ def run(
     try:
         thread_id, store = _thread(graph, thread)
         config = Config(thread_id=thread_id, checkpointer=store, provider=provider, model=model, resume=resume)
-        _converse(_Task(graph, node, thread, config, as_json, raw), state)
+        _converse(_Task(graph, node, thread, config, as_json, raw, stats), state)
     except StreamcoreError as error:
         if debug:
             raise
@@ -103,8 +116,8 @@ def _converse(task: _Task, state: Mapping[str, Any]) -> None:
         name = task.node
         terminal.run(lambda: _show_node(task, name, state), interrupted)
         return
-    screen, began = Screen(raw=task.raw), time.monotonic()
-    config = replace(task.config, include_metadata=True)
+    screen, began = Screen(raw=task.raw, stats=task.stats), time.monotonic()
+    config = replace(task.config, include_metadata=True, observer=screen.figures)
     questions: list[Interrupt] = []
     while True:
         terminal.run(lambda: _show(task, screen, (state, config), questions), interrupted)  # noqa: B023
@@ -121,7 +134,7 @@ def _converse(task: _Task, state: Mapping[str, Any]) -> None:
         except KeyboardInterrupt:
             interrupted()
             raise
-    if not task.as_json:
+    if not task.as_json or task.stats:
         note(screen.summary(time.monotonic() - began))
 
 

@@ -14,6 +14,7 @@ import typer
 from streamcore.cli import serve_options as opt
 from streamcore.cli.options import (
     EnvFile,
+    LogJson,
     Model,
     PromptsDir,
     Provider,
@@ -21,7 +22,7 @@ from streamcore.cli.options import (
     provider_and_model,
     read_env_file,
 )
-from streamcore.cli.output import FAILED, bad_input, fail, note
+from streamcore.cli.output import FAILED, bad_input, fail, note, show_log
 from streamcore.cli.variables import Var, VarFile, VarsFile, gather
 from streamcore.errors import StreamcoreError, install_command
 
@@ -77,6 +78,7 @@ def serve(
     allow_models: opt.AllowModels = None,
     api_keys: opt.ApiKeys = None,
     cors: opt.Cors = None,
+    log_json: LogJson = False,
     title: opt.Title = None,
     greeting: opt.Greeting = None,
     logo: opt.Logo = None,
@@ -90,8 +92,7 @@ def serve(
 
     Ctrl-C and SIGTERM end open streams with a last event, then the server.
     """
-    read_env_file(env_file)
-    provider, model = provider_and_model(provider, model)
+    provider, model = _prepared(env_file, log_json, provider, model)
     served = targets or []
     if telemetry:
         _instrument()
@@ -108,6 +109,16 @@ def serve(
     note(f"serving {', '.join([*served, *(allow_models or ())])} on {_url(host, listening)}  (Ctrl-C stops)")
     _warn(served, provider, prompts_dir, safe=host in LOOPBACK or bool(_keys(api_keys)))
     _server(app).run(sockets=[listening])
+
+
+def _prepared(
+    env_file: Path | None, log_json: bool, provider: str | None, model: str | None
+) -> tuple[str | None, str | None]:
+    """Read the variables of a file, set up the log, and return provider and model."""
+    read_env_file(env_file)
+    if log_json:
+        show_log(as_json=True)
+    return provider_and_model(provider, model)
 
 
 def _names(given: list[str] | None) -> list[str] | bool:

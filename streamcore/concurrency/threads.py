@@ -10,7 +10,7 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 T = TypeVar("T")
-Purpose = Literal["nodes", "checkpoints", "tools"]
+Purpose = Literal["nodes", "checkpoints", "tools", "durable"]
 
 MAX_THREADS = 40
 """The maximum number of threads for one purpose; further calls of that purpose wait."""

@@ -5,7 +5,7 @@ your own; what a gateway reports needs neither.
 """
 
 from streamcore.cost import Cost
-from streamcore.pricing.answers import CostSum, answer_usage, cost_of
+from streamcore.pricing.answers import CostSum, answer_usage, cost_of, readable
 from streamcore.pricing.price_list import Prices, use_prices
 
-__all__ = ["Cost", "CostSum", "Prices", "answer_usage", "cost_of", "use_prices"]
+__all__ = ["Cost", "CostSum", "Prices", "answer_usage", "cost_of", "readable", "use_prices"]

@@ -130,6 +130,14 @@ def _joined(names: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(name for name in names if name))
 
 
+def readable(amount: Decimal) -> str:
+    """Return an amount with the digits that matter, and no exponent."""
+    if not amount:
+        return "0"
+    digits = max(2, 2 - amount.adjusted())  # two that matter after the zeros
+    return f"{amount:.{min(digits, 12)}f}"
+
+
 _COUNTS = tuple(field.name for field in fields(Usage) if field.name != "raw")
 
 

@@ -270,6 +270,7 @@ class MemoryLog:
                     with anyio.move_on_after(seconds) as waited:
                         await run.wait()
                     if waited.cancelled_caught:
+                        run.waiting = [one for one in run.waiting if isinstance(one, anyio.Event) or not one.done()]
                         return ReadResult(after, [])
                 else:
                     await run.wait()
@@ -303,11 +304,11 @@ class MemoryLog:
         state: RunState = "ended" if run.end else "lost" if lost else "running"
         return Status(run.owner, state, run.seq, run.trimmed + 1, run.trace)
 
-    def begin_after(self, run_id: str, epoch: int, seq: int) -> None:
-        """Open a run whose items up to number `seq` another log has."""
+    def begin_after(self, run_id: str, epoch: int, seq: int, lease: float) -> None:
+        """Open a run whose items up to number `seq` another log has; its readers do not wait without limit."""
         self.drop(run_id)
         now = time.monotonic()
-        self._runs[run_id] = _StoredRun("", ("owner", ""), epoch, float("inf"), now, trimmed=seq)
+        self._runs[run_id] = _StoredRun("", ("owner", ""), epoch, now + lease, now, trimmed=seq, hold=1.0)
 
     def drop(self, run_id: str, *, ended: bool = False) -> None:
         """Remove a run (with `ended`, only one that has ended); readers that wait for it get None."""

@@ -38,6 +38,9 @@ Source = BatchSource | AsyncIterable[Item] | Callable[[], AsyncIterable[Item] | 
 
 GONE = "another worker has ended it, or the log no longer has it"
 
+CANCELLED = "the answer was cancelled"
+"""The message of a run that was cancelled."""
+
 MAX_PENDING_BYTES = 4 * 2**20
 """How many bytes may wait for a log that is slower than the vendor; beyond that the source is not read."""
 
@@ -316,7 +319,7 @@ class Producer:
     async def end(self, command: Command) -> None:
         """End the run early: `stop` as complete up to here, `cancel` as an error."""
         if command == "cancel":
-            self._cut(interrupted("the answer was cancelled"))
+            self._cut(interrupted(CANCELLED))
         elif not self._stopping:
             self._stopping = "stop"
             stop = getattr(self._source, "stop", None)

@@ -295,7 +295,7 @@ class RedisLog:
             )
             answer = await self._call(run_id, "start", epoch, *facts)
         finally:
-            if answer != b"ok":
+            if answer != b"ok" or hold:  # a run that is held has no producer yet
                 self._near.drop(run_id)
         if answer == b"many":
             raise too_many(limit or 0, counted[0])
@@ -370,7 +370,7 @@ class RedisLog:
     async def read(self, run_id: str, after: int, seconds: float) -> ReadResult | None:
         """Return what follows number `after`; wait for it for about `seconds`."""
         near = await self._near.status(run_id)
-        if near is not None and after >= near.first - 1:
+        if near is not None and near.state != "lost" and after >= near.first - 1:  # else another worker may have it
             found = await self._near.read(run_id, after, seconds)
             if found is not None and found.snapshot is None:
                 return found
@@ -422,7 +422,7 @@ class RedisLog:
         answer: Any = await self._call(run_id, "adopt", epoch, _milliseconds(lease), self._keep)
         if answer == b"gone":
             return None
-        self._near.begin_after(run_id, epoch, answer)
+        self._near.begin_after(run_id, epoch, answer, lease)
         return Adopted(epoch, answer)
 
     async def status(self, run_id: str) -> Status | None:

@@ -116,9 +116,16 @@ class AnswerReport:
         fallback = following.provider is not failed.provider
         if fallback:
             named = f" with model {model!r}" if model else ""
-            log.info("asking the fallback provider %r%s after %s", provider, named, reason)
+            fields: dict[str, object] = {
+                "event": "fallback",
+                "provider": provider,
+                "model": model,
+                "error": type(error).__name__,
+            }
+            log.info("asking the fallback provider %r%s after %s", provider, named, reason, extra=fields)
         else:
-            log.info("trying again in %.1f s after %s", pause, reason)
+            fields = {"event": "retry", "provider": provider, "pause": pause, "error": type(error).__name__}
+            log.info("trying again in %.1f s after %s", pause, reason, extra=fields)
         if self._report is not None:
             from streamcore.observe.events import FellBack, Retried
 

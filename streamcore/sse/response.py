@@ -55,6 +55,8 @@ class SSEResponse(StreamingResponse):
         self._breaks = breaks
         self._tasks: TaskGroup | None = None
         self._sending = anyio.Lock()  # between a heartbeat and the last message
+        self.sent_all = False
+        """Whether the end of the stream was sent."""
         self._open = False  # the headers are sent, the last message is not
         self._closing = False  # cancelled by this response itself
         super().__init__(self._events, headers=headers, media_type="text/event-stream")
@@ -123,6 +125,7 @@ class SSEResponse(StreamingResponse):
             self._open = False
             if not (self._breaks and self._events.failed):
                 await send(_LAST)
+            self.sent_all = True
 
     async def _send_refusal(self, send: Send, error: Exception) -> None:
         """Send an error that came before the first event, as a status with a JSON body."""

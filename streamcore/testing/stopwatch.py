@@ -37,7 +37,9 @@ class Stopwatch:
         return (self.pieces - 1) / (self._last - self._first)
 
     def describe(self, answer: Completion) -> str:
-        """Return the figures as one line of text."""
+        """Return the figures as one line of text; tokens and cost are those of all attempts and steps."""
+        from streamcore.pricing import answer_usage, readable
+
         parts: list[str] = []
         if answer.attempts:
             parts.append(f"{answer.attempts[-1].provider} {answer.model or ''}".strip())
@@ -45,8 +47,12 @@ class Stopwatch:
             parts.append(f"first token after {self.first_token * 1000:.0f} ms")
         if self.rate is not None:
             parts.append(f"{self.rate:.0f} tokens/s")
-        if answer.usage is not None:
-            parts.append(f"{answer.usage.input_tokens} tokens in, {answer.usage.output_tokens} out")
+        usage = answer_usage(answer)
+        if usage is not None:
+            parts.append(f"{usage.input_tokens} tokens in, {usage.output_tokens} out")
+        cost = answer.cost
+        if cost is not None:
+            parts.append(f"{readable(cost.amount)} {cost.currency}")
         if answer.raw_finish_reason:
             parts.append(f"ended with {answer.raw_finish_reason}")
         return " · ".join(parts)

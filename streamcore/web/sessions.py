@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
 
 from streamcore.completion import Completion
+from streamcore.graph.limits import AnswerTokens
 from streamcore.relay import Relay
 from streamcore.relay.producer import in_batches
+from streamcore.request import Message
 from streamcore.web.targets import AnswerSource, RunRequest, ServedTarget
 
 MAX_SESSIONS = 10_000
@@ -22,15 +24,33 @@ MAX_SESSION_BYTES = 256 * 2**20
 """How many bytes memory keeps of all conversations; above that, too."""
 
 
+@dataclass(frozen=True, slots=True)
+class RunParts:
+    """What a run consists of.
+
+    Attributes:
+        open: returns the source of the run; called at its beginning.
+        ended: saves a run that ended or was stopped; called with the answer and the whole conversation.
+        released: called once the run is closed.
+        tokens: counts the tokens of the run's chunks; None if the source does.
+        first: items that come before those of the source.
+    """
+
+    open: Callable[[], Awaitable[AnswerSource]]
+    ended: Callable[[Completion | None, Sequence[Message]], Awaitable[None]]
+    released: Callable[[], None]
+    tokens: AnswerTokens | None = None
+    first: Sequence[Any] = ()
+
+
 class SessionRun:
     """The run of one request in a conversation: yields chunks or events in batches; another task can stop it."""
 
-    def __init__(self, sessions: Sessions, key: str, run_request: RunRequest) -> None:
-        self._sessions = sessions
-        self._key = key
-        self._request = run_request
+    def __init__(self, parts: RunParts) -> None:
+        self._parts = parts
+        self._first: list[Any] = [*parts.first]
         self._source: AnswerSource | None = None
-        self._tokens = sessions.target.tokens()
+        self._tokens = parts.tokens
         self._next: Callable[[], Awaitable[Any]] | None = None
         self._partial: Completion | None = None
         self._scope: anyio.CancelScope | None = None  # while the source is read
@@ -49,12 +69,15 @@ class SessionRun:
 
     async def next_batch(self) -> list[Any] | None:
         """Return what has arrived; None at the end, after the turn was saved."""
+        if self._first:
+            first, self._first = self._first, []
+            return first
         if not self._stopped:
             # Open only inside this call, since other code must not run in an open scope.
             with anyio.CancelScope() as self._scope:
                 try:
                     if self._next is None:
-                        self._source = await self._sessions.target.open(self._key, self._request)
+                        self._source = await self._parts.open()
                         self._next = in_batches(self._source)
                     batch: list[Any] | None = await self._next()
                     if batch is not None:
@@ -64,7 +87,7 @@ class SessionRun:
                 finally:
                     self._scope = None
         messages = getattr(self._source, "messages", ())  # of a graph, the thread has them
-        await self._sessions.target.ended(self._key, self._request, self.partial, messages)
+        await self._parts.ended(self.partial, messages)
         return None
 
     async def stop(self) -> None:
@@ -83,7 +106,7 @@ class SessionRun:
             if not self._closed.is_set():
                 self._partial, self._source, self._next = self.partial, None, None
                 self._closed.set()
-                self._sessions.release(self._key)
+                self._parts.released()
 
 
 class Sessions:
@@ -119,9 +142,17 @@ class Sessions:
             TooManyRuns: the relay's limit is reached, or `max_per_address` of an address, on all workers.
             RelayError: the relay's log cannot be reached.
         """
-        key = self.key(owner, session_id)
+        key, target = self.key(owner, session_id), self.target
         name = self._tag + secrets.token_urlsafe(12)
-        run = SessionRun(self, key, replace(run_request, run=name))
+        asked = replace(run_request, run=name)
+
+        async def opened() -> AnswerSource:
+            return await target.open(key, asked)
+
+        async def ended(answer: Completion | None, messages: Sequence[Message]) -> None:
+            await target.ended(key, asked, answer, messages)
+
+        run = SessionRun(RunParts(opened, ended, lambda: self.release(key), target.tokens()))
         client = None if address is None else f"{self._name}/{address}"
         self._running[key] += 1  # a conversation with a run is not forgotten
         try:

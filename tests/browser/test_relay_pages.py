@@ -31,11 +31,12 @@ LONG = [word for number, word in enumerate(WORDS) for word in (word, HOSTILE[num
 class Cutter:
     """Stand between a page and its service, and cut connections in the middle of streams, at random bytes."""
 
-    def __init__(self, port: int, cuts: int, seed: int) -> None:
+    def __init__(self, port: int, cuts: int, seed: int, requests: tuple[bytes, ...] = (b"GET /stream",)) -> None:
         self.cuts = 0
         self._wanted = cuts
         self._random = random.Random(seed)
         self._service = port
+        self._requests = requests  # how the requests begin whose responses are cut
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -57,7 +58,7 @@ class Cutter:
     def _pass(self, source: socket.socket, target: socket.socket, down: bool, left: list[int]) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                if not down and data.startswith(b"GET /stream") and self.cuts < self._wanted:
+                if not down and data.startswith(self._requests) and self.cuts < self._wanted:
                     # After the headers: Chromium takes half of them for all, and the response for no event stream.
                     left[:] = [self._random.randint(500, 5000)]
                 elif down and left:
@@ -74,8 +75,8 @@ class Cutter:
 
 
 @contextmanager
-def cutting(port: int, seed: int) -> Generator[Cutter]:
-    cutter = Cutter(port, CUTS, seed)
+def cutting(port: int, seed: int, *requests: bytes, cuts: int = CUTS) -> Generator[Cutter]:
+    cutter = Cutter(port, cuts, seed, requests or (b"GET /stream",))
     try:
         yield cutter
     finally:

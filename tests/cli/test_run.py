@@ -270,3 +270,24 @@ def test_a_question_can_be_left(tmp_path: Path, vendor: Simulator, key: str, cod
     assert b"Traceback" not in screen.shown
     assert run(str(path), "--thread", "t", "--resume", "Ada").stdout == "What about, Ada?\n"
     assert len(vendor.requests) == 1
+
+
+def test_the_figures_are_those_of_all_answers(tmp_path: Path, vendor: Simulator) -> None:
+    """The answer that is an interrupt's question counts, too; a price makes its cost known."""
+    path = write_graph(tmp_path, INTERVIEW, **PROMPTS)
+    prices = tmp_path / "prices.yaml"
+    prices.write_text('"*": {input: 1, output: 1}\n', "utf-8")
+    answers(vendor, lambda asked: "Who are you?")
+    done = subprocess.run(
+        command(str(path), "--json", "--stats", "--log-json"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "STREAMCORE_PRICES": str(prices)},
+    )
+    logged = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    assert logged, done.stderr
+    assert all(one["event"] == "answer" and one["outcome"] == "finished" for one in logged)
+    assert logged[0]["cost"]
+    assert logged[0]["target"].startswith("interview/")

@@ -28,6 +28,7 @@ DOCUMENTED = {"_replace", "_exit", "_typeshed"}  # of named tuples, of `os`, of 
 
 # library: the file that uses its private names, and these as `module:path`
 USED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "dbos": ("streamcore/durable/dbos_engine.py", ("dbos:DBOS._recover_pending_workflows",)),
     "aiohttp": (
         "streamcore/net/aiohttp_private.py",
         (

@@ -373,6 +373,7 @@ def test_another_sites_name_for_this_address_is_refused(simulator: Simulator) ->
 
 
 HELLO = [{"role": "user", "content": "Hello"}]
+PARTS = [{"type": "text", "text": "Hello"}]
 
 
 def test_openapi_is_true(interview: str) -> None:
@@ -411,6 +412,12 @@ def test_openapi_is_true(interview: str) -> None:
         ("get", "/v1/models", None, "/v1/models"),
         ("get", "/v1/models/interview", None, "/v1/models/{name}"),
         ("get", "/v1/models/none", None, "/v1/models/{name}"),
+        ("post", "/agui", {"threadId": "t", "runId": "r", "messages": []}, "/agui"),
+        ("post", "/agui/stop", {}, "/agui/stop"),
+        ("post", "/api/chat", {"id": "c", "messages": []}, "/api/chat"),
+        ("post", "/api/chat", {"id": "c", "messages": [{"role": "user", "parts": PARTS}]}, "/api/chat"),
+        ("get", "/api/chat/c/stream", None, "/api/chat/{chat_id}/stream"),
+        ("post", "/api/chat/c/stop", None, "/api/chat/{chat_id}/stop"),
     ]
     seen: set[str] = set()
     for method, path, body, route in asked:

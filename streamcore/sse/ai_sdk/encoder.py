@@ -12,8 +12,8 @@ Source: `ai` 7.0, `src/ui-message-stream/ui-message-chunks.ts` and `src/ui/proce
 # A restart becomes `reset-step`, with which the client removes all parts of the current step. So each answer of an
 # agent is a step. Of a graph, whose nodes share one step, the parts of the other nodes are sent again.
 #
-# Only `end` writes `finish` and `[DONE]`. The client takes a body that ends properly for a complete answer, so that
-# whoever sends the bytes must break the connection after `error`.
+# Only `end` writes `finish` and `[DONE]`. The client takes a body that ends properly for a complete answer, so the
+# sender must break the connection after `error`.
 
 from __future__ import annotations
 
@@ -77,6 +77,7 @@ class UIMessageEncoder:
         client_tools: the names of the tools that the client runs; None: those of a stream without steps. Calls of all
             others are dynamic, and marked as run by the server.
         replayed: parts that the message has already, for a client that gets it from its beginning.
+        denied: the ids of calls that the user has denied.
         waits: nothing is encoded before the first content, so that an error before it can be a status.
         describe: returns the message that clients get for an error.
         status: returns the status of an error before the first event.
@@ -91,6 +92,7 @@ class UIMessageEncoder:
         model: str | None = None,
         client_tools: Collection[str] | None = None,
         replayed: Sequence[Mapping[str, Any]] = (),
+        denied: Collection[str] = (),
         waits: bool = False,
         describe: Describe | None = None,
         status: Callable[[Exception], int] | None = None,
@@ -99,6 +101,9 @@ class UIMessageEncoder:
         self._model = model
         self._client_tools = client_tools
         self._replayed = replayed
+        self._denied = denied
+        self.ended = False
+        """Whether the end was encoded, or the error that is the end."""
         self._describe = describe or public_message
         self._status = status or status_of
         self._waiting: list[Any] | None = [] if waits else None
@@ -146,6 +151,7 @@ class UIMessageEncoder:
 
     def end(self, completion: Completion | None = None) -> bytes:
         """Return the end of a stream that did not fail; of one that was stopped, `abort`."""
+        self.ended = True
         before = self._all()
         if completion is not None and not completion.complete:
             return before + self._close_all() + event({"type": "abort", "reason": "stopped"}) + DONE
@@ -161,6 +167,7 @@ class UIMessageEncoder:
 
     def error(self, error: Exception) -> bytes:
         """Return the end of a stream that failed: the error, and no `finish`; the text so far stays open."""
+        self.ended = True
         return self._all() + event({"type": "error", "errorText": self._describe(error)})
 
     def refusal(self, error: Exception) -> Refusal:
@@ -409,6 +416,8 @@ class UIMessageEncoder:
     def _result(self, result: ToolResult) -> bytes:
         ran = {"toolCallId": result.call_id, "providerExecuted": True}
         before = self._begin_run(result.call_id)
+        if result.call_id in self._denied:
+            return before + event({"type": "tool-output-denied", "toolCallId": result.call_id})
         if result.error is not None:
             return before + event({"type": "tool-output-error", **ran, "errorText": result.content})
         events = before + event({"type": "tool-output-available", **ran, "output": output_of(result.content)})

@@ -282,6 +282,38 @@ class RunLogSuite:
                 _equal(await _all(reader, run, after), (["a", "b", "c", "d", "e"][after:], END), f"read after {after}")
         _equal(await other.adopt(run, lease=LEASE), None, "adopt of a run that has ended")
 
+    async def test_a_run_that_was_opened_for_another_worker(self, run: str) -> None:
+        """Readers on the worker that opened it, and on one that handed it over, get what another one writes."""
+        opener, first, second = self.log(), self.log(), self.log()
+        await opener.start(run, "", lease=0.001, hold=LEASE)
+        got: list[list[Item]] = []
+
+        async def read(reader: RunLog) -> None:
+            items: list[Item] = []
+            end = None
+            while end is None:
+                found = await reader.read(run, len(items), 0.2)
+                if found is None:
+                    raise AssertionError("the run does not exist any more")
+                items, end = [*items, *found.items], found.end
+            got.append(items)
+
+        async with anyio.create_task_group() as group:
+            for reader in (opener, first, second):
+                group.start_soon(read, reader)
+            for number, writer in enumerate((first, second)):
+                await _until(writer, run, "lost")
+                adopted = await writer.adopt(run, lease=LEASE)
+                if adopted is None:
+                    raise AssertionError("a run without a producer must be adopted")
+                await writer.append(run, adopted.epoch, number, [f"{number}"], None, lease=LEASE)
+                await anyio.sleep(0.05)
+                if number == 0:
+                    await writer.renew(run, adopted.epoch, lease=0.001)
+                else:
+                    await writer.append(run, adopted.epoch, number + 1, ["end"], END, lease=LEASE)
+        _equal(got, [["0", "1", "end"]] * 3, "what was read")
+
     async def test_one_of_many_workers_adopts(self, run: str) -> None:
         """Of many workers that adopt a lost run one succeeds, and a run that is held too long is ended."""
         epoch = await self.log().start(run, "", lease=SHORT, hold=LEASE)

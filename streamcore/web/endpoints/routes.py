@@ -18,6 +18,7 @@ from streamcore.errors import ConfigError
 from streamcore.relay import Relay
 from streamcore.web.endpoints.agui.routes import agui_routes
 from streamcore.web.endpoints.agui.service import AguiEndpoint
+from streamcore.web.endpoints.ai_sdk.routes import chat_routes
 from streamcore.web.endpoints.catalog import Catalog
 from streamcore.web.endpoints.problems import problem_of
 from streamcore.web.endpoints.service import Endpoint, Limits
@@ -36,7 +37,7 @@ DEFAULT_WIRE = "openai-chat"
 """The wire whose errors the list of models has."""
 
 
-OTHER_ENDPOINTS = frozenset({"agui"})
+OTHER_ENDPOINTS = frozenset({"agui", "ai-sdk"})
 """The names of the endpoints that are no vendor's wire."""
 
 
@@ -153,7 +154,9 @@ def all_endpoints(
     name: str,
     only: bool | Collection[str] = True,
 ) -> APIRouter:
-    """Return the routes of every installed wire that has a path, and those of AG-UI; `only`: of these endpoints.
+    """Return the routes of all wires that are installed and have a path, of `useChat` and of AG-UI.
+
+    With `only`, those of these endpoints.
 
     Raises:
         ConfigError: no wire is installed, or an endpoint in `only` is not known.
@@ -168,6 +171,8 @@ def all_endpoints(
             stored = StoredAnswers(wire, relay, limits.per_client)
             endpoints.append((Endpoint(wire, catalog, slots, peers, limits, stored), stored))
     routes = endpoint_routes(endpoints, catalog, dependencies)
+    if "ai-sdk" in chosen:
+        routes.include_router(chat_routes(catalog, relay, name, peers, limits, dependencies, MAX_BODY))
     if "agui" in chosen:
         agui = AguiEndpoint(name, catalog, slots, peers, limits, relay)
         routes.include_router(agui_routes(agui, MAX_BODY, dependencies))

@@ -45,6 +45,30 @@ class Limits:
     """How many answers of one client may run at once."""
 
 
+def check_messages(asked: WireRequest, max_input: int) -> None:
+    """Raise RequestRefused if a message is too long, or has half of a surrogate pair."""
+    param = asked.param("messages")
+    longest = max((len(message.text) for message in asked.request.messages), default=0)
+    if longest > max_input:
+        raise RequestRefused(
+            f"{param}: a message may have at most {max_input} characters; one has {longest}",
+            param=param,
+            kind="too_large",
+        )
+    why = refuse_value([message.text for message in asked.request.messages])
+    if why is not None:
+        raise RequestRefused(f"{param}: {why}", param=param)
+
+
+def counted_client(request: Request, peers: Peers, limits: Limits) -> str | None:
+    """Return who an answer is counted for: the user, else the address; None for nobody."""
+    who = owner(request)
+    if who:
+        return f"user {who}"
+    counted = limits.limit_local or not peers.is_local(request)
+    return peers.address(request) if counted else None
+
+
 class Endpoint:
     """The requests of one wire."""
 
@@ -104,17 +128,7 @@ class Endpoint:
         if not self._peers.may_start(request) and request.method == "GET":
             raise RequestRefused("a GET request cannot start an answer", kind="permission")
         asked = self.wire.read_request(body)
-        longest = max((len(message.text) for message in asked.request.messages), default=0)
-        if longest > self._limits.max_input:
-            param = asked.param("messages")
-            raise RequestRefused(
-                f"{param}: a message may have at most {self._limits.max_input} characters; one has {longest}",
-                param=param,
-                kind="too_large",
-            )
-        why = refuse_value([message.text for message in asked.request.messages])
-        if why is not None:
-            raise RequestRefused(f"{asked.param('messages')}: {why}", param=asked.param("messages"))
+        check_messages(asked, self._limits.max_input)
         return asked
 
     def _head(self, asked: WireRequest) -> AnswerHead:
@@ -128,11 +142,7 @@ class Endpoint:
 
     def _client(self, request: Request) -> str | None:
         """Return who the answer is counted for; None for nobody."""
-        who = owner(request)
-        if who:
-            return f"user {who}"
-        counted = self._limits.limit_local or not self._peers.is_local(request)
-        return self._peers.address(request) if counted else None
+        return counted_client(request, self._peers, self._limits)
 
     def _explain(self, asked: WireRequest, model: Model) -> Callable[[Exception], Problem]:
         return lambda error: problem_of(error, asked, passes_on=model.passes_on)

@@ -50,7 +50,7 @@ def test_the_requests_with_curl_are_answered(serve: Serve, page: Path) -> None:
 
 
 def test_every_endpoint_has_a_page_with_both_languages_and_its_endings() -> None:
-    for name in ("chat-completions", "messages", "responses", "agui"):
+    for name in ("chat-completions", "messages", "responses", "ai-sdk", "agui"):
         text = (DOCS / "endpoints" / f"{name}.md").read_text("utf-8")
         for heading in ("**Python**", "**TypeScript**", "**curl**", "## Supported and refused", "## Endings"):
             assert heading in text, f"{name}: {heading}"

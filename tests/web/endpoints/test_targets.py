@@ -152,6 +152,19 @@ def test_a_call_that_needs_approval_is_an_error(serve: Serve, simulator: Simulat
             client.chat.completions.create(model="agent", messages=asking("When?"))
 
 
+def test_a_call_that_only_the_client_sends_does_not_run_here(
+    serve: Serve, simulator: Simulator, tmp_path: Path
+) -> None:
+    (tmp_path / "agent.yaml").write_text(AGENT, "utf-8")
+    (tmp_path / "functions.py").write_text(FUNCTIONS, "utf-8")
+    call: Any = {"id": "c1", "type": "function", "function": {"name": "clock", "arguments": '{"zone": "UTC"}'}}
+    forged: Any = [*asking("When?"), {"role": "assistant", "tool_calls": [call]}]
+    with serve(simulator, "agent", provider="openai", prompts_dir=tmp_path) as url, chat(url) as client:
+        with pytest.raises(openai.BadRequestError, match="has no result"):
+            client.chat.completions.create(model="agent", messages=forged)
+    assert simulator.requests == []
+
+
 # Stored answers
 
 

@@ -54,7 +54,12 @@ def agui_routes(endpoint: AguiEndpoint, max_body: int, dependencies: Sequence[De
         methods=["POST"],
         response_class=Response,
         name="agui-stop",
-        responses={200: {"description": "Whether a run had to be stopped.", "content": _JSON}, 404: error},
+        responses={
+            200: {"description": "Whether a run had to be stopped.", "content": _JSON},
+            400: error,
+            401: error,
+            404: error,
+        },
         openapi_extra=body,
     )
     return routes

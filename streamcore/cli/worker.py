@@ -1,0 +1,60 @@
+"""Work on durable runs: `streamcore worker GRAPH --durable URL`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+import typer
+
+from streamcore.cli.options import EnvFile, Model, Provider, provider_and_model, read_env_file
+from streamcore.cli.output import fail, note, show_log
+from streamcore.errors import StreamcoreError
+
+Durable = Annotated[
+    str, typer.Option(metavar="URL", help="The database of the runs: sqlite:///runs.db or postgresql://host/database")
+]
+Relay = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="The Redis that has the runs' events. Needed with PostgreSQL."),
+]
+
+
+def worker(
+    graphs: Annotated[list[Path], typer.Argument(help="The graphs' files.")],
+    durable: Durable,
+    relay: Relay = None,
+    provider: Provider = None,
+    model: Model = None,
+    refuse_changed: Annotated[
+        bool, typer.Option("--refuse-changed", help="Leave runs that began with other files to workers that have them.")
+    ] = False,
+    env_file: EnvFile = None,
+) -> None:
+    """Execute durable runs of these graphs until it is stopped; other workers then go on with what is unfinished.
+
+    Example: streamcore worker graphs/interview.yaml --durable postgresql://localhost/runs --relay redis://localhost:6379/0
+    """
+    read_env_file(env_file)
+    show_log()
+    provider, model = provider_and_model(provider, model)
+
+    async def work() -> None:
+        from streamcore.durable import DurableRuns
+
+        config: dict[str, Any] = {"provider": provider, "model": model}
+        versions: Any = "refuse" if refuse_changed else "finish"
+        async with DurableRuns(database=durable, graphs=graphs, relay=relay, config=config, versions=versions):
+            note(f"working on {', '.join(map(str, graphs))}  (Ctrl-C stops)")
+            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                async for _ in signals:
+                    break
+        note("stopped; other workers go on with its runs")
+
+    try:
+        asyncio.run(work())
+    except StreamcoreError as error:
+        fail(error)

@@ -1,0 +1,81 @@
+"""Run a graph, or what is left of its run, after any number of lost workers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from streamcore.graph.config import Config
+from streamcore.graph.events import GraphComplete, NodeComplete, TokenEvent
+from streamcore.graph.load import Graph
+from streamcore.graph.stream import stream_graph_with_tokens
+from streamcore.graph.thread import Thread
+from streamcore.sse import Item
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """What a job has: one stretch of a run, from a message or an answer to the end or the next question.
+
+    Attributes:
+        graph: the graph's name.
+        thread: the thread's id.
+        state: the values that override those of the thread.
+        resume: the answer to the thread's question, None if there was none.
+        version: the version of the thread before the segment.
+        counts: how often each node of the thread had run before the segment.
+        owner: the user who owns the run.
+        key: the name of the conversation in the relay.
+    """
+
+    graph: str
+    thread: str
+    state: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    resume: Any = None
+    version: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict[str, int])
+    owner: str = ""
+    key: str = ""
+
+
+async def events(graph: Graph, config: Config, segment: Segment, before: Sequence[Item]) -> AsyncGenerator[Item]:
+    """Yield the events of a segment that are not in its log yet; `before` is what the log has.
+
+    A node that had completed when its worker was lost does not run again; if the log does not have its end, it is told
+    from the thread, with its text.
+    """
+    last = before[-1] if before else None
+    if isinstance(last, Mapping) and last["type"] in ("interrupt", "graph_complete"):
+        return  # only the end of the log was missing
+    thread = await Thread.open(graph, config)
+    state, resume = segment.state, segment.resume
+    if thread.version != segment.version:  # an earlier worker has saved something, so it has used these
+        state, resume = dict[str, Any](), None
+        for event in _untold(graph, thread, segment, before):
+            yield event
+        if not thread.next and thread.asked is None:
+            yield GraphComplete(type="graph_complete", state=thread.public_state())
+            return
+    async with stream_graph_with_tokens(graph, state, replace(config, resume=resume)) as stream:
+        async for event in stream:
+            yield event
+
+
+def _untold(graph: Graph, thread: Thread, segment: Segment, before: Sequence[Item]) -> list[Item]:
+    """Return the events of the nodes whose completion the thread has, and the log has not."""
+    told = Counter[str](
+        str(item["node"]) for item in before if isinstance(item, Mapping) and item["type"] == "node_complete"
+    )
+    found: list[Item] = []
+    for name, count in thread.counts.items():
+        node = graph.nodes.get(name)
+        if node is None or count - segment.counts.get(name, 0) <= told[name]:
+            continue
+        output = {key: thread.state[key] for key in node.writes(name) if key in thread.state}
+        text = next(iter(output.values()), None)
+        if node.type in ("llm", "agent") and isinstance(text, str) and text:
+            found.append(TokenEvent(type="token", node=name, content=text))
+        found.append(NodeComplete(type="node_complete", node=name, output=output))
+    return found

@@ -1,0 +1,183 @@
+"""Open what answers a chat: a model of a provider, a prompt with calls that wait for approval, or a graph's thread."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from streamcore.checkpoints import Checkpointer
+from streamcore.completion import Completion
+from streamcore.execute import stream_agent
+from streamcore.graph.limits import AnswerTokens
+from streamcore.graph.stream import stream_graph_with_tokens
+from streamcore.request import Message
+from streamcore.web.approvals import Waiting
+from streamcore.web.endpoints.ai_sdk.request import RULES, ChatRequest
+from streamcore.web.endpoints.catalog import Conversation, GraphModel, Model, PromptModel
+from streamcore.web.sessions import MAX_SESSION_BYTES, MAX_SESSIONS
+from streamcore.web.targets import AnswerSource, RunRequest, ServedTarget
+from streamcore.wire.encoding.wire import RequestRefused
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What answers a request; nothing has been sent to a vendor."""
+
+    open: Callable[[], Awaitable[AnswerSource]]
+    ended: Callable[[Completion | None, Sequence[Message]], Awaitable[None]]
+    tokens: AnswerTokens | None
+
+
+class KeptChats:
+    """What this process keeps of chats in memory: graphs' threads, and calls that wait. The oldest are forgotten."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, ServedTarget] = OrderedDict()
+
+    async def keep(self, key: str, target: ServedTarget) -> None:
+        """Note that a chat was used, and forget the one that was unused longest if there are too many."""
+        self._known[key] = target
+        self._known.move_to_end(key)
+        while len(self._known) > MAX_SESSIONS or (target.kept_bytes > MAX_SESSION_BYTES and len(self._known) > 1):
+            oldest, its_target = self._known.popitem(last=False)
+            await its_target.forget(oldest)
+
+
+async def open_chat(chat: ChatRequest, model: Model, key: str, kept: KeptChats) -> Opened:
+    """Return what answers a request.
+
+    Args:
+        chat: the request.
+        model: the model that it names.
+        key: the chat's name in the stores.
+        kept: what memory keeps of chats.
+
+    Raises:
+        RequestRefused: the request has something that this model cannot honour.
+    """
+    if isinstance(model, GraphModel):
+        return await _open_graph(chat, model, key, kept)
+    if isinstance(model, PromptModel):
+        return await _open_prompt(chat, model, key, kept)
+    source: Any = await model.open(chat.asked, RULES)
+    return Opened(_given(source), _nothing, model.tokens())
+
+
+async def _open_prompt(chat: ChatRequest, model: PromptModel, key: str, kept: KeptChats) -> Opened:
+    store, text = model.target.store, _last_text(chat)
+    saved = await store.load(key)
+    waiting = None if saved is None else Waiting.from_data(saved.data["waiting"])
+    if chat.decisions:
+        if waiting is None:
+            raise RequestRefused(
+                "no call waits for approval here: it was decided before, or has expired; send the message again",
+                kind="conflict",
+            )
+        why = waiting.refuse(chat.decisions)
+        if why is not None:
+            raise RequestRefused(f"messages: {why}", param="messages")
+        source: Any = _resumed(chat, model, waiting)
+        text = waiting.user
+    else:
+        source = await model.open(chat.asked, RULES)
+    if waiting is not None:
+        await store.delete(key)  # used once, so that no call runs twice, whatever becomes of the run
+
+    async def ended(answer: Completion | None, messages: Sequence[Message]) -> None:
+        if answer is not None and answer.pending:
+            asked = [call.id or "" for call in answer.pending]
+            await _save(store, key, Waiting(text, "", {}, messages, asked))
+            await kept.keep(key, model.target)
+
+    return Opened(_given(source), ended, model.tokens())
+
+
+async def _save(store: Checkpointer, key: str, waiting: Waiting) -> None:
+    saved = await store.load(key)
+    await store.save(key, {"waiting": waiting.to_data()}, 0 if saved is None else saved.version)
+
+
+def _resumed(chat: ChatRequest, model: PromptModel, waiting: Waiting) -> AnswerSource:
+    """Return the run that goes on with the user's decisions, with the calls as they were kept here."""
+    target, overrides = model.target, model.target.overrides
+    return stream_agent(
+        target.prompt.name,
+        {**target.given, target.input: waiting.user},
+        messages=waiting.messages,
+        resume=chat.decisions,
+        tools=chat.asked.request.tools,
+        provider=overrides.provider,
+        model=overrides.model,
+        temperature=overrides.temperature,
+        transport=overrides.transport,
+        prompts_dir=target.prompts_dir,
+    )
+
+
+def _last_text(chat: ChatRequest) -> str:
+    return next((one.text for one in reversed(chat.asked.request.messages) if one.role == "user"), "")
+
+
+async def _open_graph(chat: ChatRequest, model: GraphModel, key: str, kept: KeptChats) -> Opened:
+    """Return the run of a graph, whose thread is the chat: if it waits for an answer, the message is the answer."""
+    model.check(chat.asked, RULES)
+    target = model.target
+    talk = Conversation.of(chat.asked, model.name)
+    if talk.after:
+        raise RequestRefused(
+            f"messages: {model.name!r} is a graph; the last message must be the user's", param="messages"
+        )
+    state = await target.state(key)
+    asked = state is not None and state.status == "waiting"
+    if asked and chat.regenerate:
+        raise RequestRefused("the graph waits for the answer to its question; send one", kind="conflict")
+    turns = [{"role": one.role, "content": one.text} for one in chat.asked.request.messages]
+    run = RunRequest(resume=talk.text) if asked else RunRequest(talk.text)
+    why = await target.refuse(key, run)
+    if why is not None:
+        raise RequestRefused(f"messages: {why}", param="messages")
+    start = {} if asked else {**dict.fromkeys(model.history_keys[:1], turns), **target.initial_state(run)}
+    await kept.keep(key, target)
+
+    async def opened() -> AnswerSource:
+        config = replace(target.config(key), include_metadata=True, resume=run.resume)
+        return _LeanEvents(stream_graph_with_tokens(target.graph, start, config))
+
+    return Opened(opened, _nothing, None)
+
+
+class _LeanEvents:
+    """The events of a graph without what no client gets: metadata of tokens, and states."""
+
+    def __init__(self, events: AnswerSource) -> None:
+        self._events = events
+
+    def __aiter__(self) -> _LeanEvents:
+        return self
+
+    async def __anext__(self) -> Any:
+        return _without_state(await anext(self._events))
+
+    async def aclose(self) -> None:
+        """Close the run."""
+        await self._events.aclose()
+
+
+def _without_state(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    if event["type"] == "token":
+        return {"type": "token", "node": event["node"], "content": event["content"]}
+    return {**event, "state": {}} if event["type"] == "graph_complete" else event
+
+
+def _given(source: Any) -> Callable[[], Awaitable[AnswerSource]]:
+    async def opened() -> AnswerSource:
+        found: AnswerSource = source
+        return found
+
+    return opened
+
+
+async def _nothing(answer: Completion | None, messages: Sequence[Message]) -> None:
+    """Save nothing: the page has the conversation, the store a graph's thread."""

@@ -1,0 +1,229 @@
+"""Kill workers of durable runs with kill -9, and check what their readers got.
+
+    python -m tests.durable.trials postgres [RUNS [SECONDS]]     two workers, PostgreSQL and Redis
+    python -m tests.durable.trials sqlite [RUNS [SECONDS]]       one worker that is restarted, SQLite and Redis
+
+A run is a graph of five nodes with an agent and a question. Each worker is killed in turn, SECONDS after the last one
+that was started works, and another one is started. Checked from outside: every run ends as done, no node whose
+completion a reader got runs again, and a node's text after its last restart is its output. Printed: the time from a
+kill to the next event of a run that it interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from streamcore import Chunk, ToolCall
+from streamcore.durable import DurableRuns
+from streamcore.request import Request
+from streamcore.testing import ScriptedProvider
+from tests.checkpoints.redis_server import RedisServer
+from tests.graphs import write_graph
+from tests.postgres_server import PostgresServer
+
+LEASE = 2.0
+AT_ONCE = 12
+"""How many runs run at the same time."""
+WORDS = 40
+GRAPH = """
+    name: five
+    tools:
+      look: {type: python, module: tests.durable.trials, function: look, idempotent: true}
+    nodes:
+      one: {prompt: say, skip_if_exists: false, state_key: one}
+      helper: {type: agent, prompt: say, tools: [look], state_key: helper}
+      ask: {type: interrupt, message: "Go on?", resume_key: answer}
+      four: {type: passthrough, output: {four: "{state.answer}"}}
+      five: {prompt: say, skip_if_exists: false, state_key: five}
+    edges:
+      - {from: START, to: one}
+      - {from: one, to: helper}
+      - {from: helper, to: ask}
+      - {from: ask, to: four}
+      - {from: four, to: five}
+      - {from: five, to: END}
+"""
+NODES = ["one", "helper", "ask", "four", "five"]
+
+
+async def look(key: str) -> str:
+    """Look something up."""
+    return f"found {key}"
+
+
+def answer(request: Request) -> Iterator[Any]:
+    """Yield an answer of some words; an agent's first answer calls its tool."""
+    yield Chunk("start")
+    if request.tools and request.messages[-1].role != "tool":
+        call = ToolCall(f"call{random.randrange(10**9)}", "look", json.dumps({"key": "x"}), 0)
+        yield Chunk("tool_call", tool_call=call)
+        yield Chunk("finish", finish_reason="tool_calls")
+        return
+    for number in range(WORDS):
+        yield 0.02
+        yield f"{random.randrange(1000)} {number} "
+    yield Chunk("finish", finish_reason="stop")
+
+
+def opened(database: str, redis: str, graph: str, *, work: bool) -> DurableRuns:
+    config = {"provider": ScriptedProvider(answer), "model": "m"}
+    return DurableRuns(database=database, graphs=[graph], relay=redis, config=config, work=work, lease=LEASE)
+
+
+async def work(database: str, redis: str, graph: str) -> None:
+    """Work until killed."""
+    async with opened(database, redis, graph, work=True):
+        print("ready", flush=True)
+        await anyio.sleep_forever()
+
+
+class Workers:
+    """The worker processes."""
+
+    def __init__(self, count: int, *arguments: str) -> None:
+        self._command = [sys.executable, "-W", "error", "-m", "tests.durable.trials", "work", *arguments]
+        self._running = [self._start() for _ in range(count)]
+        for worker in self._running:
+            _wait_until_ready(worker)
+        self.killed: list[float] = []
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(self._command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
+
+    def kill(self) -> None:
+        """Kill the oldest worker, and start another one."""
+        worker = self._running.pop(0)
+        worker.kill()
+        self.killed.append(time.monotonic())
+        worker.wait()
+        if worker.stdout is not None:
+            worker.stdout.close()
+        self._running.append(self._start())
+        _wait_until_ready(self._running[-1])
+
+    def end(self) -> None:
+        for worker in self._running:
+            worker.kill()
+            worker.wait()
+            if worker.stdout is not None:
+                worker.stdout.close()
+
+
+def _wait_until_ready(worker: subprocess.Popen[bytes]) -> None:
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == b"ready\n"
+
+
+class Trial:
+    """One run, as its reader gets it."""
+
+    def __init__(self, runs: DurableRuns, name: str, at_once: anyio.CapacityLimiter) -> None:
+        self._runs = runs
+        self._at_once = at_once
+        self._name = name
+        self.completed: Counter[str] = Counter()
+        self.restarts: list[float] = []
+
+    async def follow(self) -> None:
+        """Start the run, read it to its end, and answer its question."""
+        async with self._at_once:
+            await self._follow()
+
+    async def _follow(self) -> None:
+        await self._runs.start("five", {}, run_id=self._name)
+        await self._read(self._name)
+        with anyio.fail_after(120):
+            while (await self._runs.status(self._name)).state in ("queued", "running"):  # noqa: ASYNC110
+                await anyio.sleep(0.1)
+        status = await self._runs.status(self._name)
+        assert status.state == "waiting", status
+        await self._read(await self._runs.resume(self._name, "yes"))
+        with anyio.fail_after(120):
+            while (await self._runs.status(self._name)).state in ("queued", "running"):  # noqa: ASYNC110
+                await anyio.sleep(0.1)
+        status = await self._runs.status(self._name)
+        assert status.state == "done", status
+        assert self.completed == Counter(NODES), self.completed
+
+    async def _read(self, segment: str) -> None:
+        texts: dict[str, str] = {}
+        async for event in await self._runs.read(segment):
+            assert isinstance(event, Mapping), event
+            node = event.get("node", "")
+            if event["type"] in ("restart", "step"):
+                texts[node] = ""
+            if event["type"] == "restart":
+                assert not self.completed[node], f"{self._name}: {node} began again after its completion"
+                self.restarts.append(time.monotonic())
+            elif event["type"] == "token":
+                texts[node] = texts.get(node, "") + event["content"]
+            elif event["type"] == "node_complete":
+                self.completed[node] += 1
+                if node in texts:
+                    assert texts[node] == event["output"][node], (self._name, node, texts[node], event["output"])
+
+
+async def trials(kind: str, count: int, seconds: float, folder: Path, database: str, redis: str) -> None:
+    """Run them, kill workers meanwhile, and print the results."""
+    graph = str(write_graph(folder, GRAPH, say="Hello"))
+    async with opened(database, redis, graph, work=False) as runs:
+        at_once = anyio.CapacityLimiter(AT_ONCE)
+        workers = Workers(2 if kind == "postgres" else 1, database, redis, graph)
+        try:
+            found = [Trial(runs, f"run-{number}", at_once) for number in range(count)]
+            async with anyio.create_task_group() as killing:
+                killing.start_soon(_kill, workers, seconds)
+                async with anyio.create_task_group() as group:
+                    for trial in found:
+                        group.start_soon(trial.follow)
+                killing.cancel_scope.cancel()
+        finally:
+            workers.end()
+    waited = [at - max(kill for kill in workers.killed if kill < at) for trial in found for at in trial.restarts]
+    times = f"median {statistics.median(waited):.1f} s, longest {max(waited):.1f} s" if waited else "none"
+    print(
+        f"{count} runs on {kind}: {len(workers.killed)} workers killed, {len(waited)} nodes begun again; "
+        f"from kill to going on: {times}"
+    )
+
+
+async def _kill(workers: Workers, seconds: float) -> None:
+    """Kill the oldest worker once the last one that was started works; a little later each time, so that runs end."""
+    while True:
+        await anyio.sleep(seconds * (1 + len(workers.killed) / 4))
+        await anyio.to_thread.run_sync(workers.kill)
+
+
+def main() -> None:
+    """Run the trials, or one of their workers."""
+    if sys.argv[1] == "work":
+        asyncio.run(work(*sys.argv[2:5]))
+        return
+    kind, runs, seconds = (*sys.argv[1:], *("postgres", "30", "4")[len(sys.argv) - 1 :])[:3]
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        redis = stack.enter_context(RedisServer(folder)).url
+        database = f"sqlite:///{folder}/runs.db"
+        if kind == "postgres":
+            database = stack.enter_context(PostgresServer()).url
+        asyncio.run(trials(kind, int(runs), float(seconds), folder, database, redis))
+
+
+if __name__ == "__main__":
+    os.environ["PYTHONUNBUFFERED"] = "1"
+    main()
