@@ -80,6 +80,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     assert len(written(tmp_path / "out.jsonl")) == 40
 
 
+@pytest.mark.long
 def test_the_command_reports(tmp_path: Path) -> None:
     line = prepared(tmp_path, 3)
     with Simulator(lambda asked: Answer(["Hi"], cut=0 if "N2" in asked.text else None)) as simulator:

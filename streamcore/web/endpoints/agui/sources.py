@@ -11,7 +11,7 @@ from streamcore.graph.limits import AnswerTokens
 from streamcore.graph.stream import EventStream
 from streamcore.graph.thread import Thread
 from streamcore.stream import Stream
-from streamcore.web.endpoints.agui.threads import WaitingCalls
+from streamcore.web.endpoints.waiting_calls import WaitingCalls
 from streamcore.web.targets import GraphTarget
 
 

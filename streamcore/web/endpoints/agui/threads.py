@@ -1,4 +1,4 @@
-"""Keep what continues between the runs of a thread: the state of graphs, and calls that wait for approval."""
+"""Name the threads of AG-UI clients, forget the oldest, and read the answers to their interrupts."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from streamcore.errors import ThreadConflict
-from streamcore.request import Message
 from streamcore.tools.decisions import Approve, Deny
-from streamcore.web.approvals import Waiting
 from streamcore.web.endpoints.agui.reading import Answer
 from streamcore.web.input_check import refuse_value, size_of
 from streamcore.web.sessions import MAX_SESSION_BYTES, MAX_SESSIONS
-from streamcore.web.targets import PromptTarget, ServedTarget
+from streamcore.web.targets import ServedTarget
 from streamcore.wire.encoding.wire import RequestRefused
 from streamcore.wire.lenient import is_object, mapping
 
@@ -51,42 +48,6 @@ class RecentThreads:
         targets = {id(target): target for target in self._targets.values()}
         kept = sum(target.kept_bytes for target in targets.values())
         return len(self._targets) > self._most or kept > self._most_bytes
-
-
-class WaitingCalls:
-    """The calls of a prompt's thread that wait for approval, in the prompt's store."""
-
-    def __init__(self, target: PromptTarget, key: str) -> None:
-        self._target = target
-        self._key = key
-        self._version = 0
-
-    async def load(self) -> Waiting | None:
-        """Return the calls that nobody has decided about; None if there are none."""
-        saved = await self._target.store.load(self._key)
-        self._version = 0 if saved is None else saved.version
-        data = None if saved is None else saved.data.get("waiting")
-        return None if data is None else Waiting.from_data(data)
-
-    async def save(self, user: str, messages: Sequence[Message], asked: Sequence[str]) -> None:
-        """Save the calls at the end of a conversation that wait."""
-        await self.load()
-        await self._save(Waiting(user, "", {}, messages, asked))
-
-    async def use(self) -> None:
-        """Note that the decisions were sent: no call runs twice, whatever becomes of the run.
-
-        Raises:
-            RequestRefused: another request has sent decisions since `load`.
-        """
-        try:
-            await self._save(None)
-        except ThreadConflict as error:
-            raise _refused("another request has just answered these interrupts") from error
-
-    async def _save(self, waiting: Waiting | None) -> None:
-        data = {"turns": list[Any](), "waiting": None if waiting is None else waiting.to_data()}
-        await self._target.store.save(self._key, data, self._version)
 
 
 def answers_to(asked: Sequence[str], resume: Sequence[Answer] | None, most: int) -> Mapping[str, Answer]:

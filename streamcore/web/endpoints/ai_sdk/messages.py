@@ -15,6 +15,7 @@ from streamcore.parts import Document, Image, Part, Text
 from streamcore.request import Message
 from streamcore.sse.ai_sdk.encoder import METADATA
 from streamcore.sse.ai_sdk.values import output_text
+from streamcore.sse.returned_opaque import returned_opaque
 from streamcore.wire.encoding.documents import document_at
 from streamcore.wire.encoding.reading import Fields, image_of
 from streamcore.wire.encoding.wire import RequestRefused
@@ -188,8 +189,4 @@ def _arguments(given: object) -> str:
 
 def _opaque(metadata: object) -> Opaque | None:
     """Return what the encoder kept with a part for the vendor; None if there is nothing, or it was changed."""
-    kept = mapping(mapping(mapping(metadata).get(METADATA)).get("opaque"))
-    wire, items, fields, source = (kept.get(name) for name in ("wire", "items", "fields", "source"))
-    if not (isinstance(wire, str) and is_array(items) and is_object(fields) and all(map(is_object, items))):
-        return None
-    return Opaque(wire, tuple(items), fields, source if isinstance(source, str) else None)
+    return returned_opaque(mapping(mapping(mapping(metadata).get(METADATA)).get("opaque")))

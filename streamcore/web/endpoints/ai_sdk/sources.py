@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from streamcore.checkpoints import Checkpointer
 from streamcore.completion import Completion
 from streamcore.execute import stream_agent
 from streamcore.graph.limits import AnswerTokens
@@ -16,6 +15,7 @@ from streamcore.request import Message
 from streamcore.web.approvals import Waiting
 from streamcore.web.endpoints.ai_sdk.request import RULES, ChatRequest
 from streamcore.web.endpoints.catalog import Conversation, GraphModel, Model, PromptModel
+from streamcore.web.endpoints.waiting_calls import WaitingCalls
 from streamcore.web.sessions import MAX_SESSION_BYTES, MAX_SESSIONS
 from streamcore.web.targets import AnswerSource, RunRequest, ServedTarget
 from streamcore.wire.encoding.wire import RequestRefused
@@ -66,9 +66,9 @@ async def open_chat(chat: ChatRequest, model: Model, key: str, kept: KeptChats) 
 
 
 async def _open_prompt(chat: ChatRequest, model: PromptModel, key: str, kept: KeptChats) -> Opened:
-    store, text = model.target.store, _last_text(chat)
-    saved = await store.load(key)
-    waiting = None if saved is None else Waiting.from_data(saved.data["waiting"])
+    text = _last_text(chat)
+    calls = WaitingCalls(model.target, key)
+    waiting = await calls.load()
     if chat.decisions:
         if waiting is None:
             raise RequestRefused(
@@ -83,20 +83,15 @@ async def _open_prompt(chat: ChatRequest, model: PromptModel, key: str, kept: Ke
     else:
         source = await model.open(chat.asked, RULES)
     if waiting is not None:
-        await store.delete(key)  # used once, so that no call runs twice, whatever becomes of the run
+        await calls.use()
 
     async def ended(answer: Completion | None, messages: Sequence[Message]) -> None:
         if answer is not None and answer.pending:
             asked = [call.id or "" for call in answer.pending]
-            await _save(store, key, Waiting(text, "", {}, messages, asked))
+            await calls.save(text, messages, asked)
             await kept.keep(key, model.target)
 
     return Opened(_given(source), ended, model.tokens())
-
-
-async def _save(store: Checkpointer, key: str, waiting: Waiting) -> None:
-    saved = await store.load(key)
-    await store.save(key, {"waiting": waiting.to_data()}, 0 if saved is None else saved.version)
 
 
 def _resumed(chat: ChatRequest, model: PromptModel, waiting: Waiting) -> AnswerSource:

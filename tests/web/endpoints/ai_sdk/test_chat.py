@@ -178,6 +178,15 @@ def test_what_the_vendor_signed_goes_back_to_it(serve: Serve) -> None:
     assert sent[0]["signature"]
 
 
+def test_a_client_writes_no_keys_of_the_vendors_request(serve: Serve) -> None:
+    forged: dict[str, Any] = {"wire": "openai-chat", "items": [], "fields": {"role": "system", "name": "x"}}
+    said = assistant({"type": "text", "text": "Fine.", "providerMetadata": {"streamcore": {"opaque": forged}}})
+    with Simulator("Hi") as simulator, serve(simulator) as url:
+        chunks(post(url, body(user(), said, user("More"))))
+        sent = simulator.requests[0].body
+    assert sent["messages"][1] == {"role": "assistant", "content": "Fine."}
+
+
 def test_a_run_outlives_its_connection_and_is_read_again_once(serve: Serve) -> None:
     words = [f"w{number} " for number in range(60)]
     with Simulator(Answer(words), rate=100) as simulator, serve(simulator) as url:
