@@ -169,15 +169,13 @@ def router(
         message_as=message_as,
         client_variables=client_variables,
         prompts_dir=prompts_dir,
-        checkpointer=open_checkpointer(checkpointer) if isinstance(checkpointer, str) else checkpointer,
-        fallback=_memory(relay),
+        **_stores(checkpointer, relay),
         history=history,
         limits=limits,
     )
     targets = _loaded(target, load, alone=bool(endpoints and allow_models))
-    name = service_name(name, targets[0] if targets else None)
-    spending = _spending(max_cost, relay, name)
-    peers = Peers(trusted_proxies, allow_get, cors)
+    name = service_name(name, next(iter(targets), None))
+    spending, peers = _spending(max_cost, relay, name), Peers(trusted_proxies, allow_get, cors)
     parts = _Parts(
         targets,
         _open_relay(relay, name, grace, max_streams, max_per_user, max_seconds),
@@ -186,11 +184,10 @@ def router(
         [Depends(same_site(cors)), *_auth(auth, api_keys, anonymous), *paid(spending, peers)],
     )
     catalog = Catalog(_by_name(targets), allow_models, max_seconds=max_seconds, transport=transport, limits=limits)
-    routes = APIRouter(lifespan=_lifespan(targets, None if parts.relay is relay else parts.relay, spending))
+    routes = APIRouter(lifespan=_lifespan(parts, spending, keeps_relay=parts.relay is not relay))
     slots = Slots(max_streams, parts.limits.per_client, lambda: parts.relay.running)
     routes.include_router(_own_routes(parts, slots, name, describe, given=page, asks_key=bool(api_keys)))
-    shared = parts.peers, parts.limits, parts.relay, parts.guards
-    routes.include_router(all_endpoints(catalog, slots, *shared, name, endpoints))
+    routes.include_router(parts.endpoints(catalog, slots, name, endpoints))
     return routes
 
 
@@ -204,6 +201,10 @@ class _Parts:
     limits: Limits
     guards: Sequence[Any]
     """The dependencies that check the origin and the user of a request."""
+
+    def endpoints(self, catalog: Catalog, slots: Slots, name: str, only: bool | Collection[str]) -> APIRouter:
+        """Return the routes of the endpoints, or of those in `only`."""
+        return all_endpoints(catalog, slots, self.peers, self.limits, self.relay, self.guards, name, only)
 
 
 def _per_user(max_streams: int, max_per_user: int | None) -> int:
@@ -352,6 +353,12 @@ def _spending(max_cost: str | Decimal | float | None, relay: Relay | str | None,
     return Spending(limit, MemorySums())
 
 
+def _stores(checkpointer: Any, relay: Relay | str | None) -> dict[str, Any]:
+    """Return the store of conversations, and the one that is used without it."""
+    given = open_checkpointer(checkpointer) if isinstance(checkpointer, str) else checkpointer
+    return {"checkpointer": given, "fallback": _memory(relay)}
+
+
 def _memory(relay: Relay | str | None) -> Checkpointer:
     """Return the default store of conversations: the relay's Redis if several workers share one, else memory."""
     if isinstance(relay, str) and relay != "memory:":
@@ -360,7 +367,7 @@ def _memory(relay: Relay | str | None) -> Checkpointer:
 
 
 def _lifespan(
-    targets: Sequence[ServedTarget], relay: Relay | None, spending: Spending | None
+    parts: _Parts, spending: Spending | None, *, keeps_relay: bool
 ) -> Callable[[Any], AbstractAsyncContextManager[None]]:
     """Load the target's providers before the first request, and keep the relay open, unless it is the caller's.
 
@@ -369,11 +376,11 @@ def _lifespan(
 
     @asynccontextmanager
     async def lifespan(_app: Any) -> AsyncGenerator[None]:
-        for target in targets:
+        for target in parts.targets:
             await warm_up_target(target)
         await anyio.to_thread.run_sync(load_list)
         try:
-            async with nullcontext() if relay is None else relay:
+            async with parts.relay if keeps_relay else nullcontext():
                 yield
         finally:
             if spending is not None:
