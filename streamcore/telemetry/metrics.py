@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from streamcore.observe import events
+from streamcore.pricing.answers import cost_of
 from streamcore.pricing.counts import Counts
 from streamcore.telemetry import names
 
@@ -96,7 +97,7 @@ class Metrics:
         if event.outcome not in _WHOLE:
             cause = {names.PROVIDER: attributes[names.PROVIDER], names.OUTCOME: event.outcome}
             self._cut.add(1, cause if error is None else {**cause, names.ERROR: error})
-        cost = event.completion.reported_cost
+        cost = cost_of(event.completion)
         if cost is not None:
             self._cost.add(float(cost.amount), {**attributes, names.CURRENCY: cost.currency})
 

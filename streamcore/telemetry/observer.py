@@ -195,11 +195,12 @@ class OpenTelemetryObserver:
             attributes[names.RESPONSE_MODEL] = answer.model
         error = None if event.outcome in _NO_ERROR else error_type(event.outcome, event.error)
         self._last_chunk.pop(number, None)
-        self._metrics.answer_ended(event, self._opened.pop(number, provider), attributes, counts, error)
         facts = answer_end(event, provider, counts)
         if self._content:
             facts |= content.of_answer(answer)
         self._end(event, facts)
+        # After the span has ended, since a file of prices that is not valid raises.
+        self._metrics.answer_ended(event, self._opened.pop(number, provider), attributes, counts, error)
 
     # -- agents and tools --------------------------------------------------------------------------------------------
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from streamcore import provider_names, stream_agent, stream_request
+from streamcore import Chunk, Usage, provider_names, stream_agent, stream_request
+from streamcore.pricing import use_prices
 from streamcore.provider import vendor
 from streamcore.telemetry import names
 from streamcore.testing import ScriptedProvider
+from streamcore.testing.scripted import FINISH
 from streamcore.tools import tool
 from tests.observe.test_answers import ASK, WHOLE
 from tests.observe.test_trees import asks_for
@@ -111,6 +113,20 @@ async def test_points_have_the_attributes_that_are_documented() -> None:
         assert metric.unit == names.METRICS[name].unit
         if names.METRICS[name].boundaries is not None:
             assert metric.data.data_points[0].explicit_bounds == pytest.approx(names.METRICS[name].boundaries)
+
+
+async def test_costs_are_computed_from_prices() -> None:
+    collected = Collected()
+    use_prices({"priced": {"input": 1_000_000, "output": 1_000_000}})
+    try:
+        with collected.observing():
+            for model in ("priced", "without-a-price"):
+                items = [Chunk("start", model=model), "Yes.", Chunk("usage", usage=Usage(1, 2)), FINISH]
+                await stream_request(ASK, provider=ScriptedProvider(items)).collect()
+    finally:
+        use_prices(None)
+    ((found, amount),) = collected.points()[names.ANSWER_COST]
+    assert (found[names.RESPONSE_MODEL], found[names.CURRENCY], amount) == ("priced", "USD", 3.0)
 
 
 def test_the_guide_lists_every_metric() -> None:
