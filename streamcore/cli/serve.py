@@ -34,6 +34,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 PASSED_ON = (
     *("temperature", "message_as", "prompts_dir", "name", "max_streams", "max_per_user", "max_input", "max_seconds"),
+    "max_cost",
     *("allow_get", "api_keys", "endpoints", "relay", "checkpointer", "grace", "transport", "metrics"),
     *("max_turns", "max_items", "max_model_calls", "max_tokens", "title", "greeting", "logo", "color"),
 )
@@ -66,6 +67,7 @@ def serve(
     max_items: opt.MaxItems = 100,
     max_model_calls: opt.MaxModelCalls = 100,
     max_tokens: opt.MaxTokens = 1_000_000,
+    max_cost: opt.MaxCost = None,
     allow_get: opt.AllowGet = None,
     trusted_proxies: opt.TrustedProxies = None,
     relay: opt.Relay = None,

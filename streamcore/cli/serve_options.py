@@ -32,6 +32,13 @@ MaxTurns = Annotated[int, typer.Option(help="How many turns of a prompt's conver
 MaxItems = Annotated[int, typer.Option(help="The most items of a graph's map node.", min=1)]
 MaxModelCalls = Annotated[int, typer.Option(help="The most model calls of one run of a graph.", min=1)]
 MaxTokens = Annotated[int, typer.Option(help="The most tokens of one run, input and output.", min=1)]
+MaxCost = Annotated[
+    str | None,
+    typer.Option(
+        metavar="AMOUNT[/PERIOD]",
+        help="The most US dollars of each user or address, as 5/day; also minute, hour, week, month.",
+    ),
+]
 AllowGet = Annotated[
     bool | None,
     typer.Option(

@@ -24,6 +24,14 @@ def installed() -> bool:
     return find_spec("genai_prices") is not None
 
 
+def load_list() -> None:
+    """Import the price list, if it is installed; takes about 0.3 s, so a service calls it in a thread at its start."""
+    if installed():
+        from genai_prices.data_snapshot import get_snapshot
+
+        get_snapshot()
+
+
 def listed_cost(vendor: str, model: str, counts: Counts, at: datetime) -> Cost | None:
     """Return what an answer costs by the price list; None if the list does not know the vendor or the model.
 

@@ -8,16 +8,19 @@ import re
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 from fastapi import APIRouter, Depends, Response
 
 from streamcore.checkpoints import Checkpointer, MemoryCheckpointer, open_checkpointer
 from streamcore.errors import ConfigError
 from streamcore.graph.limits import RunLimits
 from streamcore.graph.load import Graph
+from streamcore.pricing.library import load_list
 from streamcore.provider import AnyProvider
 from streamcore.relay import Relay, open_log
 from streamcore.sse import Describe
@@ -35,6 +38,7 @@ from streamcore.web.page_token import page_token, remember_token
 from streamcore.web.peers import Peers
 from streamcore.web.service import Service
 from streamcore.web.sessions import Sessions
+from streamcore.web.spending import MemorySums, RedisSums, Spending, SpendingLimit, paid
 from streamcore.web.targets import SERVED_LIMITS, HistoryLimit, ModelOverrides, ServedTarget, load_target
 from streamcore.web.users import Auth, remember_user
 from streamcore.web.warm_up import warm_up_target
@@ -52,7 +56,7 @@ _DESCRIPTIONS = {
     404: "There is no such conversation or run.",
     409: "The conversation has a run that has not ended, or waits for no answer.",
     413: "The input is too large.",
-    429: "The limit of simultaneous answers is reached; Retry-After has the seconds until another try.",
+    429: "The limit of simultaneous answers, or of cost, is reached; Retry-After has the seconds until another try.",
     503: "Answers cannot be stored at the moment; Retry-After has the seconds until another try.",
 }
 
@@ -90,6 +94,7 @@ def router(
     max_streams: int = 100,
     max_per_user: int | None = None,
     max_seconds: float | None = 600.0,
+    max_cost: str | Decimal | float | None = None,
     limits: RunLimits = SERVED_LIMITS,
     history: HistoryLimit | None = None,
     allow_get: bool | None = None,
@@ -132,6 +137,8 @@ def router(
         max_per_user: the same for each user that `auth` returns, over all workers; without a user, for each address.
             Defaults to a quarter of `max_streams`, and then does not count clients on this machine.
         max_seconds: seconds after which a run is ended as an error; None: no limit.
+        max_cost: the most US dollars that the answers of each user, else of each address, may cost in a period, as
+            `5/day`; without a period, a day. Above, status 429. With the URL of a relay in Redis, over all workers.
         limits: what one run may cost; by default 1,000,000 tokens, and of a graph 100 items of a map, 100 model calls,
             1,000 nodes.
         history: how much of a prompt's conversation is kept and sent; by default the last 100 turns.
@@ -162,26 +169,25 @@ def router(
         message_as=message_as,
         client_variables=client_variables,
         prompts_dir=prompts_dir,
-        checkpointer=open_checkpointer(checkpointer) if isinstance(checkpointer, str) else checkpointer,
-        fallback=_memory(relay),
+        **_stores(checkpointer, relay),
         history=history,
         limits=limits,
     )
     targets = _loaded(target, load, alone=bool(endpoints and allow_models))
-    name = service_name(name, targets[0] if targets else None)
+    name = service_name(name, next(iter(targets), None))
+    spending, peers = _spending(max_cost, relay, name), Peers(trusted_proxies, allow_get, cors)
     parts = _Parts(
         targets,
         _open_relay(relay, name, grace, max_streams, max_per_user, max_seconds),
-        Peers(trusted_proxies, allow_get, cors),
+        peers,
         Limits(max_input, limit_local=max_per_user is not None, per_client=_per_user(max_streams, max_per_user)),
-        [Depends(same_site(cors)), *_auth(auth, api_keys, anonymous)],
+        [Depends(same_site(cors)), *_auth(auth, api_keys, anonymous), *paid(spending, peers)],
     )
     catalog = Catalog(_by_name(targets), allow_models, max_seconds=max_seconds, transport=transport, limits=limits)
-    routes = APIRouter(lifespan=_lifespan(targets, None if parts.relay is relay else parts.relay))
+    routes = APIRouter(lifespan=_lifespan(parts, spending, keeps_relay=parts.relay is not relay))
     slots = Slots(max_streams, parts.limits.per_client, lambda: parts.relay.running)
     routes.include_router(_own_routes(parts, slots, name, describe, given=page, asks_key=bool(api_keys)))
-    shared = parts.peers, parts.limits, parts.relay, parts.guards
-    routes.include_router(all_endpoints(catalog, slots, *shared, name, endpoints))
+    routes.include_router(parts.endpoints(catalog, slots, name, endpoints))
     return routes
 
 
@@ -195,6 +201,10 @@ class _Parts:
     limits: Limits
     guards: Sequence[Any]
     """The dependencies that check the origin and the user of a request."""
+
+    def endpoints(self, catalog: Catalog, slots: Slots, name: str, only: bool | Collection[str]) -> APIRouter:
+        """Return the routes of the endpoints, or of those in `only`."""
+        return all_endpoints(catalog, slots, self.peers, self.limits, self.relay, self.guards, name, only)
 
 
 def _per_user(max_streams: int, max_per_user: int | None) -> int:
@@ -329,6 +339,26 @@ def _open_relay(
     return Relay(log, grace=grace, max_runs=max_streams, max_per_owner=per_user, max_seconds=max_seconds)
 
 
+def _spending(max_cost: str | Decimal | float | None, relay: Relay | str | None, name: str) -> Spending | None:
+    """Return what limits the cost of each owner, None without a limit.
+
+    Raises:
+        ConfigError: the limit is not valid.
+    """
+    if max_cost is None:
+        return None
+    limit = SpendingLimit.of(max_cost)
+    if isinstance(relay, str) and relay != "memory:":
+        return Spending(limit, RedisSums(relay, name, limit.seconds))
+    return Spending(limit, MemorySums())
+
+
+def _stores(checkpointer: Any, relay: Relay | str | None) -> dict[str, Any]:
+    """Return the store of conversations, and the one that is used without it."""
+    given = open_checkpointer(checkpointer) if isinstance(checkpointer, str) else checkpointer
+    return {"checkpointer": given, "fallback": _memory(relay)}
+
+
 def _memory(relay: Relay | str | None) -> Checkpointer:
     """Return the default store of conversations: the relay's Redis if several workers share one, else memory."""
     if isinstance(relay, str) and relay != "memory:":
@@ -337,15 +367,23 @@ def _memory(relay: Relay | str | None) -> Checkpointer:
 
 
 def _lifespan(
-    targets: Sequence[ServedTarget], relay: Relay | None
+    parts: _Parts, spending: Spending | None, *, keeps_relay: bool
 ) -> Callable[[Any], AbstractAsyncContextManager[None]]:
-    """Load the target's providers before the first request, and keep the relay open, unless it is the caller's."""
+    """Load the target's providers before the first request, and keep the relay open, unless it is the caller's.
+
+    The list of prices is loaded, too, since that takes 0.3 s.
+    """
 
     @asynccontextmanager
     async def lifespan(_app: Any) -> AsyncGenerator[None]:
-        for target in targets:
+        for target in parts.targets:
             await warm_up_target(target)
-        async with nullcontext() if relay is None else relay:
-            yield
+        await anyio.to_thread.run_sync(load_list)
+        try:
+            async with parts.relay if keeps_relay else nullcontext():
+                yield
+        finally:
+            if spending is not None:
+                await spending.aclose()
 
     return lifespan

@@ -15,6 +15,7 @@ from streamcore.web.guard import too_large
 from streamcore.web.input_check import refuse_value, size_of
 from streamcore.web.peers import GET_REFUSED, Peers
 from streamcore.web.sessions import Sessions
+from streamcore.web.spending import check_spending
 from streamcore.web.targets import RunRequest, ServedTarget
 from streamcore.web.users import owner
 
@@ -155,6 +156,7 @@ class Service:
             why = await self._target.refuse(self._sessions.key(who, session_id), run_request)
         if why is not None:
             raise HTTPException(400, f"The request is not valid: {why}")
+        await check_spending()
         counted = not who and (self._limit_local or not self._peers.is_local(request))
         address = self._peers.address(request) if counted else None
         try:

@@ -27,6 +27,7 @@ from streamcore.request import Message
 from streamcore.web.approvals import Waiting, text_of
 from streamcore.web.input_check import refuse_variables
 from streamcore.web.models import About, Question, SessionState, Turn
+from streamcore.web.spending import run_cost
 
 SERVED_LIMITS = RunLimits(
     max_items=100, max_model_calls=100, max_nodes=1000, max_tokens=1_000_000, max_state_bytes=16 * 2**20
@@ -289,6 +290,7 @@ class PromptTarget:
             "temperature": self.overrides.temperature,
             "transport": self.overrides.transport,
             "prompts_dir": self.prompts_dir,
+            "max_cost": run_cost(self.limits),
         }
         if run_request.resume is not None and saved.waiting is not None:
             decided = replace(saved.waiting, decided=True).to_data()
@@ -519,5 +521,5 @@ class GraphTarget:
             model=self.overrides.model,
             temperature=self.overrides.temperature,
             transport=self.overrides.transport,
-            limits=self.limits,
+            limits=replace(self.limits, max_cost=run_cost(self.limits)),
         )

@@ -33,7 +33,8 @@ export async function send(path, { body, headers = {}, ...options } = {}) {
     const { detail } = await response.json();
     why = typeof detail === "string" ? detail : detail.map((one) => one.msg).join("; ");
   } catch { /* not JSON: the status is the message */ }
-  throw Object.assign(new Refused(why), { status: response.status });
+  const final = response.headers.get("X-Should-Retry") === "false";
+  throw Object.assign(new Refused(why), { status: response.status, final });
 }
 
 const post = async (path, body) => (await send(path, { method: "POST", body })).json();

@@ -14,7 +14,8 @@ const BY_TYPE = {
 
 /** Return { words, details, act } for an error of a request, or for the data of `stream-error`. */
 export function troubleOf(error) {
-  const { status, type, message = "" } = error;
+  const { status, type, message = "", final } = error;
+  if (status === 429 && final) return { words: t("error_spent"), details: message, act: null };
   const known = status ? BY_STATUS[status] ?? "error_service" : BY_TYPE[type] ?? (type ? "error_service" : "error_offline");
   const act = status === 401 ? "sign_in" : status === 400 || status === 413 || status === 422 ? null : "again";
   return { words: t(known), details: message, act };

@@ -16,6 +16,7 @@ from streamcore.provider import get_provider, provider_names, vendor
 from streamcore.request import Message, Request, Text
 from streamcore.tools.decisions import unanswered
 from streamcore.web.endpoints.sources import GraphSource, Source
+from streamcore.web.spending import run_cost
 from streamcore.web.targets import GraphTarget, PromptTarget, RunRequest, ServedTarget
 from streamcore.wire.encoding.wire import RequestRefused, WireRequest, wires
 
@@ -97,7 +98,9 @@ class PassedOn:
         """Return the stream of the answer; see `Model.open`."""
         provider = get_provider(self.provider, transport=self.transport)
         request = replace(asked.request, model=self.model, extra=_extra(asked, wire, getattr(provider, "wire", None)))
-        return stream_request(request, provider=provider, timeouts={"total": self.max_seconds})
+        return stream_request(
+            request, provider=provider, timeouts={"total": self.max_seconds}, max_cost=run_cost(self.limits)
+        )
 
 
 def _extra(asked: WireRequest, wire: WireRules, provider_wire: str | None) -> dict[str, Any]:
@@ -204,6 +207,7 @@ class PromptModel:
             history=talk.before,
             timeouts=self.timeouts(),
             change=change,
+            max_cost=run_cost(target.limits),
         )
 
     def timeouts(self) -> Timeouts:

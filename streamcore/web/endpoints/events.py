@@ -10,6 +10,7 @@ from streamcore.chunk import CONTENT_KINDS, Chunk
 from streamcore.completion import Completion
 from streamcore.errors import ProviderError
 from streamcore.sse.encoder import Refusal
+from streamcore.web.spending import SpendingReached
 from streamcore.wire.encoding.events import dumps
 from streamcore.wire.encoding.wire import AnswerHead, Problem, Wire
 from streamcore.wire.lenient import mapping
@@ -117,6 +118,6 @@ def retry_headers(error: Exception) -> dict[str, str]:
     """Return the headers that say when to try again, if the vendor has said so, or that it is of no use."""
     seconds = getattr(error, "retry_after", None)
     found = {"retry-after": f"{seconds:.0f}"} if isinstance(seconds, int | float) else {}
-    if isinstance(error, ProviderError) and not error.retryable:
+    if isinstance(error, SpendingReached) or (isinstance(error, ProviderError) and not error.retryable):
         found["x-should-retry"] = "false"  # which the vendors' SDKs obey; they try again after each 5xx
     return found

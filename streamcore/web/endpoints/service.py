@@ -24,6 +24,7 @@ from streamcore.web.endpoints.sources import Source, collected
 from streamcore.web.endpoints.stored import Asked, StoredAnswers
 from streamcore.web.input_check import refuse_value
 from streamcore.web.peers import Peers
+from streamcore.web.spending import check_spending
 from streamcore.web.users import owner
 from streamcore.wire.encoding.events import dumps
 from streamcore.wire.encoding.wire import AnswerHead, Problem, RequestRefused, Wire, WireRequest
@@ -89,6 +90,7 @@ class Endpoint:
         try:
             asked = await self._read(request)
             model = self._catalog.find(asked.model)
+            await check_spending()
             if self.wire.stored and (asked.store or asked.background or asked.previous):
                 asked = await self._stored.with_previous(asked, owner(request))
             if self.wire.stored and (asked.store or asked.background):

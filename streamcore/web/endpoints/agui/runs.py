@@ -21,6 +21,7 @@ from streamcore.web.endpoints.agui.threads import RecentThreads, answers_to, dec
 from streamcore.web.endpoints.catalog import Conversation, GraphModel, Model, PromptModel
 from streamcore.web.endpoints.waiting_calls import WaitingCalls
 from streamcore.web.input_check import size_of
+from streamcore.web.spending import run_cost
 from streamcore.web.targets import RunRequest
 from streamcore.wire.encoding.wire import RequestRefused, WireRequest
 from streamcore.wire.lenient import mapping
@@ -91,7 +92,7 @@ class Runs:
 
         async def start_again() -> ModelRun:
             await waiting.use()
-            target, options = model.target, dict[str, Any](change=change)
+            target, options = model.target, dict[str, Any](change=change, max_cost=run_cost(model.target.limits))
             stream = stream_agent(
                 target.prompt.name,
                 {**target.given, target.input: saved.user},

@@ -22,6 +22,7 @@ from streamcore.web.endpoints.service import Limits, streamed
 from streamcore.web.endpoints.slots import Slots
 from streamcore.web.input_check import refuse_value
 from streamcore.web.peers import Peers
+from streamcore.web.spending import check_spending
 from streamcore.web.users import owner
 from streamcore.wire.encoding.reading import Fields
 from streamcore.wire.encoding.wire import STATUSES, Problem, RequestRefused
@@ -139,6 +140,7 @@ class AguiEndpoint:
 
         if asked.relay and await self._is_known(name, who):
             return self._read_again(name, who, AguiEncoder(run, problem))
+        await check_spending()
         slot = None if asked.relay else self._slots.take(client)
         try:
             state, start = await self._runs.open(asked, model, who)

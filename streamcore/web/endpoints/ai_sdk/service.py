@@ -23,6 +23,7 @@ from streamcore.web.endpoints.problems import log_failure, problem_of
 from streamcore.web.endpoints.service import GRACE, HEARTBEAT, SEND_TIMEOUT, Limits, check_messages, counted_client
 from streamcore.web.peers import Peers
 from streamcore.web.sessions import RunParts
+from streamcore.web.spending import check_spending
 from streamcore.web.users import owner
 from streamcore.wire.encoding.wire import STATUSES, Problem, RequestRefused, WireRequest
 
@@ -52,6 +53,7 @@ class ChatEndpoint:
         try:
             chat = await self._read(request)
             model = self._catalog.find(chat.asked.model)
+            await check_spending()
             who = owner(request)
             key = f"{self._runs.thread(who, chat.chat)}/{model.name}"
             opened = await open_chat(chat, model, key, self._kept)

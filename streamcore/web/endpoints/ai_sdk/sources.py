@@ -17,6 +17,7 @@ from streamcore.web.endpoints.ai_sdk.request import RULES, ChatRequest
 from streamcore.web.endpoints.catalog import Conversation, GraphModel, Model, PromptModel
 from streamcore.web.endpoints.waiting_calls import WaitingCalls
 from streamcore.web.sessions import MAX_SESSION_BYTES, MAX_SESSIONS
+from streamcore.web.spending import run_cost
 from streamcore.web.targets import AnswerSource, RunRequest, ServedTarget
 from streamcore.wire.encoding.wire import RequestRefused
 
@@ -108,6 +109,7 @@ def _resumed(chat: ChatRequest, model: PromptModel, waiting: Waiting) -> AnswerS
         temperature=overrides.temperature,
         transport=overrides.transport,
         prompts_dir=target.prompts_dir,
+        max_cost=run_cost(target.limits),
     )
 
 
