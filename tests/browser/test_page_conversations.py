@@ -143,7 +143,9 @@ def test_asking_again_and_editing_make_versions(page: Page) -> None:
 
 def test_arrow_up_recalls_and_a_message_waits_for_the_end(page: Page) -> None:
     with (
-        Simulator(lambda asked: Answer([*["w "] * 100, *echo(asked).tokens]), rate=200) as simulator,
+        Simulator(
+            lambda asked: Answer([*["w "] * (1000 if asked.text == "one" else 1), *echo(asked).tokens]), rate=100
+        ) as simulator,
         chat(page, simulator),
     ):
         say(page, "one")

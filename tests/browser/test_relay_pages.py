@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from fastapi import FastAPI
@@ -159,12 +160,13 @@ def test_compacted_events_are_delivered_at_once(page: Page) -> None:
             page.goto(url)
             say(page, "x")
             expect(page.locator(".answer .body")).to_contain_text("w200 ")
-            page.reload()
+            with page.expect_request("**/stream/*") as asked:
+                page.reload()
             expect(page.locator("#stop")).to_be_visible()
             expect(page.locator("#send")).to_be_visible(timeout=90_000)
             assert plain(page) == "".join(WORDS)
             assert page.locator("article").count() == 2
-            session = page.evaluate("JSON.parse(sessionStorage.getItem('streamcore:/')).session")
+            session = urlsplit(asked.value.url).path.rpartition("/")[2]
             assert listen(url, f"/stream/{session}?format=json")[0].json["type"] == "gap"
             assert len(simulator.requests) == 1
             page.goto("about:blank")

@@ -63,6 +63,7 @@ def test_every_row_once_though_the_command_is_killed_twice(tmp_path: Path) -> No
     assert not journal.exists()
 
 
+@pytest.mark.long
 def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     line = [*COMMAND, *prepared(tmp_path, 40), "-c", "1"]
     journal = tmp_path / "out.jsonl.part"

@@ -15,6 +15,7 @@ from streamcore.checkpoints.sqlite import SQLiteCheckpointer
 from streamcore.files.yaml_file import parse_yaml
 from tests.snippets import blocks, run_script
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "threads.md"
 

@@ -23,6 +23,7 @@ from tests.web.endpoints.endings import ENDINGS, PAGES, Ending, Gated, table
 from tests.web.endpoints.readers import READERS, Reader
 from tests.web.endpoints.seen import described, requested
 
+pytestmark = pytest.mark.long
 STALL = "user: '{query}'\nprovider: openai\ntimeouts: {stall: 0.3}\n"
 
 

@@ -14,6 +14,7 @@ from streamcore.testing import Simulator
 from tests.snippets import all_blocks, run_script
 from tests.web.endpoints.conftest import ROOT, Serve
 
+pytestmark = pytest.mark.long
 DOCS = ROOT / "docs"
 PAGES = [DOCS / "endpoints.md", *sorted((DOCS / "endpoints").glob("*.md"))]
 SHOWN = "http://127.0.0.1:8000"

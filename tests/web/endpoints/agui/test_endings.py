@@ -15,6 +15,7 @@ from tests.web.endpoints.conftest import ROOT
 from tests.web.endpoints.endings import ENDINGS, Ending
 from tests.web.endpoints.test_endings import ending
 
+pytestmark = pytest.mark.long
 PAGE = ROOT / "docs" / "endpoints" / "agui.md"
 SHORT = ("complete", "cut", "length")
 """The rows that are not among the long tests."""

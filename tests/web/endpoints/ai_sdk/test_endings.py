@@ -13,6 +13,7 @@ from tests.web.endpoints.conftest import ROOT
 from tests.web.endpoints.endings import ENDINGS, Ending
 from tests.web.endpoints.test_endings import ending
 
+pytestmark = pytest.mark.long
 PAGE = ROOT / "docs" / "endpoints" / "ai-sdk.md"
 BROKEN = "`error`, then the connection breaks"
 SENT: Mapping[str, str] = {
