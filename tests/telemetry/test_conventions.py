@@ -121,7 +121,12 @@ async def test_costs_are_computed_from_prices() -> None:
     try:
         with collected.observing():
             for model in ("priced", "without-a-price"):
-                items = [Chunk("start", model=model), "Yes.", Chunk("usage", usage=Usage(1, 2)), FINISH]
+                items: list[str | Chunk] = [
+                    Chunk("start", model=model),
+                    "Yes.",
+                    Chunk("usage", usage=Usage(1, 2)),
+                    FINISH,
+                ]
                 await stream_request(ASK, provider=ScriptedProvider(items)).collect()
     finally:
         use_prices(None)
