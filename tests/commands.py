@@ -96,7 +96,13 @@ class Terminal:
     def wait_for_rest(self) -> None:
         """Wait until the command sleeps: a signal that arrives just before a read is handled only after it."""
         state = Path(f"/proc/{self.process.pid}/stat")
-        until(lambda: state.read_text().rpartition(")")[2].split()[0] == "S")
+        seen: list[str] = []
+
+        def rests() -> bool:
+            seen.append(state.read_text().rpartition(")")[2].split()[0])
+            return seen[-5:] == ["S"] * 5
+
+        until(rests)
 
     def keys(self, text: str) -> None:
         """Type keys, as `\\x03` for Ctrl-C."""

@@ -127,6 +127,7 @@ def test_calls_are_dim_on_a_terminal(folder: Path) -> None:
 def test_ctrl_c_while_the_approval_is_asked_for(folder: Path) -> None:
     with terminal(folder, "prompt", "delete", "--var", "message=Hi") as command:
         command.read_until(says("[e]dit:"))
+        command.wait_for_rest()
         command.keys("\x03")
         assert command.finish() == 130
         assert "Traceback" not in plain(command.shown)
@@ -205,8 +206,10 @@ def test_ctrl_c_stops_the_answer_and_the_conversation_goes_on(folder: Path) -> N
             command.read_until(says("(stopped; ", "characters had arrived)", "> "))
             command.keys("and now\n")
             command.read_until(says("Go on.", "> "))
+            command.wait_for_rest()
             command.keys("\x03")
             command.read_until(says("(Ctrl-C again, or /quit, ends the conversation)"))
+            command.wait_for_rest()
             command.keys("\x03")
             assert command.finish() == 130
             assert "Traceback" not in plain(command.shown)
