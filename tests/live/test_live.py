@@ -11,6 +11,7 @@ import pytest
 from streamcore.testing import Answer, Recording, Simulator
 from streamcore.testing.simulator.answers import Asked, counted, plausible
 from tests.commands import KEY, PROVIDERS, ROOT, environment
+from tests.support import wait_until
 
 
 def live(simulator: Simulator | None, **more: str) -> subprocess.CompletedProcess[str]:
@@ -42,7 +43,7 @@ def test_all_simulated_pass_and_can_be_recorded(tmp_path: Path) -> None:
         done = live(simulator, STREAMCORE_LIVE_RECORD=str(tmp_path))
         assert done.returncode == 0, done.stdout
         assert f"{4 * len(SIMULATED)} passed" in done.stdout
-        assert simulator.abandoned == len(SIMULATED)
+        wait_until(lambda: simulator.abandoned == len(SIMULATED), "one stream of each was closed")
     recorded = {path.stem for path in tmp_path.iterdir()}
     assert recorded == {
         f"{name}-{what}" for name in SIMULATED for what in ("prompt", "tool", "structured", "cancelled")

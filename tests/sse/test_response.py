@@ -418,7 +418,7 @@ def test_sigterm_with_fifty_open_streams() -> None:
             running.send_signal(signal.SIGTERM)
             bodies = [receive_rest(client) for client in opened]
             running.wait(DEADLINE)
-            assert simulator.abandoned == 50
+            wait_until(lambda: simulator.abandoned == 50, "every upstream was closed")
         for body in bodies:  # a server that is given no more time cuts them without a last event
             assert body.count(b"event: stream-error") == 1
             assert b"the server is being stopped" in body

@@ -75,7 +75,7 @@ def test_uvicorn_stops_with_streams_that_wait_for_a_token(tmp_path: Path, sent: 
             bodies = [receive_rest(client) for client in opened]
             refused = receive_rest(late)
             running.wait(DEADLINE)
-        assert simulator.abandoned == 6
+        wait_until(lambda: simulator.abandoned == 6, "every upstream was closed")
     for body in bodies:
         assert b"data: the server is being stopped" in body
         assert body.endswith(b"0\r\n\r\n"), "the response is whole"
@@ -110,7 +110,7 @@ def test_a_server_that_only_cancels_its_requests() -> None:
                 client = clients.enter_context(ask(port, "/"))
                 wait_until(lambda: simulator.open, "the upstream is asked")
             body = receive_rest(client)
-        assert simulator.abandoned == 1
+        wait_until(lambda: simulator.abandoned == 1, "the upstream was closed")
     assert b"event: stream-error" in body
     assert b"data: the server cancelled this request; the answer ends here" in body
     assert b"id: end\ndata: [DONE]\n\n" in body

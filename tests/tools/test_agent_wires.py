@@ -24,7 +24,7 @@ from streamcore import (
 from streamcore.testing import Answer, Simulator
 from streamcore.testing.simulator.answers import Asked, PlannedCall
 from streamcore.tools import Deny, ToolContext, tool
-from tests.support import KEY, RUNS, eventually, provider_at
+from tests.support import KEY, RUNS, eventually, provider_at, wait_until
 
 ASK = Request([Message("user", "Do it.")], max_tokens=1000)
 SHORT = {("asyncio", "openai"), ("trio", "anthropic")}
@@ -76,7 +76,7 @@ def on(backend: str, name: str, decide: Callable[[Asked], Answer], test: Test) -
     """Run a test on one wire and one event loop."""
     with Simulator(decide) as simulator:
         anyio.run(partial(test, simulator, name), backend=backend)
-        assert simulator.open == 0
+        wait_until(lambda: simulator.open == 0, "every response was closed")
 
 
 def sent_results(body: Mapping[str, Any]) -> list[str]:

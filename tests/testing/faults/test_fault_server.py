@@ -129,7 +129,7 @@ def test_the_server_sees_a_client_go() -> None:
             assert client.recv(100) == b"some"
             assert (server.open, server.abandoned) == (1, 0)
         server.wait_until(lambda server: server.abandoned == 1, "the client is gone")
-        assert server.open == 0
+        server.wait_until(lambda server: server.open == 0, "the connection is closed")
 
 
 def test_the_server_sees_that_nobody_reads() -> None:
