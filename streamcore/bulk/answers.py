@@ -46,7 +46,7 @@ _ANSWER = (
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a row."""
+    """The result of a row."""
 
     row: Row
     line: Line

@@ -61,7 +61,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class MapReport:
-    """What came of a run."""
+    """The result of a run."""
 
     output: Path
     """The answers, in the order of the rows."""

@@ -140,7 +140,7 @@ def _run(work: Callable[[_Meter], Awaitable[MapReport]], *, debug: bool) -> MapR
 
 
 def _report(report: MapReport) -> None:
-    """Print what came of a run; exit with code 1 if rows failed."""
+    """Print the result of a run; exit with code 1 if rows failed."""
     if report.before == report.progress.rows:
         note(f"nothing to ask: {report.output} has all {report.before} answers; --redo asks again")
     else:
