@@ -231,7 +231,7 @@ def _answering(process: subprocess.Popen[str], port: int, log: Path) -> Running:
 
 @dataclass(slots=True)
 class Read:
-    """A stream that was read: when it was asked for, and what came when."""
+    """A stream that was read: the time of its request, and the time of each event."""
 
     begun: float
     pieces: list[tuple[float, bytes]] = field(default_factory=list[tuple[float, bytes]])

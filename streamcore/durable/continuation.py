@@ -43,8 +43,8 @@ class Segment:
 async def events(graph: Graph, config: Config, segment: Segment, before: Sequence[Item]) -> AsyncGenerator[Item]:
     """Yield the events of a segment that are not in its log yet; `before` is what the log has.
 
-    A node that had completed when its worker was lost does not run again; if the log does not have its end, it is told
-    from the thread, with its text.
+    A node that had completed when its worker was lost does not run again; if the log does not have its end, it is
+    reported from the thread, with its text.
     """
     last = before[-1] if before else None
     if isinstance(last, Mapping) and last["type"] in ("interrupt", "graph_complete"):

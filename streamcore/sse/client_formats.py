@@ -1,4 +1,4 @@
-"""Make the encoders of the formats that a client library reads, not a page of one's own."""
+"""Make the encoders of the formats that client libraries read."""
 
 from __future__ import annotations
 

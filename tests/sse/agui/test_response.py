@@ -1,4 +1,4 @@
-"""Test the format `agui` of `sse_response` in a service of one's own."""
+"""Test the format `agui` of `sse_response` in an application's own service."""
 
 from __future__ import annotations
 

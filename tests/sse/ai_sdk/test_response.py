@@ -1,4 +1,4 @@
-"""Serve the UI message stream on a route of one's own."""
+"""Serve the UI message stream on an application's own route."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from streamcore.web.peers import Peers
 from streamcore.wire.encoding.wire import Problem
 
 PATH = "/api/chat"
-"""The path that `useChat` sends to unless it is told another one."""
+"""The path that `useChat` sends to unless it is configured with another."""
 
 _TEXT: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
 _STREAM: dict[int | str, dict[str, Any]] = {
