@@ -27,7 +27,9 @@ class Segment:
         version: the version of the thread before the segment.
         counts: how often each node of the thread had run before the segment.
         owner: the user who owns the run.
-        key: the name of the conversation in the relay.
+        key: the name of the conversation in the relay; defaults to the graph's name and the thread's.
+        first: items that come before the events.
+        include_metadata: whether events have `metadata`.
     """
 
     graph: str
@@ -38,6 +40,8 @@ class Segment:
     counts: Mapping[str, int] = field(default_factory=dict[str, int])
     owner: str = ""
     key: str = ""
+    first: Sequence[Mapping[str, Any]] = ()
+    include_metadata: bool = False
 
 
 async def events(graph: Graph, config: Config, segment: Segment, before: Sequence[Item]) -> AsyncGenerator[Item]:
@@ -49,6 +53,8 @@ async def events(graph: Graph, config: Config, segment: Segment, before: Sequenc
     last = before[-1] if before else None
     if isinstance(last, Mapping) and last["type"] in ("interrupt", "graph_complete"):
         return  # only the end of the log was missing
+    for item in () if before else segment.first:
+        yield item
     thread = await Thread.open(graph, config)
     state, resume = segment.state, segment.resume
     if thread.version != segment.version:  # an earlier worker has saved something, so it has used these
