@@ -111,6 +111,11 @@ class DurableRuns:
         """The relay that has the events of the runs."""
         return self._relay
 
+    @property
+    def worker(self) -> str:
+        """The name of this worker, as in `RunStatus.worker`."""
+        return self._name
+
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
             if self._own_relay:

@@ -3,11 +3,11 @@
     python -m tests.durable.trials postgres [RUNS [SECONDS]]     two workers, PostgreSQL and Redis
     python -m tests.durable.trials sqlite [RUNS [SECONDS]]       one worker that is restarted, SQLite and Redis
 
-A run is a graph of five nodes with an agent and a question. The oldest worker is killed SECONDS after the newest one is
-ready, while a node streams. With PostgreSQL another worker is ready before that, so that two work all the time; with
-SQLite it is started after the kill. Checked from outside: every run ends as done, no node whose completion a reader got
-runs again, and a node's text after its last restart is its output. Printed: the time from a kill to the next event of a
-run that it interrupted.
+A run is a graph of five nodes with an agent and a question. SECONDS after the newest worker is ready (a quarter longer
+after each kill, so that runs end), a worker is killed while one of its nodes streams. With PostgreSQL another one is
+ready before; with SQLite the next one is started afterwards. Checked from outside: all runs end as done, no node whose
+completion a reader got runs again, and a node's text after its last restart is its output. Printed: the time from a
+kill to the next event of a run that it interrupted.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def opened(database: str, redis: str, graph: str, *, work: bool) -> DurableRuns:
 
 async def work(database: str, redis: str, graph: str) -> None:
     """Work until killed."""
-    async with opened(database, redis, graph, work=True):
-        print("ready", flush=True)
+    async with opened(database, redis, graph, work=True) as runs:
+        print(runs.worker, flush=True)
         await anyio.sleep_forever()
 
 
@@ -106,26 +106,36 @@ class Workers:
     def __init__(self, *arguments: str, spare: bool) -> None:
         self._command = [sys.executable, "-W", "error", "-m", "tests.durable.trials", "work", *arguments]
         self._spare = spare
-        self._running: list[subprocess.Popen[bytes]] = []
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
         self.killed: list[float] = []
 
     def prepare(self) -> None:
         """Start workers until there is one, or with a spare one two; return when they are ready."""
-        while len(self._running) < 1 + self._spare:
-            folder = Path(__file__).parents[2]
-            self._running.append(subprocess.Popen(self._command, stdout=subprocess.PIPE, cwd=folder))
-            _wait_until_ready(self._running[-1])
+        self._start(1 + self._spare)
 
-    def kill(self) -> None:
-        """Kill the oldest worker."""
-        worker = self._running.pop(0)
+    def one(self) -> None:
+        """Start a worker if there is none, and return when it is ready."""
+        self._start(1)
+
+    def _start(self, count: int) -> None:
+        while len(self._running) < count:
+            folder = Path(__file__).parents[2]
+            process = subprocess.Popen(self._command, stdout=subprocess.PIPE, cwd=folder)
+            assert process.stdout is not None
+            name = process.stdout.readline().decode().strip()
+            assert name, "the worker ended"
+            self._running[name] = process
+
+    def kill(self, name: str | None) -> None:
+        """Kill a worker; if it is dead already, the oldest one."""
+        worker = self._running.pop(name if name in self._running else next(iter(self._running)))
         worker.kill()
         self.killed.append(time.monotonic())
         _end(worker)
 
     def end(self) -> None:
         """Kill all workers."""
-        for worker in self._running:
+        for worker in self._running.values():
             worker.kill()
             _end(worker)
 
@@ -136,16 +146,11 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
         worker.stdout.close()
 
 
-def _wait_until_ready(worker: subprocess.Popen[bytes]) -> None:
-    assert worker.stdout is not None
-    assert worker.stdout.readline() == b"ready\n"
-
-
 class Trial:
     """One run, as its reader gets it."""
 
     def __init__(
-        self, runs: DurableRuns, name: str, at_once: anyio.CapacityLimiter, streams: Callable[[], None]
+        self, runs: DurableRuns, name: str, at_once: anyio.CapacityLimiter, streams: Callable[[str], None]
     ) -> None:
         self._runs = runs
         self._at_once = at_once
@@ -187,7 +192,7 @@ class Trial:
                 self.restarts.append(time.monotonic())
             elif event["type"] == "token":
                 texts[node] = texts.get(node, "") + event["content"]
-                self._streams()
+                self._streams(self._name)
             elif event["type"] == "node_complete":
                 self.completed[node] += 1
                 if node in texts:
@@ -196,21 +201,25 @@ class Trial:
 
 @dataclass(slots=True)
 class Killer:
-    """Kill workers while nodes stream.
+    """Kill workers while their nodes stream.
 
     Attributes:
+        runs: the runs.
         workers: the workers.
         seconds: how long it waits after the newest worker is ready; a quarter longer after each kill, so that runs end.
         most: how many it kills; None: no limit.
     """
 
+    runs: DurableRuns
     workers: Workers
     seconds: float
     most: int | None = None
+    _run: str = ""
     _streams: anyio.Event = field(default_factory=anyio.Event)
 
-    def note(self) -> None:
-        """Note that a node streams."""
+    def note(self, run: str) -> None:
+        """Note that a node of a run streams."""
+        self._run = run
         self._streams.set()
 
     async def run(self) -> None:
@@ -221,8 +230,8 @@ class Killer:
             await anyio.sleep(self.seconds * (1 + len(killed) / 4))
             self._streams = anyio.Event()
             await self._streams.wait()
-            self.workers.kill()
-        await anyio.to_thread.run_sync(self.workers.prepare)
+            self.workers.kill((await self.runs.status(self._run)).worker)
+        await anyio.to_thread.run_sync(self.workers.one)
 
 
 async def trials(
@@ -230,12 +239,13 @@ async def trials(
 ) -> int:
     """Run them, kill workers meanwhile, print the results, and return how many workers were killed."""
     graph = str(write_graph(folder, GRAPH, say="Hello"))
-    began = time.monotonic()
     async with opened(database, redis, graph, work=False) as runs:
         at_once = anyio.CapacityLimiter(AT_ONCE)
         workers = Workers(database, redis, graph, spare=kind == "postgres")
-        killer = Killer(workers, seconds, most)
+        killer = Killer(runs, workers, seconds, most)
         try:
+            await anyio.to_thread.run_sync(workers.prepare)
+            began = time.monotonic()
             found = [Trial(runs, f"run-{number}", at_once, killer.note) for number in range(count)]
             async with anyio.create_task_group() as killing:
                 killing.start_soon(killer.run)
