@@ -14,6 +14,7 @@ from playwright.sync_api import Page, expect
 
 from streamcore import Chunk, ProviderError, ToolCall, Usage
 from streamcore.testing import ScriptedProvider
+from streamcore.testing.scripted import Step
 from streamcore.web import PageOptions, create_app
 from tests.browser.axe import barriers
 from tests.browser.test_chat_page import ROOT, over, say
@@ -59,13 +60,18 @@ def ending(reason: Any) -> list[Chunk]:
     return [Chunk("finish", finish_reason=reason, raw_finish_reason=reason), usage]
 
 
-ASKS = [
+ASKS: list[Step] = [
     *(Chunk("start", id="1", model="m"), Chunk("reasoning", "Two cities, then a file.")),
     *("First the ", "weather."),
     *(call("weather", 0, city="Bonn"), call("weather", 1, city="Atlantis"), *ending("tool_calls")),
 ]
-DELETES = [Chunk("start", id="2", model="m"), "Now a file.", call("delete", 0, path="a"), *ending("tool_calls")]
-SHOWS = [
+DELETES: list[Step] = [
+    Chunk("start", id="2", model="m"),
+    "Now a file.",
+    call("delete", 0, path="a"),
+    *ending("tool_calls"),
+]
+SHOWS: list[Step] = [
     *(
         Chunk("start", id="3", model="m"),
         f"# Streams\n\n## What they are\n\n[A link]({LINK}) and `code`.\n\n> A quote\n\n",
@@ -99,14 +105,14 @@ def test_no_view_has_a_barrier(page: Page, tmp_path: Path) -> None:
     async def until_allowed() -> None:
         await eventually(go_on.is_set, "the test lets the answer go on")
 
-    slow = [
+    slow: list[Step] = [
         Chunk("start", id="4", model="m"),
         "It grows:\n\n```python\nx = 1\n",
         until_allowed,
         "```\n",
         *ending("length"),
     ]
-    failed = [
+    failed: list[Step] = [
         Chunk("start", id="5", model="m"),
         "Half an answer",
         ProviderError("out of order", provider="p", model="m"),
