@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from itertools import chain, compress
 from operator import attrgetter
 from typing import cast
@@ -25,7 +26,7 @@ PIECE_BYTES = 64
 """About how many bytes Python needs for a short text, besides its characters."""
 _CHUNK = 200
 _DATA = (Opaque, ToolCall)
-_COUNTS = len(Usage.__slots__) - 1  # all fields of `Usage` but `raw` are counts
+_COUNTS = len(fields(Usage)) - 1  # all fields of `Usage` but `raw` are counts
 _NUMBERS = frozenset({int, float, bool, type(None)})
 
 
@@ -41,8 +42,7 @@ def data_size(value: object) -> int:
     pending = [value]
     while pending:
         one = pending.pop()
-        kind = type(one)
-        if kind in _NUMBERS:  # these types first, which are nearly all: every answer has usage
+        if one.__class__ in _NUMBERS:  # these types first, which are nearly all: every answer has usage
             size += 8
         elif isinstance(one, str):
             size += utf8_size(one) + 8
