@@ -18,7 +18,16 @@ from tests.private_ca import PrivateCA, new_private_ca
 from tests.proxy_server import ProxyServer
 from tests.support import DEADLINE, KEY, VENDORS, ask, first_short, patient, wire_of
 
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
+UVLOOP = pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop", marks=pytest.mark.long)
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["asyncio", UVLOOP])
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    """Run each test on asyncio's own event loop and on uvloop."""
+    return request.param
+
+
 both = pytest.mark.parametrize("transport", ["httpx2", "aiohttp"])
 CLIENTS: dict[str, type[httpx2.AsyncClient]] = {"httpx2": httpx2.AsyncClient, "aiohttp": AiohttpClient}
 WHOLE = "".join(ANSWER.tokens)
@@ -178,6 +187,7 @@ async def test_the_connect_timeout_covers_the_handshake(transport: str, pace: fl
     assert caught.value.retryable
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # uvloop looks names up itself
 @both
 @patient
 async def test_the_connect_timeout_covers_the_lookup_of_a_name(

@@ -50,7 +50,6 @@ from tests.support import (
     VENDORS,
     ask,
     eventually,
-    first_short,
     patient,
     provider_at,
     require,
@@ -534,10 +533,17 @@ def test_every_loop_closes_its_clients(name: str, simulator: Simulator) -> None:
     assert simulator.connections == 2  # one a loop, used again
 
 
-@pytest.mark.parametrize("name", first_short(VENDORS))
-def test_a_fork_has_its_own_clients_and_does_not_close_its_parents(name: str, simulator: Simulator) -> None:
+FORKS = [
+    pytest.param(name, run, marks=[pytest.mark.long] if (name, run) != (VENDORS[0], "asyncio.run") else [])
+    for name, run in (*((name, "asyncio.run") for name in VENDORS), ("openai", "uvloop.run"))
+]
+
+
+@pytest.mark.parametrize(("name", "run"), FORKS)
+def test_a_fork_has_its_own_clients_and_does_not_close_its_parents(name: str, run: str, simulator: Simulator) -> None:
     require(hasattr(os, "fork"), "this system cannot fork")
-    python(FORK.format(name=name, url=simulator.base_url(name)), STREAMCORE_TRANSPORT="aiohttp")
+    script = FORK.replace("asyncio.run(", f"{run}(").replace("import asyncio", f"import {run.removesuffix('.run')}")
+    python(script.format(name=name, url=simulator.base_url(name)), STREAMCORE_TRANSPORT="aiohttp")
     assert len(simulator.requests) == 3
     assert simulator.connections == 2
 
