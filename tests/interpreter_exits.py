@@ -50,3 +50,5 @@ match how:
         threading.Thread(target=lambda: anyio.run(read_on, begun, **LOOP), daemon=True).start()
         begun.wait()
         sys.exit(EXIT_CODE)
+    case _:
+        sys.exit(f"unknown way to exit: {how!r}")

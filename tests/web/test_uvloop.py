@@ -10,7 +10,7 @@ import httpx2
 import pytest
 import uvloop
 
-from streamcore.cli.serve import _server
+from streamcore.cli.serve import new_server
 from streamcore.testing import Answer, Simulator
 from streamcore.web import create_app
 from tests.serving import listen, serving
@@ -18,7 +18,7 @@ from tests.support import KEY, wait_until
 
 
 def test_serve_uses_uvloop_where_it_is_installed() -> None:
-    factory = _server(object()).config.get_loop_factory()
+    factory = new_server(object()).config.get_loop_factory()
     assert factory is not None
     loop = factory()
     loop.close()
