@@ -37,6 +37,7 @@ PASSED_ON = (
     "max_cost",
     *("allow_get", "api_keys", "endpoints", "relay", "checkpointer", "grace", "transport", "metrics"),
     *("max_turns", "max_items", "max_model_calls", "max_tokens", "title", "greeting", "logo", "color"),
+    *("accept_files", "max_file_bytes", "show_usage"),
 )
 """The options that `create_app` takes as they are, or `_app` makes into another."""
 
@@ -85,6 +86,9 @@ def serve(
     greeting: opt.Greeting = None,
     logo: opt.Logo = None,
     color: opt.Color = None,
+    accept_files: opt.AcceptFiles = False,
+    max_file_bytes: opt.MaxFileBytes = None,
+    show_usage: opt.ShowUsage = False,
 ) -> None:
     """Serve prompts, graphs and models: a chat page at /, streams at /stream, endpoints for the vendors' SDKs at /v1.
 
@@ -138,6 +142,7 @@ def _app(targets: list[str], host: str, **options: Any) -> object:
     """Return the app, or end the command with what cannot be served."""
     _require_packages()
     from streamcore.web import HistoryLimit, PageOptions, create_app
+    from streamcore.web.files import file_options
     from streamcore.web.targets import SERVED_LIMITS
 
     most = {name: options.pop(name) for name in ("max_items", "max_model_calls", "max_tokens")}
@@ -145,8 +150,10 @@ def _app(targets: list[str], host: str, **options: Any) -> object:
     hosts = LOOPBACK if host in LOOPBACK else ("*",)
     history = HistoryLimit(options.pop("max_turns"))
     options |= {"api_keys": _keys(options["api_keys"]), "endpoints": _names(options["endpoints"])}
-    look = {name: options.pop(name) for name in ("title", "greeting", "logo", "color")}
+    look = {name: options.pop(name) for name in ("title", "greeting", "logo", "color", "show_usage")}
+    accepted = options.pop("accept_files"), options.pop("max_file_bytes")
     try:
+        options["files"] = file_options(*accepted)
         page = PageOptions(**look)
         return create_app(targets, allowed_hosts=hosts, history=history, limits=limits, page=page, **options)
     except StreamcoreError as error:
