@@ -293,6 +293,7 @@ def _guarded_routes(
         limit_local=limits.limit_local,
         describe=describe,
         offers=offers,
+        shows_cost=page.show_usage,
     )
     most = limits.max_input * 4 + 4096
     guarded = APIRouter(

@@ -54,6 +54,7 @@ class Service:
         limit_local: bool,
         describe: Describe | None,
         offers: Offers,
+        shows_cost: bool,
     ) -> None:
         self._target = target
         self._relay = relay
@@ -63,6 +64,7 @@ class Service:
         self._limit_local = limit_local
         self._describe = describe
         self._offers = offers
+        self._shows_cost = shows_cost
 
     async def about(self, request: Request) -> models.About:
         """Return what is served."""
@@ -223,7 +225,16 @@ class Service:
         if event_id is not None and not self._sessions.owns(run):
             run = ""  # of another service, or of none: the client gets an end
         try:
-            return await run_response(self._relay, run, event_id, form, who=who, headers=headers, describe=describe)
+            return await run_response(
+                self._relay,
+                run,
+                event_id,
+                form,
+                who=who,
+                headers=headers,
+                describe=describe,
+                cost=self._shows_cost,
+            )
         except RunNotFound as error:
             raise _expired() from error
 
