@@ -147,7 +147,8 @@ def test_modules_are_short_and_libraries_have_versions_and_licences() -> None:
     for path in (*ASSETS.glob("*.js"), *ASSETS.glob("texts/*.js")):
         assert len(path.read_text("utf-8").splitlines()) < 250, path.name
     english, german = (
-        re.findall(r"^  (\w+): ", (ASSETS / "texts" / name).read_text("utf-8"), re.M) for name in ("en.js", "de.js")
+        re.findall(r"^  (\w+): ", (ASSETS / "texts" / name).read_text("utf-8"), re.MULTILINE)
+        for name in ("en.js", "de.js")
     )
     assert english == german == sorted(set(english))
     table = (ASSETS / "vendor" / "README.md").read_text("utf-8")
