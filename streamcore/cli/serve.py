@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -98,18 +99,15 @@ def serve(
 
     Ctrl-C and SIGTERM end open streams with a last event, then the server.
     """
-    provider, model = _prepared(env_file, log_json, provider, model)
+    provider, model = _prepared(env_file, log_json, telemetry, provider, model)
     served = targets or []
-    if telemetry:
-        _instrument()
     app = _app(
         served,
         host,
         provider=provider,
         model=model,
         variables=gather(var, var_file, vars_file),
-        **{name: context.params[name] for name in PASSED_ON},
-        **{name: context.params[name] or () for name in LISTS},
+        **_passed_on(context.params),
     )
     listening = _listen(host, port)
     note(f"serving {', '.join([*served, *(allow_models or ())])} on {_url(host, listening)}  (Ctrl-C stops)")
@@ -117,13 +115,20 @@ def serve(
     _server(app).run(sockets=[listening])
 
 
+def _passed_on(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options for `_app`; of those that can be repeated, an empty tuple if there are none."""
+    return {name: given[name] for name in PASSED_ON} | {name: given[name] or () for name in LISTS}
+
+
 def _prepared(
-    env_file: Path | None, log_json: bool, provider: str | None, model: str | None
+    env_file: Path | None, log_json: bool, telemetry: bool, provider: str | None, model: str | None
 ) -> tuple[str | None, str | None]:
-    """Read the variables of a file, set up the log, and return provider and model."""
+    """Read the variables of a file, set up the log and telemetry, and return provider and model."""
     read_env_file(env_file)
     if log_json:
         show_log(as_json=True)
+    if telemetry:
+        _instrument()
     return provider_and_model(provider, model)
 
 
