@@ -102,11 +102,13 @@ class Offers:
         return files
 
 
-def offers_of(target: ServedTarget, files: bool | FileOptions, allowed: Sequence[str]) -> Offers:
-    """Return what users of a target may choose; `allowed` are the entries of `allow_models`.
+def offers_of(targets: Sequence[ServedTarget], files: bool | FileOptions, allowed: Sequence[str]) -> Offers | None:
+    """Return what users of the first target may choose, None without one; `allowed` are those of `allow_models`.
 
     Raises:
         ConfigError: the target takes no files.
     """
-    options = FileOptions() if files is True else files or None
+    if not targets:
+        return None
+    target, options = targets[0], FileOptions() if files is True else files or None
     return Offers(target, options, [name for name in allowed if "/" in name and is_name(name)])

@@ -175,12 +175,10 @@ def router(
         message_as=message_as,
         client_variables=client_variables,
         prompts_dir=prompts_dir,
-        **_stores(checkpointer, relay),
-        history=history,
+        **_conversations(checkpointer, relay, history),
         limits=limits,
     )
-    targets = _loaded(target, load, alone=bool(endpoints and allow_models))
-    name = service_name(name, next(iter(targets), None))
+    targets, name = _loaded(target, load, name, alone=bool(endpoints and allow_models))
     spending, peers = _spending(max_cost, relay, name), Peers(trusted_proxies, allow_get, cors)
     parts = _Parts(
         targets,
@@ -188,7 +186,7 @@ def router(
         peers,
         Limits(max_input, limit_local=max_per_user is not None, per_client=_per_user(max_streams, max_per_user)),
         [Depends(same_site(cors)), *_auth(auth, api_keys, anonymous), *paid(spending, peers)],
-        offers_of(targets[0], files, allow_models) if targets else None,
+        offers_of(targets, files, allow_models),
     )
     catalog = Catalog(_by_name(targets), allow_models, max_seconds=max_seconds, transport=transport, limits=limits)
     routes = APIRouter(lifespan=_lifespan(parts, spending, keeps_relay=parts.relay is not relay))
@@ -221,9 +219,9 @@ def _per_user(max_streams: int, max_per_user: int | None) -> int:
 
 
 def _loaded(
-    target: Target | Sequence[Target] | None, load: Callable[[Target], ServedTarget], *, alone: bool
-) -> list[ServedTarget]:
-    """Return the targets; `alone`: there may be none, since the service is a gateway.
+    target: Target | Sequence[Target] | None, load: Callable[[Target], ServedTarget], name: str | None, *, alone: bool
+) -> tuple[list[ServedTarget], str]:
+    """Return the targets, and the service's name; `alone`: there may be none, since the service is a gateway.
 
     Raises:
         ConfigError: a target is not valid, or there is nothing to serve.
@@ -231,7 +229,8 @@ def _loaded(
     listed = (target,) if isinstance(target, str | Path | Graph) else target or ()
     if not (listed or alone):
         raise ConfigError("there is nothing to serve: name a prompt or a graph, or allow models (--allow-model)")
-    return [load(one) for one in listed]
+    targets = [load(one) for one in listed]
+    return targets, service_name(name, next(iter(targets), None))
 
 
 def _by_name(targets: Sequence[ServedTarget]) -> dict[str, ServedTarget]:
@@ -369,10 +368,10 @@ def _spending(max_cost: str | Decimal | float | None, relay: Relay | str | None,
     return Spending(limit, MemorySums())
 
 
-def _stores(checkpointer: Any, relay: Relay | str | None) -> dict[str, Any]:
-    """Return the store of conversations, and the one that is used without it."""
+def _conversations(checkpointer: Any, relay: Relay | str | None, history: HistoryLimit | None) -> dict[str, Any]:
+    """Return the store of conversations, the one that is used without it, and how much of one is kept."""
     given = open_checkpointer(checkpointer) if isinstance(checkpointer, str) else checkpointer
-    return {"checkpointer": given, "fallback": _memory(relay)}
+    return {"checkpointer": given, "fallback": _memory(relay), "history": history}
 
 
 def _memory(relay: Relay | str | None) -> Checkpointer:
