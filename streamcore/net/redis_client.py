@@ -31,9 +31,6 @@ RETRIES = 3
 FAILURES = (RedisError, RedisClusterException, OSError)
 """The errors that redis-py raises."""
 
-SCHEMES = ("redis://", "rediss://", "unix://", "redis+cluster://", "rediss+cluster://")
-"""How the URL of a Redis begins."""
-
 REFRESH_SECONDS = 0.5
 """How often the nodes of a cluster are asked at most which slots they have."""
 
@@ -101,8 +98,11 @@ class RedisDatabase:
             return await self.client()
         self.check_loop()
         cluster = await self._cluster()
-        await cluster.initialize()
-        found = cluster.get_node_from_key(cast("str", key))
+        try:  # also while `refresh` asks: a node that is lost must not delay the keys of others
+            found = cluster.get_node_from_key(cast("str", key))
+        except RedisClusterException:
+            await cluster.initialize()
+            found = cluster.get_node_from_key(cast("str", key))
         if found is None:  # pragma: no cover  only for replicas
             raise RedisClusterException("no node of the cluster has this key")
 
