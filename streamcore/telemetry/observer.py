@@ -12,13 +12,16 @@ from opentelemetry import context as otel_context
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
+from streamcore.completion import Completion
 from streamcore.observe import events
 from streamcore.observe.events import Operation
+from streamcore.pricing.answers import cost_of
 from streamcore.pricing.counts import counts_of
+from streamcore.pricing.loading import load_in_background, run_when_loaded
 from streamcore.provider import provider_names, vendor
 from streamcore.telemetry import content, names
 from streamcore.telemetry.metrics import Metrics
-from streamcore.telemetry.spans import agent_end, agent_start, answer_end, answer_start, tool_end, tool_start
+from streamcore.telemetry.spans import agent_end, agent_start, answer_end, answer_start, of_cost, tool_end, tool_start
 
 SCOPE = "streamcore"
 _NO_ERROR = frozenset({"finished", "refused", "waiting", "stopped", "closed"})
@@ -143,6 +146,7 @@ class OpenTelemetryObserver:
     # -- answers -----------------------------------------------------------------------------------------------------
 
     def _answer_started(self, event: events.AnswerStarted) -> None:
+        load_in_background()
         provider = provider_of(event.provider)
         self._opened[event.operation.id] = provider
         self._metrics.answer_started(provider)
@@ -198,9 +202,27 @@ class OpenTelemetryObserver:
         facts = answer_end(event, provider, counts)
         if self._content:
             facts |= content.of_answer(answer)
-        self._end(event, facts)
-        # After the span has ended, since a file of prices that is not valid raises.
-        self._metrics.answer_ended(event, self._opened.pop(number, provider), attributes, counts, error)
+        try:
+            self._add_cost(answer, facts, attributes)
+        finally:  # a file of prices that is not valid raises
+            self._end(event, facts)
+            self._metrics.answer_ended(event, self._opened.pop(number, provider), attributes, counts, error)
+
+    def _add_cost(self, answer: Completion, facts: dict[str, Any], point: Mapping[str, str] | None) -> None:
+        """Add what an answer costs to the attributes of its span, and to the metric.
+
+        While the list of prices is being loaded, only the metric is recorded, later: a span that ended late could be
+        missing in what an application flushes.
+        """
+
+        def record() -> None:
+            cost = cost_of(answer)
+            if cost is not None:
+                facts.update(of_cost(cost))
+                if point is not None:
+                    self._metrics.priced(cost, point)
+
+        run_when_loaded(record)
 
     # -- agents and tools --------------------------------------------------------------------------------------------
 
@@ -218,7 +240,10 @@ class OpenTelemetryObserver:
         facts = agent_end(event, counts_of(answer.usage, cache_apart=apart))
         if self._content:
             facts |= content.of_answer(answer)
-        self._end(event, facts)
+        try:
+            self._add_cost(answer, facts, None)
+        finally:
+            self._end(event, facts)
 
     def _tool_started(self, event: events.ToolStarted) -> None:
         attributes = tool_start(event)
