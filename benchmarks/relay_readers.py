@@ -20,15 +20,15 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any, cast
 
 from streamcore.errors import RunNotFound
 from streamcore.relay import Relay, open_log
 
-if __package__:
-    from benchmarks.relay import redis_url
-else:
-    from relay import redis_url
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.relay import redis_url  # noqa: E402  found also if this file is run by its path
 
 GRACE, LEASE = 3600.0, 120.0
 """Seconds; long, so that a busy machine only shows in the delays."""

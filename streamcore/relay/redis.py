@@ -100,10 +100,11 @@ class RedisLog:
         facts = (owner, span, self._keep, round(hold * 1000), trace, counted, line)
         done = False
         try:
-            if await self._run(run_id, "start", epoch, *facts) != b"ok":
+            answer: Any = await self._run(run_id, "start", epoch, *facts)
+            if answer == b"exists":
                 raise exists(run_id)
             refused: Exception | None = None
-            if counted and not await self._count(run_id, counted, span, limit):
+            if counted and not await self._count(run_id, counted, answer[0], limit):
                 refused = too_many(limit or 0, whose)
             elif line and not await self._claim(run_id, line, span + round(hold * 1000)):
                 refused = busy(thread or "")
@@ -120,10 +121,10 @@ class RedisLog:
             self._registered[run_id] = _Registered(lease, time.monotonic() + lease / 4)
         return epoch
 
-    async def _count(self, run_id: str, counted: bytes, span: int, limit: int | None) -> bool:
-        """Count a run among the running ones of its owner or client; return False if there are too many."""
+    async def _count(self, run_id: str, counted: bytes, until: int, limit: int | None) -> bool:
+        """Count a run, until its lease expires, as one of its owner or client; return False if there are too many."""
         most = "" if limit is None else limit
-        answer = await self._calls.index(run_id, counted, "count", run_id, span, self._keep, most)
+        answer = await self._calls.index(run_id, counted, "count", run_id, until, self._keep, most)
         return bool(answer == b"ok")
 
     async def _claim(self, run_id: str, line: bytes, span: int) -> bool:
@@ -194,17 +195,19 @@ class RedisLog:
         idle = answer[1] / 1000
         return Renewal(cast("Command", answer[0].decode()), idle if near is None else min(near.idle, idle))
 
-    async def _register_again(self, run_id: str, lease: float, counted: bytes, thread: bytes, hold: int) -> None:
+    async def _register_again(
+        self, run_id: str, lease: float, until: int, counted: bytes, thread: bytes, hold: int
+    ) -> None:
         """Renew what counts and names a run, four times in each lease."""
         known = self._registered.get(run_id)
         if known is not None and lease >= known.lease and time.monotonic() < known.renew_at:
             return
         self._registered[run_id] = _Registered(lease, time.monotonic() + lease / 4)
-        span = _milliseconds(lease)
         if counted:
-            await self._count(run_id, counted, span, None)
+            await self._count(run_id, counted, until, None)
         if thread:
-            await self._calls.index(run_id, thread, "extend", run_id, self._keep + span + hold)
+            span = self._keep + _milliseconds(lease) + hold
+            await self._calls.index(run_id, thread, "extend", run_id, span)
 
     async def _uncount(self, run_id: str, counted: bytes) -> None:
         """Count a run no longer, since it has ended; if that fails, its lease expires."""

@@ -38,13 +38,13 @@ end
 
 if op == 'start' then
   local owner, span, keep, hold, trace, owned, thread = unpack(ARGV, 3)
-  if f[1] then return f[1] == epoch and 'ok' or 'exists' end
+  if f[1] then return f[1] == epoch and {lease} or 'exists' end
   redis.call('DEL', items)
   redis.call('HSET', run, 'epoch', epoch, 'seq', 0, 'lease', now + span, 'owner', owner, 'seen', now, 'cut', 0,
     'command', '', 'hold', hold, 'owned', owned, 'thread', thread)
   redis.call('PEXPIRE', run, keep + span + hold)
   if trace ~= '' then redis.call('HSET', run, 'trace', trace) end
-  return 'ok'
+  return {now + span}
 end
 if not f[1] then return 'gone' end
 if op == 'status' then
@@ -112,7 +112,7 @@ if op == 'renew' then
   redis.call('HSET', run, 'lease', now + span)
   extend(span, keep)
   local s = redis.call('HMGET', run, 'command', 'seen', 'owned', 'thread')
-  return {s[1], now - s[2], s[3], s[4], hold}
+  return {s[1], now - s[2], now + span, s[3], s[4], hold}
 elseif op == 'undo' then
   redis.call('DEL', run, items)
   return 'ok'
@@ -138,13 +138,13 @@ local key, op, id = KEYS[1], ARGV[1], ARGV[2]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if op == 'count' then
-  local span, keep, limit = ARGV[3], ARGV[4], ARGV[5]
+  local lease, keep, limit = tonumber(ARGV[3]), ARGV[4], ARGV[5]
   redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
   if limit ~= '' and not redis.call('ZSCORE', key, id) and redis.call('ZCARD', key) >= tonumber(limit) then
     return 'many'
   end
-  redis.call('ZADD', key, now + span, id)
-  redis.call('PEXPIRE', key, keep + span)
+  redis.call('ZADD', key, lease, id)
+  redis.call('PEXPIRE', key, keep + math.max(0, lease - now))
 elseif op == 'uncount' then
   redis.call('ZREM', key, id)
 elseif op == 'claim' then
