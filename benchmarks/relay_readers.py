@@ -28,7 +28,7 @@ from streamcore.relay import Relay, open_log
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.relay import redis_url  # noqa: E402  found also if this file is run by its path
+from benchmarks.relay import redis_url
 
 GRACE, LEASE = 3600.0, 120.0
 """Seconds; long, so that a busy machine only shows in the delays."""
