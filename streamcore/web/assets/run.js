@@ -16,6 +16,9 @@ export function callsOf(question) {
   return [{ id: "call", name: message.tool, arguments: JSON.stringify(message.args) }];
 }
 
+/** Return whether a message has something that the user waits for. */
+const isContent = ({ kind, type }) => type === "token" || ["text", "reasoning", "refusal", "tool_call"].includes(kind);
+
 /** `view` shows the turn; `from` is the number of its answers before the run. */
 export class Run {
   constructor(turn, view, from, answering) {
@@ -24,6 +27,8 @@ export class Run {
     this.open = new Map(); // the answers that still grow, by their nodes
     this.trouble = null;
     this.question = null; // what the run asks at its end
+    this.sentAt = null; // when the message was sent, if this page sent it
+    this.firstAt = null; // when the first content came
   }
 
   /** Read the run to its end. */
@@ -59,6 +64,7 @@ export class Run {
   }
 
   #handle({ name, data }) {
+    if (isContent(data)) this.firstAt ??= performance.now();
     if (name === "stream-error") this.trouble = troubleOf(data);
     else if (name === "done") this.done = data;
     else if (data.type === "gap") this.#gap(data);
