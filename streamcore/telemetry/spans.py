@@ -20,11 +20,11 @@ def answer_start(request: Request, model: str, provider: str) -> dict[str, Any]:
     return found
 
 
-def answer_end(event: events.AnswerEnded, provider: str, counts: Counts | None) -> dict[str, Any]:
+def answer_end(event: events.AnswerEnded, provider: str, counts: Counts | None, attempts: int) -> dict[str, Any]:
     """Return the attributes that the span of an answer gets at its end."""
     answer = event.completion
-    found: dict[str, Any] = {names.ATTEMPTS: len(answer.attempts)}
-    if len(answer.attempts) > 1:  # else it is that of the start
+    found: dict[str, Any] = {names.ATTEMPTS: attempts}
+    if attempts > 1:  # else it is that of the start
         found[names.PROVIDER] = provider
     if answer.id:
         found[names.RESPONSE_ID] = answer.id
