@@ -153,7 +153,8 @@ class OpenAIProvider:
 
 
 def _create(client: openai.AsyncOpenAI) -> Callable[..., Any]:
-    return cast("Callable[..., Any]", client.chat.completions.with_streaming_response.create)
+    create = cast("Callable[..., Any]", client.chat.completions.with_streaming_response.create)
+    return partial(create, messages=())  # a parameter that the SDK requires; the body has the messages
 
 
 def chat_body(

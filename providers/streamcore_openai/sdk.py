@@ -73,7 +73,11 @@ class Connection:
         """
 
         async def send() -> tuple[httpx2.Response, StreamDecoder]:
-            arguments = {**body, "stream": True, "extra_body": {**body.get("extra_body", {}), **extra} or None}
+            # What the SDK gets as a parameter it checks against its types, value by value: of a long conversation that
+            # takes many times as long as everything else. `extra_body` is sent as it is; it overrides parameters.
+            keys = {key: value for key, value in body.items() if key not in ("model", "extra_body")}
+            keys |= {**body.get("extra_body", {}), **extra}
+            arguments = {"model": body["model"], "stream": True, "extra_body": keys}
             response = await self.send(create, arguments)
             return response, StreamDecoder(vocabulary(request_id(response)), include_raw=include_raw)
 
