@@ -126,7 +126,7 @@ def row(reader: Reader, found: dict[str, Any]) -> list[str]:
     rate, cpu, lag, p99 = (_median(found, name) for name in ("rate", "cpu", "lag_median", "lag_p99"))
     cells = [f"{rate:,.0f}", f"{cpu * 1e6:.1f}", f"{lag * 1000:.1f}", f"{p99 * 1000:.1f}"]
     cells += [f"{found['memory'] / 1024:.1f}", f"{found['running']:,}", f"{found['failed']:,}"]
-    return [reader.title, *cells, f"{found['server'] * 1000:.1f}"]
+    return [reader.title, *cells, f"{found['server']:.1f}"]
 
 
 def _median(found: dict[str, Any], name: str) -> float:
