@@ -49,7 +49,7 @@ def event(**delta: object) -> bytes:
 
 def ended(reason: str) -> bytes:
     """Return the last events of a chat answer."""
-    last = {"id": "a", "model": "m", "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
+    last: dict[str, object] = {"id": "a", "model": "m", "choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}
     return b"data: " + json.dumps(last).encode() + b"\n\ndata: [DONE]\n\n"
 
 
