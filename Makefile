@@ -86,10 +86,10 @@ stress: $(DEV)
 bench: $(DEV)
 	$(BIN)/python -m benchmarks.peers
 
-# The sections of docs/benchmarks.md about a first answer, ten thousand streams and growth; about ten minutes on two
+# The sections of docs/benchmarks.md about a first answer, ten thousand streams, two workers and growth; about ten minutes on two
 # quiet cores.
 bench-sections: $(DEV)
-	@missed=; for script in cold crowds scaling; do \
+	@missed=; for script in cold crowds workers scaling; do \
 		echo "== benchmarks/$$script.py"; $(BIN)/python benchmarks/$$script.py || missed="$$missed $$script"; \
 	done; test -z "$$missed" || { echo "missed a target:$$missed"; exit 1; }
 
