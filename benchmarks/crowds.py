@@ -71,7 +71,7 @@ AIOHTTP = Reader("streamcore, aiohttp", "ours", "request-aiohttp")
 AIOHTTP_UVLOOP = Reader("streamcore, aiohttp, uvloop", "ours", "request-aiohttp", "uvloop")
 BARE_UVLOOP = Reader("bare reading, aiohttp, uvloop", "bare", "aiohttp", "uvloop")
 
-MANY = Load(10_000, interval=0.2, ramp=8.0)
+MANY = Load(10_000, interval=0.2, ramp=20.0)
 FEW = Load(1000, interval=0.2, ramp=1.0, windows=2)
 FAST, FASTER = Load(1000, interval=0.01, ramp=1.0), Load(1000, interval=1000 / 150_000, ramp=1.0)
 
