@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -59,10 +58,6 @@ def folded(*events: Json | bytes) -> Completion:
     fold = Fold()
     fold.add(chunks)
     return fold.completion(complete=True)
-
-
-def kinds(chunks: Sequence[Chunk]) -> list[str]:
-    return [chunk.kind for chunk in chunks]
 
 
 def test_text_thoughts_and_counts() -> None:
