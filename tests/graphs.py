@@ -25,7 +25,7 @@ def write_graph(folder: Path, text: str, **prompts: str) -> Path:
 
 
 def write_two_answers(folder: Path, name: str) -> Path:
-    """Write a graph of this name whose two nodes ask a model, one after the other; an error of the second is skipped."""
+    """Write a graph whose two nodes ask a model one after the other; an error of the second one is skipped."""
     (folder / "prompts").mkdir()
     (folder / "prompts" / "plain.yaml").write_text('user: "{message}"\n', "utf-8")
     path = folder / f"{name}.yaml"

@@ -6,7 +6,7 @@ python -m tests.relay_worker PORT REDIS_URL SIMULATOR_URL LEASE GRACE
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,7 +26,7 @@ def make_app(redis_url: str, simulator_url: str, lease: float, grace: float) -> 
     relay = Relay(open_log(redis_url), lease=lease, grace=grace)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with streamcore.lifespan(app), relay:
             yield
 
@@ -52,9 +52,9 @@ def make_app(redis_url: str, simulator_url: str, lease: float, grace: float) -> 
         except RunNotFound as error:
             raise HTTPException(404) from error
 
-    @app.post("/{run_id}/{wish}")
-    async def end(run_id: str, wish: str) -> Any:
-        return await (relay.stop if wish == "stop" else relay.cancel)(run_id)
+    @app.post("/{run_id}/{command}")
+    async def end(run_id: str, command: str) -> Any:
+        return await (relay.stop if command == "stop" else relay.cancel)(run_id)
 
     return app
 

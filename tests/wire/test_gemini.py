@@ -20,6 +20,7 @@ from streamcore import (
 )
 from streamcore.completion import Fold
 from streamcore_google import GeminiDecoder, GeminiVocabulary
+from tests.wire.support import kinds
 
 Json = dict[str, Any]
 COUNTS = {"promptTokenCount": 10, "candidatesTokenCount": 4, "totalTokenCount": 14}
