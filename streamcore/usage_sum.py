@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
+from typing import Any
 
 from streamcore.chunk import Usage
 
@@ -15,7 +16,7 @@ def added_usage(usages: Iterable[Usage | None]) -> Usage | None:
     known = [usage for usage in usages if usage is not None]
     if len(known) < 2:
         return known[0] if known else None
-    counts: dict[str, int | None] = {}
+    counts: dict[str, Any] = {}
     for name in _COUNTS:
         column = [count for usage in known if (count := getattr(usage, name)) is not None]
         counts[name] = sum(column) if column else None
