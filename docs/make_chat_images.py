@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, FilePayload, Page, sync_playwright
 
 from streamcore import get_provider
 from streamcore.testing import Answer, Simulator
@@ -113,13 +113,13 @@ def files(browser: Browser) -> None:
             page = browser.new_page(viewport={"width": 860, "height": 640}, device_scale_factor=1.5)
             page.goto(url)
             page.locator("#attach").wait_for()
-            chart = {"name": "gaps.png", "mimeType": "image/png", "buffer": (IMAGES / "chat.png").read_bytes()}
-            paper = {"name": "paper.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.4\n"}
+            chart = FilePayload(name="gaps.png", mimeType="image/png", buffer=(IMAGES / "chat.png").read_bytes())
+            paper = FilePayload(name="paper.pdf", mimeType="application/pdf", buffer=b"%PDF-1.4\n")
             page.locator("#file").set_input_files([chart, paper])
             page.locator("#attached li").nth(1).wait_for()
             say(page, "What do they show?")
             page.locator(".answer .foot").wait_for()
-            large = {"name": "film.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.4\n" * 700_000}
+            large = FilePayload(name="film.pdf", mimeType="application/pdf", buffer=b"%PDF-1.4\n" * 700_000)
             page.locator("#file").set_input_files([chart, large])
             page.locator("#file-trouble").wait_for()
             page.screenshot(path=IMAGES / "chat-files.png")

@@ -191,8 +191,8 @@ class Service:
         counted = not who and (self._limit_local or not self._peers.is_local(request))
         address = self._peers.address(request) if counted else None
         try:
-            counted = replace(run_request, counted=self._shows_cost)
-            return await self._sessions.begin(who, session_id, counted, address)
+            asked = replace(run_request, counted=self._shows_cost)
+            return await self._sessions.begin(who, session_id, asked, address)
         except RunExists as error:
             raise busy() from error
         except TooManyRuns as error:

@@ -149,7 +149,7 @@ def test_files_that_do_not_fit_are_explained(page: Page) -> None:
         page.keyboard.press("Enter")  # without a text
         expect(page.get_by_role("alert")).to_contain_text("The service does not accept this message.")
         page.get_by_text("Details").click()
-        expect(page.get_by_role("alert")).to_contain_text(".pdf' is not 'application/pdf'")
+        expect(page.get_by_role("alert")).to_contain_text("is not 'application/pdf'")
         expect(page.locator(".user .files li span").last).to_have_text(hostile)
         assert page.locator("main img").count() == 0
         assert simulator.requests == []
@@ -229,26 +229,4 @@ def test_the_foot_of_a_graph_has_the_sums_of_its_run(
             expect(page.locator(".answer .foot")).to_have_count(1)
             foot = page.locator(".answer").last.locator(".foot")
             expect(foot).to_have_text(re.compile(r"\+ 40 tokens · 0\.0\d+ USD · first token after"))
-            page.goto("about:blank")
-
-
-def test_the_foot_of_a_graph_has_the_sums_of_its_run(page: Page, tmp_path: Path) -> None:
-    (tmp_path / "say.yaml").write_text('user: "{message}"\n', "utf-8")
-    node = "{type: llm, prompt: say, variables: {message: '{state.message}'}"
-    (tmp_path / "two.yaml").write_text(
-        f"name: two\nstate: {{message: str}}\nnodes:\n  one: {node}, state_key: first}}\n  two: {node}, state_key: second}}\n"
-        "edges: [{from: START, to: one}, {from: one, to: two}, {from: two, to: END}]\n",
-        "utf-8",
-    )
-    with Simulator(Answer(["word "] * 20)) as simulator:
-        provider = provider_at(simulator, "openai", model="gpt-4o-mini")
-        app = create_app(tmp_path / "two.yaml", provider=provider, page=PageOptions(show_usage=True))
-        with serving(app) as url:
-            page.goto(url)
-            expect(page.locator("#title")).to_have_text("two")
-            say(page, "x")
-            over(page)
-            expect(page.locator(".answer")).to_have_count(2)
-            expect(page.locator(".answer .foot")).to_have_count(1)
-            expect(page.locator(".answer").last.locator(".foot")).to_contain_text(re.compile(r"\+ 40 tokens · 0\.0\d+ USD"))
             page.goto("about:blank")
