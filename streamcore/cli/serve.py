@@ -112,7 +112,7 @@ def serve(
     listening = _listen(host, port)
     note(f"serving {', '.join([*served, *(allow_models or ())])} on {_url(host, listening)}  (Ctrl-C stops)")
     _warn(served, provider, prompts_dir, safe=host in LOOPBACK or bool(_keys(api_keys)))
-    _server(app).run(sockets=[listening])
+    new_server(app).run(sockets=[listening])
 
 
 def _passed_on(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,7 +211,8 @@ def _listen(host: str, port: int) -> socket.socket:
         raise typer.Exit(FAILED) from error
 
 
-def _server(app: object) -> uvicorn.Server:
+def new_server(app: object) -> uvicorn.Server:
+    """Return the server of an app; it runs on uvloop if that is installed."""
     import uvicorn
 
     # No access log: its lines would contain prompts. Open streams end by themselves within their grace period.

@@ -110,7 +110,10 @@ Telemetry = Annotated[
 ]
 Grace = Annotated[float, typer.Option(help="Seconds without a reader after which an answer is cancelled.", min=0.1)]
 Transport = Annotated[
-    str | None, typer.Option(help="The HTTP library that requests are sent with: httpx2 (default) or aiohttp.")
+    str | None,
+    typer.Option(
+        help="The HTTP library that requests are sent with: auto (default; aiohttp if installed), httpx2 or aiohttp."
+    ),
 ]
 Title = Annotated[str | None, typer.Option(help="The chat page's title. Default: the target's name.")]
 Greeting = Annotated[str | None, typer.Option(help="The text of the chat page's empty conversation.")]

@@ -19,7 +19,7 @@ from streamcore.graph.load import Graph, load_graph
 from streamcore.graph.stream import stream_graph_with_tokens
 from streamcore.graph.thread import Thread, open_store
 from streamcore.graph.variables import missing_variables, paths_of
-from streamcore.net.clients import chosen_transport
+from streamcore.net.transports import chosen_transport
 from streamcore.net.well_formed import well_formed_json
 from streamcore.prompts.message_variable import INPUTS, message_variable
 from streamcore.prompts.prompt_file import Prompt, load_prompt
