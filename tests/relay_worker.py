@@ -66,5 +66,6 @@ if __name__ == "__main__":
         host="127.0.0.1",
         port=int(port),
         log_level="error",
+        loop="asyncio",
         timeout_graceful_shutdown=2,
     )

@@ -23,6 +23,7 @@ export class Runner {
     const { conversation } = this.chat;
     const run = this.#prepare(turn, turn.answers.length);
     turn.reading = { run: null, from: run.from };
+    run.sentAt = performance.now();
     let id = null;
     try {
       turn.session ??= await this.#session(turn);
@@ -69,6 +70,7 @@ export class Runner {
     const calls = open.some(({ record }) => record.calls?.some((call) => call && call.result === undefined));
     this.run = null;
     turn.reading = null;
+    if (!run.trouble && turn.runs.length) for (const file of turn.files) file.sent = { session_id: turn.session, run: turn.runs.at(-1) };
     view.waiting(false);
     try {
       this.#showEnd(run, open);
@@ -93,7 +95,8 @@ export class Runner {
     if (run.done?.finish_reason === "length" && this.chat.target.kind === "prompt") acts.continue = () => this.chat.ask({ text: t("continue") });
     const last = open.pop() ?? (trouble || stopped ? view.addAnswer({ text: "" }) : null);
     for (const one of open) one.finish(note);
-    if (last && this.chat.look.show_usage) last.record.foot = footOf(run);
+    const shown = last ?? view.shown.slice(run.from).findLast(({ record }) => !record.question);
+    if (shown && this.chat.look.show_usage) shown.record.foot = footOf(run);
     last?.finish(note, trouble ?? "", acts);
     view.refresh();
   }
