@@ -17,6 +17,7 @@ from playwright.sync_api import Page, expect
 
 from streamcore.testing import Answer, Simulator
 from streamcore.web import FileOptions, PageOptions, create_app
+from tests.browser.axe import barriers
 from tests.browser.test_chat_page import HACK, ROOT, over, say
 from tests.browser.test_page_conversations import echo
 from tests.serving import serving
@@ -153,6 +154,20 @@ def test_files_that_do_not_fit_are_explained(page: Page) -> None:
         expect(page.locator(".user .files li span").last).to_have_text(hostile)
         assert page.locator("main img").count() == 0
         assert simulator.requests == []
+
+
+def test_files_and_models_have_no_barrier(page: Page) -> None:
+    look = PageOptions(show_usage=True)
+    with Simulator(echo) as simulator, chat(page, simulator, look, files=True, allow_models=["demo/small"]):
+        give(page, "drop", ("a.png", "image/png", png()), ("paper.pdf", "application/pdf", PDF))
+        expect(page.locator("#attached li")).to_have_count(2)
+        say(page, "x")
+        over(page)
+        expect(page.locator(".answer .foot")).to_be_visible()
+        give(page, "drop", ("b.png", "image/png", png()), ("c.svg", "image/svg+xml", b"<svg/>"))
+        expect(page.locator("#attached li")).to_have_count(1)
+        expect(page.locator("#file-trouble")).to_be_visible()
+        assert barriers(page, "files") == []
 
 
 def test_without_files_the_page_has_no_button_and_shows_no_dropped_file(page: Page) -> None:
