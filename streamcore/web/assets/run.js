@@ -1,7 +1,10 @@
 // Read one run: turn the messages of its stream into the answers of its turn.
 import { listen } from "./service.js";
+import { nextTask } from "./slices.js";
 import { imageData } from "./sources.js";
 import { troubleOf } from "./trouble.js";
+
+const READING = 10; // milliseconds after which reading goes on in another task
 
 const asText = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 
@@ -30,8 +33,16 @@ export class Run {
 
   /** Read the run to its end. */
   async read(id, lost) {
+    const { signal } = this.abort;
+    let begun = performance.now();
     try {
-      for await (const message of listen(this.turn.session, id, this.abort.signal, lost)) this.#guarded(message);
+      for await (const message of listen(this.turn.session, id, signal, lost)) {
+        this.#guarded(message);
+        if (performance.now() - begun < READING) continue;
+        await nextTask();
+        if (signal.aborted) break;
+        begun = performance.now();
+      }
     } catch (error) {
       this.fail(error);
     }

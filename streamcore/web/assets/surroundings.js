@@ -51,5 +51,5 @@ const rounded = (number) => number.toLocaleString(document.documentElement.lang,
 
 /** Say something to screen readers: once when an answer begins, and once the whole answer, never each token. */
 export function say(text) {
-  $("said").textContent = [...text].slice(0, 3000).join("");
+  $("said").textContent = [...text.slice(0, 6000)].slice(0, 3000).join("");
 }
