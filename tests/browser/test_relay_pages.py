@@ -180,7 +180,7 @@ def test_compacted_events_are_delivered_at_once(page: Page) -> None:
             page.goto("about:blank")
 
 
-def test_an_interview_goes_on_after_a_reload(page: Page) -> None:
+def test_an_interview_continues_after_a_reload(page: Page) -> None:
     with serving(create_app(str(ROOT / "graphs" / "interview.yaml"), provider="demo")) as url:
         page.goto(url)
         page.get_by_role("button", name="Begin").click()
