@@ -86,8 +86,8 @@ stress: $(DEV)
 bench: $(DEV)
 	$(BIN)/python -m benchmarks.peers
 
-# The sections of docs/benchmarks.md about a first answer, ten thousand streams, two workers and growth; about ten minutes on two
-# quiet cores.
+# The sections of docs/benchmarks.md about a first answer, ten thousand streams, two workers and growth; about ten minutes
+# on two quiet cores.
 bench-sections: $(DEV)
 	@missed=; for script in cold crowds workers scaling; do \
 		echo "== benchmarks/$$script.py"; $(BIN)/python benchmarks/$$script.py || missed="$$missed $$script"; \
@@ -95,7 +95,7 @@ bench-sections: $(DEV)
 
 # Without peers, and every limit that the other scripts hold; a limit that is missed is told at the end.
 bench-quick: $(DEV)
-	@missed=; for script in decode imports pipeline graph sse cold scaling agent endpoints telemetry; do \
+	@missed=; for script in decode limits imports pipeline graph sse cold scaling agent endpoints telemetry; do \
 		echo "== benchmarks/$$script.py"; \
 		$(BIN)/python benchmarks/$$script.py --quick || missed="$$missed $$script"; \
 	done; \

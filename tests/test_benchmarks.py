@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -23,7 +24,7 @@ from benchmarks.peers.targets import targets
 from benchmarks.peers.wires import WIRES
 from streamcore import aclose_providers
 from streamcore.testing import Simulator
-from tests.support import first_short
+from tests.support import first_short, require
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = Plan(
@@ -87,7 +88,7 @@ def test_a_contestant_that_fails_is_left_out_and_reported(tmp_path: Path) -> Non
     assert "ModuleNotFoundError" in results.left_out[0][2]
 
 
-def test_a_worker_tells_errors_and_goes_on(tmp_path: Path, simulator: Simulator) -> None:
+def test_a_worker_reports_errors_and_continues(tmp_path: Path, simulator: Simulator) -> None:
     with Worker(tmp_path / "log", Path(sys.executable), "bare", "aiohttp") as worker:
         worker.imported()
         with pytest.raises(WorkerError, match="ClientConnectorError"):
@@ -150,7 +151,7 @@ def test_who_brings_all_is_held_to_what_it_brings_of_more() -> None:
     assert "100,000" in row.says
 
 
-def test_the_report_tells_what_was_missed(tmp_path: Path) -> None:
+def test_the_report_names_what_was_missed(tmp_path: Path) -> None:
     results = _results()
     text, good = summary(results)
     assert not good
@@ -215,21 +216,25 @@ def test_peers_are_pinned() -> None:
 
 
 @pytest.mark.parametrize("name", first_short(["openai", "mistral"]))
-def test_a_cold_call_is_taken_apart(name: str, simulator: Simulator, tmp_path: Path) -> None:
-    (tmp_path / "count.yaml").write_text("user: Count {{ what }}.\n", "utf-8")
-    given = ["--first", name, "--transport", "httpx2", "--url", simulator.url, "--prompts", str(tmp_path)]
+def test_a_first_answer_is_taken_apart(name: str, simulator: Simulator) -> None:
+    given = ["--kind", "stages", "--wire", name, "--transport", "httpx2", "--url", simulator.url]
     done = subprocess.run(
         [sys.executable, ROOT / "benchmarks" / "cold.py", *given], capture_output=True, text=True, check=True
     )
-    reported = json.loads(done.stdout)
-    assert list(reported["stages"]) == [
-        "python", "streamcore", "provider", "prompt", "SDK", "client", "head", "token", "rest",
-    ]  # fmt: skip
-    assert reported["stages"]["SDK"][1] > 50  # modules
-    assert reported["stages"]["head"][1] == 0
-    assert 0 < reported["again"] < sum(cost for cost, _ in reported["stages"].values())
+    reported: dict[str, float] = json.loads(done.stdout)
+    assert list(reported) == ["streamcore", "provider", "prompt", "SDK", "client", "answer", "again"]
+    assert reported["SDK"] > 0
+    assert reported["again"] < sum(reported[stage] for stage in list(reported)[:-1])
     assert len(simulator.requests) == 2
     assert simulator.connections == 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["raw", "request", "prompt"])
+def test_a_first_answer_is_whole(kind: str, simulator: Simulator) -> None:
+    given = ["--kind", kind, "--wire", "openai", "--transport", "httpx2", "--url", simulator.url]
+    subprocess.run([sys.executable, ROOT / "benchmarks" / "cold.py", *given], check=True)
+    assert len(simulator.requests) == 1
 
 
 @pytest.mark.long
@@ -252,3 +257,16 @@ def test_scripts_run(script: str, given: list[str], shown: str) -> None:
     assert done.returncode in (0, 1), done.stderr  # 1: a limit was missed, of which so short a run says nothing
     assert "Traceback" not in done.stderr
     assert shown in done.stdout
+
+
+@pytest.mark.long
+def test_every_reader_of_the_limits_reads_every_token() -> None:
+    require(shutil.which("openssl"), "the program openssl is not installed")
+    script = ROOT / "benchmarks" / "limits.py"
+    done = subprocess.run(
+        [sys.executable, script, "--quick", "--rounds", "1"], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.stderr == ""  # it would name a reader that does not find every token
+    for name in ("by hand, asyncio", "by hand, httptools, uvloop", "streamcore, httpx2, uvloop"):
+        assert f"| {name} " in done.stdout
+    assert "TLS, one event a record: streamcore / bare reading, aiohttp, asyncio" in done.stdout

@@ -36,7 +36,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx2.AsyncClient]:
-    """Connect as often as asked, each time anew."""
+    """Connect as often as asked, each time with a new connection."""
     limits = httpx2.Limits(max_keepalive_connections=0)
     async with httpx2.AsyncClient(timeout=30, limits=limits) as client:
         yield client
@@ -108,8 +108,10 @@ async def test_three_simultaneous_starts(tmp_path: Path, client: httpx2.AsyncCli
 
 
 @pytest.mark.parametrize("fate", first_short([signal.SIGKILL, signal.SIGSTOP]))
-async def test_a_producer_that_dies_or_sleeps(tmp_path: Path, client: httpx2.AsyncClient, fate: signal.Signals) -> None:
-    """Readers get what was written and then an error, within the lease; who wakes up adds nothing."""
+async def test_a_producer_that_is_killed_or_suspended(
+    tmp_path: Path, client: httpx2.AsyncClient, fate: signal.Signals
+) -> None:
+    """Readers get what was written and then an error, within the lease; a producer that resumes adds nothing."""
     for lease in SECONDS:
         if await seconds_until_the_loss_is_seen(tmp_path, client, fate, lease) < lease:
             return
@@ -190,8 +192,8 @@ async def test_redis_is_killed_and_restarts_empty(tmp_path: Path, client: httpx2
         assert json.loads(again.error or "")["type"] == "RunExpired"
 
 
-@pytest.mark.parametrize("wish", first_short(["stop", "cancel"]))
-async def test_an_end_from_another_worker(tmp_path: Path, client: httpx2.AsyncClient, wish: str) -> None:
+@pytest.mark.parametrize("command", first_short(["stop", "cancel"]))
+async def test_an_end_from_another_worker(tmp_path: Path, client: httpx2.AsyncClient, command: str) -> None:
     """The vendor's response is closed within a second; readers see an end, or an error."""
     times: list[float] = []
     with Simulator(answer_of(5000)[0], rate=100) as simulator, Workers(tmp_path, simulator, count=2) as workers:
@@ -201,13 +203,13 @@ async def test_an_end_from_another_worker(tmp_path: Path, client: httpx2.AsyncCl
             browser = Browser(client, workers.urls, run, "json")
             await browser.read(20)
             begun = time.monotonic()
-            assert (await client.post(f"{workers.urls[1]}/{run}/{wish}")).json() is True
+            assert (await client.post(f"{workers.urls[1]}/{run}/{command}")).json() is True
             await eventually(lambda: not simulator.open, "the vendor's response is closed")
             times.append(time.monotonic() - begun)
             await browser.read()
             assert browser.done
-            assert (browser.error is None) == (wish == "stop")
-            assert (await client.post(f"{workers.urls[1]}/{run}/{wish}")).json() is False
+            assert (browser.error is None) == (command == "stop")
+            assert (await client.post(f"{workers.urls[1]}/{run}/{command}")).json() is False
             if times[-1] < 1:
                 break
     assert min(times) < 1

@@ -13,8 +13,8 @@ import httpx2
 import pytest
 
 from streamcore.testing import Answer, Simulator
-from tests.checkpoints.redis_server import RedisServer
-from tests.serving import listen, reading, text_of, told
+from tests.servers import RedisServer
+from tests.serving import listen, messages_in, reading, text_of
 from tests.support import wait_until
 from tests.web.test_serve import refused, served
 
@@ -73,8 +73,9 @@ def test_an_address_is_limited_on_all_workers(redis: RedisServer) -> None:
         assert codes == [201, 201, 429, 429]
 
 
+@pytest.mark.long
 def test_a_worker_that_is_stopped_sends_its_readers_to_the_others(redis: RedisServer) -> None:
-    with Simulator(Answer(WORDS), rate=100) as simulator, ExitStack() as stack:
+    with Simulator(Answer(WORDS), rate=25) as simulator, ExitStack() as stack:  # it must outlast the shutdown
         (_, first), (process, second) = workers(stack, redis, simulator)
         begun = httpx2.post(f"{first}/start", json={"prompt": "x"}).json()
         path = f"/{begun['stream']}&format=json"
@@ -83,7 +84,7 @@ def test_a_worker_that_is_stopped_sends_its_readers_to_the_others(redis: RedisSe
         process.send_signal(signal.SIGTERM)
         reader.join(60)
         assert process.wait(60) in (0, -signal.SIGTERM)
-        begin = told(b"".join(came))
+        begin = messages_in(b"".join(came))
         assert {one.name for one in begin} == {"message"}  # no end: it goes on
         rest = listen(first, path, headers={"Last-Event-ID": begin[-1].id})
         assert text_of([*begin, *rest]) == "".join(WORDS)

@@ -88,14 +88,16 @@ export class Runner {
 
   #showEnd(run, open) {
     const { turn, view, trouble } = run;
-    const stopped = run.stopped && !trouble;
+    const stoppedElsewhere = run.done?.complete === false && !run.done.finish_reason; // in another tab
+    const stopped = !trouble && (run.stopped || stoppedElsewhere);
     const short = { length: t("note_length"), content_filter: t("note_filter") };
     const note = stopped ? t("note_stopped") : short[run.done?.finish_reason] ?? "";
     const acts = this.acts(turn);
     if (run.done?.finish_reason === "length" && this.chat.target.kind === "prompt") acts.continue = () => this.chat.ask({ text: t("continue") });
     const last = open.pop() ?? (trouble || stopped ? view.addAnswer({ text: "" }) : null);
     for (const one of open) one.finish(note);
-    if (last && this.chat.look.show_usage) last.record.foot = footOf(run);
+    const shown = last ?? view.shown.slice(run.from).findLast(({ record }) => !record.question);
+    if (shown && this.chat.look.show_usage) shown.record.foot = footOf(run);
     last?.finish(note, trouble ?? "", acts);
     view.refresh();
   }
