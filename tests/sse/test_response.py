@@ -508,7 +508,7 @@ async def test_parts_of_a_body_go_past_middleware_that_changes_the_start() -> No
         raise AssertionError
 
     response = sse_response(source(), "text")
-    scope = {"type": "http", "method": "GET", "headers": [], BODY_SEND: body_send}
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "headers": [], BODY_SEND: body_send}
     await response(scope, receive, send)
     assert [message["type"] for message in through_middleware] == ["http.response.start", "http.response.body"]
     assert through_middleware[-1]["more_body"] is False
