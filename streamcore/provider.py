@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import os
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast, runtime_checkable
 from urllib.parse import urlsplit
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 GROUP = "streamcore.providers"
 """The entry-point group by which providers are found."""
+DISTRIBUTION = "streamcore-llm"
+"""The name of the distribution that contains this file and the built-in providers."""
 DIALECTS = "streamcore.dialects"
 """The entry-point group of the functions that make a provider for a server without a row, given its name."""
 
@@ -93,6 +94,8 @@ def check_settings(name: str, settings: Mapping[str, Any], *others: str) -> None
 
 def _suggestion(word: str, known: Iterable[str]) -> str:
     """Return the end of a sentence about an unknown name, with the most similar known one."""
+    import difflib
+
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else "."
 
@@ -431,8 +434,18 @@ def _installed() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
+@cache
+def _built_in() -> dict[str, EntryPoint]:
+    """Return the providers of this distribution: reading the entry points of all others takes as long as an import."""
+    try:
+        points = distribution(DISTRIBUTION).entry_points
+    except PackageNotFoundError:  # this is a checkout that is not installed
+        return {}
+    return {point.name: point for point in points if point.group == GROUP}
+
+
 def _factory(name: str) -> Callable[..., Provider]:
-    point = _installed().get(name)
+    point = _built_in().get(name) or _installed().get(name)
     if point is not None:
         return cast("Callable[..., Provider]", point.load())
     if ":" in name:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from streamcore.errors import ThreadConflict
 from streamcore.graph.config import Config
 from streamcore.graph.events import GraphComplete, NodeComplete, TokenEvent
 from streamcore.graph.load import Graph
 from streamcore.graph.stream import stream_graph_with_tokens
 from streamcore.graph.thread import Thread
+from streamcore.relay.unfinished import restarts
 from streamcore.sse import Item
+
+log = logging.getLogger("streamcore")
+
+CONFLICTS = 5
+"""How often earlier workers may save the thread while another one runs it; each can do so once or twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +35,9 @@ class Segment:
         version: the version of the thread before the segment.
         counts: how often each node of the thread had run before the segment.
         owner: the user who owns the run.
-        key: the name of the conversation in the relay.
+        key: the name of the conversation in the relay; defaults to the graph's name and the thread's.
+        first: items that come before the events.
+        include_metadata: whether events have `metadata`.
     """
 
     graph: str
@@ -38,17 +48,43 @@ class Segment:
     counts: Mapping[str, int] = field(default_factory=dict[str, int])
     owner: str = ""
     key: str = ""
+    first: Sequence[Mapping[str, Any]] = ()
+    include_metadata: bool = False
 
 
 async def events(graph: Graph, config: Config, segment: Segment, before: Sequence[Item]) -> AsyncGenerator[Item]:
     """Yield the events of a segment that are not in its log yet; `before` is what the log has.
 
     A node that had completed when its worker was lost does not run again; if the log does not have its end, it is
-    reported from the thread, with its text.
+    reported from the thread, with its text. An earlier worker that was only slow may save a last node while this one
+    runs; then what began here is voided, and the graph goes on from there.
     """
     last = before[-1] if before else None
     if isinstance(last, Mapping) and last["type"] in ("interrupt", "graph_complete"):
         return  # only the end of the log was missing
+    for item in () if before else segment.first:
+        yield item
+    seen = [*before]
+    for left in reversed(range(CONFLICTS + 1)):
+        try:
+            async for event in _rest(graph, config, segment, seen):
+                if event["type"] != "token":
+                    seen.append(event)
+                yield event
+        except ThreadConflict as error:
+            if not left:
+                raise
+            log.warning("an earlier worker has saved thread %r: %s", segment.thread, error)
+            for restart in restarts(seen):
+                yield restart
+        else:
+            return
+
+
+async def _rest(
+    graph: Graph, config: Config, segment: Segment, before: Sequence[Item]
+) -> AsyncGenerator[Mapping[str, Any]]:
+    """Yield the events that follow those in `before`, from the thread as it is saved now."""
     thread = await Thread.open(graph, config)
     state, resume = segment.state, segment.resume
     if thread.version != segment.version:  # an earlier worker has saved something, so it has used these
@@ -63,12 +99,12 @@ async def events(graph: Graph, config: Config, segment: Segment, before: Sequenc
             yield event
 
 
-def _untold(graph: Graph, thread: Thread, segment: Segment, before: Sequence[Item]) -> list[Item]:
+def _untold(graph: Graph, thread: Thread, segment: Segment, before: Sequence[Item]) -> list[Mapping[str, Any]]:
     """Return the events of the nodes whose completion the thread has, and the log has not."""
     told = Counter[str](
         str(item["node"]) for item in before if isinstance(item, Mapping) and item["type"] == "node_complete"
     )
-    found: list[Item] = []
+    found: list[Mapping[str, Any]] = []
     for name, count in thread.counts.items():
         node = graph.nodes.get(name)
         if node is None or count - segment.counts.get(name, 0) <= told[name]:

@@ -40,7 +40,7 @@ _STATES: Mapping[str, JobState] = {
     "PENDING": "running",
     "SUCCESS": "done",
     "ERROR": "failed",
-    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "failed",
+    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": "given up",
     "CANCELLED": "cancelled",
 }
 _working: list[DBOSEngine] = []

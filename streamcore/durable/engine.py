@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-JobState = Literal["queued", "running", "done", "failed", "cancelled"]
+JobState = Literal["queued", "running", "done", "failed", "given up", "cancelled"]
+"""The state of a job; `given up` is one that is not executed again, since its workers were lost too often."""
 
 Execute = Callable[[str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 """A function that executes a job, by its name and its data, and returns its result; both are plain JSON."""

@@ -2,81 +2,37 @@
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import re
 import secrets
 import socket
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 import anyio
-from anyio.abc import TaskGroup
 
-from streamcore.checkpoints import Checkpointer, open_checkpointer
-from streamcore.completion import Completion
-from streamcore.durable.continuation import Segment, events
+from streamcore.checkpoints import Checkpointer
+from streamcore.durable.continuation import Segment
 from streamcore.durable.engine import Engine, Job, Queue
+from streamcore.durable.graphs import Graphs, open_threads
+from streamcore.durable.status import RunState, RunStatus, split_name
+from streamcore.durable.worker import Worker
 from streamcore.durable.worker_lease import WorkerLease
-from streamcore.errors import (
-    ConfigError,
-    DurableError,
-    InvalidRunId,
-    RelayError,
-    RunExists,
-    RunNotFound,
-)
+from streamcore.errors import ConfigError, InvalidRunId, RunExists, RunNotFound
 from streamcore.graph.config import Config
-from streamcore.graph.load import Graph, load_graph
-from streamcore.graph.thread import Thread, as_json_data
-from streamcore.graph.variables import paths_of
+from streamcore.graph.load import Graph
+from streamcore.graph.thread import as_json_data
 from streamcore.relay import MemoryLog, Reader, Relay, RunLog, open_log
-from streamcore.relay.entries import decode_end, encode_end
-from streamcore.relay.producer import CANCELLED, Producer
-from streamcore.sse import Item
+from streamcore.relay.entries import encode_end
 from streamcore.sse.public import interrupted
-
-log = logging.getLogger("streamcore")
-
-RunState = Literal["queued", "running", "waiting", "done", "stopped", "failed", "cancelled"]
 
 DEFAULT_QUEUE = "default"
 QUEUE_PREFIX = "streamcore-"
 ANY_VERSION = "any"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,56}")
-
-
-@dataclass(frozen=True, slots=True)
-class RunStatus:
-    """What is known of a run.
-
-    Attributes:
-        run: the run's name.
-        graph: the graph's name.
-        state: `queued`, `running`, `waiting` for the answer to `question`, `done`, `stopped`, `failed` or `cancelled`.
-        segment: the stretch of the run that this describes, from 1; each answer begins another one.
-        owner: the user who owns the run.
-        question: `node`, `message` and `resume_key` of the question that the run waits for.
-        error: why it failed.
-        created: when the segment was submitted, in seconds since 1970.
-        updated: when its state changed last.
-        worker: the worker that began it last.
-    """
-
-    run: str
-    graph: str
-    state: RunState
-    segment: int
-    owner: str = ""
-    question: Mapping[str, Any] | None = None
-    error: str | None = None
-    created: float = 0.0
-    updated: float = 0.0
-    worker: str | None = None
 
 
 class DurableRuns:
@@ -119,10 +75,6 @@ class DurableRuns:
         hold: float = 86_400.0,
         lease: float = 10.0,
     ) -> None:
-        loaded = [one if isinstance(one, Graph) else load_graph(one) for one in graphs]
-        self._graphs = {graph.name: graph for graph in loaded}
-        if len(self._graphs) < len(loaded):
-            raise ConfigError("two of the graphs have the same name; rename one")
         if versions not in ("finish", "refuse"):
             raise ConfigError(f"versions= must be 'finish' or 'refuse', not {versions!r}")
         self._engine = _engine(database)
@@ -137,22 +89,32 @@ class DurableRuns:
         self._file = database.removeprefix("sqlite:///") if isinstance(database, str) else None
         own = Config.of(config)
         store = checkpointer if checkpointer is not None else own.checkpointer
-        self._config = replace(own, checkpointer=_threads(store, database))
-        self._version = ANY_VERSION if versions == "finish" else _fingerprint(loaded)
+        self._graphs = Graphs(graphs, replace(own, checkpointer=open_threads(store, database)))
+        self._version = ANY_VERSION if versions == "finish" else self._graphs.fingerprint()
         self._works = work
         self._hold = hold
-        self._worker = f"{socket.gethostname()}-{secrets.token_hex(4)}"
-        self._lease = WorkerLease(self._relay.log, self._worker, lease)
-        self._sweep_seconds = min(1.0, lease / 4)
+        self._name = f"{socket.gethostname()}-{secrets.token_hex(4)}"
+        self._lease = WorkerLease(self._relay.log, self._name, lease)
+        self._worker = Worker(
+            self._name,
+            self._engine,
+            self._relay,
+            self._graphs,
+            self._lease,
+            sweep_seconds=min(1.0, lease / 4),
+            hold=hold,
+        )
         self._stack = AsyncExitStack()
-        self._producers: set[Producer] = set()
-        self._closing = False
-        self._lost: set[str] = set()  # workers that were reported
 
     @property
     def relay(self) -> Relay:
         """The relay that has the events of the runs."""
         return self._relay
+
+    @property
+    def worker(self) -> str:
+        """The name of this worker, as in `RunStatus.worker`."""
+        return self._name
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -163,12 +125,13 @@ class DurableRuns:
                 await self._lease.begin()
                 stack.push_async_callback(self._lease.end)
             queues = {QUEUE_PREFIX + name: queue for name, queue in self._queues.items()}
-            await self._engine.open(self._execute if self._works else None, queues, self._worker, self._version)
+            execute = self._worker.execute if self._works else None
+            await self._engine.open(execute, queues, self._name, self._version)
             stack.push_async_callback(self._engine.aclose)
             if self._works:
                 group = await stack.enter_async_context(anyio.create_task_group())
-                group.start_soon(self._sweep)
-                stack.push_async_callback(self._hand_over, group)
+                group.start_soon(self._worker.sweep)
+                stack.push_async_callback(self._worker.hand_over, group)
             self._stack = stack.pop_all()
         return self
 
@@ -207,13 +170,8 @@ class DurableRuns:
             raise InvalidRunId(f"the name of a run must be 1 to 56 characters of A-Z a-z 0-9 _ -, not {name[:80]!r}")
         if await self._engine.find(names=[name], limit=1):
             raise RunExists(f"run {name!r} exists already; read it, or start a run with another name")
-        found = self._graph(graph)
-        thread = await Thread.open(found, self._of(thread_id or name))
-        counts = thread.counts if thread.next or thread.asked is not None else {}
-        segment = Segment(
-            found.name, thread_id or name, as_json_data(state or {}, "state"), version=thread.version, counts=counts
-        )
-        await self._submit(name, replace(segment, owner=owner), queue or self._queue_of(found))
+        segment = Segment(graph, thread_id or name, as_json_data(state or {}, "state"), owner=owner)
+        await self._submit(name, segment, queue)
         return name
 
     async def resume(self, run_id: str, answer: Any, *, who: str = "") -> str:
@@ -227,17 +185,16 @@ class DurableRuns:
         """
         job = await self._last(run_id, who)
         before = Segment(**job.data)
-        status = _status(job)
+        status = RunStatus.of(job)
         if status.state != "waiting":
             raise ConfigError(f"run {run_id!r} waits for no answer; its state is {status.state!r}")
-        graph = self._graph(before.graph)
-        thread = await Thread.open(graph, self._of(before.thread))
-        if thread.asked is None:
+        if (await self._graphs.thread(before.graph, before.thread)).asked is None:
             raise RunExists(f"the question of run {run_id!r} was answered already; read the run")
         given = as_json_data({"answer": answer}, "the answer")["answer"]
-        segment = replace(before, state={}, resume=given, version=thread.version, counts=dict(thread.counts))
         name = f"{status.run}~{status.segment + 1}"
-        await self._submit(name, segment, job.queue.removeprefix(QUEUE_PREFIX))
+        await self._submit(
+            name, replace(before, state={}, resume=given, first=()), job.queue.removeprefix(QUEUE_PREFIX)
+        )
         return name
 
     async def read(self, run_id: str, after: int | None = None, *, who: str = "") -> Reader:
@@ -275,41 +232,45 @@ class DurableRuns:
         Raises:
             RunNotFound: this user has no such run.
         """
-        return _status(await self._last(run_id, who))
+        return RunStatus.of(await self._last(run_id, who))
 
     async def list(self, *, state: RunState | None = None, limit: int = 100) -> list[RunStatus]:
         """Return the runs that were submitted last, the newest first, by their last segments."""
         found: dict[str, RunStatus] = {}
         for job in await self._engine.find(limit=10 * limit):
-            status = _status(job)
+            status = RunStatus.of(job)
             known = found.get(status.run)
             if known is None or known.segment < status.segment:
                 found[status.run] = status
         return [status for status in found.values() if state in (None, status.state)][:limit]
 
-    async def submit(
-        self,
-        name: str,
-        graph: str,
-        thread_id: str,
-        state: Mapping[str, Any],
-        *,
-        resume: Any = None,
-        owner: str = "",
-    ) -> None:
-        """Submit one segment under a given name, for services that name their runs themselves; see `start`."""
-        found = self._graph(graph)
-        thread = await Thread.open(found, self._of(thread_id))
-        counts = dict(thread.counts) if thread.next or thread.asked is not None else {}
-        segment = Segment(found.name, thread_id, as_json_data(state, "state"), resume, thread.version, counts, owner)
-        await self._submit(name, segment, self._queue_of(found))
+    async def submit(self, name: str, segment: Segment, *, limit: int | None = None, client: str | None = None) -> None:
+        """Submit one segment under a given name, for services that name their runs themselves; see `start`.
 
-    async def _submit(self, name: str, segment: Segment, queue: str) -> None:
+        `segment.version` and `segment.counts` are set here. `limit` is for how many runs of the owner, or of the
+        `client`, workers may produce at the same time.
+
+        Raises:
+            TooManyRuns: the limit is reached.
+        """
+        await self._submit(name, segment, None, limit=limit, client=client)
+
+    async def _submit(
+        self, name: str, segment: Segment, queue: str | None, *, limit: int | None = None, client: str | None = None
+    ) -> None:
+        graph = self._graphs.find(segment.graph)
+        queue = queue or self._queue_of(graph)
         if queue not in self._queues:
             raise ConfigError(f"there is no queue {queue!r}; there are {', '.join(map(repr, self._queues))}")
-        segment = replace(segment, key=f"{segment.graph}/{segment.thread}")
-        epoch = await self._relay.reserve(name, owner=segment.owner, thread=segment.key, hold=self._hold)
+        key = segment.key or f"{segment.graph}/{segment.thread}"
+        epoch = await self._relay.reserve(
+            name, owner=segment.owner, thread=key, hold=self._hold, limit=limit, client=client
+        )
         try:
+            # The thread is read once no other run of it can change it.
+            thread = await self._graphs.thread(segment.graph, segment.thread)
+            counts = dict(thread.counts) if thread.next or thread.asked is not None else {}
+            segment = replace(segment, key=key, version=thread.version, counts=counts)
             await self._engine.submit(name, asdict(segment), QUEUE_PREFIX + queue, self._version)
         except BaseException as error:
             with anyio.CancelScope(shield=True):
@@ -323,100 +284,17 @@ class DurableRuns:
         jobs = [*await self._engine.find(names=[base], limit=1), *await self._engine.find(prefix=f"{base}~")]
         if not jobs or jobs[0].data.get("owner", "") != who:
             raise RunNotFound(f"there is no run {run_id!r}")
-        return max(jobs, key=lambda job: _segment(job.name)[1])
+        return max(jobs, key=lambda job: split_name(job.name)[1])
 
     async def _end(self, name: str, who: str, command: Literal["stop", "cancel"]) -> bool:
-        """End a segment; one that no worker has is ended here."""
-        error = interrupted(CANCELLED) if command == "cancel" else None
-        adopted = await self._relay.log.adopt(name, lease=5.0)
-        if adopted is None:
-            try:
-                return await (self._relay.stop if command == "stop" else self._relay.cancel)(name, who=who)
-            except RunNotFound:  # its events have expired
-                return False
-        end = encode_end(error, Completion())
-        return await self._relay.log.append(name, adopted.epoch, adopted.seq, [], end, lease=5.0)
-
-    async def _execute(self, name: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Execute a job: produce its segment until it has ended, here or on another worker."""
-        segment = Segment(**data)
-
-        def source(before: list[Item]) -> Any:
-            return events(self._graph(segment.graph), self._of(segment.thread), segment, before)
-
-        while not self._closing:
-            try:
-                producer = await self._relay.adopt(name, source)
-                if producer is not None:
-                    self._producers.add(producer)
-                    await producer.over.wait()
-                    self._producers.discard(producer)
-                    continue
-                status = await self._relay.log.status(name)
-                if status is None:  # its log was lost, as with a process whose memory it was
-                    await self._relay.reserve(name, owner=segment.owner, thread=segment.key, hold=self._hold)
-                elif status.state == "ended":
-                    return await self._outcome(name, status.seq, segment)
-            except RunExists:  # another worker has just reserved it
-                log.debug("run %r is reserved by another worker", name)
-            except RelayError as error:
-                log.warning("run %r waits for the relay: %s", name, error)
-            await anyio.sleep(0.05)
-        await anyio.sleep_forever()  # the engine gives the job to another worker
-        raise AssertionError  # not reached
-
-    async def _outcome(self, name: str, seq: int, segment: Segment) -> Mapping[str, Any]:
-        """Return the result of a segment that has ended."""
-        found = await self._relay.log.read(name, seq - 1, 0)
-        error = None if found is None or found.end is None else decode_end(found.end)[0]
-        if error is not None:
-            state = "cancelled" if str(error) == CANCELLED else "failed"
-            return {"state": state, "error": f"{type(error).__name__}: {error}"}
-        thread = await Thread.open(self._graph(segment.graph), self._of(segment.thread))
-        question = thread.question()
-        if question is not None:
-            return {"state": "waiting", "question": question}
-        return {"state": "stopped" if thread.next else "done"}
-
-    async def _sweep(self) -> None:
-        """Keep this worker's lease, and take the jobs of workers whose lease has expired."""
-        while True:
-            try:
-                await self._lease.renew()
-                running = await self._engine.find(states=["running"], limit=10_000)
-                for worker in {job.worker for job in running} - {self._worker}:
-                    if worker is not None and await self._lease.is_lost(worker):
-                        if worker not in self._lost:
-                            log.warning("worker %r is lost; its runs go on elsewhere", worker)
-                        self._lost.add(worker)
-                        await self._engine.recover(worker)
-            except (RelayError, DurableError) as error:
-                log.warning("the look for lost workers failed: %s", error)
-            await anyio.sleep(self._sweep_seconds)
-
-    async def _hand_over(self, group: TaskGroup) -> None:
-        """Stop producing, so that other workers can go on."""
-        self._closing = True
-        group.cancel_scope.cancel()
-        for producer in [*self._producers]:
-            producer.hand_over()
-        with anyio.CancelScope(shield=True):
-            for producer in [*self._producers]:
-                await producer.over.wait()
-
-    def _graph(self, name: str) -> Graph:
-        graph = self._graphs.get(name)
-        if graph is None:
-            known = ", ".join(map(repr, self._graphs)) or "none"
-            raise ConfigError(f"this worker has no graph {name!r}; it has {known}")
-        return graph
-
-    def _of(self, thread_id: str) -> Config:
-        return replace(self._config, thread_id=thread_id)
+        try:
+            return await (self._relay.stop if command == "stop" else self._relay.cancel)(name, who=who)
+        except RunNotFound:  # its events have expired
+            return False
 
     def _queue_of(self, graph: Graph) -> str:
-        chosen = self._config.provider or graph.file.defaults.provider
-        return chosen if isinstance(chosen, str) and chosen in self._queues else DEFAULT_QUEUE
+        chosen = self._graphs.provider(graph)
+        return chosen if chosen in self._queues else DEFAULT_QUEUE
 
 
 def _engine(database: str | Engine) -> Engine:
@@ -429,49 +307,3 @@ def _engine(database: str | Engine) -> Engine:
 
 def _relay(given: RunLog | str | None, lease: float) -> Relay:
     return Relay(open_log(given) if isinstance(given, str | None) else given, lease=lease, max_runs=1_000_000)
-
-
-def _threads(given: Checkpointer | Mapping[str, Any] | str | None, database: str | Engine) -> Checkpointer:
-    """Return the store of threads; it must outlive the process."""
-    if given is None and isinstance(database, str):
-        given = database
-        if database.startswith("sqlite:///"):
-            path = Path(database.removeprefix("sqlite:///"))
-            given = {"type": "sqlite", "path": str(path.with_name(f"{path.stem}-threads{path.suffix}"))}
-    if given is None:
-        raise ConfigError("durable runs on an engine of your own need checkpointer=, the store of their threads")
-    return open_checkpointer(given)
-
-
-def _fingerprint(graphs: Sequence[Graph]) -> str:
-    """Return a digest of the files of graphs and prompts."""
-    digest = hashlib.blake2b(digest_size=8)
-    for graph in sorted(graphs, key=lambda graph: graph.name):
-        for path in sorted(paths_of(graph)):
-            digest.update(f"{graph.name}\0{path.name}\0".encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _segment(name: str) -> tuple[str, int]:
-    """Return the run's name and the number of the segment."""
-    run, _, number = name.partition("~")
-    return run, int(number) if number.isdigit() else 1
-
-
-def _status(job: Job) -> RunStatus:
-    run, number = _segment(job.name)
-    result = job.result or {}
-    state: Any = result.get("state", "failed") if job.state == "done" else job.state
-    return RunStatus(
-        run=run,
-        graph=str(job.data.get("graph", "")),
-        state=state,
-        segment=number,
-        owner=str(job.data.get("owner", "")),
-        question=result.get("question"),
-        error=result.get("error") or job.error,
-        created=job.created,
-        updated=job.updated,
-        worker=job.worker,
-    )

@@ -13,15 +13,26 @@ from typing import Any, Self
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 
+from streamcore.completion import Completion
 from streamcore.errors import ConfigError, InvalidRunId, RunNotFound, TooManyRuns
+from streamcore.relay.entries import encode_end
 from streamcore.relay.log import Command, RunLog, Status
 from streamcore.relay.memory import MemoryLog
-from streamcore.relay.producer import AT_ONCE, STOP_SECONDS, AdoptedItems, Producer, ProducerSettings, Source
+from streamcore.relay.producer import (
+    AT_ONCE,
+    CANCELLED,
+    STOP_SECONDS,
+    AdoptedItems,
+    Producer,
+    ProducerSettings,
+    Source,
+)
 from streamcore.relay.reader import LOST, Reader, all_items, expired
 from streamcore.relay.unfinished import restarts
 from streamcore.reports.relay import RunReport
 from streamcore.sse import Item
 from streamcore.sse.event_id import is_run_id
+from streamcore.sse.public import interrupted
 
 log = logging.getLogger("streamcore")
 
@@ -160,20 +171,31 @@ class Relay:
             report.ended(error, None, 0, stopped=False)
             raise
 
-    async def reserve(self, run_id: str, *, owner: str = "", thread: str | None = None, hold: float) -> int:
+    async def reserve(
+        self,
+        run_id: str,
+        *,
+        owner: str = "",
+        thread: str | None = None,
+        hold: float,
+        limit: int | None = None,
+        client: str | None = None,
+    ) -> int:
         """Open a run that another call, on any worker, produces with `adopt`; return its epoch.
 
-        For `hold` seconds its readers wait, and no other run of its thread can start; then they get its end.
+        For `hold` seconds its readers wait, and no other run of its thread can start; then they get its end. `limit` is
+        for how many runs of the owner, or of the `client`, workers may produce at the same time; see `RunLog.start`.
 
         Raises:
-            InvalidRunId, RunExists, RelayError: see `start`.
+            InvalidRunId, RunExists, TooManyRuns, RelayError: see `start`.
         """
         if not is_run_id(run_id):
             raise _invalid(run_id)
         newest = None if thread is None else await self._log.latest(thread)
         if newest is not None:
             await self._log.take_over(newest, LOST)
-        return await self._log.start(run_id, owner, lease=AT_ONCE, thread=thread, hold=hold)
+        counted: dict[str, Any] = {} if limit is None else {"limit": limit, "client": client}
+        return await self._log.start(run_id, owner, lease=AT_ONCE, thread=thread, hold=hold, **counted)
 
     async def adopt(self, run_id: str, source: Callable[[list[Item]], Source | Awaitable[Source]]) -> Producer | None:
         """Continue a run that was reserved, or whose worker was lost, and return its producer.
@@ -326,13 +348,24 @@ class Relay:
                 await producer.end(command)
                 await producer.over.wait()
                 return True
+            if status.state == "lost" and await self._end_lost(run_id, command):
+                return True
             await self._log.command(run_id, command)
             after = status.seq
             while (result := await self._log.read(run_id, after, self._settings.renew_every)) is not None:
-                if result.end is not None:
+                if result.end is not None or await self._end_lost(run_id, command):
                     return True
                 after = result.seq
         return False
+
+    async def _end_lost(self, run_id: str, command: Command) -> bool:
+        """End a run here that no worker produces for the moment; return False if one does."""
+        adopted = await self._log.adopt(run_id, lease=self._settings.log_lease)
+        if adopted is None:
+            return False
+        end = encode_end(interrupted(CANCELLED) if command == "cancel" else None, Completion())
+        lease = self._settings.log_lease
+        return await self._log.append(run_id, adopted.epoch, adopted.seq, [], end, lease=lease)
 
     async def _find(self, run_id: str, who: str) -> Status | None:
         """Return the state of a run, None if there is none that this user may read."""

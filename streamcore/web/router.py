@@ -13,14 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import anyio.to_thread
 from fastapi import APIRouter, Depends, Response
 
 from streamcore.checkpoints import Checkpointer, MemoryCheckpointer, open_checkpointer
 from streamcore.errors import ConfigError
 from streamcore.graph.limits import RunLimits
 from streamcore.graph.load import Graph
-from streamcore.pricing.library import load_list
+from streamcore.pricing.loading import load_prices
 from streamcore.provider import AnyProvider
 from streamcore.relay import Relay, open_log
 from streamcore.sse import Describe
@@ -377,7 +376,7 @@ def _lifespan(
     async def lifespan(_app: Any) -> AsyncGenerator[None]:
         for target in parts.targets:
             await warm_up_target(target)
-        await anyio.to_thread.run_sync(load_list)
+        await load_prices()
         try:
             async with parts.relay if keeps_relay else nullcontext():
                 yield

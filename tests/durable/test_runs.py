@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,45 +12,15 @@ import anyio
 import pytest
 
 from streamcore.durable import DurableRuns, Queue, RunStatus
+from streamcore.durable.dbos_engine import ATTEMPTS
 from streamcore.errors import ConfigError, InvalidRunId, RunExists, RunNotFound, StreamInterrupted
 from streamcore.relay import MemoryLog, Relay
 from streamcore.testing import ScriptedProvider
+from tests.durable.graphs import GATED, GATED_TALK, TALK
 from tests.graphs import write_graph
 from tests.support import DEADLINE
 
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
-
-TALK = """
-    name: talk
-    nodes:
-      one: {prompt: say, skip_if_exists: false, state_key: one}
-      ask: {type: interrupt, message: "Go on?", resume_key: answer}
-      two: {type: passthrough, output: {two: "{state.answer}"}}
-      three: {prompt: say, skip_if_exists: false, state_key: three}
-    edges:
-      - {from: START, to: one}
-      - {from: one, to: ask}
-      - {from: ask, to: two}
-      - {from: two, to: three}
-      - {from: three, to: END}
-"""
-GATED_TALK = TALK.replace(
-    "    nodes:\n", "    tools:\n      gate: {type: python, module: tests.durable.gates, function: gate}\n    nodes:\n"
-).replace('type: passthrough, output: {two: "{state.answer}"}', "type: python, tool: gate, state_key: two")
-GATED = """
-    name: gated
-    state: {gate: str, notes: str}
-    tools:
-      note: {type: python, module: tests.durable.gates, function: note}
-      gate: {type: python, module: tests.durable.gates, function: gate}
-    nodes:
-      one: {type: python, tool: note, state_key: one}
-      two: {type: python, tool: gate, state_key: two}
-    edges:
-      - {from: START, to: one}
-      - {from: one, to: two}
-      - {from: two, to: END}
-"""
 
 
 @pytest.fixture
@@ -212,6 +184,21 @@ async def test_a_run_that_has_not_begun_can_be_ended(tmp_path: Path) -> None:
             await runs.start("gated", queue="fast")
         with pytest.raises(RunNotFound):
             await runs.read("nobody")
+
+
+async def test_a_run_whose_workers_were_lost_too_often_ends(tmp_path: Path) -> None:
+    """Its readers get an error, and do not wait for a worker."""
+    graph = write_graph(tmp_path, GATED)
+    log = MemoryLog()
+    async with opened(tmp_path, graph, log, work=False) as runs:
+        run = await runs.start("gated", {"gate": "", "notes": ""})
+    with closing(sqlite3.connect(tmp_path / "runs.db")) as database, database:
+        database.execute("UPDATE workflow_status SET recovery_attempts = ?", [ATTEMPTS + 1])
+    async with opened(tmp_path, graph, log) as runs:
+        with pytest.raises(StreamInterrupted, match="given up"):
+            await text_of(runs, run)
+        status = await runs.status(run)
+        assert (status.state, "given up" in str(status.error)) == ("failed", True)
 
 
 async def test_a_worker_with_a_changed_graph(tmp_path: Path) -> None:

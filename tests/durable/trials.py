@@ -3,8 +3,9 @@
     python -m tests.durable.trials postgres [RUNS [SECONDS]]     two workers, PostgreSQL and Redis
     python -m tests.durable.trials sqlite [RUNS [SECONDS]]       one worker that is restarted, SQLite and Redis
 
-A run is a graph of five nodes with an agent and a question. Each worker is killed in turn, SECONDS after the last one
-that was started works, and another one is started. Checked from outside: every run ends as done, no node whose
+A run is a graph of five nodes with an agent and a question. SECONDS after the newest worker is ready (a quarter longer
+after each kill, so that runs end), a worker is killed while one of its nodes streams. With PostgreSQL another one is
+ready before; with SQLite the next one is started afterwards. Checked from outside: all runs end as done, no node whose
 completion a reader got runs again, and a node's text after its last restart is its output. Printed: the time from a
 kill to the next event of a run that it interrupted.
 """
@@ -21,8 +22,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from streamcore.testing import ScriptedProvider
 from tests.checkpoints.redis_server import RedisServer
 from tests.graphs import write_graph
 from tests.postgres_server import PostgresServer
+from tests.support import DEADLINE
 
 LEASE = 2.0
 AT_ONCE = 12
@@ -87,55 +90,72 @@ def opened(database: str, redis: str, graph: str, *, work: bool) -> DurableRuns:
 
 async def work(database: str, redis: str, graph: str) -> None:
     """Work until killed."""
-    async with opened(database, redis, graph, work=True):
-        print("ready", flush=True)
+    async with opened(database, redis, graph, work=True) as runs:
+        print(runs.worker, flush=True)
         await anyio.sleep_forever()
 
 
 class Workers:
-    """The worker processes."""
+    """The worker processes.
 
-    def __init__(self, count: int, *arguments: str) -> None:
+    Args:
+        spare: whether another worker is ready before one is killed; else it is started afterwards.
+        arguments: the database, the relay and the graph.
+    """
+
+    def __init__(self, *arguments: str, spare: bool) -> None:
         self._command = [sys.executable, "-W", "error", "-m", "tests.durable.trials", "work", *arguments]
-        self._running = [self._start() for _ in range(count)]
-        for worker in self._running:
-            _wait_until_ready(worker)
+        self._spare = spare
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
         self.killed: list[float] = []
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self._command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2])
+    def prepare(self) -> None:
+        """Start workers until there is one, or with a spare one two; return when they are ready."""
+        self._start(1 + self._spare)
 
-    def kill(self) -> None:
-        """Kill the oldest worker, and start another one."""
-        worker = self._running.pop(0)
+    def one(self) -> None:
+        """Start a worker if there is none, and return when it is ready."""
+        self._start(1)
+
+    def _start(self, count: int) -> None:
+        while len(self._running) < count:
+            folder = Path(__file__).parents[2]
+            process = subprocess.Popen(self._command, stdout=subprocess.PIPE, cwd=folder)
+            assert process.stdout is not None
+            name = process.stdout.readline().decode().strip()
+            assert name, "the worker ended"
+            self._running[name] = process
+
+    def kill(self, name: str | None) -> None:
+        """Kill a worker; if it is dead already, the oldest one."""
+        worker = self._running.pop(name if name in self._running else next(iter(self._running)))
         worker.kill()
         self.killed.append(time.monotonic())
-        worker.wait()
-        if worker.stdout is not None:
-            worker.stdout.close()
-        self._running.append(self._start())
-        _wait_until_ready(self._running[-1])
+        _end(worker)
 
     def end(self) -> None:
-        for worker in self._running:
+        """Kill all workers."""
+        for worker in self._running.values():
             worker.kill()
-            worker.wait()
-            if worker.stdout is not None:
-                worker.stdout.close()
+            _end(worker)
 
 
-def _wait_until_ready(worker: subprocess.Popen[bytes]) -> None:
-    assert worker.stdout is not None
-    assert worker.stdout.readline() == b"ready\n"
+def _end(worker: subprocess.Popen[bytes]) -> None:
+    worker.wait()
+    if worker.stdout is not None:
+        worker.stdout.close()
 
 
 class Trial:
     """One run, as its reader gets it."""
 
-    def __init__(self, runs: DurableRuns, name: str, at_once: anyio.CapacityLimiter) -> None:
+    def __init__(
+        self, runs: DurableRuns, name: str, at_once: anyio.CapacityLimiter, streams: Callable[[str], None]
+    ) -> None:
         self._runs = runs
         self._at_once = at_once
         self._name = name
+        self._streams = streams
         self.completed: Counter[str] = Counter()
         self.restarts: list[float] = []
 
@@ -147,13 +167,13 @@ class Trial:
     async def _follow(self) -> None:
         await self._runs.start("five", {}, run_id=self._name)
         await self._read(self._name)
-        with anyio.fail_after(120):
+        with anyio.fail_after(2 * DEADLINE):
             while (await self._runs.status(self._name)).state in ("queued", "running"):  # noqa: ASYNC110
                 await anyio.sleep(0.1)
         status = await self._runs.status(self._name)
         assert status.state == "waiting", status
         await self._read(await self._runs.resume(self._name, "yes"))
-        with anyio.fail_after(120):
+        with anyio.fail_after(2 * DEADLINE):
             while (await self._runs.status(self._name)).state in ("queued", "running"):  # noqa: ASYNC110
                 await anyio.sleep(0.1)
         status = await self._runs.status(self._name)
@@ -172,22 +192,63 @@ class Trial:
                 self.restarts.append(time.monotonic())
             elif event["type"] == "token":
                 texts[node] = texts.get(node, "") + event["content"]
+                self._streams(self._name)
             elif event["type"] == "node_complete":
                 self.completed[node] += 1
                 if node in texts:
                     assert texts[node] == event["output"][node], (self._name, node, texts[node], event["output"])
 
 
-async def trials(kind: str, count: int, seconds: float, folder: Path, database: str, redis: str) -> None:
-    """Run them, kill workers meanwhile, and print the results."""
+@dataclass(slots=True)
+class Killer:
+    """Kill workers while their nodes stream.
+
+    Attributes:
+        runs: the runs.
+        workers: the workers.
+        seconds: how long it waits after the newest worker is ready; a quarter longer after each kill, so that runs end.
+        most: how many it kills; None: no limit.
+    """
+
+    runs: DurableRuns
+    workers: Workers
+    seconds: float
+    most: int | None = None
+    _run: str = ""
+    _streams: anyio.Event = field(default_factory=anyio.Event)
+
+    def note(self, run: str) -> None:
+        """Note that a node of a run streams."""
+        self._run = run
+        self._streams.set()
+
+    async def run(self) -> None:
+        """Kill until cancelled."""
+        killed = self.workers.killed
+        while self.most is None or len(killed) < self.most:
+            await anyio.to_thread.run_sync(self.workers.prepare)
+            await anyio.sleep(self.seconds * (1 + len(killed) / 4))
+            self._streams = anyio.Event()
+            await self._streams.wait()
+            self.workers.kill((await self.runs.status(self._run)).worker)
+        await anyio.to_thread.run_sync(self.workers.one)
+
+
+async def trials(
+    kind: str, count: int, seconds: float, folder: Path, database: str, redis: str, most: int | None = None
+) -> int:
+    """Run them, kill workers meanwhile, print the results, and return how many workers were killed."""
     graph = str(write_graph(folder, GRAPH, say="Hello"))
     async with opened(database, redis, graph, work=False) as runs:
         at_once = anyio.CapacityLimiter(AT_ONCE)
-        workers = Workers(2 if kind == "postgres" else 1, database, redis, graph)
+        workers = Workers(database, redis, graph, spare=kind == "postgres")
+        killer = Killer(runs, workers, seconds, most)
         try:
-            found = [Trial(runs, f"run-{number}", at_once) for number in range(count)]
+            await anyio.to_thread.run_sync(workers.prepare)
+            began = time.monotonic()
+            found = [Trial(runs, f"run-{number}", at_once, killer.note) for number in range(count)]
             async with anyio.create_task_group() as killing:
-                killing.start_soon(_kill, workers, seconds)
+                killing.start_soon(killer.run)
                 async with anyio.create_task_group() as group:
                     for trial in found:
                         group.start_soon(trial.follow)
@@ -197,16 +258,10 @@ async def trials(kind: str, count: int, seconds: float, folder: Path, database: 
     waited = [at - max(kill for kill in workers.killed if kill < at) for trial in found for at in trial.restarts]
     times = f"median {statistics.median(waited):.1f} s, longest {max(waited):.1f} s" if waited else "none"
     print(
-        f"{count} runs on {kind}: {len(workers.killed)} workers killed, {len(waited)} nodes begun again; "
-        f"from kill to going on: {times}"
+        f"{count} runs on {kind} in {time.monotonic() - began:.0f} s: {len(workers.killed)} workers killed, "
+        f"{len(waited)} nodes begun again; from kill to going on: {times}"
     )
-
-
-async def _kill(workers: Workers, seconds: float) -> None:
-    """Kill the oldest worker once the last one that was started works; a little later each time, so that runs end."""
-    while True:
-        await anyio.sleep(seconds * (1 + len(workers.killed) / 4))
-        await anyio.to_thread.run_sync(workers.kill)
+    return len(workers.killed)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ import { t } from "./words.js";
 
 /** Return the card; `decide` gets the decision about each call by its id, once all are decided. */
 export function approvalCard(calls, decide) {
-  const card = element("article", "approval");
+  const card = element("section", "approval");
   card.setAttribute("role", "group");
   card.setAttribute("aria-label", t("approval"));
   const decisions = {};

@@ -1,0 +1,148 @@
+"""Execute the jobs of durable runs: produce their segments, and continue those of workers that were lost."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from streamcore.durable.continuation import Segment, events
+from streamcore.durable.engine import Engine
+from streamcore.durable.graphs import Graphs
+from streamcore.durable.status import GIVEN_UP
+from streamcore.durable.worker_lease import WorkerLease
+from streamcore.errors import DurableError, RelayError, RunExists
+from streamcore.relay import Relay
+from streamcore.relay.entries import decode_end, encode_end
+from streamcore.relay.producer import CANCELLED, Producer
+from streamcore.sse import Item
+from streamcore.sse.public import interrupted
+
+log = logging.getLogger("streamcore")
+
+
+class Worker:
+    """The part of durable runs that works.
+
+    Args:
+        name: the worker's name.
+        engine: has the jobs.
+        relay: has the events.
+        graphs: what it can run.
+        lease: shows other workers that this one is alive.
+        sweep_seconds: seconds between two looks for lost workers.
+        hold: for how many seconds readers wait for a worker.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        engine: Engine,
+        relay: Relay,
+        graphs: Graphs,
+        lease: WorkerLease,
+        *,
+        sweep_seconds: float,
+        hold: float,
+    ) -> None:
+        self._name = name
+        self._engine = engine
+        self._relay = relay
+        self._graphs = graphs
+        self._lease = lease
+        self._sweep_seconds = sweep_seconds
+        self._hold = hold
+        self._producers: set[Producer] = set()
+        self._closing = False
+        self._lost: set[str] = set()  # workers that were reported
+        self._given_up: set[str] = set()  # jobs whose runs were ended
+
+    async def execute(self, name: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Execute a job: produce its segment until it has ended, here or on another worker."""
+        segment = Segment(**data)
+
+        def source(before: list[Item]) -> Any:
+            config = self._graphs.config(segment.thread, include_metadata=segment.include_metadata)
+            return events(self._graphs.find(segment.graph), config, segment, before)
+
+        while not self._closing:
+            try:
+                producer = await self._relay.adopt(name, source)
+                if producer is not None:
+                    self._producers.add(producer)
+                    await producer.over.wait()
+                    self._producers.discard(producer)
+                    continue
+                status = await self._relay.log.status(name)
+                if status is None:  # its log was lost, as with a process whose memory it was
+                    await self._relay.reserve(name, owner=segment.owner, thread=segment.key, hold=self._hold)
+                elif status.state == "ended":
+                    return await self._outcome(name, status.seq, segment)
+            except RunExists:  # another worker has just reserved it
+                log.debug("run %r is reserved by another worker", name)
+            except RelayError as error:
+                log.warning("run %r waits for the relay: %s", name, error)
+            await anyio.sleep(0.05)
+        await anyio.sleep_forever()  # the engine gives the job to another worker
+        raise AssertionError  # not reached
+
+    async def _outcome(self, name: str, seq: int, segment: Segment) -> Mapping[str, Any]:
+        """Return the result of a segment that has ended."""
+        found = await self._relay.log.read(name, seq - 1, 0)
+        error = None if found is None or found.end is None else decode_end(found.end)[0]
+        if error is not None:
+            state = "cancelled" if str(error) == CANCELLED else "failed"
+            return {"state": state, "error": f"{type(error).__name__}: {error}"}
+        thread = await self._graphs.thread(segment.graph, segment.thread)
+        question = thread.question()
+        if question is not None:
+            return {"state": "waiting", "question": question}
+        stopped = thread.next or thread.version == segment.version  # or before its first node
+        return {"state": "stopped" if stopped else "done"}
+
+    async def sweep(self) -> None:
+        """Keep this worker's lease, take the jobs of lost workers, and end the runs of jobs that were given up."""
+        while True:
+            try:
+                await self._lease.renew()
+                await self._recover()
+                await self._end_given_up()
+            except (RelayError, DurableError) as error:
+                log.warning("the look for lost workers failed: %s", error)
+            await anyio.sleep(self._sweep_seconds)
+
+    async def _recover(self) -> None:
+        running = await self._engine.find(states=["running"], limit=10_000)
+        for worker in {job.worker for job in running} - {self._name}:
+            if worker is not None and await self._lease.is_lost(worker):
+                if worker not in self._lost:
+                    log.warning("worker %r is lost; its runs go on elsewhere", worker)
+                self._lost.add(worker)
+                await self._engine.recover(worker)
+
+    async def _end_given_up(self) -> None:
+        """End the runs of jobs that the engine no longer executes, since their readers would wait for a worker."""
+        for job in await self._engine.find(states=["given up"], limit=1000):
+            if job.name in self._given_up:
+                continue
+            adopted = await self._relay.log.adopt(job.name, lease=5.0)
+            if adopted is not None:
+                log.error("run %r was given up, since its workers were lost too often", job.name)
+                end = encode_end(interrupted(GIVEN_UP), None)
+                await self._relay.log.append(job.name, adopted.epoch, adopted.seq, [], end, lease=5.0)
+            status = await self._relay.log.status(job.name)
+            if status is None or status.state == "ended":
+                self._given_up.add(job.name)
+
+    async def hand_over(self, group: TaskGroup) -> None:
+        """Stop producing, so that other workers can go on; `group` has the task that sweeps."""
+        self._closing = True
+        group.cancel_scope.cancel()
+        for producer in [*self._producers]:
+            producer.hand_over()
+        with anyio.CancelScope(shield=True):
+            for producer in [*self._producers]:
+                await producer.over.wait()

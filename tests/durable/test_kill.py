@@ -1,0 +1,31 @@
+"""Kill a worker of durable runs with kill -9; the trials in `trials.py` do it many times."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.checkpoints.redis_server import RedisServer
+from tests.durable.trials import trials
+from tests.postgres_server import PostgresServer
+
+pytestmark = [pytest.mark.anyio, pytest.mark.long]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Run on asyncio, on which DBOS is."""
+    return "asyncio"
+
+
+async def test_another_worker_goes_on_after_kill_9(tmp_path: Path) -> None:
+    """On PostgreSQL and Redis: every run ends, no completed node runs again, and each reader gets whole texts."""
+    with RedisServer(tmp_path) as redis, PostgresServer() as postgres:
+        assert await trials("postgres", 4, 0.0, tmp_path, postgres.url, redis.url, most=1) == 1
+
+
+async def test_the_next_worker_on_sqlite_goes_on_after_kill_9(tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as redis:
+        database = f"sqlite:///{tmp_path / 'runs.db'}"
+        assert await trials("sqlite", 4, 0.0, tmp_path, database, redis.url, most=1) == 1
