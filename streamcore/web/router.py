@@ -185,11 +185,9 @@ def router(
     )
     catalog = Catalog(_by_name(targets), allow_models, max_seconds=max_seconds, transport=transport, limits=limits)
     slots = Slots(max_streams, parts.limits.per_client, lambda: parts.relay.running)
-    return flat_router(
-        parts.endpoints(catalog, slots, name, endpoints),
-        _own_routes(parts, slots, name, describe, given=page, asks_key=bool(api_keys)),
-        lifespan=_lifespan(parts, spending, keeps_relay=parts.relay is not relay),
-    )
+    own = _own_routes(parts, slots, name, describe, given=page, asks_key=bool(api_keys))
+    lifespan = _lifespan(parts, spending, keeps_relay=parts.relay is not relay)
+    return flat_router(parts.endpoints(catalog, slots, name, endpoints), own, lifespan=lifespan)
 
 
 @dataclass(frozen=True, slots=True)
