@@ -251,7 +251,8 @@ def get_provider(
             not shared.
         client: a ready client of the vendor's SDK (Azure, Bedrock, Vertex). The caller closes it; it is not shared.
         headers: additional headers for every request.
-        transport: `httpx2` or `aiohttp`, see the guide "Transports"; defaults to `STREAMCORE_TRANSPORT`, then `httpx2`.
+        transport: `auto`, `httpx2` or `aiohttp`; defaults to `STREAMCORE_TRANSPORT`, then `auto`: aiohttp where it is
+            installed and asyncio runs, else httpx2. See the guide "Transports".
         observer: a function that receives the events of all answers of this provider; see the guide "Observing".
         settings: settings that only this provider has. `dialect="openai-chat"` with a `base_url` makes a provider for
             any server with that API; the guide "Providers" lists its other settings.
