@@ -71,11 +71,14 @@ class AnthropicProvider:
 
     async def _send(self, request: Request, model: str, body: dict[str, Any]) -> tuple[httpx2.Response, StreamDecoder]:
         """Return the SDK's raw response and its decoder."""
+        await self._sdk.load()
+        import anthropic
+
         # The SDK looks at each message and part, to rename keys that are right: `extra_body` it sends as it is.
         long = {key: body[key] for key in _LONG if key in body}
         short = {key: value for key, value in body.items() if key not in _LONG}
         extra = {**long, **body.get("extra_body", {}), **request.extra}
-        arguments = {**short, "messages": (), "stream": True, "extra_body": extra}
+        arguments = {**short, "messages": anthropic.omit, "stream": True, "extra_body": extra}
         client, response = await self._request("create", model, arguments)
         vocabulary = AnthropicVocabulary(request_id=request_id(response), source=self._sdk.source())
         kind = response.headers.get("content-type", "")

@@ -73,6 +73,7 @@ class Connection:
         """
 
         async def send() -> tuple[httpx2.Response, StreamDecoder]:
+            await self._sdk.load()
             response = await self.send(create, _unchecked(body, extra))
             return response, StreamDecoder(vocabulary(request_id(response)), include_raw=include_raw)
 
@@ -109,14 +110,12 @@ def _unchecked(body: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]
     The SDK looks at each message and part of its other arguments, to rename keys that `chat_body` has right: that takes
     a third of the time of the call.
     """
+    import openai
+
     given = {key: value for key, value in body.items() if key not in _NAMED}
-    required = {"messages": ()} if "messages" in body else {}
-    return {
-        **required,
-        "model": body["model"],
-        "stream": True,
-        "extra_body": {**given, **body.get("extra_body", {}), **extra},
-    }
+    required = {"messages": openai.omit} if "messages" in body else {}
+    more = {**given, **body.get("extra_body", {}), **extra}
+    return {**required, "model": body["model"], "stream": True, "extra_body": more}
 
 
 _NAMED = frozenset({"model", "extra_body"})
