@@ -103,7 +103,11 @@ def endpoint_routes(
             methods=["POST"],
             response_class=Response,
             name=wire.name,
-            responses={200: _CONTENT, **dict.fromkeys((400, 404, 409, 413, 429, 500, 503, 504), _ERROR), **_ERRORS},
+            responses={
+                200: _CONTENT,
+                **dict.fromkeys((400, 404, 409, 413, 429, 500, 502, 503, 504), _ERROR),
+                **_ERRORS,
+            },
             openapi_extra={"requestBody": {"required": True, "content": _JSON}},
         )
         if wire.stored:
