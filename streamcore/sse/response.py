@@ -61,7 +61,7 @@ class SSEResponse(StreamingResponse):
         self._send_timeout = send_timeout
         self._breaks = breaks
         self._tasks: TaskGroup | None = None
-        self._sending = anyio.Lock()  # between a heartbeat and the last message
+        self._sending = anyio.Lock(fast_acquire=True)  # between a heartbeat and the last message
         self.sent_all = False
         """Whether the end of the stream was sent."""
         self._open = False  # the headers are sent, the last message is not
