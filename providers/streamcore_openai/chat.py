@@ -153,8 +153,7 @@ class OpenAIProvider:
 
 
 def _create(client: openai.AsyncOpenAI) -> Callable[..., Any]:
-    create = cast("Callable[..., Any]", client.chat.completions.with_streaming_response.create)
-    return partial(create, messages=())  # a parameter that the SDK requires; the body has the messages
+    return cast("Callable[..., Any]", client.chat.completions.with_streaming_response.create)
 
 
 def chat_body(
