@@ -128,7 +128,7 @@ async def test_a_reader_that_is_ahead_of_what_redis_has_gets_the_end(tmp_path: P
 
 
 async def test_a_subscription_ends_when_nobody_reads(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamcore.relay.redis_news.UNUSED_SECONDS", 0.1)
+    monkeypatch.setattr("streamcore.relay.feed.UNUSED_SECONDS", 0.1)
     writer, reader = open_log(redis_url), open_log(f"{redis_url}?client_name=unused")
     epoch = await writer.start("unused", "", lease=60)
     found = await reader.read("unused", 0, 0.01)
