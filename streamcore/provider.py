@@ -7,7 +7,7 @@ import inspect
 import os
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast, runtime_checkable
@@ -137,11 +137,7 @@ class Vendor:
 
         Opaque data go back to the server that sent them, and two servers may answer under one provider's name.
         """
-        host = _host(base_url)
-        own = self.hosts or (_host(self.base_url),)
-        if not host or any(host == one or host.endswith(f".{one}") for one in own):
-            return self.name
-        return f"{self.name} at {host}"
+        return _source(self.name, self.hosts or (_host(self.base_url),), base_url)
 
     @property
     def family(self) -> str:
@@ -150,7 +146,7 @@ class Vendor:
 
     def variable(self, suffix: str) -> str:
         """Return the name of an environment variable, as in `OPENAI_API_KEY`."""
-        return f"{self.family.upper().replace('-', '_')}_{suffix}"
+        return _variable(self.family, suffix)
 
     def from_environment(self, suffix: str) -> str | None:
         """Return the variable's value, None if it is unset or empty."""
@@ -213,6 +209,20 @@ class Vendor:
         return UnsupportedField(f"provider {self.name!r} cannot send {part}; {advice}", field=field)
 
 
+@lru_cache(maxsize=256)
+def _source(name: str, hosts: tuple[str, ...], base_url: str | None) -> str:
+    host = _host(base_url)
+    if not host or any(host == one or host.endswith(f".{one}") for one in hosts):
+        return name
+    return f"{name} at {host}"
+
+
+@cache
+def _variable(family: str, suffix: str) -> str:
+    return f"{family.upper().replace('-', '_')}_{suffix}"
+
+
+@lru_cache(maxsize=256)
 def _host(url: str | None) -> str:
     return urlsplit(url or "").netloc.rpartition("@")[2].lower()
 
@@ -251,7 +261,8 @@ def get_provider(
             not shared.
         client: a ready client of the vendor's SDK (Azure, Bedrock, Vertex). The caller closes it; it is not shared.
         headers: additional headers for every request.
-        transport: `httpx2` or `aiohttp`, see the guide "Transports"; defaults to `STREAMCORE_TRANSPORT`, then `httpx2`.
+        transport: `auto`, `httpx2` or `aiohttp`; defaults to `STREAMCORE_TRANSPORT`, then `auto`: aiohttp where it is
+            installed and asyncio runs, else httpx2. See the guide "Transports".
         observer: a function that receives the events of all answers of this provider; see the guide "Observing".
         settings: settings that only this provider has. `dialect="openai-chat"` with a `base_url` makes a provider for
             any server with that API; the guide "Providers" lists its other settings.
