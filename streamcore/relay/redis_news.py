@@ -139,6 +139,16 @@ class RunNews:
         Raises:
             RedisError, OSError: Redis cannot be reached, or refuses the subscription.
         """
+        feed = await self._subscribed(channel)
+        if feed.error is not None and not isinstance(feed.error, ResponseError):
+            feed = await self._subscribed(channel)  # the connection was lost just now; on a new one
+        if feed.error is not None:
+            raise feed.error
+        feed.used = asyncio.get_running_loop().time()
+        return feed
+
+    async def _subscribed(self, channel: bytes) -> Feed:
+        """Return the feed of a run when its subscription has begun, or has failed."""
         feed = self._feeds.get(channel)
         if feed is None or (feed.confirmed.done() and not feed.live):
             client = await self._node(channel)
@@ -151,9 +161,6 @@ class RunNews:
                 if self._sweep is None:
                     self._sweep = asyncio.get_running_loop().call_later(feeds.UNUSED_SECONDS, self._drop_unused)
         await asyncio.shield(feed.confirmed)
-        if feed.error is not None:
-            raise feed.error
-        feed.used = asyncio.get_running_loop().time()
         return feed
 
     def _unsubscribe(self, channel: bytes) -> None:
