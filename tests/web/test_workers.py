@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from streamcore.testing import Answer, Simulator
-from tests.checkpoints.redis_server import RedisServer
+from tests.servers import RedisServer
 from tests.serving import listen, reading, text_of, told
 from tests.support import wait_until
 from tests.web.test_serve import refused, served
