@@ -22,6 +22,7 @@ from streamcore.graph.load import Graph
 from streamcore.pricing.loading import load_prices
 from streamcore.provider import AnyProvider
 from streamcore.relay import Relay, open_log
+from streamcore.relay.open import is_nats
 from streamcore.sse import Describe
 from streamcore.web.endpoints.catalog import Catalog
 from streamcore.web.endpoints.keys import key_auth
@@ -359,6 +360,11 @@ def _spending(max_cost: str | Decimal | float | None, relay: Relay | str | None,
     if max_cost is None:
         return None
     limit = SpendingLimit.of(max_cost)
+    if isinstance(relay, str) and is_nats(relay):
+        raise ConfigError(
+            "max_cost (--max-cost) needs a Redis in which all workers add up costs, as relay='redis://host:6379/0' "
+            "(--relay); NATS does not keep them"
+        )
     if isinstance(relay, str) and relay != "memory:":
         return Spending(limit, RedisSums(relay, name, limit.seconds))
     return Spending(limit, MemorySums())
@@ -367,6 +373,13 @@ def _spending(max_cost: str | Decimal | float | None, relay: Relay | str | None,
 def _conversations(checkpointer: Any, relay: Relay | str | None, history: HistoryLimit | None) -> dict[str, Any]:
     """Return the store of conversations, the one that is used without it, and how much of one is kept."""
     given = open_checkpointer(checkpointer) if isinstance(checkpointer, str) else checkpointer
+    if isinstance(relay, str) and is_nats(relay):
+        if given is None:
+            raise ConfigError(
+                "NATS keeps answers, but no conversations; with a relay in NATS, name a store that all workers share, "
+                "as checkpointer='postgresql://host/database' or 'redis://host:6379/0' (--checkpointer)"
+            )
+        return {"checkpointer": given, "fallback": open_checkpointer(given), "history": history}
     return {"checkpointer": given, "fallback": _memory(relay), "history": history}
 
 
