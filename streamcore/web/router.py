@@ -22,6 +22,7 @@ from streamcore.graph.load import Graph
 from streamcore.pricing.loading import load_prices
 from streamcore.provider import AnyProvider
 from streamcore.relay import Relay, open_log
+from streamcore.relay.open import is_nats
 from streamcore.sse import Describe
 from streamcore.web.endpoints.catalog import Catalog
 from streamcore.web.endpoints.keys import key_auth
@@ -29,6 +30,7 @@ from streamcore.web.endpoints.routes import all_endpoints
 from streamcore.web.endpoints.service import Limits
 from streamcore.web.endpoints.slots import Slots
 from streamcore.web.files import FileOptions
+from streamcore.web.flat_routes import flat_router
 from streamcore.web.guard import limited, same_site
 from streamcore.web.history import HistoryLimit
 from streamcore.web.models import Health, Problem
@@ -189,11 +191,10 @@ def router(
         offers_of(targets, files, allow_models),
     )
     catalog = Catalog(_by_name(targets), allow_models, max_seconds=max_seconds, transport=transport, limits=limits)
-    routes = APIRouter(lifespan=_lifespan(parts, spending, keeps_relay=parts.relay is not relay))
     slots = Slots(max_streams, parts.limits.per_client, lambda: parts.relay.running)
-    routes.include_router(_own_routes(parts, slots, name, describe, given=page, asks_key=bool(api_keys)))
-    routes.include_router(parts.endpoints(catalog, slots, name, endpoints))
-    return routes
+    own = _own_routes(parts, slots, name, describe, given=page, asks_key=bool(api_keys))
+    lifespan = _lifespan(parts, spending, keeps_relay=parts.relay is not relay)
+    return flat_router(parts.endpoints(catalog, slots, name, endpoints), own, lifespan=lifespan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,13 +254,11 @@ def _own_routes(
 ) -> APIRouter:
     """Return `/health`, and the routes of the first target and its page."""
     page = PageOptions() if given is True else given or None
-    routes = APIRouter()
-    routes.include_router(_open_routes(parts.relay, slots, page=page if parts.targets else None, asks_key=asks_key))
+    routers = [_open_routes(parts.relay, slots, page=page if parts.targets else None, asks_key=asks_key)]
     if parts.offers is not None:
         with_user = len(parts.guards) > 1
-        guarded = _guarded_routes(parts, parts.offers, name, describe, page or PageOptions(), with_user=with_user)
-        routes.include_router(guarded)
-    return routes
+        routers.append(_guarded_routes(parts, parts.offers, name, describe, page or PageOptions(), with_user=with_user))
+    return flat_router(*routers)
 
 
 def _open_routes(relay: Relay, slots: Slots, *, page: PageOptions | None, asks_key: bool) -> APIRouter:
@@ -270,10 +269,8 @@ def _open_routes(relay: Relay, slots: Slots, *, page: PageOptions | None, asks_k
         return Health(running=relay.running + slots.running, max_running=relay.max_runs)
 
     routes = APIRouter(route_class=limited(4096))
-    if page is not None:
-        routes.include_router(page_routes(page, asks_key=asks_key))
     routes.add_api_route("/health", health)
-    return routes
+    return routes if page is None else flat_router(page_routes(page, asks_key=asks_key), routes)
 
 
 def _guarded_routes(
@@ -363,6 +360,11 @@ def _spending(max_cost: str | Decimal | float | None, relay: Relay | str | None,
     if max_cost is None:
         return None
     limit = SpendingLimit.of(max_cost)
+    if isinstance(relay, str) and is_nats(relay):
+        raise ConfigError(
+            "max_cost (--max-cost) needs a Redis in which all workers add up costs, as relay='redis://host:6379/0' "
+            "(--relay); NATS does not keep them"
+        )
     if isinstance(relay, str) and relay != "memory:":
         return Spending(limit, RedisSums(relay, name, limit.seconds))
     return Spending(limit, MemorySums())
@@ -371,6 +373,13 @@ def _spending(max_cost: str | Decimal | float | None, relay: Relay | str | None,
 def _conversations(checkpointer: Any, relay: Relay | str | None, history: HistoryLimit | None) -> dict[str, Any]:
     """Return the store of conversations, the one that is used without it, and how much of one is kept."""
     given = open_checkpointer(checkpointer) if isinstance(checkpointer, str) else checkpointer
+    if isinstance(relay, str) and is_nats(relay):
+        if given is None:
+            raise ConfigError(
+                "NATS keeps answers, but no conversations; with a relay in NATS, name a store that all workers share, "
+                "as checkpointer='postgresql://host/database' or 'redis://host:6379/0' (--checkpointer)"
+            )
+        return {"checkpointer": given, "fallback": open_checkpointer(given), "history": history}
     return {"checkpointer": given, "fallback": _memory(relay), "history": history}
 
 
