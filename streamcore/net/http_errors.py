@@ -65,6 +65,9 @@ def map_transport_error(
     """Return streamcore's error for one of httpx2's, None for any other."""
     import httpx2
 
+    if type(error).__module__.partition(".")[0] == "httpcore2":  # httpx2 maps no error of closing a response
+        same = getattr(httpx2, type(error).__name__, httpx2.NetworkError)
+        return map_transport_error(same(str(error)), streaming=streaming, provider=provider, model=model)
     if isinstance(error, httpx2.InvalidURL | httpx2.UnsupportedProtocol):
         return ConfigError(f"the base URL of provider {provider!r} is not valid ({type(error).__name__}: {error})")
     if not isinstance(error, httpx2.HTTPError | httpx2.StreamError | ssl.SSLError | asyncio.IncompleteReadError):

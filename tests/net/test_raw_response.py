@@ -11,11 +11,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import httpcore2
 import httpx2
 import pytest
 from anyio.lowlevel import checkpoint
 
-from streamcore import Completion, Stream, get_provider, stream_request
+from streamcore import Completion, Stream, StreamInterrupted, get_provider, stream_request
 from tests.support import BACKENDS, KEY, ask, patient
 
 Fields = dict[str, Any]
@@ -173,3 +174,27 @@ async def test_another_task_can_stop_a_stream_within_a_large_read(anyio_backend:
             texts += 1
     assert not stream.partial.complete
     assert texts < EVENTS / 10
+
+
+class BreaksAtClose(httpx2.AsyncByteStream):
+    """A body that is reset, and whose closing fails with an error that httpx2 does not map."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield sse(TEXT)
+        raise httpx2.ReadError("reset")
+
+    async def aclose(self) -> None:
+        raise httpcore2.ReadError("reset while closing")
+
+
+@pytest.mark.parametrize("anyio_backend", BACKENDS)
+@pytest.mark.anyio
+async def test_an_error_of_closing_is_an_interruption(anyio_backend: str) -> None:
+    headers = {"content-type": "text/event-stream"}
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, headers=headers, stream=BreaksAtClose()))
+    http = httpx2.AsyncClient(transport=transport)  # left open: closing it closes the body once more
+    provider = get_provider("openai", model="m", api_key=KEY, http_client=http)
+    with pytest.raises(StreamInterrupted) as caught:
+        await stream_request(ask(), provider=provider, max_retries=0).collect()
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "Hello"
