@@ -36,6 +36,7 @@ PASSED_ON = (
     *("temperature", "message_as", "prompts_dir", "name", "max_streams", "max_per_user", "max_input", "max_seconds"),
     "max_cost",
     *("allow_get", "api_keys", "endpoints", "relay", "checkpointer", "grace", "transport", "metrics"),
+    *("durable", "work", "refuse_changed"),
     *("max_turns", "max_items", "max_model_calls", "max_tokens", "title", "greeting", "logo", "color"),
 )
 """The options that `create_app` takes as they are, or `_app` makes into another."""
@@ -73,6 +74,9 @@ def serve(
     relay: opt.Relay = None,
     checkpointer: opt.Threads = None,
     grace: opt.Grace = 60.0,
+    durable: opt.Durable = None,
+    work: opt.Work = True,
+    refuse_changed: opt.RefuseChanged = False,
     metrics: opt.Metrics = False,
     telemetry: opt.Telemetry = False,
     transport: opt.Transport = None,
@@ -137,7 +141,7 @@ def _keys(given: list[str] | None) -> list[str]:
 def _app(targets: list[str], host: str, **options: Any) -> object:
     """Return the app, or end the command with what cannot be served."""
     _require_packages()
-    from streamcore.web import HistoryLimit, PageOptions, create_app
+    from streamcore.web import Durable, HistoryLimit, PageOptions, create_app
     from streamcore.web.targets import SERVED_LIMITS
 
     most = {name: options.pop(name) for name in ("max_items", "max_model_calls", "max_tokens")}
@@ -145,6 +149,10 @@ def _app(targets: list[str], host: str, **options: Any) -> object:
     hosts = LOOPBACK if host in LOOPBACK else ("*",)
     history = HistoryLimit(options.pop("max_turns"))
     options |= {"api_keys": _keys(options["api_keys"]), "endpoints": _names(options["endpoints"])}
+    works, refuses = options.pop("work"), options.pop("refuse_changed")
+    if options["durable"] is not None:
+        versions: Any = "refuse" if refuses else "finish"
+        options["durable"] = Durable(options["durable"], work=works, versions=versions)
     look = {name: options.pop(name) for name in ("title", "greeting", "logo", "color")}
     try:
         page = PageOptions(**look)

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from streamcore.pricing.library import load_list
 from streamcore.provider import AnyProvider
 from streamcore.relay import Relay, open_log
 from streamcore.sse import Describe
+from streamcore.web.durable import Durable, DurableGraphs, refuse_cost_limit
 from streamcore.web.endpoints.catalog import Catalog
 from streamcore.web.endpoints.keys import key_auth
 from streamcore.web.endpoints.routes import all_endpoints
@@ -107,6 +108,7 @@ def router(
     endpoints: bool | Collection[str] = True,
     allow_models: Sequence[str] = (),
     api_keys: Collection[str] = (),
+    durable: Durable | str | None = None,
 ) -> APIRouter:
     """Return the routes to prompts, graphs and models, to be mounted in an app.
 
@@ -158,10 +160,14 @@ def router(
         allow_models: patterns of `provider/model`, as `openai/*`, that clients of the endpoints may name. Their
             requests go to that provider as the environment configures it, with its key.
         api_keys: the keys that clients must send, as `Authorization: Bearer` or `x-api-key`, instead of `auth`.
+        durable: the database of durable runs, or `Durable(...)`: the runs of graphs that the page, `/api/chat` and
+            `/agui` start go on when this process ends. They have no `grace`, and workers share `relay`.
 
     Raises:
         ConfigError: there is no such target or provider, or it is not valid; or there is nothing to serve.
     """
+    kept = Durable.of(durable)
+    refuse_cost_limit(kept, max_cost)
     load = partial(
         load_target,
         overrides=ModelOverrides(provider, model, temperature, transport),
@@ -169,7 +175,7 @@ def router(
         message_as=message_as,
         client_variables=client_variables,
         prompts_dir=prompts_dir,
-        **_stores(checkpointer, relay),
+        **_stores(checkpointer, relay, kept),
         history=history,
         limits=limits,
     )
@@ -178,11 +184,14 @@ def router(
     spending, peers = _spending(max_cost, relay, name), Peers(trusted_proxies, allow_get, cors)
     parts = _Parts(
         targets,
-        _open_relay(relay, name, grace, max_streams, max_per_user, max_seconds),
+        _open_relay(relay, name if kept is None else "", grace, max_streams, max_per_user, max_seconds),
         peers,
         Limits(max_input, limit_local=max_per_user is not None, per_client=_per_user(max_streams, max_per_user)),
         [Depends(same_site(cors)), *_auth(auth, api_keys, anonymous), *paid(spending, peers)],
     )
+    if kept is not None:
+        per_client = parts.limits.per_client
+        parts = replace(parts, durable=DurableGraphs(kept, targets, parts.relay, per_client, max_seconds))
     catalog = Catalog(_by_name(targets), allow_models, max_seconds=max_seconds, transport=transport, limits=limits)
     routes = APIRouter(lifespan=_lifespan(parts, spending, keeps_relay=parts.relay is not relay))
     slots = Slots(max_streams, parts.limits.per_client, lambda: parts.relay.running)
@@ -201,10 +210,11 @@ class _Parts:
     limits: Limits
     guards: Sequence[Any]
     """The dependencies that check the origin and the user of a request."""
+    durable: DurableGraphs | None = None
 
     def endpoints(self, catalog: Catalog, slots: Slots, name: str, only: bool | Collection[str]) -> APIRouter:
         """Return the routes of the endpoints, or of those in `only`."""
-        return all_endpoints(catalog, slots, self.peers, self.limits, self.relay, self.guards, name, only)
+        return all_endpoints(catalog, slots, self.peers, self.limits, self.relay, self.guards, name, only, self.durable)
 
 
 def _per_user(max_streams: int, max_per_user: int | None) -> int:
@@ -272,7 +282,7 @@ def _guarded_routes(
 ) -> APIRouter:
     """Return the routes of the page, which check the size, the origin and the user of a request."""
     target, relay, limits = parts.targets[0], parts.relay, parts.limits
-    sessions = Sessions(target, relay, name, limits.per_client)
+    sessions = Sessions(target, relay, name, limits.per_client, parts.durable)
     service = Service(
         target,
         relay,
@@ -353,9 +363,11 @@ def _spending(max_cost: str | Decimal | float | None, relay: Relay | str | None,
     return Spending(limit, MemorySums())
 
 
-def _stores(checkpointer: Any, relay: Relay | str | None) -> dict[str, Any]:
+def _stores(checkpointer: Any, relay: Relay | str | None, durable: Durable | None) -> dict[str, Any]:
     """Return the store of conversations, and the one that is used without it."""
     given = open_checkpointer(checkpointer) if isinstance(checkpointer, str) else checkpointer
+    if given is None and durable is not None:
+        given = durable.threads()
     return {"checkpointer": given, "fallback": _memory(relay)}
 
 
@@ -380,7 +392,8 @@ def _lifespan(
             await warm_up_target(target)
         await anyio.to_thread.run_sync(load_list)
         try:
-            async with parts.relay if keeps_relay else nullcontext():
+            runs = nullcontext() if parts.durable is None else parts.durable.open()
+            async with parts.relay if keeps_relay else nullcontext(), runs:
                 yield
         finally:
             if spending is not None:
