@@ -74,7 +74,7 @@ def test_an_address_is_limited_on_all_workers(redis: RedisServer) -> None:
 
 
 def test_a_worker_that_is_stopped_sends_its_readers_to_the_others(redis: RedisServer) -> None:
-    with Simulator(Answer(WORDS), rate=100) as simulator, ExitStack() as stack:
+    with Simulator(Answer(WORDS), rate=30) as simulator, ExitStack() as stack:
         (_, first), (process, second) = workers(stack, redis, simulator)
         begun = httpx2.post(f"{first}/start", json={"prompt": "x"}).json()
         path = f"/{begun['stream']}&format=json"
