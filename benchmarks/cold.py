@@ -1,19 +1,25 @@
-"""Measure the CPU time of the first call in a fresh process, stage by stage, and that of the second call.
+"""Measure the CPU time of a first answer: a fresh process that asks once, next to one that makes the SDK's raw call.
 
-Each figure is the median of several fresh processes that take turns, in milliseconds of their CPU. The server is the
-simulator in its own process. A first call goes through these stages, one after another:
+Every process imports what it needs, makes its client, reads an answer of 20 tokens from the simulator, closes the
+client and ends. The figure is all of its CPU, less that of a Python that does nothing. Compiled files are kept in a
+folder of their own, so that nothing is compiled again. The processes take turns; figures are medians, and ratios are
+those of each turn.
 
-    python     the interpreter's own start
-    streamcore `import streamcore`
-    provider   `get_provider`: finding and importing the provider's package
-    prompt     reading a prompt file and filling its template in: pydantic, YAML, Jinja2 are imported here
-    SDK        importing the vendor's SDK
-    client     making the SDK's client and its request: up to the moment in which the request goes out
-    head       connecting, sending, and receiving the head of the response
-    token      from there to the first token
-    rest       the rest of the answer, and closing
+    raw       the SDK's raw response, whose bytes are read and not decoded
+    request   `stream_request`
+    prompt    `execute_prompt_streaming`, which also reads a prompt file
 
-    python benchmarks/cold.py [--rounds 7] [--quick]      exits 1 if a limit is missed
+A second table has the stages of a first answer, in the order in which they happen:
+
+    streamcore   `import streamcore`
+    provider     `get_provider`: finding and importing the provider's package
+    prompt       reading a prompt file and filling its template in: pydantic and YAML are imported here
+    SDK          importing the vendor's SDK
+    client       making the SDK's client and its request
+    answer       from there to the end of the answer
+
+    python benchmarks/cold.py [--rounds 7]      writes its section of docs/benchmarks.md; exits 1 if a limit is missed
+    python benchmarks/cold.py --quick           three rounds, two vendors; writes nothing
 """
 
 from __future__ import annotations
@@ -23,163 +29,223 @@ import asyncio
 import importlib
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-SDKS = {"anthropic": "anthropic", "openai": "openai", "openai-responses": "openai", "mistral": "mistralai.client"}
-BASE_PATHS = {"anthropic": "", "mistral": "/mistral"}  # of the simulator, which is not to be imported here
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.peers.readers import sdk  # noqa: E402
+from benchmarks.peers.wires import KEY, MODEL, PROMPTS, QUESTION, root, versioned  # noqa: E402
+from benchmarks.sections import Target, about, table, target_table, write_section  # noqa: E402
+
+SDKS = {"openai": "openai", "openai-responses": "openai", "anthropic": "anthropic", "mistral": "mistralai.client"}
 TRANSPORTS = ("httpx2", "aiohttp")
-STAGES = ("python", "streamcore", "provider", "prompt", "SDK", "client", "head", "token", "rest")
-OURS = ("streamcore", "provider", "prompt")
-SHARE_LIMIT = 0.6
-"""Our own stages may cost this share of the SDK's import and client."""
+STAGES = ("streamcore", "provider", "prompt", "SDK", "client", "answer")
+LIMIT = 1.08
+"""What a first answer may cost, as a multiple of the SDK's raw call."""
 AGAIN_LIMIT = 0.05
 """A second call may cost this share of the first one: clients and templates are kept."""
 
 
-class Stopwatch:
-    """Record the CPU time of each stage, and how many modules it loaded."""
-
-    def __init__(self) -> None:
-        self.stages: dict[str, tuple[float, int]] = {}
-        self._cpu, self._modules = 0.0, 0
-
-    def lap(self, stage: str) -> None:
-        """End a stage; the next one begins."""
-        cpu, modules = time.process_time(), len(sys.modules)
-        self.stages[stage] = ((cpu - self._cpu) * 1000, modules - self._modules)
-        self._cpu, self._modules = time.process_time(), len(sys.modules)
+def base_url(wire: str, url: str) -> str:
+    """Return the base URL that a provider takes."""
+    return root(wire, url) if wire in ("anthropic", "mistral") else versioned(wire, url)
 
 
-async def call(watch: Stopwatch, provider: Any, prompts: Path) -> None:
-    """Stream one prompt, and end a stage when the request is sent, when the head is received, and so on."""
+def raw(wire: str, url: str) -> None:
+    """Make the SDK's raw call."""
+    asyncio.run(cast("Any", sdk.open_reader("raw", wire, url)(lambda _: None)))
+
+
+def ours(wire: str, url: str, transport: str, *, prompt: bool) -> None:
+    """Ask once through streamcore, as a program that does nothing else."""
+    import streamcore
+
+    settings: dict[str, Any] = {"transport": transport}
+    provider = streamcore.get_provider(wire, api_key=KEY, base_url=base_url(wire, url), model=MODEL, **settings)
+
+    async def ask() -> None:
+        if prompt:
+            async for _ in streamcore.execute_prompt_streaming("count", provider=provider, prompts_dir=PROMPTS):
+                pass
+        else:
+            request = streamcore.Request([streamcore.Message("user", QUESTION)])
+            async for _ in streamcore.stream_request(request, provider=provider):
+                pass
+        await streamcore.aclose_providers()
+
+    asyncio.run(ask())
+
+
+def stages(wire: str, url: str, transport: str) -> None:
+    """Go through the stages of a first answer one by one, and print the CPU of each, and of a second answer."""
+    spent: dict[str, float] = {}
+    last = time.process_time()
+
+    def end(stage: str) -> None:
+        nonlocal last
+        spent[stage] = (time.process_time() - last) * 1000
+        last = time.process_time()
+
+    streamcore = importlib.import_module("streamcore")
+    end("streamcore")
+    provider = streamcore.get_provider(
+        wire, api_key=KEY, base_url=base_url(wire, url), model=MODEL, transport=transport
+    )
+    end("provider")
+    importlib.import_module("streamcore.prompts.prompt_file").load_prompt("count", prompts_dir=PROMPTS).render({}, {})
+    end("prompt")
+    importlib.import_module(SDKS[wire])
+    end("SDK")
     import httpx2
-
-    from streamcore import execute_prompt_streaming
 
     send = httpx2.AsyncClient.send
 
     async def watched(self: httpx2.AsyncClient, *given: Any, **settings: Any) -> httpx2.Response:
-        watch.lap("client")
-        response = await send(self, *given, **settings)
-        watch.lap("head")
-        return response
+        if "client" not in spent:
+            end("client")
+        return await send(self, *given, **settings)
 
-    cast("Any", httpx2.AsyncClient).send = watched
-    begun = False
-    try:
-        async for _ in execute_prompt_streaming("count", {"what": "sheep"}, provider=provider, prompts_dir=prompts):
-            if not begun:
-                watch.lap("token")
-                begun = True
-    finally:
-        cast("Any", httpx2.AsyncClient).send = send
-    watch.lap("rest")
+    async def ask() -> None:
+        async for _ in streamcore.execute_prompt_streaming("count", provider=provider, prompts_dir=PROMPTS):
+            pass
 
+    async def twice() -> None:
+        cast("Any", httpx2.AsyncClient).send = watched
+        await ask()
+        end("answer")
+        await ask()
+        end("again")
 
-def first(name: str, transport: str, url: str, prompts: Path) -> None:
-    """Run all stages in this process, which does nothing else, and print them."""
-    watch = Stopwatch()
-    watch.lap("python")
-    importlib.import_module("streamcore")
-    watch.lap("streamcore")
-    from streamcore import get_provider
-
-    base = url + BASE_PATHS.get(name, "/v1")
-    provider = get_provider(name, api_key="k", base_url=base, model="m", transport=transport)
-    watch.lap("provider")
-    from streamcore.prompts.prompt_file import load_prompt
-
-    load_prompt("count", prompts_dir=prompts).render({"what": "sheep"}, {})
-    watch.lap("prompt")
-    importlib.import_module(SDKS[name])
-    watch.lap("SDK")
-
-    async def twice() -> float:
-        await call(watch, provider, prompts)
-        start = time.process_time()
-        await call(Stopwatch(), provider, prompts)
-        return (time.process_time() - start) * 1000
-
-    print(json.dumps({"stages": watch.stages, "again": asyncio.run(twice())}))
+    asyncio.run(twice())
+    print(json.dumps(spent))
 
 
-def fresh(name: str, transport: str, url: str, prompts: Path) -> dict[str, Any]:
-    """Run the first call in a fresh process and return its output."""
-    command = [
-        sys.executable,
-        __file__,
-        "--first",
-        name,
-        "--transport",
-        transport,
-        "--url",
-        url,
-        "--prompts",
-        str(prompts),
-    ]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=_environment())
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+KINDS: dict[str, Callable[[str, str, str], None]] = {
+    "nothing": lambda wire, url, transport: None,
+    "raw": lambda wire, url, transport: raw(wire, url),
+    "request": partial(ours, prompt=False),
+    "prompt": partial(ours, prompt=True),
+    "stages": stages,
+}
 
 
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+def fresh(kind: str, wire: str, url: str, transport: str, cache: str) -> tuple[float, str]:
+    """Run one kind in a fresh process; return the milliseconds of its CPU, and what it printed."""
+    environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    environment["PYTHONPYCACHEPREFIX"] = cache
+    command = [sys.executable, __file__, "--kind", kind, "--wire", wire, "--url", url, "--transport", transport]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime) * 1000, done.stdout
 
 
-def measure(url: str, rounds: int, transports: tuple[str, ...], prompts: Path) -> bool:
-    """Print a row for each transport and provider; return True if no limit is exceeded."""
-    rows = [(name, transport) for transport in transports for name in SDKS]
-    taken: dict[tuple[str, str], list[dict[str, Any]]] = {row: [] for row in rows}
+def measure(url: str, rounds: int, wires: list[str], cache: str) -> tuple[str, list[Target]]:
+    """Return the tables, and the targets."""
+    taken: dict[tuple[str, str, str], list[float]] = {}
+    spent: dict[tuple[str, str], list[dict[str, float]]] = {}
     for number in range(rounds + 1):
-        for row in rows:
-            said = fresh(*row, url, prompts)
-            if number:  # the first round compiles and warms the disk's cache
-                taken[row].append(said)
-    print(f"milliseconds of CPU, median of {rounds} fresh processes; in brackets the modules that were loaded")
-    print(f"{'':26}" + "".join(f"{stage:>14}" for stage in STAGES) + f"{'all':>9}{'again':>8}")
-    good = True
-    for (name, transport), calls in taken.items():
-        cost = {stage: statistics.median([float(one["stages"][stage][0]) for one in calls]) for stage in STAGES}
-        again, whole = statistics.median([float(one["again"]) for one in calls]), sum(cost.values())
-        cells = "".join(f"{cost[stage]:.1f} ({calls[0]['stages'][stage][1]})".rjust(14) for stage in STAGES)
-        print(f"{name + ', ' + transport:26}{cells}{whole:9.0f}{again:8.1f}")
-        ours, theirs = sum(cost[stage] for stage in OURS), cost["SDK"] + cost["client"]
-        good = good and ours <= SHARE_LIMIT * theirs and again <= AGAIN_LIMIT * whole
-    print(
-        f"limits: {', '.join(OURS)} at most {SHARE_LIMIT} of SDK and client; a second call {AGAIN_LIMIT} of the first"
-    )
-    return good
+        nothing = fresh("nothing", wires[0], url, TRANSPORTS[0], cache)[0]
+        for wire in wires:
+            kinds = [("raw", "httpx2"), *((kind, over) for kind in ("request", "prompt") for over in TRANSPORTS)]
+            for kind, over in kinds:
+                cost = fresh(kind, wire, url, over, cache)[0] - nothing
+                if number:  # the first round compiles and warms the disk's cache
+                    taken.setdefault((wire, kind, over), []).append(cost)
+            if number:
+                for over in TRANSPORTS:
+                    spent.setdefault((wire, over), []).append(json.loads(fresh("stages", wire, url, over, cache)[1]))
+    return _tables(wires, taken, spent)
+
+
+def _tables(
+    wires: list[str],
+    taken: dict[tuple[str, str, str], list[float]],
+    spent: dict[tuple[str, str], list[dict[str, float]]],
+) -> tuple[str, list[Target]]:
+    rows: list[list[str]] = []
+    targets: list[Target] = []
+    for wire in wires:
+        base = taken[wire, "raw", "httpx2"]
+        row = [wire, f"{statistics.median(base):.0f}"]
+        for over in TRANSPORTS:
+            for kind in ("request", "prompt"):
+                costs = taken[wire, kind, over]
+                ratio = statistics.median([cost / raw for cost, raw in zip(costs, base, strict=True)])
+                row.append(f"{statistics.median(costs):.0f} ({ratio:.2f}x)")
+                if over == "httpx2":
+                    targets.append(Target(f"first answer, {wire}, {kind} / the SDK's raw call", ratio, LIMIT, unit="x"))
+        rows.append(row)
+    head = ["", "the SDK's raw call", *(f"{kind}, {over}" for over in TRANSPORTS for kind in ("request", "prompt"))]
+    stage_rows: list[list[str]] = []
+    for (wire, over), found in spent.items():
+        cost = {stage: statistics.median([one[stage] for one in found]) for stage in (*STAGES, "again")}
+        stage_rows.append([f"{wire}, {over}", *(f"{cost[stage]:.1f}" for stage in (*STAGES, "again"))])
+        share = cost["again"] / sum(cost[stage] for stage in STAGES)
+        targets.append(Target(f"second answer, {wire}, {over} / the first", share, AGAIN_LIMIT, unit="x"))
+    return f"{table(head, rows)}\n\n{_STAGES}\n\n{table(['', *STAGES, 'again'], stage_rows)}", targets
+
+
+_STAGES = """\
+The stages of a first answer, in the order in which they happen, and a second answer of the same process. A package that
+two stages need counts for the first of them: `streamcore` includes anyio and msgspec, `prompt` pydantic and YAML, and
+`client` httpx2 and what the SDK imports with its client."""
+
+_BODY = """\
+## The first answer of a process
+
+Milliseconds of CPU of a fresh process that asks once, less those of a Python that does nothing; medians of {rounds}
+processes of each kind, which take turns. *Request* is `stream_request`, *prompt* a prompt file. The SDKs import httpx2
+whatever the transport, so aiohttp is an addition for them, too. {about}
+
+{tables}
+
+{targets}
+"""
 
 
 def main() -> None:
     """Start the simulator and measure; exit 1 if a limit is missed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--quick", action="store_true", help="two rounds, over httpx2")
-    parser.add_argument("--first", choices=list(SDKS), help=argparse.SUPPRESS)
-    parser.add_argument("--transport", help=argparse.SUPPRESS)
-    parser.add_argument("--url", help=argparse.SUPPRESS)
-    parser.add_argument("--prompts", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--quick", action="store_true", help="three rounds, two vendors; writes nothing")
+    parser.add_argument("--kind", choices=list(KINDS), help=argparse.SUPPRESS)
+    parser.add_argument("--wire", choices=list(SDKS), default="openai", help=argparse.SUPPRESS)
+    parser.add_argument("--transport", default="httpx2", help=argparse.SUPPRESS)
+    parser.add_argument("--url", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.first:
-        first(options.first, options.transport, options.url, options.prompts)
+    if options.kind:
+        KINDS[options.kind](options.wire, options.url, options.transport)
         return
+    rounds, wires = (3, ["openai", "mistral"]) if options.quick else (options.rounds, list(SDKS))
+    start = time.monotonic()
     command = [sys.executable, "-m", "streamcore.testing", "--tokens", "20"]
-    with tempfile.TemporaryDirectory() as home, subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        (Path(home) / "count.yaml").write_text("system: You count.\nuser: Count {{ what }}.\n", "utf-8")
+    with (
+        tempfile.TemporaryDirectory() as cache,
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server,
+    ):
         try:
             url = cast("Any", server.stdout).readline().strip()
-            rounds, transports = (2, TRANSPORTS[:1]) if options.quick else (options.rounds, TRANSPORTS)
-            good = measure(url, rounds, transports, Path(home))
+            tables, targets = measure(url, rounds, wires, cache)
         finally:
             server.terminate()
-    sys.exit(0 if good else 1)
+    print(f"{tables}\n\n{target_table(targets)}")
+    if not options.quick:
+        ran = about("python benchmarks/cold.py", time.monotonic() - start)
+        body = _BODY.format(rounds=rounds, about=ran, tables=tables, targets=target_table(targets))
+        write_section("cold", "benchmarks/cold.py", body)
+    sys.exit(0 if all(target.met for target in targets) else 1)
 
 
 if __name__ == "__main__":

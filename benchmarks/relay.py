@@ -117,7 +117,7 @@ async def redis_kb(url: str, tokens: int, batch: int) -> float:
         await relay.start(name, answer(tokens, batch, PAUSE))
         await consume(relay.read(name))
     async with Redis.from_url(url) as redis:  # pyright: ignore[reportUnknownMemberType]
-        keys = [f"streamcore:relay:{kind}:{name}" for kind in ("run", "items")]
+        keys = [f"streamcore:relay:{{{name}}}:{kind}" for kind in ("run", "items")]
         size = cast("Callable[..., Awaitable[int]]", redis.memory_usage)  # pyright: ignore[reportUnknownMemberType]
         return sum([await size(key, samples=0) for key in keys]) / 1000
 

@@ -6,6 +6,7 @@ test run in every project where streamcore is installed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 _MARKER = "recording"
 _MADE: pytest.StashKey[dict[Path, Recording]] = pytest.StashKey()
+_AUTO_TRANSPORT = "STREAMCORE_AUTO_TRANSPORT"
+_BEFORE: pytest.StashKey[str | None] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,13 +34,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
+    """Register the marker, and let requests go over httpx2 by default, which recordings and mocks answer."""
+    config.stash[_BEFORE] = os.environ.get(_AUTO_TRANSPORT)
+    os.environ.setdefault(_AUTO_TRANSPORT, "httpx2")
     config.addinivalue_line(
         "markers",
         "recording(path, pace=0): answer every request over httpx2 from this recording (a path beside the test's "
         "file); --record makes it. pace: 0 at once, 'recorded', or reads per second",
     )
     config.stash[_MADE] = {}
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Restore the default transport."""
+    if config.stash.get(_BEFORE, None) is None:
+        os.environ.pop(_AUTO_TRANSPORT, None)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from streamcore.completion import Completion
 from streamcore.observe.events import AnswerEnded, Event, Operation, RunEnded, RunStarted
 from streamcore.pricing.answers import answer_usage, cost_of
+from streamcore.pricing.loading import run_when_loaded
 
 log = logging.getLogger("streamcore")
 
@@ -32,7 +33,8 @@ class AnswerLog:
 
     Args:
         level: the level of the records; those of answers that failed are `WARNING` at least.
-        cost: compute the cost. The first answer then loads the list of prices.
+        cost: compute the cost. This loads the list of prices in a thread; answers that end meanwhile are logged when
+            it is loaded.
     """
 
     def __init__(self, *, level: int = logging.INFO, cost: bool = True) -> None:
@@ -55,9 +57,15 @@ class AnswerLog:
     def _log(self, event: AnswerEnded) -> None:
         failed = event.outcome in ("failed", "interrupted", "timed_out")
         level = max(self._level, logging.WARNING) if failed else self._level
-        if log.isEnabledFor(level):
-            fields = self._fields(event)
+        if not log.isEnabledFor(level):
+            return
+        fields = self._fields(event)
+
+        def write() -> None:
+            fields.update(self._costs(event.completion))
             log.log(level, "%s", _sentence(fields), extra=fields)
+
+        run_when_loaded(write)
 
     def _fields(self, event: AnswerEnded) -> dict[str, Any]:
         answer = event.completion
@@ -77,7 +85,7 @@ class AnswerLog:
         }
         usage = answer_usage(answer)
         fields |= {name: None if usage is None else getattr(usage, name) for name in _TOKENS}
-        return fields | self._costs(answer) | self._run(event.operation)
+        return fields | self._run(event.operation)
 
     def _costs(self, answer: Completion) -> dict[str, Any]:
         cost = cost_of(answer) if self._cost else None

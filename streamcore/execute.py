@@ -20,12 +20,12 @@ from streamcore.request import Message, ReasoningEffort, Request
 from streamcore.storage.sizes import MAX_ANSWER_BYTES
 from streamcore.stream import Limited, Plan, Stream, TextStream
 from streamcore.structured.output import Output, is_unfinished
-from streamcore.tools.agent import AgentPlan, Save
-from streamcore.tools.decisions import AgentState, Approver, Decision, state_of
-from streamcore.tools.toolbox import AnyTool
 
-if TYPE_CHECKING:
-    from streamcore.prompts.prompt_file import Prompt  # imports pydantic, which only prompts need
+if TYPE_CHECKING:  # what a single answer does not need is imported when it is used
+    from streamcore.prompts.prompt_file import Prompt
+    from streamcore.tools.agent import AgentPlan, Save
+    from streamcore.tools.decisions import AgentState, Approver, Decision
+    from streamcore.tools.toolbox import AnyTool
 
 TimeoutsLike = Timeouts | Mapping[str, Any]
 OptionsLike = StreamOptions | Mapping[str, Any]
@@ -292,6 +292,8 @@ def stream_prompt(
 
 def _agent_of(prompt: Prompt | None, **settings: Any) -> AgentPlan:
     """Return what an agent needs: the settings that are not None, else those of the prompt's file."""
+    from streamcore.tools.agent import AgentPlan
+
     given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
     if prompt is None:
         return AgentPlan(**given)
@@ -376,6 +378,7 @@ def stream_agent(
             arrived.
         ConfigError: two tools have the same name, or an argument is not valid.
     """
+    from streamcore.tools.decisions import state_of
 
     settings: dict[str, Any] = {
         "tools": tuple(tools),

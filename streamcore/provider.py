@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import os
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache, lru_cache, partial
+from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast, runtime_checkable
 from urllib.parse import urlsplit
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 GROUP = "streamcore.providers"
 """The entry-point group by which providers are found."""
+DISTRIBUTION = "streamcore-llm"
+"""The name of the distribution that contains this file and the built-in providers."""
 DIALECTS = "streamcore.dialects"
 """The entry-point group of the functions that make a provider for a server without a row, given its name."""
 
@@ -93,6 +94,8 @@ def check_settings(name: str, settings: Mapping[str, Any], *others: str) -> None
 
 def _suggestion(word: str, known: Iterable[str]) -> str:
     """Return the end of a sentence about an unknown name, with the most similar known one."""
+    import difflib
+
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else "."
 
@@ -134,11 +137,7 @@ class Vendor:
 
         Opaque data go back to the server that sent them, and two servers may answer under one provider's name.
         """
-        host = _host(base_url)
-        own = self.hosts or (_host(self.base_url),)
-        if not host or any(host == one or host.endswith(f".{one}") for one in own):
-            return self.name
-        return f"{self.name} at {host}"
+        return _source(self.name, self.hosts or (_host(self.base_url),), base_url)
 
     @property
     def family(self) -> str:
@@ -147,7 +146,7 @@ class Vendor:
 
     def variable(self, suffix: str) -> str:
         """Return the name of an environment variable, as in `OPENAI_API_KEY`."""
-        return f"{self.family.upper().replace('-', '_')}_{suffix}"
+        return _variable(self.family, suffix)
 
     def from_environment(self, suffix: str) -> str | None:
         """Return the variable's value, None if it is unset or empty."""
@@ -210,6 +209,20 @@ class Vendor:
         return UnsupportedField(f"provider {self.name!r} cannot send {part}; {advice}", field=field)
 
 
+@lru_cache(maxsize=256)
+def _source(name: str, hosts: tuple[str, ...], base_url: str | None) -> str:
+    host = _host(base_url)
+    if not host or any(host == one or host.endswith(f".{one}") for one in hosts):
+        return name
+    return f"{name} at {host}"
+
+
+@cache
+def _variable(family: str, suffix: str) -> str:
+    return f"{family.upper().replace('-', '_')}_{suffix}"
+
+
+@lru_cache(maxsize=256)
 def _host(url: str | None) -> str:
     return urlsplit(url or "").netloc.rpartition("@")[2].lower()
 
@@ -248,7 +261,8 @@ def get_provider(
             not shared.
         client: a ready client of the vendor's SDK (Azure, Bedrock, Vertex). The caller closes it; it is not shared.
         headers: additional headers for every request.
-        transport: `httpx2` or `aiohttp`, see the guide "Transports"; defaults to `STREAMCORE_TRANSPORT`, then `httpx2`.
+        transport: `auto`, `httpx2` or `aiohttp`; defaults to `STREAMCORE_TRANSPORT`, then `auto`: aiohttp where it is
+            installed and asyncio runs, else httpx2. See the guide "Transports".
         observer: a function that receives the events of all answers of this provider; see the guide "Observing".
         settings: settings that only this provider has. `dialect="openai-chat"` with a `base_url` makes a provider for
             any server with that API; the guide "Providers" lists its other settings.
@@ -431,8 +445,18 @@ def _installed() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
+@cache
+def _built_in() -> dict[str, EntryPoint]:
+    """Return the providers of this distribution: reading the entry points of all others takes as long as an import."""
+    try:
+        points = distribution(DISTRIBUTION).entry_points
+    except PackageNotFoundError:  # this is a checkout that is not installed
+        return {}
+    return {point.name: point for point in points if point.group == GROUP}
+
+
 def _factory(name: str) -> Callable[..., Provider]:
-    point = _installed().get(name)
+    point = _built_in().get(name) or _installed().get(name)
     if point is not None:
         return cast("Callable[..., Provider]", point.load())
     if ":" in name:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 from typing import Any, Literal
 
 from streamcore.chunk import Opaque, ToolCall
@@ -202,10 +203,11 @@ def with_temperature(request: Request, temperature: float | None) -> Request:
         return replace(request, temperature=temperature)
     made: Request = object.__new__(Request)
     put = object.__setattr__
-    for name in _FIELDS:
-        put(made, name, getattr(request, name))
+    for name, value in zip(_FIELDS, _values(request), strict=True):
+        put(made, name, value)
     put(made, "temperature", temperature)
     return made
 
 
 _FIELDS = tuple(field.name for field in fields(Request))
+_values = attrgetter(*_FIELDS)

@@ -13,13 +13,11 @@ from streamcore.errors import ConfigError, ContentRefused, OutputValidationError
 from streamcore.pipeline.clocks import DEFAULT, Clocks, Timeouts
 from streamcore.pipeline.retry import Candidate, Fallback, OnInterrupt, Retries
 from streamcore.pipeline.run import AnswerRun
-from streamcore.pipeline.smooth import smoothed
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.reports.answer import AnswerReport
 from streamcore.reports.report import Observer
 from streamcore.request import Message
 from streamcore.storage.sizes import MAX_ANSWER_BYTES
-from streamcore.structured.growing_objects import GrowingObjects
 from streamcore.structured.output import Output
 
 
@@ -96,6 +94,8 @@ class _Answer:
         if plan.limited is not None:
             source = plan.limited(source, self.run)
         if plan.options is not None:
+            from streamcore.pipeline.smooth import smoothed
+
             source = smoothed(source, plan.options)
         return source
 
@@ -176,6 +176,8 @@ class Stream:
         The last item is the whole object, before validation turns it into `partial.parsed`. After a restart the object
         begins anew. Raises what iteration raises.
         """
+        from streamcore.structured.growing_objects import GrowingObjects
+
         return GrowingObjects(self, self._answer.document)
 
     def unchecked(self) -> Self:

@@ -14,6 +14,9 @@ import anyio
 from streamcore import Message, Request, get_provider, stream_request, sync
 
 how, backend, name, url = sys.argv[1:]
+LOOP: dict[str, Any] = (
+    {"backend": "asyncio", "backend_options": {"use_uvloop": True}} if backend == "uvloop" else {"backend": backend}
+)
 EXIT_CODE = 3
 ASK = Request([Message("user", "Hi")])
 SMOOTH = {"buffer_size": 3} if how == "smoothed" else None
@@ -37,13 +40,15 @@ async def read_on(begun: threading.Event) -> None:
 
 match how:
     case "plain" | "smoothed":
-        anyio.run(leave, backend=backend)
+        anyio.run(leave, **LOOP)
     case "sync":
         for chunk in sync.stream_request(ASK, **given):
             if chunk.text:
                 sys.exit(EXIT_CODE)
     case "thread":
         begun = threading.Event()
-        threading.Thread(target=lambda: anyio.run(read_on, begun, backend=backend), daemon=True).start()
+        threading.Thread(target=lambda: anyio.run(read_on, begun, **LOOP), daemon=True).start()
         begun.wait()
         sys.exit(EXIT_CODE)
+    case _:
+        sys.exit(f"unknown way to exit: {how!r}")

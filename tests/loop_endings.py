@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import anyio
 
@@ -101,6 +102,12 @@ async def finished(provider: Provider) -> None:
         pass
 
 
+def loop_of(backend: str) -> dict[str, Any]:
+    """Return the arguments of `anyio.run` for asyncio, trio or uvloop."""
+    uvloop = {"backend": "asyncio", "backend_options": {"use_uvloop": True}}
+    return uvloop if backend == "uvloop" else {"backend": backend}
+
+
 ENDINGS = [broken_off, texts_broken_off, held, failed, wrapped, still_read, cancelled, two, finished]
 
 
@@ -111,7 +118,7 @@ def main() -> None:
         for ending in ENDINGS:
             provider = get_provider(name, api_key="sk-0123456789", model="m", base_url=url)
             with contextlib.suppress(ZeroDivisionError):
-                anyio.run(ending, provider, backend=backend)
+                anyio.run(ending, provider, **loop_of(backend))
             kept.clear()
             print(name, ending.__name__, flush=True)
 

@@ -6,7 +6,7 @@ python -m tests.relay_worker PORT REDIS_URL SIMULATOR_URL LEASE GRACE
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,7 +26,7 @@ def make_app(redis_url: str, simulator_url: str, lease: float, grace: float) -> 
     relay = Relay(open_log(redis_url), lease=lease, grace=grace)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with streamcore.lifespan(app), relay:
             yield
 
@@ -66,5 +66,6 @@ if __name__ == "__main__":
         host="127.0.0.1",
         port=int(port),
         log_level="error",
+        loop="asyncio",
         timeout_graceful_shutdown=2,
     )

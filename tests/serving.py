@@ -8,7 +8,7 @@ import threading
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import httpx2
 import uvicorn
@@ -17,11 +17,11 @@ from tests.support import DEADLINE, wait_until
 
 
 @contextmanager
-def serving(app: Any) -> Generator[str]:
-    """Serve the app while the block runs, and yield its URL."""
+def serving(app: Any, loop: Literal["asyncio", "uvloop"] = "asyncio") -> Generator[str]:
+    """Serve the app on an event loop of this kind while the block runs, and yield its URL."""
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
-        uvicorn.Config(app, log_level="error", access_log=False, ws="none", timeout_graceful_shutdown=3)
+        uvicorn.Config(app, log_level="error", access_log=False, ws="none", loop=loop, timeout_graceful_shutdown=3)
     )
     thread = threading.Thread(target=lambda: server.run(sockets=[listening]), daemon=True)
     thread.start()

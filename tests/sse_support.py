@@ -113,6 +113,7 @@ class _Server(uvicorn.Server):
 def service(app: Any, **options: Any) -> Generator[int]:
     """Serve an ASGI app with uvicorn from a thread; yield the port."""
     port = free_port()
+    options.setdefault("loop", "asyncio")
     server = _Server(
         uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=2, **options)
     )

@@ -16,6 +16,7 @@ from streamcore.chunk import ToolCall
 from streamcore.errors import OverloadedError
 from streamcore.observe import observe
 from streamcore.pricing import use_prices
+from streamcore.pricing.loading import load_list
 from streamcore.relay import Relay
 from streamcore.testing import ScriptedProvider
 from streamcore.testing.scripted import FINISH
@@ -30,6 +31,7 @@ USED = Chunk("usage", usage=Usage(1000, 500))
 
 @pytest.fixture(autouse=True)
 def prices() -> Iterator[None]:
+    load_list()
     use_prices({"m": {"input": 1, "output": 2}})
     yield
     use_prices(None)

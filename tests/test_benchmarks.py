@@ -242,6 +242,7 @@ def test_a_cold_call_is_taken_apart(name: str, simulator: Simulator, tmp_path: P
         ("sse", ["--events", "50", "--rounds", "1", "--clients", "3"], "us"),
         pytest.param("decode", ["--tokens", "20", "--rounds", "1"], "openai-responses", marks=pytest.mark.long),
         ("load", ["--streams", "3", "--tokens", "5"], "streamcore"),
+        ("relay_readers", ["--readers", "200", "--seconds", "3"], "readers that lack a token: 0\n"),
     ],
 )
 def test_scripts_run(script: str, given: list[str], shown: str) -> None:

@@ -78,4 +78,6 @@ def _unread_in_block(block: object) -> bool:
 
 def _unread(fields: Mapping[str, Any], known: frozenset[str] | None) -> bool:
     """True if a key that is not in `known` has a value; `known` is None for unknown types, which `other` passes on."""
-    return known is not None and any(value is not None for key, value in fields.items() if key not in known)
+    if known is None or known.issuperset(fields):
+        return False
+    return any(value is not None for key, value in fields.items() if key not in known)

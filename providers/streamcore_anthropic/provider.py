@@ -11,7 +11,6 @@ from streamcore.errors import ProviderError
 from streamcore.net.clients import SDKClient
 from streamcore.net.http_errors import SDKErrors, request_id
 from streamcore.net.raw_response import read_response
-from streamcore.net.small_answer import read_count
 from streamcore.net.well_formed import send_well_formed
 from streamcore.provider import ProviderSettings, Vendor
 from streamcore.request import Request
@@ -96,6 +95,8 @@ class AnthropicProvider:
 
     async def count_tokens(self, request: Request) -> int | None:
         """Return how many tokens the prompt has; None if the server does not count. See `streamcore.count_tokens`."""
+        from streamcore.net.small_answer import read_count
+
         model = self.model_for(request)
         body = messages_body(request, model, VENDOR, self._sdk.source())
         counted = {key: value for key, value in body.items() if key in _COUNTED}

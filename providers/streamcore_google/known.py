@@ -51,4 +51,6 @@ def _unread_in_candidate(candidate: Mapping[str, Any]) -> bool:
 
 
 def _unread(fields: Mapping[str, Any], known: frozenset[str]) -> bool:
+    if known.issuperset(fields):
+        return False
     return any(value not in (None, [], {}) for key, value in fields.items() if key not in known)

@@ -21,7 +21,6 @@ from streamcore.wire.chat_request import (
     chat_tools,
 )
 from streamcore.wire.closed_schema import closed_schema
-from streamcore_openai.counting import count_input
 from streamcore_openai.documents import FORMS, file_part
 from streamcore_openai.sdk import Connection
 
@@ -145,6 +144,8 @@ class OpenAIProvider:
         """Return how many tokens the prompt has; None if the server does not count. See `streamcore.count_tokens`."""
         if self._row is not VENDOR:
             return None
+        from streamcore_openai.counting import count_input
+
         return await count_input(self._connection, request, self.model_for(request), self.name)
 
     async def aclose(self) -> None:

@@ -10,7 +10,6 @@ from streamcore.provider import ProviderSettings, Vendor
 from streamcore.request import Request
 from streamcore.wire.chat_request import chat_response_format
 from streamcore.wire.closed_schema import closed_schema
-from streamcore_openai.counting import count_input
 from streamcore_openai.responses_input import input_items
 from streamcore_openai.responses_wire import WIRE, ResponsesVocabulary
 from streamcore_openai.sdk import Connection
@@ -65,6 +64,8 @@ class OpenAIResponsesProvider:
 
     async def count_tokens(self, request: Request) -> int | None:
         """Return how many tokens the prompt has; None if the server does not count. See `streamcore.count_tokens`."""
+        from streamcore_openai.counting import count_input
+
         return await count_input(self._connection, request, self.model_for(request), self.name)
 
     async def aclose(self) -> None:

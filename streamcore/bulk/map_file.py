@@ -19,6 +19,7 @@ from streamcore.bulk.rows import Row, read_rows
 from streamcore.errors import ConfigError, PromptError, StreamcoreError
 from streamcore.execute import CommonOptions
 from streamcore.pipeline.retry import OnInterrupt
+from streamcore.pricing import load_prices
 from streamcore.prompts.prompt_file import build_request, load_prompt
 from streamcore.provider import AnyProvider, ModelChoice, provider_name, resolve_provider
 from streamcore.tools.decisions import Approver
@@ -127,6 +128,7 @@ async def map_file(
             results.forget()
         count = await anyio.to_thread.run_sync(check_rows, source, question, results)
         before = len(results.done)
+        await load_prices()
         run = RunFigures(results, Progress(count, before), max_errors, on_progress)
         todo = (row for row in read_rows(source) if row.number not in results.done)
         await _answer(todo, question, run, concurrency)
@@ -205,8 +207,9 @@ class RunFigures:
         """
         answer, now = result.answer, self.progress
         used = [attempt.usage for attempt in answer.attempts] or [answer.usage]
-        if answer.cost is not None:
-            self._costs[answer.cost.currency] = self._costs.get(answer.cost.currency, Decimal()) + answer.cost.amount
+        cost = answer.cost
+        if cost is not None:
+            self._costs[cost.currency] = self._costs.get(cost.currency, Decimal()) + cost.amount
         if result.error is None:
             self._results.add(result.line)
         else:

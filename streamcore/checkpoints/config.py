@@ -18,7 +18,7 @@ _KEYS: Mapping[str, Sequence[str]] = {
     "postgres": ("type", "url", "schema"),
 }
 _URLS: Mapping[str, Sequence[str]] = {
-    "redis": ("redis://", "rediss://", "unix://"),
+    "redis": ("redis://", "rediss://", "unix://", "redis+cluster://", "rediss+cluster://"),
     "postgres": ("postgresql://", "postgres://"),
 }
 

@@ -217,7 +217,7 @@ def _checkpointer() -> Schema:
         for kind, schema in by_type.items()
     ]
     known: Schema = {"type": "object", "properties": {"type": {"enum": [*by_type]}}, "required": ["type"]}
-    url = {"type": "string", "pattern": "^(postgres|postgresql|redis|rediss|unix|sqlite)://."}
+    url = {"type": "string", "pattern": "^(postgres|postgresql|rediss?(\\+cluster)?|unix|sqlite)://."}
     return {"anyOf": [{**known, "allOf": branches}, url, {"type": "null"}]}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,6 +39,7 @@ PASSED_ON = (
     *("allow_get", "api_keys", "endpoints", "relay", "checkpointer", "grace", "transport", "metrics"),
     *("durable", "work", "refuse_changed"),
     *("max_turns", "max_items", "max_model_calls", "max_tokens", "title", "greeting", "logo", "color"),
+    *("accept_files", "max_file_bytes", "show_usage"),
 )
 """The options that `create_app` takes as they are, or `_app` makes into another."""
 
@@ -89,6 +91,9 @@ def serve(
     greeting: opt.Greeting = None,
     logo: opt.Logo = None,
     color: opt.Color = None,
+    accept_files: opt.AcceptFiles = False,
+    max_file_bytes: opt.MaxFileBytes = None,
+    show_usage: opt.ShowUsage = False,
 ) -> None:
     """Serve prompts, graphs and models: a chat page at /, streams at /stream, endpoints for the vendors' SDKs at /v1.
 
@@ -98,32 +103,36 @@ def serve(
 
     Ctrl-C and SIGTERM end open streams with a last event, then the server.
     """
-    provider, model = _prepared(env_file, log_json, provider, model)
+    provider, model = _prepared(env_file, log_json, telemetry, provider, model)
     served = targets or []
-    if telemetry:
-        _instrument()
     app = _app(
         served,
         host,
         provider=provider,
         model=model,
         variables=gather(var, var_file, vars_file),
-        **{name: context.params[name] for name in PASSED_ON},
-        **{name: context.params[name] or () for name in LISTS},
+        **_passed_on(context.params),
     )
     listening = _listen(host, port)
     note(f"serving {', '.join([*served, *(allow_models or ())])} on {_url(host, listening)}  (Ctrl-C stops)")
     _warn(served, provider, prompts_dir, safe=host in LOOPBACK or bool(_keys(api_keys)))
-    _server(app).run(sockets=[listening])
+    new_server(app).run(sockets=[listening])
+
+
+def _passed_on(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options for `_app`; of those that can be repeated, an empty tuple if there are none."""
+    return {name: given[name] for name in PASSED_ON} | {name: given[name] or () for name in LISTS}
 
 
 def _prepared(
-    env_file: Path | None, log_json: bool, provider: str | None, model: str | None
+    env_file: Path | None, log_json: bool, telemetry: bool, provider: str | None, model: str | None
 ) -> tuple[str | None, str | None]:
-    """Read the variables of a file, set up the log, and return provider and model."""
+    """Read the variables of a file, set up the log and telemetry, and return provider and model."""
     read_env_file(env_file)
     if log_json:
         show_log(as_json=True)
+    if telemetry:
+        _instrument()
     return provider_and_model(provider, model)
 
 
@@ -142,6 +151,7 @@ def _app(targets: list[str], host: str, **options: Any) -> object:
     """Return the app, or end the command with what cannot be served."""
     _require_packages()
     from streamcore.web import Durable, HistoryLimit, PageOptions, create_app
+    from streamcore.web.files import file_options
     from streamcore.web.targets import SERVED_LIMITS
 
     most = {name: options.pop(name) for name in ("max_items", "max_model_calls", "max_tokens")}
@@ -153,8 +163,10 @@ def _app(targets: list[str], host: str, **options: Any) -> object:
     if options["durable"] is not None:
         versions: Any = "refuse" if refuses else "finish"
         options["durable"] = Durable(options["durable"], work=works, versions=versions)
-    look = {name: options.pop(name) for name in ("title", "greeting", "logo", "color")}
+    look = {name: options.pop(name) for name in ("title", "greeting", "logo", "color", "show_usage")}
+    accepted = options.pop("accept_files"), options.pop("max_file_bytes")
     try:
+        options["files"] = file_options(*accepted)
         page = PageOptions(**look)
         return create_app(targets, allowed_hosts=hosts, history=history, limits=limits, page=page, **options)
     except StreamcoreError as error:
@@ -207,7 +219,8 @@ def _listen(host: str, port: int) -> socket.socket:
         raise typer.Exit(FAILED) from error
 
 
-def _server(app: object) -> uvicorn.Server:
+def new_server(app: object) -> uvicorn.Server:
+    """Return the server of an app; it runs on uvloop if that is installed."""
     import uvicorn
 
     # No access log: its lines would contain prompts. Open streams end by themselves within their grace period.

@@ -124,9 +124,25 @@ Telemetry = Annotated[
 ]
 Grace = Annotated[float, typer.Option(help="Seconds without a reader after which an answer is cancelled.", min=0.1)]
 Transport = Annotated[
-    str | None, typer.Option(help="The HTTP library that requests are sent with: httpx2 (default) or aiohttp.")
+    str | None,
+    typer.Option(
+        help="The HTTP library that requests are sent with: auto (default; aiohttp if installed), httpx2 or aiohttp."
+    ),
 ]
 Title = Annotated[str | None, typer.Option(help="The chat page's title. Default: the target's name.")]
 Greeting = Annotated[str | None, typer.Option(help="The text of the chat page's empty conversation.")]
 Logo = Annotated[Path | None, typer.Option(metavar="FILE", help="The chat page's logo: SVG, PNG, JPEG or WebP.")]
 Color = Annotated[str | None, typer.Option(metavar="#RRGGBB", help="The color of the chat page's buttons and links.")]
+AcceptFiles = Annotated[
+    bool,
+    typer.Option(
+        "--accept-files",
+        help="Let messages on the chat page have images, PDFs and texts, as far as the model's API does.",
+    ),
+]
+MaxFileBytes = Annotated[
+    int | None, typer.Option(metavar="N", min=1, help="The most bytes of one file. Default: 5000000.")
+]
+ShowUsage = Annotated[
+    bool, typer.Option("--show-usage", help="Show tokens, cost and times at the foot of each answer on the chat page.")
+]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping
 from enum import Enum
@@ -173,10 +172,17 @@ def _inside(value: Any) -> Collection[str]:
 def _hint(name: str, introduction: str, names: Iterable[object]) -> str:
     """Return the names that exist, without their values, which may be secret."""
     known = sorted({str(one) for one in names})
-    near = difflib.get_close_matches(name, known, n=1)
+    near = _nearest(name, known)
     guess = f"; did you mean {near[0]!r}?" if near else ""
     shown = ", ".join(map(repr, known[:20])) + (", ..." if len(known) > 20 else "")
     return f"{guess or ';'} {introduction} {shown or 'none'}"
+
+
+def _nearest(name: str, known: Iterable[str]) -> list[str]:
+    """Return the name that is most like another one, in a list that may be empty."""
+    import difflib
+
+    return difflib.get_close_matches(name, list(known), n=1)
 
 
 def _fields(value: object) -> tuple[str, ...]:
@@ -283,7 +289,7 @@ def _null_error(text: str, start: int, variables: Mapping[str, Any], state: Mapp
 def _similar(error: Exception) -> str:
     found = re.match(r"No (filter|test) named '(.+)'", str(error))
     known: Iterable[str] = vars(_sandbox())[f"{found[1]}s"] if found else ()
-    near = difflib.get_close_matches(found[2], known, n=1) if found else []
+    near = _nearest(found[2], known) if found else []
     return f" Did you mean {near[0]!r}?" if near else ""
 
 

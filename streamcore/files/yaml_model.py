@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
@@ -65,6 +64,8 @@ def validate(model: type[Model], source: YamlFile, error: MakeError) -> Model:
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """Return a suggestion to append to a message, "" if no name is similar."""
+    import difflib
+
     near = difflib.get_close_matches(word, known, n=1) or [one for one in known if one.lower() == word.lower()]
     return f"; did you mean {near[0]!r}?" if near else ""
 

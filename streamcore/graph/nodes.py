@@ -71,6 +71,8 @@ async def _events(
     yielded = False
     limit = node.timeout if isinstance(node, TimedNode) and node.timeout is not None else seconds
     try:
+        if context.budget.cost is not None:
+            await context.budget.cost.prepare()
         context.budget.count_node(name)
         _check_requires(name, node, state, context)
         async with opened(_source(name, node, state, replace(context, seconds=limit))) as events:

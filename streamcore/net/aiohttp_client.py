@@ -8,7 +8,8 @@ is still being sent, not at all.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Generator
+from base64 import b64encode
+from collections.abc import AsyncIterator, Generator, Mapping
 from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
@@ -55,14 +56,18 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
     def __init__(self, context: ssl.SSLContext, proxy: httpx2.Proxy | None = None) -> None:
         self._context = context
         self._proxy: dict[str, Any] = {}
+        self._proxy_headers: list[tuple[str, str]] = []
         if proxy is not None:
             if proxy.url.scheme not in ("http", "https"):
                 raise ConfigError(
                     f"aiohttp does not support a {proxy.url.scheme} proxy; use transport='httpx2', or remove the proxy "
                     "from the environment (HTTPS_PROXY, ALL_PROXY)"
                 )
-            auth = None if proxy.auth is None else aiohttp.BasicAuth(*proxy.auth)
-            self._proxy = {"proxy": str(proxy.url), "proxy_auth": auth, "proxy_headers": dict(proxy.headers)}
+            self._proxy_headers = proxy.headers.multi_items()
+            if proxy.auth is not None:
+                encoded = b64encode(":".join(proxy.auth).encode()).decode()
+                self._proxy_headers.append(("Proxy-Authorization", f"Basic {encoded}"))
+            self._proxy = {"proxy": str(proxy.url), "proxy_headers": self._proxy_headers}
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -72,17 +77,18 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
         limits = request.extensions.get("timeout", {})
         body = await request.aread()
         url = request.url.copy_with(userinfo=b"") if request.url.userinfo else request.url
+        headers = request.headers.multi_items()
+        if url.scheme == "http":
+            headers += self._proxy_headers  # aiohttp sends those of `proxy_headers` with the request for a tunnel only
         with _errors():
             try:
                 response = await self._session.request(
                     request.method,
                     URL(str(url), encoded=True),
-                    headers=request.headers.multi_items(),
+                    headers=headers,
                     data=BytesIO(body) if len(body) >= _LARGE else body or None,
                     allow_redirects=False,
-                    timeout=aiohttp.ClientTimeout(
-                        connect=limits.get("pool"), sock_connect=limits.get("connect"), sock_read=limits.get("read")
-                    ),
+                    timeout=self._timeout(limits),
                     server_hostname=request.extensions.get("sni_hostname"),
                     **self._proxy,
                 )
@@ -95,6 +101,17 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
             stream=Body(response),
             extensions={"http_version": b"HTTP/1.1", "reason_phrase": (response.reason or "").encode()},
         )
+
+    def _timeout(self, limits: Mapping[str, float | None]) -> aiohttp.ClientTimeout:
+        """Return aiohttp's form of httpx2's timeouts.
+
+        `sock_connect` covers TCP and TLS, but not the lookup of the name, so `connect` limits both together. It would
+        also limit the answer of a proxy, which httpx2 does not.
+        """
+        pool, connect = limits.get("pool"), limits.get("connect")
+        if pool is None and connect is not None and not self._proxy:
+            pool = 2 * connect
+        return aiohttp.ClientTimeout(connect=pool, sock_connect=connect, sock_read=limits.get("read"))
 
     def _open(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(

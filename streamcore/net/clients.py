@@ -1,4 +1,4 @@
-"""Build the vendors' SDK clients, choose what they send over, and share them: one per settings, loop and process."""
+"""Build the vendors' SDK clients, and share them: one per settings, loop and process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Mappi
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from urllib.request import getproxies
@@ -17,11 +16,12 @@ from weakref import WeakKeyDictionary
 import anyio
 import anyio.to_thread
 
-from streamcore.concurrency.event_loop import running_loop, running_on_trio
+from streamcore.concurrency.event_loop import running_loop
 from streamcore.concurrency.resources import Close, OpenResources, known_resources, open_resources
-from streamcore.errors import ConfigError, ProviderNotInstalled, install_command
-from streamcore.net.client_cache import CachedClient, cached_client, no_cookies
+from streamcore.errors import ConfigError
+from streamcore.net.client_cache import CachedClient, cached_client
 from streamcore.net.credentials import SHORTEST_SECRET, header_secrets, proxy_secrets, url_secrets
+from streamcore.net.transports import chosen_transport, new_http_client, transport_here
 from streamcore.provider import (
     AnyProvider,
     ProviderSettings,
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 C = TypeVar("C")
 
-TRANSPORTS = ("httpx2", "aiohttp")
-VARIABLE = "STREAMCORE_TRANSPORT"
 _loops: WeakKeyDictionary[httpx2.AsyncClient, object] = WeakKeyDictionary()
 """The event loop on which each HTTP client of a caller was used last."""
 _building: WeakKeyDictionary[OpenResources, anyio.Lock] = WeakKeyDictionary()
@@ -46,8 +44,6 @@ _building: WeakKeyDictionary[OpenResources, anyio.Lock] = WeakKeyDictionary()
 _imported: set[str] = set()
 """The modules whose import has ended."""
 _importing = threading.Lock()
-_CONNECT_SECONDS = 5.0
-_IDLE_CONNECTIONS = 100  # kept open for the next request; the number of connections in use has no limit
 
 
 class SDKClient(Generic[C]):
@@ -166,8 +162,9 @@ class SDKClient(Generic[C]):
             client = shared[2].get()
             if client is not None:
                 return client
-        await self._open_pool()
-        cached = await cached_client(self._key(), self._make)
+        transport = transport_here(self._transport)
+        await self._open_pool(transport)
+        cached = await cached_client(self._key(transport), partial(self._make, transport))
         self._shared = ((await open_resources()).clients, seen, cached)
         return cast("C", cached.get())
 
@@ -222,41 +219,40 @@ class SDKClient(Generic[C]):
             await anyio.to_thread.run_sync(partial(_import_all, missing), abandon_on_cancel=True)
         self._loaded = True
 
-    def _make(self, resources: OpenResources) -> tuple[CachedClient[C], Close]:
+    def _make(self, transport: str, resources: OpenResources) -> tuple[CachedClient[C], Close]:
         """Build a client to share, with the function that closes it."""
         from streamcore.net.limited_client import LimitedClient
 
-        pool_key = self._pool_key()
+        pool_key = self._pool_key(transport)
         if pool_key not in resources.clients:  # the clients were closed since `_open_pool`
-            pool = new_http_client(self._transport, self._http_class())
+            pool = new_http_client(transport, self._http_class())
             resources.clients[pool_key] = pool, pool.aclose
         http_client = LimitedClient(resources.clients[pool_key][0])
         client, close = self._build(self, http_client), self._close
         return CachedClient(client, http_client), http_client.aclose if close is None else lambda: close(client)
 
-    async def _open_pool(self) -> None:
+    async def _open_pool(self, transport: str) -> None:
         """Build the HTTP client that all keys of a vendor share, if there is none.
 
         It is built in a thread: reading the certificates takes up to half a second, and the event loop runs on.
         """
-        resources, pool_key = await open_resources(), self._pool_key()
+        resources, pool_key = await open_resources(), self._pool_key(transport)
         if pool_key in resources.clients:
             return
-        check_transport(self._transport)
         async with _building.setdefault(resources, anyio.Lock()):
             if pool_key not in resources.clients:
-                pool = await anyio.to_thread.run_sync(new_http_client, self._transport, self._http_class())
+                pool = await anyio.to_thread.run_sync(new_http_client, transport, self._http_class())
                 resources.clients[pool_key] = pool, pool.aclose
 
-    def _pool_key(self) -> Hashable:
-        return (self._http_class(), self._transport, *sorted(getproxies().items()))
+    def _pool_key(self, transport: str) -> Hashable:
+        return (self._http_class(), transport, *sorted(getproxies().items()))
 
-    def _key(self) -> Hashable:
+    def _key(self, transport: str) -> Hashable:
         prefix = self.vendor.variable("")
         return (
             self._build,
             prefix,
-            self._transport,
+            transport,
             self.api_key,
             self.find_base_url(),
             *environment(prefix, *self.vendor.more_keys),
@@ -325,63 +321,6 @@ async def warm_up(*providers: AnyProvider) -> None:
         load: Callable[[], Awaitable[None]] | None = getattr(provider, "warm_up", None)
         if load is not None:
             await load()
-
-
-def chosen_transport(given: str | None, client: object = None) -> str:
-    """Return what a provider sends over: `given`, else the environment's `STREAMCORE_TRANSPORT`, else httpx2.
-
-    `client` is a client of the caller's, which has its own transport.
-
-    Raises:
-        ConfigError: there is no such transport, or both `given` and `client` are set.
-        ProviderNotInstalled: aiohttp is not installed; the message has the command that installs it.
-    """
-    if client is not None:
-        if given is not None:
-            raise ConfigError(f"transport={given!r} cannot be combined with your own client; give one of them")
-        return "httpx2"
-    name = given or os.environ.get(VARIABLE) or "httpx2"
-    if name not in TRANSPORTS:
-        where = f"the environment's {VARIABLE}" if given is None else "transport="
-        raise ConfigError(f"{where} must be one of {', '.join(map(repr, TRANSPORTS))}, not {name!r}")
-    if name == "aiohttp" and find_spec("aiohttp") is None:
-        raise ProviderNotInstalled(
-            "transport 'aiohttp' needs the package 'aiohttp', which is not installed; run: "
-            f"{install_command('aiohttp')}"
-        )
-    return name
-
-
-def check_transport(transport: str) -> None:
-    """Check that the running event loop can use a transport.
-
-    Raises:
-        ConfigError: aiohttp is used under trio.
-    """
-    if transport == "aiohttp" and running_on_trio():
-        raise ConfigError(
-            f"transport 'aiohttp' runs on asyncio only; under trio, use 'httpx2' (transport=, {VARIABLE})"
-        )
-
-
-def new_http_client(transport: str, sdk_class: type[httpx2.AsyncClient]) -> httpx2.AsyncClient:
-    """Return a client that sends over the transport: `sdk_class` for httpx2, ours for aiohttp.
-
-    The number of open streams has no limit: a pool with a limit would make the next stream wait without a sign. Reads
-    have no timeout: the clocks of `Stream` cover them, and a second timeout would cost as much as the clocks do.
-    """
-    from httpx2 import Limits, Timeout
-
-    client_class = sdk_class
-    if transport == "aiohttp":
-        from streamcore.net.aiohttp_client import AiohttpClient as client_class  # noqa: N813
-    limits = Limits(max_connections=None, max_keepalive_connections=_IDLE_CONNECTIONS)
-    return client_class(
-        limits=limits,
-        timeout=Timeout(None, connect=_CONNECT_SECONDS),
-        follow_redirects=False,  # the request has a key and a prompt, which are for this server only
-        cookies=no_cookies(),
-    )
 
 
 async def shared_client(key: Hashable, make: Callable[[], tuple[T, Close]]) -> T:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 from urllib.request import getproxies
@@ -42,7 +43,28 @@ _VENDORS_WORDS = ("id", "model", "request_id", "served_by", "service_tier", "raw
 
 def credentials(request: httpx2.Request) -> list[str]:
     """Return the secrets in a request's headers and URL, set by the SDK or the caller; the longest first."""
-    return sorted({*header_secrets(request.headers), *url_secrets(str(request.url))}, key=len, reverse=True)
+    private = [value for name, value in request.headers.raw if not _is_public(name.decode("latin-1"))]
+    return list(_kept_credentials(str(request.url), *private))
+
+
+@lru_cache(maxsize=128)
+def _kept_credentials(url: str, *private: bytes) -> tuple[str, ...]:
+    """Return the secrets in a URL and in the values of headers; the requests of a service have the same few."""
+    parts = {part for value in private for part in _parts(_text(value)) if len(part) >= SHORTEST_SECRET}
+    return tuple(sorted(parts | url_secrets(url), key=len, reverse=True))
+
+
+def _text(value: bytes) -> str:
+    """Return the value of a header as a text, as httpx2 decodes it."""
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
+
+
+@lru_cache(maxsize=256)
+def _is_public(name: str) -> bool:
+    return _PUBLIC_HEADER.fullmatch(name.lower()) is not None
 
 
 def clean_start(chunks: list[Chunk], request: httpx2.Request) -> bool:
@@ -53,8 +75,10 @@ def clean_start(chunks: list[Chunk], request: httpx2.Request) -> bool:
     for number, chunk in enumerate(chunks):
         if chunk.kind == "start":
             forms = secret_forms(credentials(request))
-            names = [name and redact_text(name, forms) for name in (chunk.id, chunk.model, chunk.request_id)]
-            if names != [chunk.id, chunk.model, chunk.request_id]:
+            given = (chunk.id, chunk.model, chunk.request_id)
+            together = "\n".join(filter(None, given))  # nearly always without a secret, so they are searched at once
+            if redact_text(together, forms) != together:
+                names = [name and redact_text(name, forms) for name in given]
                 chunks[number] = replace(chunk, id=names[0], model=names[1], request_id=names[2])
             return True
     return False
@@ -69,7 +93,7 @@ def header_secrets(headers: Mapping[str, str], *, all_names: bool = False) -> se
     """
     found: set[str] = set()
     for name, value in headers.items():
-        if all_names or not _PUBLIC_HEADER.fullmatch(name.lower()):
+        if all_names or not _is_public(name):
             found |= _parts(value)
     return {value for value in found if len(value) >= SHORTEST_SECRET}
 
@@ -177,4 +201,12 @@ def scrub_attempt(provider: Provider, model: str | None, error: BaseException | 
     secrets = _known(provider) if error is not None else []
     if error is not None:
         scrub_error(error, secrets)
+    if error is None:
+        return model and _clean_name(model)
     return model and redact(model, secrets)
+
+
+@lru_cache(maxsize=128)
+def _clean_name(model: str) -> str:
+    """Return a model's name without what has the shape of a key."""
+    return redact(model)

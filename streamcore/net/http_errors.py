@@ -87,7 +87,7 @@ def map_transport_error(
         message,
         provider=provider,
         model=model,
-        retryable=not _is_tls(error),
+        retryable=isinstance(error, httpx2.TimeoutException) or not _is_tls(error),
     )
 
 

@@ -180,9 +180,12 @@ class CostSum:
 
     def add(self, answer: Completion, cost: Cost | None = None) -> None:
         """Add an answer, complete or not; `cost` defaults to the answer's own."""
+        self.add_known(cost_of(answer) if cost is None else cost, answer_usage(answer))
+
+    def add_known(self, cost: Cost | None, usage: Usage | None) -> None:
+        """Add an answer whose cost and tokens are known, or known not to be known."""
         self.answers += 1
-        self.usage = added_usage((self.usage, answer_usage(answer)))
-        cost = cost_of(answer) if cost is None else cost
+        self.usage = added_usage((self.usage, usage))
         if cost is None or (self.amount and cost.currency != self.currency):
             self.unpriced += 1
             return

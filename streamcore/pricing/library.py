@@ -5,44 +5,40 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from functools import cache
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from streamcore.cost import Cost
 from streamcore.pricing.counts import Counts
+from streamcore.pricing.loading import current_list, installed
 
 if TYPE_CHECKING:
+    from genai_prices.data_snapshot import DataSnapshot
     from genai_prices.types import ModelInfo, PriceCalculation
 
 _DATE = re.compile(r"-(?:\d{4}-\d\d-\d\d|\d{8})$")
+_vendors: list[tuple[DataSnapshot, frozenset[str]]] = []
+"""The list that was used last, and the ids of its vendors."""
 
 
-@cache
-def installed() -> bool:
-    """True if `genai-prices` can be imported (the extra `cost`)."""
-    return find_spec("genai_prices") is not None
-
-
-def load_list() -> None:
-    """Import the price list, if it is installed; takes about 0.3 s, so a service calls it in a thread at its start."""
-    if installed():
-        from genai_prices.data_snapshot import get_snapshot
-
-        get_snapshot()
+def _knows(snapshot: DataSnapshot, vendor: str) -> bool:
+    """Return whether a list knows a vendor."""
+    if not _vendors or _vendors[0][0] is not snapshot:
+        _vendors[:] = [(snapshot, frozenset(one.id for one in snapshot.providers))]
+    return vendor in _vendors[0][1]
 
 
 def listed_cost(vendor: str, model: str, counts: Counts, at: datetime) -> Cost | None:
     """Return what an answer costs by the price list; None if the list does not know the vendor or the model.
 
     The first call imports the list, which takes about 0.3 s.
+
+    Raises:
+        ListNotLoaded: the list is not loaded, and `run_when_loaded` must not load it.
     """
     if not installed():
         return None
-    from genai_prices.data_snapshot import get_snapshot
-
-    snapshot = get_snapshot()
-    if not any(known.id == vendor for known in snapshot.providers):
+    snapshot = current_list()
+    if not _knows(snapshot, vendor):
         return None
     try:
         _, found = snapshot.find_provider_model(model, None, vendor, None)

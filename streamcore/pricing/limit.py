@@ -14,7 +14,7 @@ from streamcore.cost import Cost, reported
 from streamcore.errors import ConfigError, RunLimitReached
 from streamcore.observe.events import AnswerEnded, Event
 from streamcore.pricing.answers import parts_of, price
-from streamcore.pricing.library import installed
+from streamcore.pricing.loading import installed, load_prices
 from streamcore.pricing.price_list import own_prices
 
 log = logging.getLogger("streamcore")
@@ -59,6 +59,10 @@ class CostLimit:
     def __init__(self, max_cost: object) -> None:
         self.limit = amount_of(max_cost)
         self.spent = Decimal(0)
+
+    async def prepare(self) -> None:
+        """Load the prices in a thread; await this before the first answer, so that none blocks the event loop."""
+        await load_prices()
 
     def __call__(self, event: Event) -> None:
         """Add an answer that has ended, in any way."""
@@ -118,6 +122,7 @@ class AnswerLimit:
         Raises:
             RunLimitReached: it costs more than it may, and has not ended.
         """
+        await load_prices()  # so that no look-up below blocks the event loop
         async with opened(source) as batches:
             async for batch in batches:
                 yield batch

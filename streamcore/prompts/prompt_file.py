@@ -23,7 +23,6 @@ from streamcore.prompts.prompt_tools import PromptToolBlock, PromptTools
 from streamcore.prompts.schema import SchemaBlock
 from streamcore.provider import ModelChoice, ResolvedModel
 from streamcore.request import Message, Part, Request, Role, Text, ThinkTags
-from streamcore.structured.json_schema import schema_validator
 from streamcore.structured.output import Output
 
 _FOLDER = "STREAMCORE_PROMPTS_DIR"
@@ -102,6 +101,8 @@ class PromptFile(FileModel):
         if self.schema_ is not None and self.output_schema is not None:
             raise wrong("a prompt has either 'schema' or 'output_schema', not both", "output_schema")
         if self.output_schema is not None:
+            from streamcore.structured.json_schema import schema_validator
+
             try:
                 schema_validator(self.output_schema)
             except ConfigError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, model_validator
 
@@ -14,8 +14,9 @@ from streamcore.files.python_object import load_object, split_reference
 from streamcore.files.yaml_file import YamlFile
 from streamcore.files.yaml_model import FileModel, wrong
 from streamcore.request import Tool
-from streamcore.tools.function import as_tool
-from streamcore.tools.toolbox import ToolSet
+
+if TYPE_CHECKING:  # most prompts have no tools that run
+    from streamcore.tools.toolbox import ToolSet
 
 _SETTINGS = ("name", "description", "timeout", "needs_approval", "sequential", "retries", "idempotent")
 """The keys that change a tool made from a function."""
@@ -144,6 +145,8 @@ class PromptTools:
         known = self._made.get(number)
         if known is not None and known[0] is found:
             return known[1]
+        from streamcore.tools.function import as_tool
+
         try:
             one = as_tool(found)
         except ConfigError as error:

@@ -81,6 +81,7 @@ async def run_response(
     headers: Mapping[str, str] | None = None,
     describe: Describe | None = None,
     heartbeat: float = 15.0,
+    cost: bool = False,
 ) -> SSEResponse:
     """Stream a run to a browser, from the event that its `Last-Event-ID` names (`streamcore.sse.parse_event_id`).
 
@@ -95,6 +96,7 @@ async def run_response(
         headers: see `sse_response`.
         describe: see `sse_response`.
         heartbeat: see `sse_response`.
+        cost: see `sse_response`.
 
     Raises:
         RunNotFound: this reader has no such run, and `event_id` is None; with an `event_id`, the stream reports it.
@@ -120,6 +122,7 @@ async def run_response(
         headers=headers,
         describe=describe,
         heartbeat=heartbeat,
+        cost=cost,
     )
 
 

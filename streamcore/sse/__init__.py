@@ -50,6 +50,7 @@ def sse_response(
     send_timeout: float | None = 60.0,
     headers: Mapping[str, str] | None = None,
     describe: Describe | None = None,
+    cost: bool = False,
     run_input: Mapping[str, Any] | None = None,
 ) -> SSEResponse:
     """Return the response that streams `source` to a browser, for Starlette, FastAPI and any other ASGI service.
@@ -75,6 +76,7 @@ def sse_response(
         send_timeout: seconds that a heartbeat may take before the client counts as gone; None: no limit.
         headers: more headers.
         describe: returns the message that clients get for an error; None: `public_message`.
+        cost: add the cost to the last event, see `encode`.
         run_input: in the format `agui` the request, a `RunAgentInput` as JSON: the events have its `threadId` and
             `runId`, `state` is what a graph starts with, and with its `messages` an answer that began again is taken
             back. Without, the ids are random.
@@ -94,7 +96,7 @@ def sse_response(
         encoder = client_encoder(cast("ClientFormat", format), wait=wait, describe=describe, run_input=run_input)
         headers = {**client_headers(cast("ClientFormat", format)), **(headers or {})}
     else:
-        encoder = encode(cast("Format", format), ids=ids, after=after or 0, retry=retry, describe=describe)
+        encoder = encode(cast("Format", format), ids=ids, after=after or 0, retry=retry, describe=describe, cost=cost)
     return SSEResponse(
         source,
         encoder,

@@ -12,6 +12,7 @@ import msgspec
 
 from streamcore.chunk import Chunk
 from streamcore.completion import Completion
+from streamcore.cost import write_cost
 from streamcore.errors import ConfigError, OverloadedError, ProviderError, RateLimitError, StreamError, StreamTimeout
 from streamcore.sse.event_id import LAST, EventId, is_run_id, suffix
 from streamcore.sse.public import interrupted, public_message, without_texts
@@ -75,6 +76,7 @@ def encode(
     after: int | EventId = 0,
     retry: float | None = None,
     describe: Describe | None = None,
+    cost: bool = False,
 ) -> Encoder:
     """Return the encoder of one stream.
 
@@ -85,6 +87,7 @@ def encode(
         after: what the client already has: a number of items, or the id of its last event.
         retry: seconds that a browser waits before it reconnects; None: the browser's default (Chromium: 3).
         describe: returns the message that clients get for an error; None: `public_message`.
+        cost: in `json`, the last event has the `cost` of the answer, if it is known; see `Completion.cost`.
 
     Raises:
         ConfigError: there is no such format, or `ids` has other characters than A-Z a-z 0-9 _ ~ -.
@@ -97,7 +100,7 @@ def encode(
     if isinstance(ids, str) and ids and not is_run_id(ids):
         raise ConfigError(f"ids= must be 1 to 64 characters of A-Z a-z 0-9 _ ~ -, not {ids[:80]!r}")
     event_id = after if isinstance(after, EventId) else EventId(after=after)
-    return Encoder(format, ids=ids, after=event_id, retry=retry, describe=describe or public_message)
+    return Encoder(format, ids=ids, after=event_id, retry=retry, describe=describe or public_message, cost=cost)
 
 
 class Encoder:
@@ -112,7 +115,7 @@ class Encoder:
     U+FFFD.
     """
 
-    __slots__ = ("_describe", "_id", "_ids", "_prefix", "_retry", "_withheld", "format")
+    __slots__ = ("_cost", "_describe", "_id", "_ids", "_prefix", "_retry", "_withheld", "format")
 
     def __init__(
         self,
@@ -122,8 +125,10 @@ class Encoder:
         after: EventId,
         retry: float | None,
         describe: Describe,
+        cost: bool = False,
     ) -> None:
         self.format = format
+        self._cost = cost
         self._retry = b"" if retry is None else b"retry: %d\n" % round(retry * 1000)
         self._ids = bool(ids)
         self._prefix = f"{ids}.".encode() if isinstance(ids, str) else b""
@@ -188,6 +193,8 @@ class Encoder:
         facts = {name: getattr(completion, name) for name in _SUMMARY}
         if self._describe is public_message:
             facts["attempts"] = without_texts(completion.attempts)
+        if self._cost:
+            facts["cost"] = write_cost(completion.cost)
         return {name: value for name, value in facts.items() if name == "complete" or value not in (None, ())}
 
     def _id_line(self, rest: str = "") -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields
 from itertools import chain, compress
 from operator import attrgetter
 from typing import cast
@@ -25,7 +25,9 @@ _PLAIN = ("text", 0)
 PIECE_BYTES = 64
 """About how many bytes Python needs for a short text, besides its characters."""
 _CHUNK = 200
-_DATA = (Opaque, ToolCall, Usage)
+_DATA = (Opaque, ToolCall)
+_COUNTS = len(fields(Usage)) - 1  # all fields of `Usage` but `raw` are counts
+_NUMBERS = frozenset({int, float, bool, type(None)})
 
 
 def utf8_size(text: str) -> int:
@@ -40,7 +42,9 @@ def data_size(value: object) -> int:
     pending = [value]
     while pending:
         one = pending.pop()
-        if isinstance(one, str):
+        if one.__class__ in _NUMBERS:  # these types first, which are nearly all: every answer has usage
+            size += 8
+        elif isinstance(one, str):
             size += utf8_size(one) + 8
         elif isinstance(one, bytes | bytearray):
             size += len(one) + 8
@@ -51,6 +55,9 @@ def data_size(value: object) -> int:
             size += 16
             if isinstance(one, Chunk):
                 size += chunk_size(one)
+            elif isinstance(one, Usage):
+                size += 8 * _COUNTS
+                pending.append(one.raw)
             elif isinstance(one, _DATA):
                 pending += [getattr(one, name) for name in one.__slots__]
             elif isinstance(one, Mapping):
@@ -66,12 +73,16 @@ def data_size(value: object) -> int:
 
 def content_size(chunk: Chunk) -> int:
     """Return the bytes of what a chunk has: text, arguments, opaque data, facts, `raw`."""
-    size = utf8_size(chunk.text) if chunk.text else 0
-    if chunk.raw is not None:
-        size += len(chunk.raw)
+    size = _size_beside_content(chunk) + (utf8_size(chunk.text) if chunk.text else 0)
     call = chunk.tool_call
     if call is not None:
         size += utf8_size(call.arguments) + utf8_size(call.id or "") + utf8_size(call.name or "")
+    return size
+
+
+def _size_beside_content(chunk: Chunk) -> int:
+    """Return the bytes of everything in a chunk but its text and its call."""
+    size = 0 if chunk.raw is None else len(chunk.raw)
     opaque = None if chunk.kind == "finish" else chunk.opaque  # there it repeats earlier chunks
     for value in (opaque, chunk.data, chunk.finish_detail, chunk.usage, chunk.tool_result):
         if value is not None:
@@ -137,7 +148,7 @@ class AnswerSize:
         for part in (_arguments, _name, _id):
             size += utf8_size("".join(filter(None, map(part, calls))))
         for chunk in compress(chunks, map(_NOTHING.__ne__, map(_other_fields, chunks))):
-            size += content_size(replace(chunk, text="", tool_call=None))
+            size += _size_beside_content(chunk)
         return size
 
 

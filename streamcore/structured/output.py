@@ -1,4 +1,7 @@
-"""Ask for an answer that fits a schema, and check it once, at its end."""
+"""Ask for an answer that fits a schema, and check it once, at its end.
+
+Every answer imports this file, and few have a schema: what finds and checks JSON is imported when it is used.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,6 @@ from typing import Any, cast
 from streamcore.completion import Completion
 from streamcore.errors import ConfigError, OutputValidationError
 from streamcore.request import Message, Request, Text
-from streamcore.structured.json_schema import schema_validator
-from streamcore.structured.json_text import MAX_DEPTH, documents, is_too_deep, unfenced
 
 INSTRUCTION = "Answer with JSON only: no other text, no code fence. It must fit this JSON Schema:\n"
 """The instruction for a model whose vendor does not enforce a schema; the schema follows."""
@@ -85,6 +86,8 @@ class Output:
         Raises:
             OutputValidationError: none fits; without `errors` if another request would not help.
         """
+        from streamcore.structured.json_text import documents
+
         assert self.load is not None  # noqa: S101  called only to check
         misfits: list[tuple[int, Errors]] = []
         for document in documents(answer.text):
@@ -120,6 +123,8 @@ def _beginning(text: str) -> str:
 
 def _no_json(text: str) -> Errors:
     """Return the error that describes why a text has no JSON."""
+    from streamcore.structured.json_text import is_too_deep, unfenced
+
     text = unfenced(text)
     start = min((at for at in (text.find("{"), text.find("[")) if at >= 0), default=-1)
     if start < 0:
@@ -139,6 +144,8 @@ def _no_json(text: str) -> Errors:
 
 def _too_deep(text: str) -> Mapping[str, Any]:
     """Return the error that describes JSON with too many levels."""
+    from streamcore.structured.json_text import MAX_DEPTH
+
     why = f"The JSON is nested too deeply; use at most {MAX_DEPTH} levels"
     return {"type": "json_invalid", "loc": (), "msg": why, "input": text[:_EXCERPT]}
 
@@ -190,6 +197,8 @@ def _of_type(wanted: Any) -> Output:
 @lru_cache(maxsize=256)
 def _of_schema(text: str) -> Output:
     from referencing.exceptions import Unresolvable
+
+    from streamcore.structured.json_schema import schema_validator
 
     schema: dict[str, Any] = json.loads(text)
     validator = schema_validator(schema)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
+from streamcore.cost import Cost
 from streamcore.observe import events
-from streamcore.pricing.answers import cost_of
 from streamcore.pricing.counts import Counts
 from streamcore.telemetry import names
 
@@ -27,9 +27,9 @@ class _Tally:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._counts: dict[frozenset[tuple[str, str]], int] = {}
+        self._counts: dict[frozenset[tuple[str, str]], float] = {}
 
-    def add(self, change: int, attributes: Mapping[str, str] = _NOTHING) -> None:
+    def add(self, change: float, attributes: Mapping[str, str] = _NOTHING) -> None:
         """Change the count of these attributes."""
         key = frozenset(attributes.items())
         with self._lock:
@@ -97,9 +97,10 @@ class Metrics:
         if event.outcome not in _WHOLE:
             cause = {names.PROVIDER: attributes[names.PROVIDER], names.OUTCOME: event.outcome}
             self._cut.add(1, cause if error is None else {**cause, names.ERROR: error})
-        cost = cost_of(event.completion)
-        if cost is not None:
-            self._cost.add(float(cost.amount), {**attributes, names.CURRENCY: cost.currency})
+
+    def priced(self, cost: Cost, attributes: Mapping[str, str]) -> None:
+        """Add what an answer costs."""
+        self._cost.add(float(cost.amount), {**attributes, names.CURRENCY: cost.currency})
 
     def operation_ended(self, operation: events.Operation, outcome: Outcome, seconds: float) -> None:
         """Record an agent, a tool, a graph, a node or a run."""
@@ -128,8 +129,6 @@ def _instrument(meter: Meter, name: str, metric: names.Metric) -> Any:
             return meter.create_histogram(
                 name, metric.unit, metric.description, explicit_bucket_boundaries_advisory=given
             )
-        case "counter" if name == names.ANSWER_COST:
-            return meter.create_counter(name, metric.unit, metric.description)
         case "counter":
             tally = _Tally()
             meter.create_observable_counter(name, [tally.observe], metric.unit, metric.description)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -12,16 +13,36 @@ from opentelemetry import context as otel_context
 from opentelemetry import metrics, propagate, trace
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 
+from streamcore.completion import Completion
 from streamcore.observe import events
 from streamcore.observe.events import Operation
+from streamcore.pricing.answers import cost_of
 from streamcore.pricing.counts import counts_of
+from streamcore.pricing.loading import load_in_background, run_when_loaded
 from streamcore.provider import provider_names, vendor
 from streamcore.telemetry import content, names
 from streamcore.telemetry.metrics import Metrics
-from streamcore.telemetry.spans import agent_end, agent_start, answer_end, answer_start, tool_end, tool_start
+from streamcore.telemetry.spans import agent_end, agent_start, answer_end, answer_start, of_cost, tool_end, tool_start
 
 SCOPE = "streamcore"
 _NO_ERROR = frozenset({"finished", "refused", "waiting", "stopped", "closed"})
+
+
+@dataclass(slots=True)
+class _OpenAnswer:
+    """What is known of an answer that has not ended."""
+
+    provider: str
+    """The provider under which its stream is counted as open."""
+    model: str
+    """The model that the current attempt asks for."""
+    attempts: int = 0
+    last_chunk: float | None = None
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The attributes of the time of a chunk."""
+        return {names.OPERATION: "chat", names.PROVIDER: self.provider, names.REQUEST_MODEL: self.model}
 
 
 class OpenTelemetryObserver:
@@ -51,12 +72,11 @@ class OpenTelemetryObserver:
         )
         self._content = content.asked_for() if capture_content is None else capture_content
         self._open: dict[int, trace.Span] = {}
-        self._opened: dict[int, str] = {}
-        """The provider under which the stream of an answer is counted as open."""
-        self._last_chunk: dict[int, tuple[float, Mapping[str, str]]] = {}
+        self._answers: dict[int, _OpenAnswer] = {}
         self._wants_chunks = per_chunk
         self._handlers: Mapping[type, Callable[[Any], None]] = {
             events.AnswerStarted: self._answer_started,
+            events.AttemptStarted: self._attempt_started,
             events.AttemptEnded: self._attempt_ended,
             events.FellBack: self._fell_back,
             events.Restarted: self._restarted,
@@ -143,18 +163,27 @@ class OpenTelemetryObserver:
     # -- answers -----------------------------------------------------------------------------------------------------
 
     def _answer_started(self, event: events.AnswerStarted) -> None:
+        load_in_background()
         provider = provider_of(event.provider)
-        self._opened[event.operation.id] = provider
-        self._metrics.answer_started(provider)
         model = event.operation.name
+        self._answers[event.operation.id] = _OpenAnswer(provider, model)
+        self._metrics.answer_started(provider)
         attributes = answer_start(event.request, model, provider)
         if self._content:
             attributes |= content.of_request(event.request)
         self._start(event.operation, f"chat {model}" if model else "chat", SpanKind.CLIENT, attributes)
 
+    def _attempt_started(self, event: events.AttemptStarted) -> None:
+        answer = self._answers.get(event.operation.id)
+        if answer is not None:
+            answer.attempts = event.number
+            if event.request.model or provider_of(event.provider) != answer.provider:
+                answer.model = event.request.model or ""
+
     def _attempt_ended(self, event: events.AttemptEnded) -> None:
-        provider = provider_of(event.attempt.provider)
-        self._metrics.attempt_ended(event, provider, event.attempt.model or "")
+        provider, answer = provider_of(event.attempt.provider), self._answers.get(event.operation.id)
+        model = (answer and answer.model) or event.attempt.model or ""
+        self._metrics.attempt_ended(event, provider, model)
         if event.error is not None:
             facts = {"attempt": event.number, names.PROVIDER: provider, names.ERROR: type(event.error).__name__}
             self._note(event.operation, "streamcore.attempt.failed", facts)
@@ -169,22 +198,20 @@ class OpenTelemetryObserver:
         self._note(event.operation, "streamcore.restart", {})
 
     def _chunks_arrived(self, event: events.ChunksArrived) -> None:
-        now, number = time.monotonic(), event.operation.id
+        now = time.monotonic()
         content_chunks = sum(1 for chunk in event.chunks if chunk.text)
         if not content_chunks:
             return
-        last = self._last_chunk.get(number)
-        if last is None:
-            provider = self._opened.get(number, "")
-            attributes = {names.OPERATION: "chat", names.PROVIDER: provider, names.REQUEST_MODEL: event.operation.name}
-            self._last_chunk[number] = now, attributes
+        answer = self._answers.get(event.operation.id)
+        if answer is None:
             return
-        self._metrics.chunk(now - last[0], last[1])
-        self._last_chunk[number] = now, last[1]
+        if answer.last_chunk is not None:
+            self._metrics.chunk(now - answer.last_chunk, answer.labels)
+        answer.last_chunk = now
 
     def _answer_ended(self, event: events.AnswerEnded) -> None:
-        answer, number = event.completion, event.operation.id
-        provider = provider_of(event.provider)
+        answer, provider = event.completion, provider_of(event.provider)
+        opened = self._answers.pop(event.operation.id, None) or _OpenAnswer(provider, event.operation.name)
         counts = counts_of(answer.usage, cache_apart=_cache_apart(event.provider))
         model = answer.attempts[-1].model if answer.attempts else None
         attributes: dict[str, str] = {names.OPERATION: "chat", names.PROVIDER: provider}
@@ -194,13 +221,30 @@ class OpenTelemetryObserver:
         if answer.model:
             attributes[names.RESPONSE_MODEL] = answer.model
         error = None if event.outcome in _NO_ERROR else error_type(event.outcome, event.error)
-        self._last_chunk.pop(number, None)
-        facts = answer_end(event, provider, counts)
+        facts = answer_end(event, provider, counts, max(opened.attempts, len(answer.attempts)))
         if self._content:
             facts |= content.of_answer(answer)
-        self._end(event, facts)
-        # After the span has ended, since a file of prices that is not valid raises.
-        self._metrics.answer_ended(event, self._opened.pop(number, provider), attributes, counts, error)
+        try:
+            self._add_cost(answer, facts, attributes)
+        finally:  # a file of prices that is not valid raises
+            self._end(event, facts)
+            self._metrics.answer_ended(event, opened.provider, attributes, counts, error)
+
+    def _add_cost(self, answer: Completion, facts: dict[str, Any], point: Mapping[str, str] | None) -> None:
+        """Add what an answer costs to the attributes of its span, and to the metric.
+
+        While the list of prices is being loaded, only the metric is recorded, later: a span that ended late could be
+        missing in what an application flushes.
+        """
+
+        def record() -> None:
+            cost = cost_of(answer)
+            if cost is not None:
+                facts.update(of_cost(cost))
+                if point is not None:
+                    self._metrics.priced(cost, point)
+
+        run_when_loaded(record)
 
     # -- agents and tools --------------------------------------------------------------------------------------------
 
@@ -218,7 +262,10 @@ class OpenTelemetryObserver:
         facts = agent_end(event, counts_of(answer.usage, cache_apart=apart))
         if self._content:
             facts |= content.of_answer(answer)
-        self._end(event, facts)
+        try:
+            self._add_cost(answer, facts, None)
+        finally:
+            self._end(event, facts)
 
     def _tool_started(self, event: events.ToolStarted) -> None:
         attributes = tool_start(event)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from streamcore.cost import Cost
 from streamcore.observe import events
 from streamcore.pricing.counts import Counts
 from streamcore.request import Request
@@ -19,11 +20,11 @@ def answer_start(request: Request, model: str, provider: str) -> dict[str, Any]:
     return found
 
 
-def answer_end(event: events.AnswerEnded, provider: str, counts: Counts | None) -> dict[str, Any]:
+def answer_end(event: events.AnswerEnded, provider: str, counts: Counts | None, attempts: int) -> dict[str, Any]:
     """Return the attributes that the span of an answer gets at its end."""
     answer = event.completion
-    found: dict[str, Any] = {names.ATTEMPTS: len(answer.attempts)}
-    if len(answer.attempts) > 1:  # else it is that of the start
+    found: dict[str, Any] = {names.ATTEMPTS: attempts}
+    if attempts > 1:  # else it is that of the start
         found[names.PROVIDER] = provider
     if answer.id:
         found[names.RESPONSE_ID] = answer.id
@@ -35,10 +36,12 @@ def answer_end(event: events.AnswerEnded, provider: str, counts: Counts | None) 
     if event.first_content is not None:
         found[names.FIRST_CHUNK] = event.first_content
     _add_counts(found, counts)
-    if answer.reported_cost is not None:
-        found[names.COST] = float(answer.reported_cost.amount)
-        found[names.CURRENCY] = answer.reported_cost.currency
     return found
+
+
+def of_cost(cost: Cost) -> dict[str, Any]:
+    """Return the attributes of what an answer or an agent costs."""
+    return {names.COST: float(cost.amount), names.CURRENCY: cost.currency}
 
 
 def agent_start(event: events.AgentStarted, provider: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import httpx2
 import pytest
 
+from streamcore.net.transports import AUTO_VARIABLE
 from streamcore.provider import vendor
 from streamcore.testing.faults.fault_server import FaultServer, Play
 from streamcore.testing.recordings.exchange import Exchange, Pace
@@ -73,6 +74,7 @@ def tape_of(item: pytest.Item, *, making: bool) -> Tape:
 
 def play(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
     """Answer every request over httpx2's transport from a tape, and set a key for its providers."""
+    monkeypatch.setenv(AUTO_VARIABLE, "httpx2")
     recorded = {endpoint(exchange.request.url) for exchange in tape.recording.exchanges}
     real = httpx2.AsyncHTTPTransport.handle_async_request
 
@@ -90,6 +92,7 @@ def play(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
     """Record every request over httpx2's transport, except requests to servers that the test started."""
+    monkeypatch.setenv(AUTO_VARIABLE, "httpx2")
     real = httpx2.AsyncHTTPTransport.handle_async_request
 
     async def send(self: httpx2.AsyncHTTPTransport, request: httpx2.Request) -> httpx2.Response:

@@ -207,6 +207,8 @@ class AgentRun:
         """
         if nesting.get() >= MAX_DEPTH:
             raise self._limit("max_depth", f"{MAX_DEPTH} agents run inside each other, which is the limit")
+        if self._cost is not None:
+            await self._cost.prepare()
         self._tools = await open_tools([*self._plan.candidate.request.tools, *self._agent.tools])
         decisions = self._agent.resume
         if isinstance(decisions, Mapping):

@@ -12,6 +12,7 @@ from streamcore.errors import ConfigError
 from streamcore.net.well_formed import well_formed_json
 from streamcore.request import Message
 from streamcore.tools.decisions import decision_of, unanswered
+from streamcore.web.files import UserFile
 from streamcore.web.models import Question
 
 
@@ -31,6 +32,10 @@ class Waiting:
     """The ids of the calls that wait."""
     decided: bool = False
     """True once decisions were sent: they are used once, so that no call runs twice, whatever becomes of the run."""
+    files: Sequence[UserFile] = ()
+    """The files of the user's message."""
+    model: str = ""
+    """The model that the user has chosen."""
 
     @property
     def calls(self) -> list[ToolCall]:
@@ -67,13 +72,17 @@ class Waiting:
             "messages": [message.to_json() for message in self.messages],
             "asked": list(self.asked),
             "decided": self.decided,
+            "files": [file.to_data() for file in self.files],
+            "model": self.model,
         }
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Waiting:
         """Return the turn that `to_data` wrote."""
         messages = [Message.from_json(one) for one in data["messages"]]
-        return cls(data["user"], data["text"], data["variables"], messages, data["asked"], data["decided"])
+        files = [UserFile.from_data(one) for one in data.get("files", ())]
+        known = (data["user"], data["text"], data["variables"], messages, data["asked"], data["decided"])
+        return cls(*known, files, data.get("model", ""))
 
 
 def text_of(answer: Completion) -> str:

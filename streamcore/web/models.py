@@ -22,6 +22,21 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class SentFile(Body):
+    """A file of a message."""
+
+    name: str = Field(description="The file's name, without folders.")
+    media_type: str = Field(description="One of the types in `accepts` of `GET /about`; the content must fit.")
+    data: str = Field(repr=False, description="The bytes in base64.")
+
+
+class FilesOf(Body):
+    """A message whose files are sent again."""
+
+    session_id: SessionId = Field(description="The conversation.")
+    run: SessionId = Field(description="The run that answered the message.")
+
+
 class Start(Body):
     """A message, and the conversation that it belongs to."""
 
@@ -31,6 +46,13 @@ class Start(Body):
     )
     variables: dict[str, Any] = Field(
         default_factory=dict[str, Any], description="Other variables of the prompt, or values of the graph's state."
+    )
+    files: list[SentFile] = Field(
+        default_factory=list[SentFile], max_length=100, description="Files, where `GET /about` has `accepts`."
+    )
+    files_of: FilesOf | None = Field(default=None, description="Send the files of an earlier message again, too.")
+    model: str = Field(
+        default="", max_length=200, description='One of `models` of `GET /about`; "": the model of the target.'
     )
 
 
@@ -62,11 +84,19 @@ class Question(BaseModel):
     resume_key: str
 
 
+class TurnFile(BaseModel):
+    """A file of a message, without its content."""
+
+    name: str
+    media_type: str
+
+
 class Turn(BaseModel):
     """A message and its answer."""
 
     user: str
     assistant: str
+    files: list[TurnFile] = Field(default_factory=list[TurnFile], exclude_if=lambda files: not files)
 
 
 class SessionState(BaseModel):
@@ -92,6 +122,11 @@ class About(BaseModel):
     forks: bool = Field(default=False, description="Whether a conversation can be forked at any turn.")
     suggestions: list[str] = Field(default_factory=list[str], description="Messages that the page suggests.")
     keeps: bool = Field(default=False, description="Whether the service keeps the page's conversations for this user.")
+    accepts: list[str] = Field(default_factory=list[str], description="The types of files that a message may have.")
+    max_file_bytes: int = Field(default=0, description="The most bytes of one file.")
+    max_files: int = Field(default=0, description="The most files of one message.")
+    max_files_bytes: int = Field(default=0, description="The most bytes of all files of one message.")
+    models: list[str] = Field(default_factory=list[str], description="The models that a message may name.")
 
 
 class Fork(Body):

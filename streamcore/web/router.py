@@ -13,16 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import anyio.to_thread
 from fastapi import APIRouter, Depends, Response
 
-from streamcore.checkpoints import Checkpointer, MemoryCheckpointer, open_checkpointer
+from streamcore.checkpoints import Checkpointer
 from streamcore.errors import ConfigError
 from streamcore.graph.limits import RunLimits
 from streamcore.graph.load import Graph
-from streamcore.pricing.library import load_list
+from streamcore.pricing.loading import load_prices
 from streamcore.provider import AnyProvider
-from streamcore.relay import Relay, open_log
+from streamcore.relay import Relay
 from streamcore.sse import Describe
 from streamcore.web.durable import Durable, DurableGraphs, refuse_cost_limit
 from streamcore.web.endpoints.catalog import Catalog
@@ -30,8 +29,11 @@ from streamcore.web.endpoints.keys import key_auth
 from streamcore.web.endpoints.routes import all_endpoints
 from streamcore.web.endpoints.service import Limits
 from streamcore.web.endpoints.slots import Slots
+from streamcore.web.files import FileOptions
 from streamcore.web.guard import limited, same_site
+from streamcore.web.history import HistoryLimit
 from streamcore.web.models import Health, Problem
+from streamcore.web.offers import Offers, offers_of
 from streamcore.web.page import page_routes
 from streamcore.web.page_options import PageOptions
 from streamcore.web.page_service import PageService
@@ -40,15 +42,13 @@ from streamcore.web.peers import Peers
 from streamcore.web.service import Service
 from streamcore.web.sessions import Sessions
 from streamcore.web.spending import MemorySums, RedisSums, Spending, SpendingLimit, paid
-from streamcore.web.targets import SERVED_LIMITS, HistoryLimit, ModelOverrides, ServedTarget, load_target
+from streamcore.web.stores import conversation_stores, most_per_user, open_relay
+from streamcore.web.targets import SERVED_LIMITS, ModelOverrides, ServedTarget, load_target
 from streamcore.web.users import Auth, remember_user
 from streamcore.web.warm_up import warm_up_target
 
 Target = str | Path | Graph
 """A graph, the path of a graph's or a prompt's file, or a prompt's name."""
-
-CONVERSATION_MINUTES = 7 * 24 * 60
-"""How long the relay's Redis keeps a conversation after its last run."""
 
 _DESCRIPTIONS = {
     400: "The request is not valid; `detail` has the reason.",
@@ -104,6 +104,7 @@ def router(
     grace: float = 60.0,
     describe: Describe | None = None,
     page: bool | PageOptions = True,
+    files: bool | FileOptions = False,
     transport: str | None = None,
     endpoints: bool | Collection[str] = True,
     allow_models: Sequence[str] = (),
@@ -154,11 +155,14 @@ def router(
         grace: seconds without a reader after which an answer is cancelled.
         describe: returns the message that clients get for an error, see `streamcore.sse.public_message`.
         page: `PageOptions` describes the chat page; False leaves it out.
+        files: True, or `FileOptions`: messages on the page may have files, where the target is a prompt, of the types
+            that its provider's API takes.
         transport: what requests are sent over, see `streamcore.get_provider`.
         endpoints: False leaves out the endpoints (`/v1/chat/completions` and so on); a list of names (`messages`,
             as the guide's pages are called) serves only these.
         allow_models: patterns of `provider/model`, as `openai/*`, that clients of the endpoints may name. Their
-            requests go to that provider as the environment configures it, with its key.
+            requests go to that provider as the environment configures it, with its key. Those that are names and no
+            patterns can also be chosen on the page, if it shows a prompt.
         api_keys: the keys that clients must send, as `Authorization: Bearer` or `x-api-key`, instead of `auth`.
         durable: the database of durable runs, or `Durable(...)`: the runs of graphs that the page, `/api/chat` and
             `/agui` start go on when this process ends. They have no `grace`, and workers share `relay`.
@@ -175,19 +179,18 @@ def router(
         message_as=message_as,
         client_variables=client_variables,
         prompts_dir=prompts_dir,
-        **_stores(checkpointer, relay, kept),
-        history=history,
+        **conversation_stores(checkpointer, relay, history, kept),
         limits=limits,
     )
-    targets = _loaded(target, load, alone=bool(endpoints and allow_models))
-    name = service_name(name, next(iter(targets), None))
+    targets, name = _loaded(target, load, name, alone=bool(endpoints and allow_models))
     spending, peers = _spending(max_cost, relay, name), Peers(trusted_proxies, allow_get, cors)
     parts = _Parts(
         targets,
-        _open_relay(relay, name if kept is None else "", grace, max_streams, max_per_user, max_seconds),
+        open_relay(relay, name if kept is None else "", grace, max_streams, max_per_user, max_seconds),
         peers,
-        Limits(max_input, limit_local=max_per_user is not None, per_client=_per_user(max_streams, max_per_user)),
+        Limits(max_input, limit_local=max_per_user is not None, per_client=most_per_user(max_streams, max_per_user)),
         [Depends(same_site(cors)), *_auth(auth, api_keys, anonymous), *paid(spending, peers)],
+        offers_of(targets, files, allow_models),
     )
     if kept is not None:
         per_client = parts.limits.per_client
@@ -210,6 +213,8 @@ class _Parts:
     limits: Limits
     guards: Sequence[Any]
     """The dependencies that check the origin and the user of a request."""
+    offers: Offers | None
+    """What users of the page's target may choose."""
     durable: DurableGraphs | None = None
 
     def endpoints(self, catalog: Catalog, slots: Slots, name: str, only: bool | Collection[str]) -> APIRouter:
@@ -217,14 +222,10 @@ class _Parts:
         return all_endpoints(catalog, slots, self.peers, self.limits, self.relay, self.guards, name, only, self.durable)
 
 
-def _per_user(max_streams: int, max_per_user: int | None) -> int:
-    return max(1, max_streams // 4) if max_per_user is None else max_per_user
-
-
 def _loaded(
-    target: Target | Sequence[Target] | None, load: Callable[[Target], ServedTarget], *, alone: bool
-) -> list[ServedTarget]:
-    """Return the targets; `alone`: there may be none, since the service is a gateway.
+    target: Target | Sequence[Target] | None, load: Callable[[Target], ServedTarget], name: str | None, *, alone: bool
+) -> tuple[list[ServedTarget], str]:
+    """Return the targets, and the service's name; `alone`: there may be none, since the service is a gateway.
 
     Raises:
         ConfigError: a target is not valid, or there is nothing to serve.
@@ -232,7 +233,8 @@ def _loaded(
     listed = (target,) if isinstance(target, str | Path | Graph) else target or ()
     if not (listed or alone):
         raise ConfigError("there is nothing to serve: name a prompt or a graph, or allow models (--allow-model)")
-    return [load(one) for one in listed]
+    targets = [load(one) for one in listed]
+    return targets, service_name(name, next(iter(targets), None))
 
 
 def _by_name(targets: Sequence[ServedTarget]) -> dict[str, ServedTarget]:
@@ -257,9 +259,10 @@ def _own_routes(
     page = PageOptions() if given is True else given or None
     routes = APIRouter()
     routes.include_router(_open_routes(parts.relay, slots, page=page if parts.targets else None, asks_key=asks_key))
-    if parts.targets:
+    if parts.offers is not None:
         with_user = len(parts.guards) > 1
-        routes.include_router(_guarded_routes(parts, name, describe, page or PageOptions(), with_user=with_user))
+        guarded = _guarded_routes(parts, parts.offers, name, describe, page or PageOptions(), with_user=with_user)
+        routes.include_router(guarded)
     return routes
 
 
@@ -278,7 +281,7 @@ def _open_routes(relay: Relay, slots: Slots, *, page: PageOptions | None, asks_k
 
 
 def _guarded_routes(
-    parts: _Parts, name: str, describe: Describe | None, page: PageOptions, *, with_user: bool
+    parts: _Parts, offers: Offers, name: str, describe: Describe | None, page: PageOptions, *, with_user: bool
 ) -> APIRouter:
     """Return the routes of the page, which check the size, the origin and the user of a request."""
     target, relay, limits = parts.targets[0], parts.relay, parts.limits
@@ -291,9 +294,12 @@ def _guarded_routes(
         max_input=limits.max_input,
         limit_local=limits.limit_local,
         describe=describe,
+        offers=offers,
+        shows_cost=page.show_usage,
     )
+    most = limits.max_input * 4 + 4096
     guarded = APIRouter(
-        route_class=limited(limits.max_input * 4 + 4096),
+        route_class=limited(most),
         dependencies=[*parts.guards],
         responses=_problems(*([401] if with_user else []), 403, 503),
     )
@@ -303,7 +309,10 @@ def _guarded_routes(
     token = [Depends(remember_token)]
     add("/stream", service.stream_new, response_class=Response, responses=_STREAM, dependencies=token)
     add("/stream/{session_id}", service.stream, response_class=Response, responses=_STREAM, dependencies=token)
-    add("/start", service.start, methods=["POST"], status_code=201, responses=_problems(400, 409, 413, 429))
+    with_files = APIRouter(route_class=limited(most + (offers.files.body_bytes if offers.files else 0)))
+    problems = _problems(400, 409, 413, 429)
+    with_files.add_api_route("/start", service.start, methods=["POST"], status_code=201, responses=problems)
+    guarded.include_router(with_files)
     add(
         "/resume/{session_id}",
         service.resume,
@@ -333,22 +342,6 @@ def service_name(name: str | None, served: ServedTarget | None) -> str:
     return name
 
 
-def _open_relay(
-    relay: Relay | str | None,
-    name: str,
-    grace: float,
-    max_streams: int,
-    max_per_user: int | None,
-    max_seconds: float | None,
-) -> Relay:
-    """Return the caller's relay, or one of the service."""
-    if isinstance(relay, Relay):
-        return relay
-    per_user = _per_user(max_streams, max_per_user)
-    log = open_log(relay, name=name)
-    return Relay(log, grace=grace, max_runs=max_streams, max_per_owner=per_user, max_seconds=max_seconds)
-
-
 def _spending(max_cost: str | Decimal | float | None, relay: Relay | str | None, name: str) -> Spending | None:
     """Return what limits the cost of each owner, None without a limit.
 
@@ -363,21 +356,6 @@ def _spending(max_cost: str | Decimal | float | None, relay: Relay | str | None,
     return Spending(limit, MemorySums())
 
 
-def _stores(checkpointer: Any, relay: Relay | str | None, durable: Durable | None) -> dict[str, Any]:
-    """Return the store of conversations, and the one that is used without it."""
-    given = open_checkpointer(checkpointer) if isinstance(checkpointer, str) else checkpointer
-    if given is None and durable is not None:
-        given = durable.threads()
-    return {"checkpointer": given, "fallback": _memory(relay)}
-
-
-def _memory(relay: Relay | str | None) -> Checkpointer:
-    """Return the default store of conversations: the relay's Redis if several workers share one, else memory."""
-    if isinstance(relay, str) and relay != "memory:":
-        return open_checkpointer({"type": "redis", "url": relay, "ttl": CONVERSATION_MINUTES})
-    return MemoryCheckpointer()
-
-
 def _lifespan(
     parts: _Parts, spending: Spending | None, *, keeps_relay: bool
 ) -> Callable[[Any], AbstractAsyncContextManager[None]]:
@@ -390,7 +368,7 @@ def _lifespan(
     async def lifespan(_app: Any) -> AsyncGenerator[None]:
         for target in parts.targets:
             await warm_up_target(target)
-        await anyio.to_thread.run_sync(load_list)
+        await load_prices()
         try:
             runs = nullcontext() if parts.durable is None else parts.durable.open()
             async with parts.relay if keeps_relay else nullcontext(), runs:

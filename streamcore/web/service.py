@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import Header, HTTPException, Path, Query, Request, Response
@@ -11,8 +12,10 @@ from streamcore.relay import Relay
 from streamcore.relay.response import run_response
 from streamcore.sse import Describe, EventId, Format, parse_event_id
 from streamcore.web import models
+from streamcore.web.files import FilesRefused, UserFile
 from streamcore.web.guard import too_large
 from streamcore.web.input_check import refuse_value, size_of
+from streamcore.web.offers import Offers
 from streamcore.web.peers import GET_REFUSED, Peers
 from streamcore.web.sessions import Sessions
 from streamcore.web.spending import check_spending
@@ -50,6 +53,8 @@ class Service:
         max_input: int,
         limit_local: bool,
         describe: Describe | None,
+        offers: Offers,
+        shows_cost: bool,
     ) -> None:
         self._target = target
         self._relay = relay
@@ -58,10 +63,13 @@ class Service:
         self._max_input = max_input
         self._limit_local = limit_local
         self._describe = describe
+        self._offers = offers
+        self._shows_cost = shows_cost
 
     async def about(self, request: Request) -> models.About:
         """Return what is served."""
-        return self._target.about.model_copy(update={"keeps": bool(owner(request))})
+        update = {"keeps": bool(owner(request)), **await self._offers.about()}
+        return self._target.about.model_copy(update=update)
 
     async def stream_new(
         self, request: Request, prompt: InPrompt = None, form: InFormat = "text", last_event_id: LastId = None
@@ -93,12 +101,34 @@ class Service:
     async def start(self, request: Request, body: models.Start) -> models.Started:
         """Start a run with a message of any length. The run continues without a reader, too."""
         session_id = body.session_id or self._sessions.new_id()
-        return await self._started(request, session_id, RunRequest(body.prompt, body.variables))
+        why = self._offers.refuse_model(body.model)
+        if why is not None:
+            raise _invalid(why)
+        files = await self._files(request, body)
+        asked = RunRequest(body.prompt, body.variables, files=files, model=body.model)
+        return await self._started(request, session_id, asked)
+
+    async def _files(self, request: Request, body: models.Start) -> list[UserFile]:
+        """Return the files of a message, those of an earlier one included.
+
+        Raises:
+            HTTPException: 400 or 413: they are not accepted.
+        """
+        earlier: Sequence[UserFile] = ()
+        if body.files_of is not None:
+            key = self._sessions.key(owner(request), body.files_of.session_id)
+            earlier = await self._target.files(key, body.files_of.run)
+            if not earlier:
+                raise _invalid("the files of that message are not kept any more; add them again.")
+        try:
+            return await self._offers.read(body.files, earlier, body.model)
+        except FilesRefused as error:
+            raise too_large(str(error)) if error.too_large else _invalid(str(error)) from error
 
     async def resume(self, request: Request, session_id: InId, body: models.Resume) -> models.Started:
         """Answer the question that the conversation waits for; the graph continues."""
         if body.answer is None:
-            raise HTTPException(400, "The request is not valid: `answer` must not be null.")
+            raise _invalid("`answer` must not be null.")
         state = await self.state(request, session_id)
         if state.status == "running":
             raise busy()
@@ -148,7 +178,7 @@ class Service:
             self._check_size(run_request)
             why = await self._target.refuse(self._sessions.key(who, session_id), run_request)
         if why is not None:
-            raise HTTPException(400, f"The request is not valid: {why}")
+            raise _invalid(why)
         await check_spending()
         counted = not who and (self._limit_local or not self._peers.is_local(request))
         address = self._peers.address(request) if counted else None
@@ -188,7 +218,16 @@ class Service:
         if event_id is not None and not self._sessions.owns(run):
             run = ""  # of another service, or of none: the client gets an end
         try:
-            return await run_response(self._relay, run, event_id, form, who=who, headers=headers, describe=describe)
+            return await run_response(
+                self._relay,
+                run,
+                event_id,
+                form,
+                who=who,
+                headers=headers,
+                describe=describe,
+                cost=self._shows_cost,
+            )
         except RunNotFound as error:
             raise _expired() from error
 
@@ -196,6 +235,11 @@ class Service:
 def unknown(session_id: str) -> HTTPException:
     """Return the error for a conversation that does not exist."""
     return HTTPException(404, f"There is no conversation {session_id!r}.")
+
+
+def _invalid(why: str) -> HTTPException:
+    """Return the error for a request that is not valid."""
+    return HTTPException(400, f"The request is not valid: {why}")
 
 
 def _expired() -> HTTPException:

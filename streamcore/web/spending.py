@@ -20,6 +20,7 @@ from streamcore.errors import ConfigError, RelayError
 from streamcore.graph.limits import RunLimits
 from streamcore.observe import AnswerEnded, Event, observe
 from streamcore.pricing.limit import amount_of, known_cost
+from streamcore.pricing.loading import load_prices
 from streamcore.web.peers import Peers
 from streamcore.web.users import owner
 
@@ -262,6 +263,7 @@ class Account:
             SpendingReached: it has.
             RelayError: the Redis with the sums cannot be reached.
         """
+        await load_prices()
         limit = self._spending.limit
         self.left = limit.amount - await self._spending.spent(self._who)
         if self.left <= 0:

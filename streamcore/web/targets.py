@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -18,13 +19,15 @@ from streamcore.graph.load import Graph, load_graph
 from streamcore.graph.stream import stream_graph_with_tokens
 from streamcore.graph.thread import Thread, open_store
 from streamcore.graph.variables import missing_variables, paths_of
-from streamcore.net.clients import chosen_transport
+from streamcore.net.transports import chosen_transport
 from streamcore.net.well_formed import well_formed_json
 from streamcore.prompts.message_variable import INPUTS, message_variable
 from streamcore.prompts.prompt_file import Prompt, load_prompt
-from streamcore.provider import AnyProvider, ModelChoice, get_provider, resolve_provider
+from streamcore.provider import AnyProvider, ModelChoice, Provider, get_provider, resolve_provider
 from streamcore.request import Message
 from streamcore.web.approvals import Waiting, text_of
+from streamcore.web.files import UserFile
+from streamcore.web.history import HistoryLimit, SavedTurn, saved_turn, user_message, with_files
 from streamcore.web.input_check import refuse_variables
 from streamcore.web.models import About, Question, SessionState, Turn
 from streamcore.web.spending import run_cost
@@ -44,6 +47,10 @@ class RunRequest:
     resume: Any = None
     run: str = ""
     """The run's name, by which `fork` finds its turn."""
+    files: Sequence[UserFile] = ()
+    """The files that the user has sent with the message."""
+    model: str = ""
+    """The model that the user has chosen, as `provider/model`; "": the target's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,42 +76,6 @@ class ModelOverrides:
         chosen_transport(self.transport)
         if isinstance(self.provider, str | Mapping):
             get_provider(self.provider, model=self.model, transport=self.transport)
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryLimit:
-    """How much of a conversation is kept, and sent with a message.
-
-    Attributes:
-        turns: the most turns.
-        characters: the most characters of all turns together.
-        full: what happens above that: `drop` leaves the oldest turns out, `refuse` refuses another message.
-    """
-
-    turns: int = 100
-    characters: int = 400_000
-    full: Literal["drop", "refuse"] = "drop"
-
-    def latest(self, turns: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-        """Return the latest turns that are within the limits; at least the last one."""
-        if self.full == "refuse":
-            return [*turns]
-        size = 0
-        for count, turn in enumerate(reversed(turns)):
-            size += _size(turn)
-            if count and (count >= self.turns or size > self.characters):
-                return [*turns[len(turns) - count :]]
-        return [*turns]
-
-    def refuse(self, turns: Sequence[dict[str, str]]) -> str | None:
-        """Return why a conversation cannot take another message, None if it can."""
-        if len(turns) < self.turns and sum(map(_size, turns)) < self.characters:
-            return None
-        return "this conversation has reached its greatest length; begin a new one."
-
-
-def _size(turn: Mapping[str, str]) -> int:
-    return len(turn["user"]) + len(turn["assistant"])
 
 
 class AnswerSource(Protocol):
@@ -157,6 +128,10 @@ class ServedTarget(Protocol):
 
     async def fork(self, key: str, new: str, runs: Collection[str]) -> None:
         """Begin the conversation `new` with the turns of another that these runs answered."""
+        ...
+
+    async def files(self, key: str, run: str) -> Sequence[UserFile]:
+        """Return the files of the message that a run answered."""
         ...
 
     @property
@@ -265,7 +240,7 @@ class PromptTarget:
             return (
                 "no call waits for approval; send a message." if waiting is None else waiting.refuse(run_request.resume)
             )
-        if not run_request.prompt:
+        if not run_request.prompt and not run_request.files:
             return "there is no message; give ?prompt=, or send one with POST /start."
         why = refuse_variables(run_request.variables, self.client_variables)
         if why is None and self.history.full == "refuse":
@@ -279,34 +254,59 @@ class PromptTarget:
         return None
 
     def _variables(self, run_request: RunRequest) -> dict[str, Any]:
-        return {**run_request.variables, **self.given, self.input: run_request.prompt}
+        return {**run_request.variables, **self.given, self.input: run_request.prompt or ""}
 
     async def open(self, key: str, run_request: RunRequest) -> AnswerSource:
         """Return the answer's stream."""
         saved = await self._load(key)
+        resumed = saved.waiting if run_request.resume is not None else None
+        choice = self._choice(run_request.model if resumed is None else resumed.model)
         options: dict[str, Any] = {
-            "provider": self.overrides.provider,
-            "model": self.overrides.model,
+            "provider": choice.provider,
+            "model": choice.model,
             "temperature": self.overrides.temperature,
             "transport": self.overrides.transport,
             "prompts_dir": self.prompts_dir,
             "max_cost": run_cost(self.limits),
         }
-        if run_request.resume is not None and saved.waiting is not None:
-            decided = replace(saved.waiting, decided=True).to_data()
+        if resumed is not None:
+            decided = replace(resumed, decided=True).to_data()
             await self.store.save(key, {"turns": saved.turns, "waiting": decided}, saved.version)
-            asked = RunRequest(saved.waiting.user, saved.waiting.variables)
+            asked = RunRequest(resumed.user, resumed.variables)
             return stream_agent(
                 self.prompt.name,
                 self._variables(asked),
-                messages=saved.waiting.messages,
+                messages=resumed.messages,
                 resume=run_request.resume,
                 **options,
             )
         history: list[Message] = []
         for turn in self.history.latest(saved.turns):
-            history += [Message("user", turn["user"]), Message("assistant", turn["assistant"])]
+            history += [user_message(turn), Message("assistant", turn["assistant"])]
+        if run_request.files:
+            options["change"] = partial(with_files, files=run_request.files)
         return stream_prompt(self.prompt.name, self._variables(run_request), history=history, **options)
+
+    def _choice(self, model: str) -> ModelChoice:
+        """Return the provider and the model that the user has chosen, or else the operator's."""
+        provider, slash, name = model.partition("/")
+        return ModelChoice(provider, name) if slash else self.overrides.choice
+
+    def provider_for(self, model: str) -> Provider:
+        """Return the provider that answers; `model` is the user's choice.
+
+        Raises:
+            ConfigError: the provider cannot be used.
+        """
+        resolved = resolve_provider([self._choice(model), self.prompt.choice], f"prompt {self.prompt.name!r}")
+        if not isinstance(resolved.provider, str | Mapping):
+            return resolved.provider
+        return get_provider(resolved.provider, model=resolved.model, transport=self.overrides.transport)
+
+    async def files(self, key: str, run: str) -> list[UserFile]:
+        """Return the files of the message that a run answered."""
+        turns = [turn for turn in (await self._load(key)).turns if turn.get("run") == run]
+        return [UserFile.from_data(one) for turn in turns for one in turn.get("files", ())]
 
     def tokens(self) -> AnswerTokens:
         """Return what counts the tokens of an answer's chunks."""
@@ -320,15 +320,17 @@ class PromptTarget:
         before = saved.waiting if run_request.resume is not None else None
         user = before.user if before is not None else run_request.prompt or ""
         text = (before.text if before is not None else "") + ("" if answer is None else text_of(answer))
+        files = before.files if before is not None else run_request.files
         turns, data = saved.turns, dict[str, Any]()
         if before is None and saved.waiting is not None and saved.waiting.text:  # nobody decided about its calls
-            turns = [*turns, {"user": saved.waiting.user, "assistant": well_formed_json(saved.waiting.text)}]
+            turns = [*turns, saved_turn(saved.waiting.user, saved.waiting.text, saved.waiting.files)]
         if answer is not None and answer.pending:
             variables = before.variables if before is not None else run_request.variables
-            waiting = Waiting(user, text, variables, messages, [call.id or "" for call in answer.pending])
-            data["waiting"] = waiting.to_data()
+            model = before.model if before is not None else run_request.model
+            asked = [call.id or "" for call in answer.pending]
+            data["waiting"] = Waiting(user, text, variables, messages, asked, files=files, model=model).to_data()
         elif text:
-            turns = [*turns, {"user": user, "assistant": well_formed_json(text), "run": run_request.run}]
+            turns = [*turns, saved_turn(user, text, files, run_request.run)]
         elif saved.waiting is None:
             return
         await self.store.save(key, {"turns": self.history.latest(turns), **data}, saved.version)
@@ -338,7 +340,7 @@ class PromptTarget:
         saved = await self._load(key)
         if not saved.version:
             return None
-        turns = [Turn(user=one["user"], assistant=one["assistant"]) for one in saved.turns]
+        turns = [Turn.model_validate(one) for one in saved.turns]
         waiting = saved.open_question
         if waiting is None:
             return SessionState(session_id="", status="idle", turns=turns)
@@ -381,7 +383,7 @@ class _Saved(NamedTuple):
     """What is saved of a prompt's conversation."""
 
     version: int
-    turns: list[dict[str, str]]
+    turns: list[SavedTurn]
     waiting: Waiting | None
 
     @property
@@ -439,6 +441,8 @@ class GraphTarget:
 
     async def refuse(self, key: str, run_request: RunRequest) -> str | None:
         """Return why the graph cannot take the message, or which variables a run would lack."""
+        if run_request.files or run_request.model:
+            return f"graph {self.graph.name!r} takes no files, and its models cannot be chosen."
         if run_request.prompt and self.input is None:
             return f"graph {self.graph.name!r} takes no message; send variables, or serve it with --input KEY."
         why = refuse_variables(run_request.variables, self.client_variables)
@@ -502,6 +506,10 @@ class GraphTarget:
 
     async def fork(self, key: str, new: str, runs: Collection[str]) -> None:
         """Do nothing: of a graph's thread only the latest state is kept, so the new conversation begins anew."""
+
+    async def files(self, key: str, run: str) -> Sequence[UserFile]:
+        """Return nothing: a graph takes no files."""
+        return ()
 
     @property
     def conversations(self) -> Checkpointer:

@@ -15,6 +15,11 @@ _TICKS = 10_000_000_000
 """Ticks in a US dollar, for gateways that count the cost in `cost_in_usd_ticks`."""
 
 
+_COSTS = frozenset({"cost_in_usd_ticks", "cost", "estimated_cost", "total_cost"})
+_GATEWAYS = frozenset({"provider_metadata", "cost"})
+"""The keys of a usage object and of an event that may have a cost."""
+
+
 class Facts:
     """Return each fact once, although vendors repeat it in every event."""
 
@@ -42,6 +47,8 @@ def read_cost(usage: Mapping[str, Any], event: Mapping[str, Any]) -> Mapping[str
 
     Amounts are US dollars: every known gateway that reports a cost uses them.
     """
+    if _COSTS.isdisjoint(usage) and _GATEWAYS.isdisjoint(event):
+        return None
     ticks = _amount(usage.get("cost_in_usd_ticks"))
     if ticks is not None:
         return _cost(ticks / _TICKS, "usage.cost_in_usd_ticks")

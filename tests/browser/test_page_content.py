@@ -144,8 +144,13 @@ def test_the_first_view_is_small_and_libraries_come_when_needed(page: Page) -> N
 
 
 def test_modules_are_short_and_libraries_have_versions_and_licences() -> None:
-    for path in ASSETS.glob("*.js"):
+    for path in (*ASSETS.glob("*.js"), *ASSETS.glob("texts/*.js")):
         assert len(path.read_text("utf-8").splitlines()) < 250, path.name
+    english, german = (
+        re.findall(r"^  (\w+): ", (ASSETS / "texts" / name).read_text("utf-8"), re.MULTILINE)
+        for name in ("en.js", "de.js")
+    )
+    assert english == german == sorted(set(english))
     table = (ASSETS / "vendor" / "README.md").read_text("utf-8")
     for path in (ASSETS / "vendor").rglob("*.js"):
         name = path.relative_to(ASSETS / "vendor").as_posix()

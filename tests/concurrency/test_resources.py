@@ -23,11 +23,11 @@ from tests.support import BACKENDS, RUNS, ask, eventually, wait_until
 SCRIPT = Path(__file__).resolve().parents[1] / "loop_endings.py"
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", [*BACKENDS, pytest.param("uvloop", marks=pytest.mark.long)])
 def test_a_loop_that_ends_closes_open_resources_without_warnings(backend: str, simulator: Simulator) -> None:
     simulator.decide = lambda asked: Answer.of("word " * 500)
     simulator.rate = 500
-    names = [name for ran_on, name in RUNS if ran_on == backend]
+    names = [name for ran_on, name in RUNS if ran_on == ("asyncio" if backend == "uvloop" else backend)]
     result = subprocess.run(
         [
             *(sys.executable, "-W", "error", SCRIPT, backend),
@@ -47,6 +47,7 @@ def test_a_loop_that_ends_closes_open_resources_without_warnings(backend: str, s
 EXITS = [
     ("plain", "asyncio", "anthropic"),
     ("thread", "trio", "openai"),
+    *(pytest.param(how, "uvloop", "anthropic", marks=pytest.mark.long) for how in ("plain", "thread")),
     *(
         pytest.param(how, backend, name, marks=pytest.mark.long)
         for how in ("plain", "smoothed", "sync", "thread")

@@ -132,7 +132,7 @@ async def test_an_http_client_is_built_once_and_does_not_hold_the_event_loop() -
     clients: set[httpx2.AsyncClient] = set()
 
     async def get(key: str) -> None:
-        sdk = SDKClient(VENDOR, {"api_key": key}, build, http_class=lambda: SlowClient)
+        sdk = SDKClient(VENDOR, {"api_key": key, "transport": "httpx2"}, build, http_class=lambda: SlowClient)
         http = (await sdk.get()).http
         assert isinstance(http, LimitedClient)
         clients.add(http.inner)
@@ -202,7 +202,7 @@ async def test_a_client_can_be_closed_by_the_sdk() -> None:
 def test_wrong_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="'acme-ai' has no setting 'modle'; did you mean 'model'"):
         AcmeProvider(modle="m")  # type: ignore[call-arg]
-    with pytest.raises(ConfigError, match="must be one of 'httpx2', 'aiohttp', not 'carrier pigeon'"):
+    with pytest.raises(ConfigError, match="must be one of 'auto', 'httpx2', 'aiohttp', not 'carrier pigeon'"):
         AcmeProvider(transport="carrier pigeon")
     with pytest.raises(ConfigError, match="cannot be combined with your own client"):
         AcmeProvider(transport="httpx2", http_client=httpx2.AsyncClient())

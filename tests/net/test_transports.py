@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from collections.abc import Callable
+import tomllib
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,13 @@ from streamcore import (
     stream_request,
     sync,
 )
+from streamcore.net.transports import (
+    ABOVE_AIOHTTP,
+    LOWEST_AIOHTTP,
+    aiohttp_version,
+    chosen_transport,
+    transport_here,
+)
 from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.retry import Fallback
 from streamcore.testing import FaultServer, Simulator
@@ -42,7 +50,6 @@ from tests.support import (
     VENDORS,
     ask,
     eventually,
-    first_short,
     patient,
     provider_at,
     require,
@@ -54,6 +61,7 @@ from tests.wire_adapter import PROVIDERS, pieces, read, summary
 
 asyncio_only = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 TRANSPORTS = ("httpx2", "aiohttp")
+ROOT = Path(__file__).resolve().parents[2]
 NO_ID = {"x-request-id": ""}  # which an error would show, and a mocked vendor has none
 
 
@@ -85,44 +93,101 @@ def at(name: str, url: str, **settings: Any) -> Any:
 @pytest.mark.anyio
 @asyncio_only
 @pytest.mark.parametrize("name", [*VENDORS, *GATEWAYS])
-async def test_every_provider_sends_over_aiohttp_if_asked_to(
+async def test_every_provider_sends_over_the_transport_that_is_requested(
     name: str, simulator: Simulator, monkeypatch: pytest.MonkeyPatch, sent: list[str]
 ) -> None:
     monkeypatch.setenv(variable(name, "BASE_URL"), simulator.base_url(name))
     monkeypatch.setenv(variable(name, "API_KEY"), KEY)
     request = ask(model="m")
     assert (await stream_request(request, provider=name).collect()).complete
-    assert sent == []
     assert (await stream_request(request, provider=get_provider(name, transport="aiohttp")).collect()).complete
-    assert len(sent) == 1
-    assert (await stream_request(request, provider=name, transport="aiohttp").collect()).complete
-    monkeypatch.setenv("STREAMCORE_TRANSPORT", "aiohttp")
-    assert (await stream_request(request, provider=name).collect()).complete
+    assert (await stream_request(request, provider=name, transport="auto").collect()).complete
     assert len(sent) == 3
     assert (await stream_request(request, provider=name, transport="httpx2").collect()).complete
+    monkeypatch.setenv("STREAMCORE_TRANSPORT", "httpx2")
+    assert (await stream_request(request, provider=name).collect()).complete
     assert len(sent) == 3
+    assert (await stream_request(request, provider=name, transport="aiohttp").collect()).complete
+    assert len(sent) == 4
     assert simulator.connections == 2  # one for each transport
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+@pytest.mark.parametrize("name", ["anthropic", "openai", "openai-responses"])
+async def test_the_default_under_trio_is_httpx2(name: str, simulator: Simulator, sent: list[str]) -> None:
+    assert (await stream_request(ask(), provider=provider_at(simulator, name)).collect()).complete
+    assert (await stream_request(ask(), provider=provider_at(simulator, name, transport="auto")).collect()).complete
+    assert sent == []
+
+
+@pytest.mark.parametrize(
+    ("version", "transport"),
+    [
+        (None, "httpx2"),
+        ("3.14.3", "httpx2"),
+        ("3.9", "httpx2"),
+        ("3.14.4", "aiohttp"),
+        ("3.99.0", "aiohttp"),
+        ("4.0.0", "httpx2"),
+        ("unknown", "httpx2"),
+    ],
+)
+def test_auto_needs_a_supported_aiohttp(version: str | None, transport: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamcore.net.transports.aiohttp_version", lambda: version)
+    assert transport_here(chosen_transport(None)) == transport
+    if transport == "httpx2":
+        with pytest.raises(ProviderNotInstalled, match=re.escape(".[aiohttp]")):
+            chosen_transport("aiohttp")
+
+
+def test_the_supported_versions_are_those_of_the_extra() -> None:
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]["aiohttp"]
+    lowest, above = (".".join(map(str, numbers)) for numbers in (LOWEST_AIOHTTP, ABOVE_AIOHTTP))
+    assert extra == [f"aiohttp>={lowest},<{above}"]
+    assert aiohttp_version() == metadata.version("aiohttp")
+
+
+@pytest.mark.parametrize(
+    ("proxy", "transport"),
+    [
+        ("http://127.0.0.1:9", "aiohttp"),
+        ("https://127.0.0.1:9", "aiohttp"),
+        ("127.0.0.1:9", "aiohttp"),
+        ("socks5://127.0.0.1:9", "httpx2"),
+        ("socks5h://127.0.0.1:9", "httpx2"),
+    ],
+)
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "https_proxy", "ALL_PROXY"])
+def test_auto_is_httpx2_with_a_proxy_that_aiohttp_does_not_support(
+    name: str, proxy: str, transport: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, proxy)
+    assert transport_here("auto") == transport
+
+
+def test_auto_is_httpx2_where_the_pytest_plugin_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMCORE_AUTO_TRANSPORT", "httpx2")
+    assert transport_here(chosen_transport(None)) == transport_here("auto") == "httpx2"
+    assert transport_here("aiohttp") == "aiohttp"
 
 
 @pytest.mark.parametrize("name", [*VENDORS, "groq"])
 def test_an_unknown_transport_is_an_error_that_says_where_it_was_set(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ConfigError, match=r"transport= must be one of 'httpx2', 'aiohttp', not 'requests'"):
+    with pytest.raises(ConfigError, match=r"transport= must be one of 'auto', 'httpx2', 'aiohttp', not 'requests'"):
         get_provider(name, api_key=KEY, transport="requests")
     monkeypatch.setenv("STREAMCORE_TRANSPORT", "requests")
-    with pytest.raises(ConfigError, match=r"STREAMCORE_TRANSPORT must be one of 'httpx2', 'aiohttp', not 'requests'"):
+    with pytest.raises(
+        ConfigError, match=r"STREAMCORE_TRANSPORT must be one of 'auto', 'httpx2', 'aiohttp', not 'requests'"
+    ):
         get_provider(name, api_key=KEY)
 
 
 @pytest.mark.parametrize("name", VENDORS)
 def test_a_missing_aiohttp_is_an_error_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    find: Callable[..., Any] = __import__("importlib.util").util.find_spec
-
-    def find_all_but_aiohttp(module: str) -> Any:
-        return None if module == "aiohttp" else find(module)
-
-    monkeypatch.setattr("streamcore.net.clients.find_spec", find_all_but_aiohttp)
+    monkeypatch.setattr("streamcore.net.transports.aiohttp_version", lambda: None)
     get_provider(name, api_key=KEY)
     with pytest.raises(ProviderNotInstalled, match=re.escape('pip install -e ".[aiohttp]"')):
         get_provider(name, api_key=KEY, transport="aiohttp")
@@ -147,7 +212,7 @@ async def test_a_ready_provider_has_its_own_transport() -> None:
 @pytest.mark.parametrize("anyio_backend", ["trio"])
 @pytest.mark.parametrize("name", ["anthropic", "openai", "openai-responses"])
 async def test_aiohttp_under_trio_says_what_to_do(name: str, simulator: Simulator) -> None:
-    with pytest.raises(ConfigError, match="asyncio only; under trio, use 'httpx2'"):
+    with pytest.raises(ConfigError, match="asyncio only; under trio, use 'auto' or 'httpx2'"):
         await stream_request(ask(), provider=provider_at(simulator, name, transport="aiohttp")).collect()
     assert simulator.requests == []
 
@@ -468,10 +533,17 @@ def test_every_loop_closes_its_clients(name: str, simulator: Simulator) -> None:
     assert simulator.connections == 2  # one a loop, used again
 
 
-@pytest.mark.parametrize("name", first_short(VENDORS))
-def test_a_fork_has_its_own_clients_and_does_not_close_its_parents(name: str, simulator: Simulator) -> None:
+FORKS = [
+    pytest.param(name, run, marks=[pytest.mark.long] if (name, run) != (VENDORS[0], "asyncio.run") else [])
+    for name, run in (*((name, "asyncio.run") for name in VENDORS), ("openai", "uvloop.run"))
+]
+
+
+@pytest.mark.parametrize(("name", "run"), FORKS)
+def test_a_fork_has_its_own_clients_and_does_not_close_its_parents(name: str, run: str, simulator: Simulator) -> None:
     require(hasattr(os, "fork"), "this system cannot fork")
-    python(FORK.format(name=name, url=simulator.base_url(name)), STREAMCORE_TRANSPORT="aiohttp")
+    script = FORK.replace("asyncio.run(", f"{run}(").replace("import asyncio", f"import {run.removesuffix('.run')}")
+    python(script.format(name=name, url=simulator.base_url(name)), STREAMCORE_TRANSPORT="aiohttp")
     assert len(simulator.requests) == 3
     assert simulator.connections == 2
 
@@ -485,5 +557,6 @@ def test_nothing_of_aiohttp_is_imported_for_httpx2(simulator: Simulator) -> None
         provider = get_provider("mistral", api_key="k", model="m", base_url={simulator.base_url("mistral")!r})
         asyncio.run(stream_request(Request([Message("user", "Hi")]), provider=provider).collect())
         assert "aiohttp" not in sys.modules
-        """
+        """,
+        STREAMCORE_TRANSPORT="httpx2",
     )

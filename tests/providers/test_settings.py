@@ -583,7 +583,7 @@ FORK = """
 @pytest.mark.parametrize("name", first_short(VENDORS))
 def test_a_fork_has_its_own_clients_and_does_not_close_its_parents(name: str, simulator: Simulator) -> None:
     require(hasattr(os, "fork"), "this system cannot fork")
-    python(FORK.format(name=name, url=simulator.base_url(name)))
+    python(FORK.format(name=name, url=simulator.base_url(name)), STREAMCORE_TRANSPORT="httpx2")
     assert len(simulator.requests) == 3
     assert simulator.connections == 2
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, MetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -17,14 +17,19 @@ from streamcore.telemetry import OpenTelemetryObserver
 
 
 class Collected:
-    """An observer, and the spans and metrics that it has written."""
+    """An observer, and the spans and metrics that it has written.
 
-    def __init__(self, **settings: Any) -> None:
+    Args:
+        readers: further readers of the metrics.
+        settings: of the observer.
+    """
+
+    def __init__(self, *readers: MetricReader, **settings: Any) -> None:
         self._exporter = InMemorySpanExporter()
         self._reader = InMemoryMetricReader()
-        self.tracers = TracerProvider()
+        self.tracers = TracerProvider(shutdown_on_exit=False)
         self.tracers.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self._meters = MeterProvider([self._reader])
+        self._meters = MeterProvider([self._reader, *readers], shutdown_on_exit=False)
         self.observer = OpenTelemetryObserver(tracer_provider=self.tracers, meter_provider=self._meters, **settings)
 
     @contextmanager

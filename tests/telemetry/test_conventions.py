@@ -130,6 +130,9 @@ async def test_costs_are_computed_from_prices() -> None:
                 await stream_request(ASK, provider=ScriptedProvider(items)).collect()
     finally:
         use_prices(None)
+    on_spans = [attributes(span).get(names.COST) for span in collected.spans]
+    assert on_spans == [3.0, None]
+    assert attributes(collected.spans[0])[names.CURRENCY] == "USD"
     ((found, amount),) = collected.points()[names.ANSWER_COST]
     assert (found[names.RESPONSE_MODEL], found[names.CURRENCY], amount) == ("priced", "USD", 3.0)
 

@@ -31,7 +31,7 @@ def main(name: str, graph: str, redis: str, otlp: str) -> None:
     app = create_app(graph, provider="demo", relay=redis, name="trip")
     listening = socket.create_server(("127.0.0.1", 0))
     print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
-    uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False)).run(sockets=[listening])
+    uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, loop="asyncio")).run(sockets=[listening])
 
 
 if __name__ == "__main__":

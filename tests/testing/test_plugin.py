@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from pathlib import Path
 
@@ -245,6 +246,27 @@ def test_unused_it_imports_nothing_and_changes_nothing(project: pytest.Pytester)
 
 
 @pytest.mark.long
+def test_requests_go_over_httpx2_by_default(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STREAMCORE_AUTO_TRANSPORT", raising=False)
+    project.makepyfile(
+        """
+        import pytest
+        from streamcore import Message, Request, get_provider, stream_request
+
+        @pytest.mark.anyio
+        @pytest.mark.parametrize("anyio_backend", ["asyncio"])
+        @pytest.mark.parametrize("transport", [None, "auto"])
+        async def test_mocks_see_it(httpx2_mock, transport, anyio_backend):
+            httpx2_mock.post("https://api.openai.com/v1/chat/completions").respond(418)
+            provider = get_provider("openai", api_key="k" * 20, model="m", transport=transport)
+            with pytest.raises(Exception, match="418"):
+                await stream_request(Request([Message("user", "Hi")]), provider=provider).collect()
+        """
+    )
+    project.runpytest("-p", "no:cacheprovider").assert_outcomes(passed=2)
+    assert "STREAMCORE_AUTO_TRANSPORT" not in os.environ
+
+
 def test_own_fixtures_of_the_same_name_win(project: pytest.Pytester) -> None:
     project.makepyfile(
         """

@@ -21,9 +21,15 @@ def test_the_pages_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     for name in ("prompts", "graphs"):
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
-    branded, mounted, guarded, cookies = blocks(PAGE, "python")
+    branded, with_files, mounted, guarded, cookies = blocks(PAGE, "python")
     with serving(run_script(branded)["app"]) as url:
         assert httpx2.get(f"{url}/assets/settings.json").json()["title"] == "Ask the library"
+    with serving(run_script(with_files)["app"]) as url:
+        about = httpx2.get(f"{url}/about").json()
+        assert (about["accepts"], about["max_file_bytes"]) == (
+            ["image/png", "image/jpeg", "application/pdf"],
+            2_000_000,
+        )
     with serving(run_script(mounted)["app"]) as url:
         assert listen(url, "/interview/stream?format=json")[1].json["message"] == "What is your name?"
         assert httpx2.get(f"{url}/interview/").status_code == 200

@@ -62,6 +62,9 @@ def _may_pass(fault: Fault) -> bool:
 _WHOLE_CALLS = frozenset({"gemini"})
 """The wires that send the arguments of a call at once."""
 
+_LOOPS: Mapping[str, object] = {"asyncio": "asyncio", "trio": "trio", "uvloop": ("asyncio", {"use_uvloop": True})}
+"""What anyio's plugin calls each event loop."""
+
 
 class ProviderSuite:
     """Subclass this in a test module, and pytest runs the suite on your provider.
@@ -76,7 +79,7 @@ class ProviderSuite:
     """The wire of the provider: `anthropic-messages`, `openai-chat`, `openai-responses`, `mistral-chat`, `gemini` or
     `bedrock-converse`."""
     backends: ClassVar[Sequence[str]] = ("asyncio", "trio") if find_spec("trio") else ("asyncio",)
-    """The event loops that the provider runs on."""
+    """The event loops that the provider runs on: `asyncio`, `trio` or `uvloop`."""
     deviations: ClassVar[Mapping[str, str]] = {}
     """Rows that are known to fail, each with the reason: a fault's name, `retried-` and a fault's name, or a test's
     name with dashes, without `test_`. They are expected failures; one that passes fails the run."""
@@ -90,7 +93,7 @@ class ProviderSuite:
         self._check()
         test = metafunc.function.__name__.removeprefix("test_").replace("_", "-")
         if "anyio_backend" in metafunc.fixturenames:
-            metafunc.parametrize("anyio_backend", [self._row(name, test, name) for name in self.backends])
+            metafunc.parametrize("anyio_backend", [self._row(_LOOPS[name], test, name) for name in self.backends])
         if "fault" in metafunc.fixturenames:
             fitting = [fault for fault in FAULTS.values() if fault.framing in ("any", self._framing)]
             prefix, faults = ("", fitting) if test == "fault" else ("retried-", filter(_may_pass, fitting))
@@ -387,7 +390,7 @@ class ProviderSuite:
                 need(server.sent < _FLOOD * len(piece) // 2, f"{server.sent} bytes were read for one chunk")
             _closed(server)
 
-    def test_a_second_event_loop(self, anyio_backend: str) -> None:
+    def test_a_second_event_loop(self, anyio_backend: str | tuple[str, dict[str, Any]]) -> None:
         """The same provider works in a second event loop, after the first one has ended."""
 
         async def ask() -> str:
@@ -395,8 +398,9 @@ class ProviderSuite:
 
         with quiet(), FaultServer("none", wire=self.wire) as server:
             provider = self.provider(server.url)
+            backend, options = (anyio_backend, {}) if isinstance(anyio_backend, str) else anyio_backend
             for _ in range(2):
-                equal(anyio.run(ask, backend=anyio_backend), TEXT, "the answer")
+                equal(anyio.run(ask, backend=backend, backend_options=options), TEXT, "the answer")
 
 
 def _open(provider: Provider, *, timeouts: Mapping[str, float] | None = None, max_retries: int = 0) -> Stream:

@@ -110,14 +110,19 @@ def _tasks() -> set[object]:
 
 
 def _open_files() -> set[str]:
-    """Return the open files and sockets of this process; none where the system does not list them."""
+    """Return the open files and sockets of this process; none where the system does not list them.
+
+    The null device is left out: uvloop opens it with the first connection of a loop, and keeps it.
+    """
     found: set[str] = set()
     for folder in ("/proc/self/fd", "/dev/fd"):
         if Path(folder).is_dir():
             for name in os.listdir(folder):  # noqa: PTH208  a Path for each would cost more than it reads
                 try:
-                    found.add(f"{name} -> {os.readlink(f'{folder}/{name}')}")  # noqa: PTH115
+                    target = os.readlink(f"{folder}/{name}")  # noqa: PTH115
                 except OSError:  # the one that listing opened, gone already; or no links on this system
                     continue
+                if target != os.devnull:
+                    found.add(f"{name} -> {target}")
             break
     return found

@@ -2,13 +2,13 @@
 import { Calls, showCall } from "./calls.js";
 import { button, element } from "./dom.js";
 import { Markdown } from "./markdown.js";
+import { showPlain } from "./plain.js";
 import { addSources, imageBox, imagesIn, sourceList } from "./sources.js";
 import { dataOf, looksLikeData, tree } from "./tree.js";
 import { troubleBox } from "./trouble.js";
 import { t } from "./words.js";
 
 const MAX_MARKDOWN = 500_000; // characters; more is shown plain
-const SLOW = 1_000; // milliseconds that one drawing of Markdown may take
 
 /** `record` is what is stored; `shown` is called after each change; `tools` returns more buttons for the foot. */
 export class Answer {
@@ -106,7 +106,7 @@ export class Answer {
       this.draw();
     } catch (error) {
       console.warn(error);
-      this.mode = "raw";
+      this.mode = "failed";
       this.body.replaceChildren(element("pre", "raw", String(this.record.text ?? "")));
     }
     this.shown();
@@ -116,13 +116,13 @@ export class Answer {
     const { text, calls, over, output } = this.record;
     if (typeof text !== "string") throw new TypeError("the answer has no text");
     this.drawReasoning();
-    const object = over && !this.raw ? output ?? dataOf(text) : undefined;
+    const object = over && !this.raw ? output ?? (looksLikeData(text) ? dataOf(text) : undefined) : undefined;
     const shown = object === undefined ? undefined : tree(object);
-    if (this.raw || this.slow || text.length > MAX_MARKDOWN || (object !== undefined && !shown)) {
+    if (this.raw || this.plain || text.length > MAX_MARKDOWN || (object !== undefined && !shown)) {
       const own = output === undefined ? text : text || (this.raw ? JSON.stringify(output, null, 2) : t("value_large"));
-      this.replace("raw", () => element("pre", "raw")).textContent = own;
+      showPlain(this.replace("raw", () => element("pre", "raw")), own);
     } else if (shown) this.replace("tree", () => shown);
-    else if (looksLikeData(text)) this.replace("growing", () => element("pre", "growing")).textContent = text;
+    else if (looksLikeData(text)) showPlain(this.replace("growing", () => element("pre", "growing")), text);
     else this.drawMarkdown(text, over);
     this.drawAttachments();
     calls?.forEach((call, position) => { if (call) showCall(this.element, call, position); });
@@ -131,12 +131,14 @@ export class Answer {
   drawMarkdown(text, over) {
     this.replace("markdown", () => {
       const box = element("div", "markdown");
-      this.markdown = new Markdown(box);
+      this.markdown = new Markdown(box, this.shown, (error) => {
+        console.warn(error);
+        this.plain = true;
+        this.later();
+      });
       return box;
     });
-    const start = performance.now();
     this.markdown.show(text, over);
-    this.slow = performance.now() - start > SLOW; // from now on plain: such a text would hold the page each time
   }
 
   drawReasoning() {
@@ -152,7 +154,7 @@ export class Answer {
     if (!this.folded.isConnected) this.element.insertBefore(this.folded, this.body);
     const done = over || text;
     this.folded.firstChild.textContent = !done ? t("reasoning_now") : seconds ? t("reasoning_seconds", { seconds }) : t("reasoning");
-    this.folded.lastChild.textContent = reasoning;
+    showPlain(this.folded.lastChild, reasoning);
   }
 
   drawAttachments() {
@@ -161,7 +163,10 @@ export class Answer {
       this.attached?.remove();
       return;
     }
+    const state = `${images?.length} ${sources?.length}`;
+    if (this.attached?.dataset.state === state && this.attached.isConnected) return;
     this.attached ??= element("div", "attached");
+    this.attached.dataset.state = state;
     this.attached.replaceChildren(...(images ?? []).map(imageBox));
     if (sources?.length) this.attached.append(sourceList(sources));
     if (!this.attached.isConnected) this.body.after(this.attached);

@@ -43,10 +43,9 @@ function applyLook() {
 function applyTarget(target) {
   document.title = $("title").textContent = look.title ?? target.name;
   $("about").textContent = $("about").title = target.description;
-  composer.take(target.accepts ?? [], target.max_file_bytes ?? 0);
-  const models = target.models ?? [];
-  $("model").hidden = !models.length;
-  $("model").replaceChildren(...["", ...models].map((name) => Object.assign(element("option", "", name || t("model_default")), { value: name })));
+  composer.take(target);
+  $("model").hidden = !target.models.length;
+  $("model").replaceChildren(...["", ...target.models].map((name) => Object.assign(element("option", "", name || t("model_default")), { value: name })));
   $("model").addEventListener("change", () => { chat.conversation.model = $("model").value; });
 }
 
@@ -94,7 +93,7 @@ function shown({ ended = null, failed = false } = {}) {
   input.disabled = !takes && !run;
   input.placeholder = question && !run ? t("input_answer") : t("input");
   $("fresh-begin").hidden = takes || run || empty || Boolean(callsOf(conversation.question));
-  $("model").value = conversation.model ?? "";
+  $("model").value = target.models.includes(conversation.model) ? conversation.model : "";
   if (run) say(t("answer_begins"));
   if (ended) endOf(ended, failed);
   if (!run && fine.matches && !input.disabled && !document.querySelector("dialog, form.edit, #side:focus-within")) input.focus();

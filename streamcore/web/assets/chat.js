@@ -2,6 +2,7 @@
 import { approvalCard } from "./approval.js";
 import { addTurn, blank, choose, head, path, versions } from "./conversation.js";
 import { $, element } from "./dom.js";
+import { sending } from "./files.js";
 import { callsOf } from "./run.js";
 import { Runner } from "./runner.js";
 import { followEnd, grown } from "./scroll.js";
@@ -145,7 +146,10 @@ export class Chat {
 
   /** Return what is sent for a turn: its message, or the answer to a question that no run has received yet. */
   #request(turn) {
-    if (turn.answering === null) return { text: turn.text, files: turn.files, model: this.conversation.model };
+    if (turn.answering === null) {
+      const { model } = this.conversation;
+      return { text: turn.text, sent: sending(turn.files), model: this.target.models.includes(model) ? model : "" };
+    }
     return turn.runs.length ? { text: "" } : { answer: turn.text };
   }
 

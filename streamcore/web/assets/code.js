@@ -24,6 +24,7 @@ export function highlighted(text, language, closed) {
     const { value } = highlighter.highlight(text, { language, ignoreIllegals: true });
     found = parsed(value);
     if (found.textContent !== text) return null; // never show another text than the model's
+    if (text.length > MAX_GROWING) return found; // is made once
     if (cache.size >= CACHED) cache.delete(cache.keys().next().value);
     cache.set(key, found);
   }

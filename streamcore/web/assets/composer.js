@@ -1,6 +1,6 @@
 // Run the message box: it grows, recalls earlier messages, takes files, and keeps messages for later while an answer runs.
 import { $, element, iconButton } from "./dom.js";
-import { fileList } from "./turns.js";
+import { fileList, readFiles } from "./files.js";
 import { t } from "./words.js";
 
 const input = $("input");
@@ -8,7 +8,7 @@ const input = $("input");
 export class Composer {
   /** `send({ text, files })` is called with a message; `recalled()` returns the user's earlier messages. */
   constructor({ send, recalled }) {
-    Object.assign(this, { send, recalled, files: [], queue: [], accepts: [], maxBytes: 0, back: 0 });
+    Object.assign(this, { send, recalled, files: [], queue: [], limits: { accepts: [] }, back: 0, reading: null });
     $("ask").addEventListener("submit", (event) => {
       event.preventDefault();
       this.submit();
@@ -16,17 +16,12 @@ export class Composer {
     input.addEventListener("keydown", (event) => this.#key(event));
     input.addEventListener("input", () => this.#grow());
     input.addEventListener("paste", (event) => {
-      if (event.clipboardData?.files.length && this.accepts.length) {
+      if (event.clipboardData?.files.length && this.takesFiles) {
         event.preventDefault();
         this.add(event.clipboardData.files);
       }
     });
-    addEventListener("dragover", (event) => { if (this.accepts.length) event.preventDefault(); });
-    addEventListener("drop", (event) => {
-      if (!event.dataTransfer?.files.length) return;
-      event.preventDefault(); // else the browser would leave the page and show the file
-      if (this.accepts.length) this.add(event.dataTransfer.files);
-    });
+    this.#listenToDrops();
     $("attach").addEventListener("click", () => $("file").click());
     $("file").addEventListener("change", () => {
       this.add($("file").files);
@@ -34,20 +29,41 @@ export class Composer {
     });
   }
 
-  /** Set which files the target takes. */
-  take(accepts, maxBytes) {
-    Object.assign(this, { accepts, maxBytes });
-    $("attach").hidden = !accepts.length;
-    $("file").accept = accepts.join(",");
+  #listenToDrops() {
+    const over = (is) => $("ask").classList.toggle("drop", is);
+    addEventListener("dragover", (event) => {
+      if (!event.dataTransfer?.types.includes("Files")) return;
+      event.preventDefault(); // else the browser would leave the page and show the file
+      event.dataTransfer.dropEffect = this.takesFiles ? "copy" : "none";
+      over(this.takesFiles);
+    });
+    addEventListener("dragleave", ({ relatedTarget }) => { if (!relatedTarget) over(false); });
+    addEventListener("drop", (event) => {
+      over(false);
+      if (!event.dataTransfer?.files.length) return;
+      event.preventDefault();
+      if (this.takesFiles) this.add(event.dataTransfer.files);
+    });
   }
 
-  submit() {
+  /** Set which files the target takes; see `readFiles`. */
+  take(limits) {
+    this.limits = limits;
+    $("attach").hidden = !this.takesFiles;
+    $("file").accept = limits.accepts.join(",");
+  }
+
+  get takesFiles() { return this.limits.accepts.length > 0; }
+
+  async submit() {
+    await this.reading;
     const text = input.value;
     if (!text.trim() && !this.files.length) return;
     const { files } = this;
     input.value = "";
     this.files = [];
     this.back = 0;
+    this.#trouble("");
     this.#showFiles();
     this.#grow();
     this.send({ text: text.trim() ? text : "", files });
@@ -81,16 +97,18 @@ export class Composer {
     input.style.height = `${input.scrollHeight + 2}px`;
   }
 
-  async add(files) {
-    this.#trouble("");
-    for (const file of files) {
-      const fits = this.accepts.some((one) => one === file.type || (one.endsWith("/*") && file.type.startsWith(one.slice(0, -1))));
-      if (!fits) this.#trouble(t("file_type", { name: file.name }));
-      else if (file.size > this.maxBytes) this.#trouble(t("file_large", { name: file.name, size: (this.maxBytes / 1e6).toFixed(1) }));
-      else this.files.push({ name: file.name, media_type: file.type, data: await base64(file) });
-    }
-    this.#showFiles();
-    input.focus();
+  /** Add files to the message; `submit` waits until they are read. */
+  add(given) {
+    const all = [...given]; // the list of an event is emptied after it
+    const read = Promise.resolve(this.reading).then(async () => {
+      const { files, troubles } = await readFiles(all, this.files, this.limits);
+      this.files.push(...files);
+      this.#trouble(troubles.join("\n"));
+      this.#showFiles();
+      input.focus();
+    });
+    this.reading = read;
+    return read;
   }
 
   #trouble(text) {
@@ -101,7 +119,9 @@ export class Composer {
   #showFiles() {
     const remove = (file) => {
       this.files = this.files.filter((one) => one !== file);
+      this.#trouble("");
       this.#showFiles();
+      input.focus();
     };
     $("attached").replaceChildren(...(this.files.length ? [fileList(this.files, remove)] : []));
   }
@@ -123,27 +143,20 @@ export class Composer {
   giveBack() {
     const texts = this.queue.map(({ text }) => text);
     if (texts.length) this.write([input.value, ...texts].filter(Boolean).join("\n"));
+    this.files.push(...this.queue.flatMap(({ files }) => files));
     this.queue = [];
+    this.#showFiles();
     this.#showQueue();
   }
 
   #showQueue() {
     $("queue").replaceChildren(...this.queue.map((message) => {
       const item = element("li");
-      item.append(element("span", "", t("queued", { text: message.text })), iconButton("×", t("queued_remove"), () => {
+      item.append(element("span", "", t("queued", { text: message.text || message.files[0].name })), iconButton("×", t("queued_remove"), () => {
         this.queue = this.queue.filter((one) => one !== message);
         this.#showQueue();
       }));
       return item;
     }));
   }
-}
-
-function base64(file) {
-  return new Promise((resolve, reject) => {
-    const reader = new FileReader();
-    reader.onload = () => resolve(reader.result.slice(reader.result.indexOf(",") + 1));
-    reader.onerror = () => reject(reader.error);
-    reader.readAsDataURL(file);
-  });
 }

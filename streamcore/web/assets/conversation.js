@@ -21,7 +21,7 @@ export function readable(stored) {
   for (const turn of turns) {
     turn.answers = turn.answers.filter((one) => one && typeof one.text === "string");
     turn.runs = Array.isArray(turn.runs) ? turn.runs : [];
-    turn.files = Array.isArray(turn.files) ? turn.files : [];
+    turn.files = Array.isArray(turn.files) ? turn.files.filter((one) => one && typeof one.name === "string") : [];
     turn.parent = turns.some((one) => one.id === turn.parent) ? turn.parent : "";
   }
   return { ...blank(), ...stored, turns, chosen: stored.chosen ?? {} };
@@ -102,7 +102,8 @@ export function merge(conversation, other) {
 export function asMarkdown(conversation, words) {
   const parts = [`# ${conversation.title || words.untitled}`];
   for (const turn of path(conversation)) {
-    if (turn.text) parts.push(`## ${words.you}`, turn.text);
+    const files = turn.files.map(({ name }) => `- ${name}`).join("\n");
+    if (turn.text || files) parts.push(`## ${words.you}`, ...[files, turn.text].filter(Boolean));
     for (const answer of turn.answers) {
       const name = answer.node ? `${words.answer} (${answer.node})` : words.answer;
       parts.push(`## ${name}`, answer.output === undefined ? answer.text : `\`\`\`json\n${JSON.stringify(answer.output, null, 2)}\n\`\`\``);

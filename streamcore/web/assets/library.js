@@ -1,5 +1,6 @@
 // Store conversations: at the service, for a user that it knows, or else in this browser. Tells other tabs of changes.
 import { merge, readable } from "./conversation.js";
+import { withoutData } from "./files.js";
 import { send } from "./service.js";
 
 const NAME = `streamcore:${location.pathname}`;
@@ -107,7 +108,8 @@ export class Library {
   /** Save a conversation with the turns that another tab has added to it; return it with them. */
   save(conversation) {
     conversation.updated = Date.now();
-    const copy = structuredClone(conversation);
+    const turns = conversation.turns.map((turn) => ({ ...turn, files: turn.files.map(withoutData) }));
+    const copy = structuredClone({ ...conversation, turns });
     const saved = this.#saving.catch(() => {}).then(async () => {
       const whole = merge(copy, await this.load(copy.id));
       await this.store.save(whole);

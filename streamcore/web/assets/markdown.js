@@ -1,53 +1,11 @@
-// Render Markdown that is still growing: only changed blocks are rendered again, and none can run code or load files.
-import { highlighted, loadHighlighter, needsHighlighter } from "./code.js";
-import { element, morph } from "./dom.js";
-import { loadMath, mathExtensions, mathNode } from "./math.js";
-import { imageData } from "./sources.js";
-import { Marked } from "./vendor/marked.js";
-import DOMPurify from "./vendor/purify.js";
-import { t } from "./words.js";
+// Show Markdown that is still growing: in short tasks, and only blocks that have changed are made again.
+import { blockBox } from "./blocks.js";
+import { morph } from "./dom.js";
+import { work } from "./slices.js";
+import { beginning, readWindow } from "./windows.js";
 
-const STABLE = 4; // the last blocks, which more text may change
-const AT_ONCE = 20; // blocks that are drawn again in one task
-const LONG = 50_000; // characters; a longer text is not read wholly once more at its end, which would hold the page
-const escaped = (text) => text.replace(/[&<>"']/g, (letter) => `&#${letter.charCodeAt(0)};`);
-const safe = (href) => /^(https?:|mailto:)/i.test(href);
-
-const marked = new Marked({
-  gfm: true,
-  breaks: true,
-  extensions: mathExtensions(escaped),
-  renderer: {
-    // A model's HTML is shown as text, completely, and never becomes elements.
-    html: ({ raw }) => escaped(raw),
-    link(token) {
-      if (!safe(token.href)) return escaped(token.raw);
-      return `<a href="${escaped(token.href)}">${this.parser.parseInline(token.tokens)}</a>`;
-    },
-    // The browser would load an image from another server, which would learn that the answer was read.
-    image({ href, text, raw }) {
-      if (imageData(href)) return `<img src="${escaped(href)}" alt="${escaped(text || t("image"))}">`;
-      return safe(href) ? `<a href="${escaped(href)}">${escaped(text || href)}</a>` : escaped(raw);
-    },
-  },
-});
-
-const ALLOWED = {
-  ALLOWED_TAGS: [
-    "a", "blockquote", "br", "code", "del", "em", "h1", "h2", "h3", "h4", "h5", "h6", "hr", "img", "input", "li", "ol",
-    "p", "pre", "strong", "table", "tbody", "td", "th", "thead", "tr", "ul",
-  ],
-  ALLOWED_ATTR: ["align", "alt", "checked", "class", "disabled", "href", "src", "start", "type"],
-  RETURN_DOM_FRAGMENT: true,
-};
-
-DOMPurify.addHook("afterSanitizeAttributes", (node) => {
-  if (node.tagName === "A") {
-    node.setAttribute("target", "_blank");
-    node.setAttribute("rel", "noopener noreferrer nofollow");
-  }
-  if (node.tagName === "IMG" && !imageData(node.getAttribute("src"))) node.remove();
-});
+const MAY_HAVE_CODE = ["blockquote", "code", "list"];
+const SLOW = 3_000; // milliseconds that one step may take
 
 /** Leave out the last line while it may still become the row of a table, the line below a heading, or a fence. */
 function steady(text) {
@@ -62,115 +20,146 @@ function steady(text) {
 
 /** Show a growing text in an element. */
 export class Markdown {
-  constructor(box) {
-    this.element = box;
-    this.tokens = []; // of the blocks that are shown, beside their elements
-    this.text = "";
-    this.links = {};
+  #blocks = []; // what is shown, beside the elements: { raw, links, closed, rest }
+  #links = Object.create(null);
+  #job = null;
+
+  /** `drawn()` is called when more is shown, `failed(error)` if the text cannot be shown. */
+  constructor(box, drawn, failed) {
+    Object.assign(this, { element: box, drawn, failed, text: "", over: false });
+    this.#begin();
     box.addEventListener("click", ({ target }) => {
       const copy = target.closest?.("button[data-copy]");
-      if (copy) navigator.clipboard?.writeText(copy.closest(".code").querySelector("pre").textContent);
+      if (copy) navigator.clipboard?.writeText(codeAt(copy));
     });
   }
 
   /** Show a text; `over`: it does not grow any more. */
   show(text, over) {
-    const whole = over ? text : steady(text);
-    const normal = whole.includes("\r") ? whole.replace(/\r\n?/g, "\n") : whole;
-    if (over && this.over && normal === this.text) return;
-    this.over = over;
-    const anew = (over && normal.length < LONG) || !normal.startsWith(this.text);
-    const from = anew ? 0 : Math.max(0, this.tokens.length - STABLE);
-    const kept = this.tokens.slice(0, from);
-    const offset = kept.reduce((sum, token) => sum + token.raw.length, 0);
-    const found = marked.lexer(normal.slice(offset));
-    const links = from ? { ...this.links, ...found.links } : found.links;
-    const changed = Object.keys(links).length !== Object.keys(this.links).length;
-    Object.assign(this, { text: normal, links });
-    this.draw([...kept, ...found], changed ? 0 : from, over, changed);
+    const shown = over ? text : steady(text);
+    const normal = shown.includes("\r") ? shown.replace(/\r\n?/g, "\n") : shown;
+    if (normal === this.text && over === this.over) return;
+    // A text that has ended is read once more, and again if what comes late defines links in what came early.
+    if (over || !normal.startsWith(this.text)) this.#begin();
+    Object.assign(this, { text: normal, over });
+    if (!this.#job) this.#start(this.#steps());
   }
 
-  draw(tokens, from, over, all) {
-    const boxes = this.element.children;
-    tokens.forEach((token, position) => {
-      if (position < from) return;
-      const known = boxes[position];
-      if (known && !all && this.tokens[position]?.raw === token.raw && !(over && known.dataset.open)) return;
-      const made = this.block(token, over || position < tokens.length - 1);
-      if (!known) this.element.append(made);
-      else if (known.className === made.className) {
-        morph(known, made);
-        for (const name of ["open", "waits"]) {
-          if (made.dataset[name]) known.dataset[name] = "1";
-          else delete known.dataset[name];
-        }
-      } else known.replaceWith(made);
-    });
-    while (boxes.length > tokens.length) this.element.lastChild.remove();
-    this.tokens = tokens;
+  #begin() {
+    this.from = beginning(this.#links);
+    this.settled = 0;
+    this.known = Object.keys(this.#links).length;
   }
 
-  block(token, closed) {
-    const box = document.createElement("div");
-    box.append(DOMPurify.sanitize(marked.parser(Object.assign([token], { links: this.links })), ALLOWED));
-    if (!closed) box.dataset.open = "1";
-    for (const code of box.querySelectorAll("code.math-inline, code.math-block, pre > code.language-math")) this.math(code);
-    for (const code of box.querySelectorAll("pre > code")) this.code(code, closed);
-    for (const table of box.querySelectorAll("table")) {
-      const scroll = element("div", "scroll");
-      scroll.tabIndex = 0;
-      scroll.setAttribute("role", "group");
-      table.replaceWith(scroll);
-      scroll.append(table);
+  #start(steps) {
+    this.#job = {
+      steps: this.#timed(steps),
+      drawn: () => this.drawn(),
+      failed: (error) => {
+        this.#job = null;
+        this.failed(error);
+      },
+    };
+    work(this.#job);
+  }
+
+  /** End the steps when the element has left the page, or when one of them takes too long. */
+  *#timed(steps) {
+    for (let seen = false; ; seen ||= this.element.isConnected) {
+      const begun = performance.now();
+      const { done } = steps.next();
+      if (performance.now() - begun > SLOW) throw new Error("this text takes too long to show");
+      if (done || (seen && !this.element.isConnected)) break;
+      yield;
     }
-    for (const input of box.querySelectorAll("input")) {
-      const mark = element("span", "task", input.checked ? "☑" : "☐");
-      input.closest("li")?.classList.add("task-item");
-      input.replaceWith(mark);
+    this.#job = null;
+  }
+
+  *#steps() {
+    for (;;) {
+      const { text, over, from } = this;
+      const { blocks, settled, next, end } = readWindow(text, from, over);
+      yield;
+      if (this.from !== from) continue; // another text has begun
+      const position = this.settled;
+      for (const [number, block] of blocks.entries()) {
+        this.#place(position + number, block, over || !end || number < blocks.length - 1);
+        yield;
+        if (this.from !== from) break;
+      }
+      if (this.from !== from) continue;
+      if (end) this.#keep(position + blocks.length);
+      this.settled = position + settled;
+      this.from = next;
+      if (!end || text !== this.text || over !== this.over) continue;
+      if (!over || this.known === Object.keys(this.#links).length) return;
+      this.#begin();
     }
-    return box;
   }
 
-  math(code) {
-    const display = !code.classList.contains("math-inline");
-    const made = mathNode(code.textContent, display);
-    if (made) (code.closest("pre") ?? code).replaceWith(made);
-    else this.wait(code, loadMath());
+  #keep(count) {
+    while (this.element.children.length > count) this.element.lastChild.remove();
+    this.#blocks.length = count;
   }
 
-  code(code, closed) {
-    const pre = code.parentElement;
-    const language = /(?:^|\s)language-([\w+#.-]+)/.exec(code.className)?.[1] ?? "";
-    const box = element("div", "code");
-    const bar = element("div", "bar");
-    const copy = element("button", "", t("copy"));
-    Object.assign(copy, { type: "button" });
-    copy.dataset.copy = "";
-    bar.append(element("span", "", language), copy);
-    pre.replaceWith(box);
-    box.append(bar, pre);
-    pre.tabIndex = 0;
-    if (!language) return;
-    const colored = highlighted(code.textContent, language, closed);
-    if (colored) code.replaceChildren(colored);
-    else if (needsHighlighter(code.textContent, closed)) this.wait(code, loadHighlighter());
+  #place(position, token, closed) {
+    const { raw, rest = false } = token;
+    const links = raw.includes("[") ? Object.keys(this.#links).length : 0;
+    const shown = this.#blocks[position];
+    const box = this.element.children[position];
+    const same = box && shown.raw === raw && shown.links === links && shown.rest === rest;
+    if (same && (shown.closed === closed || !MAY_HAVE_CODE.includes(token.type))) return;
+    const made = blockBox(token, closed, (one, loading) => this.#wait(one, loading));
+    if (rest) made.dataset.rest = "";
+    this.#blocks[position] = { raw, links, rest, closed, token };
+    if (!box) this.element.append(made);
+    else if (box.dataset.rest !== made.dataset.rest) box.replaceWith(made);
+    else {
+      morph(box, made);
+      if (made.dataset.waits) box.dataset.waits = "1";
+      else delete box.dataset.waits;
+    }
   }
 
-  /** Draw the block of some code again when a library is loaded. */
-  wait(code, loading) {
-    for (let box = code; box; box = box.parentElement) if (!box.parentElement) box.dataset.waits = "1";
-    loading.then(() => this.again(), console.warn);
+  /** Make a block again when a library is loaded. */
+  #wait(box, loading) {
+    box.dataset.waits = "1";
+    loading.then(() => {
+      this.missed = true;
+      if (!this.waiting) this.#again();
+    }, console.warn);
   }
 
-  /** Draw the blocks again that wait for a library, a few at a time. */
-  again() {
-    if (this.timer || !this.element.isConnected) return;
-    this.timer = setTimeout(() => {
-      this.timer = 0;
-      const boxes = [...this.element.children];
-      const waiting = boxes.flatMap((box, position) => (box.dataset.waits ? [position] : []));
-      for (const position of waiting.slice(0, AT_ONCE)) boxes[position].replaceWith(this.block(this.tokens[position], true));
-      if (waiting.length > AT_ONCE) this.again();
-    });
+  #again() {
+    this.waiting = true;
+    const end = (error) => {
+      this.waiting = false;
+      if (error) console.warn(error);
+    };
+    work({ steps: this.#waiting(end), drawn: () => this.drawn(), failed: end });
   }
+
+  *#waiting(end) {
+    while (this.missed && this.element.isConnected) {
+      this.missed = false;
+      for (let position = 0; position < this.element.children.length; position += 1) {
+        const box = this.element.children[position];
+        if (!box.dataset.waits) continue;
+        const { token, closed, rest } = this.#blocks[position];
+        const made = blockBox(token, closed, (one, loading) => this.#wait(one, loading));
+        if (rest) made.dataset.rest = "";
+        box.replaceWith(made);
+        yield;
+      }
+    }
+    end();
+  }
+}
+
+/** Return the whole code at a button that copies it: long code has several boxes. */
+function codeAt(copy) {
+  const parts = [copy.closest(".code").querySelector("pre").textContent];
+  let box = copy.closest(".markdown > *")?.nextElementSibling;
+  for (; box && "rest" in box.dataset; box = box.nextElementSibling) parts.push(box.querySelector("pre")?.textContent ?? "");
+  return parts.join("");
 }

@@ -1,7 +1,10 @@
 // Read one run: turn the messages of its stream into the answers of its turn.
 import { listen } from "./service.js";
+import { nextTask } from "./slices.js";
 import { imageData } from "./sources.js";
 import { troubleOf } from "./trouble.js";
+
+const READING = 10; // milliseconds after which reading goes on in another task
 
 const asText = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 
@@ -13,6 +16,9 @@ export function callsOf(question) {
   return [{ id: "call", name: message.tool, arguments: JSON.stringify(message.args) }];
 }
 
+/** Return whether a message has something that the user waits for. */
+const isContent = ({ kind, type }) => type === "token" || ["text", "reasoning", "refusal", "tool_call"].includes(kind);
+
 /** `view` shows the turn; `from` is the number of its answers before the run. */
 export class Run {
   constructor(turn, view, from, answering) {
@@ -21,12 +27,22 @@ export class Run {
     this.open = new Map(); // the answers that still grow, by their nodes
     this.trouble = null;
     this.question = null; // what the run asks at its end
+    this.sentAt = null; // when the message was sent, if this page sent it
+    this.firstAt = null; // when the first content came
   }
 
   /** Read the run to its end. */
   async read(id, lost) {
+    const { signal } = this.abort;
+    let begun = performance.now();
     try {
-      for await (const message of listen(this.turn.session, id, this.abort.signal, lost)) this.#guarded(message);
+      for await (const message of listen(this.turn.session, id, signal, lost)) {
+        this.#guarded(message);
+        if (performance.now() - begun < READING) continue;
+        await nextTask();
+        if (signal.aborted) break;
+        begun = performance.now();
+      }
     } catch (error) {
       this.fail(error);
     }
@@ -48,6 +64,7 @@ export class Run {
   }
 
   #handle({ name, data }) {
+    if (isContent(data)) this.firstAt ??= performance.now();
     if (name === "stream-error") this.trouble = troubleOf(data);
     else if (name === "done") this.done = data;
     else if (data.type === "gap") this.#gap(data);

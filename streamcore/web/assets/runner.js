@@ -23,6 +23,7 @@ export class Runner {
     const { conversation } = this.chat;
     const run = this.#prepare(turn, turn.answers.length);
     turn.reading = { run: null, from: run.from };
+    run.sentAt = performance.now();
     let id = null;
     try {
       turn.session ??= await this.#session(turn);
@@ -69,6 +70,7 @@ export class Runner {
     const calls = open.some(({ record }) => record.calls?.some((call) => call && call.result === undefined));
     this.run = null;
     turn.reading = null;
+    if (!run.trouble && turn.runs.length) for (const file of turn.files) file.sent = { session_id: turn.session, run: turn.runs.at(-1) };
     view.waiting(false);
     try {
       this.#showEnd(run, open);

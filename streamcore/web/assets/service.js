@@ -47,11 +47,11 @@ export const fork = async (session, keep) => (await post(`fork/${session}`, { ke
 export const forget = (session) => send(`state/${session}`, { method: "DELETE" });
 export const rate = (session, run, rating) => send(`feedback/${session}`, { method: "POST", body: { run, rating } });
 
-/** Send a message, or answer a question; return the run that has begun. */
-export async function start(session, { text, files = [], model = "", answer }) {
+/** Send a message, or answer a question; return the run that has begun. `sent` are the fields that send its files. */
+export async function start(session, { text, sent = {}, model = "", answer }) {
   if (answer !== undefined) return (await post(`resume/${session}`, { answer })).run;
-  const body = { prompt: text || null, session_id: session };
-  if (files.length) body.files = files;
+  if (!sent) throw Object.assign(new Refused("The files of the message are not known."), { type: "FilesLost" });
+  const body = { prompt: text || null, session_id: session, ...sent };
   if (model) body.model = model;
   return (await post("start", body)).run;
 }

@@ -31,17 +31,25 @@ export function notice(name, is, text = t(name)) {
   $("banner").textContent = shown ?? "";
 }
 
-/** Return the tokens and the cost of a run, as far as they are known. */
+/** Return the tokens, the cost and the times of a run, as far as they are known. */
 export function footOf(run) {
   const usage = run.done?.usage ?? run.usage;
+  const cost = run.done?.cost;
   const parts = [];
-  if (usage) parts.push(t("tokens", { input: usage.input_tokens ?? "?", output: usage.output_tokens ?? "?" }));
-  const cost = run.done?.cost?.total ?? run.done?.cost;
-  if (typeof cost === "number" || (typeof cost === "string" && cost)) parts.push(t("cost", { cost: Number(cost).toPrecision(2) }));
+  if (usage) parts.push(t("tokens", { input: count(usage.input_tokens), output: count(usage.output_tokens) }));
+  if (cost) parts.push(t("cost", { cost: rounded(Number(cost.amount)), currency: cost.currency }));
+  if (run.sentAt !== null && run.firstAt !== null) {
+    const seconds = (performance.now() - run.firstAt) / 1000;
+    parts.push(t("first_after", { seconds: rounded((run.firstAt - run.sentAt) / 1000) }));
+    if (usage?.output_tokens && seconds > 0.1) parts.push(t("rate", { rate: rounded(usage.output_tokens / seconds) }));
+  }
   return parts.join(" · ");
 }
 
+const count = (number) => number?.toLocaleString(document.documentElement.lang) ?? "?";
+const rounded = (number) => number.toLocaleString(document.documentElement.lang, { maximumSignificantDigits: 2 });
+
 /** Say something to screen readers: once when an answer begins, and once the whole answer, never each token. */
 export function say(text) {
-  $("said").textContent = [...text].slice(0, 3000).join("");
+  $("said").textContent = [...text.slice(0, 6000)].slice(0, 3000).join("");
 }

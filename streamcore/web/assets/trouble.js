@@ -5,7 +5,7 @@ import { t } from "./words.js";
 const BY_STATUS = { 400: "error_input", 401: "error_signed_out", 403: "error_service", 404: "error_gone", 409: "error_busy", 413: "error_long", 422: "error_input", 429: "error_too_many", 503: "error_service" };
 const BY_TYPE = {
   AuthenticationError: "error_operator", BadRequestError: "error_model", ConfigError: "error_operator",
-  ConnectionFailed: "error_overloaded", ContentRefused: "error_refused", MissingAPIKey: "error_operator",
+  ConnectionFailed: "error_overloaded", ContentRefused: "error_refused", FilesLost: "error_files", MissingAPIKey: "error_operator",
   NotFoundError: "error_operator", OutputValidationError: "error_form", OverloadedError: "error_overloaded",
   ProviderError: "error_model", RateLimitError: "error_overloaded", RunExpired: "error_gone",
   RunLimitReached: "error_limit", ServerError: "error_overloaded", StreamInterrupted: "error_cut",
@@ -17,7 +17,7 @@ export function troubleOf(error) {
   const { status, type, message = "", final } = error;
   if (status === 429 && final) return { words: t("error_spent"), details: message, act: null };
   const known = status ? BY_STATUS[status] ?? "error_service" : BY_TYPE[type] ?? (type ? "error_service" : "error_offline");
-  const act = status === 401 ? "sign_in" : status === 400 || status === 413 || status === 422 ? null : "again";
+  const act = status === 401 ? "sign_in" : status === 400 || status === 413 || status === 422 || type === "FilesLost" ? null : "again";
   return { words: t(known), details: message, act };
 }
 

@@ -1,7 +1,7 @@
 // Show one turn: the user's message with its versions, and the answers to it.
 import { Answer } from "./answer.js";
 import { button, element, iconButton } from "./dom.js";
-import { imageData } from "./sources.js";
+import { fileList } from "./files.js";
 import { t } from "./words.js";
 
 /**
@@ -141,20 +141,4 @@ export class TurnView {
     if (message) message.replaceWith(this.message());
     for (const answer of this.shown) if (answer.record.over) answer.finish(undefined, undefined, answer.act);
   }
-}
-
-/** Return the list of a message's files, with small pictures of its images. */
-export function fileList(files, remove) {
-  const list = element("ul", "files");
-  for (const file of files) {
-    const item = list.appendChild(element("li"));
-    const picture = file.data && imageData(`data:${file.media_type};base64,${file.data}`);
-    if (picture) {
-      const image = item.appendChild(element("img"));
-      Object.assign(image, { src: picture, alt: "" });
-    }
-    item.append(element("span", "", file.name));
-    if (remove) item.append(iconButton("×", t("file_remove", { name: file.name }), () => remove(file)));
-  }
-  return list;
 }

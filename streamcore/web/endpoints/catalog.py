@@ -305,6 +305,11 @@ class GraphModel:
         return GraphSource(events, ended)
 
 
+def is_name(allowed: str) -> bool:
+    """Return whether an entry of `allow_models` is the name of one model, and no pattern."""
+    return not any(letter in allowed for letter in "*?[")
+
+
 class Catalog:
     """The models of a service.
 
@@ -343,7 +348,7 @@ class Catalog:
         patterns allow.
         """
         found: dict[str, None] = dict.fromkeys(self._models)
-        found |= dict.fromkeys(pattern for pattern in self._allowed if not any(letter in pattern for letter in "*?["))
+        found |= dict.fromkeys(filter(is_name, self._allowed))
         for provider in provider_names():
             known = vendor(provider)
             name = f"{provider}/{known.default_model}" if known is not None and known.default_model else ""

@@ -115,6 +115,16 @@ class TestGoogleOverAiohttp(OverAiohttp, TestGoogle):
     pass
 
 
+@pytest.mark.long
+class TestAnthropicUnderUvloop(TestAnthropic):
+    backends: ClassVar[Sequence[str]] = ("uvloop",)
+
+
+@pytest.mark.long
+class TestOpenAIOverAiohttpUnderUvloop(TestOpenAIOverAiohttp):
+    backends: ClassVar[Sequence[str]] = ("uvloop",)
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize(("anyio_backend", "name"), EVERY_RUN)
 async def test_every_attempt_is_in_the_log_and_in_the_error(name: str, caplog: pytest.LogCaptureFixture) -> None:
