@@ -50,7 +50,7 @@ WIRES: Mapping[str, str] = {
     "openrouter": "openai-chat",
     "groq": "openai-chat",
 }
-"""The providers of the tables with their wires; groq stands for all gateways that are alike."""
+"""The providers of the tables with their wires; groq represents all gateways that are alike."""
 LABELS: Mapping[str, str] = {"groq": "`groq` and other gateways"}
 SETTINGS: Mapping[str, dict[str, Any]] = {"bedrock": {"region": "us-east-1", "model": "us.anthropic.claude-haiku-4-5"}}
 

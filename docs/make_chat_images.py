@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, FilePayload, Page, sync_playwright
 
 from streamcore import get_provider
 from streamcore.testing import Answer, Simulator
 from streamcore.testing.simulator.answers import tokens
-from streamcore.web import create_app
+from streamcore.web import PageOptions, create_app
 from tests.browser.conftest import CHROMIUM, FLAGS
 from tests.serving import serving
 
@@ -34,6 +34,12 @@ async with stream_prompt("greet", {"name": "Ada"}) as stream:
 The mean of the gaps is $\\bar g = \\frac{1}{n}\\sum_{i=1}^{n} g_i$.
 """
 REASONING = "The reader asks about functions. Two of them matter here; a table will do."
+
+ABOUT_FILES = """The picture shows an answer on the chat page; the paper is about the gaps between two tokens.
+
+- **The picture**: a table, and the mean of the gaps.
+- **The paper**: how they were measured.
+"""
 
 
 def say(page: Page, text: str) -> None:
@@ -91,6 +97,35 @@ def markdown(browser: Browser) -> None:
             page.close()
 
 
+def files(browser: Browser) -> None:
+    """Ask about two files, with a choice of models and the foot of the answer; then add one that is too large."""
+    with Simulator(Answer(tokens(ABOUT_FILES)), rate=60) as simulator:
+        provider = get_provider("openai", api_key="none", model="gpt-4o-mini", base_url=simulator.base_url("openai"))
+        app = create_app(
+            "chat",
+            provider=provider,
+            prompts_dir=ROOT / "prompts",
+            files=True,
+            allow_models=["anthropic/claude-haiku-4-5", "openai/gpt-5-mini"],
+            page=PageOptions(show_usage=True),
+        )
+        with serving(app) as url:
+            page = browser.new_page(viewport={"width": 860, "height": 640}, device_scale_factor=1.5)
+            page.goto(url)
+            page.locator("#attach").wait_for()
+            chart = FilePayload(name="gaps.png", mimeType="image/png", buffer=(IMAGES / "chat.png").read_bytes())
+            paper = FilePayload(name="paper.pdf", mimeType="application/pdf", buffer=b"%PDF-1.4\n")
+            page.locator("#file").set_input_files([chart, paper])
+            page.locator("#attached li").nth(1).wait_for()
+            say(page, "What do they show?")
+            page.locator(".answer .foot").wait_for()
+            large = FilePayload(name="film.pdf", mimeType="application/pdf", buffer=b"%PDF-1.4\n" * 700_000)
+            page.locator("#file").set_input_files([chart, large])
+            page.locator("#file-trouble").wait_for()
+            page.screenshot(path=IMAGES / "chat-files.png")
+            page.close()
+
+
 def main() -> None:
     """Take all pictures."""
     IMAGES.mkdir(exist_ok=True)
@@ -98,6 +133,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         interview(browser)
         markdown(browser)
+        files(browser)
         browser.close()
 
 

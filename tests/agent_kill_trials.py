@@ -31,10 +31,9 @@ from streamcore import Chunk, ToolCall, stream_graph_with_tokens
 from streamcore.checkpoints import open_checkpointer
 from streamcore.request import Request
 from streamcore.testing import ScriptedProvider
-from tests.checkpoints.redis_server import RedisServer
 from tests.graphs import write_graph
 from tests.kill_trials import Instant, in_a_fork
-from tests.postgres_server import PostgresServer
+from tests.servers import open_store
 
 MOST_KILLS = 6
 """The largest number of workers of a run that are killed; the next one is not."""
@@ -201,11 +200,7 @@ def main() -> None:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         os.environ["CALLS"] = str(folder / "calls")
-        store: dict[str, Any] = {"type": "sqlite", "path": str(folder / "threads.db")}
-        if kind == "redis":
-            store = {"type": "redis", "url": stack.enter_context(RedisServer(folder)).url, "ttl": 60}
-        elif kind == "postgres":
-            store = {"type": "postgres", "url": stack.enter_context(PostgresServer()).url}
+        store = open_store(kind, folder, stack)
         trials = Trials(write_graph(folder, GRAPH, say="Hello"), store, int(seed))
         trials.run(int(runs))
     print(

@@ -24,6 +24,24 @@ def write_graph(folder: Path, text: str, **prompts: str) -> Path:
     return path
 
 
+def write_two_answers(folder: Path, name: str) -> Path:
+    """Write a graph whose two nodes ask a model one after the other; an error of the second one is skipped."""
+    (folder / "prompts").mkdir()
+    (folder / "prompts" / "plain.yaml").write_text('user: "{message}"\n', "utf-8")
+    path = folder / f"{name}.yaml"
+    path.write_text(f"name: {name}\n{_TWO_ANSWERS}", "utf-8")
+    return path
+
+
+_TWO_ANSWERS = """
+state: {message: str}
+nodes:
+  one: {type: llm, prompt: plain, variables: {message: "x"}, state_key: one}
+  two: {type: llm, prompt: plain, variables: {message: "x"}, state_key: two, on_error: skip}
+edges: [{from: START, to: one}, {from: one, to: two}, {from: two, to: END}]
+"""
+
+
 def answers(simulator: Simulator, replies: Mapping[str, str] | Callable[[Asked], str]) -> None:
     """Make the simulator answer by the user's text; `...` before a text matches any text with this end."""
 

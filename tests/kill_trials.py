@@ -33,9 +33,8 @@ import certifi
 import streamcore_openai.chat  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from streamcore import stream_graph_with_tokens
 from streamcore.checkpoints import open_checkpointer
-from tests.checkpoints.redis_server import RedisServer
 from tests.graphs import write_graph
-from tests.postgres_server import PostgresServer
+from tests.servers import open_store
 from tests.support import KEY, wait_until
 
 MOST_KILLS = 4
@@ -216,11 +215,7 @@ def main() -> None:
         authority = folder / "one.pem"  # reading all of them takes longer than a run
         authority.write_text(f"{certificates[0]}-----END CERTIFICATE-----\n", "utf-8")
         os.environ["SSL_CERT_FILE"] = str(authority)
-        store: dict[str, Any] = {"type": "sqlite", "path": str(folder / "threads.db")}
-        if kind == "redis":
-            store = {"type": "redis", "url": stack.enter_context(RedisServer(folder)).url, "ttl": 60}
-        elif kind == "postgres":
-            store = {"type": "postgres", "url": stack.enter_context(PostgresServer()).url}
+        store = open_store(kind, folder, stack)
         trials = Trials(write_graph(folder, GRAPH, say="Hello"), store, seed)
         trials.run(runs)
     stops = ", ".join(f"{where} {times}" for where, times in sorted(trials.stopped_at.items()))

@@ -52,9 +52,9 @@ def make_app(redis_url: str, simulator_url: str, lease: float, grace: float) -> 
         except RunNotFound as error:
             raise HTTPException(404) from error
 
-    @app.post("/{run_id}/{wish}")
-    async def end(run_id: str, wish: str) -> Any:
-        return await (relay.stop if wish == "stop" else relay.cancel)(run_id)
+    @app.post("/{run_id}/{command}")
+    async def end(run_id: str, command: str) -> Any:
+        return await (relay.stop if command == "stop" else relay.cancel)(run_id)
 
     return app
 

@@ -19,7 +19,7 @@ import anyio
 import httpx2
 
 from streamcore.testing import Simulator
-from tests.checkpoints.redis_server import RedisServer
+from tests.servers import RedisServer
 from tests.support import free_port, wait_until
 
 

@@ -15,7 +15,7 @@ CORE = ROOT / "streamcore"
 LAYERS = [
     {"base"},
     {"chunk", "cost"},
-    {"storage", "parts", "opaque_text", "tool_call_fragments"},
+    {"storage", "parts", "opaque_text", "tool_call_fragments", "usage_sum"},
     {"request"},
     {"completion"},
     {"errors"},

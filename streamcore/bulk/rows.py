@@ -27,7 +27,7 @@ class Row:
     def key(self, question: str) -> str:
         """Return 16 hexadecimal digits that identify what is asked for this row.
 
-        `question` stands for everything that all rows share: the prompt, the provider, the model.
+        `question` identifies everything that all rows share: the prompt, the provider, the model.
         """
         values = json.dumps(self.values, sort_keys=True, separators=(",", ":"), default=str)
         return hashlib.sha256(f"{question}\n{values}".encode()).hexdigest()[:16]

@@ -38,8 +38,10 @@ class OpenResources:
         """Close a stream, also while the caller is being cancelled; do nothing if it is already being closed."""
         if stream in self.streams:
             self.streams.discard(stream)
-            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+            with anyio.move_on_after(CLOSE_SECONDS, shield=True) as scope:
                 await stream.aclose()
+            if scope.cancelled_caught:
+                log.warning("closing a stream took longer than %g s and was cancelled", CLOSE_SECONDS)
 
     def close_later(self, stream: AsyncGenerator[Any]) -> None:
         """Close a stream in the loop's next turn; may be called from a finalizer and from any thread."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
@@ -17,6 +17,7 @@ from streamcore.pricing.counts import counts_of
 from streamcore.pricing.library import listed_cost
 from streamcore.pricing.price_list import Prices, own_prices
 from streamcore.provider import provider_names, vendor
+from streamcore.usage_sum import added_usage
 
 
 def cost_of(
@@ -138,9 +139,6 @@ def readable(amount: Decimal) -> str:
     return f"{amount:.{min(digits, 12)}f}"
 
 
-_COUNTS = tuple(field.name for field in fields(Usage) if field.name != "raw")
-
-
 def answer_usage(answer: Completion) -> Usage | None:
     """Return the tokens of all attempts and steps of an answer; None if no vendor reported any.
 
@@ -150,18 +148,6 @@ def answer_usage(answer: Completion) -> Usage | None:
         return added_usage(answer_usage(step) for step in answer.steps)
     usages = [one.usage for one in answer.attempts]
     return added_usage([*usages, answer.usage] if _has_attempt(answer) else usages)
-
-
-def added_usage(usages: Iterable[Usage | None]) -> Usage | None:
-    """Return the sum of all counts; None if there are none."""
-    known = [usage for usage in usages if usage is not None]
-    if len(known) < 2:
-        return known[0] if known else None
-    counts: dict[str, Any] = {}
-    for name in _COUNTS:
-        column = [count for usage in known if (count := getattr(usage, name)) is not None]
-        counts[name] = sum(column) if column else None
-    return Usage(**counts)
 
 
 @dataclass(slots=True)

@@ -23,14 +23,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from streamcore.base.error import ToolArgumentsError
-from streamcore.chunk import Chunk, ToolCall, ToolResult, Usage
+from streamcore.chunk import Chunk, ToolCall, ToolResult
 from streamcore.completion import Completion
 from streamcore.concurrency.generators import opened
 from streamcore.concurrency.merge import merged
@@ -44,6 +44,7 @@ from streamcore.tools.calls import RunningCalls, denied, nesting
 from streamcore.tools.decisions import AgentState, Approve, Approver, Decision, Deny, decision_of, unanswered
 from streamcore.tools.results import failed, message_of
 from streamcore.tools.toolbox import AnyTool, open_tools
+from streamcore.usage_sum import added_usage
 
 if TYPE_CHECKING:
     from streamcore.pricing.limit import CostLimit
@@ -145,7 +146,7 @@ class AgentRun:
         return replace(
             last,
             complete=complete,
-            usage=_sum([step.usage for step in steps]),
+            usage=added_usage(step.usage for step in steps),
             attempts=tuple(attempt for step in steps for attempt in step.attempts),
             pending=self.pending,
             steps=tuple(steps),
@@ -464,18 +465,3 @@ def _with_results(messages: list[Message], results: Sequence[ToolResult]) -> lis
     answers |= {result.call_id: message_of(result) for result in results}
     order = [call.id for call in messages[end - 1].tool_calls] if end else []
     return [*messages[:end], *(answers[call_id] for call_id in order if call_id in answers)]
-
-
-_COUNTS = tuple(field.name for field in fields(Usage) if field.name != "raw")
-
-
-def _sum(usages: Sequence[Usage | None]) -> Usage | None:
-    """Return the sum of all counts; of one answer its own usage."""
-    known = [usage for usage in usages if usage is not None]
-    if len(known) < 2:
-        return known[0] if known else None
-    counts: dict[str, Any] = {}
-    for name in _COUNTS:
-        column = [count for usage in known if (count := getattr(usage, name)) is not None]
-        counts[name] = sum(column) if column else None
-    return Usage(**counts)

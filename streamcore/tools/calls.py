@@ -77,7 +77,7 @@ class RunningCalls:
         self._calls: list[_Call] = []
         self._ready: list[Chunk] = []
         self._changed = anyio.Event()
-        self._room = anyio.Event()
+        self._taken = anyio.Event()
         self._left = False
         self._stopped = False
 
@@ -131,11 +131,11 @@ class RunningCalls:
         self._ready += chunks
         self._changed.set()
 
-    async def room(self) -> None:
+    async def below_limit(self) -> None:
         """Wait until the reader has taken most of what was put."""
         while len(self._ready) >= MOST_READY and not self._stopped:
-            self._room = anyio.Event()
-            await self._room.wait()
+            self._taken = anyio.Event()
+            await self._taken.wait()
         await anyio.lowlevel.checkpoint()
 
     async def next(self) -> list[Chunk] | None:
@@ -149,7 +149,7 @@ class RunningCalls:
                 raise self.error
             if self._ready:
                 ready, self._ready = self._ready, []
-                self._room.set()
+                self._taken.set()
                 return ready
             if self._stopped or not self.running:
                 return None
@@ -177,7 +177,7 @@ class RunningCalls:
     async def aclose(self) -> None:
         """Cancel what runs, and wait until it has ended."""
         self._stopped = True
-        self._room.set()
+        self._taken.set()
         running = [one for one in self._calls if one.begun and one.result is None]
         for one in self._calls:
             one.context.cancelled = True

@@ -22,7 +22,7 @@ class Reporter(Protocol):
         """Hand chunks to the reader of the run."""
         ...
 
-    async def room(self) -> None:
+    async def below_limit(self) -> None:
         """Wait until the reader has taken most of what was put."""
         ...
 
@@ -65,7 +65,7 @@ class ToolContext:
             self._put([Chunk("tool_progress", value, tool_call=call)])
         else:
             self._put([Chunk("tool_progress", tool_call=call, data={"progress": value})])
-        return _Room(self._reporter.room)
+        return _Waiting(self._reporter.below_limit)
 
     async def forward(self, stream: Stream) -> Completion:
         """Read a nested run to its end and return its answer; the reader of the outer run gets its chunks.
@@ -75,7 +75,7 @@ class ToolContext:
         async with stream:
             while (batch := await stream.next_batch()) is not None:
                 self._put([replace(chunk, path=(self.name, *chunk.path)) for chunk in batch])
-                await self._reporter.room()
+                await self._reporter.below_limit()
         return stream.partial
 
     def _put(self, chunks: Sequence[Chunk]) -> None:
@@ -87,7 +87,7 @@ class ToolContext:
             anyio.from_thread.run_sync(self._reporter.put, chunks)
 
 
-class _Room:
+class _Waiting:
     """Wait for the reader when awaited; if not awaited, do nothing and warn of nothing."""
 
     __slots__ = ("_wait",)

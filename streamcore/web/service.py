@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Header, HTTPException, Path, Query, Request, Response
@@ -183,7 +184,8 @@ class Service:
         counted = not who and (self._limit_local or not self._peers.is_local(request))
         address = self._peers.address(request) if counted else None
         try:
-            return await self._sessions.begin(who, session_id, run_request, address)
+            asked = replace(run_request, counted=self._shows_cost)
+            return await self._sessions.begin(who, session_id, asked, address)
         except RunExists as error:
             raise busy() from error
         except TooManyRuns as error:

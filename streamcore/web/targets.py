@@ -27,6 +27,7 @@ from streamcore.provider import AnyProvider, ModelChoice, Provider, get_provider
 from streamcore.request import Message
 from streamcore.web.approvals import Waiting, text_of
 from streamcore.web.files import UserFile
+from streamcore.web.graph_counts import CountedEvents, GraphCounts
 from streamcore.web.history import HistoryLimit, SavedTurn, saved_turn, user_message, with_files
 from streamcore.web.input_check import refuse_variables
 from streamcore.web.models import About, Question, SessionState, Turn
@@ -51,6 +52,8 @@ class RunRequest:
     """The files that the user has sent with the message."""
     model: str = ""
     """The model that the user has chosen, as `provider/model`; "": the target's."""
+    counted: bool = False
+    """Whether the end of a graph's run has its tokens and its cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -467,9 +470,11 @@ class GraphTarget:
 
     async def open(self, key: str, run_request: RunRequest) -> AnswerSource:
         """Return the run's events."""
-        return stream_graph_with_tokens(
-            self.graph, self.initial_state(run_request), replace(self.config(key), resume=run_request.resume)
-        )
+        state, config = self.initial_state(run_request), replace(self.config(key), resume=run_request.resume)
+        if not run_request.counted:
+            return stream_graph_with_tokens(self.graph, state, config)
+        counts = GraphCounts()
+        return CountedEvents(stream_graph_with_tokens(self.graph, state, replace(config, observer=counts)), counts)
 
     def tokens(self) -> None:
         """Return None: the run's budget counts the tokens of its nodes."""

@@ -17,7 +17,7 @@ from playwright.sync_api import Page, expect
 
 from streamcore.testing import Answer, Simulator
 from streamcore.web import FileOptions, PageOptions, create_app
-from tests.browser.test_chat_page import ROOT, over, say
+from tests.browser.test_chat_page import HACK, ROOT, over, say
 from tests.browser.test_page_conversations import echo
 from tests.serving import serving
 from tests.support import provider_at
@@ -142,13 +142,16 @@ def test_files_that_do_not_fit_are_explained(page: Page) -> None:
         expect(page.locator("#attached li span")).to_have_text(["one.pdf", "three.pdf"])
         page.get_by_role("button", name="Remove one.pdf").click()
         expect(trouble).to_be_hidden()
-        give(page, "drop", ("fake.pdf", "application/pdf", b"<script>window.hacked=1</script>"))
-        expect(page.locator("#attached li")).to_have_count(2)
+        hostile = f"<img src=x onerror='{HACK}'>.pdf"
+        give(page, "drop", (hostile, "application/pdf", f"<script>{HACK}</script>".encode()))
+        expect(page.locator("#attached li span").last).to_have_text(hostile)
         page.locator("#input").focus()
         page.keyboard.press("Enter")  # without a text
         expect(page.get_by_role("alert")).to_contain_text("The service does not accept this message.")
         page.get_by_text("Details").click()
-        expect(page.get_by_role("alert")).to_contain_text("the content of the file 'fake.pdf' is not 'application/pdf'")
+        expect(page.get_by_role("alert")).to_contain_text("is not 'application/pdf'")
+        expect(page.locator(".user .files li span").last).to_have_text(hostile)
+        assert page.locator("main img").count() == 0
         assert simulator.requests == []
 
 
@@ -188,7 +191,7 @@ def test_the_foot_has_tokens_cost_and_times(page: Page) -> None:
             over(page)
             foot = page.locator(".answer .foot")
             expect(foot).to_have_text(
-                re.compile(r"^[\d,?]+ \+ 40 tokens · 0\.0\d+ USD · first after [\d.]+ s · [\d.,]+ tokens/s$")
+                re.compile(r"^[\d,?]+ \+ 40 tokens · 0\.0\d+ USD · first token after [\d.]+ s · [\d.,]+ tokens/s$")
             )
             shown = foot.text_content()
             page.reload()
@@ -197,3 +200,33 @@ def test_the_foot_has_tokens_cost_and_times(page: Page) -> None:
             say(page, "x")
             over(page)
             expect(page.locator(".answer .foot")).to_have_count(0)
+
+
+GRAPH = """name: two
+state: {message: str}
+nodes:
+  one: {type: llm, prompt: say, variables: {message: "{state.message}"}, state_key: first}
+  two: {type: llm, prompt: say, variables: {message: "{state.message}"}, state_key: second}
+edges: [{from: START, to: one}, {from: one, to: two}, {from: two, to: END}]
+"""
+
+
+def test_the_foot_of_a_graph_has_the_sums_of_its_run(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMCORE_PROMPTS_DIR", str(tmp_path))
+    (tmp_path / "say.yaml").write_text('user: "{message}"\n', "utf-8")
+    (tmp_path / "two.yaml").write_text(GRAPH, "utf-8")
+    with Simulator(Answer(["word "] * 20)) as simulator:
+        provider = provider_at(simulator, "openai", model="gpt-4o-mini")
+        app = create_app(tmp_path / "two.yaml", provider=provider, page=PageOptions(show_usage=True))
+        with serving(app) as url:
+            page.goto(url)
+            expect(page.locator("#title")).to_have_text("two")
+            say(page, "x")
+            over(page)
+            expect(page.locator(".answer")).to_have_count(2)
+            expect(page.locator(".answer .foot")).to_have_count(1)
+            foot = page.locator(".answer").last.locator(".foot")
+            expect(foot).to_have_text(re.compile(r"\+ 40 tokens · 0\.0\d+ USD · first token after"))
+            page.goto("about:blank")

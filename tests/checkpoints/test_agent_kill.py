@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+
+from tests.checkpoints.trials import run_trials
 
 
 @pytest.mark.parametrize(
@@ -20,16 +18,4 @@ import pytest
 )
 @pytest.mark.timeout(900)
 def test_no_saved_result_is_computed_again(kind: str, runs: int, request: pytest.FixtureRequest) -> None:
-    if kind != "sqlite":
-        request.getfixturevalue(f"{kind}_url")  # skips where there is none
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.agent_kill_trials", kind, str(runs), "7"],
-        capture_output=True,
-        text=True,
-        timeout=800,
-        check=False,
-        cwd=Path(__file__).parents[2],
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"{runs} runs on {kind}: ")
-    assert " 0 workers killed" not in done.stdout
+    run_trials("agent_kill_trials", kind, runs, request, timeout=800)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+
+from tests.checkpoints.trials import run_trials
 
 
 @pytest.mark.parametrize(
@@ -19,16 +17,4 @@ import pytest
     ],
 )
 def test_killed_workers_threads_go_on_at_the_right_node(kind: str, runs: int, request: pytest.FixtureRequest) -> None:
-    if kind != "sqlite":
-        request.getfixturevalue(f"{kind}_url")  # skips where there is none
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.kill_trials", kind, str(runs), "7"],
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-        cwd=Path(__file__).parents[2],
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"{runs} runs on {kind}: ")
-    assert " 0 workers killed" not in done.stdout
+    run_trials("kill_trials", kind, runs, request, timeout=110)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 import traceback
@@ -15,10 +14,11 @@ import anyio
 import psycopg
 import pytest
 
-from streamcore import CheckpointError, ConfigError, ThreadConflict, aclose_providers, load_graph
+from streamcore import CheckpointError, ConfigError, aclose_providers, load_graph
 from streamcore.checkpoints.postgres import PostgresCheckpointer
+from tests.checkpoints.loops import check_loops_and_a_fork
 from tests.graphs import write_graph
-from tests.postgres_server import PASSWORD, PostgresServer
+from tests.servers import PASSWORD, PostgresServer
 from tests.support import patient
 
 DATA: dict[str, str] = {}
@@ -156,46 +156,7 @@ def test_a_graph_names_its_store_with_a_url(tmp_path: Path) -> None:
 
 
 def test_two_loops_and_a_fork_get_their_own_connections(postgres_url: str, schema: str) -> None:
-    """Without a warning, and with every connection closed at the end of its loop."""
-    result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", LOOPS, postgres_url, schema],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    assert result.stderr == ""
-    assert result.stdout.split() == ["1", "2", "3", "4", ThreadConflict.__name__]
-
-
-LOOPS = """
-import asyncio, os, sys
-from streamcore import ThreadConflict
-from streamcore.checkpoints import open_checkpointer
-store = open_checkpointer({"type": "postgres", "url": sys.argv[1], "schema": sys.argv[2]})
-print(asyncio.run(store.save("t", {}, 0)))
-print(asyncio.run(store.save("t", {}, 1)))
-
-async def main():
-    print(await store.save("t", {}, 2))
-    child = os.fork()
-    if child == 0:
-        async def fourth():
-            print(await store.save("t", {}, 3))
-        # The loop of the parent is running here, as far as asyncio knows.
-        asyncio._set_running_loop(None)
-        asyncio.run(fourth())
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
-    try:
-        await store.save("t", {}, 3)
-    except ThreadConflict as error:
-        print(type(error).__name__)
-
-asyncio.run(main())
-"""
+    check_loops_and_a_fork({"type": "postgres", "url": postgres_url, "schema": schema})
 
 
 def test_without_psycopg_it_says_what_to_install() -> None:

@@ -21,7 +21,8 @@ from anyio.abc import SocketAttribute, SocketStream
 
 from streamcore import CheckpointError, ConfigError, ThreadConflict, aclose_providers
 from streamcore.checkpoints.redis import RedisCheckpointer
-from tests.checkpoints.redis_server import RedisServer
+from tests.checkpoints.loops import check_loops_and_a_fork
+from tests.servers import RedisServer
 from tests.support import DEADLINE, patient
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
@@ -223,46 +224,7 @@ def test_trio_raises_with_an_alternative(redis_url: str) -> None:
 
 
 def test_two_loops_and_a_fork_get_their_own_connections(redis_url: str) -> None:
-    """Without a warning, and with every connection closed at the end of its loop."""
-    result = subprocess.run(
-        [sys.executable, "-W", "error", "-c", LOOPS, redis_url],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )
-    assert result.stderr == ""
-    assert result.stdout.split() == ["1", "2", "3", "4", "ThreadConflict"]
-
-
-LOOPS = """
-import asyncio, os, sys
-from streamcore import ThreadConflict
-from streamcore.checkpoints import open_checkpointer
-store = open_checkpointer({"type": "redis-simple", "url": sys.argv[1], "prefix": f"loops-{os.getpid()}:"})
-print(asyncio.run(store.save("t", {}, 0)))
-print(asyncio.run(store.save("t", {}, 1)))
-
-async def main():
-    print(await store.save("t", {}, 2))
-    child = os.fork()
-    if child == 0:
-        async def fourth():
-            print(await store.save("t", {}, 3))
-        # The loop of the parent is running here, as far as asyncio knows.
-        asyncio._set_running_loop(None)
-        asyncio.run(fourth())
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
-    try:
-        await store.save("t", {}, 3)
-    except ThreadConflict as error:
-        print(type(error).__name__)
-
-asyncio.run(main())
-"""
+    check_loops_and_a_fork({"type": "redis-simple", "url": redis_url, "prefix": f"loops-{os.getpid()}:"})
 
 
 async def test_connections_are_shared_and_closed_with_the_loop(redis_url: str) -> None:

@@ -272,3 +272,14 @@ def test_run_shows_the_tools_of_an_agent(folder: Path) -> None:
     lines = done.stderr.splitlines()
     assert '[agent] calls weather {"city": "a city"}' in lines
     assert "[agent] weather returned sun in a city" in lines
+
+
+def test_stats_follow_each_answer_and_the_conversation() -> None:
+    with Simulator(Answer(["word "] * 5)) as simulator:
+        chat = ("chat", "--provider", "openai", "--model", "gpt-4o-mini", "--stats")
+        done = run(*chat, stdin="Hi\nAgain\n", simulator=simulator)
+    figures = [line for line in done.stderr.splitlines() if line.startswith("openai gpt-4o-mini")]
+    assert len(figures) == 2, done.stderr
+    for line in figures:
+        assert re.search(r" · first token after \d+ ms · .*tokens in, 5 out · 0\.0\d+ USD · ended with stop$", line)
+    assert re.search(r"\nin all: 2 answers, \d+ tokens in, 10 out, 0\.0\d+ USD\n", done.stderr)

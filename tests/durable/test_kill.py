@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkpoints.redis_server import RedisServer
 from tests.durable.trials import trials
-from tests.postgres_server import PostgresServer
+from tests.servers import PostgresServer, RedisServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
 

@@ -34,9 +34,8 @@ from streamcore import Chunk, ToolCall
 from streamcore.durable import DurableRuns
 from streamcore.request import Request
 from streamcore.testing import ScriptedProvider
-from tests.checkpoints.redis_server import RedisServer
 from tests.graphs import write_graph
-from tests.postgres_server import PostgresServer
+from tests.servers import PostgresServer, RedisServer
 from tests.support import DEADLINE
 
 LEASE = 2.0

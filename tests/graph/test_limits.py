@@ -21,25 +21,13 @@ from streamcore.graph.config import Config
 from streamcore.graph.limits import AnswerTokens, Budget, RunLimits
 from streamcore.testing import ScriptedProvider
 from streamcore.testing.scripted import FINISH
-
-GRAPH = """
-name: tokens
-state: {message: str}
-nodes:
-  one: {type: llm, prompt: plain, variables: {message: "x"}, state_key: one}
-  two: {type: llm, prompt: plain, variables: {message: "x"}, state_key: two, on_error: skip}
-edges: [{from: START, to: one}, {from: one, to: two}, {from: two, to: END}]
-"""
+from tests.graphs import write_two_answers
 
 
 @pytest.fixture
 def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "prompts").mkdir()
-    (tmp_path / "prompts" / "plain.yaml").write_text('user: "{message}"\n', "utf-8")
-    path = tmp_path / "tokens.yaml"
-    path.write_text(GRAPH, "utf-8")
-    return path
+    return write_two_answers(tmp_path, "tokens")
 
 
 def counter(limit: int) -> AnswerTokens:

@@ -30,6 +30,7 @@ from streamcore.pricing import limit, price_list, use_prices
 from streamcore.testing import ScriptedProvider
 from streamcore.testing.scripted import FINISH
 from streamcore.tools import tool
+from tests.graphs import write_two_answers
 
 pytestmark = pytest.mark.anyio
 REQUEST = Request([Message("user", "Hello")])
@@ -174,24 +175,10 @@ async def test_the_last_answer_of_an_agent_is_given() -> None:
     assert answer.text == "Done."
 
 
-GRAPH = """
-name: costs
-state: {message: str}
-nodes:
-  one: {type: llm, prompt: plain, variables: {message: "x"}, state_key: one}
-  two: {type: llm, prompt: plain, variables: {message: "x"}, state_key: two, on_error: skip}
-edges: [{from: START, to: one}, {from: one, to: two}, {from: two, to: END}]
-"""
-
-
 @pytest.fixture
 def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "prompts").mkdir()
-    (tmp_path / "prompts" / "plain.yaml").write_text('user: "{message}"\n', "utf-8")
-    path = tmp_path / "costs.yaml"
-    path.write_text(GRAPH, "utf-8")
-    return path
+    return write_two_answers(tmp_path, "costs")
 
 
 async def test_a_graph_ends_before_its_next_node(graph: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from streamcore.relay import Relay
 from streamcore.testing.suites.run_log import RunLogSuite
-from tests.checkpoints.redis_server import RedisServer
+from tests.servers import RedisServer
 from tests.serving import serving, told
 from tests.snippets import blocks, run_script
 

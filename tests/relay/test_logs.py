@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import anyio
@@ -13,14 +13,9 @@ from streamcore.relay import MemoryLog, Relay, RunLog, open_log
 from streamcore.relay.redis import READ_BYTES, RedisLog
 from streamcore.sse import Item
 from streamcore.testing.suites.run_log import END, RunLogSuite
-from tests.checkpoints.redis_server import RedisServer
+from tests.servers import RedisServer, redis_url
 
-
-@pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run a Redis, and return its address."""
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server.url
+__all__ = ["redis_url"]
 
 
 class TestMemory(RunLogSuite):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -33,21 +33,16 @@ from streamcore.relay.redis import RedisLog
 from streamcore.sse import Format, encode, parse_event_id
 from streamcore.testing import Answer, Simulator
 from streamcore.testing.suites.run_log import ITEMS
-from tests.checkpoints.redis_server import RedisServer
 from tests.graphs import answers, write_graph
+from tests.servers import redis_url
 from tests.support import KEY, ask, eventually, patient, provider_at
+
+__all__ = ["redis_url"]
 
 pytestmark = pytest.mark.anyio
 PLACES = [("asyncio", "memory"), ("trio", "memory"), pytest.param(("asyncio", "redis"), marks=pytest.mark.real)]
 FORMATS: tuple[Format, ...] = get_args(Format)
 LONG = Answer([f"{n} " for n in range(5000)])
-
-
-@pytest.fixture(scope="session")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run a Redis, and return its address."""
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server.url
 
 
 @pytest.fixture(params=PLACES, ids="-".join)

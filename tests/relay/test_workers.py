@@ -190,8 +190,8 @@ async def test_redis_is_killed_and_restarts_empty(tmp_path: Path, client: httpx2
         assert json.loads(again.error or "")["type"] == "RunExpired"
 
 
-@pytest.mark.parametrize("wish", first_short(["stop", "cancel"]))
-async def test_an_end_from_another_worker(tmp_path: Path, client: httpx2.AsyncClient, wish: str) -> None:
+@pytest.mark.parametrize("command", first_short(["stop", "cancel"]))
+async def test_an_end_from_another_worker(tmp_path: Path, client: httpx2.AsyncClient, command: str) -> None:
     """The vendor's response is closed within a second; readers see an end, or an error."""
     times: list[float] = []
     with Simulator(answer_of(5000)[0], rate=100) as simulator, Workers(tmp_path, simulator, count=2) as workers:
@@ -201,13 +201,13 @@ async def test_an_end_from_another_worker(tmp_path: Path, client: httpx2.AsyncCl
             browser = Browser(client, workers.urls, run, "json")
             await browser.read(20)
             begun = time.monotonic()
-            assert (await client.post(f"{workers.urls[1]}/{run}/{wish}")).json() is True
+            assert (await client.post(f"{workers.urls[1]}/{run}/{command}")).json() is True
             await eventually(lambda: not simulator.open, "the vendor's response is closed")
             times.append(time.monotonic() - begun)
             await browser.read()
             assert browser.done
-            assert (browser.error is None) == (wish == "stop")
-            assert (await client.post(f"{workers.urls[1]}/{run}/{wish}")).json() is False
+            assert (browser.error is None) == (command == "stop")
+            assert (await client.post(f"{workers.urls[1]}/{run}/{command}")).json() is False
             if times[-1] < 1:
                 break
     assert min(times) < 1

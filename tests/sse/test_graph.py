@@ -17,7 +17,7 @@ from streamcore.testing import Answer, Simulator
 from tests.sse.test_response import get
 from tests.sse_support import ROOT, ask, parse, receive_until, service
 from tests.support import KEY, eventually, require, wait_until
-from tests.test_seed_snippets import SEED
+from tests.test_seed_snippets import FASTAPI_NODE, SEED
 
 INTERVIEW = ROOT / "graphs" / "interview.yaml"
 STATE = {"extracted_data": {"name": "Ada"}, "name": "Ada", "goal": "ships", "summary": "s"}
@@ -133,34 +133,11 @@ async def test_a_server_that_stops_ends_the_graph(anyio_backend: str, slow: Simu
     await eventually(lambda: slow.abandoned == 1, "the upstream is closed")
 
 
-SEEDS_ENDPOINT = """
-from fastapi import FastAPI
-from fastapi.responses import StreamingResponse
-from streamcore.executor_async import stream_node_output
-
-@app.get("/stream/{session_id}")
-async def stream_response(session_id: str):
-    async def generate():
-        async for chunk in stream_node_output(
-            graph="graphs/interview.yaml",
-            node="generate_response",
-            config={"thread_id": session_id},
-        ):
-            yield f"data: {chunk}\\n\\n"
-        yield "data: [DONE]\\n\\n"
-    
-    return StreamingResponse(
-        generate(),
-        media_type="text/event-stream",
-    )
-"""
-
-
 def test_the_seeds_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pasted unchanged but for the package's name."""
     monkeypatch.setenv("PROVIDER", "demo")
     names: dict[str, Any] = {"app": FastAPI()}
-    exec(compile(SEEDS_ENDPOINT, "<seed>", "exec"), names)  # noqa: S102
+    exec(compile(FASTAPI_NODE, "<seed>", "exec"), names)  # noqa: S102
     with service(names["app"]) as port:
         received = get(port, "/stream/session123")[2].decode()
     assert "data: Hello\n\n" in received, received
@@ -170,7 +147,7 @@ def test_the_seeds_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_endpoint_is_the_seeds() -> None:
     require(SEED.exists(), "the seeds do not stand beside this checkout")
     seeds = "".join(path.read_text("utf-8") for path in sorted(SEED.parent.glob("*.txt")))
-    assert SEEDS_ENDPOINT.strip().replace("streamcore.", "yamlgraph.") in seeds
+    assert FASTAPI_NODE.strip().replace("streamcore.", "yamlgraph.") in seeds
 
 
 def test_a_whole_graph_over_http() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx2
 
-from tests.checkpoints.redis_server import RedisServer
+from tests.servers import RedisServer
 from tests.serving import listen
 from tests.support import wait_until
 from tests.telemetry.otlp import Received, only, receiver

@@ -29,8 +29,8 @@ class Reported:
     def put(self, chunks: Sequence[Chunk]) -> None:
         self.chunks += chunks
 
-    async def room(self) -> None:
-        """Have room always."""
+    async def below_limit(self) -> None:
+        """Never wait."""
 
 
 async def run(made: Tool, **arguments: Any) -> Any:

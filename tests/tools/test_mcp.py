@@ -53,8 +53,8 @@ class Reports:
     def put(self, chunks: Sequence[Chunk]) -> None:
         self.progress += [chunk.data["progress"] for chunk in chunks if chunk.data is not None]
 
-    async def room(self) -> None:
-        """Have room for more."""
+    async def below_limit(self) -> None:
+        """Never wait."""
 
 
 class HttpServer:

@@ -18,7 +18,7 @@ from streamcore.testing import ScriptedProvider
 from streamcore.testing.scripted import FINISH
 from streamcore.web import RunLimits
 from streamcore.web.spending import MemorySums, RedisSums, Spending, SpendingLimit
-from tests.checkpoints.redis_server import RedisServer
+from tests.servers import RedisServer
 from tests.web.test_guards import LOCAL, REMOTE, clients
 
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from streamcore.testing import Answer, Simulator
-from tests.checkpoints.redis_server import RedisServer
+from tests.servers import RedisServer
 from tests.serving import listen, reading, text_of, told
 from tests.support import wait_until
 from tests.web.test_serve import refused, served
@@ -73,8 +73,9 @@ def test_an_address_is_limited_on_all_workers(redis: RedisServer) -> None:
         assert codes == [201, 201, 429, 429]
 
 
+@pytest.mark.long
 def test_a_worker_that_is_stopped_sends_its_readers_to_the_others(redis: RedisServer) -> None:
-    with Simulator(Answer(WORDS), rate=30) as simulator, ExitStack() as stack:
+    with Simulator(Answer(WORDS), rate=25) as simulator, ExitStack() as stack:  # it must outlast the shutdown
         (_, first), (process, second) = workers(stack, redis, simulator)
         begun = httpx2.post(f"{first}/start", json={"prompt": "x"}).json()
         path = f"/{begun['stream']}&format=json"

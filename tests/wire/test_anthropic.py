@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streamcore.chunk import Chunk, FinishReason, Opaque, ToolCall, Usage
-from streamcore.completion import Completion, Fold
+from streamcore.completion import Completion
 from streamcore.errors import (
     AuthenticationError,
     BadRequestError,
@@ -22,6 +22,7 @@ from streamcore.errors import (
 )
 from streamcore.wire.decoder import StreamDecoder
 from streamcore_anthropic.wire import AnthropicVocabulary
+from tests.wire.support import failure_of, folded, kinds
 
 WIRE = "anthropic-messages"
 Fields = dict[str, Any]
@@ -73,23 +74,11 @@ def read(*events: Fields) -> list[Chunk]:
 
 def fold(*events: Fields) -> Completion:
     """Return what a properly ended stream of these events says."""
-    decoder = StreamDecoder(AnthropicVocabulary())
-    fold = Fold()
-    fold.add(decoder.feed(sse(*events)))
-    decoder.close()
-    return fold.completion(complete=True)
+    return folded(AnthropicVocabulary(), sse(*events))
 
 
 def failure(body: bytes) -> StreamcoreError:
-    decoder = StreamDecoder(AnthropicVocabulary(request_id="req-1"))
-    decoder.feed(body)
-    with pytest.raises(StreamcoreError) as caught:
-        decoder.close()
-    return caught.value
-
-
-def kinds(chunks: list[Chunk]) -> list[str]:
-    return [chunk.kind for chunk in chunks]
+    return failure_of(AnthropicVocabulary(request_id="req-1"), body)
 
 
 def others(chunks: list[Chunk]) -> list[tuple[str | None, int, bytes | None]]:

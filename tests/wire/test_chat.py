@@ -23,6 +23,7 @@ from streamcore.errors import (
 )
 from streamcore.wire.chat import ChatVocabulary
 from streamcore.wire.decoder import StreamDecoder
+from tests.wire.support import failure_of, folded, kinds
 
 DONE = "[DONE]"
 Fields = dict[str, Any]
@@ -66,23 +67,11 @@ def read(*events: Fields | str, wire: str = "openai-chat") -> list[Chunk]:
 
 def fold(*events: Fields | str, wire: str = "openai-chat") -> Completion:
     """Return what a properly ended stream of these events says."""
-    decoder = StreamDecoder(ChatVocabulary(wire))
-    fold = Fold()
-    fold.add(decoder.feed(sse(*events)))
-    decoder.close()
-    return fold.completion(complete=True)
+    return folded(ChatVocabulary(wire), sse(*events))
 
 
 def failure(body: bytes) -> StreamcoreError:
-    decoder = StreamDecoder(ChatVocabulary(request_id="req-1"))
-    decoder.feed(body)
-    with pytest.raises(StreamcoreError) as caught:
-        decoder.close()
-    return caught.value
-
-
-def kinds(chunks: list[Chunk]) -> list[str]:
-    return [chunk.kind for chunk in chunks]
+    return failure_of(ChatVocabulary(request_id="req-1"), body)
 
 
 def others(chunks: list[Chunk]) -> list[bytes | None]:

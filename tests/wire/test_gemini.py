@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from streamcore import (
 )
 from streamcore.completion import Fold
 from streamcore_google import GeminiDecoder, GeminiVocabulary
+from tests.wire.support import kinds
 
 Json = dict[str, Any]
 COUNTS = {"promptTokenCount": 10, "candidatesTokenCount": 4, "totalTokenCount": 14}
@@ -59,10 +59,6 @@ def folded(*events: Json | bytes) -> Completion:
     fold = Fold()
     fold.add(chunks)
     return fold.completion(complete=True)
-
-
-def kinds(chunks: Sequence[Chunk]) -> list[str]:
-    return [chunk.kind for chunk in chunks]
 
 
 def test_text_thoughts_and_counts() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamcore.chunk import Chunk, FinishReason, Opaque, ToolCall, Usage
-from streamcore.completion import Completion, Fold
+from streamcore.completion import Completion
 from streamcore.errors import (
     BadRequestError,
     OverloadedError,
@@ -21,6 +21,7 @@ from streamcore.errors import (
 )
 from streamcore.wire.decoder import StreamDecoder
 from streamcore_openai.responses_wire import ResponsesVocabulary
+from tests.wire.support import failure_of, folded, kinds
 
 WIRE = "openai-responses"
 Fields = dict[str, Any]
@@ -97,23 +98,11 @@ def read(*events: Fields | str) -> list[Chunk]:
 
 def fold(*events: Fields | str) -> Completion:
     """Return what a properly ended stream of these events says."""
-    decoder = StreamDecoder(ResponsesVocabulary())
-    fold = Fold()
-    fold.add(decoder.feed(sse(*events)))
-    decoder.close()
-    return fold.completion(complete=True)
+    return folded(ResponsesVocabulary(), sse(*events))
 
 
 def failure(body: bytes) -> StreamcoreError:
-    decoder = StreamDecoder(ResponsesVocabulary(request_id="req-1"))
-    decoder.feed(body)
-    with pytest.raises(StreamcoreError) as caught:
-        decoder.close()
-    return caught.value
-
-
-def kinds(chunks: list[Chunk]) -> list[str]:
-    return [chunk.kind for chunk in chunks]
+    return failure_of(ResponsesVocabulary(request_id="req-1"), body)
 
 
 def texts(chunks: list[Chunk]) -> list[tuple[str, int, str]]:

@@ -12,7 +12,7 @@ REFUSED_KEYS = frozenset({"__proto__", "constructor", "prototype"})
 def difference(before: Any, after: Any) -> list[dict[str, Any]] | None:
     """Return the operations that turn `before` into `after`; None if only a new snapshot can.
 
-    Objects are compared by key. Of lists only added items are told apart from a new list.
+    Objects are compared by key. Of lists only added items are distinguished from a new list.
     """
     operations = list(_changes(before, after, ""))
     if any(REFUSED_KEYS & set(one["path"].split("/")) for one in operations):

@@ -95,7 +95,8 @@ export class Runner {
     if (run.done?.finish_reason === "length" && this.chat.target.kind === "prompt") acts.continue = () => this.chat.ask({ text: t("continue") });
     const last = open.pop() ?? (trouble || stopped ? view.addAnswer({ text: "" }) : null);
     for (const one of open) one.finish(note);
-    if (last && this.chat.look.show_usage) last.record.foot = footOf(run);
+    const shown = last ?? view.shown.slice(run.from).findLast(({ record }) => !record.question);
+    if (shown && this.chat.look.show_usage) shown.record.foot = footOf(run);
     last?.finish(note, trouble ?? "", acts);
     view.refresh();
   }

@@ -58,15 +58,15 @@ def test_a_thousand_streams() -> None:
 class Client:
     """A connection that notes what is written."""
 
-    def __init__(self, room: int = 1000) -> None:
+    def __init__(self, limit: int = 1000) -> None:
         self.writable = asyncio.Event()
         self.writable.set()
         self.written: list[bytes] = []
-        self._room = room
+        self._limit = limit
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
-        if len(self.written) == self._room:
+        if len(self.written) == self._limit:
             self.writable.clear()
 
 
@@ -86,7 +86,7 @@ def test_pieces_go_in_order_at_their_times() -> None:
 
 def test_a_slow_client_is_waited_for_and_is_not_our_lag() -> None:
     async def main() -> None:
-        pacer, client = Pacer(), Client(room=2)
+        pacer, client = Pacer(), Client(limit=2)
         playing = asyncio.create_task(pacer.play([(number * 0.01, b"x") for number in range(5)], client))
         await asyncio.sleep(1)
         assert len(client.written) == 2

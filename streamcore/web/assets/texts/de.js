@@ -69,7 +69,7 @@ export default {
   file_remove: "{name} entfernen",
   file_type: "{name}: Dateien dieser Art werden nicht angenommen.",
   files_large: "{name} wurde ausgelassen: Alle Dateien einer Nachricht dürfen zusammen {size} MB haben.",
-  first_after: "erstes nach {seconds} s",
+  first_after: "erstes Token nach {seconds} s",
   good: "Gute Antwort",
   greeting: "Was möchten Sie wissen?",
   image: "Bild",

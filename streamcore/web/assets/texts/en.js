@@ -69,7 +69,7 @@ export default {
   file_remove: "Remove {name}",
   file_type: "{name}: this type of file is not accepted.",
   files_large: "{name} is left out: all files of a message may have {size} MB together.",
-  first_after: "first after {seconds} s",
+  first_after: "first token after {seconds} s",
   good: "Good answer",
   greeting: "What would you like to know?",
   image: "Image",
