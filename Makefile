@@ -88,7 +88,7 @@ bench: $(DEV)
 
 # Without peers, and every limit that the other scripts hold; a limit that is missed is told at the end.
 bench-quick: $(DEV)
-	@missed=; for script in decode imports pipeline graph sse cold agent endpoints telemetry; do \
+	@missed=; for script in decode limits imports pipeline graph sse cold agent endpoints telemetry; do \
 		echo "== benchmarks/$$script.py"; \
 		$(BIN)/python benchmarks/$$script.py --quick || missed="$$missed $$script"; \
 	done; \

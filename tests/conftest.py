@@ -18,6 +18,7 @@ import pytest
 from hypothesis import settings
 
 from streamcore import provider_names
+from streamcore.net.transports import AUTO_VARIABLE
 from streamcore.testing import Simulator
 from tests.node_clients import NODE, NodeClients
 from tests.planted import Watch, watching
@@ -126,9 +127,12 @@ def node() -> NodeClients:
 def no_environment(monkeypatch: pytest.MonkeyPatch, one_authority: str) -> None:
     """Remove environment variables that connect a test to a real vendor or change its result."""
     monkeypatch.setenv("SSL_CERT_FILE", one_authority)
+    kept = ("STREAMCORE_REQUIRE_ALL", AUTO_VARIABLE)
     for name in list(os.environ):
-        if name == "PROVIDER" or (name.startswith(PREFIXES) and name != "STREAMCORE_REQUIRE_ALL"):
+        if name == "PROVIDER" or (name.startswith(PREFIXES) and name not in kept):
             monkeypatch.delenv(name)
+    # As the plugin does for every project: tests count reads and mock httpx2. tests/net has the real default.
+    monkeypatch.setenv(AUTO_VARIABLE, "httpx2")
     # botocore must not ask the metadata service of the machine, nor read files of its user.
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -23,7 +24,7 @@ from benchmarks.peers.targets import targets
 from benchmarks.peers.wires import WIRES
 from streamcore import aclose_providers
 from streamcore.testing import Simulator
-from tests.support import first_short
+from tests.support import first_short, require
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = Plan(
@@ -252,3 +253,16 @@ def test_scripts_run(script: str, given: list[str], shown: str) -> None:
     assert done.returncode in (0, 1), done.stderr  # 1: a limit was missed, of which so short a run says nothing
     assert "Traceback" not in done.stderr
     assert shown in done.stdout
+
+
+@pytest.mark.long
+def test_every_reader_of_the_limits_reads_every_token() -> None:
+    require(shutil.which("openssl"), "the program openssl is not installed")
+    script = ROOT / "benchmarks" / "limits.py"
+    done = subprocess.run(
+        [sys.executable, script, "--quick", "--rounds", "1"], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.stderr == ""  # it would name a reader that does not find every token
+    for name in ("by hand, asyncio", "by hand, httptools, uvloop", "streamcore, httpx2, uvloop"):
+        assert f"| {name} " in done.stdout
+    assert "TLS, one event a record: streamcore / bare reading, aiohttp, asyncio" in done.stdout

@@ -28,7 +28,7 @@ class HistoryLimit:
     turns: int = 100
     characters: int = 400_000
     full: Literal["drop", "refuse"] = "drop"
-    file_bytes: int = 16 * 2**20
+    file_bytes: int = 8 * 2**20
 
     def latest(self, turns: Sequence[SavedTurn]) -> list[SavedTurn]:
         """Return the latest turns that are within the limits; at least the last one."""

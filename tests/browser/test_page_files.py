@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import struct
+import threading
 import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -15,12 +16,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from streamcore.testing import Answer, Simulator
+from streamcore import Chunk, Usage
+from streamcore.testing import Answer, ScriptedProvider, Simulator
 from streamcore.web import FileOptions, PageOptions, create_app
+from tests.browser.axe import barriers
 from tests.browser.test_chat_page import HACK, ROOT, over, say
 from tests.browser.test_page_conversations import echo
 from tests.serving import serving
-from tests.support import provider_at
+from tests.support import eventually, provider_at, wait_until
 
 pytestmark = [pytest.mark.real, pytest.mark.long]
 PDF = b"%PDF-1.4\n% a small one\n"
@@ -72,6 +75,16 @@ def give(page: Page, how: str, *files: File) -> None:
     page.evaluate_handle(MAKE_TRANSFER, encoded).evaluate(PASTE if how == "paste" else DROP)
 
 
+def stored(page: Page) -> str:
+    """Return the conversations in the browser's database, as JSON."""
+    found: str = page.evaluate(
+        "new Promise((go) => { indexedDB.open('streamcore:/').onsuccess = ({ target }) => { target.result"
+        ".transaction('conversations').objectStore('conversations').getAll().onsuccess = (event) => {"
+        " target.result.close(); go(JSON.stringify(event.target.result)); }; }; })"
+    )
+    return found
+
+
 def parts(simulator: Simulator, message: int = -1) -> list[dict[str, Any]]:
     """Return the parts of a message that the model was sent."""
     found: list[dict[str, Any]] = simulator.requests[-1].body["messages"][message]["content"]
@@ -102,12 +115,7 @@ def test_files_are_dropped_pasted_and_chosen_and_stay(page: Page, tmp_path: Path
         assert document["file"]["filename"] == "paper.pdf"
         assert document["file"]["file_data"].endswith(base64.b64encode(PDF).decode())
         assert text == {"type": "text", "text": "What are they?"}
-        stored = page.evaluate(
-            "new Promise((go) => { indexedDB.open('streamcore:/').onsuccess = ({ target }) => { target.result"
-            ".transaction('conversations').objectStore('conversations').getAll().onsuccess = (event) =>"
-            " go(JSON.stringify(event.target.result)); }; })"
-        )
-        assert [set(file) & {"data", "preview"} for file in json.loads(stored)[0]["turns"][0]["files"]] == [
+        assert [set(file) & {"data", "preview"} for file in json.loads(stored(page))[0]["turns"][0]["files"]] == [
             {"preview"},
             set(),
         ]
@@ -155,6 +163,20 @@ def test_files_that_do_not_fit_are_explained(page: Page) -> None:
         assert simulator.requests == []
 
 
+def test_files_and_models_have_no_barrier(page: Page) -> None:
+    look = PageOptions(show_usage=True)
+    with Simulator(echo) as simulator, chat(page, simulator, look, files=True, allow_models=["demo/small"]):
+        give(page, "drop", ("a.png", "image/png", png()), ("paper.pdf", "application/pdf", PDF))
+        expect(page.locator("#attached li")).to_have_count(2)
+        say(page, "x")
+        over(page)
+        expect(page.locator(".answer .foot")).to_be_visible()
+        give(page, "drop", ("b.png", "image/png", png()), ("c.svg", "image/svg+xml", b"<svg/>"))
+        expect(page.locator("#attached li")).to_have_count(1)
+        expect(page.locator("#file-trouble")).to_be_visible()
+        assert barriers(page, "files") == []
+
+
 def test_without_files_the_page_has_no_button_and_shows_no_dropped_file(page: Page) -> None:
     with Simulator(echo) as simulator, chat(page, simulator):
         expect(page.get_by_role("button", name="Add files")).to_be_hidden()
@@ -185,21 +207,44 @@ def test_a_model_is_chosen_and_stays_with_its_conversation(page: Page) -> None:
 
 
 def test_the_foot_has_tokens_cost_and_times(page: Page) -> None:
-    with Simulator(Answer(["word "] * 40), rate=100) as simulator:
+    with Simulator(Answer(["word "] * 40)) as simulator:
         with chat(page, simulator, PageOptions(show_usage=True)):
             say(page, "x")
             over(page)
             foot = page.locator(".answer .foot")
-            expect(foot).to_have_text(
-                re.compile(r"^[\d,?]+ \+ 40 tokens · 0\.0\d+ USD · first token after [\d.]+ s · [\d.,]+ tokens/s$")
+            expect(foot).to_have_text(re.compile(r"^[\d,?]+ \+ 40 tokens · 0\.0\d+ USD · first token after [\d.]+ s"))
+            shown = foot.text_content() or ""
+            wait_until(
+                lambda: json.dumps(shown, ensure_ascii=False) in stored(page), "the answer is saved with its foot"
             )
-            shown = foot.text_content()
             page.reload()
-            expect(foot).to_have_text(shown or "")
+            expect(foot).to_have_text(shown)
         with chat(page, simulator):
             say(page, "x")
             over(page)
             expect(page.locator(".answer .foot")).to_have_count(0)
+
+
+def test_the_foot_has_the_rate_of_an_answer_that_streams(page: Page) -> None:
+    go_on = threading.Event()
+
+    async def until_allowed() -> None:
+        await eventually(go_on.is_set, "the test lets the answer go on")
+
+    usage = Chunk("usage", usage=Usage(input_tokens=1200, output_tokens=40))
+    provider = ScriptedProvider(["It ", until_allowed, "ends.", Chunk("finish", finish_reason="stop"), usage])
+    app = create_app("chat", provider=provider, prompts_dir=ROOT / "prompts", page=PageOptions(show_usage=True))
+    with serving(app) as url:
+        page.goto(url)
+        say(page, "x")
+        expect(page.locator(".answer .body")).to_contain_text("It")
+        page.wait_for_function("start => performance.now() - start > 200", arg=page.evaluate("performance.now()"))
+        go_on.set()
+        over(page)
+        expect(page.locator(".answer .foot")).to_have_text(
+            re.compile(r"^1,200 \+ 40 tokens · first token after [\d.]+ s · [\d.]+ tokens/s$")
+        )
+        page.goto("about:blank")
 
 
 GRAPH = """name: two

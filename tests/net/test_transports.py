@@ -30,6 +30,7 @@ from streamcore import (
 )
 from streamcore.net.transports import (
     ABOVE_AIOHTTP,
+    AUTO_VARIABLE,
     LOWEST_AIOHTTP,
     aiohttp_version,
     chosen_transport,
@@ -63,6 +64,12 @@ asyncio_only = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 TRANSPORTS = ("httpx2", "aiohttp")
 ROOT = Path(__file__).resolve().parents[2]
 NO_ID = {"x-request-id": ""}  # which an error would show, and a mocked vendor has none
+
+
+@pytest.fixture(autouse=True)
+def default_outside_of_tests(monkeypatch: pytest.MonkeyPatch, no_environment: None) -> None:
+    """Let `auto` be what it is in a program; `no_environment` sets what it is under pytest."""
+    monkeypatch.delenv(AUTO_VARIABLE)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import html
 import json
 import re
 from dataclasses import fields
+from decimal import Decimal
 from itertools import groupby, pairwise
 from typing import Any, get_args
 
@@ -30,6 +31,7 @@ from streamcore import (
 )
 from streamcore.chunk import ChunkKind
 from streamcore.completion import Attempt
+from streamcore.cost import Cost
 from streamcore.errors import ConnectionFailed, OutputValidationError, RelayError
 from streamcore.sse import Format, Item, encode, public_message
 from streamcore.sse.event_id import EventId, parse_event_id
@@ -340,6 +342,16 @@ def test_the_end_in_json_has_what_chunks_do_not() -> None:
     (done,) = parse(encode("json").end(completion))
     assert done.event == "done"
     assert json.loads(done.data) == {"complete": True, "finish_reason": "stop", "parsed": {"a": {"score": 1}}}
+
+
+def test_the_end_in_json_has_the_cost_if_asked_for() -> None:
+    completion = Completion(complete=True, reported_cost=Cost(Decimal("0.0012"), price="usage.cost"))
+    expected = {"amount": "0.0012", "currency": "USD", "source": "vendor", "price": "usage.cost"}
+    for cost, known in ((True, expected), (False, None)):
+        (done,) = parse(encode("json", cost=cost).end(completion))
+        assert json.loads(done.data).get("cost") == known
+    (unknown,) = parse(encode("json", cost=True).end(Completion(complete=True)))
+    assert json.loads(unknown.data) == {"complete": True}
 
 
 def test_heartbeat_is_a_comment() -> None:

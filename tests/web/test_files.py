@@ -16,9 +16,11 @@ from fastapi import Header
 from streamcore import ConfigError, Document, Image, Text
 from streamcore.provider import Provider
 from streamcore.testing import Answer, PlannedCall, ScriptedProvider
-from streamcore.web import FileOptions, HistoryLimit, create_app
+from streamcore.testing.simulator.answers import tokens
+from streamcore.web import FileOptions, HistoryLimit, PageOptions, create_app
 from streamcore.web.files import FILE_TYPES, IMAGE_TYPES, is_of_type
 from streamcore.web.offers import takes_file
+from tests.serving import told
 from tests.support import Vendor
 
 pytestmark = pytest.mark.anyio
@@ -146,15 +148,15 @@ REFUSED: list[tuple[dict[str, str], int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("file", "status", "why"), REFUSED)
-async def test_what_is_not_accepted_starts_no_run(file: dict[str, str], status: int, why: str) -> None:
+async def test_what_is_not_accepted_starts_no_run() -> None:
     provider = answers()
     options = FileOptions(max_bytes=100, max_files=2, max_total=150)
     async with client_of(provider=provider, files=options) as client:
-        body = json.dumps({"prompt": "x", "session_id": "s", "files": [file]})  # which escapes half of a pair
-        refused = await client.post("/start", content=body, headers={"Content-Type": "application/json"})
-        assert (refused.status_code, provider.requests) == (status, [])
-        assert why in refused.json()["detail"]
+        for file, status, why in REFUSED:
+            body = json.dumps({"prompt": "x", "session_id": "s", "files": [file]})  # which escapes half of a pair
+            refused = await client.post("/start", content=body, headers={"Content-Type": "application/json"})
+            assert (refused.status_code, why in refused.json()["detail"]) == (status, True), refused.text
+    assert provider.requests == []
 
 
 async def test_all_files_of_a_message_are_limited_together() -> None:
@@ -284,3 +286,23 @@ async def test_only_models_by_name_that_the_operator_allows_can_be_chosen() -> N
         assert '"model":"large"' in events
         await run(client, {"prompt": "y", "session_id": "s"})
     assert [message.text for message in provider.requests[0].messages][1] == "x"
+
+
+async def test_the_end_of_a_graphs_run_has_its_sums_where_usage_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMCORE_PROMPTS_DIR", str(tmp_path))
+    edges = "edges: [{from: START, to: a}, {from: a, to: b}, {from: b, to: END}]\n"
+    node = 'type: llm, prompt: plain, variables: {message: "{state.message}"}'
+    nodes = f"nodes:\n  a: {{{node}, state_key: x}}\n  b: {{{node}, state_key: y}}\n"
+    (tmp_path / "g.yaml").write_text(f"name: g\nstate: {{message: str}}\n{nodes}{edges}", "utf-8")
+    for shown in (True, False):
+        page = PageOptions(show_usage=shown)
+        async with client_of(str(tmp_path / "g.yaml"), provider=answers(), page=page, files=False) as client:
+            started = (await client.post("/start", json={"prompt": "Hi"})).json()
+            body = await client.get(f"/{started['stream']}&format=json")
+        done = told(body.content)[-1]
+        assert (done.name, done.json["complete"]) == ("done", True)
+        assert ("usage" in done.json) == shown
+        if shown:
+            assert done.json["usage"]["output_tokens"] == 2 * len(tokens("Yes."))

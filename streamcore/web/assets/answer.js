@@ -3,7 +3,7 @@ import { Calls, showCall } from "./calls.js";
 import { button, element } from "./dom.js";
 import { Markdown } from "./markdown.js";
 import { showPlain } from "./plain.js";
-import { addSources, imageBox, imagesIn, sourceList } from "./sources.js";
+import { addSources, imageBoxes, imagesIn, sourceList } from "./sources.js";
 import { dataOf, looksLikeData, tree } from "./tree.js";
 import { troubleBox } from "./trouble.js";
 import { t } from "./words.js";
@@ -167,7 +167,7 @@ export class Answer {
     if (this.attached?.dataset.state === state && this.attached.isConnected) return;
     this.attached ??= element("div", "attached");
     this.attached.dataset.state = state;
-    this.attached.replaceChildren(...(images ?? []).map(imageBox));
+    this.attached.replaceChildren(...imageBoxes(images));
     if (sources?.length) this.attached.append(sourceList(sources));
     if (!this.attached.isConnected) this.body.after(this.attached);
   }

@@ -1,6 +1,6 @@
 // Show the calls of tools in an answer: arguments, progress and results, folded.
 import { element } from "./dom.js";
-import { imageBox } from "./sources.js";
+import { imageBoxes } from "./sources.js";
 import { t } from "./words.js";
 
 /** Draw one call into an answer's element; a call that is shown already is changed. */
@@ -20,7 +20,7 @@ export function showCall(answer, call, position) {
   fold.lastChild.replaceChildren(element("div", "arguments", call.arguments));
   if (call.progress) fold.lastChild.append(element("div", "progress", call.progress));
   if (done) fold.lastChild.append(element("div", "result", call.result));
-  for (const image of call.images ?? []) fold.lastChild.append(imageBox(image));
+  fold.lastChild.append(...imageBoxes(call.images));
 }
 
 /** Change the records of an answer's calls as chunks and events say. */

@@ -34,6 +34,9 @@ export class Markdown {
     });
   }
 
+  /** Whether something is still to be drawn. */
+  get busy() { return Boolean(this.#job || this.waiting); }
+
   /** Show a text; `over`: it does not grow any more. */
   show(text, over) {
     const shown = over ? text : steady(text);

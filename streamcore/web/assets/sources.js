@@ -46,8 +46,8 @@ export function imagesIn(parts) {
   return found.filter(Boolean);
 }
 
-export function imageBox(address) {
-  const image = element("img", "picture");
-  Object.assign(image, { src: address, alt: t("image") });
-  return image;
+/** Return the elements of images; a stored address that is not the image's own data is left out. */
+export function imageBoxes(addresses) {
+  const found = Array.isArray(addresses) ? addresses.filter(imageData) : [];
+  return found.map((src) => Object.assign(element("img", "picture"), { src, alt: t("image") }));
 }

@@ -1,0 +1,1 @@
+"""Readers and servers of `benchmarks/limits.py`."""
