@@ -130,7 +130,7 @@ class Trials:
 
     def _one(self, thread: str, instants: list[Instant | None]) -> None:
         counts: Counter[str] = Counter()
-        for lives in instants:
+        for kill_at in instants:
             saved = self._saved(thread)
             if saved is not None and not saved["next"] and saved["asked"] is None:
                 break
@@ -138,7 +138,7 @@ class Trials:
             resume = True if saved is not None and saved["asked"] is not None else None
             self.asked += resume is not None
             Path(os.environ["CALLS"]).write_text("", "utf-8")
-            self._worker(thread, lives, resume=resume)
+            self._worker(thread, kill_at, resume=resume)
             ran = Counter(Path(os.environ["CALLS"]).read_text("utf-8").splitlines())
             counts += ran
             assert not [key for key in ran if f"did {key}" in done], f"{thread}: {ran} after {done}"
@@ -159,7 +159,7 @@ class Trials:
             else:
                 self.interrupted += 1
 
-    def _worker(self, thread: str, lives: Instant | None, *, resume: Any) -> list[str]:
+    def _worker(self, thread: str, kill_at: Instant | None, *, resume: Any) -> list[str]:
         """Run the graph in a separate process, kill it at a given time, and return what it printed."""
 
         async def work(say: Callable[[str], None]) -> None:
@@ -173,7 +173,7 @@ class Trials:
             async for event in stream_graph_with_tokens(self._path, {}, config):
                 say(json.dumps(event))
 
-        lines = in_a_fork(work, lives)
+        lines = in_a_fork(work, kill_at)
         self.kills += not any('"type": "graph_complete"' in line or '"type": "interrupt"' in line for line in lines)
         return lines
 

@@ -94,7 +94,7 @@ class Terminal:
                 self.shown += data
 
     def wait_for_rest(self) -> None:
-        """Wait until the command sleeps: a signal that arrives just before a read is handled only after it."""
+        """Wait until the command is idle: a signal that arrives just before a read is handled only after it."""
         state = Path(f"/proc/{self.process.pid}/stat")
         seen: list[str] = []
 

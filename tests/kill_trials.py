@@ -109,7 +109,7 @@ class Trials:
             after = self._saved(thread)
             known = [node for node in NODES if after and node in after["state"]]
             assert known == NODES[: len(known)], f"{thread}: a torn checkpoint: {after}"
-            assert set(completed) <= set(known), f"{thread}: {completed} was told, and {known} is saved"
+            assert set(completed) <= set(known), f"{thread}: {completed} was reported, and {known} is saved"
             if any(event["type"] == "graph_complete" for event in events):
                 break
             where = after["next"][0] if after and after["next"] else "START" if not after else "END"
@@ -119,7 +119,7 @@ class Trials:
         assert state["four"] == len(state["three"]), state
         assert state["two"] == f"{state['one']} and more", state
 
-    def _worker(self, thread: str, lives: Instant | None) -> list[Event]:
+    def _worker(self, thread: str, kill_at: Instant | None) -> list[Event]:
         """Run the graph in a separate process, kill it at a given time, and return the events that it printed."""
 
         async def work(say: Callable[[str], None]) -> None:
@@ -127,7 +127,7 @@ class Trials:
             async for event in stream_graph_with_tokens(self._path, {}, config):
                 say(json.dumps(event))
 
-        lines = in_a_fork(work, lives)
+        lines = in_a_fork(work, kill_at)
         self.kills += not any('"type": "graph_complete"' in line for line in lines)
         return [json.loads(line) for line in lines]
 
@@ -153,7 +153,7 @@ def share_imports(path: Path, store: Mapping[str, Any]) -> None:
     wait_until(lambda: threading.active_count() == 1, "the threads of the run have ended")
 
 
-def in_a_fork(work: Callable[[Callable[[str], None]], Any], lives: Instant | None) -> list[str]:
+def in_a_fork(work: Callable[[Callable[[str], None]], Any], kill_at: Instant | None) -> list[str]:
     """Fork, run `work(say)` there, and return the complete lines that it printed; kill it at that time."""
     reading, writing = os.pipe()
     child = os.fork()
@@ -169,11 +169,11 @@ def in_a_fork(work: Callable[[Callable[[str], None]], Any], lives: Instant | Non
             sys.stderr.flush()
             os._exit(code)  # what the parent has open is the parent's to close
     os.close(writing)
-    seconds, from_line = lives or (60.0, 0)
+    seconds, from_line = kill_at or (60.0, 0)
     reported, deadline, killed = b"", time.monotonic() + 60, False
     while True:
-        if lives is not None and reported.count(b"\n") >= from_line:
-            deadline, lives = time.monotonic() + seconds, None
+        if kill_at is not None and reported.count(b"\n") >= from_line:
+            deadline, kill_at = time.monotonic() + seconds, None
         if select.select([reading], [], [], max(0.0, deadline - time.monotonic()))[0]:
             piece = os.read(reading, 65536)
             reported += piece

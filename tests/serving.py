@@ -36,7 +36,7 @@ def serving(app: Any, loop: Literal["asyncio", "uvloop"] = "asyncio") -> Generat
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class StreamMessage:
     """One message of an event stream."""
 
     name: str
@@ -48,27 +48,30 @@ class Told:
         return json.loads(self.data)
 
 
-def told(body: bytes) -> list[Told]:
+def messages_in(body: bytes) -> list[StreamMessage]:
     """Return the messages of a complete body, parsed as a browser does."""
-    found: list[Told] = []
+    found: list[StreamMessage] = []
     for block in body.decode().split("\n\n"):
         fields = [line.partition(":")[::2] for line in block.split("\n")]
         data = [value.removeprefix(" ") for name, value in fields if name == "data"]
         if data:
-            said = {name: value.removeprefix(" ") for name, value in fields}
-            found.append(Told(said.get("event", "message"), "\n".join(data), said.get("id", "")))
+            fields_of = {name: value.removeprefix(" ") for name, value in fields}
+            found.append(StreamMessage(fields_of.get("event", "message"), "\n".join(data), fields_of.get("id", "")))
     return found
 
 
-def listen(url: str, path: str, **options: Any) -> list[Told]:
+told = messages_in  # an earlier name
+
+
+def listen(url: str, path: str, **options: Any) -> list[StreamMessage]:
     """Request a stream and return all its messages."""
     response = httpx2.get(f"{url}{path}", timeout=60, **options)
     assert response.status_code == 200, response.text
     assert response.headers["content-type"].startswith("text/event-stream")
-    return told(response.content)
+    return messages_in(response.content)
 
 
-def text_of(messages: Iterable[Told]) -> str:
+def text_of(messages: Iterable[StreamMessage]) -> str:
     """Return the text of a stream of format json."""
     return "".join(one.json.get("text", "") for one in messages if one.name == "message" and one.json["kind"] == "text")
 

@@ -354,13 +354,13 @@ def _objects() -> int:
 
 
 def resident() -> int:
-    """Return the resident memory of this process in bytes; 0 where the system does not tell."""
+    """Return the resident memory of this process in bytes; 0 where the system does not report it."""
     status = Path("/proc/self/status")
     return int(status.read_text("utf-8").partition("VmRSS:")[2].split()[0]) * 1024 if status.exists() else 0
 
 
 def descriptors() -> int:
-    """Return how many descriptors this process has open; 0 where the system does not tell."""
+    """Return how many descriptors this process has open; 0 where the system does not report it."""
     open_files = Path("/proc/self/fd")
     return len([*open_files.iterdir()]) if open_files.exists() else 0
 

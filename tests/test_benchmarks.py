@@ -88,7 +88,7 @@ def test_a_contestant_that_fails_is_left_out_and_reported(tmp_path: Path) -> Non
     assert "ModuleNotFoundError" in results.left_out[0][2]
 
 
-def test_a_worker_tells_errors_and_goes_on(tmp_path: Path, simulator: Simulator) -> None:
+def test_a_worker_reports_errors_and_continues(tmp_path: Path, simulator: Simulator) -> None:
     with Worker(tmp_path / "log", Path(sys.executable), "bare", "aiohttp") as worker:
         worker.imported()
         with pytest.raises(WorkerError, match="ClientConnectorError"):
@@ -151,7 +151,7 @@ def test_who_brings_all_is_held_to_what_it_brings_of_more() -> None:
     assert "100,000" in row.says
 
 
-def test_the_report_tells_what_was_missed(tmp_path: Path) -> None:
+def test_the_report_names_what_was_missed(tmp_path: Path) -> None:
     results = _results()
     text, good = summary(results)
     assert not good

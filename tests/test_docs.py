@@ -161,9 +161,9 @@ def test_structured_page_shows_what_is_printed(reader: Path, capsys: pytest.Capt
         for code in blocks(page, "python")
         for _, _, comment in (line.partition("  # ") for line in code.splitlines() if "print(" in line)
     ]
-    told = [comment for comment in shown if comment.startswith(("city=", "the answer does not fit"))]
-    assert len(told) == 2
-    for comment in told:
+    comments = [comment for comment in shown if comment.startswith(("city=", "the answer does not fit"))]
+    assert len(comments) == 2
+    for comment in comments:
         assert comment in printed
     assert "{'city': 'a'}\n{'city': 'a city'}\n" in printed
 

@@ -15,7 +15,7 @@ RISE = 0.03
 FALL = 0.2
 WHAT_TO_DO = (
     "Something is done for every chunk that was not done before: can it be done once a read, or once a stream? "
-    "`python tests/hot_path.py` prints all figures. If the growth is worth its price, write them anew with --write "
+    "`python tests/hot_path.py` prints all figures. If the growth is justified, write them again with --write "
     "(for each supported Python), and say in the commit what it buys."
 )
 

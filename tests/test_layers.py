@@ -90,7 +90,7 @@ def test_decoders_and_the_smoother_are_pure() -> None:
 
 
 def test_core_code_names_no_vendor() -> None:
-    """Comments and docstrings may tell where a quirk was seen; code may not branch on a vendor."""
+    """Comments and docstrings may say where a quirk was seen; code may not branch on a vendor."""
     for path in FILES:
         if part_of(path) in ("testing", "cli"):
             continue
@@ -150,7 +150,7 @@ def test_every_file_says_what_it_is_for() -> None:
         ("spawn_system_task", "streamcore/concurrency/event_loop.py"),
     ],
 )
-def test_a_name_is_used_in_one_place_only(name: str, package: str) -> None:
+def test_a_name_is_used_in_one_file_only(name: str, package: str) -> None:
     """Open generators with `opened` or `OwnedStream`; ask `event_loop` which loop runs."""
     for path in [*FILES, *(ROOT / "providers").rglob("*.py")]:
         if not path.relative_to(ROOT).as_posix().startswith(package):

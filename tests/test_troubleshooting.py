@@ -32,7 +32,7 @@ def test_the_page_is_true() -> None:
 
 
 @pytest.mark.long
-def test_a_false_page_is_found_and_mended(copy: Path) -> None:
+def test_a_wrong_page_is_found_and_corrected(copy: Path) -> None:
     page = copy / PAGE
     true = page.read_text("utf-8")
     page.write_text(true.replace("the variable 'style' is missing", "something is missing"), "utf-8")

@@ -205,7 +205,7 @@ def test_refusals_of_the_service_show(page: Page) -> None:
         expect(page.get_by_role("alert").last).to_contain_text("may run at once")
 
 
-def test_a_conversation_goes_on_after_a_reload_and_begins_anew(page: Page) -> None:
+def test_a_conversation_continues_after_a_reload_and_begins_again(page: Page) -> None:
     def answer(asked: Asked) -> Answer:
         return Answer([f"You said {asked.text}."])
 

@@ -164,7 +164,7 @@ def test_arrow_up_recalls_and_a_message_waits_for_the_end(page: Page) -> None:
         assert box.input_value() == "one"
 
 
-def test_a_message_interrupts_if_the_operator_wants_that(page: Page) -> None:
+def test_a_message_interrupts_if_the_operator_sets_that(page: Page) -> None:
     options = PageOptions(while_running="interrupt")
     endless = Answer(["w "] * 9000)
     with (

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 from streamcore.testing import Answer, Simulator
 from tests.browser.test_chat_page import chat, plain
 from tests.browser.test_page_content import CONTENT
-from tests.support import DEADLINE
+from tests.support import DEADLINE, wait_until
 
 pytestmark = [pytest.mark.real, pytest.mark.long]
 MOST = 200.0
@@ -131,7 +131,7 @@ def test_no_task_is_long_while_a_very_long_answer_streams(browser: Browser, page
         assert shown(page) == whole
         bars = page.locator(".markdown > :not([data-rest]) .bar").last
         bars.get_by_role("button", name="Copy").click()
-        assert page.evaluate("navigator.clipboard.readText()") == CODE
+        wait_until(lambda: page.evaluate("navigator.clipboard.readText()") == CODE, "the whole code was copied")
         assert tasks[0] < MOST
 
         browser.start_tracing(page=page, path=tmp_path / "reload.json", categories=["toplevel"])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import socket
 import threading
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import cycle
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,14 +31,21 @@ LONG = [word for number, word in enumerate(WORDS) for word in (word, HOSTILE[num
 
 
 class Cutter:
-    """Stand between a page and its service, and cut connections in the middle of streams, at random bytes."""
+    """Stand between a page and its service, and cut connections in the middle of streams, at random bytes.
 
-    def __init__(self, port: int, cuts: int, seed: int, requests: tuple[bytes, ...] = (b"GET /stream",)) -> None:
+    Args:
+        ports: of the service's workers, which get the connections in turn.
+        cuts: how many streams are cut.
+        seed: of the numbers of bytes.
+        requests: how the requests begin whose responses are cut.
+    """
+
+    def __init__(self, ports: Sequence[int], cuts: int, seed: int, requests: tuple[bytes, ...]) -> None:
         self.cuts = 0
         self._wanted = cuts
         self._random = random.Random(seed)
-        self._service = port
-        self._requests = requests  # how the requests begin whose responses are cut
+        self._workers = cycle(ports)
+        self._requests = requests
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -51,7 +59,7 @@ class Cutter:
         with suppress(OSError):
             while True:
                 client, _ = self._listening.accept()
-                service = socket.create_connection(("127.0.0.1", self._service))
+                service = socket.create_connection(("127.0.0.1", next(self._workers)))
                 left: list[int] = []  # how many bytes of the stream go through before the cut
                 for one, other, down in ((client, service, False), (service, client, True)):
                     threading.Thread(target=self._pass, args=(one, other, down, left), daemon=True).start()
@@ -76,8 +84,8 @@ class Cutter:
 
 
 @contextmanager
-def cutting(port: int, seed: int, *requests: bytes, cuts: int = CUTS) -> Generator[Cutter]:
-    cutter = Cutter(port, cuts, seed, requests or (b"GET /stream",))
+def cutting(port: int | Sequence[int], seed: int, *requests: bytes, cuts: int = CUTS) -> Generator[Cutter]:
+    cutter = Cutter([port] if isinstance(port, int) else port, cuts, seed, requests or (b"GET /stream",))
     try:
         yield cutter
     finally:
@@ -172,7 +180,7 @@ def test_compacted_events_are_delivered_at_once(page: Page) -> None:
             page.goto("about:blank")
 
 
-def test_an_interview_goes_on_after_a_reload(page: Page) -> None:
+def test_an_interview_continues_after_a_reload(page: Page) -> None:
     with serving(create_app(str(ROOT / "graphs" / "interview.yaml"), provider="demo")) as url:
         page.goto(url)
         page.get_by_role("button", name="Begin").click()

@@ -105,8 +105,8 @@ async def test_a_locked_table_raises_in_time(postgres_url: str, schema: str, pac
     assert saved.version == saved.data["n"]
 
 
-async def test_a_postgres_that_is_gone_and_comes_back(caplog: pytest.LogCaptureFixture) -> None:
-    """What was acknowledged is there again, an idle connection that died is no error, and no password is shown."""
+async def test_a_postgres_that_stops_and_comes_back(caplog: pytest.LogCaptureFixture) -> None:
+    """What was acknowledged is there again, an idle connection that was lost is no error, and no password is shown."""
     caplog.set_level(logging.DEBUG)
     with PostgresServer() as server:
         store = PostgresCheckpointer(server.url)
@@ -114,19 +114,19 @@ async def test_a_postgres_that_is_gone_and_comes_back(caplog: pytest.LogCaptureF
             await store.save("t", {"n": version + 1}, version)
         server.kill()
         calls: list[Awaitable[object]] = [store.load("t"), store.save("t", {}, 20)]
-        told: list[str] = []
+        texts: list[str] = []
         for call in calls:
             with pytest.raises(CheckpointError, match=rf"'t' in PostgreSQL at 127.0.0.1:{server.port}, .*") as caught:
                 await call
-            told += traceback.format_exception(caught.value)
+            texts += traceback.format_exception(caught.value)
         server.start()
         assert await store.save("t", {"n": 21}, 20) == 21
         wrong = PostgresCheckpointer(server.url.replace(PASSWORD, f"{PASSWORD}-not"))
         with pytest.raises(CheckpointError, match="password authentication failed") as refused:
             await wrong.load("t")
-        told += traceback.format_exception(refused.value)
+        texts += traceback.format_exception(refused.value)
         await aclose_providers()
-    assert not [text for text in (*told, caplog.text, repr(store)) if PASSWORD in text]
+    assert not [text for text in (*texts, caplog.text, repr(store)) if PASSWORD in text]
 
 
 @pytest.mark.parametrize("url", [f"http://:{PASSWORD}@localhost", f"postgresql://h/d?no={PASSWORD}", PASSWORD])

@@ -42,7 +42,7 @@ async def ttl_of(url: str, key: str) -> int:
         return left
 
 
-async def test_a_save_begins_the_ttl_anew(redis_url: str) -> None:
+async def test_a_save_begins_the_ttl_again(redis_url: str) -> None:
     store = RedisCheckpointer(redis_url, ttl=2, prefix="p:")
     await store.save("ttl", {}, 0)
     assert 110_000 < await ttl_of(redis_url, "p:ttl") <= 120_000
@@ -129,7 +129,7 @@ async def test_a_save_whose_answer_is_lost_is_sent_again_and_is_no_conflict(redi
 
 
 async def test_a_redis_that_was_restarted_with_its_data(tmp_path: Path) -> None:
-    """Killed right after a save; what was acknowledged is there again, and an idle connection that died is no error."""
+    """Killed right after a save: what was acknowledged is there again, and a lost idle connection is no error."""
     with RedisServer(tmp_path, keep=True) as server:
         store = RedisCheckpointer(server.url)
         for version in range(20):
@@ -143,7 +143,7 @@ async def test_a_redis_that_was_restarted_with_its_data(tmp_path: Path) -> None:
         await aclose_providers()
 
 
-async def test_a_redis_that_is_gone_or_comes_back_empty(tmp_path: Path) -> None:
+async def test_a_redis_that_stops_or_comes_back_empty(tmp_path: Path) -> None:
     with RedisServer(tmp_path) as server:
         store = RedisCheckpointer(server.url)
         await store.save("t", {}, 0)
@@ -197,8 +197,8 @@ async def test_no_password_in_errors_or_logs(tmp_path: Path, caplog: pytest.LogC
             server.start()
             await store.save("t", {}, 1)
         await aclose_providers()
-    told = [*("".join(traceback.format_exception(one.value)) for one in (refused, gone, conflict)), caplog.text]
-    assert not [text for text in (*told, repr(store)) if PASSWORD in text]
+    texts = [*("".join(traceback.format_exception(one.value)) for one in (refused, gone, conflict)), caplog.text]
+    assert not [text for text in (*texts, repr(store)) if PASSWORD in text]
 
 
 @pytest.mark.parametrize(

@@ -32,14 +32,14 @@ async def filled(path: Path) -> SQLiteCheckpointer:
 
 
 async def judge(store: SQLiteCheckpointer, number: int) -> str:
-    """Return how a thread of `filled` is found: `whole` or `told`; anything else is a fault."""
+    """Return how a thread of `filled` is found: `whole` or `error`; anything else is a fault."""
     thread = THREADS[number]
     try:
         saved = await store.load(thread)
     except CheckpointError:
         with pytest.raises(CheckpointError):
             await store.save(thread, {"n": -1}, 1)
-        return "told"
+        return "error"
     assert saved is not None, f"{thread} looks as if it had never been"
     assert (saved.version, saved.data["n"]) == (1, number)
     assert saved.data["text"].startswith(thread)
@@ -69,7 +69,7 @@ async def test_every_damaged_page_raises(tmp_path: Path, how: str) -> None:
         path.write_bytes(sound[:start] + spoilt + sound[start + len(spoilt) :])
         before = path.read_bytes()
         for number in range(0, len(THREADS), 7):
-            reported += await judge(store, number) == "told"
+            reported += await judge(store, number) == "error"
         assert how == "one byte" or path.read_bytes() == before, "nothing was overwritten"
     assert reported > 0 or how == "one byte"  # which may hit what nothing lies on
     path.write_bytes(sound)

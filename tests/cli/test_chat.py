@@ -196,7 +196,7 @@ def test_commands(folder: Path) -> None:
     assert [Message.from_json(line).role for line in saved] == ["user", "assistant"]
 
 
-def test_ctrl_c_stops_the_answer_and_the_conversation_goes_on(folder: Path) -> None:
+def test_ctrl_c_stops_the_answer_and_the_conversation_continues(folder: Path) -> None:
     with Simulator(ticking, rate=50) as simulator:
         with terminal(folder, "chat", "-p", "openai", simulator=simulator) as command:
             command.read_until(says("> "))

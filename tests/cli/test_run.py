@@ -204,10 +204,10 @@ def test_ctrl_c_keeps_the_thread(tmp_path: Path, vendor: Simulator) -> None:
     assert process.stdout.readline() == "word word \n"
     assert process.stdout.read(5) == "word "
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    _, printed_lines = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted: the connections are closed; thread 't' is saved" in told
-    assert "Traceback" not in told
+    assert "interrupted: the connections are closed; thread 't' is saved" in printed_lines
+    assert "Traceback" not in printed_lines
     wait_until(lambda: vendor.open == 0, "the answer was given up")
 
     def whole(asked: Asked) -> Answer:
@@ -231,10 +231,10 @@ def test_output_that_is_closed(tmp_path: Path, vendor: Simulator) -> None:
     assert process.stdout.read(4) == "word"
     process.stdout.close()
     assert process.stderr is not None
-    told = process.stderr.read()
+    printed_lines = process.stderr.read()
     process.stderr.close()
     assert process.wait(60) == 141
-    assert told == "[first]\n"
+    assert printed_lines == "[first]\n"
     wait_until(lambda: vendor.open == 0, "the answer was given up")
 
 

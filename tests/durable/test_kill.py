@@ -18,13 +18,13 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def test_another_worker_goes_on_after_kill_9(tmp_path: Path) -> None:
+async def test_another_worker_continues_after_kill_9(tmp_path: Path) -> None:
     """On PostgreSQL and Redis: every run ends, no completed node runs again, and each reader gets whole texts."""
     with RedisServer(tmp_path) as redis, PostgresServer() as postgres:
         assert await trials("postgres", 4, 0.0, tmp_path, postgres.url, redis.url, most=1) == 1
 
 
-async def test_the_next_worker_on_sqlite_goes_on_after_kill_9(tmp_path: Path) -> None:
+async def test_the_next_worker_on_sqlite_continues_after_kill_9(tmp_path: Path) -> None:
     with RedisServer(tmp_path) as redis:
         database = f"sqlite:///{tmp_path / 'runs.db'}"
         assert await trials("sqlite", 4, 0.0, tmp_path, database, redis.url, most=1) == 1

@@ -124,7 +124,7 @@ async def collect(relay: Relay, run: str, got: list[Any]) -> None:
         got.append(event)
 
 
-async def test_a_process_that_lost_its_log_tells_what_had_completed(tmp_path: Path) -> None:
+async def test_a_process_that_lost_its_log_reports_what_had_completed(tmp_path: Path) -> None:
     """The log was in memory; the thread has the text of the completed nodes."""
     graph = write_graph(tmp_path, GATED_TALK, say="Hello")
     gate = tmp_path / "gate"
@@ -137,8 +137,10 @@ async def test_a_process_that_lost_its_log_tells_what_had_completed(tmp_path: Pa
     async with opened(tmp_path, graph) as runs:
         await until(runs, run, "done")
         got = [event async for event in await runs.read(run)]
-        told = [event["node"] for event in got if isinstance(event, Mapping) and event["type"] == "node_complete"]
-        assert told == ["ask", "two", "three"]
+        completed_nodes = [
+            event["node"] for event in got if isinstance(event, Mapping) and event["type"] == "node_complete"
+        ]
+        assert completed_nodes == ["ask", "two", "three"]
         assert await text_of(runs, run) == {"three": "Hello there"}
 
 
@@ -216,7 +218,7 @@ async def test_a_worker_with_a_changed_graph(tmp_path: Path) -> None:
     async with opened(tmp_path, graph, log, versions="refuse") as runs:
         new = await runs.start("gated", state)
         await until(runs, new, "done")
-        assert (await runs.status(run)).state in ("queued", "running")  # of a worker that is gone
+        assert (await runs.status(run)).state in ("queued", "running")  # of a worker that has ended
     graph.write_text(old)
     async with opened(tmp_path, graph, log, versions="refuse") as runs:
         await until(runs, run, "done")

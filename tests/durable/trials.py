@@ -5,7 +5,7 @@
 
 A run is a graph of five nodes with an agent and a question. SECONDS after the newest worker is ready (a quarter longer
 after each kill, so that runs end), a worker is killed while one of its nodes streams. With PostgreSQL another one is
-ready before; with SQLite the next one is started afterwards. Checked from outside: all runs end as done, no node whose
+ready before; with SQLite the next one is started after that. Checked from outside: all runs end as done, no node whose
 completion a reader got runs again, and a node's text after its last restart is its output. Printed: the time from a
 kill to the next event of a run that it interrupted.
 """
@@ -98,7 +98,7 @@ class Workers:
     """The worker processes.
 
     Args:
-        spare: whether another worker is ready before one is killed; else it is started afterwards.
+        spare: whether another worker is ready before one is killed; else it is started after that.
         arguments: the database, the relay and the graph.
     """
 

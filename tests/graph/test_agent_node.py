@@ -376,7 +376,7 @@ async def test_each_answer_counts_as_a_model_call_of_the_run(tmp_path: Path) -> 
 
 
 async def test_a_run_that_was_interrupted_runs_no_saved_call_again(tmp_path: Path) -> None:
-    """The process dies between two results: the next run of the thread goes on where it was."""
+    """The process ends between two results: the next run of the thread continues where it was."""
     store = {"type": "sqlite", "path": str(tmp_path / "threads.db")}
     path = write(tmp_path)
     first = calls(("double", {"n": 4}))

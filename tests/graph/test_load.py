@@ -96,7 +96,7 @@ def test_every_key_of_the_dialect(tmp_path: Path) -> None:
     assert "first" not in graph.reach["first"]
 
 
-def test_a_graph_is_read_anew_when_it_has_changed(tmp_path: Path) -> None:
+def test_a_graph_is_read_again_when_it_has_changed(tmp_path: Path) -> None:
     path = write_graph(tmp_path, "nodes: {a: {prompt: p}}\nedges: [{from: START, to: a}]\n")
     one = load_graph(path)
     assert load_graph(str(path)) is one

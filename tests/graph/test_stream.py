@@ -250,18 +250,18 @@ async def test_a_refusal_without_text_is_an_error(tmp_path: Path, monkeypatch: p
 async def test_a_node_as_a_function(tmp_path: Path, vendor: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(write_graph(tmp_path, "", greet="Greet {name}").parent)
     answers(vendor, lambda asked: f"{asked.text} now")
-    told: list[str] = []
+    given: list[str] = []
 
     async def later(token: str) -> None:
         await anyio.lowlevel.checkpoint()
-        told.append(token)
+        given.append(token)
 
-    for on_token in (told.append, later, None):
-        told.clear()
+    for on_token in (given.append, later, None):
+        given.clear()
         node = create_streaming_node("generate", {"prompt": "greet", "state_key": "greeting", "on_token": on_token})
         tokens = [token async for token in node({"name": "Ada"})]
         assert "".join(tokens) == "Greet Ada now"
-        assert told == (tokens if on_token else [])
+        assert given == (tokens if on_token else [])
 
 
 async def test_a_node_as_a_function_of_updates(tmp_path: Path, vendor: Simulator) -> None:

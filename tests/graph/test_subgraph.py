@@ -193,7 +193,7 @@ async def test_a_question_inside_is_saved_with_the_outer_thread(tmp_path: Path, 
     assert (state["final"], state["topic"]) == ("TEA YES", "tea")
     if levels == 1:
         assert state["sofar"] == "TEA"
-    # The next run of the thread begins anew.
+    # The next run of the thread begins again.
     events = await collect(stream_graph(path, {"topic": "rum"}, config_of(tmp_path, provider)))
     assert events[-1]["message"] == "Is RUM right?"
 
@@ -279,7 +279,7 @@ async def test_a_run_continues_from_every_instant(tmp_path: Path) -> None:
     assert whole == sorted(["left", "left/sub", "left/sub/say", "left/sub/more", "left/last", *OTHERS])
     for number, before in enumerate(seen, 1):
         if "both" in before:
-            break  # the graph has ended, so a further run begins anew
+            break  # the graph has ended, so a further run begins again
         config["checkpointer"] = {"type": "sqlite", "path": str(tmp_path / f"copy{number}" / "t.db")}
         started = not before
         events = await collect(stream_graph(path, {"topic": "x"} if started else {}, config))
@@ -399,7 +399,7 @@ async def test_a_graph_that_is_too_deep(tmp_path: Path) -> None:
         load_graph(tmp_path / "outer.yaml")
 
 
-async def test_a_graph_is_read_anew_when_one_inside_changes(tmp_path: Path) -> None:
+async def test_a_graph_is_read_again_when_one_inside_changes(tmp_path: Path) -> None:
     path = write(tmp_path, outer=OUTER, child=CHILD)
     graph = load_graph(path)
     assert load_graph(path) is graph

@@ -98,7 +98,7 @@ async def test_a_pending_question_is_yielded_again_but_not_generated_again(tmp_p
     assert len(vendor.requests) == asked
 
 
-async def test_a_question_in_a_loop_is_made_anew_each_time(tmp_path: Path) -> None:
+async def test_a_question_in_a_loop_is_made_again_each_time(tmp_path: Path) -> None:
     text = """
         nodes:
           ask: {type: interrupt, message: "{'#' ~ _loop_counts.ask}", resume_key: said}
@@ -226,13 +226,13 @@ async def test_no_event_reports_a_node_that_is_not_saved(tmp_path: Path, vendor:
     path = write_graph(tmp_path, text, a="a", b="b", c="c")
     answers(vendor, lambda asked: asked.text)
     inner = MemoryCheckpointer()
-    told: list[Any] = []
+    received_events: list[Any] = []
     with pytest.raises(OSError, match="the disk is full"):
         async for event in stream_graph_with_tokens(
             path, {}, {"thread_id": "t", "checkpointer": Failing(inner, times)}
         ):
-            told.append(event)
-    assert ran(told) == ["a", "b", "c"][:times]
+            received_events.append(event)
+    assert ran(received_events) == ["a", "b", "c"][:times]
     rest = await collect(stream_graph_with_tokens(path, {}, {"thread_id": "t", "checkpointer": inner}))
     assert ran(rest) == ["a", "b", "c"][times:]
 
@@ -240,13 +240,14 @@ async def test_no_event_reports_a_node_that_is_not_saved(tmp_path: Path, vendor:
 async def test_two_workers_on_one_thread(tmp_path: Path, vendor: Simulator) -> None:
     path = write_graph(tmp_path, CHAT, answer="{message}")
     answers(vendor, lambda asked: asked.text)
-    config = {"thread_id": "t", "checkpointer": MemoryCheckpointer()}
+    store = MemoryCheckpointer()
+    config = {"thread_id": "t", "checkpointer": store}
     slow = stream_graph_with_tokens(path, {"message": "slow"}, config)
     assert (await anext(slow))["type"] == "node_start"
     fast = await collect(stream_graph_with_tokens(path, {"message": "fast"}, config))
     with pytest.raises(ThreadConflict):
         await collect(slow)
-    saved = await config["checkpointer"].load(f"{'chat'}/t")  # type: ignore[attr-defined]
+    saved = await store.load("chat/t")
     assert saved is not None
     assert saved.data["state"] == fast[-1]["state"]
 

@@ -253,7 +253,7 @@ def test_the_installed_version_has_it(library: str, place: str) -> None:
     module, _, path = place.partition(":")
     *outer, last = path.split(".")
     installed = sys.version if library == "re" else version(library)
-    lacks = f"{library} {installed} has no {place}; mend {USED[library][0]}"
+    lacks = f"{library} {installed} has no {place}; correct {USED[library][0]}"
 
     async def check() -> bool:
         owner: Any = import_module(module)

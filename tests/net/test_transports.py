@@ -225,7 +225,7 @@ async def test_aiohttp_under_trio_says_what_to_do(name: str, simulator: Simulato
 
 
 @pytest.fixture
-def told(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def graph_path(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Lead provider `openai` to the simulator, and make a prompt and a graph."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", simulator.base_url("openai"))
@@ -246,19 +246,21 @@ def told(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 @pytest.mark.anyio
 @asyncio_only
-async def test_every_function_accepts_a_transport(told: Path, sent: list[str]) -> None:
+async def test_every_function_accepts_a_transport(graph_path: Path, sent: list[str]) -> None:
     given: dict[str, Any] = {"provider": "openai", "transport": "aiohttp"}
     assert [text async for text in execute_prompt_streaming("say", {"message": "a"}, **given)]
     assert await execute_prompt_async("say", {"message": "a"}, **given)
     assert len(sent) == 2
     config = {"transport": "aiohttp"}
-    assert [event async for event in stream_graph_with_tokens(told, {"message": "a"}, config)]
+    assert [event async for event in stream_graph_with_tokens(graph_path, {"message": "a"}, config)]
     assert len(sent) == 3
 
 
 @pytest.mark.anyio
 @asyncio_only
-async def test_a_fallback_uses_the_same_transport(told: Path, sent: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fallback_uses_the_same_transport(
+    graph_path: Path, sent: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with FaultServer("server-error") as failing:
         monkeypatch.setenv("GROQ_API_KEY", KEY)
         monkeypatch.setenv("GROQ_BASE_URL", failing.url + "/v1")
@@ -269,16 +271,16 @@ async def test_a_fallback_uses_the_same_transport(told: Path, sent: list[str], m
     assert len(sent) == 2
 
 
-def test_without_a_loop_too(told: Path, sent: list[str]) -> None:
+def test_without_a_loop_too(graph_path: Path, sent: list[str]) -> None:
     assert list(sync.execute_prompt_streaming("say", {"message": "a"}, provider="openai", transport="aiohttp"))
     assert len(sent) == 1
 
 
 @pytest.mark.parametrize("target", ["prompt", "graph"])
-def test_a_service_uses_its_transport(target: str, told: Path, sent: list[str]) -> None:
+def test_a_service_uses_its_transport(target: str, graph_path: Path, sent: list[str]) -> None:
     from streamcore.web import create_app
 
-    what = told if target == "graph" else told.parent / "prompts" / "say.yaml"
+    what = graph_path if target == "graph" else graph_path.parent / "prompts" / "say.yaml"
     with serving(create_app(what, provider="openai", transport="aiohttp")) as url:
         assert listen(url, "/stream?prompt=hello&format=json")[-1].name != "stream-error"
     assert len(sent) == 1

@@ -219,7 +219,7 @@ def test_an_unchanged_file_is_parsed_once() -> None:
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at files as if they had been written a minute ago, so that the clock can tell when they change."""
+    """Look at files as if they had been written a minute ago, so that their times show when they change."""
     now = time.time_ns
     monkeypatch.setattr("streamcore.files.yaml_file.time", SimpleNamespace(time_ns=lambda: now() + 60_000_000_000))
 

@@ -253,7 +253,7 @@ def test_pictures_go_into_a_result_and_never_into_a_system_message() -> None:
         sent(replace(PLAIN, messages=[Message("system", [picture]), Message("user", "Hi")]))
 
 
-def test_vertex_ai_wants_the_type_of_a_file() -> None:
+def test_vertex_ai_needs_the_type_of_a_file() -> None:
     request = replace(PLAIN, messages=[Message("user", [Document(url="gs://bucket/file")])])
     assert sent(request)["contents"][0]["parts"] == [{"fileData": {"fileUri": "gs://bucket/file"}}]
     with pytest.raises(ConfigError, match="media_type"):

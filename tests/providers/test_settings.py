@@ -256,7 +256,7 @@ async def test_the_model_is_the_requests_the_providers_the_environments_or_the_d
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ["vllm", "lmstudio", "together"])
-async def test_without_any_model_the_error_names_every_place_for_one(name: str, environment: Simulator) -> None:
+async def test_without_any_model_the_error_names_every_way_to_set_one(name: str, environment: Simulator) -> None:
     with pytest.raises(ConfigError) as caught:
         await stream_request(ask(), provider=name).collect()
     assert all(word in str(caught.value) for word in (repr(name), "model=", "`model:`", variable(name, "MODEL")))

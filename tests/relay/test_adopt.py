@@ -93,7 +93,7 @@ async def wait_until_lost(log: MemoryLog, run: str) -> None:
             await anyio.sleep(0.01)
 
 
-async def test_a_lost_run_goes_on_with_the_unfinished_node() -> None:
+async def test_a_lost_run_continues_with_the_unfinished_node() -> None:
     """A reader that is connected gets every item once, and a late one the same."""
     log = MemoryLog()
     got: list[Any] = []

@@ -13,7 +13,7 @@ import pytest
 from streamcore.relay import Relay
 from streamcore.testing.suites.run_log import RunLogSuite
 from tests.servers import RedisServer
-from tests.serving import serving, told
+from tests.serving import messages_in, serving
 from tests.snippets import blocks, run_script
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,13 +45,13 @@ def test_the_service() -> None:
     with serving(app) as url:
         assert httpx2.get(f"{url}/answers/a").status_code == 404
         httpx2.post(f"{url}/start")
-        assert "".join(one.data for one in told(httpx2.get(f"{url}/answers/a").content)) == "0 1 2 3 4 [DONE]"
+        assert "".join(one.data for one in messages_in(httpx2.get(f"{url}/answers/a").content)) == "0 1 2 3 4 [DONE]"
         again = httpx2.get(f"{url}/answers/a", headers={"Last-Event-ID": "3"})
-        assert [one.data for one in told(again.content)] == ["3 ", "4 ", "[DONE]"]
+        assert [one.data for one in messages_in(again.content)] == ["3 ", "4 ", "[DONE]"]
         gone = httpx2.get(f"{url}/answers/b", headers={"Last-Event-ID": "3"})
-        assert told(gone.content)[0].name == "stream-error"
+        assert messages_in(gone.content)[0].name == "stream-error"
         end = httpx2.get(f"{url}/answers/a", headers={"Last-Event-ID": "end"})
-        assert [one.data for one in told(end.content)] == ["[DONE]"]
+        assert [one.data for one in messages_in(end.content)] == ["[DONE]"]
 
 
 def test_the_others() -> None:

@@ -14,7 +14,7 @@ from streamcore.relay import ReadResult, Relay, RunLog, open_log
 from streamcore.relay.entries import encode_end
 from streamcore.relay.redis_scripts import PUBLISHED_BYTES
 from streamcore.sse import Item
-from tests.checkpoints.redis_server import RedisServer
+from tests.servers import RedisServer
 from tests.support import eventually
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]

@@ -619,7 +619,7 @@ async def test_a_reader_that_was_closed(log: RunLog) -> None:
         assert relay.running == 1
 
 
-async def test_an_event_number_that_the_run_never_had(log: RunLog) -> None:
+async def test_an_event_number_that_is_not_in_the_run(log: RunLog) -> None:
     async with Relay(log) as relay:
         await relay.start("run", Endless())
         with pytest.raises(RunExpired, match="ask again"):

@@ -36,7 +36,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx2.AsyncClient]:
-    """Connect as often as asked, each time anew."""
+    """Connect as often as asked, each time with a new connection."""
     limits = httpx2.Limits(max_keepalive_connections=0)
     async with httpx2.AsyncClient(timeout=30, limits=limits) as client:
         yield client
@@ -108,8 +108,10 @@ async def test_three_simultaneous_starts(tmp_path: Path, client: httpx2.AsyncCli
 
 
 @pytest.mark.parametrize("fate", first_short([signal.SIGKILL, signal.SIGSTOP]))
-async def test_a_producer_that_dies_or_sleeps(tmp_path: Path, client: httpx2.AsyncClient, fate: signal.Signals) -> None:
-    """Readers get what was written and then an error, within the lease; who wakes up adds nothing."""
+async def test_a_producer_that_is_killed_or_suspended(
+    tmp_path: Path, client: httpx2.AsyncClient, fate: signal.Signals
+) -> None:
+    """Readers get what was written and then an error, within the lease; a producer that resumes adds nothing."""
     for lease in SECONDS:
         if await seconds_until_the_loss_is_seen(tmp_path, client, fate, lease) < lease:
             return

@@ -190,7 +190,7 @@ async def test_a_cancelled_request_whose_client_can_resume_gets_no_end(anyio_bac
     assert sent[-1]["more_body"] is False
 
 
-async def test_a_client_that_the_server_knows_to_be_gone(anyio_backend: str) -> None:
+async def test_a_client_that_the_server_knows_to_be_disconnected(anyio_backend: str) -> None:
     """ASGI 2.4: `send` raises OSError then."""
     closed: list[str] = []
 

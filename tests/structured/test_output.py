@@ -124,11 +124,11 @@ async def test_a_provider_without_takes_schema_gets_the_schema_as_an_instruction
     ).collect()
     parts = Request([Message("system", [Text("Be brief.")]), Message("user", "Hi")])
     await stream_request(parts, provider=provider, output_model=City).collect()
-    told = INSTRUCTION + json.dumps(City.model_json_schema())
+    instructed = INSTRUCTION + json.dumps(City.model_json_schema())
     assert [request.messages[0].text for request in provider.requests] == [
-        told,
-        f"Be brief.\n\n{told}",
-        f"Be brief.\n\n{told}",
+        instructed,
+        f"Be brief.\n\n{instructed}",
+        f"Be brief.\n\n{instructed}",
     ]
     assert all(request.output_schema is None and len(request.messages) == 2 for request in provider.requests)
 
@@ -176,7 +176,7 @@ def test_every_vendor_is_asked_natively_and_its_answer_becomes_an_object(backend
 
 
 @pytest.mark.parametrize(("backend", "name"), [*EVERY_RUN, ("asyncio", "deepseek"), ("asyncio", "openrouter")])
-def test_what_no_vendor_can_be_held_to_is_said_in_words(backend: str, name: str) -> None:
+def test_what_no_vendor_enforces_is_described_in_the_prompt(backend: str, name: str) -> None:
     """A mapping with any keys has no closed form."""
 
     async def main() -> None:
@@ -199,11 +199,11 @@ def test_every_gateway_gives_an_object(name: str) -> None:
     with Simulator(COUNTRY) as simulator:
         stream = sync.stream_request(ask("Hi"), provider=provider_at(simulator, name), output_model=Country)
         assert isinstance(stream.collect().parsed, Country)
-        told = TOLD in str(simulator.requests[0].body)
-    assert told == (name in SAID_IN_WORDS)
+        instructed = TOLD in str(simulator.requests[0].body)
+    assert instructed == (name in SAID_IN_WORDS)
 
 
-def test_a_schema_that_is_refused_is_said_in_words_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_schema_that_is_refused_is_described_in_the_prompt_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streamcore.pipeline.adapt._refusing", set[Any]())
     asked: list[tuple[bool, bool, bool]] = []
 
@@ -362,7 +362,7 @@ async def test_an_answer_that_a_limit_ends_but_that_is_whole_counts() -> None:
 
 
 @anyio_mark
-async def test_a_schema_names_the_place_of_each_fault() -> None:
+async def test_a_schema_names_the_path_of_each_fault() -> None:
     schema = {"type": "object", "properties": {"l": {"type": "array", "items": {"type": "integer"}}}}
     with pytest.raises(OutputValidationError, match=r"l\.1: 'x' is not of type 'integer'") as caught:
         await stream_request(ask("Hi"), provider=scripted('{"l": [1, "x"]}'), output_model=schema).collect()
@@ -510,7 +510,7 @@ async def test_an_empty_answer_is_not_sent_back() -> None:
 
 
 @anyio_mark
-async def test_objects_begin_anew_after_a_restart_also_when_smoothed() -> None:
+async def test_objects_begin_again_after_a_restart_also_when_smoothed() -> None:
     for options in (None, {"buffer_size": 8, "emit_interval": 1}):
         provider = scripted('{"name": "b"}', BERN)
         stream = stream_request(ask("Hi"), provider=provider, output_model=City, retries=1, stream_options=options)
@@ -537,7 +537,7 @@ def test_every_vendor_takes_the_correction(backend: str, name: str) -> None:
         assert simulator.abandoned == 0
 
 
-def test_a_log_does_not_tell_the_answer(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_log_does_not_show_the_answer(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "streamcore")
     provider = scripted('{"name": "secret-7", "people": 1}', BERN)
     sync.stream_request(ask("Hi"), provider=provider, output_model=City, retries=1).collect()

@@ -84,7 +84,7 @@ def test_record_then_replay_without_a_key(
     path = project.path / "recorded" / "greet.yaml"
     assert KEY not in path.read_text("utf-8")
     assert Recording.load(path).provider == "openai"
-    result = run(project, "-p", plugin)  # the simulator is gone, and with it the address that was recorded
+    result = run(project, "-p", plugin)  # the simulator has ended, and with it the address that was recorded
     result.assert_outcomes(passed=count)
     result.stdout.no_fnmatch_line("*recordings made*")
 
@@ -118,7 +118,7 @@ def test_without_a_recording_it_says_how_to_make_one(project: pytest.Pytester) -
     assert "pytest --record 'test_greet.py::test_greets'" in result.stdout.str()
 
 
-def test_a_changed_prompt_tells_the_difference(project: pytest.Pytester) -> None:
+def test_a_changed_prompt_shows_the_difference(project: pytest.Pytester) -> None:
     recorded(project)
     (project.path / "prompts" / "greet.yaml").write_text("user: Greet {name}.", "utf-8")
     result = run(project)
@@ -169,7 +169,7 @@ def test_workers_that_share_a_file_add_to_it(project: pytest.Pytester, monkeypat
 
 
 @pytest.mark.long
-def test_the_fixture_tells_what_is_played(project: pytest.Pytester) -> None:
+def test_the_fixture_reports_what_is_played(project: pytest.Pytester) -> None:
     recorded(project)
     project.makepyfile(
         test_more="""
@@ -284,7 +284,7 @@ def test_own_fixtures_of_the_same_name_win(project: pytest.Pytester) -> None:
 
 
 @pytest.mark.long
-def test_help_and_markers_tell(project: pytest.Pytester) -> None:
+def test_help_and_markers_name_the_plugin(project: pytest.Pytester) -> None:
     assert re.search(r"--record +make or refresh the recordings", run(project, "--help").stdout.str())
     run(project, "--markers").stdout.fnmatch_lines(["@pytest.mark.recording(path, pace=0): answer every request*"])
     run(project, "--fixtures").stdout.fnmatch_lines(["recording -- *", "simulator -- *", "fault_server -- *"])

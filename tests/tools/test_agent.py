@@ -151,7 +151,7 @@ async def test_plain_functions_are_tools() -> None:
     assert results(provider.requests[1]) == ["12"]
 
 
-async def test_a_pause_goes_on_by_itself() -> None:
+async def test_a_pause_ends_by_itself() -> None:
     pause = Chunk("finish", finish_reason="pause", raw_finish_reason="pause_turn")
     stream, provider = agent([Chunk("start"), "Search", pause], "found.", tools=[double])
     answer = await stream.collect()
@@ -317,7 +317,7 @@ async def test_a_tool_that_takes_too_long_is_an_error() -> None:
 
     @tool(timeout=0.02)
     def blocked(context: ToolContext) -> str:
-        while not context.cancelled:  # a thread cannot be stopped, but told
+        while not context.cancelled:  # a thread cannot be stopped, so it looks
             time.sleep(0.001)
         return "late"
 
@@ -522,7 +522,7 @@ async def test_the_last_answer_is_checked_against_the_schema() -> None:
     assert len(provider.requests) == 3
 
 
-async def test_smoothed_text_keeps_its_place_among_the_other_chunks() -> None:
+async def test_smoothed_text_keeps_its_order_among_the_other_chunks() -> None:
     stream, _ = agent(calls(("double", '{"n": 4}')), "It is 8.", tools=[double], stream_options={"buffer_size": 1000})
     assert kinds(await read(stream)) == [
         "step", "start", "text", "tool_call", "finish", "usage",
@@ -635,7 +635,7 @@ async def test_approval_may_depend_on_the_arguments() -> None:
     assert [result.content[:13] for result in answer.tool_results] == ["spent 5", "Error: ToolAr"]
 
 
-async def test_without_a_decision_a_call_goes_on_waiting() -> None:
+async def test_without_a_decision_a_call_continues_to_wait() -> None:
     stream, _ = agent(DELETE, tools=[double, delete])
     first = await stream.collect()
     again, provider = agent("done", tools=[double, delete], messages=stream.messages)

@@ -220,7 +220,7 @@ async def test_methods_partials_objects_and_keyword_arguments() -> None:
     assert await run(options, first=1, b="c") == [1, {"b": "c"}]
 
 
-def test_what_a_model_cannot_be_told_is_refused() -> None:
+def test_what_a_request_cannot_express_is_refused() -> None:
     def several(*names: str) -> None: ...
 
     def strange(thing: threading.Lock) -> None: ...

@@ -227,7 +227,7 @@ async def test_an_agent_streams_progress_and_results(settings: dict[str, Any]) -
         assert "".join(chunk.text for chunk in chunks if chunk.kind == "text") == "The tool says: done"
 
 
-async def test_a_server_that_dies_does_not_end_the_run() -> None:
+async def test_a_server_that_ends_does_not_end_the_run() -> None:
     async with McpTools(**stdio(include=["crash"])) as server:
         answer = await stream_agent(ASK, provider="demo", tools=[server]).collect()
         (result,) = answer.steps[0].tool_results
@@ -271,7 +271,7 @@ async def test_a_name_that_is_taken_gets_the_server_in_front() -> None:
 # -- servers that end ------------------------------------------------------------------------------------------------
 
 
-async def test_a_server_that_dies_is_started_again_by_the_next_call(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_server_that_ends_is_started_again_by_the_next_call(caplog: pytest.LogCaptureFixture) -> None:
     async with McpTools(**stdio()) as server:
         tools = await by_name(server)
         first = await run(tools["pid"])
@@ -285,7 +285,7 @@ async def test_a_server_that_dies_is_started_again_by_the_next_call(caplog: pyte
     assert not caplog.records  # the SDK warns of a result whose schema it does not know
 
 
-async def test_a_server_that_dies_between_calls_is_started_again() -> None:
+async def test_a_server_that_ends_between_calls_is_started_again() -> None:
     async with McpTools(**stdio()) as server:
         first = await call(server, "pid")
         os.kill(int(first), 9)

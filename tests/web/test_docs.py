@@ -50,9 +50,9 @@ def test_the_page_names_the_real_routes_and_figures() -> None:
     from streamcore.web import create_app
 
     text = PAGE.read_text("utf-8")
-    told = set(re.findall(r"`(?:GET|POST) (/[\w{}/]*)", text))
+    documented = set(re.findall(r"`(?:GET|POST) (/[\w{}/]*)", text))
     spec = create_app(ROOT / "graphs" / "interview.yaml", provider="demo").openapi()
-    assert told - {"/openapi"} == set(spec["paths"])
+    assert documented - {"/openapi"} == set(spec["paths"])
     assert f"{MAX_SESSIONS:,}" in text
     for name in INPUTS:
         assert f"`{name}`" in text

@@ -17,12 +17,12 @@ import httpx2
 import pytest
 
 from streamcore.testing import Answer, Simulator
-from tests.serving import listen, told
+from tests.serving import listen, messages_in
 from tests.support import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 GRACE = 5.0
-"""Seconds after SIGTERM in which the command promises to be gone."""
+"""Seconds after SIGTERM in which the command promises to have ended."""
 SLOW = 60.0
 """What a busy machine may take on top."""
 
@@ -102,7 +102,7 @@ def test_sigterm_ends_open_streams_with_a_last_event() -> None:
             reader.join(60)
         assert len(bodies) == 50
         for body in bodies:
-            *_, trouble, done = told(body)
+            *_, trouble, done = messages_in(body)
             assert "server is being stopped" in trouble.json["message"]
             assert (done.name, done.json["complete"]) == ("done", False)
         wait_until(lambda: simulator.open == 0, "every upstream was closed")

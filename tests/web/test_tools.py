@@ -12,7 +12,7 @@ import pytest
 from streamcore.graph.limits import RunLimits
 from streamcore.testing import Answer, PlannedCall, Simulator
 from streamcore.web import create_app
-from tests.serving import serving, told
+from tests.serving import messages_in, serving
 from tests.support import provider_at
 
 FUNCTIONS = '''
@@ -62,7 +62,7 @@ class Client:
         begun = self.post(path, body)
         assert begun.is_success, begun.text
         stream = self._http.get(f"/{begun.json()['stream']}&format=json")
-        return [one.json for one in told(stream.content)]
+        return [one.json for one in messages_in(stream.content)]
 
     def state(self) -> Any:
         return self._http.get("/state/s").json()

@@ -18,7 +18,7 @@ from fastapi import FastAPI, Header, HTTPException
 from streamcore import ConfigError
 from streamcore.testing import Answer, Simulator
 from streamcore.web import create_app, router, sessions
-from tests.serving import listen, reading, serving, text_of, told
+from tests.serving import listen, messages_in, reading, serving, text_of
 from tests.support import KEY, provider_at, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,7 +103,7 @@ def test_a_failure_is_sent_in_the_stream_and_frees_its_slot() -> None:
         assert httpx2.get(f"{url}/state/s").json()["turns"] == []
 
 
-def test_a_run_can_be_read_as_often_as_one_likes_and_runs_once() -> None:
+def test_a_run_can_be_read_many_times_and_runs_once() -> None:
     with Simulator("Yes.") as simulator, at(simulator) as url:
         begun = httpx2.post(f"{url}/start", json={"prompt": "One?"}).json()
         first = listen(url, f"/{begun['stream']}&format=json")
@@ -145,7 +145,7 @@ def test_stop_closes_the_upstream_and_ends_the_stream_well(slow: Simulator, form
         assert stopped.json() == {"stopped": True}
         wait_until(lambda: slow.abandoned == 1 and slow.open == 0, "the upstream was closed")
         thread.join(60)
-        messages = told(b"".join(came))
+        messages = messages_in(b"".join(came))
         assert "stream-error" not in [one.name for one in messages]
         if form == "json":
             assert messages[-1].json["complete"] is False

@@ -14,7 +14,7 @@ import pytest
 
 from streamcore.testing import Answer, Simulator
 from tests.servers import RedisServer
-from tests.serving import listen, reading, text_of, told
+from tests.serving import listen, messages_in, reading, text_of
 from tests.support import wait_until
 from tests.web.test_serve import refused, served
 
@@ -84,7 +84,7 @@ def test_a_worker_that_is_stopped_sends_its_readers_to_the_others(redis: RedisSe
         process.send_signal(signal.SIGTERM)
         reader.join(60)
         assert process.wait(60) in (0, -signal.SIGTERM)
-        begin = told(b"".join(came))
+        begin = messages_in(b"".join(came))
         assert {one.name for one in begin} == {"message"}  # no end: it goes on
         rest = listen(first, path, headers={"Last-Event-ID": begin[-1].id})
         assert text_of([*begin, *rest]) == "".join(WORDS)

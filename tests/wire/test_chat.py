@@ -211,7 +211,7 @@ def test_a_refusal_is_no_text() -> None:
         ({"reasoning": "a", "reasoning_details": None}, "a"),
     ],
 )
-def test_reasoning_is_said_once(delta: Fields, reasoning: str) -> None:
+def test_reasoning_is_given_once(delta: Fields, reasoning: str) -> None:
     chunks = read(chunk(delta))
     assert "".join(chunk.text for chunk in chunks if chunk.kind == "reasoning") == reasoning
     assert [chunk.opaque for chunk in chunks if chunk.opaque] == []

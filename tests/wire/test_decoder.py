@@ -69,7 +69,7 @@ def test_close_returns_after_the_mark_of_the_end() -> None:
     decoder.close()
 
 
-def test_reading_goes_on_until_the_vocabulary_is_done() -> None:
+def test_reading_continues_until_the_vocabulary_is_done() -> None:
     decoder, _ = decoder_for(text("Hello") + FINISH)
     assert not decoder.done
     assert words(decoder.feed(text(" again"))) == " again"

@@ -50,7 +50,7 @@ def test_nothing_folds_to_nothing() -> None:
     assert fold(complete=False) == Completion()
 
 
-def test_each_kind_has_its_place() -> None:
+def test_each_kind_has_its_field() -> None:
     answer = fold(
         Chunk("start", id="r", model="m", request_id="q"),
         Chunk("ping"),
@@ -603,7 +603,7 @@ PLACES = [
 
 
 def altered(event: Fields, path: tuple[str | int, ...], odd: object) -> Fields:
-    """Return the event with one value replaced or gone."""
+    """Return the event with one value replaced or removed."""
     copy: Fields = json.loads(json.dumps(event))
     inner: Any = copy
     for key in path[:-1]:

@@ -140,7 +140,7 @@ def test_events_that_follow_others(body: bytes, expected: list[tuple[bytes, byte
         ([b"", b"data: 1\n\n", b""], [b"1"]),
     ],
 )
-def test_a_read_goes_on_where_the_last_one_ended(reads: list[bytes], expected: list[bytes]) -> None:
+def test_a_read_continues_where_the_last_one_ended(reads: list[bytes], expected: list[bytes]) -> None:
     decoder = SSEDecoder()
     decoder.feed(b":\n\n")
     assert [event.data for data in reads for event in decoder.feed(data)] == expected

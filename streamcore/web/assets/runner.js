@@ -88,7 +88,8 @@ export class Runner {
 
   #showEnd(run, open) {
     const { turn, view, trouble } = run;
-    const stopped = run.stopped && !trouble;
+    const stoppedElsewhere = run.done?.complete === false && !run.done.finish_reason; // in another tab
+    const stopped = !trouble && (run.stopped || stoppedElsewhere);
     const short = { length: t("note_length"), content_filter: t("note_filter") };
     const note = stopped ? t("note_stopped") : short[run.done?.finish_reason] ?? "";
     const acts = this.acts(turn);

@@ -94,7 +94,7 @@ def test_exactly_these_bytes_are_sent_and_then_the_connection_ends() -> None:
         server.wait_until(lambda server: server.open == 0, "the connection ended")
 
 
-def test_faults_are_played_in_turn_and_the_last_goes_on() -> None:
+def test_faults_are_played_in_turn_and_the_last_is_repeated() -> None:
     with FaultServer([Send(b"1")], [Send(b"2")]) as server:
         assert [talk(server.port) for _ in range(3)] == [b"1", b"2", b"2"]
         assert len(server.requests) == 3
@@ -128,7 +128,7 @@ def test_the_server_sees_a_client_go() -> None:
             client.sendall(GET)
             assert client.recv(100) == b"some"
             assert (server.open, server.abandoned) == (1, 0)
-        server.wait_until(lambda server: server.abandoned == 1, "the client is gone")
+        server.wait_until(lambda server: server.abandoned == 1, "the client has disconnected")
         server.wait_until(lambda server: server.open == 0, "the connection is closed")
 
 

@@ -68,7 +68,7 @@ class TestTypedProvider(ProviderSuite):
     """The provider of docs/providers.md, which uses an SDK's typed stream."""
 
     wire = "openai-chat"
-    backends = ("asyncio",)  # under trio the SDK leaves its generators to the garbage collector, which trio tells
+    backends = ("asyncio",)  # under trio the SDK leaves its generators to the garbage collector, of which trio warns
     deviations = DEVIATIONS
 
     def provider(self, url: str) -> Provider:
@@ -135,7 +135,7 @@ FOUND = {
 
 def pytest_in_process_of_its_own(*arguments: str | Path) -> str:
     command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-rA", "-p", "no:cacheprovider", *arguments]
-    env = {name: value for name, value in os.environ.items() if name != "CI"}  # where pytest tells more in its summary
+    env = {name: value for name, value in os.environ.items() if name != "CI"}  # where the summary of pytest is longer
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, timeout=100, check=False).stdout
 
 
@@ -167,7 +167,7 @@ def test_a_mistake_in_the_suites_settings_raises(tmp_path: Path, body: str, repo
     assert reported in pytest_in_process_of_its_own(path, "-c", tmp_path / "pytest.ini")
 
 
-# The page that tells of it
+# The page that describes it
 
 
 @pytest.mark.parametrize("row", FAULTS.values(), ids=FAULTS)
@@ -189,7 +189,7 @@ def test_the_pages_fault_snippets_run(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_the_pages_suites_run_as_a_newcomer_runs_them(tmp_path: Path) -> None:
-    """On an honest provider, so that the page's deviations all pass, which strict expectations tell."""
+    """On an honest provider, so that the page's deviations all pass, which strict expectations report."""
     (tmp_path / "pytest.ini").write_text("[pytest]\n", "utf-8")
     (tmp_path / "my_module.py").write_text(
         "from streamcore_openai import OpenAIProvider\n\n"

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2
 
-from tests.serving import told
+from tests.serving import messages_in
 from tests.web.endpoints.endings import PATHS
 
 PATIENCE = 120.0
@@ -59,7 +59,7 @@ def described(endpoint: str, raw: Raw) -> str:
         return f"{raw.status}, `{json.loads(raw.body)['error']['type']}`"
     if not raw.headers["content-type"].startswith("text/event-stream"):
         return _whole(endpoint, json.loads(raw.body))
-    events: list[Any] = [None if one.data == "[DONE]" else one.json for one in told(raw.body)]
+    events: list[Any] = [None if one.data == "[DONE]" else one.json for one in messages_in(raw.body)]
     error = next((event["error"]["type"] for event in events if event and event.get("error")), None)
     assert raw.broken == (error is not None)  # an answer that has no end never ends properly
     ends = _ends(endpoint, events)

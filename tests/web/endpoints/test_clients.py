@@ -281,7 +281,7 @@ def test_the_connection_is_broken_after_an_error_event(serve: Serve, path: str) 
 
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
-def test_a_client_that_goes_closes_the_upstream(serve: Serve, path: str, stream: bool) -> None:
+def test_a_client_that_disconnects_closes_the_upstream(serve: Serve, path: str, stream: bool) -> None:
     body = {"model": "openai/g", "stream": stream, "max_tokens": 9, "messages": HELLO}
     if path.endswith("responses"):
         body = {"model": "openai/g", "stream": stream, "input": "Hello"}

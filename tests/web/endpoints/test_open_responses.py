@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from streamcore.testing import Answer, FaultServer, PlannedCall, Simulator
-from tests.serving import told
+from tests.serving import messages_in
 from tests.support import DEADLINE, first_short, wait_until
 from tests.web.endpoints.conftest import Serve
 from tests.web.endpoints.endings import ENDINGS
@@ -36,7 +36,7 @@ FULL = Answer(
 def checked(body: bytes) -> list[dict[str, Any]]:
     """Return the events of a stream, each valid, numbered and named as its type."""
     found: list[dict[str, Any]] = []
-    for one in told(body):
+    for one in messages_in(body):
         if one.data == "[DONE]":
             continue
         EVENTS[one.json["type"]].model_validate_json(one.data)

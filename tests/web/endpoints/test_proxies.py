@@ -126,7 +126,7 @@ def test_a_cut_reaches_the_client(serve: Serve, tmp_path: Path, proxy: str) -> N
 
 
 @pytest.mark.parametrize("proxy", LANGUAGES)
-def test_a_client_that_goes_closes_the_upstream(serve: Serve, tmp_path: Path, proxy: str) -> None:
+def test_a_client_that_disconnects_closes_the_upstream(serve: Serve, tmp_path: Path, proxy: str) -> None:
     with Simulator(Answer(["w "] * 5000), rate=50) as simulator, serve(simulator) as url:
         with proxied(proxy, tmp_path, url) as behind:
             with httpx2.stream("POST", f"{behind}/v1/chat/completions", json=BODY, timeout=PATIENCE) as response:

@@ -41,7 +41,7 @@ KNOWN = {
     "anthropic-messages/8b2971727a2ccaa7": "two blocks with one index, which the API does not send",
     "openai-responses/5ac4f66a4c898a1c": "its events and its whole items contradict each other",
 }
-"""Recordings that are not the same afterwards, with the reason."""
+"""Recordings that change in the round trip, with the reason."""
 
 
 def decode(wire: str, body: bytes, cuts: Sequence[int] = ()) -> list[Chunk]:

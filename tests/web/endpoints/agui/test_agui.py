@@ -366,7 +366,7 @@ def test_an_error_before_the_first_content_is_a_status(serve: Serve, fault: str,
     assert error["message"]
 
 
-def test_a_client_that_goes_closes_the_upstream(serve: Serve) -> None:
+def test_a_client_that_disconnects_closes_the_upstream(serve: Serve) -> None:
     with Simulator([Answer(["x "] * 100_000)], rate=500) as upstream, serve(upstream) as url:
         body = run_input(forwardedProps={"model": "openai/gpt-5.4-mini"})
         with httpx2.stream("POST", f"{url}/agui", json=body, timeout=DEADLINE) as response:

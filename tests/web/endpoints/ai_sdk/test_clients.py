@@ -143,7 +143,7 @@ def test_calls_that_need_approval_wait_for_the_user(node: NodeClients, folder: P
     assert ("booked 7" if approved else "denied: no money") in json.dumps(simulator.requests[1].body)
 
 
-def test_a_graph_asks_and_goes_on_with_the_next_message(node: NodeClients, folder: Path) -> None:
+def test_a_graph_asks_and_continues_with_the_next_message(node: NodeClients, folder: Path) -> None:
     with Simulator("Hello.") as simulator:
         app = create_app(folder / "graph.yaml", provider=provider_at(simulator, "openai"))
         with serving(app) as url:
