@@ -18,7 +18,7 @@ from streamcore.testing import Answer, Simulator
 from streamcore.web import create_app
 from tests.checkpoints.redis_server import RedisServer
 from tests.graphs import write_graph
-from tests.serving import Told, listen, reading, serving, told
+from tests.serving import StreamMessage, listen, messages_in, reading, serving
 from tests.support import DEADLINE, provider_at, wait_until
 from tests.web.test_serve import ROOT, environment, served
 
@@ -60,7 +60,7 @@ def worker(*arguments: str, simulator: Simulator) -> Generator[subprocess.Popen[
         process.communicate()
 
 
-def texts(events: list[Told]) -> dict[str, str]:
+def texts(events: list[StreamMessage]) -> dict[str, str]:
     """Return the text of each node after its last restart."""
     found: dict[str, str] = {}
     for event in (one.json for one in events if one.name == "message"):
@@ -110,7 +110,7 @@ def test_another_process_executes_the_runs(tmp_path: Path, redis: RedisServer) -
         simulator.rate = 100
         stack.enter_context(worker(graph, *stores, *model, simulator=simulator))
         reader.join(DEADLINE)
-        rest = told(b"".join(came))
+        rest = messages_in(b"".join(came))
         assert texts(rest)["two"] == WHOLE
         assert {one.json["node"] for one in rest if one.name == "message" and one.json["type"] == "restart"} == {"two"}
         assert state_of(url, "s", "idle")["state"]["two"] == WHOLE
@@ -177,15 +177,15 @@ def check_agui(url: str) -> None:
         "state": {},
         "forwardedProps": {"relay": True},
     }
-    first = told(httpx2.post(f"{url}/agui", json=body, timeout=DEADLINE).content)
+    first = messages_in(httpx2.post(f"{url}/agui", json=body, timeout=DEADLINE).content)
     end = first[-1].json
     assert end["type"] == "RUN_FINISHED"
     asked = end["outcome"]["interrupts"][0]
     assert asked["message"] == "Go on?"
-    again = told(httpx2.post(f"{url}/agui", json=body, timeout=DEADLINE).content)
+    again = messages_in(httpx2.post(f"{url}/agui", json=body, timeout=DEADLINE).content)
     assert [one.json["type"] for one in again] == [one.json["type"] for one in first]
     answer = {"interruptId": asked["id"], "status": "resolved", "payload": "yes"}
-    second = told(
+    second = messages_in(
         httpx2.post(f"{url}/agui", json={**body, "runId": "r2", "resume": [answer]}, timeout=DEADLINE).content
     )
     assert second[-1].json["type"] == "RUN_FINISHED"
