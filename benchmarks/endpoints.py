@@ -1,11 +1,12 @@
 """Measure what a gateway adds to a stream: `streamcore serve` and the litellm proxy, before the same simulator.
 
     python benchmarks/endpoints.py            both, and write the figures into docs/benchmarks.md
-    python benchmarks/endpoints.py --quick    streamcore only, fewer rounds
+    python benchmarks/endpoints.py --quick    streamcore and the bare relay, fewer rounds
 
 Each server runs in a process of its own with one worker, litellm in an environment under .bench. A client reads
-`/v1/chat/completions` from the simulator itself, then through each server in turn. CPU time is that of the server's
-processes: of a token, the CPU time of long answers less that of short ones; of an answer, the rest. Exit code 1 if a
+`/v1/chat/completions` from the simulator itself, then through each server in turn, a bare relay of the same bytes
+(`benchmarks/bare_relay.py`) among them. CPU time is that of the server's processes: of a token, the CPU time of long
+answers less that of short ones; of an answer, the rest. A paced token has its share of the answer. Exit code 1 if a
 frame of a stream through streamcore is lost, or if it does not cost at least ten times less CPU a token than litellm.
 """
 
@@ -54,6 +55,8 @@ MARKS = "<!-- endpoints: written by benchmarks/endpoints.py -->", "<!-- endpoint
 BURST, PACED = "openai/burst", "groq/paced"
 """The models: two providers of the same dialect, each with an upstream of its own."""
 START_SECONDS = 180.0
+_CPU_CLOCK = 2
+"""The clock of a process's CPU time, in the number that Linux makes of a process and a clock (clock_getcpuclockid)."""
 _CONTENT = re.compile(rb'"content": ?"')
 
 
@@ -98,24 +101,30 @@ class Running:
     process: int | None = None
 
     def cpu(self) -> float:
-        """Return the CPU time of the process and those that it started."""
+        """Return the CPU time of the process and those that it started, to the nanosecond."""
         if self.process is None:
             return 0.0
-        tick = os.sysconf("SC_CLK_TCK")
         parents: dict[int, int] = {}
-        used: dict[int, float] = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdecimal():
                 try:
-                    fields = (entry / "stat").read_text("ascii", "replace").rpartition(")")[2].split()
+                    parents[int(entry.name)] = int(
+                        (entry / "stat").read_text("ascii", "replace").rpartition(")")[2].split()[1]
+                    )
                 except OSError:
                     continue  # it has ended
-                parents[int(entry.name)] = int(fields[1])
-                used[int(entry.name)] = (int(fields[11]) + int(fields[12])) / tick
         ours = {self.process}
         while more := {child for child, parent in parents.items() if parent in ours} - ours:
             ours |= more
-        return sum(used.get(one, 0.0) for one in ours)
+        return sum(map(_process_seconds, ours))
+
+
+def _process_seconds(process: int) -> float:
+    """Return the CPU time of all threads of a process, those included that have ended."""
+    try:
+        return time.clock_gettime((~process << 3) | _CPU_CLOCK)
+    except OSError:
+        return 0.0  # it has ended
 
 
 # The servers
@@ -182,7 +191,19 @@ def streamcore_server(upstreams: Mapping[str, str], folder: Path) -> Generator[R
         "1000",
     ]
     with _process([*command, "--port", str(port)], environment, folder / "streamcore.log") as process:
-        yield _answering(process, port, folder / "streamcore.log")
+        yield _answering(process, _one_url(port), folder / "streamcore.log")
+
+
+@contextmanager
+def bare_relay(upstreams: Mapping[str, str], folder: Path) -> Generator[Running]:
+    """Run a relay that only passes bytes on."""
+    port = _free_port()
+    command = [sys.executable, str(ROOT / "benchmarks" / "bare_relay.py"), str(port)]
+    names = {BURST: "burst", PACED: "paced"}
+    command += [f"{names[model]}={url}" for model, url in upstreams.items()]
+    with _process(command, {}, folder / "relay.log") as process:
+        urls = {model: f"http://127.0.0.1:{port}/{name}" for model, name in names.items()}
+        yield _answering(process, urls, folder / "relay.log")
 
 
 @contextmanager
@@ -208,13 +229,16 @@ def litellm_server(upstreams: Mapping[str, str], folder: Path) -> Generator[Runn
     }
     command = [str(binary), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
     with _process(command, environment, folder / "litellm.log") as process:
-        yield _answering(process, port, folder / "litellm.log")
+        yield _answering(process, _one_url(port), folder / "litellm.log")
 
 
-def _answering(process: subprocess.Popen[str], port: int, log: Path) -> Running:
+def _one_url(port: int) -> dict[str, str]:
+    return dict.fromkeys((BURST, PACED), f"http://127.0.0.1:{port}/v1")
+
+
+def _answering(process: subprocess.Popen[str], urls: Mapping[str, str], log: Path) -> Running:
     """Return the server once it answers."""
-    url = f"http://127.0.0.1:{port}/v1"
-    running = Running({BURST: url, PACED: url}, process.pid)
+    running = Running(urls, process.pid)
     deadline = time.monotonic() + START_SECONDS
     while process.poll() is None and time.monotonic() < deadline:
         try:
@@ -342,8 +366,30 @@ def report(found: Mapping[str, Figures], plan: Plan) -> str:
     return (
         f"{plan.streams} streams with a token every {INTERVAL * 1e3:.0f} ms, {plan.crowd} for the whole ones; bursts\n"
         f"of {LONG} tokens. Medians of {plan.rounds} rounds; the times are less those of the simulator itself (first\n"
-        f"token {base * 1e3:.1f} ms, p99 between frames {gap * 1e3:.1f} ms).\n\n" + "\n".join(lines)
+        f"token {base * 1e3:.1f} ms, p99 between frames {gap * 1e3:.1f} ms). The bare relay passes the same bytes\n"
+        "on over uvicorn and aiohttp, and reads nothing of them.\n\n" + "\n".join([*lines, "", *targets(found)])
     )
+
+
+def targets(found: Mapping[str, Figures]) -> list[str]:
+    """Return the targets as a list of Markdown, each with what was measured, and whether it was met."""
+    ours, bare, litellm = found["streamcore serve"], found["bare relay"], found.get("litellm proxy")
+    lines = [f"- No stream without all of its frames: {'met' if ours.whole == ours.streams else 'NO'}."]
+    if litellm is not None:
+        burst = statistics.median(litellm.token) / statistics.median(ours.token)
+        paced, floor = (statistics.median(litellm.paced) / statistics.median(one.paced) for one in (ours, bare))
+        least = (
+            f"The bare relay takes {floor:.1f} times less: what is left is a wake-up, a read and a write of sockets."
+        )
+        lines.append(
+            f"- {CHEAPER:g} times less CPU a token than litellm, in a burst: {_met(burst)} ({burst:.0f} times)."
+        )
+        lines.append(f"- {CHEAPER:g} times less, token by token: {_met(paced)} ({paced:.1f} times). {least}")
+    return lines
+
+
+def _met(ratio: float) -> str:
+    return "met" if ratio >= CHEAPER else "NO"
 
 
 def _p99(values: Sequence[float]) -> float:
@@ -366,7 +412,7 @@ def write(table: str, page: Path) -> None:
 def main() -> None:
     """Measure, print the table, write it, and hold the limits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="streamcore only, fewer rounds; writes nothing")
+    parser.add_argument("--quick", action="store_true", help="no litellm, fewer rounds; writes nothing")
     parser.add_argument("--upstream", type=float, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.upstream is not None:
@@ -377,8 +423,8 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with upstream(None, folder) as burst, upstream(1 / INTERVAL, folder) as paced:
         urls = {BURST: burst, PACED: paced}
-        with streamcore_server(urls, folder) as ours:
-            servers = {"the simulator itself": Running(urls), "streamcore serve": ours}
+        with streamcore_server(urls, folder) as ours, bare_relay(urls, folder) as bare:
+            servers = {"the simulator itself": Running(urls), "streamcore serve": ours, "bare relay": bare}
             if options.quick:
                 found = measure(plan, servers)
             else:

@@ -37,6 +37,8 @@ VENDOR = Vendor(
 )
 _COUNTED = frozenset({"model", "messages", "system", "tools", "tool_choice", "thinking", "output_config"})
 """What the endpoint that counts accepts of the keys of a request."""
+_LONG = frozenset({"messages", "system", "tools"})
+"""The keys of a request that grow with the conversation."""
 
 
 class AnthropicProvider:
@@ -69,7 +71,14 @@ class AnthropicProvider:
 
     async def _send(self, request: Request, model: str, body: dict[str, Any]) -> tuple[httpx2.Response, StreamDecoder]:
         """Return the SDK's raw response and its decoder."""
-        arguments = {**body, "stream": True, "extra_body": {**body.get("extra_body", {}), **request.extra} or None}
+        await self._sdk.load()
+        import anthropic
+
+        # The SDK looks at each message and part, to rename keys that are right: `extra_body` it sends as it is.
+        long = {key: body[key] for key in _LONG if key in body}
+        short = {key: value for key, value in body.items() if key not in _LONG}
+        extra = {**long, **body.get("extra_body", {}), **request.extra}
+        arguments = {**short, "messages": anthropic.omit, "stream": True, "extra_body": extra}
         client, response = await self._request("create", model, arguments)
         vocabulary = AnthropicVocabulary(request_id=request_id(response), source=self._sdk.source())
         kind = response.headers.get("content-type", "")

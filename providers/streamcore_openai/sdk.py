@@ -73,8 +73,8 @@ class Connection:
         """
 
         async def send() -> tuple[httpx2.Response, StreamDecoder]:
-            arguments = {**body, "stream": True, "extra_body": {**body.get("extra_body", {}), **extra} or None}
-            response = await self.send(create, arguments)
+            await self._sdk.load()
+            response = await self.send(create, _unchecked(body, extra))
             return response, StreamDecoder(vocabulary(request_id(response)), include_raw=include_raw)
 
         return read_response(send, self._sdk.secrets)
@@ -102,6 +102,23 @@ class Connection:
         import openai
 
         return {"Authorization": openai.Omit(), self._key_header: client.api_key, **self._sdk.headers}
+
+
+def _unchecked(body: dict[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a method with all but the model in `extra_body`, which goes into the JSON as it is.
+
+    The SDK looks at each message and part of its other arguments, to rename keys that `chat_body` has right: that takes
+    a third of the time of the call.
+    """
+    import openai
+
+    given = {key: value for key, value in body.items() if key not in _NAMED}
+    required = {"messages": openai.omit} if "messages" in body else {}
+    more = {**given, **body.get("extra_body", {}), **extra}
+    return {**required, "model": body["model"], "stream": True, "extra_body": more}
+
+
+_NAMED = frozenset({"model", "extra_body"})
 
 
 def _http_class() -> type[httpx2.AsyncClient]:

@@ -28,6 +28,7 @@ class AsyncioWakeup:
         self._tick = tick
         self._waiter: asyncio.Future[None] | None = None
         self._handle: asyncio.TimerHandle | None = None
+        self._fires_at = math.inf  # uvloop's handle of a time that has come does not know its time
         self._deadline = math.inf
 
     async def wait(self) -> None:
@@ -48,9 +49,10 @@ class AsyncioWakeup:
         """Set the time at which `tick` is called, infinity for never."""
         self._deadline = deadline
         handle = self._handle
-        if deadline != math.inf and (handle is None or handle.when() > deadline):
+        if deadline != math.inf and (handle is None or self._fires_at > deadline):
             if handle is not None:
                 handle.cancel()
+            self._fires_at = deadline
             self._handle = self._loop.call_at(deadline, self._fire)
 
     def stop(self) -> None:

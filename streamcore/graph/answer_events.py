@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -37,7 +37,7 @@ class AnswerEvents:
         """Count the last answer."""
         self._tokens.end()
 
-    def events(self, batch: Iterable[Chunk]) -> Iterator[NodeEvent]:
+    def events(self, batch: Sequence[Chunk]) -> Iterator[NodeEvent]:
         """Yield the events of some chunks."""
         self._tokens.note(batch)
         for chunk in batch:

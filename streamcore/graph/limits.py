@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -119,7 +119,7 @@ def _cost_limit(max_cost: Decimal | float) -> CostLimit:
 class AnswerTokens:
     """Count the tokens of one stream's answers in the budget of its run, while they arrive."""
 
-    __slots__ = ("_budget", "_bytes", "_count_steps", "_counted", "_counts", "_finished", "_name", "_usage")
+    __slots__ = ("_budget", "_bytes", "_count_steps", "_counted", "_counts", "_finished", "_name", "_output", "_usage")
 
     def __init__(self, budget: Budget, name: str, *, counts: bool, count_steps: bool = False) -> None:
         self._budget = budget
@@ -132,15 +132,25 @@ class AnswerTokens:
         self._usage: Usage | None = None
         self._bytes = 0
         self._counted = 0  # tokens of this answer that the budget has
+        self._output = 0  # those of them that are output
         self._finished = False
 
-    def note(self, chunks: Iterable[Chunk]) -> None:
+    def note(self, chunks: Sequence[Chunk]) -> None:
         """Count the chunks of a read.
 
         Raises:
             RunLimitReached: the run has reached its limit of tokens, or of answers.
         """
         if not (self._counts or self._count_steps):
+            return
+        if self._counts and len(chunks) == 1 and chunks[0].kind == "text":
+            # As below, for a token: nothing but the estimate can change.
+            self._bytes += utf8_size(chunks[0].text)
+            more = -(-self._bytes // BYTES_PER_TOKEN) - self._output
+            if more > 0:
+                self._output += more
+                self._counted += more
+                self._budget.count_tokens(self._name, more)
             return
         for chunk in chunks:
             if self._count_steps and chunk.kind == "step":
@@ -173,6 +183,7 @@ class AnswerTokens:
         estimate = -(-self._bytes // BYTES_PER_TOKEN)
         reported = max(0, usage.output_tokens or 0)
         output = reported if final and reported else max(reported, estimate)
+        self._output = output
         tokens = max(0, usage.input_tokens or 0) + output
         change, self._counted = tokens - self._counted, tokens
         self._budget.count_tokens(self._name, change)

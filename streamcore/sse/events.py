@@ -41,9 +41,11 @@ class Events:
         self._over = False
         self._instead = b""
         self._stopping = False
-        self._cancel_read: Callable[[], object] | None = None  # while the source is read
+        self._cancel_read: Callable[[], object] | None = None
+        self._reading = False
         self._cancelled = False
-        self._on_trio: bool | None = None
+        self._task: asyncio.Task[object] | None = None  # the reader's, on asyncio
+        self._cancelling = 0  # how often it had been cancelled before
 
     def end_instead(self, last_id: str) -> None:
         """Yield an end instead of the stream, for a client that reconnects after the message `last_id`.
@@ -60,7 +62,7 @@ class Events:
     def stop(self) -> None:
         """End the stream now, as an error: the server is about to stop. Harmless when repeated."""
         self._stopping = True
-        if self._cancel_read is not None and not self._cancelled:
+        if self._cancel_read is not None and self._reading and not self._cancelled:
             self._cancelled = True
             self._cancel_read()
 
@@ -88,52 +90,60 @@ class Events:
         try:
             data = b""
             while not data:
-                batch = await self._read()
+                if self._cancel_read is None:
+                    self._know_reader()
+                self._reading = True
+                batch = await (self._next() if self._task is not None and not self._stopping else self._read_in_scope())
+                self._reading = False
                 if batch is None:
                     self._over = True
                     partial = getattr(self._source, "partial", None)
                     data = self.encoder.end(partial if isinstance(partial, Completion) else None)
                 else:
                     data = self.encoder.feed(batch)
-        except Exception as error:  # the outermost edge: logged, and sent to the client
-            self._over = self.failed = True
-            if self._stopping and getattr(self._source, "resumable", False):
-                raise StopAsyncIteration from None  # no end: the client reconnects, to another worker
-            text, unexpected = described_in_log(error)
-            log.warning("a stream to a browser ended in %s", text, exc_info=unexpected)
-            self.first_error = None if self._sent else error
-            data = self.encoder.error(error)
+        except CancelledError:
+            # As `asyncio.timeout` does it, which would cost more than all the rest if it were made for every read.
+            if self._task is None or not self._cancelled or self._task.uncancel() > self._cancelling:
+                raise
+            data = self._end_with(_stopped())
+        except Exception as error:  # noqa: BLE001  the outermost edge: logged, and sent to the client
+            data = self._end_with(error)
+        finally:
+            self._reading = False
         self._sent = True
         return data
 
-    async def _read(self) -> Sequence[Item] | None:
-        """Return the next items of the source, None at its end."""
-        if self._stopping:
-            raise _stopped()
-        if self._on_trio is None:
-            self._on_trio = running_on_trio()
-        task = None if self._on_trio else asyncio.current_task()
-        if task is None:
-            return await self._read_in_scope()
-        self._cancel_read = task.cancel
-        cancelling = task.cancelling()
-        try:
-            return await self._next()
-        except CancelledError:
-            # As `asyncio.timeout` does it, which would cost more than all the rest if it were made for every read.
-            if not self._cancelled or task.uncancel() > cancelling:
-                raise
-            raise _stopped() from None
-        finally:
-            self._cancel_read = None
+    def _end_with(self, error: Exception) -> bytes:
+        """Return the event of an error, which is the last.
+
+        Raises:
+            StopAsyncIteration: the client reconnects to another worker, and gets the rest there.
+        """
+        self._over = self.failed = True
+        if self._stopping and getattr(self._source, "resumable", False):
+            raise StopAsyncIteration from None
+        text, unexpected = described_in_log(error)
+        log.warning("a stream to a browser ended in %s", text, exc_info=error if unexpected else None)
+        self.first_error = None if self._sent else error
+        return self.encoder.error(error)
+
+    def _know_reader(self) -> None:
+        """Note the task that reads, on asyncio, and how its read is cancelled."""
+        self._task = None if running_on_trio() else asyncio.current_task()
+        if self._task is not None:
+            self._cancel_read, self._cancelling = self._task.cancel, self._task.cancelling()
 
     async def _read_in_scope(self) -> Sequence[Item] | None:
+        """Read on trio; raise if the stream is to end.
+
+        Raises:
+            StreamInterrupted: the server is about to stop.
+        """
+        if self._stopping:
+            raise _stopped()
         with anyio.CancelScope() as scope:
             self._cancel_read = scope.cancel
-            try:
-                return await self._next()
-            finally:
-                self._cancel_read = None
+            return await self._next()
         raise _stopped()
 
     async def _next_item(self) -> Sequence[Item] | None:

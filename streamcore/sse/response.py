@@ -17,14 +17,21 @@ from streamcore.stream import Stream
 
 log = logging.getLogger("streamcore")
 
+BODY_SEND = "streamcore.body_send"
+"""The key of an ASGI scope with a `send` for the parts of a body, past middleware that changes only the start.
+
+Each middleware that wraps `send` is one more call for each token.
+"""
+
 _LAST: Message = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
 class SSEResponse(StreamingResponse):
     """Stream a source as Server-Sent Events; `sse_response` makes one and documents the arguments.
 
-    The events are sent by the task of the request. Two more tasks run beside it, one that waits for the client to
-    disconnect and one that sends heartbeats. Either cancels the group; the source is closed before the request ends.
+    Three tasks run beside that of the request: one sends the events, one waits for the client to disconnect, one sends
+    heartbeats. Each cancels the group when it ends; the source is closed before the request ends. The events have a
+    task of their own, since each token wakes it: the request's own task would be resumed through all its middleware.
 
     With `breaks`, the connection is broken after an error, for clients that take a body that ends properly for a
     complete answer: the last message is not sent, so that the server closes the connection.
@@ -54,11 +61,12 @@ class SSEResponse(StreamingResponse):
         self._send_timeout = send_timeout
         self._breaks = breaks
         self._tasks: TaskGroup | None = None
-        self._sending = anyio.Lock()  # between a heartbeat and the last message
+        self._sending = anyio.Lock(fast_acquire=True)  # between a heartbeat and the last message
         self.sent_all = False
         """Whether the end of the stream was sent."""
         self._open = False  # the headers are sent, the last message is not
         self._closing = False  # cancelled by this response itself
+        self._failed: Exception | None = None
         super().__init__(self._events, headers=headers, media_type="text/event-stream")
         self.headers.setdefault("Cache-Control", "no-store")
         self.headers["X-Accel-Buffering"] = "no"
@@ -73,35 +81,40 @@ class SSEResponse(StreamingResponse):
                 await send(self._start())
                 await send(_LAST)
             else:
-                await self._answer(receive, send)
+                await self._answer(receive, send, scope.get(BODY_SEND, send))
         finally:
             await self._events.aclose()
         if self.background is not None:
             await self.background()
 
-    async def _answer(self, receive: Receive, send: Send) -> None:
+    async def _answer(self, receive: Receive, send: Send, send_body: Send) -> None:
         """Send the events until they end, the client goes, or the server stops."""
-        failed: Exception | None = None
         async with anyio.create_task_group() as self._tasks:
             self._tasks.start_soon(self._await_disconnect, receive)
             if self._heartbeat > 0:
                 self._tasks.start_soon(self._send_heartbeats, send)
-            try:
-                with ended_with_server(self._stop):
-                    await self._send_events(send)
-            except anyio.get_cancelled_exc_class():
-                if not self._closing:
-                    await self._send_cut(send)
-                raise
-            except OSError as error:  # what a server raises for a client that is gone, since ASGI 2.4
-                log.debug("the client of a stream is gone: %r", error)
-            except Exception as error:  # noqa: BLE001  raised below, since the group would wrap it
-                failed = error
-            self._close()
-        if failed is not None:
-            raise failed
+            self._tasks.start_soon(self._send_all, send, send_body)
+        if self._failed is not None:
+            raise self._failed
 
-    async def _send_events(self, send: Send) -> None:
+    async def _send_all(self, send: Send, send_body: Send) -> None:
+        """Send the events, then end the other tasks."""
+        try:
+            with ended_with_server(self._stop):
+                await self._send_events(send, send_body)
+        except anyio.get_cancelled_exc_class():
+            if not self._closing:
+                await self._send_cut(send)
+            raise
+        except OSError as error:  # what a server raises for a client that is gone, since ASGI 2.4
+            log.debug("the client of a stream is gone: %r", error)
+        except Exception as error:  # noqa: BLE001  raised in `_answer`, since the group would wrap it
+            self._failed = error
+        finally:
+            await self._events.aclose()  # in the task that read them
+        self._close()
+
+    async def _send_events(self, send: Send, send_body: Send) -> None:
         # No timeout around each event, which would cost as much as sending it: a heartbeat waits for an event that
         # is stuck, and has one.
         if self._wait:
@@ -117,7 +130,7 @@ class SSEResponse(StreamingResponse):
             await send(self._start())
             self._open = True
         async for data in self._events:
-            await send({"type": "http.response.body", "body": data, "more_body": True})
+            await send_body({"type": "http.response.body", "body": data, "more_body": True})
         await self._send_last(send)
 
     async def _send_last(self, send: Send) -> None:
@@ -126,6 +139,10 @@ class SSEResponse(StreamingResponse):
             if not (self._breaks and self._events.failed):
                 await send(_LAST)
             self.sent_all = True
+            self.on_sent_all()
+
+    def on_sent_all(self) -> None:
+        """Is called when the end was sent, before the next request of the connection can be read."""
 
     async def _send_refusal(self, send: Send, error: Exception) -> None:
         """Send an error that came before the first event, as a status with a JSON body."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +13,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamcore.errors import DurableError, RelayError
+from streamcore.sse.response import BODY_SEND
 
 log = logging.getLogger("streamcore")
 
@@ -29,7 +30,10 @@ class SafeHeaders:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        await self._app(scope, receive, with_safe_headers(send) if scope["type"] == "http" else send)
+        if scope["type"] == "http":
+            scope.setdefault(BODY_SEND, send)
+            send = with_safe_headers(send)
+        await self._app(scope, receive, send)
 
 
 def with_safe_headers(send: Send) -> Send:
@@ -48,6 +52,7 @@ def limited(max_bytes: int) -> type[APIRoute]:
 
     class LimitedRoute(APIRoute):
         async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+            scope.setdefault(BODY_SEND, send)
             await super().handle(scope, receive, with_safe_headers(send))
 
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -85,13 +90,13 @@ def too_large(why: str) -> HTTPException:
     return HTTPException(413, why)
 
 
-def same_site(allowed: Collection[str]) -> Callable[[Request], None]:
+def same_site(allowed: Collection[str]) -> Callable[[Request], Awaitable[None]]:
     """Return a dependency that refuses requests of pages of other origins that are not allowed.
 
     CORS only prevents such a page from reading the answer; the answer would still be generated, and cost money.
     """
 
-    def check(request: Request) -> None:
+    async def check(request: Request) -> None:  # a function that is not async would run in a thread
         origin = request.headers.get("origin")
         site = request.headers.get("sec-fetch-site")
         if origin is not None and (origin in allowed or "*" in allowed):

@@ -30,6 +30,7 @@ from streamcore.web.endpoints.routes import all_endpoints
 from streamcore.web.endpoints.service import Limits
 from streamcore.web.endpoints.slots import Slots
 from streamcore.web.files import FileOptions
+from streamcore.web.flat_routes import flat_router
 from streamcore.web.guard import limited, same_site
 from streamcore.web.history import HistoryLimit
 from streamcore.web.models import Health, Problem
@@ -196,11 +197,10 @@ def router(
         per_client = parts.limits.per_client
         parts = replace(parts, durable=DurableGraphs(kept, targets, parts.relay, per_client, max_seconds))
     catalog = Catalog(_by_name(targets), allow_models, max_seconds=max_seconds, transport=transport, limits=limits)
-    routes = APIRouter(lifespan=_lifespan(parts, spending, keeps_relay=parts.relay is not relay))
     slots = Slots(max_streams, parts.limits.per_client, lambda: parts.relay.running)
-    routes.include_router(_own_routes(parts, slots, name, describe, given=page, asks_key=bool(api_keys)))
-    routes.include_router(parts.endpoints(catalog, slots, name, endpoints))
-    return routes
+    own = _own_routes(parts, slots, name, describe, given=page, asks_key=bool(api_keys))
+    lifespan = _lifespan(parts, spending, keeps_relay=parts.relay is not relay)
+    return flat_router(parts.endpoints(catalog, slots, name, endpoints), own, lifespan=lifespan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,13 +257,11 @@ def _own_routes(
 ) -> APIRouter:
     """Return `/health`, and the routes of the first target and its page."""
     page = PageOptions() if given is True else given or None
-    routes = APIRouter()
-    routes.include_router(_open_routes(parts.relay, slots, page=page if parts.targets else None, asks_key=asks_key))
+    routers = [_open_routes(parts.relay, slots, page=page if parts.targets else None, asks_key=asks_key)]
     if parts.offers is not None:
         with_user = len(parts.guards) > 1
-        guarded = _guarded_routes(parts, parts.offers, name, describe, page or PageOptions(), with_user=with_user)
-        routes.include_router(guarded)
-    return routes
+        routers.append(_guarded_routes(parts, parts.offers, name, describe, page or PageOptions(), with_user=with_user))
+    return flat_router(*routers)
 
 
 def _open_routes(relay: Relay, slots: Slots, *, page: PageOptions | None, asks_key: bool) -> APIRouter:
@@ -274,10 +272,8 @@ def _open_routes(relay: Relay, slots: Slots, *, page: PageOptions | None, asks_k
         return Health(running=relay.running + slots.running, max_running=relay.max_runs)
 
     routes = APIRouter(route_class=limited(4096))
-    if page is not None:
-        routes.include_router(page_routes(page, asks_key=asks_key))
     routes.add_api_route("/health", health)
-    return routes
+    return routes if page is None else flat_router(page_routes(page, asks_key=asks_key), routes)
 
 
 def _guarded_routes(

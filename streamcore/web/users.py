@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from fastapi import Depends, HTTPException, Request
@@ -14,11 +14,11 @@ Auth = Callable[..., Any]
 log = logging.getLogger("streamcore")
 
 
-def remember_user(auth: Auth, anonymous: bool) -> Callable[..., None]:
+def remember_user(auth: Auth, anonymous: bool) -> Callable[..., Awaitable[None]]:
     """Return a dependency that stores the user of a request; `anonymous`: requests without a user are accepted."""
     user_of_request = Depends(auth)
 
-    def remember(request: Request, user: Any = user_of_request) -> None:
+    async def remember(request: Request, user: Any = user_of_request) -> None:
         if isinstance(user, str) and user:
             request.state.owner = user
         elif user is None and anonymous:

@@ -34,6 +34,7 @@ from streamcore import (
 )
 from streamcore.sse import Format, encode, sse_response
 from streamcore.sse.events import Events
+from streamcore.sse.response import BODY_SEND
 from streamcore.testing import Answer, Simulator
 from tests.sse_support import (
     HOSTILE,
@@ -482,6 +483,38 @@ def test_nothing_is_left_to_the_garbage_collector(slow: Simulator) -> None:
         client.close()
         wait_until(lambda: slow.abandoned, "the upstream is closed")
     gc.collect()  # a generator or socket that was left open would warn here, which is an error
+
+
+@pytest.mark.anyio
+async def test_parts_of_a_body_go_past_middleware_that_changes_the_start() -> None:
+    through_middleware: list[MutableMapping[str, Any]] = []
+    past_it: list[MutableMapping[str, Any]] = []
+    tasks: set[int] = set()
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        await anyio.lowlevel.checkpoint()
+        through_middleware.append(message)
+
+    async def body_send(message: MutableMapping[str, Any]) -> None:
+        tasks.add(anyio.get_current_task().id)
+        past_it.append(message)
+
+    async def source() -> AsyncIterator[str]:
+        yield "Hi"
+        yield " there"
+
+    async def receive() -> MutableMapping[str, Any]:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    response = sse_response(source(), "text")
+    scope: dict[str, Any] = {"type": "http", "method": "GET", "headers": [], BODY_SEND: body_send}
+    await response(scope, receive, send)
+    assert [message["type"] for message in through_middleware] == ["http.response.start", "http.response.body"]
+    assert through_middleware[-1]["more_body"] is False
+    body = b"".join(message["body"] for message in past_it)
+    assert [event.data for event in parse(body)] == ["Hi", " there", "[DONE]"]
+    assert anyio.get_current_task().id not in tasks  # which would be resumed through all middleware
 
 
 def test_without_starlette(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -289,6 +289,19 @@ async def test_every_response_has_safe_headers() -> None:
         assert (response.status_code, response.headers["x-content-type-options"]) == (400, "nosniff")
 
 
+async def test_every_route_but_health_needs_the_key() -> None:
+    async with clients(api_keys=["key-of-the-operator"]) as client:
+        paths = (await client.get("/openapi.json")).json()["paths"]
+        found = {
+            (method, path): (await client.request(method, path.replace("{", "").replace("}", ""))).status_code
+            for path, methods in paths.items()
+            for method in methods
+        }
+    assert found.pop(("get", "/health")) == 200
+    assert len(found) > 25
+    assert set(found.values()) == {401}
+
+
 async def test_half_of_a_surrogate_pair_is_no_response_that_fails() -> None:
     async with clients(provider=answers("cut \ud83d")) as client:
         await client.get("/stream/s?prompt=x")

@@ -98,6 +98,7 @@ class Pacer:
         self._due: list[tuple[float, int, _Part]] = []
         self._number = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._fires_at = 0.0  # the time of the timer; uvloop's handle of a time that has come does not know it
 
     async def play(self, schedule: Schedule, line: Line) -> None:
         """Send a schedule to its end; delays by a slow client do not count as lag."""
@@ -123,9 +124,10 @@ class Pacer:
     def _wake(self) -> None:
         """Set the timer to the time of the earliest part."""
         due = self._due[0][0]
-        if self._timer is None or self._timer.when() > due:
+        if self._timer is None or self._fires_at > due:
             if self._timer is not None:
                 self._timer.cancel()
+            self._fires_at = due
             self._timer = asyncio.get_running_loop().call_at(due, self._tick)
 
     def _tick(self) -> None:

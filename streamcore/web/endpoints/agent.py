@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from streamcore.chunk import Chunk, Usage
@@ -28,8 +27,10 @@ class OwnCalls:
         self._before = Usage()
         self._now = Usage()
 
-    def visible(self, chunks: Iterable[Chunk]) -> list[Chunk]:
+    def visible(self, chunks: list[Chunk]) -> list[Chunk]:
         """Return the chunks that the client gets."""
+        if len(chunks) == 1 and chunks[0].kind == "text" and not chunks[0].path:
+            return chunks
         return [seen for chunk in chunks if (seen := self._seen(chunk)) is not None]
 
     def _seen(self, chunk: Chunk) -> Chunk | None:

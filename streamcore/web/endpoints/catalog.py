@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ from streamcore.execute import stream_prompt, stream_request
 from streamcore.graph.limits import AnswerTokens, Budget, RunLimits
 from streamcore.graph.stream import stream_graph_with_tokens
 from streamcore.pipeline.clocks import Timeouts
-from streamcore.provider import get_provider, provider_names, vendor
+from streamcore.provider import Provider, get_provider, provider_names, vendor
 from streamcore.request import Message, Request, Text
 from streamcore.tools.decisions import unanswered
 from streamcore.web.endpoints.sources import GraphSource, Source
@@ -84,9 +84,9 @@ class PassedOn:
     name: str
     provider: str
     model: str
-    max_seconds: float | None
-    transport: str | None
+    timeouts: Timeouts
     limits: RunLimits
+    find_provider: Callable[[str], Provider]
     passes_on: bool = True
     returned: frozenset[str] | None = None
 
@@ -96,11 +96,9 @@ class PassedOn:
 
     async def open(self, asked: WireRequest, wire: WireRules) -> Source:
         """Return the stream of the answer; see `Model.open`."""
-        provider = get_provider(self.provider, transport=self.transport)
+        provider = self.find_provider(self.provider)
         request = replace(asked.request, model=self.model, extra=_extra(asked, wire, getattr(provider, "wire", None)))
-        return stream_request(
-            request, provider=provider, timeouts={"total": self.max_seconds}, max_cost=run_cost(self.limits)
-        )
+        return stream_request(request, provider=provider, timeouts=self.timeouts, max_cost=run_cost(self.limits))
 
 
 def _extra(asked: WireRequest, wire: WireRules, provider_wire: str | None) -> dict[str, Any]:
@@ -337,9 +335,10 @@ class Catalog:
             elif isinstance(target, GraphTarget):
                 self._models[name] = GraphModel(name, target)
         self._allowed = tuple(allowed)
-        self._max_seconds = max_seconds
+        self._timeouts = Timeouts(total=max_seconds)
         self._transport = transport
         self._limits = limits
+        self._providers: dict[str, Provider] = {}
 
     def names(self) -> list[str]:
         """Return names that clients can use.
@@ -362,6 +361,15 @@ class Catalog:
         names = [*self._models] or self.names()
         return names[0] if self._models or len(names) == 1 else ""
 
+    def _provider(self, name: str) -> Provider:
+        """Return a provider of a vendor, which all requests share; another one may keep state, and is made for each."""
+        known = self._providers.get(name)
+        if known is None:
+            known = get_provider(name, transport=self._transport)
+            if vendor(name) is not None:
+                self._providers[name] = known
+        return known
+
     def _allows(self, name: str) -> bool:
         return any(fnmatchcase(name, pattern) for pattern in self._allowed)
 
@@ -376,7 +384,7 @@ class Catalog:
             return known
         provider, slash, model = name.partition("/")
         if slash and model and self._allows(name) and provider in provider_names():
-            return PassedOn(name, provider, model, self._max_seconds, self._transport, self._limits)
+            return PassedOn(name, provider, model, self._timeouts, self._limits, self._provider)
         listed = ", ".join(map(repr, self.names())) or "none by an exact name"
         raise RequestRefused(
             f"there is no model {name[:200]!r}; available are: {listed}",

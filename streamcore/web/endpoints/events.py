@@ -56,6 +56,8 @@ class WireEvents:
 
     def feed(self, items: Sequence[Any]) -> bytes:
         """Return the events of some chunks; items of a relay that are no chunks are left out."""
+        if self._waiting is None and not self._skip and len(items) == 1 and _is_text(items[0]):
+            return self._encoder.feed(items)  # a token, which changes nothing here
         chunks = [item for item in _flat(items) if isinstance(item, Chunk)]
         self._finished = self._finished or any(chunk.kind == "finish" for chunk in chunks)
         if self._waiting is not None:
@@ -103,6 +105,10 @@ class WireEvents:
             if not event.startswith(b":"):
                 self._skip -= 1
         return data
+
+
+def _is_text(item: Any) -> bool:
+    return isinstance(item, Chunk) and item.kind == "text"
 
 
 def _flat(items: Sequence[Any]) -> list[Any]:

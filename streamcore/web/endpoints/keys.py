@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 
 from fastapi import HTTPException, Request
 
@@ -19,7 +19,7 @@ def key_of(request: Request) -> str | None:
     return request.headers.get("x-api-key") or None
 
 
-def key_auth(keys: Collection[str]) -> Callable[[Request], str]:
+def key_auth(keys: Collection[str]) -> Callable[[Request], Awaitable[str]]:
     """Return an `auth` that accepts these keys; each key is a user of its own.
 
     Raises:
@@ -29,7 +29,7 @@ def key_auth(keys: Collection[str]) -> Callable[[Request], str]:
         raise ConfigError("api_keys= (--api-key, STREAMCORE_API_KEYS) must be keys without blanks, at least one")
     digests = {hashlib.sha256(key.encode()).digest(): f"key-{_short(key)}" for key in keys}
 
-    def check(request: Request) -> str:
+    async def check(request: Request) -> str:  # a function that is not async would run in a thread
         given = hashlib.sha256((key_of(request) or "").encode()).digest()
         found = None
         for digest, user in digests.items():  # all of them, so that the time says nothing

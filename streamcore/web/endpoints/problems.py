@@ -64,7 +64,13 @@ def problem_of(error: Exception, asked: WireRequest | None = None, *, passes_on:
     own = isinstance(error, errors.AuthenticationError)  # its code would read as if the client's key were refused
     code = error.code if isinstance(error, errors.ProviderError) and passes_on and not own else None
     message = error.message if shown and isinstance(error, errors.ProviderError) else str(error)
-    return Problem(kind, message if shown else public_message(error), code=code)
+    return Problem(kind, message if shown else public_message(error), code=code, status=_gateway_status(error))
+
+
+def _gateway_status(error: Exception) -> int | None:
+    """Return the status of a vendor's gateway that failed, which clients try again on; None: that of the wire."""
+    status = error.status if isinstance(error, errors.ServerError) else None
+    return status if status in (502, 504) else None
 
 
 def _kind(error: Exception) -> ProblemKind:

@@ -26,6 +26,7 @@ from streamcore.web.endpoints.service import Endpoint, Limits
 from streamcore.web.endpoints.slots import Slots
 from streamcore.web.endpoints.stored import StoredAnswers
 from streamcore.web.endpoints.stored_routes import StoredRoutes
+from streamcore.web.flat_routes import flat_router
 from streamcore.web.guard import limited, with_safe_headers
 from streamcore.web.peers import Peers
 from streamcore.wire.encoding.events import dumps
@@ -92,7 +93,7 @@ def endpoint_routes(
     endpoints: Sequence[tuple[Endpoint, StoredAnswers]], catalog: Catalog, dependencies: Sequence[Depends]
 ) -> APIRouter:
     """Return the routes of the endpoints, and of the list of models."""
-    routes = APIRouter()
+    routers: list[APIRouter] = []
     for endpoint, stored in endpoints:
         wire = endpoint.wire
         path = wire.path or ""
@@ -103,7 +104,11 @@ def endpoint_routes(
             methods=["POST"],
             response_class=Response,
             name=wire.name,
-            responses={200: _CONTENT, **dict.fromkeys((400, 404, 409, 413, 429, 500, 503, 504), _ERROR), **_ERRORS},
+            responses={
+                200: _CONTENT,
+                **dict.fromkeys((400, 404, 409, 413, 429, 500, 502, 503, 504), _ERROR),
+                **_ERRORS,
+            },
             openapi_extra={"requestBody": {"required": True, "content": _JSON}},
         )
         if wire.stored:
@@ -120,9 +125,8 @@ def endpoint_routes(
                     response_class=Response,
                     responses={200: _CONTENT, 404: _ERROR, **_ERRORS},
                 )
-        routes.include_router(own)
-    routes.include_router(_model_routes(catalog, dependencies))
-    return routes
+        routers.append(own)
+    return flat_router(*routers, _model_routes(catalog, dependencies))
 
 
 def endpoint_name(path: str) -> str:
@@ -172,13 +176,13 @@ def all_endpoints(
         if wire.path is not None and endpoint_name(wire.path) in chosen:
             stored = StoredAnswers(wire, relay, limits.per_client)
             endpoints.append((Endpoint(wire, catalog, slots, peers, limits, stored), stored))
-    routes = endpoint_routes(endpoints, catalog, dependencies)
+    routers = [endpoint_routes(endpoints, catalog, dependencies)]
     if "ai-sdk" in chosen:
-        routes.include_router(chat_routes(catalog, relay, name, peers, limits, dependencies, MAX_BODY, durable))
+        routers.append(chat_routes(catalog, relay, name, peers, limits, dependencies, MAX_BODY, durable))
     if "agui" in chosen:
         agui = AguiEndpoint(name, catalog, slots, peers, limits, relay, durable)
-        routes.include_router(agui_routes(agui, MAX_BODY, dependencies))
-    return routes
+        routers.append(agui_routes(agui, MAX_BODY, dependencies))
+    return flat_router(*routers)
 
 
 _JSON: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}

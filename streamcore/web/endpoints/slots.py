@@ -62,6 +62,7 @@ class Slot:
     def fill(self, source: Source) -> None:
         """Set the source."""
         self._source = source
+        self.next_batch = source.next_batch  # type: ignore[method-assign]  # one call less for each token
 
     async def next_batch(self) -> list[Chunk] | None:
         """Return what has arrived; see `Source.next_batch`."""

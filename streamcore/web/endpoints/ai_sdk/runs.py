@@ -206,11 +206,14 @@ class ChatRuns:
         except RunNotFound:
             return False
 
-    async def delivered(self, run: str, who: str, peer: str) -> None:
+    def sent(self, run: str, peer: str) -> None:
         """Note that the end of a run was sent on a connection."""
         self._sent[run, peer] = None
         while len(self._sent) > MAX_SENT:
             self._sent.popitem(last=False)
+
+    async def delivered(self, run: str, who: str) -> None:
+        """Note for all workers that the end of a run was sent."""
         await self._note(run, who, time.time())
 
     async def _note(self, run: str, who: str, at: float) -> None:

@@ -123,10 +123,13 @@ class ChatEndpoint:
             status=lambda error: _status(explained(error)),
         )
 
-        async def delivered() -> None:
-            await self._runs.delivered(run, who, peer)
-
-        return _ChatResponse(reader, encoder, delivered, wait=waits)
+        return _ChatResponse(
+            reader,
+            encoder,
+            lambda: self._runs.sent(run, peer),
+            lambda: self._runs.delivered(run, who),
+            wait=waits,
+        )
 
     def _failed(self, error: Exception, asked: WireRequest | None) -> Response:
         """Return the response for an error before the answer began; the client shows the whole body."""
@@ -141,10 +144,16 @@ class ChatEndpoint:
 
 
 class _ChatResponse(SSEResponse):
-    """The stream of a run; afterwards, `delivered` is called if its end was sent."""
+    """The stream of a run; if its end was sent, `sent` is called at once, and `delivered` afterwards."""
 
     def __init__(
-        self, source: Any, encoder: UIMessageEncoder, delivered: Callable[[], Awaitable[None]], *, wait: bool
+        self,
+        source: Any,
+        encoder: UIMessageEncoder,
+        sent: Callable[[], None],
+        delivered: Callable[[], Awaitable[None]],
+        *,
+        wait: bool,
     ) -> None:
         super().__init__(
             source,
@@ -158,7 +167,13 @@ class _ChatResponse(SSEResponse):
             breaks=True,
         )
         self._ui_encoder = encoder
+        self._sent = sent
         self._delivered = delivered
+
+    def on_sent_all(self) -> None:
+        """Note the connection that has the end."""
+        if self._ui_encoder.ended:
+            self._sent()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request."""
