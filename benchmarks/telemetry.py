@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 
 from streamcore import Chunk, Message, Request, Usage, stream_request
 from streamcore.observe import observe
+from streamcore.pricing import load_prices
 from streamcore.telemetry import OpenTelemetryObserver
 
 REQUEST = Request([Message("user", "Count.")], model="m")
@@ -70,6 +71,7 @@ def measure(chunks: int, requests: int, rounds: int) -> bool:
     tracers.add_span_processor(SpanProcessor())
     meters = MeterProvider([InMemoryMetricReader()])
     observer = OpenTelemetryObserver(tracer_provider=tracers, meter_provider=meters)
+    asyncio.run(load_prices())  # once in a process, and not a cost of requests
     short, long = Source(1), Source(chunks)
     per_request: list[float] = []
     per_token: list[float] = []

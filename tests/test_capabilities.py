@@ -18,6 +18,7 @@ def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, folder / SCRIPT, *arguments], capture_output=True, text=True)
 
 
+@pytest.mark.long
 def test_the_tables_are_current() -> None:
     done = make(DOCS, "--check")
     assert done.returncode == 0, done.stderr

@@ -102,6 +102,7 @@ def test_tools(provider: str) -> None:
     assert 'The tool says: {"city": ' in done.stdout
 
 
+@pytest.mark.long
 def test_openai_client() -> None:
     done = example("openai_client.py")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -22,7 +22,7 @@ from streamcore.web import PageOptions, create_app
 from tests.serving import serving
 from tests.support import TRIES, first_short, provider_at, wait_until
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.long]
 ROOT = Path(__file__).resolve().parent.parent.parent
 HACK = "window.hacked=1"
 HOSTILE = [
@@ -125,7 +125,6 @@ def test_hostile_text_arrives_to_the_last_character_and_runs_nothing(page: Page)
         assert plain(page) == "".join(HOSTILE)
 
 
-@pytest.mark.long
 def test_markdown_is_rendered_while_it_grows(page: Page) -> None:
     text = (
         "# Title\n\nSome *text*.\n\n- one\n- two\n\n```python\nprint('<b>')\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
@@ -138,7 +137,6 @@ def test_markdown_is_rendered_while_it_grows(page: Page) -> None:
         assert page.locator("#stop").is_visible()
 
 
-@pytest.mark.long
 def test_a_long_answer_stays_readable_to_its_end(page: Page) -> None:
     tokens = [f"{number}{' ' if number % 20 else chr(10) * 2}" for number in range(30_000)]
     with Simulator(Answer(tokens)) as simulator, chat(page, simulator):
@@ -175,7 +173,6 @@ def test_stop_closes_the_upstream_and_keeps_the_text(page: Page, how: str) -> No
     assert min(times) < 1
 
 
-@pytest.mark.long
 def test_leaving_the_page_for_good_closes_the_upstream(page: Page) -> None:
     with Simulator(Answer(["w "] * 9000), rate=100) as simulator, chat(page, simulator, grace=10):
         say(page, "x")
@@ -196,7 +193,6 @@ def test_an_error_is_shown_the_text_stays_and_retrying_works(page: Page) -> None
         assert len(simulator.requests) == 2
 
 
-@pytest.mark.long
 def test_refusals_of_the_service_show(page: Page) -> None:
     with Simulator("x") as simulator, chat(page, simulator, max_input=10, max_streams=0):
         say(page, "much too long")
@@ -226,7 +222,6 @@ def test_a_conversation_continues_after_a_reload_and_begins_again(page: Page) ->
         assert len(simulator.requests[-1].body["messages"]) == 2
 
 
-@pytest.mark.long
 def test_the_keyboard_does_it_all(page: Page) -> None:
     with Simulator("x") as simulator, chat(page, simulator):
         box = page.locator("#input")
@@ -249,7 +244,6 @@ def test_the_keyboard_does_it_all(page: Page) -> None:
         assert len(simulator.requests) == 1
 
 
-@pytest.mark.long
 def test_reasoning_is_folded_and_calls_are_shown(page: Page) -> None:
     from streamcore.testing import PlannedCall
 
@@ -266,7 +260,6 @@ def test_reasoning_is_folded_and_calls_are_shown(page: Page) -> None:
         assert '"Biel"' in page.locator("details.call div").last.evaluate("element => element.textContent")
 
 
-@pytest.mark.long
 def test_structured_output_is_shown_as_names_and_values(page: Page) -> None:
     text = '{"intent": "greet", "scores": [1, null], "html": "<b>x</b>"}'
     with Simulator(Answer(list(text))) as simulator, chat(page, simulator):
@@ -279,7 +272,6 @@ def test_structured_output_is_shown_as_names_and_values(page: Page) -> None:
         assert plain(page) == text
 
 
-@pytest.mark.long
 def test_an_interview_is_answered_on_the_page_offline(page: Page) -> None:
     with served("graphs/interview.yaml", "--provider", "demo", "--port", "0") as (process, url):
         page.goto(url)
@@ -302,7 +294,6 @@ def test_an_interview_is_answered_on_the_page_offline(page: Page) -> None:
         process.wait(60)
 
 
-@pytest.mark.long
 def test_a_lost_connection_is_shown_and_the_text_stays(page: Page) -> None:
     with Simulator(Answer(["w "] * 9000), rate=100) as simulator:
         environment = ["--provider", "openai", "--model", "m"]
@@ -347,7 +338,6 @@ def test_a_phone_is_wide_enough(page: Page, scheme: Any) -> None:
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") != paper
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "answer",
     [

@@ -101,6 +101,7 @@ def still(page: Page, simulator: Simulator, requests: int) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.long
 @each_page
 def test_everything_arrives_and_nothing_runs(page: Page, vendor: Simulator, example: Any) -> None:
     with process(example.script, vendor) as (_, port):
@@ -116,6 +117,7 @@ def test_everything_arrives_and_nothing_runs(page: Page, vendor: Simulator, exam
 
 
 @pytest.mark.real
+@pytest.mark.long
 @each_page
 def test_an_error_is_shown_and_not_requested_again(page: Page, example: Any) -> None:
     with Simulator(Answer(["Hi ", "<b>"], cut=2)) as simulator, process(example.script, simulator) as (_, port):
@@ -128,6 +130,7 @@ def test_an_error_is_shown_and_not_requested_again(page: Page, example: Any) -> 
 
 
 @pytest.mark.real
+@pytest.mark.long
 @each_page
 def test_a_lost_connection_is_not_paid_for_twice(page: Page, example: Any) -> None:
     """Restart the service during a stream: the page reconnects and receives the error that the rest is lost."""
@@ -161,6 +164,7 @@ def script_page(script: str) -> str:
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_the_seeds_page(page: Page, vendor: Simulator) -> None:
     with service(seeds_app(vendor, script_page(SEEDS_PAGE), "text")) as port:
         page.goto(f"http://127.0.0.1:{port}/")
@@ -169,6 +173,7 @@ def test_the_seeds_page(page: Page, vendor: Simulator) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_the_seeds_page_with_the_seeds_endpoint(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both pasted unchanged; that endpoint writes no event that could hold a newline, so the text has none."""
     text = "Hello, World!  Two blanks, 😀, 漢字 and <b>no markup</b>."
@@ -188,6 +193,7 @@ def test_the_seeds_page_with_the_seeds_endpoint(page: Page, monkeypatch: pytest.
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_the_seeds_page_does_not_reconnect_after_an_error(page: Page) -> None:
     more = "eventSource.addEventListener('stream-error', (e) => { document.title = e.data; });"
     with Simulator(Answer(["Hi"], cut=1)) as simulator:
@@ -199,6 +205,7 @@ def test_the_seeds_page_does_not_reconnect_after_an_error(page: Page) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_the_seeds_htmx_snippet(page: Page, vendor: Simulator) -> None:
     """It does not close at the end, so it reconnects; what it gets then is the end again, and no second answer."""
     scripts = "".join(

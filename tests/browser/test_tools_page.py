@@ -14,7 +14,7 @@ from tests.browser.test_chat_page import over, say
 from tests.serving import serving
 from tests.support import provider_at
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.long]
 FUNCTIONS = '''
 from streamcore.tools import tool
 

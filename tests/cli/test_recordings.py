@@ -36,7 +36,7 @@ def test_a_recording_is_replayed(provider: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "Hi,\n  World! ☀️\n"), done.stderr
     assert re.search(r"recorded \d+ reads with 15 characters of text to ", done.stderr)
     assert KEY not in path.read_text("utf-8")
-    for pace in ("0", "500", "recorded"):
+    for pace in ("500", "recorded"):
         again = streamcore("replay", str(path), "--pace", pace)
         assert (again.returncode, again.stdout, again.stderr) == (0, done.stdout, "")
     assert streamcore("replay", str(path), "--json", "--pace", "0").stdout == chunks

@@ -50,7 +50,7 @@ def aimed_at(server: FaultServer, provider: str) -> dict[str, str]:
     return environment() | {f"{name}_BASE_URL": server.url + BASE_PATHS.get(provider, "/v1"), f"{name}_API_KEY": KEY}
 
 
-@pytest.mark.parametrize("stall", stalls("openai"))
+@pytest.mark.parametrize("stall", first_short(list(stalls("openai"))))
 @pytest.mark.parametrize("provider", first_short(PROVIDERS))
 def test_ctrl_c_in_a_stall_returns_the_prompt(provider: str, stall: str) -> None:
     tokens = 3 if "tokens" in stall or "keep" in stall else 0
@@ -133,6 +133,7 @@ def test_narrow_windows(arguments: list[str], columns: int) -> None:
     assert max(len(line) for line in lines) <= columns
 
 
+@pytest.mark.long
 def test_completion_in_a_shell(tmp_path: Path) -> None:
     """Type the beginning of a word and the tabulator into a real shell."""
     (tmp_path / "prompts" / "mail").mkdir(parents=True)

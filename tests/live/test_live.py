@@ -60,6 +60,7 @@ def test_without_keys_nothing_is_asked() -> None:
     assert "set OPENAI_API_KEY" in done.stdout
 
 
+@pytest.mark.long
 def test_a_vendor_that_cuts_its_streams_is_found() -> None:
     with Simulator(Answer(["Hello", " you"], cut=1)) as simulator:
         done = live(simulator)

@@ -16,9 +16,9 @@ import pytest
 
 from streamcore.testing import Answer, Simulator
 from tests.relay_workers import Browser, Workers, until_zero
-from tests.support import TRIES, eventually, first_short
+from tests.support import TRIES, eventually
 
-pytestmark = [pytest.mark.anyio, pytest.mark.real]
+pytestmark = [pytest.mark.anyio, pytest.mark.real, pytest.mark.long]
 
 PIECES = (
     *("The", " quick", "\r", "\n", " brown", " fox\r\n", " 日本", "👩"),
@@ -61,8 +61,7 @@ def joined(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
 
 
-@pytest.mark.long
-@pytest.mark.parametrize(("words", "reconnects"), [(400, 40), pytest.param(1500, 200, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("words", "reconnects"), [(400, 40), (1500, 200)])
 async def test_many_reconnects_to_random_workers(
     tmp_path: Path, client: httpx2.AsyncClient, words: int, reconnects: int
 ) -> None:
@@ -90,7 +89,6 @@ async def test_many_reconnects_to_random_workers(
         assert (had_all.text, had_all.done) == ("", True)
 
 
-@pytest.mark.long
 async def test_three_simultaneous_starts(tmp_path: Path, client: httpx2.AsyncClient) -> None:
     with Simulator(answer_of(20)[0]) as simulator, Workers(tmp_path, simulator) as workers:
         for run in range(5):
@@ -107,7 +105,7 @@ async def test_three_simultaneous_starts(tmp_path: Path, client: httpx2.AsyncCli
         assert len(simulator.requests) == 5
 
 
-@pytest.mark.parametrize("fate", first_short([signal.SIGKILL, signal.SIGSTOP]))
+@pytest.mark.parametrize("fate", [signal.SIGKILL, signal.SIGSTOP])
 async def test_a_producer_that_is_killed_or_suspended(
     tmp_path: Path, client: httpx2.AsyncClient, fate: signal.Signals
 ) -> None:
@@ -158,7 +156,6 @@ async def seconds_until_the_loss_is_seen(
         return ended[0] - begun
 
 
-@pytest.mark.long
 async def test_redis_is_killed_and_restarts_empty(tmp_path: Path, client: httpx2.AsyncClient) -> None:
     """End every reader with an error; later the run has expired, and no vendor is read any more."""
     answer, text = answer_of(5000)
@@ -192,7 +189,7 @@ async def test_redis_is_killed_and_restarts_empty(tmp_path: Path, client: httpx2
         assert json.loads(again.error or "")["type"] == "RunExpired"
 
 
-@pytest.mark.parametrize("command", first_short(["stop", "cancel"]))
+@pytest.mark.parametrize("command", ["stop", "cancel"])
 async def test_an_end_from_another_worker(tmp_path: Path, client: httpx2.AsyncClient, command: str) -> None:
     """The vendor's response is closed within a second; readers see an end, or an error."""
     times: list[float] = []
@@ -215,7 +212,6 @@ async def test_an_end_from_another_worker(tmp_path: Path, client: httpx2.AsyncCl
     assert min(times) < 1
 
 
-@pytest.mark.long
 async def test_a_run_without_a_reader_is_cancelled(tmp_path: Path, client: httpx2.AsyncClient) -> None:
     """The run is cancelled within the grace period; one whose reader is on another worker goes on."""
     for grace in SECONDS:

@@ -39,6 +39,7 @@ KINDS = (
     "http",
     pytest.param("http-legacy", marks=pytest.mark.long),
 )
+LONG_ON_TRIO = pytest.mark.parametrize("anyio_backend", ["asyncio", pytest.param("trio", marks=pytest.mark.long)])
 SLOW = 300.0
 """A timeout for a busy machine: a test that needs it fails by itself."""
 SECRET = "s3cr3t-0123456789"
@@ -156,6 +157,7 @@ async def test_tools_are_listed_and_run(settings: dict[str, Any]) -> None:
         assert await run(tools["a_name_with_signs"]) == "signs"
 
 
+@LONG_ON_TRIO
 async def test_calls_run_at_the_same_time_and_share_one_server() -> None:
     async with McpTools(**stdio()) as server:
         found: list[str] = []
@@ -193,6 +195,7 @@ async def test_a_cancelled_call_is_cancelled_at_the_server(settings: dict[str, A
         assert await call(server, "add", {"a": 1, "b": 1}) == "2"
 
 
+@LONG_ON_TRIO
 @patient
 async def test_a_call_that_is_too_slow_is_cancelled_at_the_server(tmp_path: Path, pace: float) -> None:
     file = tmp_path / f"state-{pace}"
@@ -227,6 +230,7 @@ async def test_an_agent_streams_progress_and_results(settings: dict[str, Any]) -
         assert "".join(chunk.text for chunk in chunks if chunk.kind == "text") == "The tool says: done"
 
 
+@LONG_ON_TRIO
 async def test_a_server_that_ends_does_not_end_the_run() -> None:
     async with McpTools(**stdio(include=["crash"])) as server:
         answer = await stream_agent(ASK, provider="demo", tools=[server]).collect()
@@ -271,6 +275,7 @@ async def test_a_name_that_is_taken_gets_the_server_in_front() -> None:
 # -- servers that end ------------------------------------------------------------------------------------------------
 
 
+@LONG_ON_TRIO
 async def test_a_server_that_ends_is_started_again_by_the_next_call(caplog: pytest.LogCaptureFixture) -> None:
     async with McpTools(**stdio()) as server:
         tools = await by_name(server)
@@ -285,6 +290,7 @@ async def test_a_server_that_ends_is_started_again_by_the_next_call(caplog: pyte
     assert not caplog.records  # the SDK warns of a result whose schema it does not know
 
 
+@LONG_ON_TRIO
 async def test_a_server_that_ends_between_calls_is_started_again() -> None:
     async with McpTools(**stdio()) as server:
         first = await call(server, "pid")
@@ -379,6 +385,7 @@ async def refusing(status: str) -> AsyncGenerator[str]:
         tasks.cancel_scope.cancel()
 
 
+@LONG_ON_TRIO
 async def test_a_secret_in_a_result_that_is_an_error_is_not_shown() -> None:
     async with McpTools(**stdio(env={"KEY": SECRET})) as server:
         with pytest.raises(ToolError, match=r"wrong key \[secret\]"):
@@ -399,6 +406,7 @@ def shown(error: BaseException) -> str:
     return text
 
 
+@LONG_ON_TRIO
 async def test_the_program_gets_few_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMCORE_TEST_KEY", "not for servers")
     async with McpTools(**stdio(env={"GIVEN": "1"}, cwd=tmp_path)) as server:
@@ -411,6 +419,7 @@ async def test_the_program_gets_few_variables(tmp_path: Path, monkeypatch: pytes
 # -- the end ---------------------------------------------------------------------------------------------------------
 
 
+@LONG_ON_TRIO
 async def test_closing_ends_the_process_and_a_call_that_runs(tmp_path: Path) -> None:
     file = tmp_path / "state"
     server = McpTools(**stdio())
@@ -473,6 +482,7 @@ def tasks() -> int:
         return 0
 
 
+@LONG_ON_TRIO
 async def test_a_dropped_server_is_closed() -> None:
     before = tasks()
     server = McpTools(**stdio())
@@ -540,6 +550,7 @@ def test_no_socket_is_left(kind: str, backend: str, request: pytest.FixtureReque
 # -- names and settings ----------------------------------------------------------------------------------------------
 
 
+@LONG_ON_TRIO
 async def test_tools_are_chosen_and_renamed() -> None:
     server = McpTools(**stdio(include=["p*", "add"], exclude=["point*"], prefix="x_", needs_approval=["pi*"]))
     async with server:
@@ -613,6 +624,7 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
 # -- a server that was not written here ------------------------------------------------------------------------------
 
 
+@LONG_ON_TRIO
 async def test_the_time_server_of_the_registry() -> None:
     command = [sys.executable, "-m", "mcp_server_time", "--local-timezone", "Europe/Paris"]
     async with McpTools(command=command, timeout=SLOW) as server:

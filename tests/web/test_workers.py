@@ -18,7 +18,7 @@ from tests.serving import listen, messages_in, reading, text_of
 from tests.support import wait_until
 from tests.web.test_serve import refused, served
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.long]
 WORDS = [f"w{number} " for number in range(300)]
 
 
@@ -52,7 +52,6 @@ def test_read_on_at_the_other_worker_and_go_on_talking_there(redis: RedisServer)
         assert len(simulator.requests[1].body["messages"]) == 4
 
 
-@pytest.mark.long
 def test_one_run_in_a_conversation_on_all_workers_and_stop_from_any(redis: RedisServer) -> None:
     with Simulator(Answer(["w "] * 9000), rate=100) as simulator, ExitStack() as stack:
         (_, first), (_, second) = workers(stack, redis, simulator)
@@ -65,7 +64,6 @@ def test_one_run_in_a_conversation_on_all_workers_and_stop_from_any(redis: Redis
         assert "stream-error" not in [one.name for one in listen(first, "/stream/s?format=json")]
 
 
-@pytest.mark.long
 def test_an_address_is_limited_on_all_workers(redis: RedisServer) -> None:
     with Simulator(Answer(["w "] * 9000), rate=100) as simulator, ExitStack() as stack:
         (_, first), (_, second) = workers(stack, redis, simulator, "--max-per-user", "2")
@@ -73,7 +71,6 @@ def test_an_address_is_limited_on_all_workers(redis: RedisServer) -> None:
         assert codes == [201, 201, 429, 429]
 
 
-@pytest.mark.long
 def test_a_worker_that_is_stopped_sends_its_readers_to_the_others(redis: RedisServer) -> None:
     with Simulator(Answer(WORDS), rate=25) as simulator, ExitStack() as stack:  # it must outlast the shutdown
         (_, first), (process, second) = workers(stack, redis, simulator)
@@ -92,7 +89,6 @@ def test_a_worker_that_is_stopped_sends_its_readers_to_the_others(redis: RedisSe
         assert len(simulator.requests) == 1
 
 
-@pytest.mark.long
 def test_without_its_redis_the_service_answers_503_and_recovers(redis: RedisServer) -> None:
     with Simulator("Yes.") as simulator, ExitStack() as stack:
         ((_, url), _) = workers(stack, redis, simulator)
