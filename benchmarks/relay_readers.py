@@ -23,7 +23,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any, cast
 
-from streamcore.errors import RunNotFound
+from streamcore.errors import RelayError
 from streamcore.relay import Relay, open_log
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -76,16 +76,16 @@ async def measure(url: str, readers: int, seconds: int) -> bool:
 
         async def read(number: int) -> None:
             nonlocal short
+            count = after = 0
             while True:
+                reader = relay.read(f"readers-{number}", after)
                 try:
-                    await relay.status(f"readers-{number}")
+                    async for item in reader:
+                        late.append(time.monotonic() - float(cast("str", item)))
+                        count, after = count + 1, reader.seq
                     break
-                except RunNotFound:
+                except RelayError:  # it has not begun, or Redis is too busy
                     await asyncio.sleep(0.5)
-            count = 0
-            async for item in relay.read(f"readers-{number}"):
-                late.append(time.monotonic() - float(cast("str", item)))
-                count += 1
             short += count != seconds
 
         cpu = time.process_time()

@@ -13,7 +13,7 @@ from typing import Self
 
 from tests.support import DEADLINE, free_port, require
 
-NODE_TIMEOUT = 1000
+NODE_TIMEOUT = 5000
 """Milliseconds after which the nodes take one that is silent for lost."""
 
 

@@ -22,6 +22,7 @@ FORBIDDEN = (
     "respx",
     "hypothesis",
     "redis",
+    "nats",
     "psycopg",
     "mcp",
     "sqlite3",

@@ -55,7 +55,8 @@ TrustedProxies = Annotated[
 Relay = Annotated[
     str | None,
     typer.Option(
-        metavar="URL", help="The Redis in which several workers keep answers and conversations: redis://host:6379/0"
+        metavar="URL",
+        help="The Redis in which several workers keep answers and conversations, as redis://host:6379/0; or nats://host:4222",
     ),
 ]
 Threads = Annotated[

@@ -6,7 +6,7 @@ from streamcore.relay.memory import MemoryLog
 from streamcore.relay.open import open_log
 from streamcore.relay.reader import Reader
 from streamcore.relay.relay import Relay
-from streamcore.relay.response import relay_response, run_response
+from streamcore.relay.response import history_response, relay_response, run_response
 
 __all__ = [
     "Found",
@@ -22,6 +22,7 @@ __all__ = [
     "RunNotFound",
     "Status",
     "TooManyRuns",
+    "history_response",
     "open_log",
     "relay_response",
     "run_response",

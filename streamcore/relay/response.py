@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import secrets
 from collections.abc import Mapping
@@ -13,6 +14,8 @@ from streamcore.relay.relay import Relay
 from streamcore.sse import Describe, EventId, Format, parse_event_id, sse_response
 
 if TYPE_CHECKING:
+    from starlette.responses import Response
+
     from streamcore.sse.response import SSEResponse
 
 
@@ -124,6 +127,63 @@ async def run_response(
         heartbeat=heartbeat,
         cost=cost,
     )
+
+
+async def history_response(
+    relay: Relay,
+    run_id: str,
+    format: Format = "json",  # noqa: A002  the word that users know
+    *,
+    who: str = "",
+    if_none_match: str | None = None,
+    max_age: float = 0.0,
+    headers: Mapping[str, str] | None = None,
+    describe: Describe | None = None,
+    heartbeat: float = 15.0,
+    cost: bool = False,
+) -> Response:
+    """Send a run from its beginning, so that browsers and proxies can keep it once it has ended.
+
+    A run that has ended never changes: its response has an `ETag`, and `Cache-Control: private`, or `public` if the run
+    has no owner. A client that sends the tag back gets status 304 and no body. A run that has not ended is streamed as
+    by `run_response`, and is not kept.
+
+    Args:
+        relay: the open relay.
+        run_id: the run's name.
+        format: see `streamcore.sse.Format`.
+        who: who reads, for the relay's `access`.
+        if_none_match: the request's header `If-None-Match`, None without one.
+        max_age: seconds for which a client may show it without asking again, at most what the log's `keep` leaves; 0:
+            it asks each time, so that access is checked each time.
+        headers: see `sse_response`.
+        describe: see `sse_response`.
+        heartbeat: see `sse_response`.
+        cost: see `sse_response`.
+
+    Raises:
+        RunNotFound: this reader has no such run.
+        RelayError: the log cannot be reached.
+    """
+    status = await relay.status(run_id, who=who)
+    end = None
+    if status.state == "ended":
+        last = await relay.log.read(run_id, status.seq - 1, 0)
+        end = None if last is None else last.end
+    if end is None:
+        return await run_response(
+            relay, run_id, None, format, who=who, headers=headers, describe=describe, heartbeat=heartbeat, cost=cost
+        )
+    # The name alone would not do: once it has expired, another run may have it.
+    tag = f'"{hashlib.sha256(f"{run_id} {status.seq} {format} {cost} ".encode() + end).hexdigest()[:32]}"'
+    whose, age = "private" if status.owner else "public", f"max-age={max_age:.0f}" if max_age > 0 else "no-cache"
+    known = {**(headers or {}), "ETag": tag, "Cache-Control": f"{whose}, {age}"}
+    if if_none_match is not None and {"*", tag} & {one.strip().removeprefix("W/") for one in if_none_match.split(",")}:
+        from starlette.responses import Response
+
+        return Response(status_code=304, headers=known)
+    reader = relay.read(run_id, 0, who=who)
+    return sse_response(reader, format, ids=run_id, headers=known, describe=describe, heartbeat=heartbeat, cost=cost)
 
 
 async def _close(source: Source) -> None:

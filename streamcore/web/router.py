@@ -22,6 +22,7 @@ from streamcore.graph.load import Graph
 from streamcore.pricing.loading import load_prices
 from streamcore.provider import AnyProvider
 from streamcore.relay import Relay
+from streamcore.relay.open import is_nats
 from streamcore.sse import Describe
 from streamcore.web.durable import Durable, DurableGraphs, refuse_cost_limit
 from streamcore.web.endpoints.catalog import Catalog
@@ -347,6 +348,11 @@ def _spending(max_cost: str | Decimal | float | None, relay: Relay | str | None,
     if max_cost is None:
         return None
     limit = SpendingLimit.of(max_cost)
+    if isinstance(relay, str) and is_nats(relay):
+        raise ConfigError(
+            "max_cost (--max-cost) needs a Redis in which all workers add up costs, as relay='redis://host:6379/0' "
+            "(--relay); NATS does not keep them"
+        )
     if isinstance(relay, str) and relay != "memory:":
         return Spending(limit, RedisSums(relay, name, limit.seconds))
     return Spending(limit, MemorySums())

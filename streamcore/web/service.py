@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Header, HTTPException, Path, Query, Request, Response
 
 from streamcore.errors import RunExists, RunNotFound, TooManyRuns
 from streamcore.relay import Relay
-from streamcore.relay.response import run_response
+from streamcore.relay.response import history_response, run_response
 from streamcore.sse import Describe, EventId, Format, parse_event_id
 from streamcore.web import models
 from streamcore.web.files import FilesRefused, UserFile
@@ -220,16 +220,11 @@ class Service:
         if event_id is not None and not self._sessions.owns(run):
             run = ""  # of another service, or of none: the client gets an end
         try:
-            return await run_response(
-                self._relay,
-                run,
-                event_id,
-                form,
-                who=who,
-                headers=headers,
-                describe=describe,
-                cost=self._shows_cost,
-            )
+            more: Mapping[str, Any] = {"who": who, "headers": headers, "describe": describe, "cost": self._shows_cost}
+            if event_id is None:
+                tag = request.headers.get("if-none-match") if request.method == "GET" else None
+                return await history_response(self._relay, run, form, if_none_match=tag, **more)
+            return await run_response(self._relay, run, event_id, form, **more)
         except RunNotFound as error:
             raise _expired() from error
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from streamcore.checkpoints import Checkpointer, MemoryCheckpointer, open_checkpointer
+from streamcore.errors import ConfigError
 from streamcore.relay import Relay, open_log
+from streamcore.relay.open import is_nats
 from streamcore.web.durable import Durable
 from streamcore.web.history import HistoryLimit
 
@@ -41,6 +43,13 @@ def conversation_stores(
     given = open_checkpointer(checkpointer) if isinstance(checkpointer, str) else checkpointer
     if given is None and durable is not None:
         given = durable.threads()
+    if isinstance(relay, str) and is_nats(relay):
+        if given is None:
+            raise ConfigError(
+                "NATS keeps answers, but no conversations; with a relay in NATS, name a store that all workers share, "
+                "as checkpointer='postgresql://host/database' or 'redis://host:6379/0' (--checkpointer)"
+            )
+        return {"checkpointer": given, "fallback": open_checkpointer(given), "history": history}
     return {"checkpointer": given, "fallback": _memory(relay), "history": history}
 
 

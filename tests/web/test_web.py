@@ -110,6 +110,9 @@ def test_a_run_can_be_read_many_times_and_runs_once() -> None:
         assert text_of(first) == "Yes."
         assert listen(url, f"/{begun['stream']}&format=json") == first
         assert listen(url, f"/stream/{begun['session_id']}?format=json") == first  # its last run
+        known = httpx2.get(f"{url}/{begun['stream']}&format=json")
+        tag = {"If-None-Match": known.headers["etag"]}
+        assert httpx2.get(f"{url}/{begun['stream']}&format=json", headers=tag).status_code == 304
         assert len(simulator.requests) == 1
         nothing = httpx2.get(f"{url}/stream/{begun['session_id']}x")
         assert nothing.status_code == 400
