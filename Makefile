@@ -28,7 +28,7 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv/pycache
 endif
 
-.PHONY: demo node test test-long test-all test-lowest live check audit format stress bench bench-quick docs clean
+.PHONY: demo node test test-long test-all test-lowest live check audit format stress bench bench-quick bench-sections docs clean
 
 demo: $(if $(wildcard $(DEV)),$(DEV),$(DEMO))
 	@$(BIN)/python examples/demo_streaming.py --verify
@@ -86,9 +86,16 @@ stress: $(DEV)
 bench: $(DEV)
 	$(BIN)/python -m benchmarks.peers
 
+# The sections of docs/benchmarks.md about a first answer, ten thousand streams, two workers and growth; about ten minutes
+# on two quiet cores.
+bench-sections: $(DEV)
+	@missed=; for script in cold crowds workers scaling; do \
+		echo "== benchmarks/$$script.py"; $(BIN)/python benchmarks/$$script.py || missed="$$missed $$script"; \
+	done; test -z "$$missed" || { echo "missed a target:$$missed"; exit 1; }
+
 # Without peers, and every limit that the other scripts hold; a limit that is missed is told at the end.
 bench-quick: $(DEV)
-	@missed=; for script in decode limits imports pipeline graph sse cold agent endpoints telemetry; do \
+	@missed=; for script in decode limits imports pipeline graph sse cold scaling agent endpoints telemetry; do \
 		echo "== benchmarks/$$script.py"; \
 		$(BIN)/python benchmarks/$$script.py --quick || missed="$$missed $$script"; \
 	done; \

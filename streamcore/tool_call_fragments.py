@@ -29,13 +29,20 @@ def call_id(*seeds: object) -> str:
 _ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
-def merged(fragments: Sequence[ToolCall]) -> ToolCall:
-    """Return the call that some fragments, in order, are parts of."""
+def merged(fragments: list[ToolCall]) -> ToolCall:
+    """Return the call that some fragments, in order, are parts of.
+
+    The list then has that call alone, so that an answer with many calls is not put together anew for each of them.
+    """
+    if len(fragments) == 1:
+        return fragments[0]
     last = fragments[-1]
-    return ToolCall(  # many vendors send id and name with the first fragment only
+    call = ToolCall(  # many vendors send id and name with the first fragment only
         id=next((fragment.id for fragment in reversed(fragments) if fragment.id is not None), None),
         name=next((fragment.name for fragment in reversed(fragments) if fragment.name is not None), None),
         arguments="".join(fragment.arguments for fragment in fragments),
         position=last.position,
         custom=last.custom,
     )
+    fragments[:] = [call]
+    return call

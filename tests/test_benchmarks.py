@@ -216,21 +216,25 @@ def test_peers_are_pinned() -> None:
 
 
 @pytest.mark.parametrize("name", first_short(["openai", "mistral"]))
-def test_a_cold_call_is_taken_apart(name: str, simulator: Simulator, tmp_path: Path) -> None:
-    (tmp_path / "count.yaml").write_text("user: Count {{ what }}.\n", "utf-8")
-    given = ["--first", name, "--transport", "httpx2", "--url", simulator.url, "--prompts", str(tmp_path)]
+def test_a_first_answer_is_taken_apart(name: str, simulator: Simulator) -> None:
+    given = ["--kind", "stages", "--wire", name, "--transport", "httpx2", "--url", simulator.url]
     done = subprocess.run(
         [sys.executable, ROOT / "benchmarks" / "cold.py", *given], capture_output=True, text=True, check=True
     )
-    reported = json.loads(done.stdout)
-    assert list(reported["stages"]) == [
-        "python", "streamcore", "provider", "prompt", "SDK", "client", "head", "token", "rest",
-    ]  # fmt: skip
-    assert reported["stages"]["SDK"][1] > 50  # modules
-    assert reported["stages"]["head"][1] == 0
-    assert 0 < reported["again"] < sum(cost for cost, _ in reported["stages"].values())
+    reported: dict[str, float] = json.loads(done.stdout)
+    assert list(reported) == ["streamcore", "provider", "prompt", "SDK", "client", "answer", "again"]
+    assert reported["SDK"] > 0
+    assert reported["again"] < sum(reported[stage] for stage in list(reported)[:-1])
     assert len(simulator.requests) == 2
     assert simulator.connections == 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["raw", "request", "prompt"])
+def test_a_first_answer_is_whole(kind: str, simulator: Simulator) -> None:
+    given = ["--kind", kind, "--wire", "openai", "--transport", "httpx2", "--url", simulator.url]
+    subprocess.run([sys.executable, ROOT / "benchmarks" / "cold.py", *given], check=True)
+    assert len(simulator.requests) == 1
 
 
 @pytest.mark.long

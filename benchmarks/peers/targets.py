@@ -63,7 +63,7 @@ def _setup(results: Results) -> Iterator[Target]:
     for wire in WIRES:
         found = _worst(results, "setup", wire, _DOORS["httpx2"], "sdk-raw")
         if found is not None:
-            yield Target(f"setup, {wire}: streamcore / the SDK's raw call", found, 1.15)
+            yield Target(f"setup, {wire}: streamcore / the SDK's raw call", found, 1.05)
 
 
 def _paced(results: Results) -> Iterator[Target]:

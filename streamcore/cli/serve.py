@@ -223,6 +223,9 @@ def new_server(app: object) -> uvicorn.Server:
     """Return the server of an app; it runs on uvloop if that is installed."""
     import uvicorn
 
+    from streamcore.net.open_files import raise_limit
+
+    raise_limit()  # each client, and each answer that is streamed to it, needs an open file
     # No access log: its lines would contain prompts. Open streams end by themselves within their grace period.
     options: dict[str, Any] = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 5}
     # The app reads the headers of proxies itself, of those alone that --trusted-proxy names.

@@ -21,6 +21,7 @@ from streamcore.errors import (
     provider_error,
 )
 from streamcore.net.credentials import credentials, scrub_error
+from streamcore.net.open_files import is_out_of_files, out_of_files
 
 if TYPE_CHECKING:
     import httpx2
@@ -83,6 +84,8 @@ def map_transport_error(
     message = f"could not connect ({name}); check the base URL, the network and any proxy"
     if isinstance(error, httpx2.ReadTimeout):
         message = f"no response arrived within the HTTP client's read timeout ({name}); give the client timeout=None"
+    elif is_out_of_files(error):
+        message = out_of_files()
     return ConnectionFailed(
         message,
         provider=provider,

@@ -387,21 +387,24 @@ class AgentRun:
 
     def _begin_early(self, batch: Iterable[Chunk]) -> bool:
         """Begin the calls whose arguments these chunks complete; return whether any has begun."""
+        whole: list[int] = []
         for chunk in batch:
             call = chunk.tool_call
             if chunk.kind != "tool_call" or call is None or chunk.choice or call.custom or not call.arguments:
                 continue
             end = self._ends.setdefault(call.position, JSONEnd())
             end.add(call.arguments)
-            if call.position not in self._early and end.whole():
-                self._begin_one_early(call.position)
+            if call.position not in self._early and call.position not in whole and end.whole():
+                whole.append(call.position)
+        if whole and self._answer is not None:
+            calls = {call.position: call for call in self._answer.completion(complete=False).tool_calls}
+            for position in whole:
+                self._begin_one_early(position, calls[position])
         return bool(self._early)
 
-    def _begin_one_early(self, position: int) -> None:
-        if self._answer is None or self._used >= self._agent.max_tool_calls:
+    def _begin_one_early(self, position: int, call: ToolCall) -> None:
+        if self._used >= self._agent.max_tool_calls:
             return
-        calls = self._answer.completion(complete=False).tool_calls
-        call = next(call for call in calls if call.position == position)
         tool = self._tools.get(call.name or "")
         if tool is None or tool.run is None or not call.arguments.lstrip().startswith("{"):
             return

@@ -183,8 +183,9 @@ def test_closing_during_a_call_leaves_no_connection_and_no_task(backend: str, na
     ended: list[str] = []
 
     @tool
-    async def slow() -> None:
+    async def slow(context: ToolContext) -> None:
         try:
+            context.progress("begun")
             await anyio.sleep(3600)
         finally:
             ended.append("slow")
@@ -194,7 +195,7 @@ def test_closing_during_a_call_leaves_no_connection_and_no_task(backend: str, na
         with anyio.move_on_after(60):
             async with stream:
                 async for chunk in stream:
-                    if chunk.kind == "finish":
+                    if chunk.kind == "tool_progress":
                         break
         assert ended == ["slow"]
         await eventually(lambda: simulator.open == 0, "the vendor's response is closed")
