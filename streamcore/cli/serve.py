@@ -105,14 +105,8 @@ def serve(
     """
     provider, model = _prepared(env_file, log_json, telemetry, provider, model)
     served = targets or []
-    app = _app(
-        served,
-        host,
-        provider=provider,
-        model=model,
-        variables=gather(var, var_file, vars_file),
-        **_passed_on(context.params),
-    )
+    variables = gather(var, var_file, vars_file)
+    app = _app(served, host, provider=provider, model=model, variables=variables, **_passed_on(context.params))
     listening = _listen(host, port)
     note(f"serving {', '.join([*served, *(allow_models or ())])} on {_url(host, listening)}  (Ctrl-C stops)")
     _warn(served, provider, prompts_dir, safe=host in LOOPBACK or bool(_keys(api_keys)))
