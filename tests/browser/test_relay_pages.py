@@ -119,7 +119,7 @@ def test_twenty_cuts_of_the_chat_page(page: Page) -> None:
             page.goto(f"http://127.0.0.1:{cutter.port}/")
             say(page, "x")
             expect(page.locator("#send")).to_be_visible(timeout=90_000)
-            expect(page.locator(".answer .body")).to_contain_text("w1499")
+            expect(page.locator(".answer .body")).to_contain_text("w1499", timeout=120_000)
             assert plain(page) == "".join(LONG)
             assert (cutter.cuts, len(simulator.requests)) == (CUTS, 1)
             assert page.locator(".trouble").count() == 0

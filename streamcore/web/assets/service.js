@@ -66,6 +66,7 @@ export async function* listen(session, run, signal, lost) {
     try {
       const headers = last ? { "Last-Event-ID": last } : {};
       const response = await send(`stream/${session}?run=${run}&format=json`, { headers, signal, cache: "no-store" });
+      tries = Math.min(tries, 1); // the service answers: a connection that breaks before its first message is no reason to wait
       lost(false);
       for await (const event of events(response)) {
         tries = 0;
