@@ -172,8 +172,6 @@ def router(
     Raises:
         ConfigError: there is no such target or provider, or it is not valid; or there is nothing to serve.
     """
-    kept = Durable.of(durable)
-    refuse_cost_limit(kept, max_cost)
     load = partial(
         load_target,
         overrides=ModelOverrides(provider, model, temperature, transport),
@@ -181,27 +179,26 @@ def router(
         message_as=message_as,
         client_variables=client_variables,
         prompts_dir=prompts_dir,
-        **conversation_stores(checkpointer, relay, history, kept),
+        **conversation_stores(checkpointer, relay, history, durable),
         limits=limits,
     )
     targets, name = _loaded(target, load, name, alone=bool(endpoints and allow_models))
     spending, peers = _spending(max_cost, relay, name), Peers(trusted_proxies, allow_get, cors)
     parts = _Parts(
         targets,
-        open_relay(relay, name if kept is None else "", grace, max_streams, max_per_user, max_seconds),
+        open_relay(relay, name if durable is None else "", grace, max_streams, max_per_user, max_seconds),
         peers,
         Limits(max_input, limit_local=max_per_user is not None, per_client=most_per_user(max_streams, max_per_user)),
         [Depends(same_site(cors)), *_auth(auth, api_keys, anonymous), *paid(spending, peers)],
         offers_of(targets, files, allow_models),
     )
-    if kept is not None:
-        per_client = parts.limits.per_client
-        parts = replace(parts, durable=DurableGraphs(kept, targets, parts.relay, per_client, max_seconds))
+    parts = _with_durable(parts, durable, max_cost, max_seconds)
     catalog = Catalog(_by_name(targets), allow_models, max_seconds=max_seconds, transport=transport, limits=limits)
     slots = Slots(max_streams, parts.limits.per_client, lambda: parts.relay.running)
     own = _own_routes(parts, slots, name, describe, given=page, asks_key=bool(api_keys))
-    lifespan = _lifespan(parts, spending, keeps_relay=parts.relay is not relay)
-    return flat_router(parts.endpoints(catalog, slots, name, endpoints), own, lifespan=lifespan)
+    return flat_router(
+        parts.endpoints(catalog, slots, name, endpoints), own, lifespan=_lifespan(parts, spending, relay)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,8 +355,18 @@ def _spending(max_cost: str | Decimal | float | None, relay: Relay | str | None,
     return Spending(limit, MemorySums())
 
 
+def _with_durable(parts: _Parts, durable: Durable | str | None, max_cost: object, max_seconds: float | None) -> _Parts:
+    """Add the durable runs of the graphs, if there are to be any."""
+    kept = Durable.of(durable)
+    if kept is None:
+        return parts
+    refuse_cost_limit(kept, max_cost)
+    graphs = DurableGraphs(kept, parts.targets, parts.relay, parts.limits.per_client, max_seconds)
+    return replace(parts, durable=graphs)
+
+
 def _lifespan(
-    parts: _Parts, spending: Spending | None, *, keeps_relay: bool
+    parts: _Parts, spending: Spending | None, relay: Relay | str | None
 ) -> Callable[[Any], AbstractAsyncContextManager[None]]:
     """Load the target's providers before the first request, and keep the relay open, unless it is the caller's.
 
@@ -373,7 +380,7 @@ def _lifespan(
         await load_prices()
         try:
             runs = nullcontext() if parts.durable is None else parts.durable.open()
-            async with parts.relay if keeps_relay else nullcontext(), runs:
+            async with nullcontext() if parts.relay is relay else parts.relay, runs:
                 yield
         finally:
             if spending is not None:

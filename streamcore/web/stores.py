@@ -37,12 +37,13 @@ def open_relay(
 
 
 def conversation_stores(
-    checkpointer: Any, relay: Relay | str | None, history: HistoryLimit | None, durable: Durable | None
+    checkpointer: Any, relay: Relay | str | None, history: HistoryLimit | None, durable: Durable | str | None
 ) -> dict[str, Any]:
     """Return the store of conversations, the one that is used without it, and how much of one is kept."""
     given = open_checkpointer(checkpointer) if isinstance(checkpointer, str) else checkpointer
-    if given is None and durable is not None:
-        given = durable.threads()
+    kept = Durable.of(durable)
+    if given is None and kept is not None:
+        given = kept.threads()
     if isinstance(relay, str) and is_nats(relay):
         if given is None:
             raise ConfigError(
