@@ -179,8 +179,7 @@ def router(
         message_as=message_as,
         client_variables=client_variables,
         prompts_dir=prompts_dir,
-        **conversation_stores(checkpointer, relay, history, durable),
-        limits=limits,
+        **conversation_stores(checkpointer, relay, history, durable) | {"limits": limits},
     )
     targets, name = _loaded(target, load, name, alone=bool(endpoints and allow_models))
     spending, peers = _spending(max_cost, relay, name), Peers(trusted_proxies, allow_get, cors)
@@ -196,9 +195,8 @@ def router(
     catalog = Catalog(_by_name(targets), allow_models, max_seconds=max_seconds, transport=transport, limits=limits)
     slots = Slots(max_streams, parts.limits.per_client, lambda: parts.relay.running)
     own = _own_routes(parts, slots, name, describe, given=page, asks_key=bool(api_keys))
-    return flat_router(
-        parts.endpoints(catalog, slots, name, endpoints), own, lifespan=_lifespan(parts, spending, relay)
-    )
+    routes = parts.endpoints(catalog, slots, name, endpoints)
+    return flat_router(routes, own, lifespan=_lifespan(parts, spending, relay))
 
 
 @dataclass(frozen=True, slots=True)
