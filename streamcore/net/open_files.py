@@ -7,6 +7,9 @@ import sys
 from contextlib import suppress
 from typing import cast
 
+if sys.platform != "win32":
+    import resource  # here, since where it is needed no file can be opened any more
+
 
 def raise_limit() -> bool:
     """Raise the soft limit of open files to the hard one, as every process may; return True if it was raised.
@@ -16,8 +19,6 @@ def raise_limit() -> bool:
     """
     if sys.platform == "win32":
         return False
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft == hard:
         return False
@@ -31,8 +32,6 @@ def limit() -> int | None:
     """Return how many files this process may have open; None where the system has no such limit."""
     if sys.platform == "win32":
         return None
-    import resource
-
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return None if soft == resource.RLIM_INFINITY else soft
 
