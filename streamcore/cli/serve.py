@@ -37,6 +37,7 @@ PASSED_ON = (
     *("temperature", "message_as", "prompts_dir", "name", "max_streams", "max_per_user", "max_input", "max_seconds"),
     "max_cost",
     *("allow_get", "api_keys", "endpoints", "relay", "checkpointer", "grace", "transport", "metrics"),
+    *("durable", "work", "refuse_changed"),
     *("max_turns", "max_items", "max_model_calls", "max_tokens", "title", "greeting", "logo", "color"),
     *("accept_files", "max_file_bytes", "show_usage"),
 )
@@ -75,6 +76,9 @@ def serve(
     relay: opt.Relay = None,
     checkpointer: opt.Threads = None,
     grace: opt.Grace = 60.0,
+    durable: opt.Durable = None,
+    work: opt.Work = True,
+    refuse_changed: opt.RefuseChanged = False,
     metrics: opt.Metrics = False,
     telemetry: opt.Telemetry = False,
     transport: opt.Transport = None,
@@ -101,14 +105,8 @@ def serve(
     """
     provider, model = _prepared(env_file, log_json, telemetry, provider, model)
     served = targets or []
-    app = _app(
-        served,
-        host,
-        provider=provider,
-        model=model,
-        variables=gather(var, var_file, vars_file),
-        **_passed_on(context.params),
-    )
+    variables = gather(var, var_file, vars_file)
+    app = _app(served, host, provider=provider, model=model, variables=variables, **_passed_on(context.params))
     listening = _listen(host, port)
     note(f"serving {', '.join([*served, *(allow_models or ())])} on {_url(host, listening)}  (Ctrl-C stops)")
     _warn(served, provider, prompts_dir, safe=host in LOOPBACK or bool(_keys(api_keys)))
@@ -146,7 +144,7 @@ def _keys(given: list[str] | None) -> list[str]:
 def _app(targets: list[str], host: str, **options: Any) -> object:
     """Return the app, or end the command with what cannot be served."""
     _require_packages()
-    from streamcore.web import HistoryLimit, PageOptions, create_app
+    from streamcore.web import Durable, HistoryLimit, PageOptions, create_app
     from streamcore.web.files import file_options
     from streamcore.web.targets import SERVED_LIMITS
 
@@ -155,6 +153,10 @@ def _app(targets: list[str], host: str, **options: Any) -> object:
     hosts = LOOPBACK if host in LOOPBACK else ("*",)
     history = HistoryLimit(options.pop("max_turns"))
     options |= {"api_keys": _keys(options["api_keys"]), "endpoints": _names(options["endpoints"])}
+    works, refuses = options.pop("work"), options.pop("refuse_changed")
+    if options["durable"] is not None:
+        versions: Any = "refuse" if refuses else "finish"
+        options["durable"] = Durable(options["durable"], work=works, versions=versions)
     look = {name: options.pop(name) for name in ("title", "greeting", "logo", "color", "show_usage")}
     accepted = options.pop("accept_files"), options.pop("max_file_bytes")
     try:

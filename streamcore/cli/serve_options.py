@@ -67,6 +67,20 @@ Threads = Annotated[
         help="The store of conversations: sqlite:///threads.db, redis://host:6379/0 or postgresql://host/database",
     ),
 ]
+Durable = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="The database in which runs of graphs outlive this process: sqlite:///runs.db or postgresql://host/database",
+    ),
+]
+Work = Annotated[
+    bool, typer.Option("--work/--no-work", help="Whether this process executes durable runs, beside other workers.")
+]
+RefuseChanged = Annotated[
+    bool,
+    typer.Option("--refuse-changed", help="Leave durable runs that began with other files to workers that have them."),
+]
 Endpoints = Annotated[
     list[str] | None,
     typer.Option(

@@ -29,6 +29,10 @@ def worker(
     relay: Relay = None,
     provider: Provider = None,
     model: Model = None,
+    checkpointer: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="The store of conversations, if `serve` has one that is not --durable's."),
+    ] = None,
     refuse_changed: Annotated[
         bool, typer.Option("--refuse-changed", help="Leave runs that began with other files to workers that have them.")
     ] = False,
@@ -47,7 +51,14 @@ def worker(
 
         config: dict[str, Any] = {"provider": provider, "model": model}
         versions: Any = "refuse" if refuse_changed else "finish"
-        async with DurableRuns(database=durable, graphs=graphs, relay=relay, config=config, versions=versions):
+        async with DurableRuns(
+            database=durable,
+            graphs=graphs,
+            relay=relay,
+            checkpointer=checkpointer,
+            config=config,
+            versions=versions,
+        ):
             note(f"working on {', '.join(map(str, graphs))}  (Ctrl-C stops)")
             with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
                 async for _ in signals:

@@ -37,7 +37,9 @@ class Segment:
         owner: the user who owns the run.
         key: the name of the conversation in the relay; defaults to the graph's name and the thread's.
         first: items that come before the events.
-        include_metadata: whether events have `metadata`.
+        include_metadata: whether events have `metadata`; that of tokens has only `map_index`, since each is stored.
+        limits: what the segment may cost, as the fields of `RunLimits`; empty: the worker's.
+        max_seconds: seconds after which the segment is ended as an error, counted anew by each worker; None: no limit.
     """
 
     graph: str
@@ -50,6 +52,8 @@ class Segment:
     key: str = ""
     first: Sequence[Mapping[str, Any]] = ()
     include_metadata: bool = False
+    limits: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    max_seconds: float | None = None
 
 
 async def events(graph: Graph, config: Config, segment: Segment, before: Sequence[Item]) -> AsyncGenerator[Item]:
@@ -70,6 +74,8 @@ async def events(graph: Graph, config: Config, segment: Segment, before: Sequenc
             async for event in _rest(graph, config, segment, seen):
                 if event["type"] != "token":
                     seen.append(event)
+                elif segment.include_metadata:
+                    event = _lean(event)
                 yield event
         except ThreadConflict as error:
             if not left:
@@ -97,6 +103,13 @@ async def _rest(
     async with stream_graph_with_tokens(graph, state, replace(config, resume=resume)) as stream:
         async for event in stream:
             yield event
+
+
+def _lean(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a token without metadata that is the same for all of its node, or that no reader needs."""
+    index = event.get("metadata", {}).get("map_index")
+    more = {} if index is None else {"metadata": {"map_index": index}}
+    return {"type": "token", "node": event["node"], "content": event["content"], **more}
 
 
 def _untold(graph: Graph, thread: Thread, segment: Segment, before: Sequence[Item]) -> list[Mapping[str, Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from contextvars import Context, copy_context
 from typing import Any, cast
 
 import anyio
@@ -78,6 +79,8 @@ class DBOSEngine:
         self._execute: Execute | None = None
         self._portal: BlockingPortal | None = None
         self._worker = ""
+        self._context = Context()
+        """The context in which the engine was opened: its observers observe the jobs."""
 
     async def open(self, execute: Execute | None, queues: Mapping[str, Queue], worker: str, version: str) -> None:
         """Make the tables, connect, and with `execute` begin to work."""
@@ -85,6 +88,7 @@ class DBOSEngine:
         if execute is not None:
             if _working:
                 raise ConfigError("this process has durable runs that work already; open others with work=False")
+            self._context = copy_context()
             _working.append(self)
             self._portal = BlockingPortal()
             await self._portal.__aenter__()
@@ -131,7 +135,9 @@ class DBOSEngine:
         """Execute a job on the loop that opened the engine, called on another one."""
         if self._portal is None or self._execute is None:
             raise DurableError("the worker is being stopped")
-        return await asyncio.wrap_future(self._portal.start_task_soon(self._execute, name, data))
+        return await asyncio.wrap_future(
+            self._context.copy().run(self._portal.start_task_soon, self._execute, name, data)
+        )
 
     async def submit(self, name: str, data: Mapping[str, Any], queue: str, version: str) -> None:
         """Add a job."""

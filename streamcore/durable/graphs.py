@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from streamcore.checkpoints import Checkpointer, open_checkpointer
+from streamcore.durable.continuation import Segment
 from streamcore.errors import ConfigError
 from streamcore.graph.config import Config
+from streamcore.graph.limits import RunLimits
 from streamcore.graph.load import Graph, load_graph
 from streamcore.graph.thread import Thread
 from streamcore.graph.variables import paths_of
@@ -46,19 +48,20 @@ class Graphs:
             raise ConfigError(f"this worker has no graph {name!r}; it has {known}")
         return graph
 
-    def config(self, thread_id: str, *, include_metadata: bool = False) -> Config:
-        """Return the settings of a run in a thread."""
-        metadata = include_metadata or self._config.include_metadata
-        return replace(self._config, thread_id=thread_id, include_metadata=metadata)
+    def config(self, segment: Segment) -> Config:
+        """Return the settings of a segment."""
+        limits = RunLimits(**segment.limits) if segment.limits else self._config.limits
+        metadata = segment.include_metadata or self._config.include_metadata
+        return replace(self._config, thread_id=segment.thread, limits=limits, include_metadata=metadata)
 
-    async def thread(self, graph: str, thread_id: str) -> Thread:
-        """Return a thread as it was saved last.
+    async def thread(self, segment: Segment) -> Thread:
+        """Return the thread of a segment as it was saved last.
 
         Raises:
             ConfigError: there is no such graph.
             CheckpointError: the store cannot be reached.
         """
-        return await Thread.open(self.find(graph), self.config(thread_id))
+        return await Thread.open(self.find(segment.graph), self.config(segment))
 
     def provider(self, graph: Graph) -> str | None:
         """Return the name of the provider of a graph's runs, None if it has none of its own."""

@@ -188,7 +188,7 @@ class DurableRuns:
         status = RunStatus.of(job)
         if status.state != "waiting":
             raise ConfigError(f"run {run_id!r} waits for no answer; its state is {status.state!r}")
-        if (await self._graphs.thread(before.graph, before.thread)).asked is None:
+        if (await self._graphs.thread(before)).asked is None:
             raise RunExists(f"the question of run {run_id!r} was answered already; read the run")
         given = as_json_data({"answer": answer}, "the answer")["answer"]
         name = f"{status.run}~{status.segment + 1}"
@@ -268,7 +268,7 @@ class DurableRuns:
         )
         try:
             # The thread is read once no other run of it can change it.
-            thread = await self._graphs.thread(segment.graph, segment.thread)
+            thread = await self._graphs.thread(segment)
             counts = dict(thread.counts) if thread.next or thread.asked is not None else {}
             segment = replace(segment, key=key, version=thread.version, counts=counts)
             await self._engine.submit(name, asdict(segment), QUEUE_PREFIX + queue, self._version)

@@ -65,12 +65,11 @@ class Worker:
         segment = Segment(**data)
 
         def source(before: list[Item]) -> Any:
-            config = self._graphs.config(segment.thread, include_metadata=segment.include_metadata)
-            return events(self._graphs.find(segment.graph), config, segment, before)
+            return events(self._graphs.find(segment.graph), self._graphs.config(segment), segment, before)
 
         while not self._closing:
             try:
-                producer = await self._relay.adopt(name, source)
+                producer = await self._relay.adopt(name, source, max_seconds=segment.max_seconds)
                 if producer is not None:
                     self._producers.add(producer)
                     await producer.over.wait()
@@ -96,7 +95,7 @@ class Worker:
         if error is not None:
             state = "cancelled" if str(error) == CANCELLED else "failed"
             return {"state": state, "error": f"{type(error).__name__}: {error}"}
-        thread = await self._graphs.thread(segment.graph, segment.thread)
+        thread = await self._graphs.thread(segment)
         question = thread.question()
         if question is not None:
             return {"state": "waiting", "question": question}

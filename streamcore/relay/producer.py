@@ -176,6 +176,11 @@ class Producer:
             self._report.ended(self._error, self._partial(), self._seq, stopped=self._stopping == "stop")
             self.over.set()
 
+    @property
+    def hands_over(self) -> bool:
+        """Whether the run is left to another worker if this one stops."""
+        return self._hands_over
+
     def hand_over(self) -> None:
         """Stop reading, and let another worker continue the run."""
         self._left = True

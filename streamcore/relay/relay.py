@@ -197,7 +197,13 @@ class Relay:
         counted: dict[str, Any] = {} if limit is None else {"limit": limit, "client": client}
         return await self._log.start(run_id, owner, lease=AT_ONCE, thread=thread, hold=hold, **counted)
 
-    async def adopt(self, run_id: str, source: Callable[[list[Item]], Source | Awaitable[Source]]) -> Producer | None:
+    async def adopt(
+        self,
+        run_id: str,
+        source: Callable[[list[Item]], Source | Awaitable[Source]],
+        *,
+        max_seconds: float | None = None,
+    ) -> Producer | None:
         """Continue a run that was reserved, or whose worker was lost, and return its producer.
 
         What its last worker left unfinished is voided by `restart`; readers stay connected. The run has no `grace`.
@@ -206,6 +212,7 @@ class Relay:
         Args:
             run_id: the run's name.
             source: a function (plain or async) that gets the run's items so far and returns the source of the rest.
+            max_seconds: seconds from now after which the run is ended as an error; defaults to the relay's.
 
         Returns:
             None if there is no such run, it has ended, or its worker is alive.
@@ -216,7 +223,7 @@ class Relay:
         """
         if self._group is None:
             raise _not_open()
-        settings = replace(self._settings, grace=math.inf)
+        settings = replace(self._settings, grace=math.inf, max_seconds=max_seconds or self._settings.max_seconds)
         adopted = await self._log.adopt(run_id, lease=settings.log_lease)
         if adopted is None:
             return None
@@ -288,9 +295,12 @@ class Relay:
                 raise _unknown(run_id) if after is None else expired(run_id)
             return status
 
-        return Reader(
-            self._log, run_id, after, check, self._settings.renew_every, lambda: run_id not in self._producers
-        )
+        return Reader(self._log, run_id, after, check, self._settings.renew_every, lambda: self._continues(run_id))
+
+    def _continues(self, run_id: str) -> bool:
+        """Return whether a run goes on if this process ends."""
+        producer = self._producers.get(run_id)
+        return producer is None or (producer.hands_over and not isinstance(self._log, MemoryLog))
 
     async def keep(self, run_id: str) -> None:
         """Record that a run has a reader, so that it is not cancelled after `grace` seconds without one.

@@ -33,6 +33,7 @@ _TROUBLES: Sequence[tuple[type[StreamcoreError], str]] = (
     (errors.ThreadConflict, "another request has changed this conversation; ask again"),
     (errors.RunExpired, "this answer can no longer be read; ask again"),
     (errors.RelayError, "answers cannot be stored at the moment; try again later"),
+    (errors.DurableError, "answers cannot be stored at the moment; try again later"),
     (errors.CheckpointError, "the conversation cannot be saved or loaded at the moment; try again later"),
 )
 OTHER = "the service failed; its log has the details"

@@ -5,6 +5,7 @@ from streamcore.errors import ConfigError, install_command
 try:
     from streamcore.graph.limits import RunLimits
     from streamcore.web.app import create_app
+    from streamcore.web.durable import Durable
     from streamcore.web.files import FileOptions
     from streamcore.web.history import HistoryLimit
     from streamcore.web.page_options import Feedback, PageOptions
@@ -16,4 +17,4 @@ except ModuleNotFoundError as error:
         f"streamcore.web needs the package {error.name!r}, which is not installed; run: {install_command('server')}"
     ) from error
 
-__all__ = ["Feedback", "FileOptions", "HistoryLimit", "PageOptions", "RunLimits", "create_app", "router"]
+__all__ = ["Durable", "Feedback", "FileOptions", "HistoryLimit", "PageOptions", "RunLimits", "create_app", "router"]

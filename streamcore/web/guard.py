@@ -1,4 +1,4 @@
-"""Refuse requests that are too large or come from other sites' pages; map a failed relay to 503; add headers."""
+"""Refuse requests that are too large or come from other sites' pages; map a failed store to 503; add headers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from streamcore.errors import RelayError
+from streamcore.errors import DurableError, RelayError
 from streamcore.sse.response import BODY_SEND
 
 log = logging.getLogger("streamcore")
@@ -74,7 +74,7 @@ def limited(max_bytes: int) -> type[APIRoute]:
                     raise too_large(f"The body of a request may have at most {max_bytes} bytes.")
                 try:
                     return await handle(Request(request.scope, receive))
-                except RelayError as error:
+                except (RelayError, DurableError) as error:
                     log.warning("a request failed: %s", error)
                     raise HTTPException(
                         503, "Answers cannot be stored at the moment. Try again later.", {"Retry-After": "5"}

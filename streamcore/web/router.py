@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -15,15 +15,16 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, Response
 
-from streamcore.checkpoints import Checkpointer, MemoryCheckpointer, open_checkpointer
+from streamcore.checkpoints import Checkpointer
 from streamcore.errors import ConfigError
 from streamcore.graph.limits import RunLimits
 from streamcore.graph.load import Graph
 from streamcore.pricing.loading import load_prices
 from streamcore.provider import AnyProvider
-from streamcore.relay import Relay, open_log
+from streamcore.relay import Relay
 from streamcore.relay.open import is_nats
 from streamcore.sse import Describe
+from streamcore.web.durable import Durable, DurableGraphs, refuse_cost_limit
 from streamcore.web.endpoints.catalog import Catalog
 from streamcore.web.endpoints.keys import key_auth
 from streamcore.web.endpoints.routes import all_endpoints
@@ -43,15 +44,13 @@ from streamcore.web.peers import Peers
 from streamcore.web.service import Service
 from streamcore.web.sessions import Sessions
 from streamcore.web.spending import MemorySums, RedisSums, Spending, SpendingLimit, paid
+from streamcore.web.stores import conversation_stores, most_per_user, open_relay
 from streamcore.web.targets import SERVED_LIMITS, ModelOverrides, ServedTarget, load_target
 from streamcore.web.users import Auth, remember_user
 from streamcore.web.warm_up import warm_up_target
 
 Target = str | Path | Graph
 """A graph, the path of a graph's or a prompt's file, or a prompt's name."""
-
-CONVERSATION_MINUTES = 7 * 24 * 60
-"""How long the relay's Redis keeps a conversation after its last run."""
 
 _DESCRIPTIONS = {
     400: "The request is not valid; `detail` has the reason.",
@@ -112,6 +111,7 @@ def router(
     endpoints: bool | Collection[str] = True,
     allow_models: Sequence[str] = (),
     api_keys: Collection[str] = (),
+    durable: Durable | str | None = None,
 ) -> APIRouter:
     """Return the routes to prompts, graphs and models, to be mounted in an app.
 
@@ -166,6 +166,8 @@ def router(
             requests go to that provider as the environment configures it, with its key. Those that are names and no
             patterns can also be chosen on the page, if it shows a prompt.
         api_keys: the keys that clients must send, as `Authorization: Bearer` or `x-api-key`, instead of `auth`.
+        durable: the database of durable runs, or `Durable(...)`: the runs of graphs that the page, `/api/chat` and
+            `/agui` start go on when this process ends. They have no `grace`, and workers share `relay`.
 
     Raises:
         ConfigError: there is no such target or provider, or it is not valid; or there is nothing to serve.
@@ -177,24 +179,24 @@ def router(
         message_as=message_as,
         client_variables=client_variables,
         prompts_dir=prompts_dir,
-        **_conversations(checkpointer, relay, history),
-        limits=limits,
+        **conversation_stores(checkpointer, relay, history, durable) | {"limits": limits},
     )
     targets, name = _loaded(target, load, name, alone=bool(endpoints and allow_models))
     spending, peers = _spending(max_cost, relay, name), Peers(trusted_proxies, allow_get, cors)
     parts = _Parts(
         targets,
-        _open_relay(relay, name, grace, max_streams, max_per_user, max_seconds),
+        open_relay(relay, name if durable is None else "", grace, max_streams, max_per_user, max_seconds),
         peers,
-        Limits(max_input, limit_local=max_per_user is not None, per_client=_per_user(max_streams, max_per_user)),
+        Limits(max_input, limit_local=max_per_user is not None, per_client=most_per_user(max_streams, max_per_user)),
         [Depends(same_site(cors)), *_auth(auth, api_keys, anonymous), *paid(spending, peers)],
         offers_of(targets, files, allow_models),
     )
+    parts = _with_durable(parts, durable, max_cost, max_seconds)
     catalog = Catalog(_by_name(targets), allow_models, max_seconds=max_seconds, transport=transport, limits=limits)
     slots = Slots(max_streams, parts.limits.per_client, lambda: parts.relay.running)
     own = _own_routes(parts, slots, name, describe, given=page, asks_key=bool(api_keys))
-    lifespan = _lifespan(parts, spending, keeps_relay=parts.relay is not relay)
-    return flat_router(parts.endpoints(catalog, slots, name, endpoints), own, lifespan=lifespan)
+    routes = parts.endpoints(catalog, slots, name, endpoints)
+    return flat_router(routes, own, lifespan=_lifespan(parts, spending, relay))
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,14 +211,11 @@ class _Parts:
     """The dependencies that check the origin and the user of a request."""
     offers: Offers | None
     """What users of the page's target may choose."""
+    durable: DurableGraphs | None = None
 
     def endpoints(self, catalog: Catalog, slots: Slots, name: str, only: bool | Collection[str]) -> APIRouter:
         """Return the routes of the endpoints, or of those in `only`."""
-        return all_endpoints(catalog, slots, self.peers, self.limits, self.relay, self.guards, name, only)
-
-
-def _per_user(max_streams: int, max_per_user: int | None) -> int:
-    return max(1, max_streams // 4) if max_per_user is None else max_per_user
+        return all_endpoints(catalog, slots, self.peers, self.limits, self.relay, self.guards, name, only, self.durable)
 
 
 def _loaded(
@@ -278,7 +277,7 @@ def _guarded_routes(
 ) -> APIRouter:
     """Return the routes of the page, which check the size, the origin and the user of a request."""
     target, relay, limits = parts.targets[0], parts.relay, parts.limits
-    sessions = Sessions(target, relay, name, limits.per_client)
+    sessions = Sessions(target, relay, name, limits.per_client, parts.durable)
     service = Service(
         target,
         relay,
@@ -335,22 +334,6 @@ def service_name(name: str | None, served: ServedTarget | None) -> str:
     return name
 
 
-def _open_relay(
-    relay: Relay | str | None,
-    name: str,
-    grace: float,
-    max_streams: int,
-    max_per_user: int | None,
-    max_seconds: float | None,
-) -> Relay:
-    """Return the caller's relay, or one of the service."""
-    if isinstance(relay, Relay):
-        return relay
-    per_user = _per_user(max_streams, max_per_user)
-    log = open_log(relay, name=name)
-    return Relay(log, grace=grace, max_runs=max_streams, max_per_owner=per_user, max_seconds=max_seconds)
-
-
 def _spending(max_cost: str | Decimal | float | None, relay: Relay | str | None, name: str) -> Spending | None:
     """Return what limits the cost of each owner, None without a limit.
 
@@ -370,28 +353,18 @@ def _spending(max_cost: str | Decimal | float | None, relay: Relay | str | None,
     return Spending(limit, MemorySums())
 
 
-def _conversations(checkpointer: Any, relay: Relay | str | None, history: HistoryLimit | None) -> dict[str, Any]:
-    """Return the store of conversations, the one that is used without it, and how much of one is kept."""
-    given = open_checkpointer(checkpointer) if isinstance(checkpointer, str) else checkpointer
-    if isinstance(relay, str) and is_nats(relay):
-        if given is None:
-            raise ConfigError(
-                "NATS keeps answers, but no conversations; with a relay in NATS, name a store that all workers share, "
-                "as checkpointer='postgresql://host/database' or 'redis://host:6379/0' (--checkpointer)"
-            )
-        return {"checkpointer": given, "fallback": open_checkpointer(given), "history": history}
-    return {"checkpointer": given, "fallback": _memory(relay), "history": history}
-
-
-def _memory(relay: Relay | str | None) -> Checkpointer:
-    """Return the default store of conversations: the relay's Redis if several workers share one, else memory."""
-    if isinstance(relay, str) and relay != "memory:":
-        return open_checkpointer({"type": "redis", "url": relay, "ttl": CONVERSATION_MINUTES})
-    return MemoryCheckpointer()
+def _with_durable(parts: _Parts, durable: Durable | str | None, max_cost: object, max_seconds: float | None) -> _Parts:
+    """Add the durable runs of the graphs, if there are to be any."""
+    kept = Durable.of(durable)
+    if kept is None:
+        return parts
+    refuse_cost_limit(kept, max_cost)
+    graphs = DurableGraphs(kept, parts.targets, parts.relay, parts.limits.per_client, max_seconds)
+    return replace(parts, durable=graphs)
 
 
 def _lifespan(
-    parts: _Parts, spending: Spending | None, *, keeps_relay: bool
+    parts: _Parts, spending: Spending | None, relay: Relay | str | None
 ) -> Callable[[Any], AbstractAsyncContextManager[None]]:
     """Load the target's providers before the first request, and keep the relay open, unless it is the caller's.
 
@@ -404,7 +377,8 @@ def _lifespan(
             await warm_up_target(target)
         await load_prices()
         try:
-            async with parts.relay if keeps_relay else nullcontext():
+            runs = nullcontext() if parts.durable is None else parts.durable.open()
+            async with nullcontext() if parts.relay is relay else parts.relay, runs:
                 yield
         finally:
             if spending is not None:

@@ -157,21 +157,14 @@ class Service:
             raise unknown(session_id)
         state = saved or models.SessionState(session_id=session_id, status="idle")
         update = {"session_id": session_id, "run": run}
-        if await self._is_running(run, who):
+        if run is not None and await self._sessions.is_running(run, who):
             update["status"] = "running"
         return state.model_copy(update=update)
 
     async def is_busy(self, who: str, session_id: str) -> bool:
         """Return whether a conversation has a run that has not ended."""
-        return await self._is_running(await self._sessions.latest(who, session_id), who)
-
-    async def _is_running(self, run: str | None, who: str) -> bool:
-        if run is None:
-            return False
-        try:
-            return (await self._relay.status(run, who=who)).state == "running"
-        except RunNotFound:
-            return False
+        run = await self._sessions.latest(who, session_id)
+        return run is not None and await self._sessions.is_running(run, who)
 
     async def _started(self, request: Request, session_id: str, run_request: RunRequest) -> models.Started:
         run = await self._begin(request, session_id, run_request)

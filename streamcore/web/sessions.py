@@ -12,11 +12,13 @@ from typing import Any
 import anyio
 
 from streamcore.completion import Completion
+from streamcore.errors import RunNotFound
 from streamcore.graph.limits import AnswerTokens
 from streamcore.relay import Relay
 from streamcore.relay.producer import in_batches
 from streamcore.request import Message
-from streamcore.web.targets import AnswerSource, RunRequest, ServedTarget
+from streamcore.web.durable import DurableGraphs
+from streamcore.web.targets import AnswerSource, GraphTarget, RunRequest, ServedTarget
 
 MAX_SESSIONS = 10_000
 """How many conversations memory keeps; above that, the one that was unused longest is forgotten."""
@@ -112,8 +114,16 @@ class SessionRun:
 class Sessions:
     """The conversations with one target that this process knows."""
 
-    def __init__(self, target: ServedTarget, relay: Relay, name: str, max_per_address: int) -> None:
+    def __init__(
+        self,
+        target: ServedTarget,
+        relay: Relay,
+        name: str,
+        max_per_address: int,
+        durable: DurableGraphs | None = None,
+    ) -> None:
         self.target = target
+        self._durable = durable if isinstance(target, GraphTarget) else None
         self.relay = relay
         self._name = name
         self._tag = hashlib.sha256(name.encode()).hexdigest()[:6]
@@ -140,11 +150,18 @@ class Sessions:
         Raises:
             RunExists: the conversation has a run that has not ended.
             TooManyRuns: the relay's limit is reached, or `max_per_address` of an address, on all workers.
-            RelayError: the relay's log cannot be reached.
+            RelayError, DurableError: a store cannot be reached.
         """
         key, target = self.key(owner, session_id), self.target
         name = self._tag + secrets.token_urlsafe(12)
         asked = replace(run_request, run=name)
+        client = None if address is None else f"{self._name}/{address}"
+        if self._durable is not None and isinstance(target, GraphTarget):
+            state = target.initial_state(asked)
+            await self._durable.begin(
+                name, target, key, state, asked.resume, owner=owner, conversation=key, client=client
+            )
+            return name
 
         async def opened() -> AnswerSource:
             return await target.open(key, asked)
@@ -153,7 +170,6 @@ class Sessions:
             await target.ended(key, asked, answer, messages)
 
         run = SessionRun(RunParts(opened, ended, lambda: self.release(key), target.tokens()))
-        client = None if address is None else f"{self._name}/{address}"
         self._running[key] += 1  # a conversation with a run is not forgotten
         try:
             await self.relay.start(
@@ -176,6 +192,14 @@ class Sessions:
     async def latest(self, owner: str, session_id: str) -> str | None:
         """Return the name of the conversation's last run, None if there is none that can still be read."""
         return await self.relay.latest(self.key(owner, session_id), who=owner)
+
+    async def is_running(self, run: str, who: str) -> bool:
+        """Return whether a run has not ended; a durable one may wait for a worker."""
+        try:
+            state = (await self.relay.status(run, who=who)).state
+        except RunNotFound:
+            return False
+        return state == "running" or (state == "lost" and self._durable is not None)
 
     async def _forget(self) -> bool:
         """Forget the conversation that was unused longest; return False if all have a run."""

@@ -23,6 +23,7 @@ KINDS: tuple[tuple[type[Exception], ProblemKind], ...] = (
     (errors.StreamTimeout, "timeout"),
     (errors.RunNotFound, "not_found"),
     (errors.RelayError, "overloaded"),
+    (errors.DurableError, "overloaded"),
 )
 """The kind of each error; any other is `failed`. The operator's key is not the client's: its refusal is `failed`."""
 

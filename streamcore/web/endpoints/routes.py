@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from streamcore.errors import ConfigError
 from streamcore.relay import Relay
+from streamcore.web.durable import DurableGraphs
 from streamcore.web.endpoints.agui.routes import agui_routes
 from streamcore.web.endpoints.agui.service import AguiEndpoint
 from streamcore.web.endpoints.ai_sdk.routes import chat_routes
@@ -157,6 +158,7 @@ def all_endpoints(
     dependencies: Sequence[Depends],
     name: str,
     only: bool | Collection[str] = True,
+    durable: DurableGraphs | None = None,
 ) -> APIRouter:
     """Return the routes of all wires that are installed and have a path, of `useChat` and of AG-UI.
 
@@ -176,9 +178,9 @@ def all_endpoints(
             endpoints.append((Endpoint(wire, catalog, slots, peers, limits, stored), stored))
     routers = [endpoint_routes(endpoints, catalog, dependencies)]
     if "ai-sdk" in chosen:
-        routers.append(chat_routes(catalog, relay, name, peers, limits, dependencies, MAX_BODY))
+        routers.append(chat_routes(catalog, relay, name, peers, limits, dependencies, MAX_BODY, durable))
     if "agui" in chosen:
-        agui = AguiEndpoint(name, catalog, slots, peers, limits, relay)
+        agui = AguiEndpoint(name, catalog, slots, peers, limits, relay, durable)
         routers.append(agui_routes(agui, MAX_BODY, dependencies))
     return flat_router(*routers)
 

@@ -133,7 +133,7 @@ class Runs:
                 return visible(thread.public_state()), _returning(Abandoned(thread))
             config = replace(config, resume=_graph_answer(answer.payload, cancelled=answer.cancelled, thread=thread))
             values = {}
-        events = GraphEvents(target, config, lambda: stream_graph_with_tokens(target.graph, values, config))
+        events = GraphEvents(target, config, lambda: stream_graph_with_tokens(target.graph, values, config), values)
         return {**thread.public_state(), **values}, _returning(events)
 
     def _changed(self, asked: AguiRequest, thread: Thread, allowed: Any) -> dict[str, Any]:

@@ -12,9 +12,11 @@ from fastapi import Request, Response
 from streamcore.errors import RunExists, RunNotFound
 from streamcore.relay import Relay
 from streamcore.sse.agui.encoder import AguiEncoder, problem_body
+from streamcore.web.durable import DurableGraphs
 from streamcore.web.endpoints.agui.reading import AguiRequest, read_run_input
 from streamcore.web.endpoints.agui.runs import Runs
-from streamcore.web.endpoints.agui.threads import hashed
+from streamcore.web.endpoints.agui.sources import GraphEvents
+from streamcore.web.endpoints.agui.threads import hashed, thread_key
 from streamcore.web.endpoints.catalog import Catalog, GraphModel, Model
 from streamcore.web.endpoints.events import retry_headers
 from streamcore.web.endpoints.problems import log_failure, problem_of
@@ -32,7 +34,14 @@ class AguiEndpoint:
     """The runs of AG-UI clients."""
 
     def __init__(
-        self, service: str, catalog: Catalog, slots: Slots, peers: Peers, limits: Limits, relay: Relay
+        self,
+        service: str,
+        catalog: Catalog,
+        slots: Slots,
+        peers: Peers,
+        limits: Limits,
+        relay: Relay,
+        durable: DurableGraphs | None = None,
     ) -> None:
         self._service = service
         self._catalog = catalog
@@ -40,6 +49,7 @@ class AguiEndpoint:
         self._peers = peers
         self._limits = limits
         self._relay = relay
+        self._durable = durable
         self._runs = Runs(service, limits.max_input)
 
     async def run(self, request: Request) -> Response:
@@ -139,7 +149,7 @@ class AguiEndpoint:
             return self._problem(error, asked, model)
 
         if asked.relay and await self._is_known(name, who):
-            return self._read_again(name, who, AguiEncoder(run, problem))
+            return self._read_again(name, who, AguiEncoder(run, problem), asked, model)
         await check_spending()
         slot = None if asked.relay else self._slots.take(client)
         try:
@@ -153,14 +163,36 @@ class AguiEndpoint:
             if slot is not None:
                 await slot.aclose()
             raise
-        most = None if client is None else self._limits.per_client
         try:
-            await self._relay.start(name, source, owner=who, client=client, max_per_client=most)
+            await self._start(name, source, who, client)
         except BaseException as error:
             await source.aclose()
             if not isinstance(error, RunExists):
                 raise
-        return self._read_again(name, who, encoder)
+            if not await self._is_known(name, who):  # then it is the thread that has a run
+                raise RequestRefused(
+                    "this thread has a run that has not ended; stop it first", param="threadId", kind="conflict"
+                ) from error
+        return self._read_again(name, who, encoder, asked, model)
+
+    async def _start(self, name: str, source: Any, who: str, client: str | None) -> None:
+        """Start a run that continues without its connection."""
+        if self._durable is None or not isinstance(source, GraphEvents):
+            most = None if client is None else self._limits.per_client
+            await self._relay.start(name, source, owner=who, client=client, max_per_client=most)
+            return
+        thread = str(source.config.thread_id)
+        await self._durable.begin(
+            name,
+            source.target,
+            thread,
+            source.values,
+            source.config.resume,
+            owner=who,
+            conversation=thread,
+            client=client,
+            include_metadata=True,
+        )
 
     async def _is_known(self, name: str, who: str) -> bool:
         try:
@@ -169,8 +201,12 @@ class AguiEndpoint:
             return False
         return True
 
-    def _read_again(self, name: str, who: str, encoder: AguiEncoder) -> Response:
-        return streamed(self._relay.read(name, who=who), encoder, {})
+    def _read_again(self, name: str, who: str, encoder: AguiEncoder, asked: AguiRequest, model: Model) -> Response:
+        reader = self._relay.read(name, who=who)
+        if self._durable is None or not isinstance(model, GraphModel):
+            return streamed(reader, encoder, {})
+        key = thread_key(self._service, model.name, who, asked.run.thread_id)
+        return streamed(GraphEvents(model.target, model.target.config(key), lambda: reader), encoder, {})
 
 
 async def _json(request: Request) -> Mapping[str, Any]:

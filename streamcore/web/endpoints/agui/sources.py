@@ -6,10 +6,12 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from streamcore.completion import Completion
 from streamcore.graph.config import Config
 from streamcore.graph.limits import AnswerTokens
 from streamcore.graph.stream import EventStream
 from streamcore.graph.thread import Thread
+from streamcore.relay.reader import Reader
 from streamcore.stream import Stream
 from streamcore.web.endpoints.waiting_calls import WaitingCalls
 from streamcore.web.targets import GraphTarget
@@ -72,16 +74,34 @@ class GraphEvents:
     Args:
         target: the graph.
         config: of the run.
-        open_events: starts the run.
+        open_events: starts the run, or reads the events that a durable one has stored.
+        values: the values of the state that the run begins with.
     """
 
-    def __init__(self, target: GraphTarget, config: Config, open_events: Callable[[], EventStream[Any]]) -> None:
-        self._target = target
-        self._config = config
+    def __init__(
+        self,
+        target: GraphTarget,
+        config: Config,
+        open_events: Callable[[], EventStream[Any] | Reader],
+        values: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.target = target
+        self.config = config
+        self.values = values or {}
         self._open = open_events
-        self._events: EventStream[Any] | None = None
+        self._events: EventStream[Any] | Reader | None = None
         self._said = False
         self._output: Mapping[str, Any] = {}
+
+    @property
+    def resumable(self) -> bool:
+        """Whether the run continues if this process ends."""
+        return isinstance(self._events, Reader) and self._events.resumable
+
+    @property
+    def partial(self) -> Completion | None:
+        """After the end of a stored run: an empty answer if it was stopped."""
+        return self._events.partial if isinstance(self._events, Reader) else None
 
     async def next_batch(self) -> list[Any] | None:
         """Return the next event; None at the end."""
@@ -98,8 +118,10 @@ class GraphEvents:
             case "node_complete":
                 self._output = event["output"] or self._output
             case "interrupt":
-                thread = await Thread.open(self._target.graph, self._config)
+                thread = await Thread.open(self.target.graph, self.config)
                 return [{**event, "id": interrupt_id(thread) or event["node"], "state": thread.public_state()}]
+            case "gap":
+                self._said = self._said or any(one["type"] == "token" for one in event["items"])
             case "graph_complete" if not self._said and self._output:
                 return [{"type": "token", "node": "", "content": self._last_output()}, event]
             case _:

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.params import Depends
 
 from streamcore.relay import Relay
+from streamcore.web.durable import DurableGraphs
 from streamcore.web.endpoints.ai_sdk.runs import ChatRuns
 from streamcore.web.endpoints.ai_sdk.service import ChatEndpoint, refused
 from streamcore.web.endpoints.catalog import Catalog
@@ -43,9 +44,10 @@ def chat_routes(
     limits: Limits,
     dependencies: Sequence[Depends],
     max_body: int,
+    durable: DurableGraphs | None = None,
 ) -> APIRouter:
     """Return the routes of the chats of a service."""
-    endpoint = ChatEndpoint(catalog, ChatRuns(relay, name, limits.per_client), peers, limits)
+    endpoint = ChatEndpoint(catalog, ChatRuns(relay, name, limits.per_client, durable), peers, limits)
     routes = APIRouter(route_class=_route_class(max_body), dependencies=[*dependencies])
     routes.add_api_route(
         PATH,

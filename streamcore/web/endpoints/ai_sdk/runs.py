@@ -15,7 +15,9 @@ from streamcore.completion import Completion
 from streamcore.errors import RelayError, RunExists, RunNotFound, TooManyRuns
 from streamcore.relay import Relay
 from streamcore.relay.reader import Reader
+from streamcore.web.durable import DurableGraphs
 from streamcore.web.sessions import RunParts, SessionRun
+from streamcore.web.targets import GraphTarget
 from streamcore.wire.encoding.wire import RequestRefused
 from streamcore.wire.lenient import is_object
 
@@ -48,6 +50,16 @@ class Head:
     def read(cls, item: Mapping[str, Any]) -> Head:
         """Return the head that `item` wrote."""
         return cls(**{name: value for name, value in item.items() if name != "type"})
+
+
+@dataclass(frozen=True, slots=True)
+class GraphRun:
+    """A run of a graph: its thread, and the values or the answer that it begins with."""
+
+    target: GraphTarget
+    key: str
+    state: Mapping[str, Any]
+    resume: Any
 
 
 class ChatReader:
@@ -103,12 +115,14 @@ class ChatRuns:
         relay: the open relay.
         name: the service, since several may share a relay.
         per_client: how many runs of a client may run at once.
+        durable: executes the runs of graphs; None: this process does.
     """
 
-    def __init__(self, relay: Relay, name: str, per_client: int) -> None:
+    def __init__(self, relay: Relay, name: str, per_client: int, durable: DurableGraphs | None = None) -> None:
         self._relay = relay
         self._name = name
         self._per_client = per_client
+        self._durable = durable
         self._sent: OrderedDict[tuple[str, str], None] = OrderedDict()
         """The connections of this worker on which the end of a run was sent."""
 
@@ -117,8 +131,12 @@ class ChatRuns:
         digest = hashlib.sha256(f"{len(who)}:{who}:{chat}".encode("utf-8", "surrogatepass")).hexdigest()
         return f"{self._name}//chat/{digest}"
 
-    async def begin(self, who: str, chat: str, parts: RunParts, client: str | None) -> str:
+    async def begin(
+        self, who: str, chat: str, parts: RunParts, client: str | None, graph: GraphRun | None = None
+    ) -> str:
         """Start a run in a chat, and return its name; an answer that still runs there is stopped.
+
+        `graph` describes the run if it is one of a graph.
 
         Raises:
             RequestRefused: the chat has another answer that does not stop, or begins at the same time.
@@ -128,15 +146,24 @@ class ChatRuns:
         await self.stop(who, chat)
         run = f"chat-{secrets.token_urlsafe(16)}"
         limit = None if client is None else self._per_client
+        thread = self.thread(who, chat)
         try:
-            await self._relay.start(
-                run,
-                SessionRun(parts),
-                owner=who,
-                thread=self.thread(who, chat),
-                client=client,
-                max_per_client=limit,
-            )
+            if self._durable is not None and graph is not None:
+                await self._durable.begin(
+                    run,
+                    graph.target,
+                    graph.key,
+                    graph.state,
+                    graph.resume,
+                    owner=who,
+                    conversation=thread,
+                    client=client,
+                    first=parts.first,
+                    include_metadata=True,
+                )
+            else:
+                source = SessionRun(parts)
+                await self._relay.start(run, source, owner=who, thread=thread, client=client, max_per_client=limit)
         except RunExists as error:
             raise RequestRefused(
                 "this chat has an answer that has not ended; stop it first", kind="conflict"

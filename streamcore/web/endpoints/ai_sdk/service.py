@@ -61,7 +61,8 @@ class ChatEndpoint:
                 return Response(status_code=499)
             head = _head(chat, model)
             parts = RunParts(opened.open, opened.ended, _released, opened.tokens, (head.item(),))
-            run = await self._runs.begin(who, chat.chat, parts, counted_client(request, self._peers, self._limits))
+            client = counted_client(request, self._peers, self._limits)
+            run = await self._runs.begin(who, chat.chat, parts, client, opened.graph)
             return await self._stream(run, request, waits=True, asked=chat.asked)
         except Exception as error:  # noqa: BLE001  the outermost edge: logged, and sent as the client shows it
             return self._failed(error, None if chat is None else chat.asked)

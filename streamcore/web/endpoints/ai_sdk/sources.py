@@ -14,6 +14,7 @@ from streamcore.graph.stream import stream_graph_with_tokens
 from streamcore.request import Message
 from streamcore.web.approvals import Waiting
 from streamcore.web.endpoints.ai_sdk.request import RULES, ChatRequest
+from streamcore.web.endpoints.ai_sdk.runs import GraphRun
 from streamcore.web.endpoints.catalog import Conversation, GraphModel, Model, PromptModel
 from streamcore.web.endpoints.waiting_calls import WaitingCalls
 from streamcore.web.sessions import MAX_SESSION_BYTES, MAX_SESSIONS
@@ -29,6 +30,7 @@ class Opened:
     open: Callable[[], Awaitable[AnswerSource]]
     ended: Callable[[Completion | None, Sequence[Message]], Awaitable[None]]
     tokens: AnswerTokens | None
+    graph: GraphRun | None = None
 
 
 class KeptChats:
@@ -142,7 +144,7 @@ async def _open_graph(chat: ChatRequest, model: GraphModel, key: str, kept: Kept
         config = replace(target.config(key), include_metadata=True, resume=run.resume)
         return _LeanEvents(stream_graph_with_tokens(target.graph, start, config))
 
-    return Opened(opened, _nothing, None)
+    return Opened(opened, _nothing, None, GraphRun(target, key, start, run.resume))
 
 
 class _LeanEvents:
