@@ -57,7 +57,7 @@ for (const what of given.send ?? []) {
   const sending = chat.sendMessage(typeof what === 'string' ? { text: what } : { parts: what });
   if (given.stopAt) stopped = await stopAt(given.stopAt);
   if (given.says) {
-    const answered = () => chat.lastMessage.role === 'assistant' && textOf(chat.lastMessage).startsWith('H');
+    const answered = () => chat.lastMessage?.role === 'assistant' && textOf(chat.lastMessage).startsWith('H');
     await until(answered, 'the first words of the answer');
     console.log('begun');
   }
