@@ -21,7 +21,12 @@ Object.defineProperty(window, "hacked", {
 def report_hacks(context: BrowserContext) -> list[str]:
     """Return a list that gets a text for each hostile script that runs in a page of the context."""
     found: list[str] = []
-    context.expose_binding("reportHack", lambda _source, value: found.append(f"a script set window.hacked = {value}"))
+
+    def report(_source: object, value: str) -> None:
+        found.append(f"a script set window.hacked = {value}")
+
+    untyped: Any = context  # Playwright does not say what the callback returns
+    untyped.expose_binding("reportHack", report)
     context.add_init_script(REPORT)
     return found
 
