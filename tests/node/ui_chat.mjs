@@ -57,7 +57,8 @@ for (const what of given.send ?? []) {
   const sending = chat.sendMessage(typeof what === 'string' ? { text: what } : { parts: what });
   if (given.stopAt) stopped = await stopAt(given.stopAt);
   if (given.says) {
-    await until(() => textOf(chat.lastMessage).startsWith('H'), 'the first words');
+    const answered = () => chat.lastMessage.role === 'assistant' && textOf(chat.lastMessage).startsWith('H');
+    await until(answered, 'the first words of the answer');
     console.log('begun');
   }
   await sending;
