@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.browser.watched_page import watched_page
 from tests.support import require
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -31,18 +32,5 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """Open a page; what goes wrong in it, or is asked of another host, fails the test."""
-    context = browser.new_context()
-    opened = context.new_page()
-    opened.set_default_timeout(60_000)
-    wrong: list[str] = []
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-
-    def asked(request: Request) -> None:
-        if "://127.0.0.1:" not in request.url and request.url != "about:blank":
-            wrong.append(request.url)
-
-    opened.on("request", asked)
-    yield opened
-    assert opened.evaluate("window.hacked") is None
-    context.close()
-    assert not wrong
+    with watched_page(browser) as opened:
+        yield opened

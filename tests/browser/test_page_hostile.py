@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, expect
+from playwright.sync_api import Browser, Page, expect
 
 from streamcore.testing import Answer, Simulator
 from tests.browser.test_chat_page import HACK, chat, over, plain, say
+from tests.browser.watched_page import watched_page
 
 pytestmark = [pytest.mark.real, pytest.mark.long]
 OUTSIDE = "http://outside.example"
@@ -140,23 +140,16 @@ def harm(page: Page) -> list[str]:
     return found
 
 
-@contextmanager
-def unguarded(browser: Browser) -> Generator[Page]:
+def unguarded(browser: Browser) -> AbstractContextManager[Page]:
     """Open a page whose content security policy is off, and check what it asks of other hosts, and its errors."""
-    context = browser.new_context(bypass_csp=True)
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    wrong: list[str] = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
+    return watched_page(browser, "about:", "data:image/png", bypass_csp=True)
 
-    def asked(request: Request) -> None:
-        if "://127.0.0.1:" not in request.url and not request.url.startswith(("about:", "data:image/png")):
-            wrong.append(request.url)
 
-    page.on("request", asked)
-    yield page
-    context.close()
-    assert not wrong
+def test_a_script_that_ran_is_noticed_after_the_page_has_left(browser: Browser) -> None:
+    with pytest.raises(AssertionError, match="a script set"), unguarded(browser) as page:
+        page.set_content(f"<img src=x onerror='{HACK};location.href=\"about:blank#left\"'>")
+        page.wait_for_url("about:blank#left")
+        page.goto("about:blank")
 
 
 def test_no_payload_runs_or_loads_anything(browser: Browser) -> None:

@@ -67,9 +67,10 @@ class Cutter:
     def _pass(self, source: socket.socket, target: socket.socket, down: bool, left: list[int]) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                if not down and data.startswith(self._requests) and self.cuts < self._wanted:
+                if not down and b" HTTP/1.1\r\n" in data:
+                    cut = data.startswith(self._requests) and self.cuts < self._wanted
                     # After the headers: Chromium takes half of them for all, and the response for no event stream.
-                    left[:] = [self._random.randint(500, 5000)]
+                    left[:] = [self._random.randint(500, 5000)] if cut else []
                 elif down and left:
                     if len(data) >= left[0]:
                         target.sendall(data[: left[0]])
