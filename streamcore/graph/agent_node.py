@@ -62,6 +62,7 @@ class _AgentNode:
         self._queued: list[NodeEvent] = []  # events of graphs that run as tools
         self._base = self._prompt_stream()
         self._start = 0
+        self._over = False  # an earlier process saved the run with its last answer, but not the node's end
         self._output: Output | None = None
 
     async def events(self) -> AsyncGenerator[NodeEvent]:
@@ -83,6 +84,9 @@ class _AgentNode:
             answer, messages = error.partial, error.messages
         else:
             answer, messages = stream.partial, stream.messages
+        if self._over:  # no request is sent, and the text's reader may not have it
+            for event in reader.events([Chunk("text", answer.text)]):
+                yield event
         reader.end()
         if answer.pending:
             self._keep(AgentState(messages), ended=False)
@@ -129,6 +133,7 @@ class _AgentNode:
             self._start, saved = 0, AgentState(tuple(fresh))
         elif kept.open:
             self._start, saved = kept.start, kept.state
+            self._over = saved.complete
             resume = self._decisions(saved)
         else:
             self._start = len(kept.state.messages)

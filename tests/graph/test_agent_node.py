@@ -392,6 +392,27 @@ async def test_a_run_that_was_interrupted_runs_no_saved_call_again(tmp_path: Pat
     assert [one["output"] for one in update["results"]] == ["8"]
 
 
+async def test_the_text_of_a_run_that_was_saved_whole_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process ends after the last answer is saved, and before the node is: no request is sent again."""
+    store = {"type": "sqlite", "path": str(tmp_path / "threads.db")}
+    path = write(tmp_path)
+
+    def die(*_: object) -> None:
+        raise OSError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("streamcore.graph.agent_node._AgentNode._refuse", die)
+        with pytest.raises(NodeError, match="killed"):
+            await run(path, ScriptedProvider("It is 8."), thread_id="t", checkpointer=store)
+    provider = ScriptedProvider("not asked")
+    events = await run(path, provider, None, thread_id="t", checkpointer=store)
+    assert not provider.requests
+    assert [event["content"] for event in events if event["type"] == "token"] == ["It is 8."]
+    assert output(events, "helper")["answer"] == "It is 8."
+
+
 @pytest.mark.skipif(not DEMOS.exists(), reason="the demos of yamlgraph are not here")
 async def test_yamlgraphs_memory_demo_ends_as_it_does_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(DEMOS / "graphs" / "memory", tmp_path / "demo")
