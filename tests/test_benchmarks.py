@@ -54,7 +54,8 @@ def test_our_readers_bring_every_token(variant: str, wire: str, simulator: Simul
     assert len(pieces) > 20
 
 
-@pytest.mark.parametrize("variant", first_short(["raw", "typed"]))
+@pytest.mark.long
+@pytest.mark.parametrize("variant", ["raw", "typed"])
 def test_sdk_readers_bring_every_token(variant: str, simulator: Simulator, tmp_path: Path) -> None:
     with Worker(tmp_path / "log", Path(sys.executable), "sdk", variant) as worker:
         worker.imported()

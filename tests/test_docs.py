@@ -105,6 +105,7 @@ def test_other_python_has_a_purpose() -> None:
                 ), f"{page.name}:{block.line}: nothing runs {block.title}"
 
 
+@pytest.mark.long
 def test_start_page_tests(reader: Path) -> None:
     """The tests of the tutorial pass: the recorded one is recorded, then played without a vendor."""
     save_files(ROOT / "docs" / "start.md", reader)

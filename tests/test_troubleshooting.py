@@ -26,6 +26,7 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.long
 def test_the_page_is_true() -> None:
     done = make(DOCS, "--check")
     assert (done.returncode, done.stderr) == (0, "")

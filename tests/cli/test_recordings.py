@@ -107,6 +107,7 @@ def simulating(*arguments: str) -> Generator[tuple[dict[str, Any], list[str]]]:
             process.stdout.close()
 
 
+@pytest.mark.long
 def test_simulate_serves_all_wires_and_reports_its_lag() -> None:
     with simulating("--text", "Hi, you!", "--rate", "200") as (settings, reported):
         for provider in PROVIDERS:

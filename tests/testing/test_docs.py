@@ -50,6 +50,7 @@ def test_the_script_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "Hel\nlo\n World\n"
 
 
+@pytest.mark.long
 def test_tests(pytester: pytest.Pytester) -> None:
     """The page's tests play the page's recording."""
     (pytester.mkdir("prompts") / "greet.yaml").write_text("user: Greet {name}.", "utf-8")

@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "serve.md"
 
 
+@pytest.mark.long
 def test_the_pages_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("prompts", "graphs"):
         (tmp_path / name).symlink_to(ROOT / name)

@@ -188,6 +188,7 @@ def test_the_pages_fault_snippets_run(capsys: pytest.CaptureFixture[str]) -> Non
     assert "Before that came: Héllo, wörld\n1 request, 0 connections left open" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_the_pages_suites_run_as_a_newcomer_runs_them(tmp_path: Path) -> None:
     """On an honest provider, so that the page's deviations all pass, which strict expectations report."""
     (tmp_path / "pytest.ini").write_text("[pytest]\n", "utf-8")
