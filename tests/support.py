@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import inspect
@@ -124,6 +125,12 @@ def free_port() -> int:
         _bound.popleft().close()
     port: int = bound.getsockname()[1]
     return port
+
+
+@atexit.register
+def _release_ports() -> None:
+    while _bound:
+        _bound.pop().close()
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:
