@@ -21,7 +21,7 @@ from tests.commands import streamcore
 from tests.graph.test_load import ALL_KEYS
 
 ROOT = Path(__file__).resolve().parents[2]
-SKIPPED = {"site", "node_modules", ".venv", ".git"}
+SKIPPED = {"site", "node_modules", ".venv", ".venv-lowest", ".bench", ".git"}
 
 
 def validator(kind: Kind) -> Any:
