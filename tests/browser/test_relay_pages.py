@@ -31,7 +31,7 @@ LONG = [word for number, word in enumerate(WORDS) for word in (word, HOSTILE[num
 
 
 class Cutter:
-    """Stand between a page and its service, and cut connections in the middle of streams, at random bytes.
+    """Pass connections of a page on to its service, and cut them in the middle of streams, at random bytes.
 
     Args:
         ports: of the service's workers, which get the connections in turn.

@@ -42,7 +42,7 @@ export class Markdown {
     const shown = over ? text : steady(text);
     const normal = shown.includes("\r") ? shown.replace(/\r\n?/g, "\n") : shown;
     if (normal === this.text && over === this.over) return;
-    // A text that has ended is read once more, and again if what comes late defines links in what came early.
+    // A text that has ended is read once more, and again if its last part defines links of an earlier part.
     if (over || !normal.startsWith(this.text)) this.#begin();
     Object.assign(this, { text: normal, over });
     if (!this.#job) this.#start(this.#steps());

@@ -107,7 +107,7 @@ export default {
   save: "Save",
   search: "Search",
   send: "Send",
-  session_lost: "The service no longer has this conversation: the model does not know what came before.",
+  session_lost: "The service no longer has this conversation: the model does not know the earlier messages.",
   sign_in: "Sign in",
   sources: "Sources",
   stop: "Stop",
