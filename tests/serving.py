@@ -60,9 +60,6 @@ def messages_in(body: bytes) -> list[StreamMessage]:
     return found
 
 
-told = messages_in  # an earlier name
-
-
 def listen(url: str, path: str, **options: Any) -> list[StreamMessage]:
     """Request a stream and return all its messages."""
     response = httpx2.get(f"{url}{path}", timeout=60, **options)

@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response
 from streamcore.errors import RunNotFound
 from streamcore.relay import MemoryLog, Relay, history_response
 from streamcore.relay.entries import encode_end
-from tests.serving import told
+from tests.serving import messages_in
 
 END = encode_end(None, None)
 
@@ -45,7 +45,7 @@ async def test_a_run_that_has_ended_is_sent_once() -> None:
             assert (await client.get("/mine")).status_code == 404
             first = await client.get("/mine?who=ada")
             assert first.headers["cache-control"] == "private, no-cache"
-            assert [one.data for one in told(first.content)][:2] == [
+            assert [one.data for one in messages_in(first.content)][:2] == [
                 '{"kind":"text","text":"a"}',
                 '{"kind":"text","text":"b"}',
             ]

@@ -16,8 +16,8 @@ from streamcore.errors import ConfigError
 from streamcore.observe import Event, NodeEnded
 from streamcore.testing import Answer, Simulator
 from streamcore.web import create_app
-from tests.checkpoints.redis_server import RedisServer
 from tests.graphs import write_graph
+from tests.servers import RedisServer
 from tests.serving import StreamMessage, listen, messages_in, reading, serving
 from tests.support import DEADLINE, provider_at, wait_until
 from tests.web.test_serve import ROOT, environment, served

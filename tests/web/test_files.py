@@ -20,7 +20,7 @@ from streamcore.testing.simulator.answers import tokens
 from streamcore.web import FileOptions, HistoryLimit, PageOptions, create_app
 from streamcore.web.files import FILE_TYPES, IMAGE_TYPES, is_of_type
 from streamcore.web.offers import takes_file
-from tests.serving import told
+from tests.serving import messages_in
 from tests.support import Vendor
 
 pytestmark = pytest.mark.anyio
@@ -301,7 +301,7 @@ async def test_the_end_of_a_graphs_run_has_its_sums_where_usage_is_shown(
         async with client_of(str(tmp_path / "g.yaml"), provider=answers(), page=page, files=False) as client:
             started = (await client.post("/start", json={"prompt": "Hi"})).json()
             body = await client.get(f"/{started['stream']}&format=json")
-        done = told(body.content)[-1]
+        done = messages_in(body.content)[-1]
         assert (done.name, done.json["complete"]) == ("done", True)
         assert ("usage" in done.json) == shown
         if shown:

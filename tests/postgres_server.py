@@ -1,4 +1,0 @@
-"""Keep an import path of earlier tests; the server is in `tests/servers.py`."""
-
-from tests.servers import PASSWORD as PASSWORD
-from tests.servers import PostgresServer as PostgresServer
