@@ -16,10 +16,11 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 from streamcore.chunk import Chunk, FinishReason, Opaque, ToolCall, Usage, content, tool_call
+from streamcore.cost import gateway_cost
 from streamcore.errors import StreamcoreError, provider_error
 from streamcore.wire.decoder import parse_json
 from streamcore.wire.endings import RepeatedWork, another_answer, failed_answer, is_failure, looks_like_error, unmarked
-from streamcore.wire.facts import Facts, read_cost
+from streamcore.wire.facts import Facts
 from streamcore.wire.lenient import count, is_array, is_object, items, mapping
 from streamcore_anthropic.known import EVENTS, has_unread_fields
 
@@ -342,7 +343,7 @@ class AnthropicVocabulary:
         if delta is not None:
             self._container = delta.container or self._container
             self._facts.note("stop_sequence", delta.stop_sequence)
-        self._facts.note("cost", read_cost(event.usage or {}, value))
+        self._facts.note("cost", gateway_cost(event.usage or {}, value))
         if delta is not None and delta.stop_reason is not None:
             self._finish(delta.stop_reason, delta.stop_details or delta.stop_sequence, out)
         if event.usage:

@@ -14,10 +14,11 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from streamcore.chunk import Chunk, ChunkKind, FinishReason, Opaque, ToolCall, Usage, content, tool_call
+from streamcore.cost import gateway_cost
 from streamcore.errors import StreamcoreError, provider_error
 from streamcore.wire.decoder import DONE, parse_json
 from streamcore.wire.endings import another_answer, failed_answer, is_failure, looks_like_error, unmarked
-from streamcore.wire.facts import Facts, read_cost, token_logprobs
+from streamcore.wire.facts import Facts, token_logprobs
 from streamcore.wire.lenient import count, items, mapping, text
 from streamcore_openai.responses_known import has_unread_fields
 
@@ -357,7 +358,7 @@ class ResponsesVocabulary:
         usage = mapping(response.get("usage"))
         self._facts.note("service_tier", text(response.get("service_tier")) or text(usage.get("service_tier")))
         self._facts.note("served_by", text(response.get("provider")))
-        self._facts.note("cost", read_cost(usage, {}))
+        self._facts.note("cost", gateway_cost(usage, {}))
 
     def _finish_reason(self, status: str, detail: str | None) -> FinishReason:
         if status in ("completed", "done"):

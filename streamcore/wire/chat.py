@@ -13,12 +13,13 @@ from typing import Any, cast
 import msgspec
 
 from streamcore.chunk import Chunk, FinishReason, Opaque, Usage, content
+from streamcore.cost import gateway_cost
 from streamcore.errors import StreamcoreError, provider_error
 from streamcore.wire.chat_lenient import lenient_event
 from streamcore.wire.chat_structs import ChatEvent, Choice, TextEvent
 from streamcore.wire.decoder import DONE, parse_json
 from streamcore.wire.endings import NATIVE_REASONS, failed_answer, is_failure, looks_like_error, unmarked
-from streamcore.wire.facts import Facts, read_cost, token_logprobs
+from streamcore.wire.facts import Facts, token_logprobs
 from streamcore.wire.lenient import count, is_array, is_object, items, mapping
 from streamcore.wire.lenient import text as text_of
 from streamcore.wire.sent_back import SentBack
@@ -136,7 +137,7 @@ class ChatVocabulary:
         facts = self._facts
         facts.note("service_tier", text_of(value.get("service_tier")) or text_of(counts.get("service_tier")))
         facts.note("served_by", text_of(value.get("provider")))
-        facts.note("cost", read_cost(counts, _with_deltas(value)))
+        facts.note("cost", gateway_cost(counts, _with_deltas(value)))
         new = facts.take()
         if new:
             last = next((n for n in reversed(range(len(out))) if out[n].kind in ("start", "usage", "finish")), None)
