@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from operator import itemgetter
 from typing import Any, cast
@@ -15,7 +16,7 @@ from typing import Any, cast
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from streamcore.chunk import Chunk, FinishReason, Opaque, ToolCall, Usage, content, tool_call
+from streamcore.chunk import Chunk, FinishReason, Opaque, ToolCall, Usage, content, contents, tool_call
 from streamcore.cost import gateway_cost
 from streamcore.errors import StreamcoreError, provider_error
 from streamcore.wire.decoder import parse_json
@@ -197,6 +198,30 @@ class AnthropicVocabulary:
                 out.append(content("tool_call", "", index, 0, fragment))
         else:
             self._any_event(name, data, out)
+
+    def tokens(self, name: bytes, events: Iterator[bytes], out: list[Chunk]) -> bytes | None:
+        """Append the chunks of a run of events, of text or of thinking; see `Tokens`."""
+        kind: type[_TextDelta | _ThinkingDelta] | None = None
+        index = 0
+        texts: list[str] = []
+        data: bytes | None = None
+        with suppress(msgspec.DecodeError, ValueError, RecursionError):
+            for data in events:
+                token = _decode_token(data)
+                delta = token.delta
+                if delta.__class__ is not kind or token.index != index:
+                    if kind is not None or isinstance(delta, _JSONDelta):
+                        break
+                    kind, index = type(delta), token.index
+                texts.append(delta.text)
+            else:
+                data = None
+        if kind is not None:
+            out += contents("text" if kind is _TextDelta else "reasoning", texts, index)
+            block = self._blocks.get(index)
+            if block is not None:
+                block.pieces += texts
+        return data
 
     def _any_event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
         value = mapping(parse_json(data))

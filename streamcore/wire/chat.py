@@ -6,13 +6,14 @@ Source: the vendors' API references for `chat.completion.chunk`, and the observe
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
 import msgspec
 
-from streamcore.chunk import Chunk, FinishReason, Opaque, Usage, content
+from streamcore.chunk import Chunk, FinishReason, Opaque, Usage, content, contents
 from streamcore.cost import gateway_cost
 from streamcore.errors import StreamcoreError, provider_error
 from streamcore.wire.chat_lenient import lenient_event
@@ -84,6 +85,23 @@ class ChatVocabulary:
                         out.append(content("text", text))
                     return
         self._any_event(name, data, out)
+
+    def tokens(self, name: bytes, events: Iterator[bytes], out: list[Chunk]) -> bytes | None:
+        """Append the chunks of a run of events; see `Tokens`."""
+        if name or not self._in_text:
+            return next(events, None)
+        texts: list[str] = []
+        data: bytes | None = None
+        with suppress(msgspec.DecodeError, ValueError, RecursionError):
+            for data in events:
+                choice = _decode_text(data).choices[0]
+                if choice.index:
+                    break
+                texts.append(choice.delta.content)
+            else:
+                data = None
+        out += contents("text", texts)
+        return data
 
     def knows(self, kind: str, event: Mapping[str, Any]) -> bool:
         """True for an event with choices or token counts; see `Vocabulary.knows`."""
