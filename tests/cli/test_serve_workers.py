@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -26,12 +27,12 @@ from streamcore.testing import Answer, Simulator
 from tests.servers import RedisServer
 from tests.serving import StreamMessage, listen, messages_in, text_of
 from tests.support import DEADLINE, wait_until
-from tests.web.test_serve import served
+from tests.web.test_serve import ROOT, command, environment
 
 WORDS = [f"w{number} " for number in range(300)]
 LONG = [f"w{number} " for number in range(30_000)]
 """An answer that outlasts every test."""
-PROMPT = 'user: "Say {message}"\nprovider: openai\nmodel: m\n'
+LOGO = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"></svg>'
 SHARED: dict[str, Any] = {
     "relay": "redis://127.0.0.1:6379/0",
     "checkpointer": None,
@@ -47,17 +48,25 @@ def redis(tmp_path: Path) -> Iterator[RedisServer]:
 
 
 @contextmanager
-def two_workers(redis: RedisServer, simulator: Simulator, target: str = "chat") -> Generator[Service]:
-    """Serve a prompt with two workers."""
-    arguments = (target, "--provider", "openai", "--model", "m", "--relay", redis.url, "--workers", "2", "--log-json")
-    with served(*arguments, simulator=simulator) as (process, url):
-        wait_until(lambda: len(workers_of(process.pid)) == 2, "both workers were started")
-        service = Service(process, url)
-        try:
-            yield service
-        finally:
-            for connection in service.connections:
-                connection.close()
+def two_workers(redis: RedisServer, simulator: Simulator, folder: Path, *more: str) -> Generator[Service]:
+    """Serve a prompt with two workers, once both serve."""
+    options = ("--provider", "openai", "--model", "m", "--relay", redis.url, "--workers", "2", "--log-json")
+    log = folder / "serve.log"
+    with log.open("wb") as written:
+        process = subprocess.Popen(
+            command("chat", *options, *more, "--port", "0"), cwd=ROOT, env=environment(simulator), stderr=written
+        )
+    service = Service(process, log)
+    try:
+        wait_until(lambda: len(service.started) == 2, "both workers serve")
+        yield service
+    finally:
+        for connection in service.connections:
+            connection.close()
+        left = workers_of(process.pid)
+        process.kill()
+        process.wait()
+        wait_until(lambda: all(map(has_ended, left)), "the workers have noticed the end of their supervisor")
 
 
 def state_of(pid: int) -> tuple[str, int]:
@@ -102,10 +111,26 @@ def stopped(pids: Sequence[int]) -> Generator[None]:
 class Service:
     """A service with several workers."""
 
-    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
         self.process = process
-        self.url = url
         self.connections: list[http.client.HTTPConnection] = []
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text("utf-8")
+
+    @property
+    def url(self) -> str:
+        found = re.search(r"(http://\S+)/  ", self.log)
+        assert found
+        return found[1]
+
+    @property
+    def started(self) -> list[int]:
+        """The workers that have served, the first ones first."""
+        assert self.process.poll() is None, self.log
+        return [int(number) for number in re.findall(r'"worker (\d+) serves"', self.log)]
 
     @property
     def workers(self) -> list[int]:
@@ -169,8 +194,8 @@ class Reading:
 
 @pytest.mark.real
 @pytest.mark.long
-def test_a_client_may_reach_either_worker(redis: RedisServer) -> None:
-    with Simulator(Answer(WORDS), rate=100) as simulator, two_workers(redis, simulator) as service:
+def test_a_client_may_reach_either_worker_and_sigterm_ends_both(redis: RedisServer, tmp_path: Path) -> None:
+    with Simulator(Answer(WORDS), rate=100) as simulator, two_workers(redis, simulator, tmp_path) as service:
         one, two = service.workers
         begin = service.begin(one, "s").cut()
         path = "/stream/s?prompt=x&format=json"
@@ -184,19 +209,27 @@ def test_a_client_may_reach_either_worker(redis: RedisServer) -> None:
         assert service.ask(one, "POST", "/start", '{"prompt": "x", "session_id": "t"}').status == 409
         assert service.ask(one, "POST", "/stop/t").status == 200
         assert stream.messages()[-1].name == "done"
+        streams = [service.begin(worker, f"u{worker}{number}") for worker in (one, two) for number in range(2)]
         service.process.send_signal(signal.SIGTERM)
         assert service.process.wait(DEADLINE) == -signal.SIGTERM
-        assert service.process.stderr is not None
-        log = service.process.stderr.read()
-        assert all(f'"process": {worker}, ' in log for worker in (one, two))
+        assert has_ended(one)
+        assert has_ended(two)
+        for stream in streams:
+            *_, problem, done = stream.messages()
+            assert "server is being stopped" in problem.json["message"]
+            assert (done.name, done.json["complete"]) == ("done", False)
+        with pytest.raises(httpx2.ConnectError):
+            httpx2.get(f"{service.url}/health")
+        wait_until(lambda: simulator.open == 0, "every upstream was closed")
+        assert all(re.search(f'"process": {worker}, .*"event": "answer"', service.log) for worker in (one, two))
 
 
 @pytest.mark.real
 @pytest.mark.long
-def test_a_killed_worker_is_replaced_and_its_runs_end(redis: RedisServer) -> None:
+def test_a_killed_worker_is_replaced_and_its_runs_end(redis: RedisServer, tmp_path: Path) -> None:
     with (
         Simulator(lambda asked: Answer(LONG if asked.text == "long" else WORDS), rate=40) as simulator,
-        two_workers(redis, simulator) as service,
+        two_workers(redis, simulator, tmp_path) as service,
     ):
         lost, kept = service.workers
         cut = [service.begin(lost, f"lost{number}", "long") for number in range(3)]
@@ -220,57 +253,23 @@ def test_a_killed_worker_is_replaced_and_its_runs_end(redis: RedisServer) -> Non
 
 @pytest.mark.real
 @pytest.mark.long
-def test_sigterm_ends_the_streams_of_all_workers_with_a_last_event(redis: RedisServer) -> None:
-    with Simulator(Answer(LONG), rate=20) as simulator, two_workers(redis, simulator) as service:
-        workers = service.workers
-        streams = [service.begin(worker, f"s{worker}{number}") for worker in workers for number in range(3)]
-        service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(DEADLINE) == -signal.SIGTERM
-        assert all(map(has_ended, workers))
-        for stream in streams:
-            *_, problem, done = stream.messages()
-            assert "server is being stopped" in problem.json["message"]
-            assert (done.name, done.json["complete"]) == ("done", False)
-        with pytest.raises(httpx2.ConnectError):
-            httpx2.get(f"{service.url}/health")
-        wait_until(lambda: simulator.open == 0, "every upstream was closed")
-
-
-@pytest.mark.real
-@pytest.mark.long
-def test_sighup_loads_the_files_again_and_no_worker_is_left_behind(redis: RedisServer, tmp_path: Path) -> None:
-    prompt = tmp_path / "say.yaml"
-    prompt.write_text(PROMPT, "utf-8")
-    with Simulator("Yes.") as simulator, two_workers(redis, simulator, str(prompt)) as service:
-
-        def say() -> str:
-            listen(service.url, "/stream?prompt=this")
-            return str(simulator.requests[-1].body["messages"][-1]["content"])
-
-        for worker in service.workers:
-            assert service.ask(worker, "GET", "/health").status == 200
-        old = service.workers
-        assert say() == "Say this"
-        prompt.write_text(PROMPT.replace("Say", "Sing"), "utf-8")
+def test_workers_are_replaced_without_a_gap_and_none_is_left_behind(redis: RedisServer, tmp_path: Path) -> None:
+    logo = tmp_path / "logo.svg"  # a file that is read at the start only
+    logo.write_text(LOGO, "utf-8")
+    with Simulator("Yes.") as simulator, two_workers(redis, simulator, tmp_path, "--logo", str(logo)) as service:
+        killed, kept = service.started
+        logo.unlink()  # new workers cannot start
+        os.kill(killed, signal.SIGKILL)
+        wait_until(lambda: "before it served; another one is started in 0.5 s" in service.log, "a worker has failed")
+        assert text_of(listen(service.url, "/stream?prompt=x&format=json")) == "Yes."
+        logo.write_text(LOGO, "utf-8")
+        wait_until(lambda: len(service.started) == 3, "the killed worker was replaced")
         service.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: all(map(has_ended, old)), "both workers were replaced")
-        assert say() == "Sing this"
-
-        prompt.write_text("no: prompt\n", "utf-8")  # new workers cannot start
-        first, second = service.workers
-        os.kill(first, signal.SIGKILL)
-        assert service.process.stderr is not None
-        while "another one is started in 1.0 s" not in service.process.stderr.readline():
-            assert service.process.poll() is None
-        assert say() == "Sing this"
-        prompt.write_text(PROMPT.replace("Say", "Shout"), "utf-8")
-        service.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: has_ended(second), "the last old worker was replaced")
-        assert say() == "Shout this"
-
-        left = service.workers
-        service.process.kill()
-        wait_until(lambda: all(map(has_ended, left)), "the workers have noticed the end of their supervisor")
+        wait_until(lambda: len(service.started) == 4, "a worker was replaced")
+        wait_until(lambda: len(service.started) == 5, "both workers were replaced")
+        wait_until(lambda: has_ended(kept) and has_ended(service.started[2]), "the older workers have ended")
+        assert text_of(listen(service.url, "/stream?prompt=x&format=json")) == "Yes."
+        assert service.workers == sorted(service.started[3:])
 
 
 def _end_at_once(_listening: socket.socket, _serves: Callable[[], None]) -> None:
