@@ -24,7 +24,7 @@ class Watch(logging.Handler):
         self.found: list[str] = []
 
     def check(self, kind: str, *shown: object) -> None:
-        """Check objects in the form in which they are shown."""
+        """Check the text of objects as they are shown."""
         if any(KEY in str(part) for part in shown):
             self.found.append(f"{kind} in {os.environ.get('PYTEST_CURRENT_TEST', 'no test')}")
 

@@ -1,4 +1,4 @@
-"""Run the snippets of docs/threads.md, and hold what it says of the code."""
+"""Run the snippets of docs/threads.md, and check its statements about the code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAGE = ROOT / "docs" / "threads.md"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stand in a folder with the project's graphs and prompts."""
+    """Change to a folder with the project's graphs and prompts."""
     for name in ("graphs", "prompts"):
         shutil.copytree(ROOT / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)

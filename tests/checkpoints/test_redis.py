@@ -91,7 +91,7 @@ async def test_a_damaged_value_raises_and_is_not_changed(redis_url: str) -> None
 
 
 async def test_a_save_whose_answer_is_lost_is_sent_again_and_is_no_conflict(redis_url: str) -> None:
-    """The connection breaks after Redis has stored it; what redis-py sends again finds its own bytes."""
+    """The connection breaks after Redis has stored the data; redis-py sends it again, and the bytes are the same."""
     lost: list[bytes] = []
 
     async def pump(source: SocketStream, sink: SocketStream, cut: anyio.Event) -> None:

@@ -59,7 +59,7 @@ BOTH = """
 
 @pytest.fixture
 def vendor(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Simulator:
-    """Let `openai` be the simulator, in this process and in those that it starts; stand in the graph's folder."""
+    """Set the simulator as `openai` for this process and its children; change to the graph's folder."""
     monkeypatch.setenv("STREAMCORE_PROVIDER", "openai")
     monkeypatch.setenv("OPENAI_BASE_URL", simulator.base_url("openai"))
     monkeypatch.setenv("OPENAI_API_KEY", KEY)

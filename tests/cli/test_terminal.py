@@ -20,7 +20,7 @@ from tests.support import first_short, wire_of
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 PROMPT_BACK = 1.0
-"""Seconds after Ctrl-C within which a person wants the shell's prompt back."""
+"""Seconds after Ctrl-C in which the command ends."""
 SLOW = 30.0
 """How much more a machine that does many things at once may take. The timer in the command limits it to the second."""
 
@@ -155,7 +155,7 @@ def test_completion_in_a_shell(tmp_path: Path) -> None:
             shell.shown = b""
             shell.keys(typed + "\t")
             shell.read_until(showing(completed))
-            shell.keys("\x15")  # take the line back
+            shell.keys("\x15")  # delete the line
         shell.keys("exit\n")
         assert shell.finish() == 0
 

@@ -122,7 +122,7 @@ async def test_a_stream_dropped_in_another_thread_is_closed_on_its_own_loop() ->
     await eventually(lambda: provider.open == 0, "the stream was closed")
 
 
-def test_a_stream_dropped_after_its_loop_has_ended_is_no_trouble() -> None:
+def test_dropping_a_stream_after_its_loop_has_ended_is_silent() -> None:
     provider = ScriptedProvider(endless)
     kept: list[Stream] = []
 

@@ -27,7 +27,7 @@ def live(simulator: Simulator | None, **more: str) -> subprocess.CompletedProces
 
 
 def model(asked: Asked) -> Answer:
-    """Answer as a model would, as far as the tests see."""
+    """Answer as the live tests expect of a model."""
     if "Count" in asked.text:
         return counted(2000)
     return plausible(asked)
