@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -41,8 +41,9 @@ class Watch(logging.Handler):
             carried: Any = vars(link) if isinstance(link, StreamcoreError) else getattr(link, "__notes__", ())
             self.check("error", link, repr(link), carried)
             if isinstance(link, BaseExceptionGroup):
-                for inner in link.exceptions:
-                    self.error(inner)
+                inner = cast("BaseExceptionGroup[BaseException]", link).exceptions
+                for each in inner:
+                    self.error(each)
             link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
 
     def recording(self, recording: Recording) -> None:
@@ -56,7 +57,7 @@ def watching(patch: pytest.MonkeyPatch) -> Iterator[Watch]:
     watch = Watch()
     logging.getLogger().addHandler(watch)
     logging.getLogger("streamcore").setLevel(logging.DEBUG)
-    leave, recorded, save = pytest.RaisesExc.__exit__, Recorder._exchange, Recording.save
+    leave, recorded, save = pytest.RaisesExc.__exit__, vars(Recorder)["_exchange"], Recording.save
 
     def expected(
         self: pytest.RaisesExc[BaseException],

@@ -152,10 +152,16 @@ def seeds_app(simulator: Simulator, page: str, fmt: Format) -> FastAPI:
     def answer() -> Stream:
         return stream_request(Request([Message("user", "Hi")]), provider=provider_at(simulator, "openai"))
 
+    def by_prompt(prompt: str) -> Any:
+        return sse_response(answer(), fmt)
+
+    def by_session(session_id: str) -> Any:
+        return sse_response(answer(), fmt)
+
     app = FastAPI()
     app.get("/")(lambda: HTMLResponse(page))
-    app.get("/stream")(lambda prompt: sse_response(answer(), fmt))
-    app.get("/stream/{session_id}")(lambda session_id: sse_response(answer(), fmt))
+    app.get("/stream")(by_prompt)
+    app.get("/stream/{session_id}")(by_session)
     return app
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -152,13 +152,15 @@ def test_the_time_for_hostile_answers_grows_linearly(text: str) -> None:
 
 def is_part(less: Any, more: Any) -> bool:
     """Return whether a value can grow into another one."""
-    if isinstance(less, dict) and isinstance(more, dict):
-        return list(less) == list(more)[: len(less)] and all(is_part(less[key], more[key]) for key in less)
-    if isinstance(less, list) and isinstance(more, list):
-        return len(less) <= len(more) and all(map(is_part, less, more))
-    if isinstance(less, str) and isinstance(more, str):
-        return more.startswith(less)
-    return type(less) is type(more) and less == more
+    if type(less) is not type(more):
+        return False
+    if isinstance(less, dict):
+        keys: list[str] = [*less]
+        return keys == [*more][: len(keys)] and all(is_part(less[key], more[key]) for key in keys)
+    if isinstance(less, list):
+        items = cast("list[Any]", less)
+        return len(items) <= len(more) and all(map(is_part, items, more))
+    return bool(more.startswith(less) if isinstance(less, str) else less == more)
 
 
 @given(OBJECTS, INDENTS, st.booleans(), PROSE, PROSE, st.lists(st.integers(0, 10**6), max_size=60))

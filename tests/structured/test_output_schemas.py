@@ -8,7 +8,7 @@ import enum
 import json
 import uuid
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal, Union, cast
 
 import jsonschema
 import pytest
@@ -66,13 +66,15 @@ class Order(BaseModel):
 def objects(schema: Any) -> Iterator[dict[str, Any]]:
     """Yield every schema of an object in a schema."""
     if isinstance(schema, dict):
-        if schema.get("type") == "object":
-            yield schema
-        for inner in schema.values():
-            yield from objects(inner)
+        mapping = cast("dict[str, Any]", schema)
+        if mapping.get("type") == "object":
+            yield mapping
+        for value in mapping.values():
+            yield from objects(value)
     elif isinstance(schema, list):
-        for inner in schema:
-            yield from objects(inner)
+        items = cast("list[Any]", schema)
+        for item in items:
+            yield from objects(item)
 
 
 # Closed forms
@@ -153,40 +155,46 @@ def with_property(**schema: Any) -> dict[str, Any]:
     return {"type": "object", "properties": {"a": schema}}
 
 
-DEEP: dict[str, Any] = {"type": "object", "properties": {}}
-for _ in range(5_000):
-    DEEP = {"type": "object", "properties": {"a": DEEP}, "required": ["a"]}
+def nested(levels: int) -> dict[str, Any]:
+    """Return a schema of objects inside each other."""
+    schema: dict[str, Any] = {"type": "object", "properties": {}}
+    for _ in range(levels):
+        schema = {"type": "object", "properties": {"a": schema}, "required": ["a"]}
+    return schema
 
 
-@pytest.mark.parametrize(
-    "schema",
-    [
-        {"type": "string"},
-        {"type": "array", "items": {"type": "string"}},
-        {"anyOf": [{"type": "object", "properties": {}}]},
-        {"type": "object"},
-        {"$ref": "#/$defs/A"},
-        {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}},
-        {"type": "object", "properties": {}, "additionalProperties": True},
-        {"type": "object", "properties": {"a": True}},
-        with_property(),
-        with_property(type="object"),
-        with_property(type="object", additionalProperties={"type": "string"}),
-        with_property(type="array"),
-        with_property(type="array", prefixItems=[{"type": "string"}]),
-        with_property(type="string", contentEncoding="base64"),
-        with_property(**{"$ref": "https://example.com/a.json"}),
-        with_property(**{"$ref": "#/$defs/none"}),
-        with_property(**{"$ref": ["#"]}),
-        {"$ref": "#"},
-        {"$ref": ["#"]},
-        {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/B"}, "B": {"$ref": "#/$defs/A"}}},
-        with_property(**{"$ref": "#"}),
-        with_property(**DEEP),
-        with_property(allOf=[{"type": "string"}, {"minLength": 2}]),
-        with_property(**{"not": {"type": "string"}}),
-    ],
-)
+DEEP = nested(5_000)
+
+
+OPEN_SCHEMAS: list[dict[str, Any]] = [
+    {"type": "string"},
+    {"type": "array", "items": {"type": "string"}},
+    {"anyOf": [{"type": "object", "properties": {}}]},
+    {"type": "object"},
+    {"$ref": "#/$defs/A"},
+    {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}},
+    {"type": "object", "properties": {}, "additionalProperties": True},
+    {"type": "object", "properties": {"a": True}},
+    with_property(),
+    with_property(type="object"),
+    with_property(type="object", additionalProperties={"type": "string"}),
+    with_property(type="array"),
+    with_property(type="array", prefixItems=[{"type": "string"}]),
+    with_property(type="string", contentEncoding="base64"),
+    with_property(**{"$ref": "https://example.com/a.json"}),
+    with_property(**{"$ref": "#/$defs/none"}),
+    with_property(**{"$ref": ["#"]}),
+    {"$ref": "#"},
+    {"$ref": ["#"]},
+    {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/B"}, "B": {"$ref": "#/$defs/A"}}},
+    with_property(**{"$ref": "#"}),
+    with_property(**DEEP),
+    with_property(allOf=[{"type": "string"}, {"minLength": 2}]),
+    with_property(**{"not": {"type": "string"}}),
+]
+
+
+@pytest.mark.parametrize("schema", OPEN_SCHEMAS)
 def test_a_schema_that_allows_any_keys_or_items_has_no_closed_form(schema: dict[str, Any]) -> None:
     assert closed_schema(schema) is None
 
@@ -309,38 +317,63 @@ def test_the_example_of_a_type_fits(wanted: Any) -> None:
     jsonschema.validate(value, adapter.json_schema())
 
 
-SCALARS = (
-    st.builds(
-        lambda low, more: {"type": "integer", "minimum": low, "maximum": low + more},
-        st.integers(-9, 9),
-        st.integers(0, 9),
-    )
-    | st.builds(
-        lambda low, more: {"type": "number", "exclusiveMinimum": low, "exclusiveMaximum": low + more},
-        st.integers(-9, 9),
-        st.integers(1, 9),
-    )
-    | st.builds(
-        lambda low, more: {"type": "string", "minLength": low, "maxLength": low + more},
-        st.integers(0, 20),
-        st.integers(0, 9),
-    )
-    | st.sampled_from([{"type": "boolean"}, {"type": "null"}, {"enum": ["x", 1]}, {"const": [1]}, {}])
+Schema = dict[str, Any]
+Schemas = st.SearchStrategy[Schema]
+
+
+def integers(low: int, more: int) -> Schema:
+    return {"type": "integer", "minimum": low, "maximum": low + more}
+
+
+def numbers(low: int, more: int) -> Schema:
+    return {"type": "number", "exclusiveMinimum": low, "exclusiveMaximum": low + more}
+
+
+def strings(low: int, more: int) -> Schema:
+    return {"type": "string", "minLength": low, "maxLength": low + more}
+
+
+def arrays(item: Schema, least: int) -> Schema:
+    return {"type": "array", "items": item, "minItems": least}
+
+
+def objects_of(fields: dict[str, Schema]) -> Schema:
+    return {"type": "object", "properties": fields, "required": sorted(fields)[:1]}
+
+
+def mappings(value: Schema) -> Schema:
+    return {"type": "object", "additionalProperties": value, "minProperties": 2}
+
+
+def unions(options: list[Schema]) -> Schema:
+    return {"anyOf": options}
+
+
+def described(schema: Schema) -> Schema:
+    return {"allOf": [schema, {"description": "too"}]}
+
+
+OTHER_SCALARS: list[Schema] = [{"type": "boolean"}, {"type": "null"}, {"enum": ["x", 1]}, {"const": [1]}, {}]
+SCALARS: Schemas = (
+    st.builds(integers, st.integers(-9, 9), st.integers(0, 9))
+    | st.builds(numbers, st.integers(-9, 9), st.integers(1, 9))
+    | st.builds(strings, st.integers(0, 20), st.integers(0, 9))
+    | st.sampled_from(OTHER_SCALARS)
 )
-SCHEMAS = st.recursive(
-    SCALARS,
-    lambda inner: (
-        st.builds(lambda item, least: {"type": "array", "items": item, "minItems": least}, inner, st.integers(0, 3))
-        | st.builds(
-            lambda fields: {"type": "object", "properties": fields, "required": sorted(fields)[:1]},
-            st.dictionaries(st.sampled_from("abcd"), inner, max_size=3),
-        )
-        | st.builds(lambda value: {"type": "object", "additionalProperties": value, "minProperties": 2}, inner)
-        | st.builds(lambda options: {"anyOf": options}, st.lists(inner, min_size=1, max_size=3))
-        | st.builds(lambda one: {"allOf": [one, {"description": "too"}]}, inner)
-    ),
-    max_leaves=8,
-)
+
+
+def containers(inner: Schemas) -> Schemas:
+    """Return schemas that have the inner ones in each way that JSON Schema has."""
+    return (
+        st.builds(arrays, inner, st.integers(0, 3))
+        | st.builds(objects_of, st.dictionaries(st.sampled_from("abcd"), inner, max_size=3))
+        | st.builds(mappings, inner)
+        | st.builds(unions, st.lists(inner, min_size=1, max_size=3))
+        | st.builds(described, inner)
+    )
+
+
+SCHEMAS: Schemas = st.recursive(SCALARS, containers, max_leaves=8)
 
 
 @given(SCHEMAS)

@@ -220,7 +220,8 @@ def test_text_followed_by_calls_needs_no_opaque_data() -> None:
     ],
 )
 def test_blocks_that_text_and_calls_cannot_represent_are_kept(started: list[Json]) -> None:
-    kept = blocks(*((index, block, []) for index, block in enumerate(started))).opaque
+    none: list[Json] = []
+    kept = blocks(*((index, block, none) for index, block in enumerate(started))).opaque
     assert kept is not None
     assert (kept.items, kept.source) == (tuple(started), "here")
 

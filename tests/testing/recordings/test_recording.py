@@ -206,22 +206,22 @@ def test_pace_sets_the_times() -> None:
 BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "temperature": 0.7, "n": 1}
 
 
-@pytest.mark.parametrize(
-    ("recorded", "asked", "says"),
-    [
-        (BODY, BODY, None),
-        (BODY, BODY | {"user": "more"}, None),
-        ({"model": "m"}, BODY, None),
-        (None, BODY, None),
-        (BODY, BODY | {"temperature": 0.70}, None),
-        (BODY, BODY | {"model": "k"}, "body.model is 'k', recorded is 'm'"),
-        (BODY, BODY | {"n": True}, "body.n is True, recorded is 1"),
-        (BODY, {"model": "m"}, "body.temperature is missing, recorded is 0.7"),
-        (BODY, BODY | {"messages": []}, "body.messages has 0 items, recorded are 1"),
-        (BODY, BODY | {"messages": [{"role": "user", "content": "Ho"}]}, r"body.messages\[0\].content is 'Ho', .*'Hi'"),
-        (BODY, BODY | {"messages": "Hi"}, "body.messages is 'Hi', recorded is"),
-    ],
-)  # fmt: skip
+BODIES: list[tuple[Any, Any, str | None]] = [
+    (BODY, BODY, None),
+    (BODY, BODY | {"user": "more"}, None),
+    ({"model": "m"}, BODY, None),
+    (None, BODY, None),
+    (BODY, BODY | {"temperature": 0.70}, None),
+    (BODY, BODY | {"model": "k"}, "body.model is 'k', recorded is 'm'"),
+    (BODY, BODY | {"n": True}, "body.n is True, recorded is 1"),
+    (BODY, {"model": "m"}, "body.temperature is missing, recorded is 0.7"),
+    (BODY, BODY | {"messages": []}, "body.messages has 0 items, recorded are 1"),
+    (BODY, BODY | {"messages": [{"role": "user", "content": "Ho"}]}, r"body.messages\[0\].content is 'Ho', .*'Hi'"),
+    (BODY, BODY | {"messages": "Hi"}, "body.messages is 'Hi', recorded is"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("recorded", "asked", "says"), BODIES)
 def test_a_recorded_body_is_a_subset(recorded: Any, asked: Any, says: str | None) -> None:
     kept = exchange(b"x", body=recorded)
     player = Player((kept,))
