@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
@@ -57,7 +57,8 @@ def watching(patch: pytest.MonkeyPatch) -> Iterator[Watch]:
     watch = Watch()
     logging.getLogger().addHandler(watch)
     logging.getLogger("streamcore").setLevel(logging.DEBUG)
-    leave, recorded, save = pytest.RaisesExc.__exit__, vars(Recorder)["_exchange"], Recording.save
+    leave, save = pytest.RaisesExc.__exit__, Recording.save
+    recorded: Callable[[Recorder, Any], Exchange] = vars(Recorder)["_exchange"]
 
     def expected(
         self: pytest.RaisesExc[BaseException],

@@ -158,7 +158,7 @@ def is_part(less: Any, more: Any) -> bool:
         keys: list[str] = [*less]
         return keys == [*more][: len(keys)] and all(is_part(less[key], more[key]) for key in keys)
     if isinstance(less, list):
-        items = cast("list[Any]", less)
+        items = cast("list[object]", less)
         return len(items) <= len(more) and all(map(is_part, items, more))
     return bool(more.startswith(less) if isinstance(less, str) else less == more)
 

@@ -72,7 +72,7 @@ def objects(schema: Any) -> Iterator[dict[str, Any]]:
         for value in mapping.values():
             yield from objects(value)
     elif isinstance(schema, list):
-        items = cast("list[Any]", schema)
+        items = cast("list[object]", schema)
         for item in items:
             yield from objects(item)
 
