@@ -71,7 +71,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
         with subprocess.Popen(line, cwd=tmp_path, env=environment(simulator), stderr=subprocess.PIPE) as process:
             until(lambda: lines_of(journal) >= 2)
             process.send_signal(signal.SIGINT)
-            _, shown = process.communicate(timeout=60)
+            _, shown = process.communicate(timeout=250)
         assert process.returncode == 130
         assert b"the same command goes on from here" in shown
         kept = lines_of(journal)

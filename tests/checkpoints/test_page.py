@@ -42,7 +42,7 @@ def test_its_python(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
         check=False,
     )
     assert done.returncode == 0, done.stdout
@@ -52,9 +52,9 @@ def test_its_python(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_its_commands(folder: Path) -> None:
     (commands,) = blocks(PAGE, "sh")
     first, second = commands.replace("streamcore ", f"{sys.executable} -m streamcore.cli ").splitlines()
-    asked = subprocess.run(first, shell=True, capture_output=True, text=True, timeout=60, check=False)  # noqa: S602
+    asked = subprocess.run(first, shell=True, capture_output=True, text=True, timeout=250, check=False)  # noqa: S602
     assert (asked.returncode, asked.stdout) == (3, "What is your name?\n"), asked.stderr
-    then = subprocess.run(second, shell=True, capture_output=True, text=True, timeout=60, check=False)  # noqa: S602
+    then = subprocess.run(second, shell=True, capture_output=True, text=True, timeout=250, check=False)  # noqa: S602
     assert then.returncode == 3, then.stderr
     assert "Ada Lovelace" in then.stdout
     assert (folder / "streamcore-threads.db").exists()

@@ -259,7 +259,7 @@ def test_without_redis_py_it_says_what_to_install() -> None:
         "from streamcore.checkpoints import open_checkpointer\n"
         "open_checkpointer({'type': 'redis', 'url': 'redis://localhost'})"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=250, check=False)
     assert "ConfigError: Redis needs the package 'redis', which is not installed; run: pip install -e \".[redis]\"" in (
         result.stderr
     )

@@ -169,7 +169,7 @@ def test_a_full_disk_keeps_the_old_state(tmp_path: Path) -> None:
         preexec_fn=limit,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=250,
         check=False,
         cwd=Path(__file__).parents[2],
     )
@@ -197,7 +197,7 @@ def test_processes_that_start_at_the_same_time(tmp_path: Path) -> None:
         for _ in range(4)
     ]
     gate.touch()
-    outputs = [worker.communicate(timeout=90)[0] for worker in workers]
+    outputs = [worker.communicate(timeout=250)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * 4, outputs
     assert outputs == ["25\n"] * 4
     found = asyncio.run(SQLiteCheckpointer(path).load("shared"))

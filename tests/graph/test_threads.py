@@ -356,7 +356,7 @@ def test_an_interrupt_outlives_the_process(tmp_path: Path, vendor: Simulator) ->
 
     def run(**config: str) -> list[Any]:
         command = [sys.executable, "-W", "error", "-c", PROCESS, str(path), json.dumps({"thread_id": "t", **config})]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
         assert done.stderr == ""
         events: list[Any] = json.loads(done.stdout)
         return events

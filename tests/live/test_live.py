@@ -21,7 +21,7 @@ def live(simulator: Simulator | None, **more: str) -> subprocess.CompletedProces
         env=environment(simulator, **more),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=250,
         check=False,
     )
 

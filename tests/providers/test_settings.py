@@ -181,7 +181,7 @@ def python(code: str, *path: Path, **variables: str) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=250,
         check=False,
     )
     assert (result.returncode, result.stderr) == (0, ""), result.stderr

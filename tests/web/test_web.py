@@ -43,7 +43,7 @@ def at(simulator: Simulator, target: str = "chat", **options: Any) -> AbstractCo
 @pytest.fixture
 def slow() -> Iterator[Simulator]:
     """Serve an answer that takes longer than any test."""
-    with Simulator(Answer([f"w{number} " for number in range(5000)]), rate=100) as running:
+    with Simulator(Answer([f"w{number} " for number in range(5000)]), rate=20) as running:
         yield running
 
 
@@ -504,6 +504,6 @@ def test_the_key_is_in_no_answer() -> None:
 
 def test_without_fastapi_it_says_which_extra_to_install() -> None:
     code = "import sys; sys.modules['fastapi'] = None; import streamcore.web"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=250, check=False)
     said = "ConfigError: streamcore.web needs the package 'fastapi', which is not installed; run: pip install -e"
     assert f'{said} ".[server]"' in done.stderr
