@@ -4,8 +4,9 @@
     python docs/make_capabilities.py --check    exit 1 if the page does not show what comes out
 
 A cell of the first table is "yes" if a request with the feature is sent, and "no" if it raises `ConfigError` before
-anything is sent. Below it are the gateways whose cells differ. The second table is what an answer with reasoning and two tool calls gives, encoded on the vendor's
-wire and read by the provider. No network: an `httpx2.MockTransport` answers.
+anything is sent. Below it are the gateways whose cells differ. The second table is what an answer with reasoning and
+two tool calls gives, encoded on the vendor's wire and read by the provider. No network: an
+`httpx2.MockTransport` answers.
 """
 
 from __future__ import annotations
