@@ -252,11 +252,10 @@ def contents(kind: ChunkKind, texts: Iterable[str], index: int = 0) -> list[Chun
     made: list[Any] = []
     for text in filter(None, texts):
         draft: Any = _BareDraft()
-        draft.kind, draft.text = kind, text
-        draft.index, draft.choice = index, 0
+        draft.kind, draft.text, draft.index = kind, text, index
+        draft.choice, draft.path = 0, ()
         draft.tool_call = draft.usage = draft.finish_reason = draft.raw_finish_reason = draft.finish_detail = None
         draft.opaque = draft.data = draft.id = draft.model = draft.request_id = draft.raw = None
-        draft.path = ()
         draft.__class__ = Chunk
         made.append(draft)
     return made

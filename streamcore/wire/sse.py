@@ -86,10 +86,8 @@ class SSEDecoder:
             parts.append(data)
             data = b"".join(parts)
             parts.clear()
-        end = data.rfind(_END) + len(_END)
-        if end < len(_END):
-            end = 0
-        elif data[end - 3 : end - 2] == b"\n":  # blank lines are pairs of LF from the left
+        end = data.rfind(_END) + len(_END) if _END in data else 0
+        if end > len(_END) and data[end - 3 : end - 2] == b"\n":  # blank lines are pairs of LF from the left
             end -= (end - len(data[:end].rstrip(b"\n"))) % 2
         if end < len(data):
             parts.append(data[end:])
