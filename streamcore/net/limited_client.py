@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
@@ -52,12 +52,12 @@ class LimitedClient(httpx2.AsyncClient):
         ):
             return self.inner.build_request(method, url, **parts)
         timeout = self.inner.timeout if timeout is httpx2.USE_CLIENT_DEFAULT else httpx2.Timeout(timeout)
-        headers = httpx2.Headers(parts.get("headers")).raw
-        names = {name.lower() for name, _ in headers}
+        headers = _pairs(parts.get("headers"))
+        names = {name.lower() if isinstance(name, bytes) else name.lower().encode() for name, _ in headers}
         return httpx2.Request(
             method,
             parsed,
-            headers=[pair for name, pair in self._defaults if name not in names] + headers,
+            headers=[*(pair for name, pair in self._defaults if name not in names), *headers],
             content=parts.get("content"),
             extensions={"timeout": timeout.as_dict()},
         )
@@ -90,6 +90,13 @@ class LimitedClient(httpx2.AsyncClient):
 _MERGED_HERE = frozenset({"headers", "content", "timeout"})
 _parsed = lru_cache(maxsize=128)(httpx2.URL)
 """The URLs of a service's requests are few, and parsing one takes as long as merging the headers."""
+
+
+def _pairs(headers: Any) -> Sequence[tuple[Any, Any]]:
+    """Return the names and values of headers, in one of the forms that httpx2 takes."""
+    if isinstance(headers, httpx2.Headers):
+        return headers.raw
+    return [*headers.items()] if isinstance(headers, Mapping) else headers or ()
 
 
 class _Counted(httpx2.AsyncByteStream):

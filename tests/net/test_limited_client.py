@@ -50,6 +50,7 @@ PARTS: list[dict[str, Any]] = [
         "headers": [("Authorization", "Bearer k"), ("x-a", "1"), ("X-A", "2"), ("ACCEPT", "*/*")],
     },
     {"timeout": 3.0, "params": {}, "data": {}, "headers": httpx2.Headers({"Host": "other"})},
+    {"timeout": 3.0, "headers": [(b"ACCEPT", b"*/*"), (b"x-a", b"\xe4")]},
     {"timeout": 3.0, "params": {"c": "d"}},
     {"timeout": 3.0, "json": {}},
     {"timeout": 3.0, "json": {"a": 1}, "cookies": {"c": "d"}},
