@@ -92,7 +92,7 @@ _parsed = lru_cache(maxsize=128)(httpx2.URL)
 """The URLs of a service's requests are few, and parsing one takes as long as merging the headers."""
 
 
-def _pairs(headers: Any) -> Sequence[tuple[Any, Any]]:
+def _pairs(headers: httpx2.Headers | Mapping[Any, Any] | Sequence[tuple[Any, Any]] | None) -> Sequence[tuple[Any, Any]]:
     """Return the names and values of headers, in one of the forms that httpx2 takes."""
     if isinstance(headers, httpx2.Headers):
         return headers.raw
