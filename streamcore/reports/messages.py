@@ -40,6 +40,6 @@ def after_fallback(error: StreamcoreError, failure: StreamcoreError | None) -> S
         error: the error that ends the answer.
         failure: the error that led to the last fallback; None if there was none.
     """
-    if isinstance(error, ConfigError) and error.__cause__ is None and failure is not None:
+    if isinstance(error, ConfigError) and failure is not None:
         error.__cause__ = failure
     return error
