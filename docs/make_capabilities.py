@@ -30,6 +30,7 @@ from streamcore import (
     Request,
     Text,
     Tool,
+    ToolCall,
     get_provider,
     stream_request,
 )
@@ -61,7 +62,7 @@ SCHEMA = {
     "required": ["sky"],
     "additionalProperties": False,
 }
-PDF = Document(data=b"%PDF-", media_type="application/pdf")
+PDF = Document(data=b"%PDF-", media_type="application/pdf", name="a.pdf")
 THOUGHT = "Let me think."
 ANSWER = Answer(
     ["Here", " it is."], [THOUGHT], [PlannedCall("weather", {"city": "Bern"}), PlannedCall("weather", {}, "call_2")]
@@ -70,6 +71,11 @@ ANSWER = Answer(
 
 def _with(*parts: Part) -> Request:
     return Request([Message("user", [*parts, Text("What is this?")])])
+
+
+def _result(part: Part) -> Request:
+    call = Message("assistant", tool_calls=(ToolCall("call_1", "weather", "{}"),))
+    return Request([Message("user", "Hello"), call, Message("tool", [part], tool_call_id="call_1")], tools=[TOOL])
 
 
 def _asking(**more: Any) -> Request:
@@ -84,6 +90,8 @@ SENT: Mapping[str, Request] = {
     "PDF, `file_id`": _with(Document(file_id="file-1", media_type="application/pdf")),
     "text file": _with(Document(data=b"a", media_type="text/plain")),
     "tools": _asking(tools=[TOOL], tool_choice="required"),
+    "image in a tool's result": _result(Image(data=b"\x89PNG", media_type="image/png")),
+    "PDF in a tool's result": _result(PDF),
     "`seed`": _asking(seed=1),
     "`stop`": _asking(stop="END"),
     "`reasoning`, effort": _asking(reasoning="high"),
