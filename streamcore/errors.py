@@ -19,7 +19,15 @@ def install_command(extra: str) -> str:
 
 
 class ConfigError(StreamcoreError):
-    """Report an argument, a setting or a file that is not valid."""
+    """Report an argument, a setting or a file that is not valid.
+
+    If a fallback cannot be asked, for example because its key is missing, `__cause__` is the error that led to it.
+    """
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Every attempt that was made, in order; empty if the error was raised before the first one."""
+        return () if self.partial is None else self.partial.attempts
 
 
 class PromptNotFound(ConfigError):  # noqa: N818
@@ -184,7 +192,7 @@ class StreamTimeout(StreamError):  # noqa: N818
 
 
 class AnswerTooLarge(StreamError):  # noqa: N818
-    """The answer has more bytes than `max_bytes` (`limit`) allows; `partial` has what was received."""
+    """Report an answer of more bytes than `max_bytes` (`limit`) allows; `partial` has what was received."""
 
     def __init__(self, message: str, *, limit: int) -> None:
         super().__init__(message)
