@@ -295,10 +295,11 @@ async def test_calls_are_approved_by_their_ids(tmp_path: Path, answer: dict[str,
     path = write(tmp_path, APPROVE.replace("[double]", "true"))
     provider = ScriptedProvider(calls(("double", {"n": 1}), ("double", {"n": 2})), "done")
     config: dict[str, Any] = {"thread_id": f"by id {answer}", "include_metadata": True}
-    for _ in range(2):  # the second run only asks again
-        events = await run(path, provider, **config)
-        ids = events[-1]["metadata"]["calls"]
-        assert len(ids) == 2
+    first = (await run(path, provider, **config))[-1]
+    again = (await run(path, provider, **config))[-1]  # without an answer, the question is asked again
+    ids: list[str] = again["metadata"]["calls"]
+    assert ids == first["metadata"]["calls"]
+    assert len(ids) == 2
     given = {ids[int(key[-1])]: value for key, value in answer.items()}
     events = await run(path, provider, None, resume=given, **config)
     if len(answer) == 1:

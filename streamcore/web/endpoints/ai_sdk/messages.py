@@ -140,7 +140,7 @@ def _read_answer(found: ChatMessages, parts: Sequence[object], where: str) -> No
             step.opaque = step.opaque or _opaque(part.get("providerMetadata"))
         elif kind == "dynamic-tool" or (isinstance(kind, str) and kind.startswith("tool-")):
             _read_call(step, part, at)
-        elif kind in IGNORED:
+        elif isinstance(kind, str) and kind in IGNORED:
             step.opaque = step.opaque or _opaque(part.get("providerMetadata"))
         elif not (isinstance(kind, str) and kind.startswith("data-")):
             raise RequestRefused(f"{at}.type is not known", param=f"{at}.type")

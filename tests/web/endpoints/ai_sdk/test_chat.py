@@ -360,8 +360,8 @@ def test_a_text_answers_the_question_of_a_graphs_agent_too(tmp_path: Path) -> No
 
 
 def test_files_in_results_of_the_pages_tools_reach_the_vendor(serve: Serve) -> None:
-    call = {"type": "tool-see", "toolCallId": "c1", "state": "output-available", "input": {}}
-    value = [
+    call: dict[str, Any] = {"type": "tool-see", "toolCallId": "c1", "state": "output-available", "input": {}}
+    value: list[Any] = [
         {"type": "text", "text": "Two:"},
         {"type": "file", "mediaType": "image/png", "data": {"type": "data", "data": "UE5H"}},
         {"type": "file", "mediaType": "image/png", "data": {"type": "url", "url": "https://example.org/a.png"}},
@@ -371,7 +371,7 @@ def test_files_in_results_of_the_pages_tools_reach_the_vendor(serve: Serve) -> N
         chunks(post(url, body(user(), said, model="anthropic/claude")))
         (result,) = simulator.requests[0].body["messages"][2]["content"]
         assert [part["type"] for part in result["content"]] == ["text", "image", "image"]
-        data = {**call, "output": {"type": "content", "value": [], "more": 1}}
+        data: dict[str, Any] = {**call, "output": {"type": "content", "value": [], "more": 1}}
         chunks(post(url, body(user(), assistant(data), model="anthropic/claude")))
         assert '"more":1' in json.dumps(
             simulator.requests[1].body["messages"][2]["content"], separators=(",", ":")
