@@ -16,9 +16,15 @@ from tests.support import DEADLINE
 
 USER = {"role": "user", "content": "Hi"}
 UI_USER = {"id": "u1", "role": "user", "parts": [{"type": "text", "text": "Hi"}]}
-UI_CALL = {"type": "tool-look", "toolCallId": "c1", "state": "output-available", "input": {}, "output": "x"}
+UI_CALL: dict[str, Any] = {
+    "type": "tool-look",
+    "toolCallId": "c1",
+    "state": "output-available",
+    "input": {},
+    "output": "x",
+}
 UI_FILE = {"type": "file", "url": "data:image/png;base64,UE5H", "mediaType": "image/png"}
-UI_STEP = [{"type": "step-start"}, {"type": "text", "text": "x"}, UI_CALL, UI_FILE]
+UI_STEP: list[Any] = [{"type": "step-start"}, {"type": "text", "text": "x"}, UI_CALL, UI_FILE]
 SECRET = "sk-not-for-the-log"
 BODIES: Mapping[str, dict[str, Any]] = {
     "/v1/chat/completions": {"model": "demo/demo", "messages": [USER]},
@@ -88,6 +94,7 @@ def replaced(value: Any, at: tuple[str | int, ...], new: Any) -> Any:
     return copy
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", BODIES)
 def test_values_of_wrong_types_are_refused_at_every_key(
     client: httpx2.Client, path: str, caplog: pytest.LogCaptureFixture
