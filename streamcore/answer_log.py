@@ -130,13 +130,14 @@ def _sentence(fields: Mapping[str, Any]) -> str:
 
 
 class JSONFormatter(logging.Formatter):
-    """Write each record as one line of JSON: time, level, logger, message, and the attributes of `FIELDS`."""
+    """Write each record as one line of JSON: time, level, process, logger, message, and the attributes of `FIELDS`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as JSON."""
         written: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
+            "process": record.process,
             "logger": record.name,
             "message": record.getMessage(),
         }

@@ -1,4 +1,4 @@
-"""Hold that the table of vendors in docs/providers.md shows what the providers do."""
+"""Check that the table of vendors in docs/providers.md shows what the providers do."""
 
 from __future__ import annotations
 
