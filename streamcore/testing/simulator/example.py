@@ -119,7 +119,7 @@ class _Maker:
 
     def _of_type(self, schema: Schema, name: str, depth: int) -> Any:
         kind: Any = schema.get("type", "object" if "properties" in schema else "string")
-        kinds = cast("list[Any]", kind) if isinstance(kind, list) else [kind]
+        kinds: list[Any] = kind if isinstance(kind, list) else [kind]
         match str(kinds[0]) if kinds else "string":
             case "object":
                 return self._object(schema, name, depth)
