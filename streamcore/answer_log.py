@@ -94,7 +94,7 @@ class AnswerLog:
         return {"cost": str(cost.amount), "currency": cost.currency, "cost_source": cost.source}
 
     def _run(self, operation: Operation | None) -> dict[str, Any]:
-        """Return the run of the relay that an answer is a part of, and whose it is."""
+        """Return the run of the relay that an answer is a part of, and its owner."""
         while operation is not None and operation.kind != "run":
             operation = operation.parent
         run = None if operation is None else self._runs.get(operation.id)

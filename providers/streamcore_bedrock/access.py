@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -34,8 +34,8 @@ REGION = "AWS_REGION"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """What botocore found: where requests go, and what signs them."""
+class ResolvedAccount:
+    """What botocore found for an account: region, endpoint and credentials."""
 
     region: str
     endpoint: str
@@ -55,7 +55,7 @@ class Account:
     signs: bool = True
     """False if an API key of Bedrock replaces the signature, so that no credentials are needed."""
 
-    def find(self) -> Place:
+    def find(self) -> ResolvedAccount:
         """Return what botocore finds; this may block for seconds.
 
         Raises:
@@ -66,13 +66,15 @@ class Account:
         """
         return _mapped(self._find)
 
-    def _find(self) -> Place:
+    def _find(self) -> ResolvedAccount:
         import botocore.session
         from botocore import UNSIGNED
         from botocore.config import Config
 
-        given = self.session
-        session: Any = botocore.session.Session(profile=self.profile) if given is None else given
+        session: Any = self.session
+        if session is None:
+            session = botocore.session.Session(profile=self.profile)
+            session.register_component("data_loader", _data_loader(session.get_config_variable("data_path")))
         of_boto3 = not hasattr(session, "create_client")
         credentials = session.get_credentials() if self.signs else None
         if self.signs and credentials is None:
@@ -94,7 +96,7 @@ class Account:
         client = create(SERVICE, region_name=region, endpoint_url=self.base_url, config=unsigned)
         endpoint: str = client.meta.endpoint_url
         client.close()
-        return Place(region, endpoint, credentials)
+        return ResolvedAccount(region, endpoint, credentials)
 
     def key(self) -> Hashable:
         """Return what tells this account from others; a change of AWS's variables makes another one."""
@@ -107,15 +109,15 @@ class Access:
     def __init__(self, account: Account) -> None:
         self._account = account
         self._lock = anyio.Lock()
-        self._place: Place | None = None
+        self._resolved: ResolvedAccount | None = None
 
-    async def place(self) -> Place:
+    async def resolved(self) -> ResolvedAccount:
         """Return region, endpoint and credentials; the first call finds them in a thread."""
-        if self._place is None:
+        if self._resolved is None:
             async with self._lock:
-                if self._place is None:
-                    self._place = await anyio.to_thread.run_sync(self._account.find, abandon_on_cancel=True)
-        return self._place
+                if self._resolved is None:
+                    self._resolved = await anyio.to_thread.run_sync(self._account.find, abandon_on_cancel=True)
+        return self._resolved
 
     async def credentials(self) -> ReadOnlyCredentials:
         """Return credentials that are valid now; a refresh runs in a thread, once for all that wait for it.
@@ -123,7 +125,7 @@ class Access:
         Raises:
             AuthenticationError, ConnectionFailed: they cannot be refreshed; see also `Account.find`.
         """
-        credentials = (await self.place()).credentials
+        credentials = (await self.resolved()).credentials
         stale: Callable[[], bool] = getattr(credentials, "refresh_needed", bool)
         if stale():
             async with self._lock:
@@ -139,6 +141,14 @@ async def shared_access(account: Account) -> Access:
     return await shared_client(account.key(), lambda: (Access(account), _nothing))
 
 
+@lru_cache(maxsize=4)
+def _data_loader(data_path: str | None) -> Any:
+    """Return what reads and keeps botocore's data files: parsing them again for each session takes 0.1 s of CPU."""
+    from botocore.loaders import create_loader
+
+    return create_loader(data_path)
+
+
 def forget_access(account: Account) -> None:
     """Find the credentials anew for the next request, since the server refused these."""
     resources = known_resources()
@@ -151,7 +161,7 @@ async def _nothing() -> None:
 
 
 def signature(
-    url: str, body: bytes, place: Place, credentials: ReadOnlyCredentials, headers: Mapping[str, str]
+    url: str, body: bytes, resolved: ResolvedAccount, credentials: ReadOnlyCredentials, headers: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the headers that sign a POST request with this body: Signature Version 4.
 
@@ -166,7 +176,7 @@ def signature(
     host = {name: value for name, value in headers.items() if name.lower() == "host"}
     request = AWSRequest(method="POST", url=url, data=body, headers={**host, **added})
     request.context["timestamp"] = now
-    signer = SigV4Auth(credentials, SIGNING_NAME, place.region)
+    signer = SigV4Auth(credentials, SIGNING_NAME, resolved.region)
     signed = signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
     names = signer.signed_headers(signer.headers_to_sign(request))
     scope = signer.scope(request)

@@ -119,8 +119,7 @@ class _Maker:
 
     def _of_type(self, schema: Schema, name: str, depth: int) -> Any:
         kind: Any = schema.get("type", "object" if "properties" in schema else "string")
-        kinds: list[Any] = kind if isinstance(kind, list) else [kind]
-        match str(kinds[0]) if kinds else "string":
+        match str(next(iter(kind), "string")) if isinstance(kind, list) else str(kind):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
             case "object":
                 return self._object(schema, name, depth)
             case "array":
