@@ -13,7 +13,7 @@ import pytest
 from streamcore.testing import Answer, Simulator
 from tests.servers import RedisServer
 from tests.support import wait_until
-from tests.web.endpoints.ai_sdk.test_chat import body, chunks, half_read, post, text
+from tests.web.endpoints.ai_sdk.test_chat import body, chunks, half_read, text
 from tests.web.test_workers import WORDS, workers
 
 pytestmark = [pytest.mark.real, pytest.mark.long]
