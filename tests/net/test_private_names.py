@@ -33,6 +33,7 @@ USED: dict[str, tuple[str, tuple[str, ...]]] = {
         "streamcore/net/aiohttp_private.py",
         (
             "aiohttp.connector:BaseConnector._factory",
+            *(f"aiohttp:ClientResponse.{name}" for name in ("_headers", "_raw_headers", "_request_info")),
             *(
                 f"aiohttp.client_proto:ResponseHandler.{name}"
                 for name in (
@@ -42,7 +43,7 @@ USED: dict[str, tuple[str, tuple[str, ...]]] = {
             ),
             *(
                 f"aiohttp:StreamReader.{name}"
-                for name in ("_buffer", "_eof", "_exception", "_low_water", "_protocol", "_size", "_wait")
+                for name in ("_buffer", "_eof", "_exception", "_loop", "_low_water", "_protocol", "_size", "_waiter")
             ),
         ),
     ),
