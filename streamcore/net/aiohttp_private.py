@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import deque
 from functools import partial
 from typing import Any, Self, cast
 
@@ -103,7 +104,9 @@ def reads_of(response: aiohttp.ClientResponse) -> Payload | None:
     if not isinstance(payload, Payload):
         return None
     if "content-encoding" in response.headers:
-        payload.__class__ = EncodedPayload
+        encoded: Any = payload
+        encoded.__class__ = EncodedPayload
+        encoded._buffer = deque(encoded._buffer)  # its pieces are taken one by one
     return payload
 
 
@@ -141,8 +144,9 @@ class Handler(ResponseHandler):
 
     def _own_payload(self) -> None:
         payload: Any = self._payload
-        if type(payload) is aiohttp.StreamReader:
+        if payload.__class__ is aiohttp.StreamReader:
             payload.__class__ = Payload  # the parser makes it, and its class cannot be chosen
+            payload._buffer = list(payload._buffer)  # a deque takes 760 bytes, also while it is empty
 
     def _reschedule_timeout(self) -> None:
         # One timer for the whole body, moved when it fires: a timer for each read costs as much as the read.

@@ -77,6 +77,7 @@ async def read_response(
                             if len(data) > SLICE_BYTES:
                                 await checkpoint()
                         data = None if started or decoder.ending else await anext(reads, None)
+                    part = b""  # else a stream would keep its first read to its end
                     if not decoder.ending:
                         async for data in reads:
                             if not data[more]:  # cheaper than a call of len()

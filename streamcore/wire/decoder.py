@@ -104,6 +104,8 @@ class StreamDecoder:
         self._use_fast_path = False
         events, before = self._sse.feed(data), self._events
         self.read(events, out)
+        if self._events:
+            self._head = b""
         if self.done:
             if self._sse.pending or self._events - before < len(events):
                 log.debug("ignored data after the end of a %s stream in the same read", self.vocabulary.wire)
