@@ -13,7 +13,7 @@ from streamcore.chunk import Chunk, Opaque, ToolCall, Usage
 MAX_ANSWER_BYTES = 64 * 2**20
 """The default limit of one answer, in bytes of UTF-8."""
 
-MEASURE_AFTER = 64
+MEASURE_AFTER = 32
 """After so many reads an answer is measured, and its texts are joined, at the latest."""
 _READ_BYTES = 64 * 1024
 
