@@ -1,8 +1,8 @@
-"""Compare two workers of `streamcore serve` with one: tokens a second, and CPU a token, with answers kept in Redis.
+"""Compare `streamcore serve --workers 2` with one worker: tokens a second, and CPU a token, with answers kept in Redis.
 
-Each worker is a process of its own, as behind a load balancer; all keep their answers in one Redis. A client reads
-stored answers of `/v1/responses`, as many at once from two workers as from one. Client, simulator and Redis share the
-cores with the workers, so two workers cannot be twice as fast on two cores; the CPU a token tells what sharing costs.
+Both services keep their answers in one Redis. A client reads stored answers of `/v1/responses`, as many at once from
+two workers as from one. Client, simulator and Redis share the cores with the workers, so two workers cannot be twice as
+fast on two cores; the CPU a token tells what sharing costs.
 
     python benchmarks/workers.py            writes its section of docs/benchmarks.md; exits 1 if a target is missed
     python benchmarks/workers.py --quick    two rounds; writes nothing
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import shutil
 import socket
 import statistics
@@ -40,6 +41,7 @@ LIMIT = 1.15
 """What a token may cost with two workers, as a multiple of one worker's."""
 START_SECONDS = 120.0
 _DELTA = b"event: response.output_text.delta"
+_SERVES = re.compile(r"worker (\d+) serves")
 
 
 @dataclass(slots=True)
@@ -49,20 +51,23 @@ class Figures:
     rates: list[float] = field(default_factory=list[float])
     costs: list[float] = field(default_factory=list[float])
     """Seconds of the workers' CPU a token."""
+    shares: list[float] = field(default_factory=list[float])
+    """The part of the CPU that the busiest worker used."""
     lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
-    """A worker that answers."""
+class Service:
+    """A service that answers."""
 
     url: str
-    process: int
+    workers: Sequence[int]
+    """The processes of its workers."""
 
-    def cpu(self) -> float:
-        """Return the seconds of CPU that it has used."""
-        fields = Path(f"/proc/{self.process}/stat").read_text("ascii").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    def cpu(self) -> list[float]:
+        """Return the seconds of CPU that each worker has used."""
+        found = [Path(f"/proc/{worker}/stat").read_text("ascii").rpartition(")")[2].split() for worker in self.workers]
+        return [(int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") for fields in found]
 
 
 def free_port() -> int:
@@ -98,8 +103,26 @@ def answers(url: str) -> bool:
 
 
 @contextmanager
-def workers(count: int, home: Path) -> Generator[list[Worker]]:
-    """Run Redis, the simulator and workers."""
+def served(count: int, home: Path, environment: Mapping[str, str], redis: str) -> Generator[Service]:
+    """Serve with so many workers, once all of them have started."""
+    port, log = free_port(), home / f"{count}-workers.log"
+    serve = [sys.executable, "-m", "streamcore.cli", "serve", "--allow-model", "*", "--port", str(port), "--log-json"]
+    serve += ["--relay", redis, "--max-streams", "1000", "--max-per-user", "1000", "--workers", str(count)]
+    with started(serve, log, environment) as process:
+        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + START_SECONDS
+        found: list[int] = [process.pid] if count == 1 else []
+        while len(found) < count or not answers(url):
+            if time.monotonic() > deadline or process.poll() is not None:
+                raise SystemExit(f"the service does not answer:\n{log.read_text('utf-8')[-2000:]}")
+            time.sleep(0.2)
+            if count > 1:
+                found = [int(number) for number in _SERVES.findall(log.read_text("utf-8"))]
+        yield Service(url, found)
+
+
+@contextmanager
+def services(home: Path) -> Generator[tuple[Service, Service]]:
+    """Run Redis, the simulator, a service with one worker and one with two."""
     with ExitStack() as stack:
         port = free_port()
         command = ["redis-server", "--port", str(port), "--save", "", "--dir", str(home)]
@@ -113,19 +136,9 @@ def workers(count: int, home: Path) -> Generator[list[Worker]]:
             "OPENAI_API_KEY": KEY,
             "STREAMCORE_API_KEYS": KEY,
         }
-        found: list[Worker] = []
-        for number in range(count):
-            own, log = free_port(), home / f"worker-{number}.log"
-            serve = [sys.executable, "-m", "streamcore.cli", "serve", "--allow-model", "*", "--port", str(own)]
-            serve += ["--relay", f"redis://127.0.0.1:{port}/0", "--max-streams", "1000", "--max-per-user", "1000"]
-            process = stack.enter_context(started(serve, log, environment))
-            found.append(Worker(f"http://127.0.0.1:{own}", process.pid))
-        deadline = time.monotonic() + START_SECONDS
-        while not all(answers(worker.url) for worker in found):
-            if time.monotonic() > deadline:
-                raise SystemExit(f"a worker does not answer:\n{(home / 'worker-0.log').read_text('utf-8')[-2000:]}")
-            time.sleep(0.2)
-        yield found
+        redis = f"redis://127.0.0.1:{port}/0"
+        one, two = (stack.enter_context(served(count, home, environment, redis)) for count in (1, 2))
+        yield one, two
 
 
 async def read(session: aiohttp.ClientSession, url: str) -> int:
@@ -138,30 +151,30 @@ async def read(session: aiohttp.ClientSession, url: str) -> int:
     return whole.count(_DELTA)
 
 
-async def read_all(found: Sequence[Worker], streams: int) -> list[int]:
-    """Read answers at once, from the workers in turn."""
+async def read_all(service: Service, streams: int) -> list[int]:
+    """Read answers at once."""
     connector, timeout = aiohttp.TCPConnector(limit=0), aiohttp.ClientTimeout(total=300)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-        reads = [read(session, found[number % len(found)].url) for number in range(streams)]
-        return list(await asyncio.gather(*reads))
+        return list(await asyncio.gather(*(read(session, service.url) for _ in range(streams))))
 
 
-def measure(found: Sequence[Worker], figures: Figures) -> None:
+def measure(service: Service, figures: Figures) -> None:
     """Measure one round."""
-    before, start = sum(worker.cpu() for worker in found), time.monotonic()
-    counts = asyncio.run(read_all(found, STREAMS))
-    seconds, cpu = time.monotonic() - start, sum(worker.cpu() for worker in found) - before
+    before, start = service.cpu(), time.monotonic()
+    counts = asyncio.run(read_all(service, STREAMS))
+    seconds, cpu = time.monotonic() - start, [b - a for a, b in zip(before, service.cpu(), strict=True)]
     figures.rates.append(sum(counts) / seconds)
-    figures.costs.append(cpu / max(1, sum(counts)))
+    figures.costs.append(sum(cpu) / max(1, sum(counts)))
+    figures.shares.append(max(cpu) / sum(cpu))
     figures.lost += sum(count != TOKENS for count in counts)
 
 
 _BODY = """\
 ## Two workers
 
-Stored answers of `/v1/responses` through `streamcore serve`, kept in one Redis; {streams} answers of {tokens} tokens at
-once, from one worker and from two, medians of {rounds} rounds that take turns. Client, simulator and Redis share the
-cores with the workers, so the factor in tokens a second stays below 2 on a machine with two.
+Stored answers of `/v1/responses` through `streamcore serve` and through `streamcore serve --workers 2`, kept in one
+Redis; {streams} answers of {tokens} tokens at once, medians of {rounds} rounds that take turns. Client, simulator and
+Redis share the cores with the workers, so the factor in tokens a second stays below 2 on a machine with two.
 {about}
 
 {figures}
@@ -179,18 +192,24 @@ def main() -> None:
         raise SystemExit("this needs redis-server, which is not installed (Debian: apt-get install redis-server)")
     rounds, start = 2 if options.quick else ROUNDS, time.monotonic()
     one, two = Figures(), Figures()
-    with tempfile.TemporaryDirectory() as home, workers(3, Path(home)) as found:
+    with tempfile.TemporaryDirectory() as home, services(Path(home)) as (with_one, with_two):
         for number in range(rounds + 1):  # the first round warms up
-            measure(found[:1], one if number else Figures())
-            measure(found[1:], two if number else Figures())
+            measure(with_one, one if number else Figures())
+            measure(with_two, two if number else Figures())
     rows = [
-        [title, f"{statistics.median(each.rates):,.0f}", f"{statistics.median(each.costs) * 1e6:.1f}", str(each.lost)]
+        [
+            title,
+            f"{statistics.median(each.rates):,.0f}",
+            f"{statistics.median(each.costs) * 1e6:.1f}",
+            f"{statistics.median(each.shares):.0%}",
+            str(each.lost),
+        ]
         for title, each in (("one worker", one), ("two workers", two))
     ]
     factor = statistics.median([b / a for a, b in zip(one.rates, two.rates, strict=True)])
     cost = statistics.median([b / a for a, b in zip(one.costs, two.costs, strict=True)])
-    rows.append(["factor", f"{factor:.2f}", f"{cost:.2f}", ""])
-    figures = table(["", "tokens/s", "us CPU a token", "answers that lost tokens"], rows)
+    rows.append(["factor", f"{factor:.2f}", f"{cost:.2f}", "", ""])
+    figures = table(["", "tokens/s", "us CPU a token", "CPU of the busiest worker", "answers that lost tokens"], rows)
     targets = [
         Target("CPU a token, two workers / one", cost, LIMIT, unit="x"),
         Target("answers that lost tokens", one.lost + two.lost, 0),

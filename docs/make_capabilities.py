@@ -4,8 +4,9 @@
     python docs/make_capabilities.py --check    exit 1 if the page does not show what comes out
 
 A cell of the first table is "yes" if a request with the feature is sent, and "no" if it raises `ConfigError` before
-anything is sent. The second table is what an answer with reasoning and two tool calls gives, encoded on the vendor's
-wire and read by the provider. No network: an `httpx2.MockTransport` answers.
+anything is sent. Below it are the gateways whose cells differ. The second table is what an answer with reasoning and
+two tool calls gives, encoded on the vendor's wire and read by the provider. No network: an
+`httpx2.MockTransport` answers.
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ from streamcore import (
     Request,
     Text,
     Tool,
+    ToolCall,
     get_provider,
     stream_request,
 )
 from streamcore.request import Part
 from streamcore.testing import Answer, PlannedCall
 from streamcore.testing.simulator.frames import frames
+from streamcore_openai import gateways
 
 PAGE = Path(__file__).with_name("providers.md")
 BEGIN, END = "<!-- made by make_capabilities.py -->\n", "<!-- end of what is made -->\n"
@@ -51,8 +54,16 @@ WIRES: Mapping[str, str] = {
     "groq": "openai-chat",
 }
 """The providers of the tables with their wires; groq represents all gateways that are alike."""
+OTHER_GATEWAYS = sorted(
+    found.vendor.name
+    for found in vars(gateways).values()
+    if isinstance(found, gateways.Gateway) and found.vendor.name not in WIRES
+)
 LABELS: Mapping[str, str] = {"groq": "`groq` and other gateways"}
-SETTINGS: Mapping[str, dict[str, Any]] = {"bedrock": {"region": "us-east-1", "model": "us.anthropic.claude-haiku-4-5"}}
+SETTINGS: Mapping[str, dict[str, Any]] = {
+    "bedrock": {"region": "us-east-1", "model": "us.anthropic.claude-haiku-4-5"},
+    "azure": {"base_url": "https://example.openai.azure.com/openai/v1"},
+}
 
 TOOL = Tool("weather", "Tell the weather.", {"type": "object", "properties": {"city": {"type": "string"}}})
 SCHEMA = {
@@ -61,7 +72,8 @@ SCHEMA = {
     "required": ["sky"],
     "additionalProperties": False,
 }
-PDF = Document(data=b"%PDF-", media_type="application/pdf")
+PICTURE = Image(data=b"\x89PNG", media_type="image/png")
+PDF = Document(data=b"%PDF-", media_type="application/pdf", name="a.pdf")
 THOUGHT = "Let me think."
 ANSWER = Answer(
     ["Here", " it is."], [THOUGHT], [PlannedCall("weather", {"city": "Bern"}), PlannedCall("weather", {}, "call_2")]
@@ -72,17 +84,24 @@ def _with(*parts: Part) -> Request:
     return Request([Message("user", [*parts, Text("What is this?")])])
 
 
+def _with_result(part: Part) -> Request:
+    call = Message("assistant", tool_calls=(ToolCall("call_1", "weather", "{}"),))
+    return Request([Message("user", "Hello"), call, Message("tool", [part], tool_call_id="call_1")], tools=[TOOL])
+
+
 def _asking(**more: Any) -> Request:
     return Request([Message("user", "Hello")], **more)
 
 
 SENT: Mapping[str, Request] = {
-    "image, `data`": _with(Image(data=b"\x89PNG", media_type="image/png")),
+    "image, `data`": _with(PICTURE),
     "image, `url`": _with(Image(url="https://example.com/a.png")),
     "PDF, `data`": _with(PDF),
     "PDF, `url`": _with(Document(url="https://example.com/a.pdf")),
     "PDF, `file_id`": _with(Document(file_id="file-1", media_type="application/pdf")),
     "text file": _with(Document(data=b"a", media_type="text/plain")),
+    "image in a tool's result": _with_result(PICTURE),
+    "PDF in a tool's result": _with_result(PDF),
     "tools": _asking(tools=[TOOL], tool_choice="required"),
     "`seed`": _asking(seed=1),
     "`stop`": _asking(stop="END"),
@@ -99,7 +118,7 @@ class Vendor:
 
     def __init__(self, name: str, answer: Answer) -> None:
         self.bodies: list[bytes] = []
-        self._body = b"".join(data for data, _ in frames(WIRES[name], answer))
+        self._body = b"".join(data for data, _ in frames(WIRES.get(name, "openai-chat"), answer))
         http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(self._respond))
         given: dict[str, Any] = {"api_key": "no-key-is-sent", "model": "m", **SETTINGS.get(name, {})}
         self.provider: Provider = get_provider(name, http_client=http_client, **given)
@@ -148,6 +167,7 @@ async def returned(name: str) -> dict[str, str]:
         "tool calls": "in fragments" if fragments > len(answer.tool_calls) else "at once",
         "finish reason": f"`{answer.finish_reason}` (`{answer.raw_finish_reason}`)",
         "token counts": _yes(usage is not None and None not in (usage.input_tokens, usage.output_tokens)),
+        "opaque data for the next turn": _yes(answer.opaque is not None),
         "reasoning goes back": _yes(THOUGHT.encode() in follow_up),
     }
 
@@ -164,11 +184,27 @@ def _table(rows: Mapping[str, Mapping[str, str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+async def sendable(name: str) -> dict[str, str]:
+    """Return the cells of the first table for a provider."""
+    return {what: _yes(await is_sent(name, request)) for what, request in SENT.items()}
+
+
+async def differing(usual: Mapping[str, str]) -> str:
+    """Return a line for each gateway that differs from the column of all gateways."""
+    lines = ""
+    for name in OTHER_GATEWAYS:
+        cells = await sendable(name)
+        found = [f"{what}: {cells[what]}" for what in SENT if cells[what] != usual[what]]
+        lines += f"- `{name}`: {'; '.join(found)}\n" if found else ""
+    return lines
+
+
 async def tables() -> str:
     """Return both tables."""
-    sent = {name: {what: _yes(await is_sent(name, request)) for what, request in SENT.items()} for name in WIRES}
+    sent = {name: await sendable(name) for name in WIRES}
     back = {name: await returned(name) for name in WIRES}
-    return f"\nWhat can be sent:\n\n{_table(sent)}\nWhat comes back:\n\n{_table(back)}\n"
+    others = f"Gateways that differ from that column:\n\n{await differing(sent['groq'])}"
+    return f"\nWhat can be sent:\n\n{_table(sent)}\n{others}\nWhat comes back:\n\n{_table(back)}\n"
 
 
 def main() -> None:

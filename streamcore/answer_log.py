@@ -94,7 +94,7 @@ class AnswerLog:
         return {"cost": str(cost.amount), "currency": cost.currency, "cost_source": cost.source}
 
     def _run(self, operation: Operation | None) -> dict[str, Any]:
-        """Return the run of the relay that an answer is a part of, and whose it is."""
+        """Return the run of the relay that an answer is a part of, and its owner."""
         while operation is not None and operation.kind != "run":
             operation = operation.parent
         run = None if operation is None else self._runs.get(operation.id)
@@ -130,13 +130,14 @@ def _sentence(fields: Mapping[str, Any]) -> str:
 
 
 class JSONFormatter(logging.Formatter):
-    """Write each record as one line of JSON: time, level, logger, message, and the attributes of `FIELDS`."""
+    """Write each record as one line of JSON: time, level, process, logger, message, and the attributes of `FIELDS`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as JSON."""
         written: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
+            "process": record.process,
             "logger": record.name,
             "message": record.getMessage(),
         }

@@ -184,7 +184,7 @@ class StreamTimeout(StreamError):  # noqa: N818
 
 
 class AnswerTooLarge(StreamError):  # noqa: N818
-    """The answer has more bytes than `max_bytes` (`limit`) allows; `partial` has what was received."""
+    """Report an answer of more bytes than `max_bytes` (`limit`) allows; `partial` has what was received."""
 
     def __init__(self, message: str, *, limit: int) -> None:
         super().__init__(message)

@@ -38,7 +38,10 @@ LOOPBACK = ("127.", "::1", "localhost")
 
 # httpx2 gives a request five seconds, which a busy machine may need.
 for ask in (httpx2.get, httpx2.post, httpx2.request):
-    (ask.__kwdefaults__ or {})["timeout"] = 60.0
+    (ask.__kwdefaults__ or {})["timeout"] = 200.0
+
+# The options of this run, such as a report's name, are not meant for the projects whose tests some tests run.
+os.environ.pop("PYTEST_ADDOPTS", None)
 
 # A script that starts the tests in the background ignores Ctrl-C, and processes inherit that: a typed ^C does nothing.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -2,7 +2,7 @@
 
     python tests/loop_endings.py BACKEND PROVIDER=BASE_URL ...
 
-Each function is run as a loop of its own, and leaves a stream behind in another state.
+Each function runs on a new loop, and leaves a stream in another state.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ async def texts_broken_off(provider: Provider) -> None:
         break
 
 
-async def held(provider: Provider) -> None:
+async def referenced(provider: Provider) -> None:
     """Keep a reference to the stream until the loop ends."""
     stream = ask(provider)
     kept.append(stream)
@@ -65,7 +65,7 @@ async def wrapped(provider: Provider) -> None:
 
 
 async def still_read(provider: Provider) -> None:
-    """Let a task read it when the loop ends."""
+    """Start a task that still reads the stream when the loop ends."""
     begun = anyio.Event()
 
     async def read() -> None:
@@ -86,8 +86,8 @@ async def cancelled(provider: Provider) -> None:
         await ask(provider).collect()
 
 
-async def two(provider: Provider) -> None:
-    """Open two, and drop one of them."""
+async def one_dropped(provider: Provider) -> None:
+    """Open two streams, and drop one of them."""
     stream, other = ask(provider), ask(provider)
     kept.append(stream)
     await anext(stream)
@@ -95,7 +95,7 @@ async def two(provider: Provider) -> None:
 
 
 async def finished(provider: Provider) -> None:
-    """Close one stream, and never read another."""
+    """Close one stream, and open another without reading it."""
     async with ask(provider) as stream:
         await anext(stream)
     async with ask(provider):
@@ -108,7 +108,7 @@ def loop_of(backend: str) -> dict[str, Any]:
     return uvloop if backend == "uvloop" else {"backend": backend}
 
 
-ENDINGS = [broken_off, texts_broken_off, held, failed, wrapped, still_read, cancelled, two, finished]
+ENDINGS = [broken_off, texts_broken_off, referenced, failed, wrapped, still_read, cancelled, one_dropped, finished]
 
 
 def main() -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -24,7 +24,7 @@ class Watch(logging.Handler):
         self.found: list[str] = []
 
     def check(self, kind: str, *shown: object) -> None:
-        """Check objects in the form in which they are shown."""
+        """Check the text of objects as they are shown."""
         if any(KEY in str(part) for part in shown):
             self.found.append(f"{kind} in {os.environ.get('PYTEST_CURRENT_TEST', 'no test')}")
 
@@ -41,8 +41,9 @@ class Watch(logging.Handler):
             carried: Any = vars(link) if isinstance(link, StreamcoreError) else getattr(link, "__notes__", ())
             self.check("error", link, repr(link), carried)
             if isinstance(link, BaseExceptionGroup):
-                for inner in link.exceptions:
-                    self.error(inner)
+                inner = cast("BaseExceptionGroup[BaseException]", link).exceptions
+                for each in inner:
+                    self.error(each)
             link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
 
     def recording(self, recording: Recording) -> None:
@@ -56,7 +57,8 @@ def watching(patch: pytest.MonkeyPatch) -> Iterator[Watch]:
     watch = Watch()
     logging.getLogger().addHandler(watch)
     logging.getLogger("streamcore").setLevel(logging.DEBUG)
-    leave, recorded, save = pytest.RaisesExc.__exit__, Recorder._exchange, Recording.save
+    leave, save = pytest.RaisesExc.__exit__, Recording.save
+    recorded: Callable[[Recorder, Any], Exchange] = vars(Recorder)["_exchange"]
 
     def expected(
         self: pytest.RaisesExc[BaseException],

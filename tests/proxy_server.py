@@ -14,7 +14,7 @@ _TURNS = 5  # of the event loop, in which aborted connections end
 
 
 class ProxyServer:
-    """A proxy on loopback that leads every request to one port, whatever host it names.
+    """A proxy on loopback that sends every request to one port, whatever host it names.
 
     Args:
         upstream: the port of loopback on which the requested server listens.

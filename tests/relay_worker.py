@@ -1,4 +1,4 @@
-"""Be one of several workers that share a relay's log: start, read, stop and cancel runs over HTTP.
+"""Run one of several workers that share a relay's log: start, read, stop and cancel runs over HTTP.
 
 python -m tests.relay_worker PORT REDIS_URL SIMULATOR_URL LEASE GRACE
 """

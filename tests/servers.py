@@ -1,4 +1,4 @@
-"""Run real servers for tests on free ports of loopback: Redis, and PostgreSQL with a folder of its own."""
+"""Run real servers for tests on free loopback ports: Redis, and PostgreSQL with its own folder."""
 
 from __future__ import annotations
 

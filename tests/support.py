@@ -76,7 +76,7 @@ def ask(text: str = "Hello", **more: Any) -> Request:
 
 
 def address_of(name: str) -> dict[str, Any]:
-    """Return what leads a provider to its server: each resource of Azure, each region of AWS has its own address."""
+    """Return the settings of a provider's address: each resource of Azure, each region of AWS has its own."""
     if name == "bedrock":
         return {"region": "us-east-1"}
     return {"base_url": "https://resource.openai.azure.com/openai/v1"} if name == "azure" else {}

@@ -95,7 +95,7 @@ async def test_a_cancelled_answer_has_its_usage(caplog: pytest.LogCaptureFixture
     assert (record.output_tokens, record.cost) == (500, "0.002")
 
 
-async def test_a_fallback_names_whom_it_turns_to(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_fallback_names_the_next_provider(caplog: pytest.LogCaptureFixture) -> None:
     error = OverloadedError("busy", provider="first", retryable=True)
     provider = ScriptedProvider(error, name="first")
     with caplog.at_level(logging.INFO, "streamcore"):

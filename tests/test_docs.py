@@ -114,7 +114,7 @@ def test_start_page_tests(reader: Path) -> None:
     offline = {name: value for name, value in os.environ.items() if not name.endswith(hidden)} | {"OPENAI_API_KEY": "a"}
     for arguments, environment in ((["--record", "test_recorded.py"], dict(os.environ)), ([], offline)):
         done = subprocess.run(
-            [*pytest_here, *arguments], capture_output=True, text=True, timeout=100, env=environment, check=False
+            [*pytest_here, *arguments], capture_output=True, text=True, timeout=250, env=environment, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
     assert "2 passed" in done.stdout

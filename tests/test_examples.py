@@ -23,7 +23,7 @@ def example(name: str, *arguments: str, **variables: str) -> subprocess.Complete
         [sys.executable, "-W", "error", str(ROOT / "examples" / name), *arguments],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
         env={**environment, **variables},
         cwd=ROOT.parent,
         check=False,
@@ -53,7 +53,7 @@ def test_demo_names_missing_sdks() -> None:
         "sys.argv = ['demo', '--verify']\n"
         f"runpy.run_path({str(ROOT / 'examples' / 'demo_streaming.py')!r}, run_name='__main__')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert 'mistral            skipped: its SDK is not installed (pip install -e ".[mistral]")' in done.stdout
     assert done.stdout.count("identical") == 4

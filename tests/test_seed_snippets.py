@@ -299,7 +299,7 @@ def test_fastapi_node_on_a_thread(seed_simulator: Simulator, tmp_path: Path) -> 
     assert ["What you said last" in str(request.body) for request in seed_simulator.requests] == [False, True, True]
 
 
-@pytest.mark.skipif(not SEED.exists(), reason="the seeds do not stand beside this checkout")
+@pytest.mark.skipif(not SEED.exists(), reason="the seeds are not next to the checkout")
 @pytest.mark.parametrize(
     "block",
     [

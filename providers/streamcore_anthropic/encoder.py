@@ -18,16 +18,16 @@ from streamcore.wire.encoding.events import (
     cost_fields,
     is_nested,
     raw_event,
+    reason_name,
     refuse_restart,
     typed_event,
-    word_of,
 )
 from streamcore.wire.encoding.wire import AnswerHead, Problem
 from streamcore.wire.lenient import is_object, items, mapping
 from streamcore_anthropic.known import EVENTS
 from streamcore_anthropic.wire import FINISH_REASONS, WIRE, read_usage
 
-WORDS: Mapping[FinishReason, str] = {
+REASON_NAMES: Mapping[FinishReason, str] = {
     "stop": "end_turn",
     "length": "max_tokens",
     "tool_calls": "tool_use",
@@ -270,7 +270,7 @@ class MessagesEncoder:
         written = b"" if finish is None else self._close()
         delta: dict[str, Any] = {}
         if finish is not None:
-            delta = {"stop_reason": word_of(finish, FINISH_REASONS, WORDS, native=self._head.native)}
+            delta = {"stop_reason": reason_name(finish, FINISH_REASONS, REASON_NAMES, native=self._head.native)}
             delta["stop_sequence"] = self._stop_sequence(finish)
             if is_object(finish.finish_detail):
                 delta["stop_details"] = finish.finish_detail
@@ -369,7 +369,7 @@ def whole_message(answer: Completion, head: AnswerHead) -> dict[str, Any]:
         "role": "assistant",
         "model": answer.model or head.model,
         "content": list(opaque.items) if opaque is not None and opaque.wire == WIRE else _blocks(answer),
-        "stop_reason": word_of(finish, FINISH_REASONS, WORDS, native=head.native),
+        "stop_reason": reason_name(finish, FINISH_REASONS, REASON_NAMES, native=head.native),
         "stop_sequence": answer.stop_sequence,
         "usage": _counts(answer.usage or Usage(), native=head.native),
     }

@@ -34,8 +34,8 @@ REGION = "AWS_REGION"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """What botocore found: where requests go, and what signs them."""
+class ResolvedAccount:
+    """What botocore found for an account: region, endpoint and credentials."""
 
     region: str
     endpoint: str
@@ -55,7 +55,7 @@ class Account:
     signs: bool = True
     """False if an API key of Bedrock replaces the signature, so that no credentials are needed."""
 
-    def find(self) -> Place:
+    def find(self) -> ResolvedAccount:
         """Return what botocore finds; this may block for seconds.
 
         Raises:
@@ -66,7 +66,7 @@ class Account:
         """
         return _mapped(self._find)
 
-    def _find(self) -> Place:
+    def _find(self) -> ResolvedAccount:
         import botocore.session
         from botocore import UNSIGNED
         from botocore.config import Config
@@ -94,7 +94,7 @@ class Account:
         client = create(SERVICE, region_name=region, endpoint_url=self.base_url, config=unsigned)
         endpoint: str = client.meta.endpoint_url
         client.close()
-        return Place(region, endpoint, credentials)
+        return ResolvedAccount(region, endpoint, credentials)
 
     def key(self) -> Hashable:
         """Return what tells this account from others; a change of AWS's variables makes another one."""
@@ -107,15 +107,15 @@ class Access:
     def __init__(self, account: Account) -> None:
         self._account = account
         self._lock = anyio.Lock()
-        self._place: Place | None = None
+        self._resolved: ResolvedAccount | None = None
 
-    async def place(self) -> Place:
+    async def resolved(self) -> ResolvedAccount:
         """Return region, endpoint and credentials; the first call finds them in a thread."""
-        if self._place is None:
+        if self._resolved is None:
             async with self._lock:
-                if self._place is None:
-                    self._place = await anyio.to_thread.run_sync(self._account.find, abandon_on_cancel=True)
-        return self._place
+                if self._resolved is None:
+                    self._resolved = await anyio.to_thread.run_sync(self._account.find, abandon_on_cancel=True)
+        return self._resolved
 
     async def credentials(self) -> ReadOnlyCredentials:
         """Return credentials that are valid now; a refresh runs in a thread, once for all that wait for it.
@@ -123,7 +123,7 @@ class Access:
         Raises:
             AuthenticationError, ConnectionFailed: they cannot be refreshed; see also `Account.find`.
         """
-        credentials = (await self.place()).credentials
+        credentials = (await self.resolved()).credentials
         stale: Callable[[], bool] = getattr(credentials, "refresh_needed", bool)
         if stale():
             async with self._lock:
@@ -151,7 +151,7 @@ async def _nothing() -> None:
 
 
 def signature(
-    url: str, body: bytes, place: Place, credentials: ReadOnlyCredentials, headers: Mapping[str, str]
+    url: str, body: bytes, resolved: ResolvedAccount, credentials: ReadOnlyCredentials, headers: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the headers that sign a POST request with this body: Signature Version 4.
 
@@ -166,7 +166,7 @@ def signature(
     host = {name: value for name, value in headers.items() if name.lower() == "host"}
     request = AWSRequest(method="POST", url=url, data=body, headers={**host, **added})
     request.context["timestamp"] = now
-    signer = SigV4Auth(credentials, SIGNING_NAME, place.region)
+    signer = SigV4Auth(credentials, SIGNING_NAME, resolved.region)
     signed = signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
     names = signer.signed_headers(signer.headers_to_sign(request))
     scope = signer.scope(request)

@@ -10,13 +10,13 @@ from typing import Any
 
 from streamcore.chunk import CONTENT_KINDS, Chunk, FinishReason, ToolCall, Usage
 from streamcore.completion import Completion, merged_usage
-from streamcore.wire.encoding.events import begins, dumps, is_nested, refuse_restart, word_of
+from streamcore.wire.encoding.events import begins, dumps, is_nested, reason_name, refuse_restart
 from streamcore.wire.encoding.wire import STATUSES, AnswerHead, Problem, ProblemKind, RequestRefused, Wire, WireRequest
 from streamcore.wire.event_stream import encode_event, encode_exception
 from streamcore.wire.lenient import is_object, mapping
 from streamcore_bedrock.wire import FINISH_REASONS, WIRE, event_name, read_usage
 
-WORDS: Mapping[FinishReason, str] = {
+REASON_NAMES: Mapping[FinishReason, str] = {
     "stop": "end_turn",
     "tool_calls": "tool_use",
     "length": "max_tokens",
@@ -151,7 +151,7 @@ class ConverseEncoder:
         written = b"" if self._begun else self._start()
         written += b"".join([self._stop(key) for key in list(self._open)])
         finish = self._finish or Chunk("finish", finish_reason="stop")
-        reason = word_of(finish, FINISH_REASONS, WORDS, native=self._head.native) or "end_turn"
+        reason = reason_name(finish, FINISH_REASONS, REASON_NAMES, native=self._head.native) or "end_turn"
         detail = finish.finish_detail
         more: dict[str, Any] = {}
         if self._head.native and is_object(detail):
@@ -211,7 +211,7 @@ def whole_response(answer: Completion, head: AnswerHead) -> dict[str, Any]:
     finish = Chunk("finish", finish_reason=answer.finish_reason, raw_finish_reason=answer.raw_finish_reason)
     return {
         "output": {"message": {"role": "assistant", "content": content}},
-        "stopReason": word_of(finish, FINISH_REASONS, WORDS, native=head.native) or "end_turn",
+        "stopReason": reason_name(finish, FINISH_REASONS, REASON_NAMES, native=head.native) or "end_turn",
         "usage": counts(answer.usage or Usage()),
         "metrics": {"latencyMs": 0},
     }

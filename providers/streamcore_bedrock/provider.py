@@ -114,7 +114,7 @@ class BedrockProvider:
         key, account = self._key(), self._account()
         access = await shared_access(account)
         base_url = account.base_url
-        endpoint = (await access.place()).endpoint if base_url is None or key is None else base_url
+        endpoint = (await access.resolved()).endpoint if base_url is None or key is None else base_url
         url = f"{endpoint.rstrip('/')}/model/{quote(model, safe='')}/converse-stream"
         headers = {"content-type": "application/json", "accept": CONTENT_TYPE, **self._sdk.headers}
         request = client.build_request("POST", url, content=body, headers=headers, timeout=_timeout(client))
@@ -124,7 +124,7 @@ class BedrockProvider:
             credentials = await access.credentials()
             parts = (credentials.access_key, credentials.secret_key, credentials.token)
             self._used = tuple(part for part in parts if part)
-            request.headers.update(signature(str(request.url), body, await access.place(), credentials, headers))
+            request.headers.update(signature(str(request.url), body, await access.resolved(), credentials, headers))
         return await client.send(request, stream=True, follow_redirects=False)
 
     def _account(self) -> Account:

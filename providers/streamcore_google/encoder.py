@@ -12,13 +12,13 @@ import msgspec
 
 from streamcore.chunk import CONTENT_KINDS, Chunk, FinishReason, ToolCall, Usage
 from streamcore.completion import Completion, merged_usage
-from streamcore.wire.encoding.events import COMMENT, data_event, is_nested, raw_event, refuse_restart, word_of
+from streamcore.wire.encoding.events import COMMENT, data_event, is_nested, raw_event, reason_name, refuse_restart
 from streamcore.wire.encoding.wire import AnswerHead, Problem, RequestRefused, WireRequest
 from streamcore.wire.lenient import mapping
 from streamcore_google.turn import WIRE
 from streamcore_google.wire import FINISH_REASONS, read_usage
 
-WORDS: Mapping[FinishReason, str] = {
+REASON_NAMES: Mapping[FinishReason, str] = {
     "stop": "STOP",
     "tool_calls": "STOP",
     "length": "MAX_TOKENS",
@@ -153,7 +153,7 @@ class GenerateEncoder:
 
 
 def _reason(finish: Chunk, *, native: bool) -> str:
-    return word_of(finish, FINISH_REASONS, WORDS, native=native) or "STOP"
+    return reason_name(finish, FINISH_REASONS, REASON_NAMES, native=native) or "STOP"
 
 
 def _function_call(call: ToolCall) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def _counts(usage: Usage) -> dict[str, Any]:
     return counts
 
 
-STATUS_WORDS: Mapping[str, tuple[int, str]] = {
+STATUS_NAMES: Mapping[str, tuple[int, str]] = {
     "invalid": (400, "INVALID_ARGUMENT"),
     "authentication": (401, "UNAUTHENTICATED"),
     "permission": (403, "PERMISSION_DENIED"),
@@ -196,7 +196,7 @@ STATUS_WORDS: Mapping[str, tuple[int, str]] = {
 
 def error_body(problem: Problem, request_id: str | None = None) -> dict[str, Any]:
     """Return the JSON of an error; the id of the request is in a header only."""
-    status, word = STATUS_WORDS[problem.kind]
+    status, word = STATUS_NAMES[problem.kind]
     return {"error": {"code": problem.status or status, "message": problem.message, "status": word}}
 
 

@@ -32,4 +32,4 @@ class StreamcoreError(Exception):
 
 
 class ToolArgumentsError(StreamcoreError, ValueError):
-    """The arguments of a tool call are not JSON, or are nested too deeply."""
+    """Report that the arguments of a tool call are not JSON, or are nested too deeply."""

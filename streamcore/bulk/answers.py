@@ -138,9 +138,9 @@ def _unanswered(answer: Completion, *, structured: bool) -> StreamcoreError | No
 
 
 async def answer_rows(
-    rows: Iterator[Row], question: Question, took: Callable[[Result], None], *, concurrency: int
+    rows: Iterator[Row], question: Question, on_result: Callable[[Result], None], *, concurrency: int
 ) -> None:
-    """Answer rows, `concurrency` at a time, and call `took` with each result, in the order in which they end.
+    """Answer rows, `concurrency` at a time, and call `on_result` with each result, in the order in which they end.
 
     Raises:
         StreamcoreError: no row can be answered, or reading the rows failed; answers that have not ended are cancelled.
@@ -150,7 +150,7 @@ async def answer_rows(
     async def work(scope: anyio.CancelScope) -> None:
         try:
             for row in rows:  # one iterator for all, so that each takes the next
-                took(await question.answer(row))
+                on_result(await question.answer(row))
         except Exception as error:  # noqa: BLE001  raised below, outside of an exception group
             failures.append(error)
             scope.cancel()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -18,7 +19,7 @@ from streamcore.bulk.results import Results
 from streamcore.bulk.rows import Row, read_rows
 from streamcore.errors import ConfigError, PromptError, StreamcoreError
 from streamcore.execute import CommonOptions
-from streamcore.pipeline.retry import OnInterrupt
+from streamcore.pipeline.retry import Candidate, Fallback, OnInterrupt
 from streamcore.pricing import load_prices
 from streamcore.prompts.prompt_file import build_request, load_prompt
 from streamcore.provider import AnyProvider, ModelChoice, provider_name, resolve_provider
@@ -122,18 +123,12 @@ async def map_file(
     if concurrency < 1:
         raise ConfigError(f"concurrency must be at least 1, not {concurrency}")
     question = prepare(prompt_name, limits, options)
-    source = Path(rows)
     with Results(Path(output), None if errors is None else Path(errors)) as results:
-        if redo:
-            results.forget()
-        count = await anyio.to_thread.run_sync(check_rows, source, question, results)
-        before = len(results.done)
+        run = MapRun(Path(rows), results, max_errors, on_progress)
+        await anyio.to_thread.run_sync(partial(run.begin, question, redo=redo))
         await load_prices()
-        run = RunFigures(results, Progress(count, before), max_errors, on_progress)
-        todo = (row for row in read_rows(source) if row.number not in results.done)
-        await _answer(todo, question, run, concurrency)
-        await anyio.to_thread.run_sync(results.finish)
-        return MapReport(results.output, results.errors if run.progress.failed else None, run.progress, before)
+        await _answer(question, run, concurrency)
+        return await anyio.to_thread.run_sync(run.finish)
 
 
 def prepare(prompt_name: str, limits: Mapping[str, RateLimit] | None, options: Mapping[str, Any]) -> Question:
@@ -148,11 +143,35 @@ def prepare(prompt_name: str, limits: Mapping[str, RateLimit] | None, options: M
     name = provider_name(resolved.provider)
     shared = [found.source.text, name, resolved.model, resolved.temperature, options.get("max_tokens")]
     text = hashlib.sha256(json.dumps(shared, default=str).encode()).hexdigest()
+    fallbacks = options.get("fallback")
+    _refuse_other_providers(limits or {}, [name, *_names(found.file.fallbacks() if fallbacks is None else fallbacks)])
     limiters = {provider: RateLimiter(limit) for provider, limit in (limits or {}).items()}
     return Question(found, {"max_retries": _RETRIES, **options}, name, text, limiters)
 
 
-def check_rows(source: Path, question: Question, results: Results) -> int:
+def _refuse_other_providers(limits: Iterable[str], asked: Sequence[str]) -> None:
+    if any(":" in name for name in asked):
+        return  # an object of a module, whose provider has a name of its own
+    for name in limits:
+        if name not in asked:
+            shown = ", ".join(map(repr, asked))
+            raise ConfigError(
+                f"limits= (--rpm, --tpm) has provider {name!r}, which is never asked; the prompt asks {shown}"
+            )
+
+
+def _names(fallbacks: Iterable[Fallback]) -> Iterator[str]:
+    """Yield the names of the providers of entries of `fallback`."""
+    for entry in fallbacks:
+        if isinstance(entry, str):
+            yield entry.partition("/")[0]
+        elif isinstance(entry, Mapping):
+            yield provider_name(entry.get("provider", ""))
+        else:
+            yield provider_name(entry.provider if isinstance(entry, Candidate) else entry)
+
+
+def _checked_rows(source: Path, question: Question, results: Results) -> int:
     """Check every row, and drop from `results.done` what is no row of the file; return how many rows there are.
 
     Raises:
@@ -184,20 +203,50 @@ def check_rows(source: Path, question: Question, results: Results) -> int:
     return count
 
 
-class RunFigures:
-    """Take the results of the rows, keep the figures, and write the journal to the disk now and then."""
+class MapRun:
+    """The run over one file: which rows are to be asked, their results, and the figures.
+
+    Args:
+        source: the file of the rows.
+        results: where the results are written.
+        max_errors: see `map_file`.
+        on_progress: see `map_file`.
+    """
 
     def __init__(
         self,
+        source: Path,
         results: Results,
-        progress: Progress,
         max_errors: int | None,
         on_progress: Callable[[Progress], object] | None,
     ) -> None:
-        self.progress = progress
-        self._results = results
+        self.progress = Progress(0, 0)
+        self._source, self._results = source, results
         self._max_errors, self._on_progress = max_errors, on_progress
+        self._before = 0
         self._costs: dict[str, Decimal] = {}
+
+    def begin(self, question: Question, *, redo: bool) -> None:
+        """Check every row, before the first is asked.
+
+        Raises:
+            ConfigError: see `map_file`.
+        """
+        if redo:
+            self._results.forget()
+        count = _checked_rows(self._source, question, self._results)
+        self._before = len(self._results.done)
+        self.progress = Progress(count, self._before)
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows that have no answer yet."""
+        return (row for row in read_rows(self._source) if row.number not in self._results.done)
+
+    def finish(self) -> MapReport:
+        """Write the output, and return the report."""
+        self._results.finish()
+        errors = self._results.errors if self.progress.failed else None
+        return MapReport(self._results.output, errors, self.progress, self._before)
 
     def take(self, result: Result) -> None:
         """Write a result.
@@ -237,13 +286,13 @@ class RunFigures:
             await anyio.to_thread.run_sync(self._results.sync)
 
 
-async def _answer(rows: Iterator[Row], question: Question, run: RunFigures, concurrency: int) -> None:
-    """Answer rows and write the journal to the disk meanwhile."""
+async def _answer(question: Question, run: MapRun, concurrency: int) -> None:
+    """Answer the rows and write the journal to the disk meanwhile."""
     failures: list[BaseException] = []
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run.keep_on_disk)
         try:
-            await answer_rows(rows, question, run.take, concurrency=concurrency)
+            await answer_rows(run.rows(), question, run.take, concurrency=concurrency)
         except Exception as error:  # noqa: BLE001  raised below, outside of an exception group
             failures.append(error)
         tasks.cancel_scope.cancel()

@@ -12,9 +12,9 @@ from typing import Any, Unpack
 
 from streamcore.bulk.answers import Question, Result, answer_rows
 from streamcore.bulk.limits import RateLimit, RateLimiter
-from streamcore.bulk.map_file import MapOptions, MapReport, Progress, RunFigures, check_rows, prepare
+from streamcore.bulk.map_file import MapOptions, MapReport, MapRun, Progress, prepare
 from streamcore.bulk.results import Results
-from streamcore.bulk.rows import Row, read_rows
+from streamcore.bulk.rows import Row
 from streamcore.concurrency.blocking import BlockingLoop
 from streamcore.errors import ConfigError, StreamcoreError, install_command
 
@@ -64,15 +64,11 @@ def map_file(
     if workers < 1 or block < 1 or concurrency < 1:
         raise ConfigError(f"workers, block and concurrency must be at least 1, not {workers}, {block}, {concurrency}")
     data = _ray_data()
-    question = prepare(prompt_name, None, options)
-    source = Path(rows)
+    question = prepare(prompt_name, limits, options)
     with Results(Path(output), None if errors is None else Path(errors)) as results:
-        if redo:
-            results.forget()
-        count = check_rows(source, question, results)
-        before = len(results.done)
-        figures = RunFigures(results, Progress(count, before), max_errors, on_progress)
-        todo = [_item(row) for row in read_rows(source) if row.number not in results.done]
+        run = MapRun(Path(rows), results, max_errors, on_progress)
+        run.begin(question, redo=redo)
+        todo = [_item(row) for row in run.rows()]
         shared = {name: _share(limit, workers) for name, limit in (limits or {}).items()}
         if todo:
             answered = data.from_items(todo).map_batches(
@@ -82,9 +78,8 @@ def map_file(
                 concurrency=workers,
             )
             for item in answered.iter_rows():
-                figures.take(_loaded(item["result"]))
-        results.finish()
-        return MapReport(results.output, results.errors if figures.progress.failed else None, figures.progress, before)
+                run.take(_loaded(item["result"]))
+        return run.finish()
 
 
 def _ray_data() -> Any:

@@ -149,7 +149,7 @@ class Results:
         places: dict[int, tuple[Path, int]] = {}
         for path in (self.output, self.journal):
             if path.exists():
-                for offset, line in _placed(path):
+                for offset, line in _lines_at(path):
                     if self._counts(line):
                         places[line["row"]] = (path, offset)
         files = {path: path.open("rb") for path in {path for path, _ in places.values()}}
@@ -187,7 +187,7 @@ def _result(text: object, where: str) -> Line:
     raise ConfigError(f"{where}: this is no result of `streamcore map`; give another output file")
 
 
-def _placed(path: Path) -> Iterator[tuple[int, Line]]:
+def _lines_at(path: Path) -> Iterator[tuple[int, Line]]:
     """Yield the lines of a file, each with the offset at which it begins."""
     with path.open("rb") as file:
         offset = 0
@@ -197,7 +197,7 @@ def _placed(path: Path) -> Iterator[tuple[int, Line]]:
 
 
 def _lines(path: Path) -> Iterator[Line]:
-    return (line for _, line in _placed(path))
+    return (line for _, line in _lines_at(path))
 
 
 def _drop_torn_line(file: IO[bytes]) -> None:

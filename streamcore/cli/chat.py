@@ -63,7 +63,7 @@ Ctrl-C stops an answer; what arrived stays in the conversation."""
 
 
 @dataclass(slots=True)
-class _Partner:
+class _Responder:
     """What answers a message: a prompt file, or a model without one."""
 
     prompt: str | None
@@ -144,10 +144,12 @@ def chat(
             resolve_provider([ModelChoice(provider, model), prompt.choice], f"prompt {name!r}")
         else:
             resolve_provider([ModelChoice(provider, model)], "this conversation")
-        partner = _Partner(name, prompts_dir, variable, given, system, provider, model, temperature, approver(yes=yes))
+        responder = _Responder(
+            name, prompts_dir, variable, given, system, provider, model, temperature, approver(yes=yes)
+        )
         store = None if thread is None else open_checkpointer({"type": "sqlite", "path": THREADS})
         with asyncio.Runner() as runner:
-            talk = _Chat(partner, Conversation(thread, store), runner, raw=raw, debug=debug, stats=stats)
+            talk = _Chat(responder, Conversation(thread, store), runner, raw=raw, debug=debug, stats=stats)
             try:
                 talk.run()
             finally:
@@ -164,7 +166,7 @@ class _Chat:
 
     def __init__(
         self,
-        partner: _Partner,
+        responder: _Responder,
         conversation: Conversation,
         runner: asyncio.Runner,
         *,
@@ -172,7 +174,7 @@ class _Chat:
         debug: bool,
         stats: bool,
     ) -> None:
-        self._partner = partner
+        self._partner = responder
         self._conversation = conversation
         self._runner = runner
         self._raw = raw
@@ -249,11 +251,11 @@ class _Chat:
             note(f"there is no command {word}; /help lists them")
 
     def _model(self, name: str) -> None:
-        partner = self._partner
+        responder = self._partner
         if name:
             provider, model = provider_and_model(None, name)
-            partner.provider, partner.model = provider or partner.provider, model
-        note(f"model: {'/'.join(part for part in (partner.provider, partner.model) if part) or 'the default'}")
+            responder.provider, responder.model = provider or responder.provider, model
+        note(f"model: {'/'.join(part for part in (responder.provider, responder.model) if part) or 'the default'}")
 
     async def _turn(self, text: str) -> None:
         """Show the answer to a message, and add both to the conversation."""

@@ -47,7 +47,7 @@ def _of_node(graph: Graph, node: LlmNode, provider: str | None) -> Iterator[obje
     named = provider or node.provider or graph.file.defaults.provider
     fallbacks = node.fallbacks()
     try:
-        found = [*_of_prompt(node.prompt, named, graph.prompts_dir, graph.beside)]
+        found = [*_of_prompt(node.prompt, named, graph.prompts_dir, graph.prompts_relative_to)]
     except ConfigError:
         found = [named]  # the run reports what is wrong with the prompt
     yield from found if fallbacks is None else (found[0], *_entries(fallbacks))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -25,7 +26,7 @@ from streamcore.cli.options import (
 )
 from streamcore.cli.output import FAILED, bad_input, fail, note, show_log
 from streamcore.cli.variables import Var, VarFile, VarsFile, gather
-from streamcore.errors import StreamcoreError, install_command
+from streamcore.errors import ConfigError, StreamcoreError, install_command
 
 if TYPE_CHECKING:
     import uvicorn
@@ -54,6 +55,7 @@ def serve(
     temperature: Temperature = None,
     host: opt.Host = "127.0.0.1",
     port: opt.Port = 8000,
+    workers: opt.Workers = 1,
     var: Var = None,
     var_file: VarFile = None,
     vars_file: VarsFile = None,
@@ -104,13 +106,64 @@ def serve(
     Ctrl-C and SIGTERM end open streams with a last event, then the server.
     """
     provider, model = _prepared(env_file, log_json, telemetry, provider, model)
-    served = targets or []
-    variables = gather(var, var_file, vars_file)
-    app = _app(served, host, provider=provider, model=model, variables=variables, **_passed_on(context.params))
+    variables, given = gather(var, var_file, vars_file), _passed_on(context.params)
+    options = {**given, "provider": provider, "model": model, "variables": variables}
+    service = _Service(targets or (), host, options, log_json, telemetry)
+    app = service.app(workers)
     listening = _listen(host, port)
-    note(f"serving {', '.join([*served, *(allow_models or ())])} on {_url(host, listening)}  (Ctrl-C stops)")
-    _warn(served, provider, prompts_dir, safe=host in LOOPBACK or bool(_keys(api_keys)))
-    new_server(app).run(sockets=[listening])
+    stops = "Ctrl-C stops" if workers == 1 else f"{workers} workers; Ctrl-C stops"
+    note(f"serving {', '.join([*service.targets, *(allow_models or ())])} on {_url(host, listening)}  ({stops})")
+    _warn(service.targets, provider, prompts_dir, safe=host in LOOPBACK or bool(_keys(api_keys)))
+    service.run(app, listening, workers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    """What a process serves; each worker gets a copy.
+
+    Attributes:
+        targets: the files and names of what is served.
+        host: the address to listen on.
+        options: the options for `_app`.
+        log_json: whether answers are logged as JSON.
+        telemetry: whether traces and metrics are sent.
+    """
+
+    targets: Sequence[str]
+    host: str
+    options: Mapping[str, Any]
+    log_json: bool
+    telemetry: bool
+
+    def app(self, workers: int = 1) -> object:
+        """Return the app, or end the command if it cannot be served, or not by so many workers."""
+        app = _app(self.targets, self.host, **self.options)
+        if workers > 1:
+            from streamcore.cli.serve_workers import check_shared
+
+            try:
+                check_shared(workers, self.targets, self.options)
+            except ConfigError as error:
+                fail(error)
+        return app
+
+    def run(self, app: object, listening: socket.socket, workers: int) -> None:
+        """Serve until a signal ends the service: in this process, or in several, each of which builds its own app."""
+        if workers == 1:
+            new_server(app).run(sockets=[listening])
+            return
+        from streamcore.cli.serve_workers import Supervisor
+
+        Supervisor(self.work, listening, workers).run()
+
+    def work(self, listening: socket.socket, serves: Callable[[], None]) -> None:
+        """Serve as one of several workers, and call `serves` once it does."""
+        _set_up(self.log_json, self.telemetry)
+        try:
+            app = self.app()
+        except typer.Exit as error:  # a file has changed
+            raise SystemExit(error.exit_code) from error
+        new_server(app, serves).run(sockets=[listening])
 
 
 def _passed_on(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,11 +176,16 @@ def _prepared(
 ) -> tuple[str | None, str | None]:
     """Read the variables of a file, set up the log and telemetry, and return provider and model."""
     read_env_file(env_file)
+    _set_up(log_json, telemetry)
+    return provider_and_model(provider, model)
+
+
+def _set_up(log_json: bool, telemetry: bool) -> None:
+    """Set up the log and telemetry of this process."""
     if log_json:
         show_log(as_json=True)
     if telemetry:
         _instrument()
-    return provider_and_model(provider, model)
 
 
 def _names(given: list[str] | None) -> list[str] | bool:
@@ -141,7 +199,7 @@ def _keys(given: list[str] | None) -> list[str]:
     return given or [key.strip() for key in listed if key.strip()]
 
 
-def _app(targets: list[str], host: str, **options: Any) -> object:
+def _app(targets: Sequence[str], host: str, **options: Any) -> object:
     """Return the app, or end the command with what cannot be served."""
     _require_packages()
     from streamcore.web import Durable, HistoryLimit, PageOptions, create_app
@@ -181,7 +239,7 @@ def _require_packages() -> None:
         bad_input(f"serve needs the package {missing[0]!r}, which is not installed; run: {install_command('server')}")
 
 
-def _warn(targets: list[str], provider: str | None, prompts_dir: Path | None, *, safe: bool) -> None:
+def _warn(targets: Sequence[str], provider: str | None, prompts_dir: Path | None, *, safe: bool) -> None:
     """Print what the operator should know: who can use the service, and which keys are missing."""
     from streamcore.cli.missing_keys import missing_keys
 
@@ -213,8 +271,13 @@ def _listen(host: str, port: int) -> socket.socket:
         raise typer.Exit(FAILED) from error
 
 
-def new_server(app: object) -> uvicorn.Server:
-    """Return the server of an app; it runs on uvloop if that is installed."""
+def new_server(app: object, serves: Callable[[], None] | None = None) -> uvicorn.Server:
+    """Return the server of an app; it runs on uvloop if that is installed.
+
+    Args:
+        app: the app.
+        serves: called once it serves, if it is one of several workers; the process is then in each line of its log.
+    """
     import uvicorn
 
     from streamcore.net.open_files import raise_limit
@@ -222,6 +285,23 @@ def new_server(app: object) -> uvicorn.Server:
     raise_limit()  # each client, and each answer that is streamed to it, needs an open file
     # No access log: its lines would contain prompts. Open streams end by themselves within their grace period.
     options: dict[str, Any] = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 5}
+    if serves is not None:
+        options |= _of_a_worker(serves)
     # The app reads the headers of proxies itself, of those alone that --trusted-proxy names.
     config = uvicorn.Config(cast("Any", app), proxy_headers=False, **options)
     return uvicorn.Server(config)
+
+
+def _of_a_worker(serves: Callable[[], None]) -> dict[str, Any]:
+    """Return the options of uvicorn for one of several workers."""
+    from uvicorn.config import LOGGING_CONFIG
+
+    calls = [serves]
+
+    async def notify() -> None:  # uvicorn calls it when it begins to serve, and every 30 s
+        while calls:
+            calls.pop()()
+
+    lines = deepcopy(LOGGING_CONFIG)
+    lines["formatters"]["default"]["fmt"] = "%(levelprefix)s [%(process)d] %(message)s"
+    return {"callback_notify": notify, "log_config": lines}

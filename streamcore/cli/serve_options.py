@@ -9,6 +9,10 @@ import typer
 
 Host = Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 is every address.")]
 Port = Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.", min=0, max=65535)]
+Workers = Annotated[
+    int,
+    typer.Option(help="How many processes serve the port; more than 1 need --relay, which they share.", min=1, max=256),
+]
 MessageAs = Annotated[
     str | None,
     typer.Option("--input", metavar="KEY", help="The variable, or key of the state, that a message becomes."),
@@ -21,7 +25,7 @@ ClientVariables = Annotated[
     list[str] | None,
     typer.Option("--client-variable", metavar="NAME", help="A variable that clients may set. Repeatable."),
 ]
-MaxStreams = Annotated[int, typer.Option(help="How many answers may run at once.", min=1)]
+MaxStreams = Annotated[int, typer.Option(help="How many answers may run at once in each worker.", min=1)]
 MaxPerUser = Annotated[
     int | None,
     typer.Option(help="How many of one client. Default: a quarter, for clients on other machines.", min=1),

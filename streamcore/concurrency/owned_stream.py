@@ -101,13 +101,13 @@ class OwnedStream(Generic[T]):
             self.error = error
         else:  # cancelled during a read: the generator is gone, and must not look finished to a later call
             self._interrupt("reading was cancelled")
-        source = self._let_go()
+        source = self._release()
         if source is not None and self._resources is not None:
             self._resources.streams.discard(source)
 
     async def aclose(self) -> None:
         """Close the generator. Harmless when repeated."""
-        source = self._let_go()
+        source = self._release()
         if not self.closed:
             self._interrupt("the stream was closed by its reader")
         if source is not None and self._resources is not None:
@@ -119,7 +119,7 @@ class OwnedStream(Generic[T]):
         error.partial = None if self._partial is None else self._partial()
         self.error = error
 
-    def _let_go(self) -> AsyncGenerator[T] | None:
+    def _release(self) -> AsyncGenerator[T] | None:
         """Forget the generator, and return it."""
         source, self._source = self._source, None
         self.__dict__.pop("next", None)

@@ -75,7 +75,7 @@ async def events(graph: Graph, config: Config, segment: Segment, before: Sequenc
                 if event["type"] != "token":
                     seen.append(event)
                 elif segment.include_metadata:
-                    event = _lean(event)
+                    event = _stored_token(event)
                 yield event
         except ThreadConflict as error:
             if not left:
@@ -95,7 +95,7 @@ async def _rest(
     state, resume = segment.state, segment.resume
     if thread.version != segment.version:  # an earlier worker has saved something, so it has used these
         state, resume = dict[str, Any](), None
-        for event in _untold(graph, thread, segment, before):
+        for event in _unreported(graph, thread, segment, before):
             yield event
         if not thread.next and thread.asked is None:
             yield GraphComplete(type="graph_complete", state=thread.public_state())
@@ -105,22 +105,22 @@ async def _rest(
             yield event
 
 
-def _lean(event: Mapping[str, Any]) -> Mapping[str, Any]:
+def _stored_token(event: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a token without metadata that is the same for all of its node, or that no reader needs."""
     index = event.get("metadata", {}).get("map_index")
     more = {} if index is None else {"metadata": {"map_index": index}}
     return {"type": "token", "node": event["node"], "content": event["content"], **more}
 
 
-def _untold(graph: Graph, thread: Thread, segment: Segment, before: Sequence[Item]) -> list[Mapping[str, Any]]:
+def _unreported(graph: Graph, thread: Thread, segment: Segment, before: Sequence[Item]) -> list[Mapping[str, Any]]:
     """Return the events of the nodes whose completion the thread has, and the log has not."""
-    told = Counter[str](
+    reported = Counter[str](
         str(item["node"]) for item in before if isinstance(item, Mapping) and item["type"] == "node_complete"
     )
     found: list[Mapping[str, Any]] = []
     for name, count in thread.counts.items():
         node = graph.nodes.get(name)
-        if node is None or count - segment.counts.get(name, 0) <= told[name]:
+        if node is None or count - segment.counts.get(name, 0) <= reported[name]:
             continue
         output = {key: thread.state[key] for key in node.writes(name) if key in thread.state}
         text = next(iter(output.values()), None)

@@ -61,7 +61,7 @@ class DBOSEngine:
 
     Args:
         url: `sqlite:///runs.db` or `postgresql://user:password@host:5432/database`.
-        poll: seconds between two looks for jobs.
+        poll: seconds between two polls for jobs.
 
     Raises:
         ConfigError: the URL is none of these, or DBOS is not installed.

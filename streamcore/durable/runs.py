@@ -38,9 +38,9 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,56}")
 class DurableRuns:
     """Graphs whose runs go on when their worker is lost, and whose events any worker can read.
 
-    An engine remembers that a run goes on, the thread's checkpoint where, and the relay has its events. Use it as a
-    context manager for the lifetime of the service; leaving it hands the runs of this worker to the others. It needs
-    asyncio.
+    The engine records that a run goes on, the thread's checkpoint where it goes on, and the relay has its events. Use
+    it as a context manager for the lifetime of the service; leaving it hands the runs of this worker to the others. It
+    needs asyncio.
 
     Args:
         database: `sqlite:///runs.db` or `postgresql://...`, for DBOS; or another engine.

@@ -33,7 +33,7 @@ class Worker:
         relay: has the events.
         graphs: what it can run.
         lease: shows other workers that this one is alive.
-        sweep_seconds: seconds between two looks for lost workers.
+        sweep_seconds: seconds between two searches for lost workers.
         hold: for how many seconds readers wait for a worker.
     """
 
@@ -110,7 +110,7 @@ class Worker:
                 await self._recover()
                 await self._end_given_up()
             except (RelayError, DurableError) as error:
-                log.warning("the look for lost workers failed: %s", error)
+                log.warning("the search for lost workers failed: %s", error)
             await anyio.sleep(self._sweep_seconds)
 
     async def _recover(self) -> None:

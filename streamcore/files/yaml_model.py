@@ -1,4 +1,4 @@
-"""The base of the models that check YAML files, and the words for what is wrong: file, line, key, what was expected."""
+"""Check YAML files with pydantic models, and describe what is wrong: file, line, key, what was expected."""
 
 from __future__ import annotations
 

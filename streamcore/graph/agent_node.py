@@ -126,7 +126,7 @@ class _AgentNode:
         node, context = self._node, self._context
         plan = self._base.prepare()
         self._output = plan.output
-        kept = _kept(context, self._name)
+        kept = _saved_agent(context, self._name)
         fresh = list(plan.candidate.request.messages)
         resume: dict[str, Decision] | None = None
         if kept is None:
@@ -266,19 +266,19 @@ class _Run:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
-    """What the thread keeps of an agent."""
+class _SavedAgent:
+    """What the thread has of an agent; `start` and `open` are described at `_AgentNode`."""
 
     state: AgentState
     start: int
     open: bool
 
 
-def _kept(context: Context, name: str) -> _Kept | None:
+def _saved_agent(context: Context, name: str) -> _SavedAgent | None:
     found = None if context.thread is None else context.thread.agents.get(name)
     if found is None:
         return None
-    return _Kept(AgentState.from_json(json.dumps(found["state"])), found["start"], found["open"])
+    return _SavedAgent(AgentState.from_json(json.dumps(found["state"])), found["start"], found["open"])
 
 
 def _decision(answer: Any) -> Decision:

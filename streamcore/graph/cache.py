@@ -76,7 +76,9 @@ class NodeCache:
 def _input(node: GuardedNode, state: State, context: Context) -> tuple[Hashable, ...]:
     """Return what a node's output depends on: the messages and the model, the state of a function, or arguments."""
     if isinstance(node, LlmNode):
-        prompt = load_prompt(node.prompt, prompts_dir=context.graph.prompts_dir, graph_path=context.graph.beside)
+        prompt = load_prompt(
+            node.prompt, prompts_dir=context.graph.prompts_dir, graph_path=context.graph.prompts_relative_to
+        )
         messages = prompt.render(variables_of(node, state), state)
         config = context.config
         caller: Any = repr(config.provider) if is_mapping(config.provider) else config.provider

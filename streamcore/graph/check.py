@@ -151,7 +151,7 @@ def _prompt(
     graph: Graph, name: str, prompt: str, node: LlmNode, item: tuple[str, ...], at: tuple[str | int, ...]
 ) -> Iterator[str]:
     try:
-        found = load_prompt(prompt, prompts_dir=graph.prompts_dir, graph_path=graph.beside)
+        found = load_prompt(prompt, prompts_dir=graph.prompts_dir, graph_path=graph.prompts_relative_to)
         found.tools.ready()
     except PromptError as error:
         yield from str(error).splitlines()

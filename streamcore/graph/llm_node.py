@@ -88,7 +88,9 @@ def prompt_options(node: LlmNode, state: State, context: Context) -> dict[str, A
             "on_interrupt: restart and retries may restart an answer, which a stream of text cannot represent; "
             "read the graph's events instead, or remove both from the node"
         )
-    prompt = load_prompt(node.prompt, prompts_dir=context.graph.prompts_dir, graph_path=context.graph.beside)
+    prompt = load_prompt(
+        node.prompt, prompts_dir=context.graph.prompts_dir, graph_path=context.graph.prompts_relative_to
+    )
     resolved = resolve_provider(
         [context.config.choice, node.choice, context.graph.choice, prompt.choice],
         f"prompt {node.prompt!r} in graph {context.graph.name!r}",
@@ -102,7 +104,7 @@ def prompt_options(node: LlmNode, state: State, context: Context) -> dict[str, A
         "max_tokens": node.max_tokens if node.max_tokens is not None else defaults.max_tokens,
         "reasoning": "none" if budget == 0 else budget,
         "prompts_dir": context.graph.prompts_dir,
-        "graph_path": context.graph.beside,
+        "graph_path": context.graph.prompts_relative_to,
         "state": state,
         "timeouts": node.timeouts,
         "stream_options": node.stream_options,

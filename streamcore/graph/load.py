@@ -53,8 +53,8 @@ class Graph:
         return self.file.prompts_dir if self.file.prompts_dir is not None else self.file.defaults.prompts_dir
 
     @property
-    def beside(self) -> Path | None:
-        """Its path if its prompts are looked up in its own folder, else None."""
+    def prompts_relative_to(self) -> Path | None:
+        """Its path if its prompts are also looked up in its own folder, else None: the argument `graph_path`."""
         own = self.file.prompts_relative
         return self.path if (self.file.defaults.prompts_relative if own is None else own) else None
 

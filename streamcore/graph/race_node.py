@@ -29,7 +29,7 @@ SECONDS = 30.0
 
 
 @dataclass(slots=True)
-class _Runner:
+class _Candidate:
     """One candidate, as far as the node has read it; the candidate itself may be further."""
 
     block: CandidateBlock
@@ -44,8 +44,8 @@ class _Runner:
 
 
 @dataclass(frozen=True, slots=True)
-class _News:
-    """What a candidate did: new text, a new beginning, its failure, or its output."""
+class _Update:
+    """What a candidate did: it gave text, began again, failed, or gave its output."""
 
     text: str = ""
     again: bool = False
@@ -60,65 +60,65 @@ async def run_race(name: str, node: LlmNode, state: State, context: Context) -> 
     Raises:
         NodeError: no candidate gave a valid answer in time; the message has the reason of each.
     """
-    runners = [_Runner(block) for block in candidates_of(node)]
+    candidates = [_Candidate(block) for block in candidates_of(node)]
     seconds = SECONDS if context.seconds is None else context.seconds
-    sources = [_answer(name, node, state, context, one, seconds) for one in runners]
-    shown = _Shown(name, node, context, runners)
-    won: tuple[_Runner, _News] | None = None
+    sources = [_answer(name, node, state, context, one, seconds) for one in candidates]
+    shown = _Shown(name, node, context, candidates)
+    won: tuple[_Candidate, _Update] | None = None
     async with opened(merged(sources, len(sources))) as found:
-        async for number, news in found:
-            if news.output is not None:
-                won = runners[number], news
+        async for number, update in found:
+            if update.output is not None:
+                won = candidates[number], update
                 break
-            for event in shown.update(runners[number], news):
+            for event in shown.take(candidates[number], update):
                 yield event
     context.streams.pop(name, None)
     if won is None:
-        reasons = "; ".join(f"{one.label}: {type(one.error).__name__}: {one.error}" for one in runners)
+        reasons = "; ".join(f"{one.label}: {type(one.error).__name__}: {one.error}" for one in candidates)
         failure = failed(name, context, f"no candidate gave a valid answer: {reasons}")
-        failure.partial = getattr(max(runners, key=lambda one: len(one.text)).error, "partial", None)
-        raise failure from runners[0].error
-    winner, news = won
+        failure.partial = getattr(max(candidates, key=lambda one: len(one.text)).error, "partial", None)
+        raise failure from candidates[0].error
+    winner, update = won
     for event in shown.finish(winner):
         yield event
-    chosen = {"provider": _name(winner.block), "model": winner.block.model or news.facts.get("model")}
-    output = {**(news.output or {}), "_race_winner": chosen}
-    yield {"type": "node_complete", "node": name, "output": output, "metadata": news.facts}
+    chosen = {"provider": _name(winner.block), "model": winner.block.model or update.facts.get("model")}
+    output = {**(update.output or {}), "_race_winner": chosen}
+    yield {"type": "node_complete", "node": name, "output": output, "metadata": update.facts}
 
 
 class _Shown:
     """Decide which candidate's text is shown."""
 
-    def __init__(self, name: str, node: LlmNode, context: Context, runners: Sequence[_Runner]) -> None:
+    def __init__(self, name: str, node: LlmNode, context: Context, candidates: Sequence[_Candidate]) -> None:
         self._name = name
         self._node = node
         self._context = context
-        self._runners = runners
-        self._leader: _Runner | None = None
+        self._candidates = candidates
+        self._leader: _Candidate | None = None
         self._visible = False  # True if text was shown that is not void
         self._numbered = has_metadata(node, context)
 
-    def update(self, one: _Runner, news: _News) -> list[NodeEvent]:
-        """Take what a candidate did; return the events that show it."""
-        one.text = "" if news.again else one.text + news.text
-        one.error = news.error
+    def take(self, one: _Candidate, update: _Update) -> list[NodeEvent]:
+        """Add what a candidate did; return the events that show it."""
+        one.text = "" if update.again else one.text + update.text
+        one.error = update.error
         if not self._context.restarts:
             return []  # the reader gets the winner's text only
         if one.error is not None:
-            others = [other for other in self._runners if other.error is None]
+            others = [other for other in self._candidates if other.error is None]
             best = max(others, key=lambda other: len(other.text), default=None)
             return self._lead(best if best is not None and best.text else None) if self._leader is one else []
         if self._leader is None and one.text:
             return self._lead(one)
         if self._leader is not one:
             return []
-        return self._void() if news.again else self._tokens(news.text)
+        return self._void() if update.again else self._tokens(update.text)
 
-    def finish(self, winner: _Runner) -> list[NodeEvent]:
+    def finish(self, winner: _Candidate) -> list[NodeEvent]:
         """Return the events that show the winner's text."""
         return [] if self._leader is winner else self._lead(winner)
 
-    def _lead(self, one: _Runner | None) -> list[NodeEvent]:
+    def _lead(self, one: _Candidate | None) -> list[NodeEvent]:
         """Make a candidate the leader."""
         self._leader = one
         if one is None:
@@ -142,8 +142,8 @@ class _Shown:
 
 
 async def _answer(
-    name: str, node: LlmNode, state: State, context: Context, one: _Runner, seconds: float
-) -> AsyncGenerator[_News]:
+    name: str, node: LlmNode, state: State, context: Context, one: _Candidate, seconds: float
+) -> AsyncGenerator[_Update]:
     """Yield what a candidate does, its failure or its output last."""
     deadline = anyio.current_time() + seconds
     try:
@@ -156,17 +156,17 @@ async def _answer(
                 tokens.note(batch)
                 for chunk in batch:
                     if chunk.kind == "restart" and not chunk.path:
-                        yield _News(again=True)
+                        yield _Update(again=True)
                     elif chunk.text and chunk.kind in ("text", "refusal") and not (chunk.choice or chunk.path):
-                        yield _News(chunk.text)
+                        yield _Update(chunk.text)
         tokens.end()
         output, facts = output_of(name, node, stream)
     except (PromptError, RunLimitReached):
         raise
     except Exception as error:  # noqa: BLE001  the candidate has lost
-        last = _News(error=error)
+        last = _Update(error=error)
     else:
-        last = _News(output=output, facts=facts)
+        last = _Update(output=output, facts=facts)
     yield last
 
 

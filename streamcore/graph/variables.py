@@ -211,4 +211,4 @@ def _reads(node: LlmNode, name: str) -> list[str]:
 
 
 def _prompt(graph: Graph, node: LlmNode) -> Prompt:
-    return load_prompt(node.prompt, prompts_dir=graph.prompts_dir, graph_path=graph.beside)
+    return load_prompt(node.prompt, prompts_dir=graph.prompts_dir, graph_path=graph.prompts_relative_to)

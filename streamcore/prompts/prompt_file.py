@@ -135,9 +135,9 @@ class PromptFile(FileModel):
             yield (key,), text
         for location, block in self.attachments():
             for key, text in block.templates().items():
-                yield self.place(location, key), text
+                yield self.text_location(location, key), text
 
-    def place(self, location: Location, key: str) -> Location:
+    def text_location(self, location: Location, key: str) -> Location:
         """Return the location of a text of an image or a document, whose entry may be that text alone."""
         name, number = location
         return location if isinstance(getattr(self, str(name))[number], str) else (*location, key)
@@ -201,7 +201,7 @@ class Prompt:
             try:
                 filled[key] = fill(text, variables, state, nulls=False)
             except TemplateError as error:
-                raise self._error(self.file.place(location, key), error) from error
+                raise self._error(self.file.text_location(location, key), error) from error
         try:
             return block.part(filled, self.source.path.parent)
         except ValueError as error:

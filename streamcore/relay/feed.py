@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from streamcore.relay.entries import decode_items
+from streamcore.relay.log import ReadResult
 from streamcore.sse import Item
 
 RECENT_BYTES = 32 * 2**10
@@ -164,6 +165,38 @@ class Feed:
         self._recent.clear()
         self._size = 0
         self.first = self.seq = number
+
+
+async def read_feed(
+    feed: Feed | None,
+    follow: Callable[[], Awaitable[Feed]],
+    ask: Callable[[], Awaitable[ReadResult | None]],
+    after: int,
+    seconds: float,
+) -> ReadResult | None:
+    """Return what a run has after number `after`: from its feed, or from the log where the feed lacks it.
+
+    Args:
+        feed: the run's feed, None if there is none.
+        follow: returns a feed that has begun; called if this one does not have the items.
+        ask: asks the log what follows, without waiting.
+        after: the number of the last item that the reader has.
+        seconds: how long to wait for an item.
+    """
+    if feed is None or not feed.covers(after):
+        result = await ask()
+        if result is None or result.seq > after or result.end is not None:
+            return result
+        feed = await follow()
+        if not feed.covers(after):  # the server may have stored items before the subscription began
+            result = await ask()
+            if result is None or result.seq > after or result.end is not None:
+                return result
+            feed.begin(after)
+    items = await feed.wait(after, seconds)
+    if not items and not feed.covers(after):  # the run has ended, or the subscription was lost
+        return await ask()
+    return ReadResult(after + len(items), items)
 
 
 def _wake(future: asyncio.Future[None]) -> None:

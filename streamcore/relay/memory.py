@@ -370,7 +370,7 @@ def busy(thread: str) -> RunExists:
     return RunExists(f"a run of {thread!r} has not ended; read it, stop it, or wait for its end")
 
 
-def too_many(limit: int, counted: str) -> TooManyRuns:
-    """Return the error for an owner or a client at the limit of running runs."""
-    whose = "user" if counted == "owner" else "client"
-    return TooManyRuns(f"at most {limit} answers per {whose} may run at once; stop one, or try again later")
+def too_many(limit: int, kind: str) -> TooManyRuns:
+    """Return the error for an owner or a client (`kind`) at the limit of running runs."""
+    shown = "user" if kind == "owner" else kind
+    return TooManyRuns(f"at most {limit} answers per {shown} may run at once; stop one, or try again later")

@@ -17,15 +17,18 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from typing import cast
 
 from streamcore.errors import AnswerTooLarge, ConfigError, RelayError
 from streamcore.net.clients import shared_client
 from streamcore.relay.entries import decode_items, encode_items
+from streamcore.relay.feed import read_feed
 from streamcore.relay.log import Adopted, Command, ReadResult, Renewal, RunState, Status
 from streamcore.relay.memory import busy, exists, too_many
 from streamcore.relay.nats_entries import HEAD, Entry, Facts, decoded, dumps, pieces_of, small_end
 from streamcore.relay.nats_feeds import RunFeeds
+from streamcore.relay.nats_index import RunIndex
 from streamcore.relay.nats_store import NatsStore, Refused, Stored
 from streamcore.relay.packed import compress, decompress
 from streamcore.sse import Item
@@ -34,10 +37,10 @@ RUN_BYTES = 128 * 2**20
 """The default limit of one run."""
 MOST_SECONDS = 24 * 3600.0
 """How long a run may take; NATS deletes what is older than that and the time for which runs are kept."""
-HALF_WAY = 10.0
-"""Seconds after which a start whose worker was lost half-way is forgotten."""
-KNOWN_PLACES = 10_000
-"""How many readers' places in the stream are remembered; others are searched from the run's first message."""
+START_SECONDS = 10.0
+"""Seconds after which a start that its worker has not completed is discarded."""
+KNOWN_POSITIONS = 10_000
+"""How many positions of readers in the stream are remembered; others are searched from the run's first message."""
 
 
 class NatsLog:
@@ -59,12 +62,13 @@ class NatsLog:
         if max_bytes < 1:
             raise ConfigError(f"max_bytes is the size of one run in bytes, 1 or more, not {max_bytes!r}")
         self._store = NatsStore(url, name, keep + MOST_SECONDS)
+        self._index = RunIndex(self._store, self._is_running)
         self._keep = keep
         self._max_bytes = max_bytes
         self._last: dict[str, Entry] = {}  # the last message of the runs that this worker writes
         self._bytes: dict[str, int] = {}
         self._counted_until: dict[str, float] = {}
-        self._places: OrderedDict[tuple[str, int], int] = OrderedDict()
+        self._positions: OrderedDict[tuple[str, int], int] = OrderedDict()
 
     async def start(
         self,
@@ -82,8 +86,8 @@ class NatsLog:
         with self._store.mapped_errors(run_id):
             if await self._current(run_id) is not None:
                 raise exists(run_id)
-            whose, name = ("owner", owner) if client is None else ("client", client)
-            counted = self._store.key(whose, name) if name or limit is not None else ""
+            kind, name = ("owner", owner) if client is None else ("client", client)
+            counted = self._store.key(kind, name) if name or limit is not None else ""
             facts = {"owner": owner, "trace": trace, "hold": hold, "counted": counted}
             try:
                 await self._begin(run_id, dumps(facts))  # first: nobody may see a run whose owner is not known
@@ -91,14 +95,14 @@ class NatsLog:
             except Refused:
                 raise exists(run_id) from None
             refused: Exception | None = None
-            if counted and not await self._count(counted, run_id, await self._started(run_id) + lease, limit):
-                refused = too_many(limit or 0, whose)
-            elif thread is not None and not await self._claim(thread, run_id):
+            if counted and not await self._index.count(counted, run_id, await self._started(run_id) + lease, limit):
+                refused = too_many(limit or 0, kind)
+            elif thread is not None and not await self._index.claim(thread, run_id):
                 refused = busy(thread)
             if refused is not None:
                 await self._delete(run_id)
                 if counted:
-                    await self._count(counted, run_id, 0.0, None)
+                    await self._index.count(counted, run_id, 0.0, None)
                 raise refused
         if not hold:
             self._last[run_id] = first
@@ -108,15 +112,14 @@ class NatsLog:
     async def latest(self, thread: str) -> str | None:
         """Return the name of the thread's newest run."""
         with self._store.mapped_errors(thread):
-            found = await self._store.last(self._store.state, self._store.key("thread", thread))
-            name = None if found is None else found.data.decode("utf-8", "surrogatepass")
+            name = await self._index.newest(thread)
             return None if name is None or await self._current(name) is None else name
 
     async def _begin(self, run_id: str, facts: bytes) -> None:
-        """Store what is known of a run that starts; what a start has left that failed half-way is replaced."""
+        """Store what is known of a run that starts; what a start that failed has left is replaced."""
         subject = self._store.run_key("facts", run_id)
         found = await self._store.last(self._store.state, subject)
-        if found is not None and found.time + HALF_WAY > await self._store.now():
+        if found is not None and found.time + START_SECONDS > await self._store.now():
             raise Refused
         await self._store.purge(self._store.state, self._store.run_key("*", run_id))
         await self._store.publish(subject, facts, 0)
@@ -160,7 +163,7 @@ class NatsLog:
     async def _append(
         self, run_id: str, epoch: int, seq: int, pieces: Sequence[tuple[int, bytes]], ending: bytes, lease: float
     ) -> bool:
-        """Store those pieces that are not stored yet; return False if another worker writes, or something is amiss.
+        """Store those pieces that are not stored yet; return False if they cannot follow the last message.
 
         Raises:
             Refused: another message is the last one of the run.
@@ -200,7 +203,7 @@ class NatsLog:
             until = self._counted_until.get(run_id, math.inf)
             if facts.counted and not now + lease / 2 < until <= now + lease:
                 self._counted_until[run_id] = now + lease
-                await self._count(facts.counted, run_id, now + lease, None)
+                await self._index.count(facts.counted, run_id, now + lease, None)
             idle = 0.0 if seen is None else max(0.0, now - seen.time)
             return Renewal(cast("Command", command.data.decode() if command else ""), idle)
 
@@ -243,21 +246,8 @@ class NatsLog:
             if not seconds:
                 return await self._read(run_id, after)
             feeds = await shared_client(("nats feeds", self), self._open_feeds)
-            feed = feeds.get(run_id)
-            if feed is None or not feed.covers(after):
-                result = await self._read(run_id, after)
-                if result is None or result.seq > after or result.end is not None:
-                    return result
-                feed = await feeds.follow(run_id)
-                if not feed.covers(after):  # until just now items were not sent to this worker
-                    result = await self._read(run_id, after)
-                    if result is None or result.seq > after or result.end is not None:
-                        return result
-                    feed.begin(after)
-            items = await feed.wait(after, seconds)
-            if not items and not feed.covers(after):  # it has ended, or the connection was lost
-                return await self._read(run_id, after)
-            return ReadResult(after + len(items), items)
+            follow, ask = partial(feeds.follow, run_id), partial(self._read, run_id, after)
+            return await read_feed(feeds.get(run_id), follow, ask, after, seconds)
 
     async def _read(self, run_id: str, after: int) -> ReadResult | None:
         """Ask NATS for what follows a number."""
@@ -268,7 +258,7 @@ class NatsLog:
             return ReadResult(after, [])
         items: list[Item] = []
         seq = after
-        for entry in await self._page(run_id, self._places.get((run_id, after), 0), after):
+        for entry in await self._page(run_id, self._positions.get((run_id, after), 0), after):
             if entry.before > seq:
                 return await self._snapshot(run_id)
             batch = decode_items(entry.items) if entry.items else []
@@ -299,10 +289,10 @@ class NatsLog:
         return []
 
     def _remember(self, run_id: str, seq: int, number: int) -> None:
-        self._places[run_id, seq] = number
-        self._places.move_to_end((run_id, seq))
-        while len(self._places) > KNOWN_PLACES:
-            self._places.popitem(last=False)
+        self._positions[run_id, seq] = number
+        self._positions.move_to_end((run_id, seq))
+        while len(self._positions) > KNOWN_POSITIONS:
+            self._positions.popitem(last=False)
 
     async def take_over(self, run_id: str, end: bytes) -> bool:
         """End the run if its lease has expired."""
@@ -384,45 +374,16 @@ class NatsLog:
             known.pop(run_id, None)
         facts = await self._facts(run_id) if facts is None else facts
         if facts.counted:
-            await self._count(facts.counted, run_id, 0.0, None)
+            await self._index.count(facts.counted, run_id, 0.0, None)
 
     async def _delete(self, run_id: str) -> None:
         """Delete what is stored of a run."""
         await self._store.purge(self._store.state, self._store.run_key("*", run_id))
         await self._store.purge(self._store.runs, self._store.run(run_id))
 
-    async def _count(self, counted: str, run_id: str, until: float, limit: int | None) -> bool:
-        """Count a run until a time, 0 for no longer; return False if there are `limit` others."""
-        while True:
-            found = await self._store.last(self._store.state, counted)
-            now = await self._store.now()
-            runs: dict[str, float] = {} if found is None else json.loads(found.data)
-            runs = {run: ends for run, ends in runs.items() if ends >= now and run != run_id}
-            if limit is not None and len(runs) >= limit:
-                return False
-            if until:
-                runs[run_id] = until
-            try:
-                await self._store.publish(counted, dumps(runs), 0 if found is None else found.number)
-            except Refused:
-                continue
-            return True
-
-    async def _claim(self, thread: str, run_id: str) -> bool:
-        """Make a run the newest of its thread; return False if the one that is has not ended."""
-        subject = self._store.key("thread", thread)
-        while True:
-            found = await self._store.last(self._store.state, subject)
-            name = "" if found is None else found.data.decode("utf-8", "surrogatepass")
-            newest = await self._current(name) if name else None
-            if newest is not None and not newest.end and name != run_id:
-                return False
-            try:
-                data = run_id.encode("utf-8", "surrogatepass")
-                await self._store.publish(subject, data, 0 if found is None else found.number)
-            except Refused:
-                continue
-            return True
+    async def _is_running(self, run_id: str) -> bool:
+        last = await self._current(run_id)
+        return last is not None and not last.end
 
     def _open_feeds(self) -> tuple[RunFeeds, Callable[[], Awaitable[object]]]:
         feeds = RunFeeds(self._store)

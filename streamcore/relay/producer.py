@@ -134,7 +134,7 @@ class Producer:
         self._stored = adopted.stored if adopted else 0  # items that are stored separately
         self._pending: list[Item] = []
         self._pending_bytes = 0
-        self._news = anyio.Event()  # set when there are pending items
+        self._has_pending = anyio.Event()  # set when there are pending items
         self._taken = anyio.Event()  # set when the pending items were taken
         self._renewed = time.monotonic()
         self._reading = anyio.CancelScope()
@@ -228,13 +228,13 @@ class Producer:
         else:
             self._pending = [*batch]
             self._pending_bytes = items_size(batch)
-            self._news.set()
+            self._has_pending.set()
 
     async def _write_on(self) -> None:
         """Append pending items; those that arrive meanwhile are pending for the next append."""
         while True:
-            await self._news.wait()
-            self._news = anyio.Event()
+            await self._has_pending.wait()
+            self._has_pending = anyio.Event()
             batch, self._pending = self._pending, []
             self._taken.set()
             if batch and not self._broken:

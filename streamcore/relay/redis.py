@@ -5,7 +5,7 @@ one entry per append, whose id is the number of its last item; both are in one s
 `<prefix>owner:<owner>` has the running runs of an owner, `<prefix>client:<client>` those of a client, and
 `<prefix>thread:<thread>` the name of a thread's newest run. Scripts make every change (`redis_scripts.py`) and use
 Redis' clock, so the clocks and pauses of workers do not matter. A worker's own readers get the runs that it produces
-from its memory, after Redis has them; those of other workers are published to it (`redis_news.py`).
+from its memory, after Redis has them; those of other workers are published to it (`redis_feeds.py`).
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from streamcore.errors import AnswerTooLarge, ConfigError, RelayError
 from streamcore.net.clients import shared_client
 from streamcore.net.redis_client import RedisDatabase
 from streamcore.relay.entries import decode_items, encode_items
+from streamcore.relay.feed import Feed, read_feed
 from streamcore.relay.log import Adopted, Command, ReadResult, Renewal, Status
 from streamcore.relay.memory import MemoryLog, busy, exists, too_many
 from streamcore.relay.redis_calls import ScriptCalls, utf8
-from streamcore.relay.redis_news import RunNews
+from streamcore.relay.redis_feeds import RunFeeds
 from streamcore.sse import Item
 
 DEFAULT_PREFIX = "streamcore:relay:"
@@ -76,7 +78,7 @@ class RedisLog:
         self._prefix = _tagless(prefix)
         self._near = MemoryLog(keep=1.0, max_bytes=NEAR_BYTES)
         self._registered: dict[str, _Registered] = {}
-        self._news: RunNews | None = None  # of the loop that read last
+        self._feeds: RunFeeds | None = None  # of the loop that read last
 
     async def start(
         self,
@@ -93,11 +95,11 @@ class RedisLog:
         """Open a run and return its epoch."""
         self._near.drop(run_id, ended=True)
         epoch = await self._near.start(run_id, owner, lease=float("inf"), limit=None)
-        whose, name = ("owner", owner) if client is None else ("client", client)
-        counted = self._key(whose, name) if name or limit is not None else b""
-        line = b"" if thread is None else self._key("thread", thread)
+        kind, name = ("owner", owner) if client is None else ("client", client)
+        counted = self._key(kind, name) if name or limit is not None else b""
+        thread_key = b"" if thread is None else self._key("thread", thread)
         span = _milliseconds(lease)
-        facts = (owner, span, self._keep, round(hold * 1000), trace, counted, line)
+        facts = (owner, span, self._keep, round(hold * 1000), trace, counted, thread_key)
         done = False
         try:
             answer: Any = await self._run(run_id, "start", epoch, *facts)
@@ -105,8 +107,8 @@ class RedisLog:
                 raise exists(run_id)
             refused: Exception | None = None
             if counted and not await self._count(run_id, counted, answer[0], limit):
-                refused = too_many(limit or 0, whose)
-            elif line and not await self._claim(run_id, line, span + round(hold * 1000)):
+                refused = too_many(limit or 0, kind)
+            elif thread_key and not await self._claim(run_id, thread_key, span + round(hold * 1000)):
                 refused = busy(thread or "")
             if refused is not None:
                 with suppress(RelayError):  # then its lease expires
@@ -127,11 +129,11 @@ class RedisLog:
         answer = await self._calls.index(run_id, counted, "count", run_id, until, self._keep, most)
         return bool(answer == b"ok")
 
-    async def _claim(self, run_id: str, line: bytes, span: int) -> bool:
+    async def _claim(self, run_id: str, thread_key: bytes, span: int) -> bool:
         """Make a run the newest of its thread; return False if the one that is has not ended."""
         newest = b""
         while True:
-            answer: Any = await self._calls.index(run_id, line, "claim", run_id, self._keep + span, newest)
+            answer: Any = await self._calls.index(run_id, thread_key, "claim", run_id, self._keep + span, newest)
             if answer == b"ok":
                 return True
             newest = answer[0]
@@ -238,26 +240,16 @@ class RedisLog:
         if not seconds:
             return await self._read(run_id, after)
         channel = self._run_key(run_id, "run")
-        news = self._news
-        if news is None or news.loop is not asyncio.get_running_loop():
+        feeds = self._feeds
+        if feeds is None or feeds.loop is not asyncio.get_running_loop():
             self._database.check_loop()
-            news = self._news = await shared_client(("relay news", self), self._open_news)
-        feed = news.get(channel)
-        if feed is None or not feed.covers(after):
-            result = await self._read(run_id, after)
-            if result is None or result.seq > after or result.end is not None:
-                return result
-            with self._calls.mapped_errors(run_id):
-                feed = await news.follow(channel)
-            if not feed.covers(after):  # until just now items were not published to this worker
-                result = await self._read(run_id, after)
-                if result is None or result.seq > after or result.end is not None:
-                    return result
-                feed.begin(after)
-        items = await feed.wait(after, seconds)
-        if not items and not feed.covers(after):  # it has ended, or the items are not published
-            return await self._read(run_id, after)
-        return ReadResult(after + len(items), items)
+            feeds = self._feeds = await shared_client(("relay feeds", self), self._open_feeds)
+        follow = partial(self._follow, feeds, run_id, channel)
+        return await read_feed(feeds.get(channel), follow, partial(self._read, run_id, after), after, seconds)
+
+    async def _follow(self, feeds: RunFeeds, run_id: str, channel: bytes) -> Feed:
+        with self._calls.mapped_errors(run_id):
+            return await feeds.follow(channel)
 
     async def _read(self, run_id: str, after: int) -> ReadResult | None:
         """Ask Redis for what follows a number."""
@@ -282,7 +274,7 @@ class RedisLog:
             return False
         seq, ended, counted = answer
         await self._uncount(run_id, counted)
-        feed = None if self._news is None else self._news.get(self._run_key(run_id, "run"))
+        feed = None if self._feeds is None else self._feeds.get(self._run_key(run_id, "run"))
         if feed is not None:
             feed.missed(seq, ended=bool(ended))
         return True
@@ -308,9 +300,9 @@ class RedisLog:
         keys = self._run_key(run_id, "run"), self._run_key(run_id, "items")
         return await self._calls.run(run_id, keys, *arguments)
 
-    def _open_news(self) -> tuple[RunNews, Callable[[], Awaitable[object]]]:
-        news = RunNews(self._database.node)
-        return news, news.aclose
+    def _open_feeds(self) -> tuple[RunFeeds, Callable[[], Awaitable[object]]]:
+        feeds = RunFeeds(self._database.node)
+        return feeds, feeds.aclose
 
     def _run_key(self, run_id: str, kind: str) -> bytes:
         return utf8(f"{self._prefix}{{{_tagless(run_id)}}}:{kind}")

@@ -38,7 +38,7 @@ class _Named(Protocol):
 
 
 class _Candidate(Protocol):
-    """Who is asked, and with which request; see `pipeline/retry.py`."""
+    """A provider that is asked, and its request; see `pipeline/retry.py`."""
 
     @property
     def provider(self) -> _Named: ...

@@ -40,7 +40,7 @@ OTHER = "the service failed; its log has the details"
 
 
 def public_message(error: Exception) -> str:
-    """Return what the reader of a stream may know about an error: a class of trouble, and a reference id.
+    """Return what the reader of a stream may know about an error: its category, and a reference id.
 
     Never the text of the error, which may have words of the vendor, names of files and hosts, or secrets. The log has
     the text, with the same id. Only messages of streamcore itself, about a stream that it ended, are returned as they

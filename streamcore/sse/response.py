@@ -142,7 +142,7 @@ class SSEResponse(StreamingResponse):
             self.on_sent_all()
 
     def on_sent_all(self) -> None:
-        """Is called when the end was sent, before the next request of the connection can be read."""
+        """Do nothing; called when the end was sent, before the next request of the connection can be read."""
 
     async def _send_refusal(self, send: Send, error: Exception) -> None:
         """Send an error that came before the first event, as a status with a JSON body."""

@@ -15,8 +15,8 @@ from streamcore.request import Message, Request
 from streamcore.telemetry import names
 
 
-def asked_for() -> bool:
-    """Return whether the environment asks for content on spans."""
+def content_enabled() -> bool:
+    """Return whether the environment enables content on spans."""
     return os.environ.get(names.CAPTURE_CONTENT, "").strip().lower() in ("true", "1", "span_only", "span_and_event")
 
 

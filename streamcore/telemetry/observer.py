@@ -70,7 +70,7 @@ class OpenTelemetryObserver:
         self._metrics = Metrics(
             metrics.get_meter(SCOPE, meter_provider=meter_provider, schema_url=url), per_chunk=per_chunk
         )
-        self._content = content.asked_for() if capture_content is None else capture_content
+        self._content = content.content_enabled() if capture_content is None else capture_content
         self._open: dict[int, trace.Span] = {}
         self._answers: dict[int, _OpenAnswer] = {}
         self._wants_chunks = per_chunk

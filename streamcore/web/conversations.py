@@ -21,7 +21,7 @@ MAX_CONVERSATIONS = 1000
 _TRIES = 20
 
 
-class Full(Exception):  # noqa: N818
+class ConversationsFull(Exception):  # noqa: N818
     """A record does not fit into a user's conversations; the message says why, for the user."""
 
 
@@ -48,17 +48,17 @@ class Conversations:
         """Store a record, the last writer's, and return the time of the change.
 
         Raises:
-            Full: the record is too large, or the user has too many conversations.
+            ConversationsFull: the record is too large, or the user has too many conversations.
         """
         size, now = size_of(record), time.time_ns() // 1_000_000
         if size > MAX_BYTES:
-            raise Full(f"A conversation may have at most {MAX_BYTES} characters; this one has {size}.")
+            raise ConversationsFull(f"A conversation may have at most {MAX_BYTES} characters; this one has {size}.")
 
         def entered(entries: dict[str, Any]) -> None:
             created = entries.get(conversation, {}).get("created", now)
             entries[conversation] = {"title": title, "created": created, "updated": now, "size": size}
             if len(entries) > MAX_CONVERSATIONS or sum(one["size"] for one in entries.values()) > MAX_USER_BYTES:
-                raise Full("The space for your conversations is used up. Delete some of them.")
+                raise ConversationsFull("The space for your conversations is used up. Delete some of them.")
 
         await self._change_list(owner, entered)
         await self._change(self._key(owner, conversation), lambda _: {"record": dict(record)})

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Path, Request, Response
 
 from streamcore.web import models
-from streamcore.web.conversations import MAX_BYTES, Conversations, Full
+from streamcore.web.conversations import MAX_BYTES, Conversations, ConversationsFull
 from streamcore.web.guard import limited, too_large
 from streamcore.web.input_check import refuse_value
 from streamcore.web.page_options import Feedback, PageOptions
@@ -57,7 +57,7 @@ class PageService:
         try:
             title = str(body.record.get("title", ""))[:200]
             updated = await self._kept.save(who, conversation_id, title, body.record)
-        except Full as error:
+        except ConversationsFull as error:
             raise too_large(str(error)) from error
         return models.SavedConversation(updated=updated)
 

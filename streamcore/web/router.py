@@ -43,7 +43,8 @@ from streamcore.web.page_token import page_token, remember_token
 from streamcore.web.peers import Peers
 from streamcore.web.service import Service
 from streamcore.web.sessions import Sessions
-from streamcore.web.spending import MemorySums, RedisSums, Spending, SpendingLimit, paid
+from streamcore.web.spending import Spending, SpendingLimit, paid
+from streamcore.web.spending_sums import MemorySums, RedisSums
 from streamcore.web.stores import conversation_stores, most_per_user, open_relay
 from streamcore.web.targets import SERVED_LIMITS, ModelOverrides, ServedTarget, load_target
 from streamcore.web.users import Auth, remember_user

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -11,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from fastapi import Depends, HTTPException, Request
@@ -22,19 +21,16 @@ from streamcore.observe import AnswerEnded, Event, observe
 from streamcore.pricing.limit import amount_of, known_cost
 from streamcore.pricing.loading import load_prices
 from streamcore.web.peers import Peers
+from streamcore.web.spending_sums import SMALLEST, MemorySums, Sums
 from streamcore.web.users import owner
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from streamcore.net.redis_client import RedisDatabase
-
 log = logging.getLogger("streamcore")
 
 PERIODS = {"minute": 60, "hour": 3600, "day": 86_400, "week": 7 * 86_400, "month": 30 * 86_400}
 """The seconds of each period; all begin at multiples of their length since 1970, in UTC."""
-_SMALLEST = Decimal("0.000000001")
-"""The unit of the sums in Redis, in US dollars, and the least that a run may spend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,89 +62,6 @@ class SpendingLimit:
 
     def __str__(self) -> str:
         return f"{self.amount} US dollars per {self.period}"
-
-
-class Sums(Protocol):
-    """Where the sums of a period are kept; `window` is the number of the period since 1970."""
-
-    async def add(self, who: str, window: int, amount: Decimal) -> None: ...
-
-    async def sum(self, who: str, window: int) -> Decimal: ...
-
-
-class MemorySums:
-    """Keep the sums of the current period in this process."""
-
-    def __init__(self) -> None:
-        self._window = 0
-        self._sums: dict[str, Decimal] = {}
-
-    async def add(self, who: str, window: int, amount: Decimal) -> None:
-        """Add an amount to an owner's sum."""
-        if window > self._window:
-            self._window, self._sums = window, {}
-        if window == self._window:
-            self._sums[who] = self._sums.get(who, Decimal(0)) + amount
-
-    async def sum(self, who: str, window: int) -> Decimal:
-        """Return an owner's sum."""
-        return self._sums.get(who, Decimal(0)) if window == self._window else Decimal(0)
-
-
-class RedisSums:
-    """Keep the sums in a Redis, which all workers of a service share.
-
-    Args:
-        url: of the Redis.
-        name: the service's name.
-        seconds: the length of the period, after which a sum is deleted.
-    """
-
-    def __init__(self, url: str, name: str, seconds: int) -> None:
-        from streamcore.net.redis_client import RedisDatabase
-
-        self._database: RedisDatabase = RedisDatabase(url, "limits of cost", "one worker")
-        self._name = name
-        self._seconds = seconds
-
-    def _key(self, who: str, window: int) -> str:
-        hashed = hashlib.sha256(who.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-        return f"streamcore:spent:{self._name}:{self._seconds}:{window}:{hashed}"
-
-    async def add(self, who: str, window: int, amount: Decimal) -> None:
-        """Add an amount to an owner's sum.
-
-        Raises:
-            RelayError: the Redis cannot be reached.
-        """
-        key, units = self._key(who, window), int(amount / _SMALLEST)
-
-        async def send(client: Any) -> None:
-            async with client.pipeline(transaction=True) as pipe:
-                pipe.incrby(key, units)
-                pipe.expire(key, 2 * self._seconds)
-                await pipe.execute()
-
-        await self._call(send)
-
-    async def sum(self, who: str, window: int) -> Decimal:
-        """Return an owner's sum.
-
-        Raises:
-            RelayError: the Redis cannot be reached.
-        """
-        found = await self._call(lambda client: client.get(self._key(who, window)))
-        return int(found or 0) * _SMALLEST
-
-    async def _call(self, command: Callable[[Any], Any]) -> Any:
-        from streamcore.net.redis_client import FAILURES
-
-        try:
-            return await command(await self._database.client())
-        except FAILURES as error:
-            raise RelayError(
-                f"{self._database.location} has no sums of costs: {self._database.describe(error)}"
-            ) from error
 
 
 class Spending:
@@ -310,5 +223,5 @@ def run_cost(limits: RunLimits) -> Decimal | None:
     """Return the most that a run may cost: what its limits allow, and what is left of the owner's."""
     own = None if limits.max_cost is None else Decimal(str(limits.max_cost))
     account = _account.get()
-    left = None if account is None else max(account.left, _SMALLEST)
+    left = None if account is None else max(account.left, SMALLEST)
     return min((one for one in (own, left) if one is not None), default=None)

@@ -61,7 +61,7 @@ def _of_graph(graph: Graph, override: ModelChoice) -> Iterator[Fallback | AnyPro
         if not isinstance(node, LlmNode) or node.prompt is None:
             continue
         with suppress(ConfigError):  # the node raises it when it runs
-            prompt = load_prompt(node.prompt, prompts_dir=graph.prompts_dir, graph_path=graph.beside)
+            prompt = load_prompt(node.prompt, prompts_dir=graph.prompts_dir, graph_path=graph.prompts_relative_to)
         if prompt is not None:
             for candidate in candidates_of(node):
                 yield candidate.provider

@@ -1,4 +1,4 @@
-"""Start Debian's Chromium; give each test a page that notices what runs, fails, or is fetched from outside."""
+"""Start Debian's Chromium; give each test a page that reports scripts, errors, and requests to other hosts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FLAGS = (
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Run Chromium without a window; only for a module, since until its end an event loop runs in this thread."""
+    """Run a headless Chromium for one module; while it is open, an event loop runs in this thread."""
     require(CHROMIUM.exists(), f"there is no {CHROMIUM} (apt-get install chromium)")
     expect.set_options(timeout=60_000)  # a machine may be busy
     with sync_playwright() as playwright:
@@ -31,6 +31,6 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """Open a page; what goes wrong in it, or is asked of another host, fails the test."""
+    """Open a page; an error in it, or a request to another host, fails the test."""
     with watched_page(browser) as opened:
         yield opened

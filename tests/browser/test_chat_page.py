@@ -103,7 +103,7 @@ def test_hostile_text_arrives_to_the_last_character_and_runs_nothing(page: Page)
         say(page, f"<img src=x onerror='{HACK}'>")
         over(page)
         body = page.locator(".answer .body")
-        page.locator("code.language-html").evaluate("fenced => fenced.remove()")  # where it may stand as text anyway
+        page.locator("code.language-html").evaluate("fenced => fenced.remove()")  # where it may be shown as text
         for shown in (
             f"<script>{HACK}</script>",
             f"<img src=x onerror='{HACK}'> inline <img",
@@ -222,7 +222,7 @@ def test_a_conversation_continues_after_a_reload_and_begins_again(page: Page) ->
         assert len(simulator.requests[-1].body["messages"]) == 2
 
 
-def test_the_keyboard_does_it_all(page: Page) -> None:
+def test_everything_works_with_the_keyboard(page: Page) -> None:
     with Simulator("x") as simulator, chat(page, simulator):
         box = page.locator("#input")
         expect(box).to_be_focused()
@@ -230,7 +230,7 @@ def test_the_keyboard_does_it_all(page: Page) -> None:
         page.keyboard.press("Shift+Enter")
         page.keyboard.type("two")
         assert box.input_value() == "one\ntwo"
-        # A word is being chosen in an input method: its Enter is not ours.
+        # Enter that confirms a word of an input method does not send the message.
         box.evaluate(
             "box => box.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', isComposing: true, bubbles: true}))"
         )
@@ -277,12 +277,12 @@ def test_an_interview_is_answered_on_the_page_offline(page: Page) -> None:
         page.goto(url)
         page.get_by_role("button", name="Begin").click()
         expect(page.locator(".question")).to_have_text("What is your name?")
-        page.reload()  # the question is still the question
+        page.reload()  # the question is unchanged
         expect(page.get_by_placeholder("Your answer")).to_be_visible()
         say(page, "Ada")
         expect(page.locator(".question")).to_have_count(2)
         expect(page.locator(".question").last).to_contain_text("Ask Ada what they would like to achieve")
-        assert page.locator(".answer:not(.question)").count() == 0  # its tokens became the question
+        assert page.locator(".answer:not(.question)").count() == 0  # the tokens of the question are shown once
         over(page)
         say(page, "To fly")
         expect(page.locator(".node")).to_have_text(["extract", "generate summary", "generate response"])
@@ -317,7 +317,7 @@ def test_a_lost_connection_is_shown_and_the_text_stays(page: Page) -> None:
 
 
 @pytest.mark.parametrize("scheme", first_short(["light", "dark"]))
-def test_a_phone_is_wide_enough(page: Page, scheme: Any) -> None:
+def test_the_page_fits_a_phone(page: Page, scheme: Any) -> None:
     wide = f"{'x' * 300} `{'y' * 300}`\n\n```\n{'z' * 300}\n```\n\n|{'h|' * 30}\n|{'-|' * 30}\n|{'c|' * 30}\n"
     page.set_viewport_size({"width": 360, "height": 640})
     page.emulate_media(color_scheme=scheme)
@@ -349,8 +349,8 @@ def test_a_phone_is_wide_enough(page: Page, scheme: Any) -> None:
     ],
     ids=["list", "object", "wide", "quotes", "nested list"],
 )
-def test_no_answer_keeps_the_page_busy(page: Page, answer: str) -> None:
-    """A text that cannot be drawn is shown plain, also after a reload, and the page takes the next message."""
+def test_no_answer_blocks_the_page(page: Page, answer: str) -> None:
+    """A text that cannot be rendered is shown plain, also after a reload, and the page accepts the next message."""
     pieces = [answer[start : start + 2000] for start in range(0, len(answer), 2000)]
     with Simulator(Answer(pieces)) as simulator, chat(page, simulator):
         say(page, "deep")

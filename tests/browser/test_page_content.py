@@ -1,4 +1,4 @@
-"""Test in a real Chromium what the chat page makes of an answer: code, mathematics, tables; and that nothing runs."""
+"""Test in a real Chromium how the chat page renders an answer: code, mathematics, tables; and that nothing runs."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def echo(asked: Asked) -> Answer:
 
 
 def sent(simulator: Simulator) -> int:
-    """Return how many messages the model was sent last."""
+    """Return the number of messages in the last request to the model."""
     return len(simulator.requests[-1].body["messages"])
 
 
@@ -129,7 +129,7 @@ def test_asking_again_and_editing_make_versions(page: Page) -> None:
         expect(page.locator(".versions")).to_have_text(["‹2/3›"])
         page.get_by_role("button", name="Previous version").click()
         expect(page.locator(".user .body")).to_have_text(["one", "two", "three"])
-        ask(page, "four")  # goes on where this version ended
+        ask(page, "four")  # continues at the end of this version
         assert sent(simulator) == 8
         page.reload()
         expect(page.locator(".user .body")).to_have_text(["one", "two", "three", "four"])

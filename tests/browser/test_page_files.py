@@ -1,4 +1,4 @@
-"""Test what goes out of the chat page in a real Chromium: files and images, a chosen model; and the foot of answers."""
+"""Test in a real Chromium what the chat page sends, files, images and a chosen model, and the footer of answers."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def chat(page: Page, simulator: Simulator, look: PageOptions | None = None, **op
 
 
 def give(page: Page, how: str, *files: File) -> None:
-    """Drop or paste files, as the system hands them to the page."""
+    """Drop or paste files as the operating system does."""
     encoded = [[name, kind, base64.b64encode(data).decode()] for name, kind, data in files]
     page.evaluate_handle(MAKE_TRANSFER, encoded).evaluate(PASTE if how == "paste" else DROP)
 
@@ -86,7 +86,7 @@ def stored(page: Page) -> str:
 
 
 def parts(simulator: Simulator, message: int = -1) -> list[dict[str, Any]]:
-    """Return the parts of a message that the model was sent."""
+    """Return the parts of a message in a request to the model."""
     found: list[dict[str, Any]] = simulator.requests[-1].body["messages"][message]["content"]
     return found
 
@@ -206,7 +206,7 @@ def test_a_model_is_chosen_and_stays_with_its_conversation(page: Page) -> None:
         expect(picker).to_have_value("")
 
 
-def test_the_foot_has_tokens_cost_and_times(page: Page) -> None:
+def test_the_footer_has_tokens_cost_and_times(page: Page) -> None:
     with Simulator(Answer(["word "] * 40)) as simulator:
         with chat(page, simulator, PageOptions(show_usage=True)):
             say(page, "x")
@@ -225,7 +225,7 @@ def test_the_foot_has_tokens_cost_and_times(page: Page) -> None:
             expect(page.locator(".answer .foot")).to_have_count(0)
 
 
-def test_the_foot_has_the_rate_of_an_answer_that_streams(page: Page) -> None:
+def test_the_footer_has_the_rate_of_an_answer_that_streams(page: Page) -> None:
     go_on = threading.Event()
 
     async def until_allowed() -> None:
@@ -256,7 +256,7 @@ edges: [{from: START, to: one}, {from: one, to: two}, {from: two, to: END}]
 """
 
 
-def test_the_foot_of_a_graph_has_the_sums_of_its_run(
+def test_the_footer_of_a_graph_has_the_sums_of_its_run(
     page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STREAMCORE_PROMPTS_DIR", str(tmp_path))

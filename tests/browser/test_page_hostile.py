@@ -1,4 +1,4 @@
-"""Test in a real Chromium, without the page's content security policy, that no text of a model or a user does harm."""
+"""Test in a real Chromium, without the page's content security policy, that no text runs or loads anything."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def harm(page: Page) -> list[str]:
 
 
 def unguarded(browser: Browser) -> AbstractContextManager[Page]:
-    """Open a page whose content security policy is off, and check what it asks of other hosts, and its errors."""
+    """Open a page without its content security policy, and check its requests to other hosts, and its errors."""
     return watched_page(browser, "about:", "data:image/png", bypass_csp=True)
 
 
@@ -218,7 +218,7 @@ def test_no_name_of_a_stored_conversation_runs_or_loads_anything(browser: Browse
 
 
 def test_forty_pathological_inputs_end(browser: Browser) -> None:
-    """Each is shown, and the page then takes a message; what takes too long or goes too deep is shown plain."""
+    """Each is shown, and the page then accepts a message; text that takes too long or is nested too deeply is plain."""
     assert len(INPUTS) == 40
     with unguarded(browser) as page, Simulator("Hello.") as simulator, chat(page, simulator):
         for name, text in INPUTS.items():

@@ -40,7 +40,7 @@ ENGLISH = """async () => {
 """Return the texts of the page that are English and have a translation."""
 
 
-def test_the_page_speaks_the_language_of_the_browser(browser: Browser) -> None:
+def test_the_page_uses_the_language_of_the_browser(browser: Browser) -> None:
     app = create_app(
         "chat",
         provider=ScriptedProvider(WHOLE, FAILED),

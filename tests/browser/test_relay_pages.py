@@ -31,13 +31,13 @@ LONG = [word for number, word in enumerate(WORDS) for word in (word, HOSTILE[num
 
 
 class Cutter:
-    """Pass connections of a page on to its service, and cut them in the middle of streams, at random bytes.
+    """Proxy between a page and its service that cuts streams after a random number of bytes.
 
     Args:
-        ports: of the service's workers, which get the connections in turn.
-        cuts: how many streams are cut.
-        seed: of the numbers of bytes.
-        requests: how the requests begin whose responses are cut.
+        ports: the ports of the service's workers, which get the connections in turn.
+        cuts: the number of streams to cut.
+        seed: the seed of the random numbers.
+        requests: the beginnings of the requests whose responses are cut.
     """
 
     def __init__(self, ports: Sequence[int], cuts: int, seed: int, requests: tuple[bytes, ...]) -> None:
@@ -60,7 +60,7 @@ class Cutter:
             while True:
                 client, _ = self._listening.accept()
                 service = socket.create_connection(("127.0.0.1", next(self._workers)))
-                left: list[int] = []  # how many bytes of the stream go through before the cut
+                left: list[int] = []  # the bytes of the stream before the cut
                 for one, other, down in ((client, service, False), (service, client, True)):
                     threading.Thread(target=self._pass, args=(one, other, down, left), daemon=True).start()
 
@@ -69,7 +69,7 @@ class Cutter:
             while data := source.recv(65536):
                 if not down and b" HTTP/1.1\r\n" in data:
                     cut = data.startswith(self._requests) and self.cuts < self._wanted
-                    # After the headers: Chromium takes half of them for all, and the response for no event stream.
+                    # Cut after the headers: with half of them, Chromium does not see an event stream.
                     left[:] = [self._random.randint(500, 5000)] if cut else []
                 elif down and left:
                     if len(data) >= left[0]:
@@ -143,7 +143,7 @@ def test_a_reload_in_the_middle_of_an_answer(page: Page) -> None:
             page.reload()  # after the end nothing is read again
             assert plain(page) == "".join(WORDS)
             say(page, "y")
-            wait_until(lambda: len(simulator.requests) == 2, "it is asked again")
+            wait_until(lambda: len(simulator.requests) == 2, "the second request")
             assert [one["role"] for one in simulator.requests[1].body["messages"]] == [
                 *("system", "user", "assistant", "user"),
             ]
@@ -153,7 +153,7 @@ def test_a_reload_in_the_middle_of_an_answer(page: Page) -> None:
 
 
 def test_compacted_events_are_delivered_at_once(page: Page) -> None:
-    """A page that is reloaded behind what the relay has trimmed shows it all the same."""
+    """A page that is reloaded shows the whole text, although the relay has compacted the events before."""
     relay = Relay(max_items=50)
 
     @asynccontextmanager
@@ -199,7 +199,7 @@ def test_an_interview_continues_after_a_reload(page: Page) -> None:
 
 
 def hide(page: Page, hidden: bool) -> None:
-    """Tell the page that it is in the background, or not; a Chromium without a window never puts it there."""
+    """Set whether the page is in the background; a Chromium without a window never does."""
     page.evaluate(
         """hidden => {
             const say = (name, value) => Object.defineProperty(document, name, {value, configurable: true});

@@ -40,7 +40,7 @@ SEEDS_HTMX = """<div hx-ext="sse" sse-connect="/stream/session123">
 
 @pytest.fixture
 def vendor() -> Iterator[Simulator]:
-    """Answer with text that tries everything."""
+    """Answer with hostile text."""
     with Simulator(Answer(TOKENS)) as simulator:
         yield simulator
 
@@ -132,7 +132,7 @@ def test_an_error_is_shown_and_not_requested_again(page: Page, example: Any) -> 
 @pytest.mark.real
 @pytest.mark.long
 @each_page
-def test_a_lost_connection_is_not_paid_for_twice(page: Page, example: Any) -> None:
+def test_a_lost_connection_sends_no_second_request(page: Page, example: Any) -> None:
     """Restart the service during a stream: the page reconnects and receives the error that the rest is lost."""
     with Simulator(ENDLESS, rate=50) as simulator:
         with process(example.script, simulator) as (_, port):
@@ -152,10 +152,16 @@ def seeds_app(simulator: Simulator, page: str, fmt: Format) -> FastAPI:
     def answer() -> Stream:
         return stream_request(Request([Message("user", "Hi")]), provider=provider_at(simulator, "openai"))
 
+    def by_prompt(prompt: str) -> Any:
+        return sse_response(answer(), fmt)
+
+    def by_session(session_id: str) -> Any:
+        return sse_response(answer(), fmt)
+
     app = FastAPI()
     app.get("/")(lambda: HTMLResponse(page))
-    app.get("/stream")(lambda prompt: sse_response(answer(), fmt))
-    app.get("/stream/{session_id}")(lambda session_id: sse_response(answer(), fmt))
+    app.get("/stream")(by_prompt)
+    app.get("/stream/{session_id}")(by_session)
     return app
 
 
@@ -175,7 +181,7 @@ def test_the_seeds_page(page: Page, vendor: Simulator) -> None:
 @pytest.mark.real
 @pytest.mark.long
 def test_the_seeds_page_with_the_seeds_endpoint(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both pasted unchanged; that endpoint writes no event that could hold a newline, so the text has none."""
+    """Both are pasted unchanged; that endpoint cannot send a newline, so the text has none."""
     text = "Hello, World!  Two blanks, 😀, 漢字 and <b>no markup</b>."
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("PROVIDER", "openai")
@@ -207,7 +213,7 @@ def test_the_seeds_page_does_not_reconnect_after_an_error(page: Page) -> None:
 @pytest.mark.real
 @pytest.mark.long
 def test_the_seeds_htmx_snippet(page: Page, vendor: Simulator) -> None:
-    """It does not close at the end, so it reconnects; what it gets then is the end again, and no second answer."""
+    """It does not close at the end, so it reconnects, and receives the end again and no second answer."""
     scripts = "".join(
         f"<script>{(ROOT / 'examples/htmx/vendor' / name).read_text('utf-8')}</script>"
         for name in ("htmx-2.0.11.min.js", "htmx-ext-sse-2.2.4.min.js")
@@ -222,6 +228,6 @@ def test_the_seeds_htmx_snippet(page: Page, vendor: Simulator) -> None:
 
 @pytest.mark.parametrize("block", [SEEDS_PAGE, SEEDS_HTMX])
 def test_blocks_are_the_seeds(block: str) -> None:
-    require(SEED.exists(), "the seeds do not stand beside this checkout")
+    require(SEED.exists(), "the seeds are not next to the checkout")
     seeds = "".join(path.read_text("utf-8") for path in sorted(SEED.parent.glob("*.txt")))
     assert block.strip() in seeds

@@ -27,7 +27,7 @@ TEXT = "[...document.querySelectorAll('article.assistant p')].map(part => part.t
 
 @contextmanager
 def served(node: NodeClients, simulator: Simulator) -> Generator[str]:
-    """Serve the page beside the endpoint that it talks to."""
+    """Serve the page and the endpoint that it uses."""
     script = node.bundle("example_page.jsx", "--jsx=automatic", '--define:process.env.NODE_ENV="production"')
     app = create_app("chat", provider=provider_at(simulator, "openai"), prompts_dir=ROOT / "prompts")
 

@@ -33,7 +33,7 @@ def report_hacks(context: BrowserContext) -> list[str]:
 
 @contextmanager
 def watched_page(browser: Browser, *allowed: str, **options: Any) -> Generator[Page]:
-    """Open a page in a context of its own, and check at its end that nothing went wrong in it.
+    """Open a page in a new context, and check at the end that it had no errors.
 
     Args:
         browser: where it is opened.

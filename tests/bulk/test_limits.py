@@ -1,4 +1,4 @@
-"""Test the limits of requests and tokens a minute, on a clock of the tests' own."""
+"""Test the limits of requests and tokens per minute with a simulated clock."""
 
 from __future__ import annotations
 

@@ -134,6 +134,21 @@ async def test_fallbacks_count_for_their_own_limit(folder: Path) -> None:
     assert {line["provider"] for line in written(folder / "out.jsonl")} == {"anthropic"}
 
 
+@pytest.mark.parametrize("fallback", [None, ["mistral/small"], [{"provider": "mistral", "model": "small"}]])
+async def test_a_limit_of_a_provider_that_is_never_asked(folder: Path, fallback: list[Any] | None) -> None:
+    limits = {"opnai": RateLimit(requests=60)}
+    with pytest.raises(ConfigError, match="has provider 'opnai', which is never asked; the prompt asks 'openai"):
+        await map_file(
+            "greet",
+            rows(folder, 1),
+            folder / "o.jsonl",
+            prompts_dir=folder,
+            provider="openai",
+            fallback=fallback,
+            limits=limits,
+        )
+
+
 async def test_arguments(folder: Path) -> None:
     with pytest.raises(ConfigError, match="concurrency must be at least 1, not 0"):
         await map_file("greet", "r.jsonl", "o.jsonl", concurrency=0, provider="demo", prompts_dir=folder)

@@ -1,4 +1,4 @@
-"""Test the output: journal, order, torn lines, locks, and files that are none of ours."""
+"""Test the output: journal, order, incomplete lines, locks, and files of other programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Share one Redis and one PostgreSQL among the tests of checkpoints."""
+"""Share one Redis and one PostgreSQL among the tests of checkpointers."""
 
 from tests.servers import postgres_url, redis_url
 

@@ -46,7 +46,7 @@ def check_loops_and_a_fork(settings: Mapping[str, Any]) -> None:
         [sys.executable, "-W", "error", "-c", PROGRAM, json.dumps(settings)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=250,
         check=False,
         cwd=Path(__file__).parents[2],
         env={**os.environ, "PYTHONUNBUFFERED": "1"},

@@ -17,4 +17,4 @@ from tests.checkpoints.trials import run_trials
     ],
 )
 def test_killed_workers_threads_go_on_at_the_right_node(kind: str, runs: int, request: pytest.FixtureRequest) -> None:
-    run_trials("kill_trials", kind, runs, request, timeout=110)
+    run_trials("kill_trials", kind, runs, request, timeout=250)

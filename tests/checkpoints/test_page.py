@@ -1,4 +1,4 @@
-"""Run the snippets of docs/threads.md, and hold what it says of the code."""
+"""Run the snippets of docs/threads.md, and check its statements about the code."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ PAGE = ROOT / "docs" / "threads.md"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stand in a folder with the project's graphs and prompts."""
+    """Change to a folder with the project's graphs and prompts."""
     for name in ("graphs", "prompts"):
         shutil.copytree(ROOT / name, tmp_path / name)
     monkeypatch.chdir(tmp_path)
@@ -41,7 +42,7 @@ def test_its_python(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
         check=False,
     )
     assert done.returncode == 0, done.stdout
@@ -51,9 +52,9 @@ def test_its_python(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_its_commands(folder: Path) -> None:
     (commands,) = blocks(PAGE, "sh")
     first, second = commands.replace("streamcore ", f"{sys.executable} -m streamcore.cli ").splitlines()
-    asked = subprocess.run(first, shell=True, capture_output=True, text=True, timeout=60, check=False)  # noqa: S602
+    asked = subprocess.run(first, shell=True, capture_output=True, text=True, timeout=250, check=False)  # noqa: S602
     assert (asked.returncode, asked.stdout) == (3, "What is your name?\n"), asked.stderr
-    then = subprocess.run(second, shell=True, capture_output=True, text=True, timeout=60, check=False)  # noqa: S602
+    then = subprocess.run(second, shell=True, capture_output=True, text=True, timeout=250, check=False)  # noqa: S602
     assert then.returncode == 3, then.stderr
     assert "Ada Lovelace" in then.stdout
     assert (folder / "streamcore-threads.db").exists()
@@ -64,6 +65,5 @@ def test_its_yaml() -> None:
     from streamcore.checkpoints import open_checkpointer
 
     (text,) = blocks(PAGE, "yaml")
-    parsed = parse_yaml(PAGE, text.encode(), GraphError).data
-    assert isinstance(parsed, dict)
+    parsed: Any = parse_yaml(PAGE, text.encode(), GraphError).data
     assert isinstance(open_checkpointer(parsed["checkpointer"]), SQLiteCheckpointer)

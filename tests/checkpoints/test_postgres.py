@@ -165,5 +165,5 @@ def test_without_psycopg_it_says_what_to_install() -> None:
         "from streamcore.checkpoints import open_checkpointer\n"
         "open_checkpointer('postgresql://localhost/threads')"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=250, check=False)
     assert "ConfigError: PostgreSQL needs the package 'psycopg', which is not installed; run: " in (result.stderr)

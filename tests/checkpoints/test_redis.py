@@ -91,7 +91,7 @@ async def test_a_damaged_value_raises_and_is_not_changed(redis_url: str) -> None
 
 
 async def test_a_save_whose_answer_is_lost_is_sent_again_and_is_no_conflict(redis_url: str) -> None:
-    """The connection breaks after Redis has stored it; what redis-py sends again finds its own bytes."""
+    """The connection breaks after Redis has stored the data; redis-py sends it again, and the bytes are the same."""
     lost: list[bytes] = []
 
     async def pump(source: SocketStream, sink: SocketStream, cut: anyio.Event) -> None:
@@ -259,7 +259,7 @@ def test_without_redis_py_it_says_what_to_install() -> None:
         "from streamcore.checkpoints import open_checkpointer\n"
         "open_checkpointer({'type': 'redis', 'url': 'redis://localhost'})"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=250, check=False)
     assert "ConfigError: Redis needs the package 'redis', which is not installed; run: pip install -e \".[redis]\"" in (
         result.stderr
     )

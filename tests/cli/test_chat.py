@@ -43,7 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def says(*words: str) -> Callable[[bytes], bool]:
-    """Return the condition that the output has these words in this order, escape sequences aside."""
+    """Return the condition that the output has these words in this order; escape sequences are ignored."""
     pattern = re.compile(".*".join(map(re.escape, words)), re.DOTALL)
     return lambda shown: pattern.search(plain(shown)) is not None
 

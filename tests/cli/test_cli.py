@@ -99,7 +99,7 @@ def test_a_reader_that_disconnects_closes_the_upstream() -> None:
         process.stdout.close()
         reported = process.stderr.read()
         process.stderr.close()
-        assert process.wait(timeout=60) == 141  # as a program that SIGPIPE ended
+        assert process.wait(timeout=250) == 141  # as a program that SIGPIPE ended
         assert reported == b""
         until(lambda: simulator.open == 0)
 
@@ -122,7 +122,9 @@ def test_a_full_disk_is_reported(arguments: list[str]) -> None:
 )
 def test_a_pipe_to_head_ends_quietly(arguments: list[str]) -> None:
     line = f"{shlex.join([*COMMAND, *arguments])} | head -n 1; echo ${{PIPESTATUS[*]}}"
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, cwd=ROOT, env=environment())
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, timeout=250, cwd=ROOT, env=environment()
+    )
     assert done.stderr == ""
     *shown, codes = done.stdout.splitlines()
     assert len(shown) == 1
@@ -289,7 +291,7 @@ def test_providers_table_and_json() -> None:
 
 def test_without_typer_it_says_what_to_install() -> None:
     code = "import sys; sys.modules['typer'] = None; from streamcore.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 2
     assert 'pip install -e ".[cli]"' in done.stderr
     assert "Traceback" not in done.stderr

@@ -176,7 +176,7 @@ def test_init_starts_a_project(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         env=environment(),
-        timeout=60,
+        timeout=250,
         check=False,
     )
     assert (ran.returncode, ran.stderr) == (0, "")

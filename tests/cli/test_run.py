@@ -59,7 +59,7 @@ BOTH = """
 
 @pytest.fixture
 def vendor(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Simulator:
-    """Let `openai` be the simulator, in this process and in those that it starts; stand in the graph's folder."""
+    """Set the simulator as `openai` for this process and its children; change to the graph's folder."""
     monkeypatch.setenv("STREAMCORE_PROVIDER", "openai")
     monkeypatch.setenv("OPENAI_BASE_URL", simulator.base_url("openai"))
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -73,7 +73,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=250, check=False)
 
 
 def test_a_graphs_text_is_written_to_stdout_and_the_rest_to_stderr(tmp_path: Path, vendor: Simulator) -> None:
@@ -204,7 +204,7 @@ def test_ctrl_c_keeps_the_thread(tmp_path: Path, vendor: Simulator) -> None:
     assert process.stdout.readline() == "word word \n"
     assert process.stdout.read(5) == "word "
     process.send_signal(signal.SIGINT)
-    _, printed_lines = process.communicate(timeout=60)
+    _, printed_lines = process.communicate(timeout=250)
     assert process.returncode == 130
     assert "interrupted: the connections are closed; thread 't' is saved" in printed_lines
     assert "Traceback" not in printed_lines
@@ -222,7 +222,7 @@ def test_output_that_is_closed(tmp_path: Path, vendor: Simulator) -> None:
     path = write_graph(tmp_path, TWO, first="first", second="second")
     answers(vendor, lambda asked: "word " * 20_000)
     with open("/dev/full", "w") as full:  # noqa: PTH123
-        done = subprocess.run(command(str(path)), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+        done = subprocess.run(command(str(path)), stdout=full, stderr=subprocess.PIPE, text=True, timeout=250)
     assert done.returncode == 1
     assert "No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
@@ -282,7 +282,7 @@ def test_the_figures_are_those_of_all_answers(tmp_path: Path, vendor: Simulator)
         command(str(path), "--json", "--stats", "--log-json"),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=250,
         check=False,
         env={**os.environ, "STREAMCORE_PRICES": str(prices)},
     )

@@ -16,7 +16,7 @@ from streamcore.concurrency.generators import opened, unregistered
 
 @contextmanager
 def noted() -> Generator[list[object]]:
-    """List the async generators that the loop would note while the block runs."""
+    """List the async generators that the loop registers while the block runs."""
     hooks = sys.get_asyncgen_hooks()
     known: list[object] = []
     sys.set_asyncgen_hooks(firstiter=known.append)
@@ -27,7 +27,7 @@ def noted() -> Generator[list[object]]:
 
 
 class Nested:
-    """Two async generators, one inside the other, that note when they are closed."""
+    """Two async generators, one inside the other, that record when they are closed."""
 
     def __init__(self) -> None:
         self.closed: list[str] = []
@@ -122,7 +122,7 @@ async def test_a_generator_without_items_gives_the_default() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("finalizer", [True, False])
-async def test_a_generator_that_is_dropped_is_finalized_by_the_loop_only_if_it_may(finalizer: bool) -> None:
+async def test_a_dropped_generator_is_finalized_by_the_loop_only_if_allowed(finalizer: bool) -> None:
     hooks = sys.get_asyncgen_hooks()
     finalized: list[object] = []
 

@@ -15,7 +15,7 @@ from tests.support import eventually
 
 
 class Source:
-    """An async generator that notes whether it is open."""
+    """An async generator that records whether it is open."""
 
     def __init__(self, *items: int, error: Exception | None = None, endless: bool = False) -> None:
         self.items = items

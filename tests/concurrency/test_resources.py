@@ -118,11 +118,11 @@ async def test_a_stream_dropped_in_another_thread_is_closed_on_its_own_loop() ->
     kept = [stream_request(ask(), provider=provider)]
     await anext(kept[0])
     await anyio.to_thread.run_sync(kept.clear)
-    gc.collect()
+    # Closing has begun: a collection of garbage here could last as long as closing may, on a busy machine.
     await eventually(lambda: provider.open == 0, "the stream was closed")
 
 
-def test_a_stream_dropped_after_its_loop_has_ended_is_no_trouble() -> None:
+def test_dropping_a_stream_after_its_loop_has_ended_is_silent() -> None:
     provider = ScriptedProvider(endless)
     kept: list[Stream] = []
 

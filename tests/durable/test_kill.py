@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.durable.trials import trials
+from tests.nats_server import NatsServer
 from tests.servers import PostgresServer, RedisServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.long]
@@ -24,7 +25,11 @@ async def test_another_worker_continues_after_kill_9(tmp_path: Path) -> None:
         assert await trials("postgres", 4, 0.0, tmp_path, postgres.url, redis.url, most=1) == 1
 
 
-async def test_the_next_worker_on_sqlite_continues_after_kill_9(tmp_path: Path) -> None:
-    with RedisServer(tmp_path) as redis:
+@pytest.mark.parametrize("server", [RedisServer, NatsServer])
+async def test_the_next_worker_on_sqlite_continues_after_kill_9(
+    server: type[RedisServer | NatsServer], tmp_path: Path
+) -> None:
+    """On SQLite with the events in Redis or in NATS."""
+    with server(tmp_path) as relay:
         database = f"sqlite:///{tmp_path / 'runs.db'}"
-        assert await trials("sqlite", 4, 0.0, tmp_path, database, redis.url, most=1) == 1
+        assert await trials("sqlite", 4, 0.0, tmp_path, database, relay.url, most=1) == 1

@@ -95,7 +95,7 @@ async def work(database: str, redis: str, graph: str) -> None:
 
 
 class Workers:
-    """The worker processes.
+    """Start and kill worker processes.
 
     Args:
         spare: whether another worker is ready before one is killed; else it is started after that.

@@ -1,4 +1,4 @@
-"""What a template reads counts as work, also where it makes nothing of it; and a template has a limit of time."""
+"""Count what a template reads as work, even if it writes nothing, and limit its time."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ FILE = Path("some.yaml")
 
 
 class RefusedError(Exception):
-    """What the caller of the loader wants raised."""
+    """The error class that the caller passes to the loader."""
 
 
 def parse(text: str | bytes) -> YamlFile:

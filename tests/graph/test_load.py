@@ -406,7 +406,7 @@ def test_the_diagram(tmp_path: Path) -> None:
 
 def check(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", "-m", "streamcore.cli", "check", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    return subprocess.run(command, capture_output=True, text=True, timeout=250, check=False, cwd=ROOT)
 
 
 def test_the_command_with_a_valid_graph() -> None:

@@ -25,7 +25,7 @@ MODULE = "race_providers"
 
 @pytest.fixture
 def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., dict[str, ScriptedProvider]]]:
-    """Give a function that makes scripted providers, which a graph names as `race_providers:<name>`."""
+    """Return a function that makes scripted providers, which a graph names as `race_providers:<name>`."""
     (tmp_path / f"{MODULE}.py").write_text(
         "made = {}\ndef __getattr__(name):\n    return lambda **settings: made[name]\n", "utf-8"
     )
@@ -219,7 +219,7 @@ async def test_a_text_has_the_winners_tokens_only(tmp_path: Path, ask: Any) -> N
         ("on_error: retry", "on_error: expected 'fail' or 'skip'"),
     ],
 )
-async def test_keys_that_a_race_has_not(tmp_path: Path, more: str, says: str) -> None:
+async def test_keys_that_a_race_does_not_support(tmp_path: Path, more: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         load_graph(race(tmp_path, more))
 

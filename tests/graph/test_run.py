@@ -27,22 +27,12 @@ from tests.support import KEY, eventually, require
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "yamlgraph" / "graphs"
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(autouse=True)
-def vendor(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
-    """Set the simulator as `openai`, the default provider."""
-    monkeypatch.setenv("STREAMCORE_PROVIDER", "openai")
-    monkeypatch.setenv("OPENAI_BASE_URL", simulator.base_url("openai"))
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv("OPENAI_MODEL", "m")
-    return simulator
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("vendor")]
 
 
 @pytest.fixture
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], int]]:
-    """Give a function that writes a graph's own functions."""
+    """Return a function that writes a graph's Python functions."""
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     yield lambda code: (tmp_path / "graph_tools.py").write_text(code, "utf-8")
     sys.modules.pop("graph_tools", None)
@@ -308,7 +298,7 @@ async def test_a_map_keeps_the_order_of_its_items(tmp_path: Path, vendor: Simula
     assert reported == {n: "x " * (20 - n) + str(n) for n in range(20)}
 
 
-async def test_a_map_runs_no_more_at_once_than_it_may(tmp_path: Path) -> None:
+async def test_a_map_runs_at_most_max_concurrency_items_at_once(tmp_path: Path) -> None:
     path = write_graph(tmp_path, MAP, word="{word}")
     provider = ScriptedProvider(["x", 0.01, "y", FINISH])
     await collect(stream_graph_with_tokens(path, {"words": list(range(12))}, {"provider": provider}))
@@ -368,7 +358,7 @@ def flaky(state):
 """
 
 
-async def test_functions_of_ones_own(tmp_path: Path, tools: Callable[[str], int]) -> None:
+async def test_custom_functions(tmp_path: Path, tools: Callable[[str], int]) -> None:
     tools(FUNCTIONS)
     given: dict[str, Any] = {"n": 1, "inner": {"list": []}}
     events = await collect(stream_graph_with_tokens(write_graph(tmp_path, TOOLS), given))
@@ -560,7 +550,7 @@ async def test_a_missing_variable_is_reported_without_internal_keys(tmp_path: Pa
 
 @pytest.mark.real
 async def test_the_hello_graph(vendor: Simulator) -> None:
-    require(SHARED.exists(), "yamlgraph's graphs do not stand beside this checkout")
+    require(SHARED.exists(), "yamlgraph's graphs are not next to the checkout")
     answers(vendor, lambda asked: "Hi Ada!")
     events = await collect(stream_graph_with_tokens(SHARED / "hello" / "graph.yaml", {"name": "Ada", "style": "warm"}))
     assert text_of(events, "greet") == "Hi Ada!"
@@ -574,7 +564,7 @@ async def test_the_hello_graph(vendor: Simulator) -> None:
 @pytest.mark.real
 @pytest.mark.parametrize("tone", ["positive", "negative", "neutral"])
 async def test_the_router_graph(vendor: Simulator, monkeypatch: pytest.MonkeyPatch, tone: str) -> None:
-    require(SHARED.exists(), "yamlgraph's graphs do not stand beside this checkout")
+    require(SHARED.exists(), "yamlgraph's graphs are not next to the checkout")
     monkeypatch.setenv("XAI_BASE_URL", vendor.base_url("xai"))
     monkeypatch.setenv("XAI_API_KEY", KEY)
     monkeypatch.setenv("XAI_MODEL", "grok")
@@ -590,7 +580,7 @@ async def test_the_router_graph(vendor: Simulator, monkeypatch: pytest.MonkeyPat
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["anthropic", "openai", "openai-responses", "mistral"])
 def test_the_router_graph_on_every_wire(vendor: Simulator, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    require(SHARED.exists(), "yamlgraph's graphs do not stand beside this checkout")
+    require(SHARED.exists(), "yamlgraph's graphs are not next to the checkout")
     for prefix in ("anthropic", "mistral"):
         monkeypatch.setenv(f"{prefix.upper()}_BASE_URL", vendor.base_url(prefix))
         monkeypatch.setenv(f"{prefix.upper()}_API_KEY", KEY)

@@ -10,21 +10,10 @@ from streamcore import ConfigError, NodeError, PromptError, PromptNotFound, stre
 from streamcore.graph.check import check_graph
 from streamcore.testing import Simulator
 from tests.graphs import answers, collect, output, write_graph
-from tests.support import KEY
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("vendor")]
 
 ONE = "    nodes: {{a: {{prompt: '{0}'}}}}\n    edges: [{{from: START, to: a}}]\n"
-
-
-@pytest.fixture(autouse=True)
-def vendor(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
-    """Set the simulator as `openai`, the default provider."""
-    monkeypatch.setenv("STREAMCORE_PROVIDER", "openai")
-    monkeypatch.setenv("OPENAI_BASE_URL", simulator.base_url("openai"))
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv("OPENAI_MODEL", "m")
-    return simulator
 
 
 @pytest.mark.parametrize("name", ["../secret", "../../etc/passwd", "/etc/passwd", "link", "a/../../secret", "folder/x"])

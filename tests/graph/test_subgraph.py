@@ -179,7 +179,7 @@ async def test_a_question_inside_is_saved_with_the_outer_thread(tmp_path: Path, 
     }
     assert events[-1] == question
     assert [one.messages[-1].text for one in provider.requests] == ["tea"]
-    # The question is asked again as it was, by a run without an answer.
+    # A run without an answer asks the same question again.
     assert await collect(stream_graph(path, {}, config_of(tmp_path, provider))) == [question]
     events = await collect(stream_graph(path, {}, config_of(tmp_path, provider, resume="yes")))
     assert ran(events) == [
@@ -256,7 +256,7 @@ async def test_a_node_that_completed_inside_does_not_run_again(tmp_path: Path) -
 
 
 async def test_a_run_continues_from_every_instant(tmp_path: Path) -> None:
-    """Copy the store after each event, as a kill at that instant leaves it, and run on from each copy."""
+    """Copy the store after each event, as a kill at that instant leaves it, and continue from each copy."""
     top = """
         nodes:
           left: {type: subgraph, graph: outer.yaml, input_mapping: {topic: topic}, output_mapping: {one: done}}
@@ -458,7 +458,7 @@ async def test_a_tool_inside_itself(tmp_path: Path) -> None:
 # The graph of yamlgraph
 
 
-@pytest.mark.skipif(not DEMOS.exists(), reason="the graphs are not beside the project")
+@pytest.mark.skipif(not DEMOS.exists(), reason="the graphs are not next to the checkout")
 async def test_the_graph_of_yamlgraph_runs_unmodified() -> None:
     reference = json.loads((DEMOS / "reference" / "subgraph.json").read_text("utf-8"))
     [done] = reference["runs"]

@@ -1,4 +1,4 @@
-"""Test that a state whose keys would change when it is saved is refused."""
+"""Test that a state is refused if saving it would change its keys."""
 
 from __future__ import annotations
 

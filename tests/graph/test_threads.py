@@ -16,19 +16,9 @@ from streamcore import ConfigError, NodeError, ThreadConflict, stream_graph_with
 from streamcore.checkpoints import MemoryCheckpointer, Saved
 from streamcore.testing import Answer, Simulator
 from tests.graphs import answers, collect, kinds, output, ran, text_of, write_graph
-from tests.support import KEY, eventually
+from tests.support import eventually
 
-pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(autouse=True)
-def vendor(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
-    """Set the simulator as `openai`, the default provider."""
-    monkeypatch.setenv("STREAMCORE_PROVIDER", "openai")
-    monkeypatch.setenv("OPENAI_BASE_URL", simulator.base_url("openai"))
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv("OPENAI_MODEL", "m")
-    return simulator
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("vendor")]
 
 
 INTERVIEW = """
@@ -366,7 +356,7 @@ def test_an_interrupt_outlives_the_process(tmp_path: Path, vendor: Simulator) ->
 
     def run(**config: str) -> list[Any]:
         command = [sys.executable, "-W", "error", "-c", PROCESS, str(path), json.dumps({"thread_id": "t", **config})]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
         assert done.stderr == ""
         events: list[Any] = json.loads(done.stdout)
         return events

@@ -157,7 +157,7 @@ async def test_check_names_what_a_tool_reads_and_nothing_sets(tmp_path: Path) ->
     ]
 
 
-@pytest.mark.skipif(not DEMOS.exists(), reason="the graphs are not beside the project")
+@pytest.mark.skipif(not DEMOS.exists(), reason="the graphs are not next to the checkout")
 async def test_the_graph_of_yamlgraph_runs_unmodified(monkeypatch: pytest.MonkeyPatch) -> None:
     root = DEMOS / "graphs" / "tool-call"
     monkeypatch.setattr(sys, "path", [str(root), *sys.path])

@@ -15,7 +15,8 @@ from streamcore.testing import Simulator
 from streamcore.web import create_app
 from tests.graphs import collect, ran, write_graph
 from tests.serving import listen, serving
-from tests.support import KEY
+
+pytestmark = pytest.mark.usefixtures("vendor")
 
 STARTER = Path(__file__).resolve().parents[2] / "streamcore" / "cli" / "starter"
 
@@ -27,16 +28,6 @@ nodes:
 edges: [{from: START, to: greet}, {from: greet, to: shorten}]
 """
 PROMPTS = {"greet": "Greet {name}.", "shorten": "Shorten {text}"}
-
-
-@pytest.fixture(autouse=True)
-def vendor(simulator: Simulator, monkeypatch: pytest.MonkeyPatch) -> Simulator:
-    """Let every node ask the simulator."""
-    monkeypatch.setenv("STREAMCORE_PROVIDER", "openai")
-    monkeypatch.setenv("OPENAI_BASE_URL", simulator.base_url("openai"))
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    monkeypatch.setenv("OPENAI_MODEL", "m")
-    return simulator
 
 
 async def refused(path: Path, state: Mapping[str, Any] | None = None) -> str:

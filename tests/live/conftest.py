@@ -7,12 +7,12 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def no_network() -> None:
-    """Leave the network as it is."""
+    """Do not block the network."""
 
 
 @pytest.fixture(autouse=True)
 def no_environment() -> None:
-    """Leave keys and addresses where they are."""
+    """Do not remove keys and addresses from the environment."""
 
 
 @pytest.fixture

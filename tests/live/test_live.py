@@ -21,13 +21,13 @@ def live(simulator: Simulator | None, **more: str) -> subprocess.CompletedProces
         env=environment(simulator, **more),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=250,
         check=False,
     )
 
 
 def model(asked: Asked) -> Answer:
-    """Answer as a model would, as far as the tests see."""
+    """Answer as the live tests expect of a model."""
     if "Count" in asked.text:
         return counted(2000)
     return plausible(asked)

@@ -35,11 +35,11 @@ BOOK = {
     "required": ["title", "year"],
     "additionalProperties": False,
 }
-ENOUGH = 2000  # tokens; a reasoning model spends most of them before it says a word
+ENOUGH = 2000  # tokens; a reasoning model spends most of them before the first text
 
 
 def ready(name: str) -> bool:
-    """Tell whether the environment says how to reach a vendor."""
+    """Return whether the environment configures a vendor."""
     known = vendor(name)
     assert known is not None
     found = known.find_key() if known.needs_key else known.from_environment("BASE_URL")
@@ -58,7 +58,7 @@ everyone = pytest.mark.parametrize("name", [row(name) for name in provider_names
 
 @asynccontextmanager
 async def asked(name: str, what: str) -> AsyncGenerator[Provider]:
-    """Give a vendor's provider; record what comes of it if that is wanted."""
+    """Yield a vendor's provider; record its answers if STREAMCORE_LIVE_RECORD is set."""
     folder = os.environ.get("STREAMCORE_LIVE_RECORD")
     if not folder:
         yield get_provider(name)
@@ -134,5 +134,5 @@ async def test_cancellation(name: str) -> None:
 
 
 def name_is_simulated(answer: Completion) -> bool:
-    """Tell whether a simulator answered, whose made-up arguments know no Bern."""
+    """Return whether a simulator answered: its arguments are made up and do not name Bern."""
     return answer.tool_calls[0].id == "call_simulated_1"

@@ -56,7 +56,7 @@ async def test_an_error_body_is_read_for_a_limited_time(
     monkeypatch.setattr(error_body, "ERROR_SECONDS", 0.5)
     head = "\r\n".join(["HTTP/1.1 400 Bad", *headers, "Content-Length: 100000", "", ""]).encode()
     start = gzip.compress(b"no such model")[:-8] if headers else b"no such model"
-    with FaultServer([Send(head + start), Hold()]) as server:  # the rest never comes
+    with FaultServer([Send(head + start), Hold()]) as server:  # the rest is never sent
         provider = get_provider(name, api_key=KEY, base_url=server.url, model="m")
         with pytest.raises(BadRequestError, match="no such model"):
             await stream_request(ask(), provider=provider, max_retries=0).collect()

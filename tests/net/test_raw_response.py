@@ -31,8 +31,8 @@ def sse(*events: object) -> bytes:
     return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
 
 
-class Held(httpx2.AsyncByteStream):
-    """A body that goes on with pings for ever, or with nothing."""
+class OpenBody(httpx2.AsyncByteStream):
+    """A body that never ends: after its pieces it sends pings or nothing."""
 
     def __init__(self, *pieces: bytes, pings: bool) -> None:
         self._pieces = pieces
@@ -48,7 +48,7 @@ class Held(httpx2.AsyncByteStream):
 
 
 @asynccontextmanager
-async def served(body: Held, encoding: str = "", **options: float) -> AsyncGenerator[Stream]:
+async def served(body: OpenBody, encoding: str = "", **options: float) -> AsyncGenerator[Stream]:
     """Yield the stream of an answer that has this body."""
     headers = {"content-type": "text/event-stream", **({"content-encoding": encoding} if encoding else {})}
     transport = httpx2.MockTransport(lambda _: httpx2.Response(200, headers=headers, stream=body))
@@ -58,14 +58,14 @@ async def served(body: Held, encoding: str = "", **options: float) -> AsyncGener
             yield stream
 
 
-async def answer(body: Held, encoding: str = "", **options: float) -> Completion:
+async def answer(body: OpenBody, encoding: str = "", **options: float) -> Completion:
     async with served(body, encoding, **options) as stream:
         return await stream.collect()
 
 
 @pytest.fixture
 def no_collector() -> Iterator[None]:
-    """Switch the garbage collector off, whose time depends on everything that the process has imported."""
+    """Disable the garbage collector, whose time depends on all objects of the process."""
     gc.collect()
     gc.disable()
     try:
@@ -79,7 +79,7 @@ def no_collector() -> Iterator[None]:
 @pytest.mark.parametrize("pings", [False, True])
 @pytest.mark.anyio
 async def test_a_finished_answer_ends_although_the_connection_stays_open(pings: bool) -> None:
-    found = await answer(Held(sse(TEXT, STOP), sse(USAGE), pings=pings), silence=600, stall=600)
+    found = await answer(OpenBody(sse(TEXT, STOP), sse(USAGE), pings=pings), silence=600, stall=600)
     assert (found.text, found.complete, found.finish_reason) == ("Hello", True, "stop")
     assert found.usage is not None
 
@@ -89,7 +89,7 @@ async def test_a_finished_answer_ends_although_the_connection_stays_open(pings: 
 @patient
 async def test_a_clock_that_runs_out_after_the_finish_is_no_error(anyio_backend: str, pace: float) -> None:
     seconds = min(0.2 * pace, 1.9)  # after 2 s the stream ends without a clock
-    found = await answer(Held(sse(TEXT, STOP), pings=False), stall=seconds, silence=seconds)
+    found = await answer(OpenBody(sse(TEXT, STOP), pings=False), stall=seconds, silence=seconds)
     assert (found.text, found.complete) == ("Hello", True)
 
 
@@ -97,11 +97,11 @@ async def test_a_clock_that_runs_out_after_the_finish_is_no_error(anyio_backend:
 @pytest.mark.anyio
 async def test_done_ends_the_stream_at_once(anyio_backend: str) -> None:
     with anyio.fail_after(60):
-        found = await answer(Held(sse(TEXT, STOP) + b"data: [DONE]\n\n", pings=True), silence=600, stall=600)
+        found = await answer(OpenBody(sse(TEXT, STOP) + b"data: [DONE]\n\n", pings=True), silence=600, stall=600)
     assert (found.text, found.complete) == ("Hello", True)
 
 
-class Turns(Held):
+class Turns(OpenBody):
     """A body that measures the longest time between two turns of the event loop after its begin.
 
     Times are seconds of this thread's processor time, which other processes do not change.
@@ -163,7 +163,7 @@ async def test_a_large_read_does_not_hold_the_event_loop(encoding: str, reads: l
 @pytest.mark.anyio
 async def test_another_task_can_stop_a_stream_within_a_large_read(anyio_backend: str) -> None:
     began, texts = anyio.Event(), 0
-    async with served(Held(LARGE, pings=False)) as stream, anyio.create_task_group() as group:
+    async with served(OpenBody(LARGE, pings=False)) as stream, anyio.create_task_group() as group:
 
         async def stop() -> None:
             await began.wait()

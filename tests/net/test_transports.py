@@ -1,4 +1,4 @@
-"""Check what providers send over: how it is chosen, and that aiohttp gives and loses no more than httpx2 does."""
+"""Test how the transport of a provider is chosen, and that aiohttp gives the same results as httpx2."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ NO_ID = {"x-request-id": ""}  # which an error would show, and a mocked vendor h
 
 @pytest.fixture(autouse=True)
 def default_outside_of_tests(monkeypatch: pytest.MonkeyPatch, no_environment: None) -> None:
-    """Let `auto` be what it is in a program; `no_environment` sets what it is under pytest."""
+    """Restore the default of `auto`, which `no_environment` sets for the tests."""
     monkeypatch.delenv(AUTO_VARIABLE)
 
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Note the address of every request that goes over aiohttp."""
+    """Record the address of every request over aiohttp."""
     from streamcore.net.aiohttp_client import AiohttpTransport
 
     urls: list[str] = []
@@ -226,7 +226,7 @@ async def test_aiohttp_under_trio_says_what_to_do(name: str, simulator: Simulato
 
 @pytest.fixture
 def graph_path(simulator: Simulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Lead provider `openai` to the simulator, and make a prompt and a graph."""
+    """Point the provider `openai` to the simulator, and write a prompt and a graph."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", simulator.base_url("openai"))
     monkeypatch.setenv("STREAMCORE_PROMPTS_DIR", str(tmp_path / "prompts"))
@@ -324,7 +324,7 @@ async def test_a_recording_is_read_as_over_httpx2(wire: str) -> None:
 @pytest.mark.parametrize("wire", PROVIDERS)
 async def test_every_real_recording_is_read_as_over_httpx2(wire: str) -> None:
     corpus = SHARED / "wire" / ("vendors" if wire == "gemini" else "recordings") / wire
-    require(corpus.exists(), "the corpus of recordings is not beside the project")
+    require(corpus.exists(), "the corpus of recordings is not next to the checkout")
     bodies = [path.read_bytes() for path in sorted(corpus.glob("*.sse"))]
     assert len(bodies) >= FEWEST[wire]
     assert await over_aiohttp(wire, bodies) == [await read(wire, body) for body in bodies]

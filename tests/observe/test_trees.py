@@ -1,4 +1,4 @@
-"""Test what observers receive of agents, tools, graphs and relays, and that each operation names the one around it."""
+"""Test what observers receive of agents, tools, graphs and relays, and that each operation names its parent."""
 
 from __future__ import annotations
 

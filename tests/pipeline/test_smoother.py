@@ -119,7 +119,7 @@ def test_the_first_text_is_emitted_at_once_unless_buffered(options: StreamOption
         assert out == []
 
 
-def test_size_and_interval_are_both_waited_for() -> None:
+def test_text_waits_for_size_and_interval() -> None:
     options = StreamOptions(buffer_size=4, emit_interval=50, first="buffered")
     reads = [(0.0, [Chunk("text", "ab")]), (0.01, [Chunk("text", "cd")]), (0.01, [Chunk("text", "efgh")])]
     assert [(round(time, 3), chunk.text) for time, chunk in play(options, reads, end=False)] == [
@@ -134,7 +134,7 @@ def test_size_and_interval_are_both_waited_for() -> None:
         ("Hello wide world", ["Hello wide ", "world"]),
         ("one\ntwo", ["one\n", "two"]),
         ("don't stop", ["don't ", "stop"]),
-        ("你好世界", ["你好世", "界"]),  # no blanks, and yet it streams
+        ("你好世界", ["你好世", "界"]),  # text without blanks streams, too
         ("カタカナです", ["カタカナで", "す"]),
         ("word", ["word"]),
     ],
@@ -144,7 +144,7 @@ def test_words_end_at_unicode_word_boundaries(text: str, pieces: list[str]) -> N
     assert [chunk.text for _, chunk in play(options, [(0.0, [Chunk("text", text)])], end=False)] == pieces
 
 
-def test_lines_go_whole() -> None:
+def test_lines_are_emitted_whole() -> None:
     options = StreamOptions(boundary="line", first="buffered")
     reads = [(0.0, [Chunk("text", "a\nb")]), (0.01, [Chunk("text", "c\nd\ne")])]
     assert [chunk.text for _, chunk in play(options, reads)] == ["a\n", "bc\nd\n", "e"]

@@ -42,7 +42,7 @@ def split(texts: list[str], *, ended: bool = True) -> tuple[Completion, list[Chu
     out = [chunk for text in texts for chunk in tags.feed([Chunk("text", text=text)])]
     fold.add(out)
     middle = fold.completion(complete=False)
-    assert "".join(texts).endswith(middle.text[-1:])  # what is kept back is in the answer so far
+    assert "".join(texts).endswith(middle.text[-1:])  # withheld text is in the partial answer
     rest = tags.feed([Chunk("finish", finish_reason="stop")]) if ended else tags.end()
     fold.add(rest)
     return fold.completion(complete=ended), out + rest
@@ -91,7 +91,7 @@ def test_text_after_the_tags_comes_at_once() -> None:
     assert [chunk.text for chunk in tags.feed([Chunk("text", text="Hello")])] == ["Hello"]
 
 
-def test_text_that_is_kept_back_counts_as_content_and_is_in_the_answer_so_far() -> None:
+def test_withheld_text_counts_as_content_and_is_in_the_partial_answer() -> None:
     (chunk,) = ThinkTagSplitter().feed([Chunk("text", text="Hello")])
     assert (chunk.kind, chunk.text) == ("reasoning", "")
     fold = Fold()

@@ -165,7 +165,7 @@ def test_the_steps_of_an_agent_are_added_up() -> None:
     second = Completion(usage=TRIED, model="m", provider="own", attempts=(Attempt("own", "m", None, TRIED),))
     run = Completion(usage=Usage(2_000_000, 0), steps=(first, second), attempts=(*first.attempts, *second.attempts))
     assert cost_of(run, prices=OWN) == Cost(Decimal("1.5"), "USD", "prices", "usage.cost, m", "own prices")
-    assert cost_of(run, prices={}) is None  # the second step is not known, and half of a sum is no sum
+    assert cost_of(run, prices={}) is None  # the price of the second step is unknown, so there is no sum
 
 
 def test_currencies_are_not_mixed() -> None:

@@ -1,4 +1,4 @@
-"""End answers, agents and graphs that cost more than they may, with what arrived."""
+"""End answers, agents and graphs at the limit of their cost, and keep the received text."""
 
 from __future__ import annotations
 

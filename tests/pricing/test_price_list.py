@@ -1,4 +1,4 @@
-"""Read prices of your own, find the one that applies, and refuse what is not a price."""
+"""Read custom prices, find the one that applies, and refuse what is not a price."""
 
 from __future__ import annotations
 

@@ -219,7 +219,7 @@ def test_an_unchanged_file_is_parsed_once() -> None:
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look at files as if they had been written a minute ago, so that their times show when they change."""
+    """Shift the clock by a minute, so that a changed file has another time."""
     now = time.time_ns
     monkeypatch.setattr("streamcore.files.yaml_file.time", SimpleNamespace(time_ns=lambda: now() + 60_000_000_000))
 
@@ -372,7 +372,7 @@ def test_each_message_is_judged_for_itself() -> None:
 
 
 def test_a_prompt_of_the_dialect() -> None:
-    """Has what yamlgraph's own demos have: comments, schema first, blocks with quotes and lists."""
+    """Read a prompt like those of yamlgraph's demos: comments, schema first, blocks with quotes and lists."""
     prompt = load(
         '# Tone\nschema:\n  name: Tone\n  fields:\n    tone:\n      type: str\n      description: "a: b, or c"\n'
         "    confidence:\n      type: float\n      constraints:\n        ge: 0.0\n        le: 1.0\n\n"

@@ -155,7 +155,7 @@ async def test_a_client_of_botocore_is_refused() -> None:
 
 
 class Boto3Session:
-    """What is used of a session of boto3, which is a shell around botocore's."""
+    """The part of a boto3 session that is used: it wraps a botocore session."""
 
     region_name = "eu-west-2"
 

@@ -356,7 +356,7 @@ async def test_a_compressed_stream_is_read(name: str) -> None:
     assert vendor.bodies[0].closed
 
 
-# A 200 that is no good
+# Status 200 with a body that is not valid
 
 
 @every_provider
@@ -479,7 +479,7 @@ async def test_what_follows_the_terminal_mark_is_not_part_of_the_answer(
     assert vendor.bodies[0].closed
 
 
-# No key in anything that people read
+# Keys are not in errors or logs
 
 # (The conformance suite has the common forms of answers that echo a key.)
 ECHO = f"Incorrect API key provided: {KEY}. (Authorization: Bearer {KEY})"

@@ -1,4 +1,4 @@
-"""Say in code and in YAML what the rows of the built-in gateways say, and see what is sent."""
+"""Define gateways in code and in YAML as the built-in rows do, and check what is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ask on after each recorded answer of Gemini: every part goes back as it came, each signature in its own part."""
+"""Answer each recorded answer of Gemini: every part goes back as it came, each signature in its own part."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def answer_of(body: bytes) -> Completion | None:
 
 
 def wrong(body: bytes) -> list[str]:
-    """Return what is wrong with the request that follows an answer; nothing for a body that is no whole answer."""
+    """Return the errors of the request that follows an answer; none if the body is not a whole answer."""
     answer = answer_of(body)
     if answer is None:
         return []
@@ -83,7 +83,7 @@ def test_every_part_of_an_answer_goes_back(recording: str) -> None:
 @pytest.mark.real
 def test_every_part_of_a_recorded_answer_goes_back() -> None:
     if not CORPUS.parents[1].exists():
-        pytest.skip("the corpus of recordings is not beside the project")
+        pytest.skip("the corpus of recordings is not next to the checkout")
     require(CORPUS.exists(), f"{CORPUS} is missing")
     bodies = {path.stem: path.read_bytes() for path in CORPUS.glob("*.sse")}
     assert {name: bad for name, body in bodies.items() if (bad := wrong(body))} == {}

@@ -1,4 +1,4 @@
-"""See what each provider really sends, and that it refuses what its vendor has no word for."""
+"""Check what each provider sends, and that it refuses what its vendor does not support."""
 
 from __future__ import annotations
 
@@ -370,7 +370,7 @@ def test_fields_that_are_not_set_are_not_sent(name: str) -> None:
     assert sent(name, PLAIN) == plain.get(name, {"messages": [{"role": "user", "content": "Hi"}]})
 
 
-# What a vendor has no word for
+# What a vendor does not support
 
 REFUSED: list[tuple[str, Settings, str]] = [
     ("bedrock", {"seed": 1}, "seed"),
@@ -536,7 +536,7 @@ def test_values_that_are_not_messages_raise_at_once(messages: Any) -> None:
         Request(messages)
 
 
-# The server that sent opaque data gets them back
+# Opaque data goes back to the server that sent it
 
 
 def test_only_the_server_that_sent_it_gets_reasoning_back() -> None:

@@ -1,4 +1,4 @@
-"""Ask on after each recorded answer: the next request has what the vendor wants back, and nothing that any refuses."""
+"""Send a next request after each recorded answer: it has what the vendor needs, and nothing that a vendor refuses."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from streamcore.checkpoints import open_checkpointer
 from streamcore.errors import ConfigError, RelayError, StreamcoreError, ThreadConflict
 from streamcore.relay import Relay, RunLog, open_log
 from streamcore.testing.suites.run_log import RunLogSuite
-from streamcore.web.spending import RedisSums
+from streamcore.web.spending_sums import RedisSums
 from tests.redis_cluster import RedisCluster
 from tests.support import DEADLINE
 

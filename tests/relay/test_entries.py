@@ -1,4 +1,4 @@
-"""Test that items and ends survive the trip through bytes: of every recording, and of whatever JSON can hold."""
+"""Test that items and ends survive encoding as bytes: of every recording, and of any JSON."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ EVENTS = st.builds(event, OBJECTS)
 
 
 @given(st.lists(CHUNKS | TEXTS | EVENTS, max_size=5))
-def test_whatever_json_can_hold(items: list[Any]) -> None:
+def test_any_json_survives_encoding(items: list[Any]) -> None:
     assert decode_items(encode_items(items)) == items
 
 
@@ -96,7 +96,7 @@ def test_data_that_are_not_json() -> None:
 def bodies() -> list[tuple[str, bytes]]:
     """Return the recorded and handmade bodies, with their wires."""
     path = SHARED / "wire" / "check.py"
-    require(path.exists(), "the corpus of recordings is not beside the project")
+    require(path.exists(), "the corpus of recordings is not next to the checkout")
     spec = importlib.util.spec_from_file_location("wire_check", path)
     assert spec is not None
     assert spec.loader is not None
@@ -107,7 +107,7 @@ def bodies() -> list[tuple[str, bytes]]:
 
 
 async def trip(wire: str, body: bytes) -> int:
-    """Send what a body gives through bytes and compare it, as it is and as browsers get it."""
+    """Encode and decode the chunks of a body, and compare them and the events for browsers."""
     items: list[Any] = []
     failure: StreamcoreError | None = None
     async with client_for(body) as client:
@@ -145,7 +145,7 @@ def test_every_recording() -> None:
 
 
 def test_the_suites_items_have_every_field() -> None:
-    """So that a log which loses one fails."""
+    """Check that the suite notices a log that loses a field."""
     chunks = [item for item in ITEMS if isinstance(item, Chunk)]
     for name in Chunk.__slots__:
         assert any(getattr(chunk, name) for chunk in chunks), name

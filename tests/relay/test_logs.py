@@ -1,4 +1,4 @@
-"""Run the suite that every relay's log passes on the two that streamcore brings, and what is Redis' own."""
+"""Run the suite of relay logs in memory and in Redis, and test what only Redis has."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ async def test_a_run_in_redis_has_a_limit(redis_url: str) -> None:
     for _ in range(2):
         with pytest.raises(AnswerTooLarge, match="more than 100,000 bytes"):
             await log.append("limit", epoch, 9, ["y" * 20_000], None, lease=60)
-    await log.trim("limit", epoch, 5, ["a snapshot"])  # makes place
+    await log.trim("limit", epoch, 5, ["a snapshot"])  # frees space
     assert await log.append("limit", epoch, 9, ["z" * 20_000], None, lease=60)
     assert await log.append("limit", epoch, 10, ["end"], END, lease=60)
     result = await open_log(redis_url).read("limit", 5, 0)

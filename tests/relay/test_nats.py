@@ -1,4 +1,4 @@
-"""Run the suite that every relay's log passes on NATS JetStream, and what is its own."""
+"""Run the suite of relay logs on NATS JetStream, and test what only NATS has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test the relay itself, through memory on both backends and through a real Redis: who gets what, and how runs end."""
+"""Test the relay with a log in memory on both backends and a real Redis: what readers get, and how runs end."""
 
 from __future__ import annotations
 
@@ -40,27 +40,27 @@ from tests.support import KEY, ask, eventually, patient, provider_at
 __all__ = ["redis_url"]
 
 pytestmark = pytest.mark.anyio
-PLACES = [("asyncio", "memory"), ("trio", "memory"), pytest.param(("asyncio", "redis"), marks=pytest.mark.real)]
+LOOPS_AND_LOGS = [("asyncio", "memory"), ("trio", "memory"), pytest.param(("asyncio", "redis"), marks=pytest.mark.real)]
 FORMATS: tuple[Format, ...] = get_args(Format)
 LONG = Answer([f"{n} " for n in range(5000)])
 
 
-@pytest.fixture(params=PLACES, ids="-".join)
-def place(request: pytest.FixtureRequest) -> tuple[str, str]:
+@pytest.fixture(params=LOOPS_AND_LOGS, ids="-".join)
+def loop_and_log(request: pytest.FixtureRequest) -> tuple[str, str]:
     """Run each test on each event loop and each log."""
     found: tuple[str, str] = request.param
     return found
 
 
 @pytest.fixture
-def anyio_backend(place: tuple[str, str]) -> str:
-    return place[0]
+def anyio_backend(loop_and_log: tuple[str, str]) -> str:
+    return loop_and_log[0]
 
 
 @pytest.fixture
-def log(place: tuple[str, str], request: pytest.FixtureRequest, tmp_path: Path) -> RunLog:
+def log(loop_and_log: tuple[str, str], request: pytest.FixtureRequest, tmp_path: Path) -> RunLog:
     """Return a log with no runs in it."""
-    if place[1] == "memory":
+    if loop_and_log[1] == "memory":
         return MemoryLog()
     return RedisLog(request.getfixturevalue("redis_url"), prefix=f"{tmp_path}:")
 
@@ -78,7 +78,7 @@ async def read_some(reader: Reader, count: int) -> list[Any]:
 
 
 class Endless:
-    """A source that never ends by itself, and says whether it was closed."""
+    """A source that never ends by itself, and records whether it was closed."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -136,7 +136,7 @@ GRAPH = """
 async def test_a_graphs_events_are_unchanged(
     log: RunLog, simulator: Simulator, tmp_path: Path, metadata: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To the byte that the web sends of them, in every format."""
+    """Compare every byte that the web sends of them, in every format."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", simulator.base_url("openai"))
     answers(simulator, lambda asked: "an answer\r\nof two lines")
@@ -331,7 +331,7 @@ async def test_a_reader_that_waits_counts_as_a_reader(log: RunLog, pace: float) 
 
 
 async def test_leaving_the_relay_ends_its_runs(log: RunLog) -> None:
-    """Also one that was started the moment before."""
+    """This includes a run that was started immediately before."""
     sources = [Endless() for _ in range(3)]
     async with Relay(log) as relay:
         for number, source in enumerate(sources):
@@ -390,7 +390,7 @@ async def test_one_start_of_a_name_and_one_run_of_a_thread(log: RunLog) -> None:
 
 
 async def test_a_lost_run_does_not_block_its_thread(log: RunLog) -> None:
-    """And its producer, should it wake up, adds nothing."""
+    """If its producer resumes, it adds nothing."""
     epoch = await log.start("lost", "", lease=0.05, thread="t")
     await log.append("lost", epoch, 0, ["a"], None, lease=0.05)
     await anyio.sleep(0.1)
@@ -411,7 +411,7 @@ async def test_a_reader_ends_a_lost_run(log: RunLog) -> None:
     log = open_log_like(log)
     relay = Relay(log, lease=0.2)
     assert (await relay.status("lost")).state == "lost"
-    if isinstance(log, MemoryLog):  # whose readers do not look, since its producers cannot vanish
+    if isinstance(log, MemoryLog):  # its readers do not check the lease: a producer in this process cannot vanish
         assert await log.take_over("lost", encode_end(StreamInterrupted("the worker was lost"), None))
     with pytest.raises(StreamInterrupted, match="was lost"):
         await all_of(relay.read("lost"))
@@ -517,7 +517,7 @@ async def test_a_source_that_cannot_be_closed(log: RunLog, caplog: pytest.LogCap
 
 
 async def test_a_reader_may_be_cancelled_anywhere(log: RunLog) -> None:
-    """The run goes on, and who comes back gets the rest of what was seen."""
+    """The run continues, and a reader that reconnects gets exactly the rest."""
     go_on = anyio.Event()
 
     async def source() -> AsyncIterator[str]:
@@ -544,7 +544,7 @@ async def test_a_reader_may_be_cancelled_anywhere(log: RunLog) -> None:
 
 
 async def test_a_gap(log: RunLog) -> None:
-    """Give a reader behind the trimmed entries their content, and continue from there."""
+    """A reader before the trimmed entries gets their content and then the rest."""
     seen = anyio.Event()
     words = [f"{n} " for n in range(3000)]
 

@@ -1,4 +1,4 @@
-"""Let runs live through what happens to connections, workers and Redis: real processes, a real Redis, real HTTP."""
+"""Interrupt connections, workers and Redis during runs: real processes, a real Redis, real HTTP."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx2.AsyncClient]:
-    """Connect as often as asked, each time with a new connection."""
+    """Return a client that uses a new connection for each request."""
     limits = httpx2.Limits(max_keepalive_connections=0)
     async with httpx2.AsyncClient(timeout=30, limits=limits) as client:
         yield client
 
 
 def answer_of(count: int) -> tuple[Answer, str]:
-    """Return an answer of so many awkward tokens, and its text."""
+    """Return an answer of this many hostile tokens, and its text."""
     tokens: list[str] = []
     for number in range(count):
         piece = PIECES[number % len(PIECES)]
@@ -52,7 +52,7 @@ def answer_of(count: int) -> tuple[Answer, str]:
 
 
 def shown(text: str, fmt: str) -> str:
-    """Return the text as a format can say it."""
+    """Return the text as a format can represent it."""
     return text.replace("\r\n", "\n").replace("\r", "\n") if fmt == "text" else text
 
 
@@ -183,7 +183,7 @@ async def test_redis_is_killed_and_restarts_empty(tmp_path: Path, client: httpx2
             await again.read()
             assert json.loads(again.error or "")["type"] == "RunExpired"
             assert (await client.get(f"{url}/run?format=json")).status_code == 404
-        await client.post(f"{workers.urls[0]}/run")  # another run of that name, which has not come as far
+        await client.post(f"{workers.urls[0]}/run")  # another run of that name, which has fewer entries
         again = Browser(client, workers.urls, "run", "json", last_id="4000")
         await again.read()
         assert json.loads(again.error or "")["type"] == "RunExpired"

@@ -35,7 +35,7 @@ def test_the_measurement_runs() -> None:
         [sys.executable, str(ROOT / "benchmarks/sse.py"), "--events", "50", "--rounds", "1", "--clients", "20"],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
         check=False,
     )
     assert "20 of 20 simultaneous clients received all of 200 events" in done.stdout, done.stdout + done.stderr

@@ -66,7 +66,7 @@ def shown(fmt: Format, events: list[Event]) -> str:
 
 
 def kept(fmt: Format, text: str) -> str:
-    """Return the text as far as a format can say it."""
+    """Return the text as a format can represent it."""
     if fmt == "text":
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     return text.replace("\0", "\ufffd") if fmt == "html" else text
@@ -225,7 +225,7 @@ def test_ids_count_items_and_end_in_end(fmt: Format) -> None:
 
 
 def joined(events: list[Event]) -> list[tuple[str, str]]:
-    """Return what is shown between events with names, in any division into messages."""
+    """Return the text between events with names, however it is divided into messages."""
     groups = groupby(events, key=lambda event: event.event)
     return [(name, "".join(event.data for event in group).replace("</span><span>", "")) for name, group in groups]
 

@@ -26,13 +26,13 @@ CONFIG = {"provider": "demo"}
 
 
 @pytest.fixture(autouse=True)
-def at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_project_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
 
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Let the provider openai be a simulator that takes a minute for a token."""
+    """Set a simulator that needs a minute for a token as the provider `openai`."""
     with Simulator(Answer(["Hi", " there"]), rate=1 / 60) as simulator:
         monkeypatch.setenv("OPENAI_BASE_URL", simulator.base_url("openai"))
         monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -145,7 +145,7 @@ def test_the_seeds_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_endpoint_is_the_seeds() -> None:
-    require(SEED.exists(), "the seeds do not stand beside this checkout")
+    require(SEED.exists(), "the seeds are not next to the checkout")
     seeds = "".join(path.read_text("utf-8") for path in sorted(SEED.parent.glob("*.txt")))
     assert FASTAPI_NODE.strip().replace("streamcore.", "yamlgraph.") in seeds
 

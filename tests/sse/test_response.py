@@ -68,7 +68,7 @@ def app_for(simulator: Simulator, **options: Any) -> FastAPI:
 
 
 def body_of(received: bytes) -> bytes:
-    """Undo HTTP's chunks."""
+    """Return the body without HTTP's chunked encoding."""
     _, _, left = received.partition(b"\r\n\r\n")
     body = b""
     while left:

@@ -1,4 +1,4 @@
-"""Test that open streams get an honest end when their server stops, whichever way the server says so."""
+"""Test that open streams get a proper end when their server stops, in every way that servers stop."""
 
 from __future__ import annotations
 

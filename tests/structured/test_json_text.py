@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -56,10 +56,10 @@ def test_json_with_prose_around_it_is_found(data: Any, indent: int, ascii_only: 
 
 
 @given(DATA, INDENTS, st.sampled_from(["```", "```json", "~~~", "````json"]), st.sampled_from(["\n", "\n\n", " \n"]))
-def test_json_that_a_fence_holds_is_found_whatever_it_is(data: Any, indent: int, fence: str, end: str) -> None:
+def test_any_json_in_a_fence_is_found(data: Any, indent: int, fence: str, end: str) -> None:
     text = written(data, indent, ascii_only=False)
     answer = f"\n{fence}\n{text}{end}{fence[: len(fence.rstrip('json'))]}\n"
-    if fence[:3] in text:  # a fence in a text inside ends a shorter one; objects are found all the same
+    if fence[:3] in text:  # a fence in a string ends a shorter fence
         return
     assert unfenced(answer) == text
     assert [json.loads(one) for one in documents(answer)] == [data]
@@ -72,13 +72,13 @@ def test_json_in_a_fence_with_prose_around_it_is_found(data: Any, before: str, a
 
 
 @given(st.lists(OBJECTS, min_size=2, max_size=4), PROSE)
-def test_several_documents_come_in_order(many: list[Any], between: str) -> None:
+def test_several_documents_are_found_in_order(many: list[Any], between: str) -> None:
     texts = [written(one, None, ascii_only=False) for one in many]
     assert list(documents(f" {between} ".join(texts))) == texts
 
 
 @given(OBJECTS, st.integers(1, 10**6))
-def test_a_cut_document_gives_no_part_of_itself(data: Any, cut: int) -> None:
+def test_no_part_of_a_cut_document_is_found(data: Any, cut: int) -> None:
     text = written(data, None, ascii_only=False)
     assert list(documents(text[: cut % len(text)])) == []
 
@@ -117,7 +117,7 @@ def test_a_cut_document_gives_no_part_of_itself(data: Any, cut: int) -> None:
         ('"one\ntwo"', [r'"one\ntwo"']),
     ],
 )
-def test_odd_answers(text: str, found: list[str]) -> None:
+def test_unusual_answers(text: str, found: list[str]) -> None:
     assert list(documents(text)) == found
 
 
@@ -133,8 +133,8 @@ def test_odd_answers(text: str, found: list[str]) -> None:
         "```\n" + " \n" * 50_000,
     ],
 )
-def test_hostile_answers_cost_time_in_proportion_to_their_length(text: str) -> None:
-    """Sixteen times the text may not take the square of that; the bound leaves room, and only CPU time counts."""
+def test_the_time_for_hostile_answers_grows_linearly(text: str) -> None:
+    """Text that is 16 times as long must not take 256 times as long; the bound is 100, in CPU time."""
 
     def cost(part: str) -> float:
         best = 60.0
@@ -151,18 +151,20 @@ def test_hostile_answers_cost_time_in_proportion_to_their_length(text: str) -> N
 
 
 def is_part(less: Any, more: Any) -> bool:
-    """True if one is what the other was, some time earlier."""
-    if isinstance(less, dict) and isinstance(more, dict):
-        return list(less) == list(more)[: len(less)] and all(is_part(less[key], more[key]) for key in less)
-    if isinstance(less, list) and isinstance(more, list):
-        return len(less) <= len(more) and all(map(is_part, less, more))
-    if isinstance(less, str) and isinstance(more, str):
-        return more.startswith(less)
-    return type(less) is type(more) and less == more
+    """Return whether a value can grow into another one."""
+    if type(less) is not type(more):
+        return False
+    if isinstance(less, dict):
+        keys: list[str] = [*less]
+        return keys == [*more][: len(keys)] and all(is_part(less[key], more[key]) for key in keys)
+    if isinstance(less, list):
+        items = cast("list[object]", less)
+        return len(items) <= len(more) and all(map(is_part, items, more))
+    return bool(more.startswith(less) if isinstance(less, str) else less == more)
 
 
 @given(OBJECTS, INDENTS, st.booleans(), PROSE, PROSE, st.lists(st.integers(0, 10**6), max_size=60))
-def test_objects_only_grow_and_end_as_the_whole(
+def test_objects_only_grow_and_are_whole_at_the_end(
     data: Any, indent: int, ascii_only: bool, before: str, after: str, cuts: list[int]
 ) -> None:
     text = f"{before}\n```json\n{written(data, indent, ascii_only)}\n```\n{after}"
@@ -180,7 +182,7 @@ def test_objects_grow_letter_by_letter(data: Any) -> None:
     assert all(is_part(one, data) for one in seen)
 
 
-def test_what_is_seen_of_an_object() -> None:
+def test_the_growth_of_an_object() -> None:
     assert growth(list('{"a": "hi", "n": 120, "ok": true, "l": [1, 2]}')) == [
         {},
         {"a": ""},
@@ -194,7 +196,7 @@ def test_what_is_seen_of_an_object() -> None:
     ]
 
 
-def test_line_ends_in_strings_are_seen_as_they_arrive() -> None:
+def test_line_ends_in_strings_arrive_at_once() -> None:
     assert growth(['{\n"a": "one', "\n", "two", '\t"', ', "b": [1, 2]', "\n}\nBye."]) == [
         {"a": "one"},
         {"a": "one\n"},
@@ -222,7 +224,7 @@ def test_deep_json_grows_without_an_error(depth: int) -> None:
         ('{"a": \'x\', "b": {"c": 1}} {"d": 2}', {"d": 2}),
     ],
 )
-def test_odd_answers_grow_to_what_is_found_at_the_end(text: str, last: Any) -> None:
+def test_unusual_answers_grow_to_the_last_document(text: str, last: Any) -> None:
     assert growth(list(text))[-1] == last
 
 

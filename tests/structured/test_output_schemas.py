@@ -8,7 +8,7 @@ import enum
 import json
 import uuid
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal, Union, cast
 
 import jsonschema
 import pytest
@@ -66,13 +66,15 @@ class Order(BaseModel):
 def objects(schema: Any) -> Iterator[dict[str, Any]]:
     """Yield every schema of an object in a schema."""
     if isinstance(schema, dict):
-        if schema.get("type") == "object":
-            yield schema
-        for inner in schema.values():
-            yield from objects(inner)
+        mapping = cast("dict[str, Any]", schema)
+        if mapping.get("type") == "object":
+            yield mapping
+        for value in mapping.values():
+            yield from objects(value)
     elif isinstance(schema, list):
-        for inner in schema:
-            yield from objects(inner)
+        items = cast("list[object]", schema)
+        for item in items:
+            yield from objects(item)
 
 
 # Closed forms
@@ -81,7 +83,7 @@ MODELS: list[Any] = [Order, Tree, Cat]
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_strict_form_closes_and_requires_everything(model: type[BaseModel]) -> None:
+def test_the_strict_form_forbids_other_keys_and_requires_all_keys(model: type[BaseModel]) -> None:
     closed = closed_schema(model.model_json_schema())
     assert closed is not None
     found = list(objects(closed))
@@ -96,8 +98,8 @@ def test_the_strict_form_closes_and_requires_everything(model: type[BaseModel]) 
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_strict_form_says_what_the_vendors_own_helpers_say(model: type[BaseModel]) -> None:
-    """The same objects with the same properties; the SDK leaves keywords in that its API refuses."""
+def test_the_strict_form_has_the_objects_of_the_sdks_helper(model: type[BaseModel]) -> None:
+    """The objects have the same properties; the SDK's helper leaves in keywords that its API refuses."""
     closed = closed_schema(model.model_json_schema())
     theirs = to_strict_json_schema(model)
     mine = {(one.get("title"), tuple(one["properties"]), tuple(one["required"])) for one in objects(closed)}
@@ -107,7 +109,7 @@ def test_the_strict_form_says_what_the_vendors_own_helpers_say(model: type[BaseM
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_other_closed_form_says_what_the_vendors_own_helper_says(model: type[BaseModel]) -> None:
+def test_the_other_closed_form_has_the_objects_of_the_sdks_helper(model: type[BaseModel]) -> None:
     closed = closed_schema(model.model_json_schema(), ANTHROPIC)
     theirs = transform_schema(model)
     mine = {(one.get("title"), tuple(one["properties"]), tuple(one.get("required", ()))) for one in objects(closed)}
@@ -117,8 +119,8 @@ def test_the_other_closed_form_says_what_the_vendors_own_helper_says(model: type
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_what_fits_the_closed_form_fits_the_schema(model: type[BaseModel]) -> None:
-    """The constraints that are only said in words are such that the example keeps to them."""
+def test_the_example_of_a_closed_form_fits_the_schema(model: type[BaseModel]) -> None:
+    """The example also satisfies the constraints that the closed form has only in descriptions."""
     closed = closed_schema(model.model_json_schema())
     assert closed is not None
     value = example(closed)
@@ -127,7 +129,7 @@ def test_what_fits_the_closed_form_fits_the_schema(model: type[BaseModel]) -> No
     model.model_validate(value)
 
 
-def test_constraints_that_a_vendor_does_not_know_are_said_in_words() -> None:
+def test_constraints_that_a_vendor_does_not_support_move_to_the_description() -> None:
     schema = {
         "type": "object",
         "properties": {
@@ -149,49 +151,55 @@ def test_constraints_that_a_vendor_does_not_know_are_said_in_words() -> None:
     }
 
 
-def within(**schema: Any) -> dict[str, Any]:
+def with_property(**schema: Any) -> dict[str, Any]:
     return {"type": "object", "properties": {"a": schema}}
 
 
-DEEP: dict[str, Any] = {"type": "object", "properties": {}}
-for _ in range(5_000):
-    DEEP = {"type": "object", "properties": {"a": DEEP}, "required": ["a"]}
+def nested(levels: int) -> dict[str, Any]:
+    """Return a schema of objects inside each other."""
+    schema: dict[str, Any] = {"type": "object", "properties": {}}
+    for _ in range(levels):
+        schema = {"type": "object", "properties": {"a": schema}, "required": ["a"]}
+    return schema
 
 
-@pytest.mark.parametrize(
-    "schema",
-    [
-        {"type": "string"},
-        {"type": "array", "items": {"type": "string"}},
-        {"anyOf": [{"type": "object", "properties": {}}]},
-        {"type": "object"},
-        {"$ref": "#/$defs/A"},
-        {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}},
-        {"type": "object", "properties": {}, "additionalProperties": True},
-        {"type": "object", "properties": {"a": True}},
-        within(),
-        within(type="object"),
-        within(type="object", additionalProperties={"type": "string"}),
-        within(type="array"),
-        within(type="array", prefixItems=[{"type": "string"}]),
-        within(type="string", contentEncoding="base64"),
-        within(**{"$ref": "https://example.com/a.json"}),
-        within(**{"$ref": "#/$defs/none"}),
-        within(**{"$ref": ["#"]}),
-        {"$ref": "#"},
-        {"$ref": ["#"]},
-        {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/B"}, "B": {"$ref": "#/$defs/A"}}},
-        within(**{"$ref": "#"}),
-        within(**DEEP),
-        within(allOf=[{"type": "string"}, {"minLength": 2}]),
-        within(**{"not": {"type": "string"}}),
-    ],
-)
-def test_what_leaves_something_open_has_no_closed_form(schema: dict[str, Any]) -> None:
+DEEP = nested(5_000)
+
+
+OPEN_SCHEMAS: list[dict[str, Any]] = [
+    {"type": "string"},
+    {"type": "array", "items": {"type": "string"}},
+    {"anyOf": [{"type": "object", "properties": {}}]},
+    {"type": "object"},
+    {"$ref": "#/$defs/A"},
+    {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}},
+    {"type": "object", "properties": {}, "additionalProperties": True},
+    {"type": "object", "properties": {"a": True}},
+    with_property(),
+    with_property(type="object"),
+    with_property(type="object", additionalProperties={"type": "string"}),
+    with_property(type="array"),
+    with_property(type="array", prefixItems=[{"type": "string"}]),
+    with_property(type="string", contentEncoding="base64"),
+    with_property(**{"$ref": "https://example.com/a.json"}),
+    with_property(**{"$ref": "#/$defs/none"}),
+    with_property(**{"$ref": ["#"]}),
+    {"$ref": "#"},
+    {"$ref": ["#"]},
+    {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/B"}, "B": {"$ref": "#/$defs/A"}}},
+    with_property(**{"$ref": "#"}),
+    with_property(**DEEP),
+    with_property(allOf=[{"type": "string"}, {"minLength": 2}]),
+    with_property(**{"not": {"type": "string"}}),
+]
+
+
+@pytest.mark.parametrize("schema", OPEN_SCHEMAS)
+def test_a_schema_that_allows_any_keys_or_items_has_no_closed_form(schema: dict[str, Any]) -> None:
     assert closed_schema(schema) is None
 
 
-def test_a_schema_is_left_as_it_was() -> None:
+def test_the_given_schema_is_not_changed() -> None:
     schema = Order.model_json_schema()
     before = json.dumps(schema)
     closed_schema(schema)
@@ -224,7 +232,7 @@ def block(**fields: dict[str, Any]) -> SchemaBlock:
         ({"type": "float", "optional": True, "constraints": {"le": 1}}, 1.0, 2.0),
     ],
 )
-def test_a_field_takes_what_its_json_schema_takes(field: dict[str, Any], good: Any, bad: Any) -> None:
+def test_a_field_accepts_what_its_json_schema_accepts(field: dict[str, Any], good: Any, bad: Any) -> None:
     made = block(x=field)
     model = made.model
     assert model.model_validate_json(json.dumps({"x": good})).model_dump() == {"x": good}
@@ -244,29 +252,29 @@ def test_defaults_and_optional_fields() -> None:
     first, second = made.model(), made.model()
     assert first.model_dump() == {"a": 3, "b": None, "c": [1]}
     assert first.c is not second.c  # type: ignore[attr-defined]
-    assert made.model(b=None, z=1).model_dump() == first.model_dump(), "a key too many is passed over"
+    assert made.model(b=None, z=1).model_dump() == first.model_dump(), "an unknown key is ignored"
 
 
 @pytest.mark.parametrize("name", ["copy", "json", "schema", "model_name", "first name", "class", "naïve"])
-def test_a_field_may_be_called_what_it_likes(name: str) -> None:
+def test_a_field_may_have_the_name_of_a_method_or_a_keyword(name: str) -> None:
     made = block(**{name: {"type": "int"}})
     assert getattr(made.model.model_validate({name: 3}), name) == 3
 
 
 @pytest.mark.parametrize("name", ["_private", "__dunder__", "model_dump", "model_config", "model_fields"])
-def test_a_field_may_not_take_the_objects_own_names(name: str) -> None:
+def test_a_field_may_not_have_a_reserved_name(name: str) -> None:
     with pytest.raises(ValidationError, match="name"):
         block(**{name: {"type": "int"}})
 
 
-def test_the_output_of_a_block_is_asked_for_as_the_file_says() -> None:
+def test_the_output_of_a_block_has_its_name_and_schema() -> None:
     made = block(a={"type": "int"})
     assert made.output is made.output
     assert made.output.schema == made.json_schema()
     assert made.output.name == "Answer"
 
 
-def test_an_output_is_made_once_for_a_type() -> None:
+def test_outputs_are_cached_by_type() -> None:
     assert Output.of(Tree) is Output.of(Tree)
     assert Output.of({"type": "object"}) is Output.of({"type": "object"})
     assert Output.of(Annotated[list[int], Field(json_schema_extra={"x": []})]).schema["x"] == []
@@ -302,54 +310,79 @@ TYPES: list[Any] = [
 
 
 @pytest.mark.parametrize("wanted", TYPES, ids=str)
-def test_an_example_fits(wanted: Any) -> None:
+def test_the_example_of_a_type_fits(wanted: Any) -> None:
     adapter: TypeAdapter[Any] = TypeAdapter(wanted)
     value = example(adapter.json_schema())
     adapter.validate_json(json.dumps(value))
     jsonschema.validate(value, adapter.json_schema())
 
 
-SCALARS = (
-    st.builds(
-        lambda low, more: {"type": "integer", "minimum": low, "maximum": low + more},
-        st.integers(-9, 9),
-        st.integers(0, 9),
-    )
-    | st.builds(
-        lambda low, more: {"type": "number", "exclusiveMinimum": low, "exclusiveMaximum": low + more},
-        st.integers(-9, 9),
-        st.integers(1, 9),
-    )
-    | st.builds(
-        lambda low, more: {"type": "string", "minLength": low, "maxLength": low + more},
-        st.integers(0, 20),
-        st.integers(0, 9),
-    )
-    | st.sampled_from([{"type": "boolean"}, {"type": "null"}, {"enum": ["x", 1]}, {"const": [1]}, {}])
+Schema = dict[str, Any]
+Schemas = st.SearchStrategy[Schema]
+
+
+def integers(low: int, more: int) -> Schema:
+    return {"type": "integer", "minimum": low, "maximum": low + more}
+
+
+def numbers(low: int, more: int) -> Schema:
+    return {"type": "number", "exclusiveMinimum": low, "exclusiveMaximum": low + more}
+
+
+def strings(low: int, more: int) -> Schema:
+    return {"type": "string", "minLength": low, "maxLength": low + more}
+
+
+def arrays(item: Schema, least: int) -> Schema:
+    return {"type": "array", "items": item, "minItems": least}
+
+
+def objects_of(fields: dict[str, Schema]) -> Schema:
+    return {"type": "object", "properties": fields, "required": sorted(fields)[:1]}
+
+
+def mappings(value: Schema) -> Schema:
+    return {"type": "object", "additionalProperties": value, "minProperties": 2}
+
+
+def unions(options: list[Schema]) -> Schema:
+    return {"anyOf": options}
+
+
+def described(schema: Schema) -> Schema:
+    return {"allOf": [schema, {"description": "too"}]}
+
+
+OTHER_SCALARS: list[Schema] = [{"type": "boolean"}, {"type": "null"}, {"enum": ["x", 1]}, {"const": [1]}, {}]
+SCALARS: Schemas = (
+    st.builds(integers, st.integers(-9, 9), st.integers(0, 9))
+    | st.builds(numbers, st.integers(-9, 9), st.integers(1, 9))
+    | st.builds(strings, st.integers(0, 20), st.integers(0, 9))
+    | st.sampled_from(OTHER_SCALARS)
 )
-SCHEMAS = st.recursive(
-    SCALARS,
-    lambda inner: (
-        st.builds(lambda item, least: {"type": "array", "items": item, "minItems": least}, inner, st.integers(0, 3))
-        | st.builds(
-            lambda fields: {"type": "object", "properties": fields, "required": sorted(fields)[:1]},
-            st.dictionaries(st.sampled_from("abcd"), inner, max_size=3),
-        )
-        | st.builds(lambda value: {"type": "object", "additionalProperties": value, "minProperties": 2}, inner)
-        | st.builds(lambda options: {"anyOf": options}, st.lists(inner, min_size=1, max_size=3))
-        | st.builds(lambda one: {"allOf": [one, {"description": "too"}]}, inner)
-    ),
-    max_leaves=8,
-)
+
+
+def containers(inner: Schemas) -> Schemas:
+    """Return schemas that have the inner ones in each way that JSON Schema has."""
+    return (
+        st.builds(arrays, inner, st.integers(0, 3))
+        | st.builds(objects_of, st.dictionaries(st.sampled_from("abcd"), inner, max_size=3))
+        | st.builds(mappings, inner)
+        | st.builds(unions, st.lists(inner, min_size=1, max_size=3))
+        | st.builds(described, inner)
+    )
+
+
+SCHEMAS: Schemas = st.recursive(SCALARS, containers, max_leaves=8)
 
 
 @given(SCHEMAS)
-def test_examples_fit_any_schema(schema: dict[str, Any]) -> None:
+def test_the_example_of_any_schema_fits(schema: dict[str, Any]) -> None:
     jsonschema.validate(example(schema), schema)
 
 
 @given(SCHEMAS)
-def test_what_fits_a_closed_form_fits_the_schema_where_nothing_is_said_in_words(schema: dict[str, Any]) -> None:
+def test_the_example_of_a_closed_form_without_descriptions_fits_any_schema(schema: dict[str, Any]) -> None:
     wanted = {"type": "object", "properties": {"x": schema}, "required": ["x"]}
     closed = closed_schema(wanted)
     if closed is not None and '"description"' not in json.dumps(closed):

@@ -177,7 +177,7 @@ TABLE = [
 
 
 async def run(row: Row) -> None:
-    """Get the answer of a row, to its end."""
+    """Read the answer of a row to its end."""
     stream = stream_request(ASK, provider=ScriptedProvider(*row.answers), **row.options)
     raised: StreamcoreError | None = None
     try:

@@ -20,7 +20,7 @@ def snippets() -> list[str]:
 
 
 def test_recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The page's recording is what its examples play, and what is made of it is what they say."""
+    """The page's examples play its recording, and their output is what the page shows."""
     save_files(PAGE, tmp_path)
     monkeypatch.chdir(tmp_path)
     played = [code for code in snippets() if '"replay"' in code or "Simulator(recordings" in code]

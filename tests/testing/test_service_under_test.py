@@ -30,7 +30,7 @@ def test_the_sample_is_tested_without_a_network(tmp_path: Path, sample: str, pas
         env=environment,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=250,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

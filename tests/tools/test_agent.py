@@ -554,7 +554,7 @@ async def test_two_tools_of_one_name_are_refused() -> None:
 
 
 class Set:
-    """Bring tools as an MCP server does."""
+    """Provide tools as an MCP server does."""
 
     def __init__(self, name: str, *brought: Tool) -> None:
         self.name = name
@@ -690,7 +690,7 @@ async def test_while_a_person_decides_no_clock_but_total_runs(pace: float) -> No
 
 
 async def test_what_is_saved_is_never_computed_again() -> None:
-    """Stop after every save in turn, and go on from what was saved."""
+    """Stop after each save in turn, and continue from the saved state."""
     ran: list[int] = []
 
     @tool

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Reported:
-    """Keep what a tool reports."""
+    """Record the progress that a tool reports."""
 
     def __init__(self) -> None:
         self.chunks: list[Chunk] = []

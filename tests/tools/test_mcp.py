@@ -46,7 +46,7 @@ SECRET = "s3cr3t-0123456789"
 
 
 class Reports:
-    """Take what a call reports."""
+    """Record the progress that a call reports."""
 
     def __init__(self) -> None:
         self.progress: list[Any] = []

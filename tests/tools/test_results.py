@@ -1,4 +1,4 @@
-"""Hold that the results of tools are bounded: they stay in the conversation, and every further step sends them."""
+"""Test that results of tools are limited in size: every further step of the conversation sends them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Serve graphs whose runs go on without the process that started them, or are executed by another one."""
+"""Serve graphs whose runs continue without the process that started them, or are executed by another one."""
 
 from __future__ import annotations
 

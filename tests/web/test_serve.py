@@ -84,7 +84,7 @@ def test_a_prompt_by_name_or_by_file() -> None:
 
 def test_sigterm_ends_open_streams_with_a_last_event() -> None:
     with (
-        Simulator(Answer(["w "] * 9000), rate=50) as simulator,
+        Simulator(Answer(["w "] * 2000), rate=2) as simulator,
         served("chat", "--provider", "openai", "--model", "m", simulator=simulator) as (process, url),
     ):
         bodies: list[bytes] = []

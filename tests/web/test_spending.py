@@ -17,7 +17,8 @@ from streamcore.relay import Relay
 from streamcore.testing import ScriptedProvider
 from streamcore.testing.scripted import FINISH
 from streamcore.web import RunLimits
-from streamcore.web.spending import MemorySums, RedisSums, Spending, SpendingLimit
+from streamcore.web.spending import Spending, SpendingLimit
+from streamcore.web.spending_sums import MemorySums, RedisSums
 from tests.servers import RedisServer
 from tests.web.test_guards import LOCAL, REMOTE, clients
 

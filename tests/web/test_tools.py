@@ -43,7 +43,7 @@ def simulator() -> Iterator[Simulator]:
 
 
 class Client:
-    """Talk with one conversation."""
+    """A client of one conversation."""
 
     def __init__(self, url: str) -> None:
         self._http = httpx2.Client(base_url=url, timeout=60)

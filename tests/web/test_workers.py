@@ -53,7 +53,7 @@ def test_read_on_at_the_other_worker_and_go_on_talking_there(redis: RedisServer)
 
 
 def test_one_run_in_a_conversation_on_all_workers_and_stop_from_any(redis: RedisServer) -> None:
-    with Simulator(Answer(["w "] * 9000), rate=100) as simulator, ExitStack() as stack:
+    with Simulator(Answer(["w "] * 9000), rate=20) as simulator, ExitStack() as stack:
         (_, first), (_, second) = workers(stack, redis, simulator)
         assert httpx2.post(f"{first}/start", json={"prompt": "x", "session_id": "s"}).status_code == 201
         assert httpx2.post(f"{second}/start", json={"prompt": "x", "session_id": "s"}).status_code == 409

@@ -1,4 +1,4 @@
-"""Decode the bytes of a test with any vocabulary, and say what they are."""
+"""Decode the bytes of a test with any vocabulary, and describe the chunks."""
 
 from __future__ import annotations
 

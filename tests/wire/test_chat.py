@@ -104,7 +104,7 @@ def test_an_azure_prompt_filter_event_does_not_start_the_answer() -> None:
         ({"id": "", "model": "", "choices": [choice()]}, Chunk("start")),
     ],
 )
-def test_whatever_belongs_to_the_answer_starts_it(event: Fields, start: Chunk) -> None:
+def test_the_first_part_of_an_answer_starts_it(event: Fields, start: Chunk) -> None:
     assert read(event) == [start]
 
 
@@ -315,7 +315,7 @@ def test_reasoning_details_after_a_finish_reason_count() -> None:
     assert answer.opaque == Opaque("openai-chat", ({"type": "t", "text": "ab"},))
 
 
-def test_done_alone_brings_the_opaque_data_too() -> None:
+def test_done_without_a_finish_reason_keeps_the_opaque_data() -> None:
     answer = fold(details({"type": "t", "text": "a"}), DONE)
     assert answer.opaque == Opaque("openai-chat", ({"type": "t", "text": "a"},))
 
@@ -763,7 +763,7 @@ def test_done_without_a_finish_reason_is_complete_without_one() -> None:
     assert (answer.complete, answer.finish_reason, answer.raw_finish_reason) == (True, None, None)
 
 
-def test_done_does_not_unsay_the_finish_reason() -> None:
+def test_done_keeps_the_finish_reason() -> None:
     assert [c.raw_finish_reason for c in read(text_event("a"), STOP, DONE) if c.kind == "finish"] == ["stop"]
 
 
@@ -963,7 +963,7 @@ def test_an_event_of_another_shape_passes_as_other(event: Any) -> None:
         chunk({"content": "Hello"}, created=1.5),
     ],
 )
-def test_frames_repetitions_and_nulls_are_no_news(event: Fields) -> None:
+def test_empty_and_repeated_fields_give_no_chunks(event: Fields) -> None:
     assert kinds(read(event)) == ["start", "text"]
 
 

@@ -140,7 +140,7 @@ def test_flush_takes_an_error() -> None:
     assert isinstance(failure(text("Hello") + ERROR.rstrip()), RateLimitError)
 
 
-def test_half_a_done_is_none() -> None:
+def test_a_cut_done_is_ignored() -> None:
     assert isinstance(failure(text("Hello") + b"data: [DON"), StreamInterrupted)
 
 
@@ -262,7 +262,7 @@ def test_what_follows_the_end_is_ignored_and_logged(
 
 
 @pytest.mark.parametrize("more", [b"", b"\n", b"\r\n\r\n", b" "])
-def test_blank_lines_after_the_end_are_no_news(more: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_blank_lines_after_the_end_are_ignored(more: bytes, caplog: pytest.LogCaptureFixture) -> None:
     decoder = StreamDecoder(ChatVocabulary())
     decoder.feed(text("Hello") + DONE)
     with caplog.at_level(logging.DEBUG, logger="streamcore"):
@@ -290,7 +290,7 @@ def test_blank_lines_after_the_end_are_no_news(more: bytes, caplog: pytest.LogCa
     ],
 )
 @pytest.mark.parametrize("size", [1, 10_000])
-def test_a_body_that_is_no_stream_is_malformed(body: bytes, size: int) -> None:
+def test_a_body_that_is_not_a_stream_is_malformed(body: bytes, size: int) -> None:
     decoder = StreamDecoder(ChatVocabulary())
     for at in range(0, len(body), size):
         assert decoder.feed(body[at : at + size]) == []
@@ -440,11 +440,11 @@ def test_raw_is_left_out_unless_asked_for() -> None:
     ]
 
 
-# A vocabulary that is at a loss
+# A vocabulary that raises
 
 
 class Puzzled:
-    """A vocabulary that chokes on one event, as one may on a shape that its author never saw."""
+    """A vocabulary that raises on one event, as on a shape that its author did not expect."""
 
     wire = "puzzled"
     done = False

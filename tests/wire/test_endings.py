@@ -1,4 +1,4 @@
-"""Complete an answer only after a known good end, and let nothing that is no end stop it."""
+"""Complete an answer only after a known good end, and stop reading at no other event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lose no field: facts about an answer become fields of `Completion`, and what has none passes as `other`."""
+"""Lose no field: facts about an answer become fields of `Completion`, and all others pass as `other`."""
 
 from __future__ import annotations
 
@@ -156,20 +156,20 @@ def test_the_parts_of_reasoning_are_separable() -> None:
     assert fold_.completion(complete=True).reasoning_parts == ("a", "bc")
 
 
-def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+def positions(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
     """Return where the objects of an event are, but not those that are passed on whole."""
     if is_array(value):
-        return [found for number, item in enumerate(value) for found in places(item, (*path, number))]
+        return [found for number, item in enumerate(value) for found in positions(item, (*path, number))]
     if not is_object(value) or path[-1:] == ("usage",):
         return []
-    return [path, *(found for key, item in value.items() for found in places(item, (*path, key)))]
+    return [path, *(found for key, item in value.items() for found in positions(item, (*path, key)))]
 
 
 CASES = [
     (make, events, number, path)
     for make, events in ((AnthropicVocabulary, MESSAGE), (ResponsesVocabulary, RESPONSE))
     for number, event in enumerate(events)
-    for path in places(event)
+    for path in positions(event)
 ]
 
 

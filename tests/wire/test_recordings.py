@@ -43,9 +43,9 @@ SPLITS = {"gemini": "vendors", "bedrock-converse": "vendors", "bedrock-invoke": 
 
 @pytest.fixture(scope="module")
 def check() -> ModuleType:
-    """The checker of the corpus, which is beside the project where it is developed."""
+    """The checker of the corpus, which is next to the checkout where the project is developed."""
     if not SHARED.exists():
-        pytest.skip("the corpus of recordings is not beside the project")
+        pytest.skip("the corpus of recordings is not next to the checkout")
     path = SHARED / "wire" / "check.py"
     require(path.exists(), f"{path} is missing")
     spec = importlib.util.spec_from_file_location("wire_check", path)

@@ -544,7 +544,7 @@ def test_keepalives_are_pings(kind: str) -> None:
         "response.reasoning_summary_part.done",
     ],
 )
-def test_frames_say_nothing(kind: str) -> None:
+def test_events_without_content_give_no_chunks(kind: str) -> None:
     assert read(event(kind, 0, part={"type": "output_text", "text": "a"})) == []
 
 

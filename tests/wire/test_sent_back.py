@@ -1,4 +1,4 @@
-"""Check what an answer keeps for the next turn, beside its text and calls."""
+"""Check what an answer keeps for the next turn besides its text and calls."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_reasoning_is_kept_under_its_key_if_tools_were_called(key: str) -> None:
     assert answer({key: "Let me"}, {"content": "Hello"}).opaque is None
 
 
-def test_reasoning_details_make_a_second_copy_needless() -> None:
+def test_reasoning_is_kept_once_if_its_details_are_kept() -> None:
     kept = answer({"reasoning": "hm", "reasoning_details": [{"type": "t", "text": "hm"}]}, call()).opaque
     assert kept is not None
     assert (kept.items, kept.fields) == (({"type": "t", "text": "hm"},), {})
@@ -64,13 +64,13 @@ def test_reasoning_details_make_a_second_copy_needless() -> None:
 SIGNATURE = {"google": {"thought_signature": "c2ln"}}
 
 
-def test_signatures_of_calls_are_kept_by_the_place_of_the_call() -> None:
+def test_signatures_of_calls_are_kept_by_the_position_of_the_call() -> None:
     kept = answer(call(0, "a", extra_content=SIGNATURE), call(1, "b"), call(2, "c", extra_content=SIGNATURE)).opaque
     assert kept is not None
     assert kept.fields == {"tool_calls": {"0": {"extra_content": SIGNATURE}, "2": {"extra_content": SIGNATURE}}}
 
 
-def test_signatures_of_text_are_kept_without_what_describes_a_chunk() -> None:
+def test_signatures_of_text_are_kept_without_the_flags_of_a_chunk() -> None:
     flag = {"google": {"thought": True}}
     kept = answer({"content": "a", "extra_content": flag}, {"content": "b", "extra_content": SIGNATURE}).opaque
     assert kept is not None
@@ -78,14 +78,14 @@ def test_signatures_of_text_are_kept_without_what_describes_a_chunk() -> None:
     assert answer({"content": "a", "extra_content": flag}).opaque is None
 
 
-def test_blocks_of_thinking_in_fragments_are_put_together() -> None:
+def test_fragments_of_thinking_blocks_are_joined() -> None:
     pieces = [{"type": "thinking", "thinking": "Let "}, {"type": "thinking", "thinking": "me", "signature": "s"}]
     kept = answer(*({"thinking_blocks": [piece]} for piece in pieces), {"content": "Hello"}).opaque
     assert kept is not None
     assert kept.fields == {"thinking_blocks": [{"type": "thinking", "thinking": "Let me", "signature": "s"}]}
 
 
-def test_a_spoken_answer_keeps_its_id_and_what_it_says() -> None:
+def test_an_audio_answer_keeps_its_id_and_transcript() -> None:
     spoken = answer(
         {"audio": {"id": "audio_1", "transcript": "Hel"}},
         {"audio": {"transcript": "lo"}},
@@ -133,7 +133,7 @@ def test_thinking_and_text_keep_their_order() -> None:
 
 
 @pytest.mark.parametrize("given", [None, "", "null"])
-def test_calls_without_an_id_get_one_that_stays(given: str | None) -> None:
+def test_calls_without_an_id_always_get_the_same_one(given: str | None) -> None:
     deltas = call(0, given), call(1, given)
     first, second = (made.id for made in answer(*deltas).tool_calls)
     assert first is not None
@@ -173,7 +173,7 @@ def test_a_server_that_counts_fragments_has_one_call() -> None:
         ("nope", False, False),
     ],
 )
-def test_a_call_says_whether_it_is_complete(arguments: str, custom: bool, complete: bool) -> None:
+def test_complete_is_true_if_the_arguments_are_whole(arguments: str, custom: bool, complete: bool) -> None:
     assert ToolCall("a", "tide", arguments, custom=custom).complete is complete
 
 
@@ -207,7 +207,7 @@ TEXT: Json = {"type": "text", "text": "Hello"}
 USE: Json = {"type": "tool_use", "id": "t", "name": "tide", "input": {}}
 
 
-def test_text_and_calls_after_it_need_nothing_more() -> None:
+def test_text_followed_by_calls_needs_no_opaque_data() -> None:
     assert blocks((0, TEXT, []), (1, USE, [])).opaque is None
 
 
@@ -216,11 +216,12 @@ def test_text_and_calls_after_it_need_nothing_more() -> None:
     [
         pytest.param([USE, TEXT], id="text after a call"),
         pytest.param([TEXT, TEXT], id="two texts"),
-        pytest.param([TEXT, {**USE, "caller": {"type": "direct"}}], id="a call that says who made it"),
+        pytest.param([TEXT, {**USE, "caller": {"type": "direct"}}], id="a call with its caller"),
     ],
 )
-def test_blocks_that_text_and_calls_cannot_say_are_kept(started: list[Json]) -> None:
-    kept = blocks(*((index, block, []) for index, block in enumerate(started))).opaque
+def test_blocks_that_text_and_calls_cannot_represent_are_kept(started: list[Json]) -> None:
+    none: list[Json] = []
+    kept = blocks(*((index, block, none) for index, block in enumerate(started))).opaque
     assert kept is not None
     assert (kept.items, kept.source) == (tuple(started), "here")
 
@@ -255,7 +256,7 @@ FUNCTION: Json = {"type": "function_call", "id": "f", "call_id": "c", "name": "t
 
 
 def items(*closed: Json, output: list[Json] | None = None) -> Completion:
-    """Return the answer of a response with these items, closed one by one or only there at the end."""
+    """Return the answer of a response with these items: `closed` have an event each, `output` is at the end."""
     events: list[Json] = [
         {"type": "response.output_item.done", "output_index": index, "item": item} for index, item in enumerate(closed)
     ]
@@ -263,7 +264,7 @@ def items(*closed: Json, output: list[Json] | None = None) -> Completion:
     return decoded(ResponsesVocabulary(source="here"), [*events, {"type": "response.completed", "response": response}])
 
 
-def test_one_message_and_calls_need_nothing_more() -> None:
+def test_one_message_followed_by_calls_needs_no_opaque_data() -> None:
     assert items(message(), FUNCTION).opaque is None
 
 
@@ -281,13 +282,13 @@ def test_one_message_and_calls_need_nothing_more() -> None:
         ),
     ],
 )
-def test_items_that_text_and_calls_cannot_say_are_kept(output: list[Json]) -> None:
+def test_items_that_text_and_calls_cannot_represent_are_kept(output: list[Json]) -> None:
     kept = items(*output).opaque
     assert kept is not None
     assert (kept.items, kept.source) == (tuple(output), "here")
 
 
-def test_an_item_without_an_event_of_its_own_is_taken_from_the_whole_response() -> None:
+def test_an_item_without_its_own_event_is_read_from_the_whole_response() -> None:
     reasoning: Json = {"type": "reasoning", "id": "rs", "summary": [], "encrypted_content": "x"}
     said = items(reasoning, output=[reasoning, message(), FUNCTION])
     assert said.opaque is not None
@@ -295,7 +296,7 @@ def test_an_item_without_an_event_of_its_own_is_taken_from_the_whole_response() 
     assert (said.text, [made.id for made in said.tool_calls]) == ("Hello", ["c"])
 
 
-def test_an_item_that_was_closed_is_taken_once() -> None:
+def test_an_item_that_is_repeated_in_the_whole_response_counts_once() -> None:
     again = items(message(phase="final_answer"), output=[message(phase="final_answer")])
     assert again.opaque is not None
     assert (again.text, len(again.opaque.items)) == ("Hello", 1)

@@ -118,7 +118,7 @@ def test_events(body: bytes, expected: list[tuple[bytes, bytes]], size: int | No
 
 @pytest.mark.parametrize(("body", "expected"), EVENTS)
 def test_events_that_follow_others(body: bytes, expected: list[tuple[bytes, bytes]]) -> None:
-    """The decoder has a quick way for plain events; it must see where their row ends."""
+    """The decoder has a fast path for plain events; it must notice where that path ends."""
     decoder = SSEDecoder()
     decoder.feed(b"data: 0\n\n")
     events = decoder.feed(b"data: 0\n\nevent: e\ndata: 0\n\n" + body)

@@ -1,4 +1,4 @@
-"""Put the halves of a character together that came in two events, on every wire, however the bytes were cut."""
+"""Join the surrogate halves of a character from two events, on every wire, however the bytes were cut."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from streamcore.chunk import Opaque, ToolCall
-from streamcore.sse.agui.kept import kept_value
+from streamcore.sse.agui.encrypted_value import encrypted_value
 from streamcore.sse.agui.writing import Ids, Transcript, event
 from streamcore.sse.encoder import json_bytes
 
@@ -168,7 +168,7 @@ class Speaker:
     def keep(self, opaque: Opaque) -> bytes:
         """Return the event with what the vendor needs with the next turn, if one message is the whole answer."""
         message = self._message
-        value = kept_value(opaque) if message is not None and self._written == {message["id"]} else None
+        value = encrypted_value(opaque) if message is not None and self._written == {message["id"]} else None
         if message is None or value is None:
             return b""
         message["encryptedValue"] = value

@@ -219,7 +219,7 @@ _ROWS = (
     ),
     Fault(
         "late",
-        "the request is read and not answered before a reader's patience for a first token ends",
+        "the request is read and not answered within the reader's `first_token`",
         spoiled.exactly(Hold()),
         StreamTimeout,
         keeps=0,
@@ -246,14 +246,14 @@ _ROWS = (
     ),
     Fault(
         "end-without-mark",
-        "the body ends politely after two tokens, without the vendor's mark",
+        "the body ends properly after two tokens, without the vendor's mark",
         spoiled.then(Send(spoiled.END)),
         StreamInterrupted,
         spoiled.KEPT,
     ),
     Fault(
         "cut-event",
-        "the body ends politely in the middle of an event",
+        "the body ends properly in the middle of an event",
         spoiled.half_an_event,
         StreamInterrupted,
         spoiled.KEPT,
@@ -287,7 +287,11 @@ _ROWS = (
         spoiled.KEPT,
     ),
     Fault(
-        "truncated-gzip", "the gzip file ends politely in its middle", spoiled.gzip_cut, StreamInterrupted, spoiled.KEPT
+        "truncated-gzip",
+        "the body ends properly within the gzip data",
+        spoiled.gzip_cut,
+        StreamInterrupted,
+        spoiled.KEPT,
     ),
     # A stream that becomes silent
     Fault(

@@ -28,7 +28,7 @@ def asked_on(wire: str, body: _Json) -> Asked:
         text=_text(users[-1].get("content")) if users else "",
         model=str(body.get("model") or "simulated"),
         tools=[_tool(tool) for tool in body.get("tools") or ()],
-        schema=_schema(body) or _told(body, turns),
+        schema=_schema(body) or _schema_in_text(body, turns),
         answered=_result(last),
         step=_steps(turns, lambda turn: _result(turn) is not None),
     )
@@ -60,7 +60,7 @@ def _asked_of_contents(body: _Json) -> Asked:
         text=_text(users[-1].get("parts")) if users else "",
         model=str(body.get("model") or "simulated"),
         tools=[(str(tool.get("name")), tool.get("parametersJsonSchema") or {}) for tool in tools],
-        schema=mapping(body.get("generationConfig")).get("responseJsonSchema") or _told(body, system),
+        schema=mapping(body.get("generationConfig")).get("responseJsonSchema") or _schema_in_text(body, system),
         answered=str(output.get("output", json.dumps(output))) if results else None,
         step=_steps(turns, _function_responses),
     )
@@ -95,7 +95,7 @@ def _tool(tool: _Json) -> tuple[str, _Json]:
     return str(function.get("name")), function.get("parameters") or function.get("input_schema") or {}
 
 
-def _told(body: _Json, turns: list[_Json]) -> _Json | None:
+def _schema_in_text(body: _Json, turns: list[_Json]) -> _Json | None:
     """Return the schema that a system message contains."""
     texts = [_text(body.get("system")), *(_text(turn.get("content")) for turn in turns if turn.get("role") == "system")]
     for text in texts:

@@ -42,7 +42,7 @@ class Figures:
         return json.dumps({key: round(value, 2) for key, value in asdict(self).items()})
 
 
-class Asking(Protocol):
+class ShownRequest(Protocol):
     """What the page shows of a request; never its headers or its texts."""
 
     @property
@@ -61,7 +61,9 @@ class Asking(Protocol):
         ...
 
 
-def page(environment: Mapping[str, str], routes: Mapping[str, str], requests: Sequence[Asking], now: Figures) -> str:
+def page(
+    environment: Mapping[str, str], routes: Mapping[str, str], requests: Sequence[ShownRequest], now: Figures
+) -> str:
     """Return the page as HTML that fetches nothing."""
     recent = [
         (

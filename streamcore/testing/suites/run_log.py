@@ -190,7 +190,7 @@ class RunLogSuite:
                 group.start_soon(read, self.log())
             group.start_soon(write)
 
-    async def test_what_is_asked_again_is_stored_once(self, run: str) -> None:
+    async def test_a_repeated_append_is_stored_once(self, run: str) -> None:
         """An append may be repeated after its reply was lost; one at the wrong position stores nothing."""
         log = self.log()
         epoch = await log.start(run, "", lease=LEASE)
@@ -339,7 +339,7 @@ class RunLogSuite:
             await anyio.sleep(0.01)
         raise AssertionError("a run that is held too long was not ended")
 
-    async def test_a_lease_that_is_late_but_was_not_taken(self, run: str) -> None:
+    async def test_a_late_renewal_without_a_takeover(self, run: str) -> None:
         """A worker that renews after its lease expired goes on if no other worker has taken over."""
         log = self.log()
         epoch = await log.start(run, "", lease=SHORT)
@@ -349,7 +349,7 @@ class RunLogSuite:
         status = await self.log().status(run)
         _equal(status and status.state, "running", "state")
 
-    async def test_word_for_the_producer(self, run: str) -> None:
+    async def test_renewals_report_commands_and_readers(self, run: str) -> None:
         """A renewal reports requests to end and readers, on whichever worker they arrived."""
         log, other = self.log(), self.log()
         epoch = await log.start(run, "", lease=LEASE)
@@ -381,7 +381,7 @@ class RunLogSuite:
             await log.append(run, epoch, 0, ["news"], None, lease=LEASE)
         _equal(got, [(1, ["news"])] * 2, "what was read")
 
-    async def test_a_snapshot_stands_for_what_was_trimmed(self, run: str) -> None:
+    async def test_a_snapshot_replaces_trimmed_items(self, run: str) -> None:
         """A reader that lacks trimmed items gets the snapshot and goes on after it; other readers notice nothing."""
         log = self.log()
         epoch = await log.start(run, "", lease=LEASE)
@@ -398,7 +398,7 @@ class RunLogSuite:
             status = await reader.status(run)
             _equal(status and status.first, 4, "first")
 
-    async def test_so_many_of_one_owner(self, run: str) -> None:
+    async def test_limit_of_an_owner(self, run: str) -> None:
         """`limit` counts running runs on all workers; an end and an expired lease allow another one."""
         owner = f"owner {run}"
         epoch = await self.log().start(f"{run} 1", owner, lease=LEASE, limit=2)
@@ -415,7 +415,7 @@ class RunLogSuite:
             await self.log().start(f"{run} 6", owner, lease=LEASE, limit=2)
         await self.log().start(f"{run} 6", owner, lease=LEASE)
 
-    async def test_so_many_of_one_client(self, run: str) -> None:
+    async def test_limit_of_a_client(self, run: str) -> None:
         """With `client`, `limit` counts that client's running runs on all workers, also in a burst."""
         client = f"client {run}"
         won: list[tuple[str, int]] = []

@@ -26,55 +26,55 @@ class LeftBehind(AssertionError):  # noqa: N818
 
 @asynccontextmanager
 async def nothing_left_behind() -> AsyncGenerator[None]:
-    """Raise at the end of the block if tasks, sockets or files that it opened are open still, or anything complained.
+    """Raise at the end of the block if tasks, sockets or files that it opened are open still, or an error was reported.
 
-    Complaints are those to the event loop's exception handler and to `sys.unraisablehook`, and warnings of resources
-    that were not closed and coroutines that were not awaited.
+    Reported errors are those that reach the event loop's exception handler or `sys.unraisablehook`, and warnings of
+    resources that were not closed and of coroutines that were not awaited.
 
     Raises:
-        LeftBehind: there is something.
+        LeftBehind: something is open or was reported.
     """
-    with quiet() as complaints:
+    with quiet() as problems:
         tasks = _tasks()
-        with _loop_watched(complaints):
+        with _loop_watched(problems):
             yield
             for _ in range(_TURNS):
                 await anyio.lowlevel.checkpoint()
             gc.collect()  # an object that is freed here reports its error here
             for _ in range(_TURNS):
                 await anyio.lowlevel.checkpoint()
-        complaints += [f"still running: {task}" for task in _tasks() - tasks]
+        problems += [f"still running: {task}" for task in _tasks() - tasks]
 
 
 @contextmanager
 def quiet() -> Generator[list[str]]:
-    """Do the same without a running loop, for files, sockets and complaints; yield the list of what was found so far.
+    """Do the same without a running loop, for files, sockets and errors; yield the list of the errors so far.
 
     Raises:
-        LeftBehind: there is something.
+        LeftBehind: something is open or was reported.
     """
-    complaints: list[str] = []
+    problems: list[str] = []
     before = _open_files()
     hook = sys.unraisablehook
     gc.freeze()  # so that the collection at the end visits the block's objects only, which is fast
-    sys.unraisablehook = lambda news: complaints.append(f"unraisable: {news.exc_value!r} in {news.object!r}")
+    sys.unraisablehook = lambda args: problems.append(f"unraisable: {args.exc_value!r} in {args.object!r}")
     try:
         with warnings.catch_warnings(record=True) as warned:
             for category in (ResourceWarning, RuntimeWarning):
                 warnings.simplefilter("always", category)
-            yield complaints
+            yield problems
             gc.collect()
     finally:
         sys.unraisablehook = hook
         gc.unfreeze()
-    complaints += [f"warning: {news.message}" for news in warned]
-    complaints += [f"still open: {what}" for what in sorted(_open_files() - before)]
-    if complaints:
-        raise LeftBehind("\n".join(["left behind:", *complaints]))
+    problems += [f"warning: {warning.message}" for warning in warned]
+    problems += [f"still open: {what}" for what in sorted(_open_files() - before)]
+    if problems:
+        raise LeftBehind("\n".join(["left behind:", *problems]))
 
 
 @contextmanager
-def _loop_watched(complaints: list[str]) -> Generator[None]:
+def _loop_watched(problems: list[str]) -> Generator[None]:
     """Collect what reaches asyncio's exception handler; trio raises such errors."""
     if running_on_trio():
         yield
@@ -82,10 +82,10 @@ def _loop_watched(complaints: list[str]) -> Generator[None]:
     loop = asyncio.get_running_loop()
     handler = loop.get_exception_handler()
 
-    def complain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        complaints.append(f"event loop: {context.get('message')} {context.get('exception')!r}")
+    def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        problems.append(f"event loop: {context.get('message')} {context.get('exception')!r}")
 
-    loop.set_exception_handler(complain)
+    loop.set_exception_handler(report)
     try:
         yield
     finally:

@@ -21,7 +21,7 @@ from streamcore.web.endpoints.events import WireEvents, retry_headers
 from streamcore.web.endpoints.problems import log_failure, problem_of
 from streamcore.web.endpoints.slots import Slots
 from streamcore.web.endpoints.sources import Source, collected
-from streamcore.web.endpoints.stored import Asked, StoredAnswers
+from streamcore.web.endpoints.stored import StoredAnswers, StoredRequest
 from streamcore.web.input_check import refuse_value
 from streamcore.web.peers import Peers
 from streamcore.web.spending import check_spending
@@ -178,7 +178,7 @@ class Endpoint:
         source = await self._open(asked, model)
         explain = self._explain(asked, model)
         who, client = owner(request), self._client(request)
-        await self._stored.start(Asked.of(asked, head), source, who, client, background=asked.background)
+        await self._stored.start(StoredRequest.of(asked, head), source, who, client, background=asked.background)
         identity = head.id or ""
         if asked.stream:
             events = WireEvents(self.wire, head, explain, headers, waits=False)

@@ -26,15 +26,15 @@ DELETED = "~deleted"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What is kept of a request beside its answer."""
+class StoredRequest:
+    """The parts of a request that are stored with its answer."""
 
     head: AnswerHead
     messages: tuple[Message, ...]
 
     @classmethod
-    def of(cls, asked: WireRequest, head: AnswerHead) -> Asked:
-        """Return what is kept: instructions are not, since they do not count for the next request."""
+    def of(cls, asked: WireRequest, head: AnswerHead) -> StoredRequest:
+        """Return the stored parts; instructions are left out, since they do not count for the next request."""
         return cls(head, tuple(message for message in asked.request.messages if message.role != "system"))
 
     def item(self) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class Asked:
         }
 
     @classmethod
-    def read(cls, item: Mapping[str, Any]) -> Asked:
+    def read(cls, item: Mapping[str, Any]) -> StoredRequest:
         """Return what `item` wrote."""
         return cls(AnswerHead(**item["head"]), tuple(Message.from_json(one) for one in item["messages"]))
 
@@ -56,7 +56,7 @@ class Asked:
 class State:
     """A stored answer, as far as it has arrived."""
 
-    asked: Asked
+    asked: StoredRequest
     answer: Completion
     running: bool
     finished: bool
@@ -70,7 +70,11 @@ class _Run:
     """
 
     def __init__(
-        self, asked: Asked, source: Source, keep: Callable[[], Awaitable[None]] | None = None, every: float = 1.0
+        self,
+        asked: StoredRequest,
+        source: Source,
+        keep: Callable[[], Awaitable[None]] | None = None,
+        every: float = 1.0,
     ) -> None:
         self._first: list[Any] | None = [asked.item()]
         self._source = source
@@ -124,7 +128,7 @@ class StoredAnswers:
         self._per_client = per_client
 
     async def start(
-        self, asked: Asked, source: Source, who: str, client: str | None, *, background: bool = False
+        self, asked: StoredRequest, source: Source, who: str, client: str | None, *, background: bool = False
     ) -> None:
         """Start the run of an answer; in the background it continues although nobody reads it.
 
@@ -193,7 +197,7 @@ class StoredAnswers:
         """Return the answer up to item number `until`; None: to the end."""
         reader = self._relay.read(identity, who=who)
         fold = Fold()
-        asked: Asked | None = None
+        asked: StoredRequest | None = None
         problem: Problem | None = None
         finished = False
         try:
@@ -206,12 +210,12 @@ class StoredAnswers:
                         fold.add([item])
                         finished = finished or item.kind == "finish"
                     elif isinstance(item, Mapping) and item["type"] == "gap":
-                        asked = asked or Asked.read(item["items"][0])
+                        asked = asked or StoredRequest.read(item["items"][0])
                         chunks = [one for one in item["items"] if isinstance(one, Chunk)]
                         fold.add(chunks)
                         finished = any(chunk.kind == "finish" for chunk in chunks)
                     elif isinstance(item, Mapping):
-                        asked = Asked.read(item)
+                        asked = StoredRequest.read(item)
         except RunNotFound:
             raise
         except Exception as error:  # noqa: BLE001  the end of the run, which the client gets in the response

@@ -20,13 +20,13 @@ from streamcore.wire.encoding.events import (
     data_event,
     dumps,
     is_nested,
+    reason_name,
     refuse_restart,
-    word_of,
 )
 from streamcore.wire.encoding.wire import AnswerHead, Problem
 from streamcore.wire.lenient import items, mapping
 
-WORDS: Mapping[FinishReason, str] = {
+REASON_NAMES: Mapping[FinishReason, str] = {
     "stop": "stop",
     "length": "length",
     "tool_calls": "tool_calls",
@@ -213,7 +213,7 @@ class ChatEncoder:
     def _reason(self, chunk: Chunk) -> bytes:
         """Return the event of a finish reason, or keep it until the token counts are known."""
         native = self._head.native
-        reason = word_of(chunk, FINISH_REASONS, WORDS, native=native)
+        reason = reason_name(chunk, FINISH_REASONS, REASON_NAMES, native=native)
         if chunk.finish_reason == "refusal" and chunk.choice in self._refused and not native:
             reason = "stop"  # as the vendor's own answers end that have the text of a refusal
         choice: dict[str, Any] = {"index": chunk.choice, "delta": {}, "finish_reason": reason}
@@ -383,7 +383,7 @@ def _choice(number: int, answer: Completion, head: AnswerHead, form: ChatForm) -
             for call in answer.tool_calls
         ]
     chunk = Chunk("finish", finish_reason=answer.finish_reason, raw_finish_reason=answer.raw_finish_reason)
-    reason = word_of(chunk, FINISH_REASONS, WORDS, native=head.native)
+    reason = reason_name(chunk, FINISH_REASONS, REASON_NAMES, native=head.native)
     if answer.finish_reason == "refusal" and answer.refusal:
         reason = "stop"
     return {

@@ -36,7 +36,7 @@ class ChatRequests:
     wire: str = "openai-chat"
     seed: str = "seed"
     required: str = "required"
-    """The word for "at least one call of any tool" in `tool_choice`."""
+    """The value for "at least one call of any tool" in `tool_choice`."""
     usage_on_request: bool = True
     """True if token counts are streamed only if `stream_options.include_usage` is true."""
 

@@ -66,16 +66,16 @@ def cost_fields(chunk: Chunk | None) -> dict[str, Any]:
     return {}
 
 
-def word_of(
-    chunk: Chunk, known: Mapping[str, FinishReason], words: Mapping[FinishReason, str], *, native: bool
+def reason_name(
+    chunk: Chunk, known: Mapping[str, FinishReason], names: Mapping[FinishReason, str], *, native: bool
 ) -> str | None:
-    """Return a wire's word for a finish reason: the vendor's own, if the wire has it, else that of `words`."""
+    """Return a wire's name for a finish reason: the vendor's own, if the wire has it, else that of `names`."""
     raw, reason = chunk.raw_finish_reason, chunk.finish_reason
     if native:
         return raw
-    if raw in words.values() and raw is not None and known.get(raw) == reason:
+    if raw in names.values() and raw is not None and known.get(raw) == reason:
         return raw
-    return None if reason is None else words[reason]
+    return None if reason is None else names[reason]
 
 
 def refuse_restart(wire: str) -> ConfigError:

@@ -24,7 +24,7 @@ from streamcore import (
 )
 from streamcore.chunk import ChunkKind, FinishReason
 from streamcore.sse.agui.encoder import AguiEncoder, AguiRun
-from streamcore.sse.agui.kept import opaque_of
+from streamcore.sse.agui.encrypted_value import opaque_of
 from streamcore.wire.encoding.wire import Problem
 from tests.agui_support import checked, events_of, kinds, text_of, texts, user
 from tests.sse_support import HOSTILE, RETURNS

@@ -1,4 +1,4 @@
-"""Hold recordings: their file to the byte, their times and cuts, what matches, and what is taken out."""
+"""Test recordings: the bytes of their file, times and cuts, which requests match, and removed secrets."""
 
 from __future__ import annotations
 
@@ -206,22 +206,22 @@ def test_pace_sets_the_times() -> None:
 BODY: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "temperature": 0.7, "n": 1}
 
 
-@pytest.mark.parametrize(
-    ("recorded", "asked", "says"),
-    [
-        (BODY, BODY, None),
-        (BODY, BODY | {"user": "more"}, None),
-        ({"model": "m"}, BODY, None),
-        (None, BODY, None),
-        (BODY, BODY | {"temperature": 0.70}, None),
-        (BODY, BODY | {"model": "k"}, "body.model is 'k', recorded is 'm'"),
-        (BODY, BODY | {"n": True}, "body.n is True, recorded is 1"),
-        (BODY, {"model": "m"}, "body.temperature is missing, recorded is 0.7"),
-        (BODY, BODY | {"messages": []}, "body.messages has 0 items, recorded are 1"),
-        (BODY, BODY | {"messages": [{"role": "user", "content": "Ho"}]}, r"body.messages\[0\].content is 'Ho', .*'Hi'"),
-        (BODY, BODY | {"messages": "Hi"}, "body.messages is 'Hi', recorded is"),
-    ],
-)  # fmt: skip
+BODIES: list[tuple[Any, Any, str | None]] = [
+    (BODY, BODY, None),
+    (BODY, BODY | {"user": "more"}, None),
+    ({"model": "m"}, BODY, None),
+    (None, BODY, None),
+    (BODY, BODY | {"temperature": 0.70}, None),
+    (BODY, BODY | {"model": "k"}, "body.model is 'k', recorded is 'm'"),
+    (BODY, BODY | {"n": True}, "body.n is True, recorded is 1"),
+    (BODY, {"model": "m"}, "body.temperature is missing, recorded is 0.7"),
+    (BODY, BODY | {"messages": []}, "body.messages has 0 items, recorded are 1"),
+    (BODY, BODY | {"messages": [{"role": "user", "content": "Ho"}]}, r"body.messages\[0\].content is 'Ho', .*'Hi'"),
+    (BODY, BODY | {"messages": "Hi"}, "body.messages is 'Hi', recorded is"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("recorded", "asked", "says"), BODIES)
 def test_a_recorded_body_is_a_subset(recorded: Any, asked: Any, says: str | None) -> None:
     kept = exchange(b"x", body=recorded)
     player = Player((kept,))
@@ -246,21 +246,21 @@ def test_method_and_endpoint_count_and_what_a_gateway_puts_before_does_not() -> 
 def test_the_same_question_gets_its_answers_in_order_then_the_last_again() -> None:
     recording = Recording((exchange(b"first", body={"a": 1}), exchange(b"other"), exchange(b"second", body={"a": 1})))
     player = Player(recording.exchanges)
-    heard = [player.find("POST", "http://x/v1/chat/completions", b'{"a": 1}').body for _ in range(5)]
-    assert heard == [b"first", b"other", b"second", b"second", b"second"]
+    received = [player.find("POST", "http://x/v1/chat/completions", b'{"a": 1}').body for _ in range(5)]
+    assert received == [b"first", b"other", b"second", b"second", b"second"]
     assert player.unplayed == ()
 
 
-# What must not be in a recording
+# Secrets are removed from recordings
 
 
 async def recorded_from(vendor: Vendor, request: httpx2.Request) -> tuple[Recording, list[bytes]]:
     recorder = record(vendor)
     async with httpx2.AsyncClient(transport=recorder) as client:
         response = await client.send(request, stream=True)
-        heard = [data async for data in response.aiter_raw()]
+        received = [data async for data in response.aiter_raw()]
         await response.aclose()
-    return recorder.recording, heard
+    return recorder.recording, received
 
 
 SECRET = "sk/ab+cd0123456789=="
@@ -276,10 +276,10 @@ async def test_a_key_is_found_wherever_it_recurs(header: str, cut: int, tmp_path
     user = "" if header == "authorization" else "me:pass-word-1@"
     url = f"https://{user}api.example/v1/messages?key=query-secret-1&q=sk%2Fab%2Bcd0123456789%3D%3D"
     body = {"model": "m", "user": SECRET, "tools": [{SECRET: f"{SECRET} query-secret-1"}]}
-    recording, heard = await recorded_from(
+    recording, received = await recorded_from(
         vendor, httpx2.Request("POST", url, headers={header: value}, json=body)
     )  # fmt: skip
-    assert heard == [echo[:-cut], echo[-cut:]]  # the caller gets what the vendor sent
+    assert received == [echo[:-cut], echo[-cut:]]  # the caller gets what the vendor sent
     recording.save(tmp_path / "a.yaml")
     text = (tmp_path / "a.yaml").read_text("utf-8")
     for secret in (SECRET, "ab+cd", "pass-word-1", "query-secret-1", "session=me", "ab%2Bcd"):
@@ -293,8 +293,8 @@ async def test_a_key_in_a_packed_body_is_found() -> None:
     headers = [("content-encoding", "gzip"), ("content-length", str(len(packed)))]
     vendor = Vendor(packed[:9], packed[9:], headers=headers)
     request = httpx2.Request("POST", "https://api.example/", headers={"x-api-key": KEY})
-    recording, heard = await recorded_from(vendor, request)
-    assert b"".join(heard) == packed
+    recording, received = await recorded_from(vendor, request)
+    assert b"".join(received) == packed
     assert vendor.requests[0].headers["accept-encoding"] == "identity"
     (kept,) = recording.exchanges
     assert re.fullmatch(rb'{"error": "bad key SCRUBBED-+"}', kept.body)

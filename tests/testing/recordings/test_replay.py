@@ -57,12 +57,12 @@ async def listen(provider: Provider) -> list[Chunk]:
 
 
 async def make(name: str, answer: Answer = ANSWER, rate: float | None = None) -> tuple[Recording, list[Chunk]]:
-    """Record an answer of the simulator; return the recording and what was heard."""
+    """Record an answer of the simulator; return the recording and the received chunks."""
     with Simulator(answer, rate=rate) as simulator:
         recorder = record(httpx2.AsyncHTTPTransport(), provider=name)
         async with httpx2.AsyncClient(transport=recorder) as http:
-            heard = await listen(provider_at(simulator, name, http_client=http))
-    return recorder.recording, heard
+            received = await listen(provider_at(simulator, name, http_client=http))
+    return recorder.recording, received
 
 
 @cache
@@ -73,20 +73,20 @@ def made(name: str) -> tuple[Recording, list[Chunk]]:
 
 @runs
 async def test_a_recording_gives_the_same_chunks_in_each_way(name: str, tmp_path: Path) -> None:
-    recording, heard = await _thread(lambda: made(name))
-    assert len(heard) > 8
+    recording, received = await _thread(lambda: made(name))
+    assert len(received) > 8
     path = tmp_path / "answer.yaml"
     recording.save(path)
     recording = Recording.load(path)
 
     async with httpx2.AsyncClient(transport=ReplayTransport(recording)) as http:
-        assert await listen(get_provider(name, api_key="any", http_client=http, **address_of(name))) == heard
-    assert await listen(get_provider("replay", path=path)) == heard
+        assert await listen(get_provider(name, api_key="any", http_client=http, **address_of(name))) == received
+    assert await listen(get_provider("replay", path=path)) == received
     with Simulator(recordings=[path]) as simulator:
-        assert await listen(provider_at(simulator, name)) == heard
+        assert await listen(provider_at(simulator, name)) == received
     with respx.mock(using="httpcore2") as router:
         (route,) = recording.mock(router)
-        assert await listen(get_provider(name, api_key="any", base_url=base_url(name, recording))) == heard
+        assert await listen(get_provider(name, api_key="any", base_url=base_url(name, recording))) == received
         assert route.call_count == 1
     await aclose_providers()
 
@@ -110,8 +110,8 @@ async def _thread(work: Callable[[], tuple[Recording, list[Chunk]]]) -> tuple[Re
 @settings(deadline=None, max_examples=25)
 @given(cuts=st.lists(st.integers(0, 6000), max_size=40))
 def test_cuts_change_nothing(name: str, cuts: list[int]) -> None:
-    recording, heard = made(name)
-    assert asyncio.run(listen(get_provider("replay", recording=recording.recut(cuts)))) == heard
+    recording, received = made(name)
+    assert asyncio.run(listen(get_provider("replay", recording=recording.recut(cuts)))) == received
 
 
 @pytest.mark.parametrize("name", VENDORS)
@@ -119,8 +119,8 @@ def test_a_byte_at_a_time_changes_nothing(name: str) -> None:
     def bytewise(body: bytes) -> Iterable[bytes]:
         return (body[at : at + 1] for at in range(len(body)))
 
-    recording, heard = made(name)
-    assert asyncio.run(listen(get_provider("replay", recording=recording.recut(bytewise)))) == heard
+    recording, received = made(name)
+    assert asyncio.run(listen(get_provider("replay", recording=recording.recut(bytewise)))) == received
 
 
 @pytest.mark.parametrize("pace", ["recorded", 50])

@@ -81,14 +81,14 @@ PLAYED = {
 
 
 def play(router: respx.Router, name: str, recording: str) -> tuple[respx.Route, Body]:
-    """Let a vendor's real address answer with a recording."""
+    """Mock a vendor's real address with a recording."""
     path = RECORDINGS / f"{recording}.sse"
     body = Body(path.read_bytes() if path.exists() else path.with_suffix(".bin").read_bytes())
     response = httpx.Response(200, headers={"content-type": "text/event-stream", "x-request-id": "req_9"}, stream=body)
     return router.post(URLS[name]).mock(return_value=response), body
 
 
-async def hear(router: respx.Router, name: str, recording: str) -> Completion:
+async def play_to(router: respx.Router, name: str, recording: str) -> Completion:
     """Return the answer that a recording gives; its body must be closed and no byte of a key be missing."""
     route, body = play(router, name, recording)
     provider = get_provider(name, api_key=KEY, model="m")
@@ -122,7 +122,7 @@ asyncio_only = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 
 @both
 async def test_anthropic_thinks_speaks_and_calls(httpx2_mock: respx.Router, anyio_backend: str) -> None:
-    answer = await hear(httpx2_mock, "anthropic", "anthropic-thinking-and-tool")
+    answer = await play_to(httpx2_mock, "anthropic", "anthropic-thinking-and-tool")
     assert answer.reasoning == "The tide table is needed first."
     assert answer.text == "Let me look at the tides in Saint‑Malo 🌊."
     assert calls(answer) == [("toolu_01Tide", "tide_table", {"port": "Saint-Malo", "days": 2})]
@@ -159,7 +159,7 @@ async def test_anthropic_refuses(
 
 @both
 async def test_openai_runs_into_the_limit(httpx2_mock: respx.Router, anyio_backend: str) -> None:
-    answer = await hear(httpx2_mock, "openai", "openai-text")
+    answer = await play_to(httpx2_mock, "openai", "openai-text")
     assert answer.text == "Pont Saint-Bénézet\n"
     assert (answer.finish_reason, answer.raw_finish_reason) == ("length", "length")
     assert (answer.id, answer.model) == ("chatcmpl-Bridge", "gpt-5.4-mini-2026-03-01")
@@ -168,7 +168,7 @@ async def test_openai_runs_into_the_limit(httpx2_mock: respx.Router, anyio_backe
 
 @both
 async def test_openai_calls_two_tools(httpx2_mock: respx.Router, anyio_backend: str) -> None:
-    answer = await hear(httpx2_mock, "openai", "openai-tools")
+    answer = await play_to(httpx2_mock, "openai", "openai-tools")
     assert calls(answer) == [("call_A", "tide_table", {"port": "Brest"}), ("call_B", "clock", {})]
     assert (answer.text, answer.finish_reason) == ("", "tool_calls")
     assert counts(answer)[:2] == (70, 41)
@@ -176,7 +176,7 @@ async def test_openai_calls_two_tools(httpx2_mock: respx.Router, anyio_backend: 
 
 @both
 async def test_responses_reason_speak_and_call(httpx2_mock: respx.Router, anyio_backend: str) -> None:
-    answer = await hear(httpx2_mock, "openai-responses", "openai-responses-reasoning-and-call")
+    answer = await play_to(httpx2_mock, "openai-responses", "openai-responses-reasoning-and-call")
     assert answer.reasoning == "**Asking the lock keeper**"
     assert answer.text == "I'll ask the keeper."
     assert calls(answer) == [("call_Keeper", "ask_keeper", {"lock": 7})]
@@ -190,7 +190,7 @@ async def test_responses_reason_speak_and_call(httpx2_mock: respx.Router, anyio_
 
 @both
 async def test_responses_run_into_the_limit(httpx2_mock: respx.Router, anyio_backend: str) -> None:
-    answer = await hear(httpx2_mock, "openai-responses", "openai-responses-incomplete")
+    answer = await play_to(httpx2_mock, "openai-responses", "openai-responses-incomplete")
     assert answer.text == "Once upon"
     assert (answer.finish_reason, answer.raw_finish_reason) == ("length", "incomplete")
     assert answer.finish_detail == "max_output_tokens"
@@ -199,7 +199,7 @@ async def test_responses_run_into_the_limit(httpx2_mock: respx.Router, anyio_bac
 
 @asyncio_only
 async def test_mistral_thinks_in_parts(httpx2_mock: respx.Router, anyio_backend: str) -> None:
-    answer = await hear(httpx2_mock, "mistral", "mistral-thinking")
+    answer = await play_to(httpx2_mock, "mistral", "mistral-thinking")
     assert answer.reasoning == "Le canal du Midi ?"
     assert answer.text == "Il relie Toulouse à Sète."
     assert (answer.finish_reason, answer.model) == ("stop", "magistral-small-latest")
@@ -211,7 +211,7 @@ async def test_mistral_thinks_in_parts(httpx2_mock: respx.Router, anyio_backend:
 
 @asyncio_only
 async def test_mistral_calls_two_tools_at_once(httpx2_mock: respx.Router, anyio_backend: str) -> None:
-    answer = await hear(httpx2_mock, "mistral", "mistral-tools")
+    answer = await play_to(httpx2_mock, "mistral", "mistral-tools")
     assert calls(answer) == [
         ("aB3dE6gH9", "tide_table", {"port": "Brest"}),
         ("kL2mN5pQ8", "tide_table", {"port": "Sète"}),
@@ -222,14 +222,14 @@ async def test_mistral_calls_two_tools_at_once(httpx2_mock: respx.Router, anyio_
 
 @both
 async def test_groq_counts_under_its_own_key(httpx2_mock: respx.Router, anyio_backend: str) -> None:
-    answer = await hear(httpx2_mock, "groq", "groq-text")
+    answer = await play_to(httpx2_mock, "groq", "groq-text")
     assert (answer.text, answer.finish_reason) == ("Quickly.", "stop")
     assert counts(answer)[:2] == (36, 3)
 
 
 @both
 async def test_openrouter_comments_and_reasons(httpx2_mock: respx.Router, anyio_backend: str) -> None:
-    answer = await hear(httpx2_mock, "openrouter", "openrouter-reasoning")
+    answer = await play_to(httpx2_mock, "openrouter", "openrouter-reasoning")
     assert (answer.reasoning, answer.text, answer.finish_reason) == ("Weigh both.", "The second.", "stop")
     assert counts(answer) == (61, 44, None, None, 33)
     assert answer.opaque is not None
@@ -246,7 +246,7 @@ async def test_openrouter_comments_and_reasons(httpx2_mock: respx.Router, anyio_
 
 @both
 async def test_ollama_calls_a_tool_in_one_piece(httpx2_mock: respx.Router, anyio_backend: str) -> None:
-    answer = await hear(httpx2_mock, "ollama", "ollama-tool")
+    answer = await play_to(httpx2_mock, "ollama", "ollama-tool")
     assert (answer.reasoning, answer.text, answer.finish_reason) == ("Ask.", "", "tool_calls")
     assert calls(answer) == [("call_x9", "clock", {})]
     assert counts(answer)[:2] == (161, 15)

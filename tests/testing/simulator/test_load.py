@@ -56,7 +56,7 @@ def test_a_thousand_streams() -> None:
 
 
 class Client:
-    """A connection that notes what is written."""
+    """A connection that records what is written."""
 
     def __init__(self, limit: int = 1000) -> None:
         self.writable = asyncio.Event()

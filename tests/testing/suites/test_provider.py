@@ -136,7 +136,7 @@ FOUND = {
 def pytest_in_process_of_its_own(*arguments: str | Path) -> str:
     command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-rA", "-p", "no:cacheprovider", *arguments]
     env = {name: value for name, value in os.environ.items() if name != "CI"}  # where the summary of pytest is longer
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, timeout=100, check=False).stdout
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=env, timeout=250, check=False).stdout
 
 
 @pytest.mark.long

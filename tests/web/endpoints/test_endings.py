@@ -1,4 +1,4 @@
-"""Hold the table of endings: what is sent, what the vendors' SDKs make of it, and what the pages say."""
+"""Check the table of endings: what is sent, what the vendors' SDKs return, and what the pages show."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ STALL = "user: '{query}'\nprovider: openai\ntimeouts: {stall: 0.3}\n"
 def ending(
     row: Ending, streams: int, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Generator[tuple[str, Callable[[], None]]]:
-    """Serve what ends so, and yield the URL and what each of the `streams` clients calls at its first event."""
+    """Serve an answer that ends so; yield the URL, and what each of the `streams` clients calls at its first event."""
     (folder / "slow.yaml").write_text(STALL, "utf-8")
     wire = "anthropic-messages" if row.model.startswith("anthropic") else "openai-chat"
     with FaultServer(row.play, wire=wire) as server:

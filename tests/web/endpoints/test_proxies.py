@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from streamcore.testing.faults import spoiled
 from streamcore.testing.faults.steps import Send
 from streamcore.wire.encoding.wire import AnswerHead, find_wire
 from tests.snippets import all_blocks
-from tests.support import DEADLINE, require, wait_until
+from tests.support import DEADLINE, free_port, require, wait_until
 from tests.web.endpoints.conftest import ROOT, Serve
 from tests.web.endpoints.endings import Gated
 from tests.web.endpoints.readers import READERS
@@ -47,12 +46,6 @@ CADDY = "{{\n    admin off\n    auto_https off\n    storage file_system {folder}
 BODY = body_for("chat", "openai/m", stream=True)
 
 pytestmark = [pytest.mark.long, pytest.mark.real]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
 
 
 def command(proxy: str, folder: Path, port: int, url: str) -> list[str]:

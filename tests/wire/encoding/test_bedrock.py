@@ -49,7 +49,7 @@ def folded(chunks: Sequence[Chunk]) -> Completion:
 
 def test_every_recording_is_the_same_answer_after_its_own_wire() -> None:
     bodies = [*sorted(OWN.glob("bedrock-*.bin")), *sorted((SHARED / "vendors" / WIRE).glob("*.bin"))]
-    require(len(bodies) > 20, "the corpus of recordings is not beside the project")
+    require(len(bodies) > 20, "the corpus of recordings is not next to the checkout")
     wrong: list[str] = []
     for path in bodies:
         try:

@@ -12,7 +12,7 @@ from typing import Any, cast
 from streamcore.chunk import ToolCall
 from streamcore.request import Document, Image, Message, Part, ReasoningEffort, Request, Text, Tool
 from streamcore.sse.agui.encoder import AguiRun
-from streamcore.sse.agui.kept import opaque_of
+from streamcore.sse.agui.encrypted_value import opaque_of
 from streamcore.wire.encoding.reading import EFFORTS, Fields, decoded
 from streamcore.wire.encoding.wire import RequestRefused, WireRequest
 

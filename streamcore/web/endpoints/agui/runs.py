@@ -17,8 +17,9 @@ from streamcore.tools.decisions import unanswered
 from streamcore.web.endpoints.agui.reading import AguiRequest
 from streamcore.web.endpoints.agui.rules import RULES
 from streamcore.web.endpoints.agui.sources import Abandoned, GraphEvents, ModelRun, interrupt_id
-from streamcore.web.endpoints.agui.threads import RecentThreads, answers_to, decision_in, thread_key
+from streamcore.web.endpoints.agui.threads import answers_to, decision_in, thread_key
 from streamcore.web.endpoints.catalog import Conversation, GraphModel, Model, PromptModel
+from streamcore.web.endpoints.recent_threads import RecentThreads
 from streamcore.web.endpoints.waiting_calls import WaitingCalls
 from streamcore.web.input_check import size_of
 from streamcore.web.spending import run_cost

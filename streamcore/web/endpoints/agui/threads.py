@@ -1,17 +1,14 @@
-"""Name the threads of AG-UI clients, forget the oldest, and read the answers to their interrupts."""
+"""Name the threads of AG-UI clients, and read the answers to their interrupts."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from streamcore.tools.decisions import Approve, Deny
 from streamcore.web.endpoints.agui.reading import Answer
 from streamcore.web.input_check import refuse_value, size_of
-from streamcore.web.sessions import MAX_SESSION_BYTES, MAX_SESSIONS
-from streamcore.web.targets import ServedTarget
 from streamcore.wire.encoding.wire import RequestRefused
 from streamcore.wire.lenient import is_object, mapping
 
@@ -26,28 +23,6 @@ def thread_key(service: str, target: str, who: str, thread_id: str) -> str:
 def hashed(*parts: str) -> str:
     """Return a hash of some names."""
     return hashlib.sha256("\0".join(map(ascii, parts)).encode()).hexdigest()[:40]
-
-
-class RecentThreads:
-    """Forget the threads that were unused longest, if only memory keeps them and they become too many."""
-
-    def __init__(self, most: int = MAX_SESSIONS, most_bytes: int = MAX_SESSION_BYTES) -> None:
-        self._most = most
-        self._most_bytes = most_bytes
-        self._targets: OrderedDict[str, ServedTarget] = OrderedDict()
-
-    async def use(self, key: str, target: ServedTarget) -> None:
-        """Note that a thread is used."""
-        self._targets[key] = target
-        self._targets.move_to_end(key)
-        while len(self._targets) > 1 and self._too_many():
-            oldest, owner = self._targets.popitem(last=False)
-            await owner.forget(oldest)
-
-    def _too_many(self) -> bool:
-        targets = {id(target): target for target in self._targets.values()}
-        kept = sum(target.kept_bytes for target in targets.values())
-        return len(self._targets) > self._most or kept > self._most_bytes
 
 
 def answers_to(asked: Sequence[str], resume: Sequence[Answer] | None, most: int) -> Mapping[str, Answer]:

@@ -16,10 +16,11 @@ from streamcore.sse.response import SSEResponse
 from streamcore.web.endpoints.ai_sdk.replay import replayed
 from streamcore.web.endpoints.ai_sdk.request import MAX_ID, ChatRequest, read_chat
 from streamcore.web.endpoints.ai_sdk.runs import ChatRuns, Head
-from streamcore.web.endpoints.ai_sdk.sources import KeptChats, open_chat
+from streamcore.web.endpoints.ai_sdk.sources import open_chat
 from streamcore.web.endpoints.catalog import Catalog, GraphModel, Model
 from streamcore.web.endpoints.events import retry_headers
 from streamcore.web.endpoints.problems import log_failure, problem_of
+from streamcore.web.endpoints.recent_threads import RecentThreads
 from streamcore.web.endpoints.service import GRACE, HEARTBEAT, SEND_TIMEOUT, Limits, check_messages, counted_client
 from streamcore.web.peers import Peers
 from streamcore.web.sessions import RunParts
@@ -45,7 +46,7 @@ class ChatEndpoint:
         self._runs = runs
         self._peers = peers
         self._limits = limits
-        self._kept = KeptChats()
+        self._threads = RecentThreads()
 
     async def send(self, request: Request) -> Response:
         """Answer the last message of a chat as a UI message stream, which outlives the connection."""
@@ -56,7 +57,7 @@ class ChatEndpoint:
             await check_spending()
             who = owner(request)
             key = f"{self._runs.thread(who, chat.chat)}/{model.name}"
-            opened = await open_chat(chat, model, key, self._kept)
+            opened = await open_chat(chat, model, key, self._threads)
             if await request.is_disconnected():  # the user has stopped it already
                 return Response(status_code=499)
             head = _head(chat, model)

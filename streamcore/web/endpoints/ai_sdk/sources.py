@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,10 +15,10 @@ from streamcore.web.approvals import Waiting
 from streamcore.web.endpoints.ai_sdk.request import RULES, ChatRequest
 from streamcore.web.endpoints.ai_sdk.runs import GraphRun
 from streamcore.web.endpoints.catalog import Conversation, GraphModel, Model, PromptModel
+from streamcore.web.endpoints.recent_threads import RecentThreads
 from streamcore.web.endpoints.waiting_calls import WaitingCalls
-from streamcore.web.sessions import MAX_SESSION_BYTES, MAX_SESSIONS
 from streamcore.web.spending import run_cost
-from streamcore.web.targets import AnswerSource, RunRequest, ServedTarget
+from streamcore.web.targets import AnswerSource, RunRequest
 from streamcore.wire.encoding.wire import RequestRefused
 
 
@@ -33,42 +32,27 @@ class Opened:
     graph: GraphRun | None = None
 
 
-class KeptChats:
-    """What this process keeps of chats in memory: graphs' threads, and calls that wait. The oldest are forgotten."""
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[str, ServedTarget] = OrderedDict()
-
-    async def keep(self, key: str, target: ServedTarget) -> None:
-        """Note that a chat was used, and forget the one that was unused longest if there are too many."""
-        self._known[key] = target
-        self._known.move_to_end(key)
-        while len(self._known) > MAX_SESSIONS or (target.kept_bytes > MAX_SESSION_BYTES and len(self._known) > 1):
-            oldest, its_target = self._known.popitem(last=False)
-            await its_target.forget(oldest)
-
-
-async def open_chat(chat: ChatRequest, model: Model, key: str, kept: KeptChats) -> Opened:
+async def open_chat(chat: ChatRequest, model: Model, key: str, threads: RecentThreads) -> Opened:
     """Return what answers a request.
 
     Args:
         chat: the request.
         model: the model that it names.
         key: the chat's name in the stores.
-        kept: what memory keeps of chats.
+        threads: forgets the oldest chats that only memory keeps.
 
     Raises:
         RequestRefused: the request has something that this model cannot honour.
     """
     if isinstance(model, GraphModel):
-        return await _open_graph(chat, model, key, kept)
+        return await _open_graph(chat, model, key, threads)
     if isinstance(model, PromptModel):
-        return await _open_prompt(chat, model, key, kept)
+        return await _open_prompt(chat, model, key, threads)
     source: Any = await model.open(chat.asked, RULES)
     return Opened(_given(source), _nothing, model.tokens())
 
 
-async def _open_prompt(chat: ChatRequest, model: PromptModel, key: str, kept: KeptChats) -> Opened:
+async def _open_prompt(chat: ChatRequest, model: PromptModel, key: str, threads: RecentThreads) -> Opened:
     text = _last_text(chat)
     calls = WaitingCalls(model.target, key)
     waiting = await calls.load()
@@ -92,13 +76,13 @@ async def _open_prompt(chat: ChatRequest, model: PromptModel, key: str, kept: Ke
         if answer is not None and answer.pending:
             asked = [call.id or "" for call in answer.pending]
             await calls.save(text, messages, asked)
-            await kept.keep(key, model.target)
+            await threads.use(key, model.target)
 
     return Opened(_given(source), ended, model.tokens())
 
 
 def _resumed(chat: ChatRequest, model: PromptModel, waiting: Waiting) -> AnswerSource:
-    """Return the run that goes on with the user's decisions, with the calls as they were kept here."""
+    """Return the run that goes on with the user's decisions, with the calls as the service has kept them."""
     target, overrides = model.target, model.target.overrides
     return stream_agent(
         target.prompt.name,
@@ -119,7 +103,7 @@ def _last_text(chat: ChatRequest) -> str:
     return next((one.text for one in reversed(chat.asked.request.messages) if one.role == "user"), "")
 
 
-async def _open_graph(chat: ChatRequest, model: GraphModel, key: str, kept: KeptChats) -> Opened:
+async def _open_graph(chat: ChatRequest, model: GraphModel, key: str, threads: RecentThreads) -> Opened:
     """Return the run of a graph, whose thread is the chat: if it waits for an answer, the message is the answer."""
     model.check(chat.asked, RULES)
     target = model.target
@@ -138,22 +122,22 @@ async def _open_graph(chat: ChatRequest, model: GraphModel, key: str, kept: Kept
     if why is not None:
         raise RequestRefused(f"messages: {why}", param="messages")
     start = {} if asked else {**dict.fromkeys(model.history_keys[:1], turns), **target.initial_state(run)}
-    await kept.keep(key, target)
+    await threads.use(key, target)
 
     async def opened() -> AnswerSource:
         config = replace(target.config(key), include_metadata=True, resume=run.resume)
-        return _LeanEvents(stream_graph_with_tokens(target.graph, start, config))
+        return _ClientEvents(stream_graph_with_tokens(target.graph, start, config))
 
     return Opened(opened, _nothing, None, GraphRun(target, key, start, run.resume))
 
 
-class _LeanEvents:
-    """The events of a graph without what no client gets: metadata of tokens, and states."""
+class _ClientEvents:
+    """The events of a graph as clients get them: without metadata of tokens, and without states."""
 
     def __init__(self, events: AnswerSource) -> None:
         self._events = events
 
-    def __aiter__(self) -> _LeanEvents:
+    def __aiter__(self) -> _ClientEvents:
         return self
 
     async def __anext__(self) -> Any:

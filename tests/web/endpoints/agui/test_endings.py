@@ -1,4 +1,4 @@
-"""Hold the table of the page: what an AG-UI client sees of each ending, over sockets."""
+"""Check the page's table of what an AG-UI client receives at each ending, over sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Request `/api/chat` byte by byte: what is refused, whose chats are whose, what runs on, and what ends."""
+"""Test `/api/chat` without a client library: refused requests, owners of chats, and when runs continue and end."""
 
 from __future__ import annotations
 

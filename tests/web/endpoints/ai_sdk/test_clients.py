@@ -1,4 +1,4 @@
-"""Talk to `/api/chat` with the chat of `useChat` itself, under Node.js, over real sockets."""
+"""Use `/api/chat` with the chat class of `useChat` under Node.js, over real sockets."""
 
 from __future__ import annotations
 

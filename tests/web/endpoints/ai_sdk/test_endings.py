@@ -1,4 +1,4 @@
-"""Hold the table of endings of `/api/chat`: what is sent, and what the AI SDK's chat makes of it."""
+"""Check the table of endings of `/api/chat`: what is sent, and what the AI SDK's chat shows."""
 
 from __future__ import annotations
 

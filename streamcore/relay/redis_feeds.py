@@ -23,10 +23,10 @@ _OF_PROTOCOL_3 = ("maint", "orig_", "oss_")
 """How the settings of a connection begin that exist with protocol 3 only."""
 
 
-class _Link:
+class _NodeConnection:
     """The connection to one node, and the subscriptions on it."""
 
-    def __init__(self, client: Redis, ended: Callable[[_Link, Exception | None], None]) -> None:
+    def __init__(self, client: Redis, ended: Callable[[_NodeConnection, Exception | None], None]) -> None:
         pool: Any = client.connection_pool
         settings = {
             name: value for name, value in pool.connection_kwargs.items() if not name.startswith(_OF_PROTOCOL_3)
@@ -36,8 +36,8 @@ class _Link:
         self._connection: Any = pool.connection_class(**settings)
         self._ended = ended
         self._commands: list[tuple[str, bytes]] = []
-        self._asked: deque[bytes] = deque()
-        self._news = asyncio.Event()
+        self._unconfirmed: deque[bytes] = deque()
+        self._pending = asyncio.Event()
         self.feeds: dict[bytes, Feed] = {}
         self.task = asyncio.create_task(self._run())
 
@@ -45,14 +45,14 @@ class _Link:
         """Subscribe to a channel soon."""
         feed = self.feeds[channel] = Feed(self.close)
         self._commands.append(("SSUBSCRIBE", channel))
-        self._news.set()
+        self._pending.set()
         return feed
 
     def unsubscribe(self, channel: bytes) -> None:
         """End a subscription soon."""
         self.feeds.pop(channel).lose(None)
         self._commands.append(("SUNSUBSCRIBE", channel))
-        self._news.set()
+        self._pending.set()
 
     def close(self) -> None:
         """End the connection."""
@@ -80,10 +80,10 @@ class _Link:
 
     async def _write(self) -> None:
         while True:
-            await self._news.wait()
-            self._news.clear()
+            await self._pending.wait()
+            self._pending.clear()
             commands, self._commands = self._commands, []
-            self._asked += [channel for name, channel in commands if name == "SSUBSCRIBE"]
+            self._unconfirmed += [channel for name, channel in commands if name == "SSUBSCRIBE"]
             await self._connection.send_packed_command(self._connection.pack_commands(commands), check_health=False)
 
     async def _read(self) -> None:
@@ -91,16 +91,16 @@ class _Link:
             try:
                 kind, channel, data = await self._connection.read_response(disconnect_on_error=False)
             except ResponseError as error:  # the oldest subscription was refused
-                if not self._asked:
+                if not self._unconfirmed:
                     raise
-                feed = self.feeds.pop(self._asked.popleft(), None)
+                feed = self.feeds.pop(self._unconfirmed.popleft(), None)
                 if feed is not None:
                     feed.lose(error)
                 continue
             feed = self.feeds.get(channel)
             if kind == b"ssubscribe":
-                self._asked.popleft()
-                if feed is not None and channel not in self._asked:
+                self._unconfirmed.popleft()
+                if feed is not None and channel not in self._unconfirmed:
                     feed.confirm()
             elif feed is None:
                 continue
@@ -115,8 +115,8 @@ class _Link:
                 feed.lose(None)
 
 
-class RunNews:
-    """The subscriptions of one event loop.
+class RunFeeds:
+    """The feeds of one event loop: the runs of other workers that have readers here.
 
     Args:
         node: returns a client of the node that has a key.
@@ -124,9 +124,9 @@ class RunNews:
 
     def __init__(self, node: Callable[[bytes], Awaitable[Redis]]) -> None:
         self._node = node
-        self._links: dict[int, _Link] = {}
+        self._connections: dict[int, _NodeConnection] = {}
         self._feeds: dict[bytes, Feed] = {}
-        self._sweep: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self.loop: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
 
     def get(self, channel: bytes) -> Feed | None:
@@ -154,35 +154,35 @@ class RunNews:
             client = await self._node(channel)
             feed = self._feeds.get(channel)
             if feed is None or (feed.confirmed.done() and not feed.live):
-                link = self._links.get(id(client))
-                if link is None:
-                    link = self._links[id(client)] = _Link(client, self._forget)
-                feed = self._feeds[channel] = link.subscribe(channel)
-                if self._sweep is None:
-                    self._sweep = asyncio.get_running_loop().call_later(feeds.UNUSED_SECONDS, self._drop_unused)
+                connection = self._connections.get(id(client))
+                if connection is None:
+                    connection = self._connections[id(client)] = _NodeConnection(client, self._forget)
+                feed = self._feeds[channel] = connection.subscribe(channel)
+                if self._timer is None:
+                    self._timer = asyncio.get_running_loop().call_later(feeds.UNUSED_SECONDS, self._drop_unused)
         await asyncio.shield(feed.confirmed)
         return feed
 
     def _unsubscribe(self, channel: bytes) -> None:
-        for link in self._links.values():
-            if channel in link.feeds:
-                link.unsubscribe(channel)
+        for connection in self._connections.values():
+            if channel in connection.feeds:
+                connection.unsubscribe(channel)
 
     async def aclose(self) -> None:
         """Close the connections."""
         self.loop = None
-        if self._sweep is not None:
-            self._sweep.cancel()
-        tasks = [link.task for link in self._links.values()]
+        if self._timer is not None:
+            self._timer.cancel()
+        tasks = [connection.task for connection in self._connections.values()]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
 
-    def _forget(self, link: _Link, error: Exception | None) -> None:
-        for key, known in [*self._links.items()]:
-            if known is link:
-                del self._links[key]
+    def _forget(self, connection: _NodeConnection, error: Exception | None) -> None:
+        for key, known in [*self._connections.items()]:
+            if known is connection:
+                del self._connections[key]
 
     def _drop_unused(self) -> None:
         for channel, feed in [*self._feeds.items()]:
@@ -191,6 +191,6 @@ class RunNews:
             elif feed.live and feed.is_unused:
                 del self._feeds[channel]
                 self._unsubscribe(channel)
-        self._sweep = None
+        self._timer = None
         if self._feeds:
-            self._sweep = asyncio.get_running_loop().call_later(feeds.UNUSED_SECONDS, self._drop_unused)
+            self._timer = asyncio.get_running_loop().call_later(feeds.UNUSED_SECONDS, self._drop_unused)

@@ -1,4 +1,4 @@
-"""Give the client what the vendor needs with the next turn, as `encryptedValue`, and read it when it comes back."""
+"""Write data that the vendor needs with the next turn as an `encryptedValue`, and read one that a client returns."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _PLAIN = frozenset({"text", "tool_use", "message", "function_call"})
 """The types of items that the messages and calls of the conversation express, too."""
 
 
-def kept_value(opaque: Opaque) -> str | None:
-    """Return the value for the client; None if its messages say all."""
+def encrypted_value(opaque: Opaque) -> str | None:
+    """Return the value for the client; None if its messages contain all of it."""
     fields = {key: value for key, value in opaque.fields.items() if key in FIELDS}
     if not fields and all(item.get("type") in _PLAIN for item in opaque.items):
         return None
@@ -26,7 +26,7 @@ def kept_value(opaque: Opaque) -> str | None:
 
 
 def opaque_of(value: str | None) -> Opaque | None:
-    """Return the data of a value that `kept_value` made; None if it was changed."""
+    """Return the data of a value that `encrypted_value` made; None if it was changed."""
     try:
         kept = mapping(json.loads(base64.b64decode(value or "", validate=True)))
     except (ValueError, binascii.Error, RecursionError):

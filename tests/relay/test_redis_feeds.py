@@ -1,8 +1,8 @@
-"""Read the runs of other workers over one connection, whatever becomes of that connection."""
+"""Read the runs of other workers over one connection, which may be lost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,8 +14,10 @@ from streamcore.relay import ReadResult, Relay, RunLog, open_log
 from streamcore.relay.entries import encode_end
 from streamcore.relay.redis_scripts import PUBLISHED_BYTES
 from streamcore.sse import Item
-from tests.servers import RedisServer
+from tests.servers import RedisServer, redis_url
 from tests.support import DEADLINE, eventually
+
+__all__ = ["redis_url"]
 
 pytestmark = [pytest.mark.anyio, pytest.mark.real]
 
@@ -26,13 +28,6 @@ END = encode_end(None, None)
 def anyio_backend() -> str:
     """Run on asyncio, the only event loop that redis-py knows."""
     return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run a Redis, and return its address."""
-    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
-        yield server.url
 
 
 async def clients_of(url: str, name: str) -> list[dict[str, str]]:
