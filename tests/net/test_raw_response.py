@@ -213,7 +213,7 @@ async def test_an_open_stream_keeps_neither_the_response_nor_its_request(kept: b
 
     headers = {"content-type": "text/event-stream"}
     transport = httpx2.MockTransport(
-        lambda _: httpx2.Response(200, headers=headers, stream=Held(sse(TEXT), pings=False))
+        lambda _: httpx2.Response(200, headers=headers, stream=OpenBody(sse(TEXT), pings=False))
     )
     async with httpx2.AsyncClient(transport=transport, event_hooks={"response": [hook]}) as http:
         provider = get_provider("openai", model="m", api_key=KEY, http_client=http)
