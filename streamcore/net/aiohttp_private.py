@@ -146,7 +146,7 @@ class Handler(ResponseHandler):
         payload: Any = self._payload
         if payload.__class__ is aiohttp.StreamReader:
             payload.__class__ = Payload  # the parser makes it, and its class cannot be chosen
-            cast("Any", payload)._buffer = list(payload._buffer)  # a deque takes 760 bytes, also while it is empty
+            setattr(payload, "_buffer", list(payload._buffer))  # noqa: B010  type checkers know a deque, of 760 bytes
 
     def _reschedule_timeout(self) -> None:
         # One timer for the whole body, moved when it fires: a timer for each read costs as much as the read.
