@@ -119,7 +119,7 @@ def simulator_at_work() -> str:
     command = [*PROGRAM, *shlex.split(line)[1:-1], str(free_port())]  # port 8000 may be in use here
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:  # noqa: S603
         assert process.stdout is not None  # noqa: S101
-        shown = [process.stdout.readline() for _ in range(7)]
+        shown = [process.stdout.readline() for _ in range(1 + len(Simulator().environment))]
         settings = dict(one.removeprefix("export ").strip().split("=") for one in shown[1:])
         asked = run("streamcore prompt greet --var name=Ada --provider anthropic", {**environment(), **settings})
         process.send_signal(signal.SIGINT)

@@ -51,6 +51,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Point links that lead out of docs/, or back into it, at the pages that `on_files` added."""
+    if page.file.src_uri.startswith("examples/agent/notes/"):  # data of the example, and no documentation
+        page.meta["search"] = {"exclude": True}
     markdown = LISTING.sub(_listing, markdown)
     if page.file.generated_by is None:
         return re.sub(r"\]\(((?:\.\./)*)\.\./(CHANGELOG|CONTRIBUTING|examples/)", r"](\1\2", markdown)

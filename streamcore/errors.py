@@ -19,7 +19,15 @@ def install_command(extra: str) -> str:
 
 
 class ConfigError(StreamcoreError):
-    """Report an argument, a setting or a file that is not valid."""
+    """Report an argument, a setting or a file that is not valid.
+
+    If a fallback cannot be asked, for example because its key is missing, `__cause__` is the error that led to it.
+    """
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Every attempt that was made, in order; empty if the error was raised before the first one."""
+        return () if self.partial is None else self.partial.attempts
 
 
 class PromptNotFound(ConfigError):  # noqa: N818

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,6 +85,36 @@ def test_apps(page: Path, block: Block, reader: Path) -> None:
     answer = asyncio.run(main())
     assert answer.status_code == 200
     assert answer.json()["paths"]
+
+
+@pytest.mark.parametrize(("page", "block"), SCRIPTS)
+def test_python_runs_what_it_defines(page: Path, block: Block) -> None:
+    """A block that defines `main` also runs it; else its reader pastes it, and nothing happens."""
+    if re.search(r"^(?:async )?def main\(", block.code, re.MULTILINE):
+        assert re.search(r"^\S.*\bmain\b[^:]*$", block.code, re.MULTILINE), "nothing runs main()"
+
+
+def test_start_page_lists_all_extras() -> None:
+    """The table of extras is that of pyproject.toml; the rows above `all` are what it installs."""
+    extras: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    table = (ROOT / "docs" / "start.md").read_text("utf-8").partition("| Extra |")[2].partition("\n\n")[0]
+    rows = [re.findall(r"`([a-z]+)`", line.split("|")[1]) for line in table.splitlines() if line.startswith("| `")]
+    assert sorted(name for row in rows for name in row) == sorted(extras)
+
+    def installed(extra: str) -> set[str]:
+        named = {one for entry in extras[extra] for one in re.findall(r"streamcore-llm\[([\w,]+)\]", entry)}
+        direct = {one for names in named for one in names.split(",")}
+        return direct.union(*map(installed, direct))
+
+    assert {name for row in rows[: rows.index(["all"])] for name in row} == installed("all")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_extras_are_installed_from_the_checkout(page: Path) -> None:
+    """The distribution is not on PyPI."""
+    assert 'pip install "streamcore' not in page.read_text("utf-8")
 
 
 def test_other_python_has_a_purpose() -> None:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -71,8 +71,10 @@ class Account:
         from botocore import UNSIGNED
         from botocore.config import Config
 
-        given = self.session
-        session: Any = botocore.session.Session(profile=self.profile) if given is None else given
+        session: Any = self.session
+        if session is None:
+            session = botocore.session.Session(profile=self.profile)
+            session.register_component("data_loader", _data_loader(session.get_config_variable("data_path")))
         of_boto3 = not hasattr(session, "create_client")
         credentials = session.get_credentials() if self.signs else None
         if self.signs and credentials is None:
@@ -137,6 +139,14 @@ class Access:
 async def shared_access(account: Account) -> Access:
     """Return the access of an account that the streams of the running loop share."""
     return await shared_client(account.key(), lambda: (Access(account), _nothing))
+
+
+@lru_cache(maxsize=4)
+def _data_loader(data_path: str | None) -> Any:
+    """Return what reads and keeps botocore's data files: parsing them again for each session takes 0.1 s of CPU."""
+    from botocore.loaders import create_loader
+
+    return create_loader(data_path)
 
 
 def forget_access(account: Account) -> None:

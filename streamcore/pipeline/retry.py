@@ -87,8 +87,9 @@ class Retries:
             raise ConfigError(f"on_interrupt is 'raise' or 'restart', not {on_interrupt!r}")
         self.candidate = first
         self.fallback = [fallback_candidate(entry, first.request, transport) for entry in fallback]
-        self._max = max_retries
-        self._left = max_retries
+        self.failure: StreamcoreError | None = None
+        """The error that led to the current fallback, without its traceback, which could make a cycle of references."""
+        self._max = self._left = max_retries
         self._on_interrupt = on_interrupt
         self._answers_left = retries
 
@@ -116,7 +117,7 @@ class Retries:
             self._left -= 1
             return pause
         if self.fallback and isinstance(error, ProviderError | StreamError):
-            self.candidate = self.fallback.pop(0)
+            self.candidate, self.failure = self.fallback.pop(0), error.with_traceback(None)
             self._left = self._max
             return 0.0
         return None

@@ -53,7 +53,7 @@ from streamcore.pipeline.clocks import Clocks, ReadTimer, read_timer, timed
 from streamcore.pipeline.retry import Candidate, Retries
 from streamcore.pipeline.think_tags import with_thinking_split
 from streamcore.reports.answer import AnswerReport
-from streamcore.reports.messages import received, too_large, without_mark
+from streamcore.reports.messages import after_fallback, received, too_large, without_mark
 from streamcore.request import Message
 from streamcore.storage.sizes import MAX_ANSWER_BYTES, AnswerSize
 from streamcore.structured.output import Output, is_unfinished
@@ -226,7 +226,7 @@ class AnswerRun:
             pause = self.retries.next_pause(error, content=self.fold.has_content, left=self.clocks.left)
         if pause is None:
             self._finish(candidate, error)
-            raise error
+            raise after_fallback(error, self.retries.failure)
         self._report.again(error, pause, candidate, self.retries.candidate)
         return pause
 

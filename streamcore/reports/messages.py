@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamcore.completion import Completion
-from streamcore.errors import AnswerTooLarge, StreamInterrupted
+from streamcore.errors import AnswerTooLarge, ConfigError, StreamcoreError, StreamInterrupted
 
 
 def received(answer: Completion) -> str:
@@ -31,3 +31,15 @@ def without_mark(provider: str) -> StreamInterrupted:
     return StreamInterrupted(
         f"the stream of provider {provider!r} ended without its terminal mark; what arrived is in .partial"
     )
+
+
+def after_fallback(error: StreamcoreError, failure: StreamcoreError | None) -> StreamcoreError:
+    """Return the last error of an answer. If a fallback is not valid, its cause becomes the error that led to it.
+
+    Args:
+        error: the error that ends the answer.
+        failure: the error that led to the last fallback; None if there was none.
+    """
+    if isinstance(error, ConfigError) and failure is not None:
+        error.__cause__ = failure
+    return error

@@ -18,6 +18,7 @@ from streamcore import (
     ConfigError,
     MalformedStream,
     Message,
+    MissingAPIKey,
     OverloadedError,
     RateLimitError,
     Request,
@@ -198,6 +199,35 @@ async def test_fallback_by_name_model_and_mapping() -> None:
     for entry, model in (("demo", "demo"), ("demo/m-1", "m-1"), ({"provider": "demo", "model": "m-2"}, "m-2")):
         answer = await stream_request(ASK, provider=failing, fallback=[entry]).collect()
         assert (answer.complete, answer.model) == (True, model)
+
+
+async def test_the_error_of_a_fallback_without_a_key_has_the_first_error_as_its_cause(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    (tmp_path / "p.yaml").write_text("user: x\nfallback: [openai]\n")
+    for in_prompt in (False, True):
+        busy = OverloadedError("busy")
+        provider = ScriptedProvider([busy])
+        if in_prompt:
+            stream = stream_prompt("p", {}, provider=provider, prompts_dir=tmp_path, max_retries=0)
+        else:
+            stream = stream_request(ASK, provider=provider, fallback=["openai"], max_retries=0)
+        with pytest.raises(MissingAPIKey) as caught:
+            await stream.collect()
+        error = caught.value
+        assert error.__cause__ is busy
+        assert [attempt.provider for attempt in error.attempts] == [provider.name, "openai"]
+        assert "busy" in str(error.attempts[0].error)
+        assert error.partial.attempts == error.attempts
+
+
+async def test_a_config_error_of_the_first_provider_has_no_cause_and_one_attempt() -> None:
+    error = await failure(ScriptedProvider([ConfigError("wrong")]), fallback=["demo"])
+    assert isinstance(error, ConfigError)
+    assert error.__cause__ is None
+    assert len(error.attempts) == 1
+    assert ConfigError("wrong").attempts == ()
 
 
 @pytest.mark.parametrize("entry", ["nobody", {"model": "m"}, {"provider": "demo", "colour": 1}])

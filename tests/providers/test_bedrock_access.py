@@ -22,6 +22,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials, RefreshableCredentials
 from botocore.exceptions import CredentialRetrievalError, EndpointConnectionError
+from botocore.loaders import JSONFileLoader
 
 from streamcore import (
     AuthenticationError,
@@ -35,6 +36,7 @@ from streamcore import (
     warm_up,
 )
 from streamcore.testing import Answer
+from streamcore_bedrock.access import Account
 from tests.support import DEADLINE, KEY, Vendor, ask, body_of, eventually
 
 pytestmark = pytest.mark.anyio
@@ -173,6 +175,21 @@ async def test_a_session_has_credentials_and_a_region() -> None:
     request = await asked(session=Boto3Session())
     assert request.url.host == "bedrock-runtime.eu-west-2.amazonaws.com"
     assert f"Credential={KEY_ID}/" in request.headers["authorization"]
+
+
+def test_botocores_data_files_are_parsed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    account = Account(region="us-east-1", signs=False)
+    place = account.find()
+    load = JSONFileLoader.load_file
+    parsed: list[str] = []
+
+    def noting(self: JSONFileLoader, file_path: str) -> Any:
+        parsed.append(file_path)
+        return load(self, file_path)
+
+    monkeypatch.setattr(JSONFileLoader, "load_file", noting)
+    assert account.find() == place
+    assert parsed == []
 
 
 # Credentials that expire
