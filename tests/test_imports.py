@@ -99,6 +99,18 @@ def test_a_plain_prompt_loads_nothing_that_it_does_not_need(tmp_path: Path) -> N
     assert not [name for name in (*NOT_FOR_A_PROMPT, "openai") if name in loaded]
 
 
+def test_a_plain_prompt_builds_no_validators(tmp_path: Path) -> None:
+    (tmp_path / "greet.yaml").write_text("system: Be kind.\nuser: Say hello to {name}.\n", "utf-8")
+    code = f"""
+from streamcore.files.yaml_model import FileModel
+from streamcore.prompts.prompt_file import load_prompt
+prompt = load_prompt("greet", prompts_dir={str(tmp_path)!r})
+assert [message.text for message in prompt.render({{"name": "Ada"}}, {{}})] == ["Be kind.", "Say hello to Ada."]
+print([kind.__name__ for kind in FileModel.__subclasses__() if kind.__pydantic_complete__])
+"""
+    assert run(code) == "[]\n"
+
+
 def test_import_loads_few_modules() -> None:
     """Modules are counted rather than timed: the figure does not depend on how busy the machine is."""
     count = "import sys; before = set(sys.modules); import {0}; print(len(set(sys.modules) - before))"

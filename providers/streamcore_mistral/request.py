@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from streamcore.provider import Vendor
@@ -27,6 +28,11 @@ TURNS = ChatTurns(
 )
 
 
+@lru_cache(maxsize=64)
+def _turns(source: str | None) -> ChatTurns:
+    return replace(TURNS, source=source)
+
+
 def chat_body(request: Request, model: str, vendor: Vendor, source: str | None = None) -> dict[str, Any]:
     """Return the JSON body, which is also the keyword arguments of `chat.stream_async`, without `extra`.
 
@@ -37,7 +43,7 @@ def chat_body(request: Request, model: str, vendor: Vendor, source: str | None =
     """
     if isinstance(request.reasoning, int):
         raise vendor.unsupported("a budget of reasoning tokens", "give an effort such as 'high'", field="reasoning")
-    body: dict[str, Any] = {"model": model, "messages": chat_messages(request, replace(TURNS, source=source))}
+    body: dict[str, Any] = {"model": model, "messages": chat_messages(request, _turns(source))}
     if request.temperature is not None:
         body["temperature"] = request.temperature
     if request.max_tokens is not None:

@@ -54,6 +54,8 @@ _LABELLED = rb"""
     ([^\s"'`,;&<>(){}\[\]\\]{8,})
     """
 """What is a key after such a label, if it looks like one."""
+_LABELS = rb"[:=]|[Bb][EeAa][AaSs]"
+"""What every match of `_LABELLED` has; the ids and names of an answer mostly have none of it."""
 _NO_WORD = re.compile(rb"[0-9=]|[a-z][A-Z]|.{24}", re.DOTALL)
 
 Replace = Callable[[bytes], bytes]
@@ -156,18 +158,24 @@ def _common(data: bytes, at: int, form: bytes) -> int:
 
 def _shapes(data: bytes) -> Iterable[tuple[int, int]]:
     """Yield where something with the shape of a key is."""
-    shapes, labelled = _patterns()
+    shapes, labels, labelled = _patterns()
     for match in shapes.finditer(data):
         yield match.span()
+    if len(data) <= _SHORT_TEXT and not labels.search(data):
+        return
     for match in labelled.finditer(data):
         if _NO_WORD.search(match[1]):
             yield match.span(1)
 
 
 @cache
-def _patterns() -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+def _patterns() -> tuple[re.Pattern[bytes], re.Pattern[bytes], re.Pattern[bytes]]:
     """Compile the patterns with the first error: that takes milliseconds, which a first answer need not wait for."""
-    return re.compile(_SHAPES, re.VERBOSE), re.compile(_LABELLED, re.VERBOSE | re.IGNORECASE)
+    return (
+        re.compile(_SHAPES, re.VERBOSE),
+        re.compile(_LABELS),
+        re.compile(_LABELLED, re.VERBOSE | re.IGNORECASE),
+    )
 
 
 def redact_json(value: Any, forms: tuple[bytes, ...], levels: int = _DEEPEST) -> Any:

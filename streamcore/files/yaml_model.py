@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
@@ -14,12 +15,18 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_sc
 from streamcore.files.yaml_file import Location, MakeError, YamlFile
 
 Model = TypeVar("Model", bound="FileModel")
+_building = threading.Lock()
+"""Lets one thread at a time build validators."""
 
 
 class FileModel(BaseModel):
-    """A mapping in a YAML file: no unknown keys, and no guessing of types (`"1"` is no number)."""
+    """A mapping in a YAML file: no unknown keys, and no guessing of types (`"1"` is no number).
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    The validators are built with the first file that needs one: that takes longer than reading ten prompts, and most
+    prompts need none.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,9 @@ def wrong(message: str, *at: str | int) -> PydanticCustomError:
 
 def validate(model: type[Model], source: YamlFile, error: MakeError) -> Model:
     """Return a file's data as a model; everything that is wrong is raised at once, a line each, as `error(message)`."""
+    if not model.__pydantic_complete__:
+        with _building:
+            model.model_rebuild()
     try:
         return model.model_validate(source.data)
     except ValidationError as problem:

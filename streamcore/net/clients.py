@@ -227,7 +227,7 @@ class SDKClient(Generic[C]):
         if pool_key not in resources.clients:  # the clients were closed since `_open_pool`
             pool = new_http_client(transport, self._http_class())
             resources.clients[pool_key] = pool, pool.aclose
-        http_client = LimitedClient(resources.clients[pool_key][0])
+        http_client = LimitedClient(resources.clients[pool_key][0], own=True)
         client, close = self._build(self, http_client), self._close
         return CachedClient(client, http_client), http_client.aclose if close is None else lambda: close(client)
 

@@ -43,7 +43,7 @@ _VENDORS_WORDS = ("id", "model", "request_id", "served_by", "service_tier", "raw
 
 def credentials(request: httpx2.Request) -> Sequence[str]:
     """Return the secrets in a request's headers and URL, set by the SDK or the caller; the longest first."""
-    private = [value for name, value in request.headers.raw if not _is_public(name.decode("latin-1"))]
+    private = [value for name, value in request.headers.raw if not _is_public_name(name)]
     return _kept_credentials(str(request.url), *private)
 
 
@@ -65,6 +65,11 @@ def _text(value: bytes) -> str:
 @lru_cache(maxsize=256)
 def _is_public(name: str) -> bool:
     return _PUBLIC_HEADER.fullmatch(name.lower()) is not None
+
+
+@lru_cache(maxsize=256)
+def _is_public_name(name: bytes) -> bool:
+    return _is_public(name.decode("latin-1"))
 
 
 def clean_start(chunks: list[Chunk], secrets: Sequence[str]) -> bool:

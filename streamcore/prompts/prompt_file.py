@@ -12,9 +12,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, model_validator
 
+from streamcore.base.redact import encodable
 from streamcore.errors import ConfigError, PromptError, PromptNotFound
 from streamcore.files.template import TemplateError, check, fill
-from streamcore.files.yaml_file import Location, Stamp, YamlFile, parse_yaml, read_yaml, stamp
+from streamcore.files.yaml_file import Location, Stamp, YamlFile, is_mapping, parse_yaml, read_yaml, stamp
 from streamcore.files.yaml_model import FileModel, FromMapping, did_you_mean, validate, wrong
 from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.smoother import StreamOptions
@@ -125,9 +126,12 @@ class PromptFile(FileModel):
     def attachments(self) -> Iterator[tuple[Location, ImageBlock]]:
         """Yield the location and the block of each image and document; a text is a URL."""
         for number, image in enumerate(self.images):
-            yield ("images", number), ImageBlock(url=image) if isinstance(image, str) else image
+            yield ("images", number), ImageBlock.model_construct(url=image) if isinstance(image, str) else image
         for number, document in enumerate(self.documents):
-            yield ("documents", number), DocumentBlock(url=document) if isinstance(document, str) else document
+            yield (
+                ("documents", number),
+                DocumentBlock.model_construct(url=document) if isinstance(document, str) else document,
+            )
 
     def templates(self) -> Iterator[tuple[Location, str]]:
         """Yield the location and the text of everything that may have variables."""
@@ -345,10 +349,28 @@ def _similar(name: str, roots: Iterable[Path]) -> str:
     return did_you_mean(name, sorted(known - {name}))
 
 
+_PLAIN_TEXTS = frozenset({"name", "description", "system", "user", "template", "provider", "model"})
+_PLAIN = _PLAIN_TEXTS | {"version", "metadata"}
+
+
+def plain_file(data: object) -> PromptFile | None:
+    """Return a prompt file that has only texts, as most have, without pydantic's validators; None for any other.
+
+    Building the validators takes half of the time of a process's first prompt, and they would change nothing here.
+    """
+    if not is_mapping(data) or not data.keys() <= _PLAIN or ("user" in data) == ("template" in data):
+        return None
+    texts = [data[key] for key in _PLAIN_TEXTS & data.keys()]
+    # pydantic refuses half a surrogate pair, which an escape in a YAML text can write.
+    if any(type(text) is not str or (not text.isascii() and encodable(text) != text) for text in texts):
+        return None
+    return PromptFile.model_construct(**data)
+
+
 @lru_cache(maxsize=256)
 def _load(name: str, path: Path, raw: bytes) -> Prompt:
     source = parse_yaml(path, raw, PromptError)
-    file = validate(PromptFile, source, PromptError)
+    file = plain_file(source.data) or validate(PromptFile, source, PromptError)
     prompt = Prompt(name, file, source, PromptTools(name, source, file.tools))
     prompt.check_templates()
     return prompt

@@ -46,6 +46,10 @@ def data_size(value: object) -> int:
             size += 8
         elif isinstance(one, str):
             size += utf8_size(one) + 8
+        elif one.__class__ is dict and id(one) not in seen:  # before the slow check of `Mapping`
+            seen.add(id(one))
+            size += 16
+            pending += (*cast("dict[object, object]", one), *cast("dict[object, object]", one).values())
         elif isinstance(one, bytes | bytearray):
             size += len(one) + 8
         elif one is None or isinstance(one, int | float):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
+import httpx2
 import pytest
 
 from streamcore import (
@@ -22,6 +23,8 @@ from streamcore.concurrency.resources import open_resources
 from streamcore.net import error_body
 from streamcore.net.client_cache import CachedClient
 from streamcore.net.error_body import ERROR_BYTES
+from streamcore.net.limited_client import LimitedClient
+from streamcore.net.transports import new_http_client
 from streamcore.testing import FaultServer, Simulator
 from streamcore.testing.faults.steps import Hold, Send
 from tests.support import EVERY_RUN, KEY, ask, provider_at
@@ -33,6 +36,48 @@ every_provider = pytest.mark.parametrize(("anyio_backend", "name"), EVERY_RUN)
 def answer(body: bytes, *headers: str, status: str = "400 Bad") -> list[Any]:
     lines = [f"HTTP/1.1 {status}", *headers, f"Content-Length: {len(body)}", "", ""]
     return [Send("\r\n".join(lines).encode() + body)]
+
+
+URL = "http://127.0.0.1:9/v1/chat?a=b"
+PARTS: list[dict[str, Any]] = [
+    {"timeout": 3.0},
+    {"timeout": None, "content": b"{}", "headers": {"User-Agent": "x", "Accept": "text/event-stream"}},
+    {
+        "timeout": httpx2.Timeout(5.0, connect=1.0),
+        "content": "\u00e4",
+        "files": None,
+        "params": None,
+        "headers": [("Authorization", "Bearer k"), ("x-a", "1"), ("X-A", "2"), ("ACCEPT", "*/*")],
+    },
+    {"timeout": 3.0, "params": {}, "data": {}, "headers": httpx2.Headers({"Host": "other"})},
+    {"timeout": 3.0, "headers": [(b"ACCEPT", b"*/*"), (b"x-a", b"\xe4")]},
+    {"timeout": 3.0, "params": {"c": "d"}},
+    {"timeout": 3.0, "json": {}},
+    {"timeout": 3.0, "json": {"a": 1}, "cookies": {"c": "d"}},
+    {"timeout": 3.0, "data": {"a": "b"}},
+    {"timeout": 3.0, "content": b"", "extensions": {"sni_hostname": "x"}},
+    {"content": b"{}"},
+    {"timeout": httpx2.USE_CLIENT_DEFAULT, "content": b"{}"},
+]
+
+
+@pytest.mark.parametrize("parts", PARTS)
+async def test_a_request_is_what_httpx2_makes_of_it(parts: dict[str, Any]) -> None:
+    inner = new_http_client("httpx2", httpx2.AsyncClient)
+    async with inner:
+        inner.headers["X-Default"] = "1"
+        limited = LimitedClient(inner, own=True)
+        for method, url in (("POST", URL), ("post", httpx2.URL(URL)), ("GET", "http://h/"), ("POST", URL)):
+            made, expected = (client.build_request(method, url, **parts) for client in (limited, inner))
+            assert (made.method, made.url, made.content) == (expected.method, expected.url, expected.content)
+            assert made.headers.raw == expected.headers.raw
+            assert made.extensions == expected.extensions
+
+
+async def test_a_request_has_what_the_callers_client_adds() -> None:
+    async with httpx2.AsyncClient(base_url="http://h/v1", params={"a": "b"}, cookies={"c": "d"}) as inner:
+        made = LimitedClient(inner).build_request("POST", "/chat", timeout=3.0)
+    assert (str(made.url), made.headers["cookie"]) == ("http://h/v1/chat?a=b", "c=d")
 
 
 @every_provider

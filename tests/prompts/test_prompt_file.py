@@ -566,3 +566,37 @@ def test_the_page_has_every_key_and_constraint() -> None:
     text = PAGE.read_text("utf-8")
     for name, field in (prompts.PromptFile.model_fields | Constraints.model_fields).items():
         assert f"`{field.alias or name}`" in text, name
+
+
+PLAIN = [
+    {"user": "Say hello to {name}."},
+    {"template": "", "system": "S", "name": "n", "description": "d", "provider": "demo", "model": "m"},
+    {"user": "\u00e4 \U0001f600", "version": 1.0, "metadata": {"a": [1, None]}},
+]
+NOT_PLAIN: list[Any] = [
+    None,
+    "user",
+    {},
+    {"user": "x", "template": "y"},
+    {"user": None},
+    {"user": 1},
+    {"user": "\ud800"},
+    {"user": "x", "provider": {"name": "demo"}},
+    {"user": "x", "temperature": 1.0},
+    {"user": "x", "unknown": "y"},
+    {"user": "x", 1: "y"},
+]
+
+
+@pytest.mark.parametrize("data", PLAIN)
+def test_a_file_of_texts_is_what_validation_makes_of_it(data: dict[str, Any]) -> None:
+    plain, validated = prompts.plain_file(data), prompts.PromptFile.model_validate(data)
+    assert plain == validated
+    assert plain is not None
+    assert plain.model_fields_set == validated.model_fields_set
+    assert plain.model_dump() == validated.model_dump()
+
+
+@pytest.mark.parametrize("data", NOT_PLAIN)
+def test_any_other_file_is_validated(data: Any) -> None:
+    assert prompts.plain_file(data) is None
