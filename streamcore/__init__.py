@@ -45,11 +45,11 @@ from streamcore.execute import (
     stream_request,
 )
 from streamcore.net.clients import aclose_providers, lifespan, warm_up
-from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.provider import Provider, get_provider, provider_names
 from streamcore.request import Document, Image, Message, Request, Text, Tool
 from streamcore.stream import Stream, TextStream
+from streamcore.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from streamcore.graph.load import Graph, load_graph

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
@@ -239,6 +239,26 @@ class _MakeContent(Protocol):
 
 content = cast("_MakeContent", _Draft)
 """Build a chunk of content quickly; the decoders make one for every token."""
+
+
+class _BareDraft:
+    """Like `_Draft`, without a call for each chunk."""
+
+    __slots__ = Chunk.__slots__
+
+
+def contents(kind: ChunkKind, texts: Iterable[str], index: int = 0) -> list[Chunk]:
+    """Build a chunk of content for each text that is not empty, as `content` does for one."""
+    made: list[Any] = []
+    for text in filter(None, texts):
+        draft: Any = _BareDraft()
+        draft.kind, draft.text, draft.index = kind, text, index
+        draft.choice, draft.path = 0, ()
+        draft.tool_call = draft.usage = draft.finish_reason = draft.raw_finish_reason = draft.finish_detail = None
+        draft.opaque = draft.data = draft.id = draft.model = draft.request_id = draft.raw = None
+        draft.__class__ = Chunk
+        made.append(draft)
+    return made
 
 
 class _CallDraft:

@@ -1,11 +1,20 @@
-"""Define `Cost`, what an answer costs."""
+"""Define `Cost`, what an answer costs, and read the cost that a gateway reports."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, cast
+
+_TICKS = 10_000_000_000
+"""Ticks in a US dollar, for gateways that count the cost in `cost_in_usd_ticks`."""
+
+
+_COSTS = frozenset({"cost_in_usd_ticks", "cost", "estimated_cost", "total_cost"})
+_GATEWAYS = frozenset({"provider_metadata", "cost"})
+"""The keys of a usage object and of an event that may have a cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +57,51 @@ def read_cost(given: Mapping[str, Any] | None) -> Cost | None:
         return reported(given)
     names = ("currency", "source", "price", "price_list", "since")
     return Cost(Decimal(str(given["amount"])), **{name: given[name] for name in names if name in given})
+
+
+def gateway_cost(usage: Mapping[str, Any], event: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the cost that a gateway reports in a usage object or in its event; `source` is the field it is read from.
+
+    Amounts are US dollars: every known gateway that reports a cost uses them.
+    """
+    if _COSTS.isdisjoint(usage) and _GATEWAYS.isdisjoint(event):
+        return None
+    ticks = _amount(usage.get("cost_in_usd_ticks"))
+    if ticks is not None:
+        return _cost(ticks / _TICKS, "usage.cost_in_usd_ticks")
+    cost = usage.get("cost")
+    candidates: tuple[tuple[str, object], ...] = (
+        ("usage.cost", cost),
+        ("usage.cost.total_cost", _mapping(cost).get("total_cost")),
+        ("usage.estimated_cost", usage.get("estimated_cost")),
+        ("usage.total_cost", usage.get("total_cost")),
+        ("provider_metadata.gateway.cost", _gateway(event).get("cost")),
+        ("cost", event.get("cost")),
+    )
+    for source, value in candidates:
+        amount = _amount(value)
+        if amount is not None:
+            return _cost(amount, source)
+    return None
+
+
+def _cost(amount: float, source: str) -> Mapping[str, Any]:
+    return {"amount": amount, "currency": "USD", "source": source}
+
+
+def _amount(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        amount = float(value)
+    except ValueError:
+        return None
+    return amount if math.isfinite(amount) else None
+
+
+def _gateway(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _mapping(_mapping(event.get("provider_metadata")).get("gateway"))
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}

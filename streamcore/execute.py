@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
 import anyio
 
 from streamcore.errors import ConfigError, OutputValidationError
-from streamcore.pipeline.clocks import Timeouts
-from streamcore.pipeline.retry import Candidate, Fallback, OnInterrupt
+from streamcore.fallback import Candidate, Fallback
+from streamcore.pipeline.retry import OnInterrupt
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.provider import AnyProvider, ModelChoice, Provider, get_provider, resolve_provider
 from streamcore.reports.report import Observer
@@ -20,6 +20,7 @@ from streamcore.request import Message, ReasoningEffort, Request
 from streamcore.storage.sizes import MAX_ANSWER_BYTES
 from streamcore.stream import Limited, Plan, Stream, TextStream
 from streamcore.structured.output import Output, is_unfinished
+from streamcore.timeouts import Timeouts
 
 if TYPE_CHECKING:  # what a single answer does not need is imported when it is used
     from streamcore.prompts.prompt_file import Prompt

@@ -10,8 +10,9 @@ from streamcore.chunk import Chunk
 from streamcore.completion import Completion
 from streamcore.concurrency.owned_stream import OwnedStream
 from streamcore.errors import ConfigError, ContentRefused, OutputValidationError
-from streamcore.pipeline.clocks import DEFAULT, Clocks, Timeouts
-from streamcore.pipeline.retry import Candidate, Fallback, OnInterrupt, Retries
+from streamcore.fallback import Candidate, Fallback
+from streamcore.pipeline.clocks import Clocks
+from streamcore.pipeline.retry import OnInterrupt, Retries
 from streamcore.pipeline.run import AnswerRun
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.reports.answer import AnswerReport
@@ -19,6 +20,7 @@ from streamcore.reports.report import Observer
 from streamcore.request import Message
 from streamcore.storage.sizes import MAX_ANSWER_BYTES
 from streamcore.structured.output import Output
+from streamcore.timeouts import DEFAULT, Timeouts
 
 
 @dataclass(slots=True)

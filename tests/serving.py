@@ -21,7 +21,15 @@ def serving(app: Any, loop: Literal["asyncio", "uvloop"] = "asyncio") -> Generat
     """Serve the app on an event loop of this kind while the block runs, and yield its URL."""
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
-        uvicorn.Config(app, log_level="error", access_log=False, ws="none", loop=loop, timeout_graceful_shutdown=3)
+        uvicorn.Config(
+            app,
+            log_level="error",
+            access_log=False,
+            ws="none",
+            loop=loop,
+            timeout_graceful_shutdown=3,
+            timeout_keep_alive=600,  # a busy machine must not lose a client's connection between two requests
+        )
     )
     thread = threading.Thread(target=lambda: server.run(sockets=[listening]), daemon=True)
     thread.start()

@@ -94,6 +94,8 @@ class _Reader:
         if role is None:
             raise fields.refuse("role", "is required")
         value = fields.any("content")
+        if value is None:
+            raise fields.refuse("content", "is required")
         fields.end()
         if isinstance(value, str):
             return [Message("user" if role == "user" else "assistant", value)]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from operator import itemgetter
 from typing import Any, cast
@@ -15,11 +16,12 @@ from typing import Any, cast
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from streamcore.chunk import Chunk, FinishReason, Opaque, ToolCall, Usage, content, tool_call
+from streamcore.chunk import Chunk, FinishReason, Opaque, ToolCall, Usage, content, contents, tool_call
+from streamcore.cost import gateway_cost
 from streamcore.errors import StreamcoreError, provider_error
 from streamcore.wire.decoder import parse_json
 from streamcore.wire.endings import RepeatedWork, another_answer, failed_answer, is_failure, looks_like_error, unmarked
-from streamcore.wire.facts import Facts, read_cost
+from streamcore.wire.facts import Facts
 from streamcore.wire.lenient import count, is_array, is_object, items, mapping
 from streamcore_anthropic.known import EVENTS, has_unread_fields
 
@@ -197,6 +199,30 @@ class AnthropicVocabulary:
         else:
             self._any_event(name, data, out)
 
+    def tokens(self, name: bytes, events: Iterator[bytes], out: list[Chunk]) -> bytes | None:
+        """Append the chunks of a run of events, of text or of thinking; see `Tokens`."""
+        kind: type[_TextDelta | _ThinkingDelta] | None = None
+        index = 0
+        texts: list[str] = []
+        data: bytes | None = None
+        with suppress(msgspec.DecodeError, ValueError, RecursionError):
+            for data in events:
+                token = _decode_token(data)
+                delta = token.delta
+                if delta.__class__ is not kind or token.index != index:
+                    if kind is not None or isinstance(delta, _JSONDelta):
+                        break
+                    kind, index = type(delta), token.index
+                texts.append(delta.text)
+            else:
+                data = None
+        if kind is not None:
+            out += contents("text" if kind is _TextDelta else "reasoning", texts, index)
+            block = self._blocks.get(index)
+            if block is not None:
+                block.pieces += texts
+        return data
+
     def _any_event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
         value = mapping(parse_json(data))
         try:
@@ -342,7 +368,7 @@ class AnthropicVocabulary:
         if delta is not None:
             self._container = delta.container or self._container
             self._facts.note("stop_sequence", delta.stop_sequence)
-        self._facts.note("cost", read_cost(event.usage or {}, value))
+        self._facts.note("cost", gateway_cost(event.usage or {}, value))
         if delta is not None and delta.stop_reason is not None:
             self._finish(delta.stop_reason, delta.stop_details or delta.stop_sequence, out)
         if event.usage:

@@ -6,18 +6,20 @@ Source: the Responses API reference, "Streaming events", and recordings of the A
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from streamcore.chunk import Chunk, ChunkKind, FinishReason, Opaque, ToolCall, Usage, content, tool_call
+from streamcore.chunk import Chunk, ChunkKind, FinishReason, Opaque, ToolCall, Usage, content, contents, tool_call
+from streamcore.cost import gateway_cost
 from streamcore.errors import StreamcoreError, provider_error
 from streamcore.wire.decoder import DONE, parse_json
 from streamcore.wire.endings import another_answer, failed_answer, is_failure, looks_like_error, unmarked
-from streamcore.wire.facts import Facts, read_cost, token_logprobs
+from streamcore.wire.facts import Facts, token_logprobs
 from streamcore.wire.lenient import count, items, mapping, text
 from streamcore_openai.responses_known import has_unread_fields
 
@@ -50,6 +52,20 @@ class _Event(Struct, gc=False, forbid_unknown_fields=True):
     name: _Known = UNSET  # of the function, with its complete arguments; the item has it, too
 
 
+class _Token(Struct, gc=False, forbid_unknown_fields=True, kw_only=True):
+    """Describe a token of text, for runs of them. The fields have the vendor's order, in which msgspec is fastest."""
+
+    type: Literal["response.output_text.delta"]
+    sequence_number: int | None = None
+    item_id: str | None = None
+    output_index: int
+    content_index: int | None = None
+    delta: str
+    logprobs: tuple[()] | None = None
+    obfuscation: str | None = None
+
+
+_decode_token = msgspec.json.Decoder(_Token).decode
 _FIELDS = frozenset(_Event.__struct_fields__)
 _decode = msgspec.json.Decoder(_Event).decode
 
@@ -188,6 +204,24 @@ class ResponsesVocabulary:
             self._rare(kind, index, event, data, out)
         if unread and not (out and out[-1].raw is data):
             out.append(_other(kind, index, data))
+
+    def tokens(self, name: bytes, events: Iterator[bytes], out: list[Chunk]) -> bytes | None:
+        """Append the chunks of a run of events; see `Tokens`."""
+        if self._text_event != "response.output_text.delta":
+            return next(events, None)
+        index, part = self._text_index, self._text_part
+        texts: list[str] = []
+        data: bytes | None = None
+        with suppress(msgspec.DecodeError, ValueError, RecursionError):
+            for data in events:
+                token = _decode_token(data)
+                if token.output_index != index or token.content_index != part:
+                    break
+                texts.append(token.delta)
+            else:
+                data = None
+        out += contents("text", texts, index)
+        return data
 
     def _rare(self, kind: str, index: int, event: _Event, data: bytes, out: list[Chunk]) -> None:
         """Append the chunks of events that are sent once or rarely."""
@@ -357,7 +391,7 @@ class ResponsesVocabulary:
         usage = mapping(response.get("usage"))
         self._facts.note("service_tier", text(response.get("service_tier")) or text(usage.get("service_tier")))
         self._facts.note("served_by", text(response.get("provider")))
-        self._facts.note("cost", read_cost(usage, {}))
+        self._facts.note("cost", gateway_cost(usage, {}))
 
     def _finish_reason(self, status: str, detail: str | None) -> FinishReason:
         if status in ("completed", "done"):

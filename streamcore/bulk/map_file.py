@@ -19,7 +19,8 @@ from streamcore.bulk.results import Results
 from streamcore.bulk.rows import Row, read_rows
 from streamcore.errors import ConfigError, PromptError, StreamcoreError
 from streamcore.execute import CommonOptions
-from streamcore.pipeline.retry import Candidate, Fallback, OnInterrupt
+from streamcore.fallback import Candidate, Fallback
+from streamcore.pipeline.retry import OnInterrupt
 from streamcore.pricing import load_prices
 from streamcore.prompts.prompt_file import build_request, load_prompt
 from streamcore.provider import AnyProvider, ModelChoice, provider_name, resolve_provider

@@ -29,7 +29,7 @@ from streamcore.stream import Plan, Stream, answer_run, refused
 from streamcore.structured.output import Output
 from streamcore.tools.agent import AgentPlan
 from streamcore.tools.context import ToolContext
-from streamcore.tools.decisions import AgentState, Approve, Decision, Deny, unanswered
+from streamcore.tools.decisions import DENIED, AgentState, Approve, Decision, Deny, unanswered
 
 ASK_FOR_JSON = "Give your result as JSON that fits the schema, and nothing else."
 """The user's message that asks for the structured result, if the last answer has none that fits."""
@@ -92,7 +92,9 @@ class _AgentNode:
             self._keep(AgentState(messages), ended=False)
             call = answer.pending[0]
             message = {"tool": call.name, "args": arguments_of(call)}
-            yield {"type": "interrupt", "node": name, "message": message, "resume_key": self._node.resume_key}
+            waiting: Metadata = {"calls": [one.id or "" for one in answer.pending]}
+            key = self._node.resume_key
+            yield {"type": "interrupt", "node": name, "message": message, "resume_key": key, "metadata": waiting}
             return
         self._refuse(answer, messages)
         value: Any = _last_text(messages[self._start :]) if reached else answer.text + answer.refusal
@@ -165,7 +167,7 @@ class _AgentNode:
         )
 
     def _decisions(self, saved: AgentState) -> dict[str, Decision] | None:
-        """Return the decision that a person has made about the first call that waits."""
+        """Return what a person has decided: about the first call that waits, or about each by its id."""
         if self._name not in self._context.resumes:
             return None
         answer = self._context.resumes[self._name]
@@ -174,7 +176,10 @@ class _AgentNode:
             for call in unanswered(saved.messages)
             if self._node.approve is True or call.name in (self._node.approve or ())
         ]
-        return {waiting[0].id or "": _decision(answer)} if waiting else None
+        ids = [call.id or "" for call in waiting]
+        if is_mapping(answer) and answer and not answer.keys() - set(ids):
+            return {call: _decision(one) for call, one in answer.items()}
+        return {ids[0]: _decision(answer)} if ids else None
 
     async def _save(self, state: AgentState) -> None:
         """Save the run with the thread: after each answer, before its tools begin, and after each result."""
@@ -192,12 +197,12 @@ class _AgentNode:
     # -- its end -----------------------------------------------------------------------------------------------------
 
     def _refuse(self, answer: Completion, messages: Sequence[Message]) -> None:
-        """Raise if the model refused, or if all calls of the run have failed."""
+        """Raise if the model refused, or if all calls of the run have failed; one that a person denied has not."""
         error = refused(answer)
         if error is not None:
             raise error
         results = [message for message in messages[self._start :] if message.role == "tool"]
-        if results and all(message.is_error for message in results):
+        if results and all(message.is_error and not message.text.startswith(DENIED) for message in results):
             raise failed(self._name, self._context, f"all {len(results)} calls of tools failed; {results[0].text}")
 
     async def _structured(

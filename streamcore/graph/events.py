@@ -29,6 +29,8 @@ class Metadata(TypedDict, total=False):
     """What the node adds to `errors` in the state."""
     counts: dict[str, int]
     """The loop counts of a graph inside the node, with `mode: direct`."""
+    calls: list[str]
+    """At `interrupt` of an agent: the ids of the calls that wait for approval; the message has the first one."""
     updates: dict[str, Any]
     """At `interrupt`: what `interrupt_output_mapping` sets."""
 

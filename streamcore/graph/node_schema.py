@@ -11,10 +11,10 @@ from streamcore.files.template import TemplateError
 from streamcore.files.yaml_file import is_mapping
 from streamcore.files.yaml_model import FileModel, FromMapping, did_you_mean, wrong
 from streamcore.graph.expressions import check_guard, check_value
-from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.prompts.prompt_file import FallbackBlock, ProviderBlock
 from streamcore.provider import ModelChoice
+from streamcore.timeouts import Timeouts
 
 
 def checked(value: Any, *at: str | int) -> None:

@@ -123,8 +123,15 @@ class GraphRun:
         asked = thread.asked
         question = thread.question()
         if question is not None and resume is None:
-            key: str = question["resume_key"]
-            return Interrupt(type="interrupt", node=question["node"], message=question["message"], resume_key=key)
+            again = Interrupt(
+                type="interrupt",
+                node=question["node"],
+                message=question["message"],
+                resume_key=question["resume_key"],
+            )
+            if thread.waiting_calls:
+                again["metadata"] = {"calls": [*thread.waiting_calls]}
+            return again
         if asked is not None:
             thread.asked = None
             if "at" in asked:  # the node runs on, and the graph inside it gets the answer
@@ -212,6 +219,9 @@ class GraphRun:
         name = next(one for one in step if path == one or path.startswith(f"{one}/"))
         event["message"] = as_json_data({"message": event["message"]}, f"the message of node {name!r}")["message"]
         thread.asked = {"node": name, "message": event["message"], "resume_key": event["resume_key"]}
+        calls = event.get("metadata", {}).get("calls")
+        if calls:
+            thread.asked["calls"] = calls
         if path == name and self._graph.nodes[name].type != "agent":
             thread.take(name, {self._graph.nodes[name].writes(name)[0]: event["message"]})
         else:

@@ -9,13 +9,13 @@ It is saved as JSON:
 `agents` the conversations of agent nodes.
 `children` has the threads of graphs inside nodes that have not ended, without `format`, with `written`, the keys that
 their nodes have set, and with `begun`, since a graph may reach its end before its node is saved. A question of such a
-graph has `at`, the path of the node that asks.
+graph has `at`, the path of the node that asks. A question of an agent has `calls`, the ids of the calls that wait.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any, Self
@@ -201,6 +201,12 @@ class Thread:
             "message": self.asked["message"],
             "resume_key": self.asked["resume_key"],
         }
+
+    @property
+    def waiting_calls(self) -> Sequence[str]:
+        """The ids of the calls of an agent that the question asks about; empty for any other question."""
+        found: Sequence[str] = () if self.asked is None else self.asked.get("calls", ())
+        return found
 
     def begin(self, values: Mapping[str, Any]) -> None:
         """Update the state with a caller's values.

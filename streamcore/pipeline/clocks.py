@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import anyio
@@ -18,56 +17,12 @@ import anyio
 from streamcore.chunk import CONTENT_KINDS, Chunk
 from streamcore.concurrency.event_loop import running_on_trio
 from streamcore.errors import StreamTimeout
-from streamcore.files.settings import check_fields, from_mapping
+from streamcore.reports.messages import timed_out
+from streamcore.timeouts import Timeouts
 
 _NO_MORE: list[Chunk] = []  # marks the end; compared by identity, since a read may be empty
 
 ClockName = Literal["first_token", "stall", "silence", "total"]
-
-_WHAT: Mapping[ClockName, str] = {
-    "first_token": "no content arrived",
-    "stall": "no more content arrived",
-    "silence": "no data arrived",
-    "total": "the answer was not complete",
-}
-
-
-_SECONDS: Mapping[str, Any] = {"expected": "a number of seconds above 0 or null", "gt": 0}
-
-
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Limit how long a stream waits, in seconds; None is no limit. The defaults suit a person who waits for an answer.
-
-    A mapping with the same keys is accepted too, in calls and as `timeouts:` in YAML.
-
-    Raises:
-        ConfigError: a value is not a number of seconds above 0.
-    """
-
-    first_token: float | None = field(default=120.0, metadata=_SECONDS)
-    """From sending the request to the first content (text, reasoning, refusal, tool call or citation)."""
-    stall: float | None = field(default=60.0, metadata=_SECONDS)
-    """From content to content. Pings, usage and comments are not content: a server that sends only those is stuck."""
-    silence: float | None = field(default=120.0, metadata=_SECONDS)
-    """From byte to byte, pings and comments included."""
-    total: float | None = field(default=None, metadata=_SECONDS)
-    """For the whole stream, retries and their pauses included. None by default: answers may be long."""
-
-    def __post_init__(self) -> None:
-        check_fields(self, "timeouts")
-
-    @classmethod
-    def of(cls, value: Timeouts | Mapping[str, Any] | None) -> Timeouts:
-        """Return timeouts from an object or a mapping; missing keys have their defaults.
-
-        Raises:
-            ConfigError: a key is unknown, or a value is not a number of seconds.
-        """
-        return DEFAULT if value is None else from_mapping(cls, "timeouts", value)
-
-
-DEFAULT = Timeouts()
 
 
 class Clocks:
@@ -149,17 +104,14 @@ class Clocks:
     def ran_out(self, received: str) -> StreamTimeout:
         """Return the error for a read that took longer than `limit`; `received` tells what had arrived."""
         content: ClockName = "stall" if self._begun else "first_token"
+        longest = self._stall if self._begun else self._first
         limits: dict[ClockName, tuple[float, float]] = {
-            "total": (self._total - self._spent, self._total),
-            content: ((self._stall if self._begun else self._first) - self._since_content, self._stall),
+            "total": (self.left, self._total),
+            content: (longest - self._since_content, longest),
             "silence": (self._silence, self._silence),
         }
-        limits[content] = (limits[content][0], self._stall if self._begun else self._first)
         name = min(limits, key=lambda clock: limits[clock][0])
-        seconds = limits[name][1]
-        return StreamTimeout(
-            f"{_WHAT[name]} within {seconds:g} s (clock {name!r}); {received}", clock=name, seconds=seconds
-        )
+        return timed_out(name, limits[name][1], received)
 
 
 class ReadTimer:

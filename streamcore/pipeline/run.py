@@ -47,10 +47,11 @@ from streamcore.chunk import CONTENT_KINDS, Chunk
 from streamcore.completion import Attempt, Completion, Fold
 from streamcore.concurrency.generators import opened
 from streamcore.errors import OutputValidationError, ProviderError, StreamcoreError
+from streamcore.fallback import Candidate
 from streamcore.net.credentials import clean_partial, scrub_attempt
 from streamcore.pipeline.adapt import What, adapted, refuses
 from streamcore.pipeline.clocks import Clocks, ReadTimer, read_timer, timed
-from streamcore.pipeline.retry import Candidate, Retries
+from streamcore.pipeline.retry import Retries
 from streamcore.pipeline.think_tags import with_thinking_split
 from streamcore.reports.answer import AnswerReport
 from streamcore.reports.messages import after_fallback, received, too_large, without_mark

@@ -17,7 +17,6 @@ from streamcore.errors import ConfigError, PromptError, PromptNotFound
 from streamcore.files.template import TemplateError, check, fill
 from streamcore.files.yaml_file import Location, Stamp, YamlFile, is_mapping, parse_yaml, read_yaml, stamp
 from streamcore.files.yaml_model import FileModel, FromMapping, did_you_mean, validate, wrong
-from streamcore.pipeline.clocks import Timeouts
 from streamcore.pipeline.smoother import StreamOptions
 from streamcore.prompts.attachments import DocumentBlock, ImageBlock
 from streamcore.prompts.prompt_tools import PromptToolBlock, PromptTools
@@ -25,6 +24,7 @@ from streamcore.prompts.schema import SchemaBlock
 from streamcore.provider import ModelChoice, ResolvedModel
 from streamcore.request import Message, Part, Request, Role, Text, ThinkTags
 from streamcore.structured.output import Output
+from streamcore.timeouts import Timeouts
 
 _FOLDER = "STREAMCORE_PROMPTS_DIR"
 

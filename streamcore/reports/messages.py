@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from streamcore.completion import Completion
-from streamcore.errors import AnswerTooLarge, ConfigError, StreamcoreError, StreamInterrupted
+from streamcore.errors import AnswerTooLarge, ConfigError, StreamcoreError, StreamInterrupted, StreamTimeout
+
+_WHAT: Mapping[str, str] = {
+    "first_token": "no content arrived",
+    "stall": "no more content arrived",
+    "silence": "no data arrived",
+    "total": "the answer was not complete",
+}
 
 
 def received(answer: Completion) -> str:
@@ -15,6 +24,12 @@ def received(answer: Completion) -> str:
     ]
     counts += [f"{len(answer.tool_calls)} tool calls"] if answer.tool_calls else []
     return f"received before: {', '.join(counts) or 'nothing'}"
+
+
+def timed_out(clock: str, seconds: float, received: str) -> StreamTimeout:
+    """Return the error for a read that took longer than a clock allows; `received` tells what had arrived."""
+    message = f"{_WHAT[clock]} within {seconds:g} s (clock {clock!r}); {received}"
+    return StreamTimeout(message, clock=clock, seconds=seconds)
 
 
 def too_large(limit: int) -> AnswerTooLarge:

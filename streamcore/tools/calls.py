@@ -27,7 +27,7 @@ from streamcore.reports.agent import tool_reported
 from streamcore.reports.report import Reporter
 from streamcore.request import Tool
 from streamcore.tools.context import ToolContext
-from streamcore.tools.decisions import Approver, Deny, decision_of
+from streamcore.tools.decisions import DENIED, Approver, Deny, decision_of
 from streamcore.tools.results import error_text, failed, result_of
 
 MOST_READY = 256
@@ -267,4 +267,4 @@ class RunningCalls:
 def denied(call: ToolCall, decision: Deny) -> ToolResult:
     """Return the result of a call that was denied."""
     reason = f": {decision.reason}" if decision.reason else ""
-    return ToolResult(call.id or "", call.name or "", f"This call was denied{reason}", f"Denied{reason}")
+    return ToolResult(call.id or "", call.name or "", f"{DENIED}{reason}", f"Denied{reason}")

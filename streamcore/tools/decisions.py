@@ -12,6 +12,9 @@ from streamcore.errors import ConfigError
 from streamcore.request import Message
 from streamcore.storage.stored_json import dump, load
 
+DENIED = "This call was denied"
+"""How the result of a call that was denied begins, for the model."""
+
 
 @dataclass(frozen=True, slots=True)
 class Approve:

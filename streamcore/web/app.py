@@ -65,7 +65,7 @@ def create_app(
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(cors),
-            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
             allow_headers=["*"],  # the vendors' SDKs send many of their own
             expose_headers=["X-Session-Id", "x-request-id", "request-id", "retry-after", "x-should-retry"],
         )

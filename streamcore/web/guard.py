@@ -8,12 +8,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import HTTPException, Request, Response
-from fastapi.routing import APIRoute
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamcore.errors import DurableError, RelayError
 from streamcore.sse.response import BODY_SEND
+from streamcore.web.methods import MethodsRoute
 
 log = logging.getLogger("streamcore")
 
@@ -47,10 +47,10 @@ def with_safe_headers(send: Send) -> Send:
     return send_safely
 
 
-def limited(max_bytes: int) -> type[APIRoute]:
+def limited(max_bytes: int) -> type[MethodsRoute]:
     """Return a class of routes that read at most `max_bytes` of a body, even if its headers state less."""
 
-    class LimitedRoute(APIRoute):
+    class LimitedRoute(MethodsRoute):
         async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
             scope.setdefault(BODY_SEND, send)
             await super().handle(scope, receive, with_safe_headers(send))

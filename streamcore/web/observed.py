@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from streamcore.observe import Observer, observe
+from streamcore.web.methods import MethodsRoute, complete_methods
 
 
 class Observed:
@@ -50,12 +51,12 @@ def observers_of(given: Observer | None, *, metrics: bool, routes: Callable[[API
     from streamcore.telemetry.prometheus import PrometheusMetrics
 
     counted = PrometheusMetrics()
-    router = APIRouter()
+    router = APIRouter(route_class=MethodsRoute)
 
     async def metrics_text() -> Response:
         """Return the metrics in Prometheus' text format. Needs no authentication; it has numbers and names only."""
         return Response(counted.text(), media_type=counted.content_type)
 
     router.add_api_route("/metrics", metrics_text, include_in_schema=False)
-    routes(router)
+    routes(complete_methods(router))
     return (*found, counted.observer)

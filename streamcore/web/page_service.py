@@ -9,8 +9,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Path, Request, Response
 
 from streamcore.web import models
-from streamcore.web.conversations import MAX_BYTES, Conversations, ConversationsFull
-from streamcore.web.guard import limited, too_large
+from streamcore.web.conversations import Conversations, ConversationsFull
+from streamcore.web.guard import too_large
 from streamcore.web.input_check import refuse_value
 from streamcore.web.page_options import Feedback, PageOptions
 from streamcore.web.service import Service, busy, unknown
@@ -96,8 +96,8 @@ class PageService:
     def _kept(self) -> Conversations:
         return Conversations(self._target.conversations, self._name)
 
-    def add_routes(self, routes: APIRouter, problems: Problems) -> None:
-        """Add the routes; records of conversations may be larger than messages."""
+    def add_routes(self, routes: APIRouter, records: APIRouter, problems: Problems) -> None:
+        """Add the routes; those of `records` may have larger bodies, since records are larger than messages."""
         add = routes.add_api_route
         add("/fork/{session_id}", self.fork, methods=["POST"], status_code=201, responses=problems(400))
         add("/feedback/{session_id}", self.rate, methods=["POST"], status_code=204, responses=problems(400, 404))
@@ -105,11 +105,9 @@ class PageService:
         add("/conversations", self.conversations, responses=problems(404))
         add("/conversations/{conversation_id}", self.conversation, responses=problems(404))
         add("/conversations/{conversation_id}", self.delete, methods=["DELETE"], status_code=204)
-        large = APIRouter(route_class=limited(MAX_BYTES * 4))
-        large.add_api_route(
+        records.add_api_route(
             "/conversations/{conversation_id}", self.save, methods=["PUT"], responses=problems(400, 404, 413)
         )
-        routes.include_router(large)
 
 
 def _user(request: Request) -> str:

@@ -67,7 +67,7 @@ class Peers:
 
     def may_start(self, request: Request) -> bool:
         """Return whether this request may start a run, which costs money."""
-        if request.method != "GET" or self._allow_get is True:
+        if request.method not in ("GET", "HEAD") or self._allow_get is True:
             return True
         if self._allow_get is False:
             return False

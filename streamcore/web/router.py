@@ -24,6 +24,7 @@ from streamcore.provider import AnyProvider
 from streamcore.relay import Relay
 from streamcore.relay.open import is_nats
 from streamcore.sse import Describe
+from streamcore.web.conversations import MAX_BYTES
 from streamcore.web.durable import Durable, DurableGraphs, refuse_cost_limit
 from streamcore.web.endpoints.catalog import Catalog
 from streamcore.web.endpoints.keys import key_auth
@@ -34,6 +35,7 @@ from streamcore.web.files import FileOptions
 from streamcore.web.flat_routes import flat_router
 from streamcore.web.guard import limited, same_site
 from streamcore.web.history import HistoryLimit
+from streamcore.web.methods import complete_methods
 from streamcore.web.models import Health, Problem
 from streamcore.web.offers import Offers, offers_of
 from streamcore.web.page import page_routes
@@ -197,7 +199,7 @@ def router(
     slots = Slots(max_streams, parts.limits.per_client, lambda: parts.relay.running)
     own = _own_routes(parts, slots, name, describe, given=page, asks_key=bool(api_keys))
     routes = parts.endpoints(catalog, slots, name, endpoints)
-    return flat_router(routes, own, lifespan=_lifespan(parts, spending, relay))
+    return complete_methods(flat_router(routes, own, lifespan=_lifespan(parts, spending, relay)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,21 +293,21 @@ def _guarded_routes(
         shows_cost=page.show_usage,
     )
     most = limits.max_input * 4 + 4096
-    guarded = APIRouter(
-        route_class=limited(most),
-        dependencies=[*parts.guards],
-        responses=_problems(*([401] if with_user else []), 403, 503),
-    )
+    responses = _problems(*([401] if with_user else []), 403, 503)
+
+    def guarded_router(max_bytes: int) -> APIRouter:
+        return APIRouter(route_class=limited(max_bytes), dependencies=[*parts.guards], responses=responses)
+
+    guarded = guarded_router(most)
     add = guarded.add_api_route
     add("/about", service.about)
     add("/token", page_token)
     token = [Depends(remember_token)]
     add("/stream", service.stream_new, response_class=Response, responses=_STREAM, dependencies=token)
     add("/stream/{session_id}", service.stream, response_class=Response, responses=_STREAM, dependencies=token)
-    with_files = APIRouter(route_class=limited(most + (offers.files.body_bytes if offers.files else 0)))
+    with_files = guarded_router(most + (offers.files.body_bytes if offers.files else 0))
     problems = _problems(400, 409, 413, 429)
     with_files.add_api_route("/start", service.start, methods=["POST"], status_code=201, responses=problems)
-    guarded.include_router(with_files)
     add(
         "/resume/{session_id}",
         service.resume,
@@ -315,8 +317,9 @@ def _guarded_routes(
     )
     add("/stop/{session_id}", service.stop, methods=["POST"], responses=_problems(404))
     add("/state/{session_id}", service.state, responses=_problems(404))
-    PageService(target, sessions, service, name, page).add_routes(guarded, _problems)
-    return guarded
+    records = guarded_router(MAX_BYTES * 4)
+    PageService(target, sessions, service, name, page).add_routes(guarded, records, _problems)
+    return flat_router(guarded, with_files, records)
 
 
 def service_name(name: str | None, served: ServedTarget | None) -> str:

@@ -171,8 +171,7 @@ class Service:
         return models.Started(session_id=session_id, run=run, stream=f"stream/{session_id}?run={run}")
 
     async def _begin(self, request: Request, session_id: str, run_request: RunRequest) -> str:
-        if not self._peers.may_start(request):
-            raise HTTPException(403, GET_REFUSED)
+        self._check_may_start(request)
         who = owner(request)
         why = refuse_value([run_request.prompt, run_request.variables, run_request.resume])
         if why is None:
@@ -206,9 +205,22 @@ class Service:
         if last:  # never a second run; an id that is not ours finds no run
             return await self._read(request, session_id, event_id.run if event_id else "", event_id or EventId(), form)
         run = None if run_request.prompt else await self._sessions.latest(owner(request), session_id)
+        if run is None and request.method == "HEAD":
+            return self._head_of_new_run(request)
         if run is None:
             run = await self._begin(request, session_id, run_request)
         return await self._read(request, session_id, run, None, form)
+
+    def _check_may_start(self, request: Request) -> None:
+        if not self._peers.may_start(request):
+            raise HTTPException(403, GET_REFUSED)
+
+    def _head_of_new_run(self, request: Request) -> Response:
+        """Answer HEAD where GET starts a run. HEAD starts none, since it must change nothing (RFC 9110, 9.2.1)."""
+        self._check_may_start(request)
+        response = Response(media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+        del response.headers["Content-Length"]  # a stream has none
+        return response
 
     async def _read(
         self, request: Request, session_id: str, run: str, event_id: EventId | None, form: Format
@@ -222,7 +234,7 @@ class Service:
         try:
             more: Mapping[str, Any] = {"who": who, "headers": headers, "describe": describe, "cost": self._shows_cost}
             if event_id is None:
-                tag = request.headers.get("if-none-match") if request.method == "GET" else None
+                tag = request.headers.get("if-none-match") if request.method in ("GET", "HEAD") else None
                 return await history_response(self._relay, run, form, if_none_match=tag, **more)
             return await run_response(self._relay, run, event_id, form, **more)
         except RunNotFound as error:

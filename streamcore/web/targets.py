@@ -494,6 +494,10 @@ class GraphTarget:
         status: Literal["waiting", "idle"] = "waiting" if asked else "idle"
         return SessionState(session_id="", status=status, question=asked, state=well_formed_json(thread.state))
 
+    async def waiting_calls(self, key: str) -> Sequence[str]:
+        """Return the ids of the calls of an agent that wait for approval in a thread."""
+        return (await Thread.open(self.graph, self.config(key))).waiting_calls
+
     @property
     def kept_bytes(self) -> int:
         """The bytes of all threads, if only memory keeps them."""

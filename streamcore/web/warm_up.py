@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from streamcore.errors import ConfigError
+from streamcore.fallback import Fallback, fallback_candidate
 from streamcore.graph.load import Graph
 from streamcore.graph.node_schema import LlmNode, candidates_of
 from streamcore.net.clients import warm_up
-from streamcore.pipeline.retry import Fallback, fallback_candidate
 from streamcore.prompts.prompt_file import Prompt, load_prompt
 from streamcore.provider import AnyProvider, ModelChoice, Provider, get_provider, resolve_provider
 from streamcore.request import Message, Request

@@ -6,19 +6,21 @@ Source: the vendors' API references for `chat.completion.chunk`, and the observe
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
 import msgspec
 
-from streamcore.chunk import Chunk, FinishReason, Opaque, Usage, content
+from streamcore.chunk import Chunk, FinishReason, Opaque, Usage, content, contents
+from streamcore.cost import gateway_cost
 from streamcore.errors import StreamcoreError, provider_error
 from streamcore.wire.chat_lenient import lenient_event
 from streamcore.wire.chat_structs import ChatEvent, Choice, TextEvent
 from streamcore.wire.decoder import DONE, parse_json
 from streamcore.wire.endings import NATIVE_REASONS, failed_answer, is_failure, looks_like_error, unmarked
-from streamcore.wire.facts import Facts, read_cost, token_logprobs
+from streamcore.wire.facts import Facts, token_logprobs
 from streamcore.wire.lenient import count, is_array, is_object, items, mapping
 from streamcore.wire.lenient import text as text_of
 from streamcore.wire.sent_back import SentBack
@@ -84,6 +86,23 @@ class ChatVocabulary:
                     return
         self._any_event(name, data, out)
 
+    def tokens(self, name: bytes, events: Iterator[bytes], out: list[Chunk]) -> bytes | None:
+        """Append the chunks of a run of events; see `Tokens`."""
+        if name or not self._in_text:
+            return next(events, None)
+        texts: list[str] = []
+        data: bytes | None = None
+        with suppress(msgspec.DecodeError, ValueError, RecursionError):
+            for data in events:
+                choice = _decode_text(data).choices[0]
+                if choice.index:
+                    break
+                texts.append(choice.delta.content)
+            else:
+                data = None
+        out += contents("text", texts)
+        return data
+
     def knows(self, kind: str, event: Mapping[str, Any]) -> bool:
         """True for an event with choices or token counts; see `Vocabulary.knows`."""
         return "choices" in event
@@ -136,7 +155,7 @@ class ChatVocabulary:
         facts = self._facts
         facts.note("service_tier", text_of(value.get("service_tier")) or text_of(counts.get("service_tier")))
         facts.note("served_by", text_of(value.get("provider")))
-        facts.note("cost", read_cost(counts, _with_deltas(value)))
+        facts.note("cost", gateway_cost(counts, _with_deltas(value)))
         new = facts.take()
         if new:
             last = next((n for n in reversed(range(len(out))) if out[n].kind in ("start", "usage", "finish")), None)

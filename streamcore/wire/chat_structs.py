@@ -12,39 +12,43 @@ from typing import Any
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 Known = Raw | UnsetType
+Simple = str | int | float | None  # decoded faster than `Raw`
 _X_GROQ = frozenset({"id", "seed", "usage"})
 
 
-class TextDelta(Struct, gc=False, forbid_unknown_fields=True):
+class TextDelta(Struct, gc=False, forbid_unknown_fields=True, kw_only=True):
     """Describe a `delta` that has only text."""
 
+    role: Simple = None
     content: str
-    role: Known = UNSET
 
 
-class TextChoice(Struct, gc=False, forbid_unknown_fields=True):
+class TextChoice(Struct, gc=False, forbid_unknown_fields=True, kw_only=True):
     """Describe a choice that has only text."""
 
-    delta: TextDelta
     index: int
-    finish_reason: None = None
+    delta: TextDelta
     logprobs: None = None
+    finish_reason: None = None
 
 
-class TextEvent(Struct, gc=False, forbid_unknown_fields=True):
-    """Describe the most frequent event, a token of a single answer; it is tried first, since it is decoded fastest."""
+class TextEvent(Struct, gc=False, forbid_unknown_fields=True, kw_only=True):
+    """Describe the most frequent event, a token of a single answer; it is tried first, since it is decoded fastest.
 
+    Its fields have the order in which most servers send them, in which msgspec finds them fastest.
+    """
+
+    id: Simple = None
+    object: Simple = None
+    created: Simple = None
+    model: Simple = None
+    service_tier: Simple = None
+    system_fingerprint: Simple = None
     choices: tuple[TextChoice]
-    id: Known = UNSET
-    object: Known = UNSET
-    created: Known = UNSET
-    model: Known = UNSET
-    system_fingerprint: Known = UNSET
-    service_tier: Known = UNSET
-    obfuscation: Known = UNSET
-    p: Known = UNSET
-    provider: Known = UNSET
     usage: None = None
+    obfuscation: Simple = None
+    p: Simple = None
+    provider: Simple = None
 
 
 class Function(Struct, gc=False, forbid_unknown_fields=True):

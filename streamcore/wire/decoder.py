@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import length_hint
 from typing import Any, Protocol
 
 import msgspec
@@ -20,6 +21,7 @@ log = logging.getLogger("streamcore")
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 DONE = b"[DONE]"
+_RUNS = range(8)  # most runs in a read: each looks at all bytes that are left
 _SHOWN = 200  # characters of a body that is not an event stream
 _HEAD_BYTES = 4 * _SHOWN
 _SHOWN_ERROR = 2000  # characters of an error that is plain text
@@ -54,6 +56,14 @@ class Vocabulary(Protocol):
         ...
 
 
+Tokens = Callable[[bytes, Iterator[bytes], list[Chunk]], bytes | None]
+"""The optional method `tokens` of a vocabulary: append the chunks of events as long as they are plain text.
+
+It gets the name and the data of events that came with one read, appends what `event` would, and returns the data of the
+first event that may be another, for `event`; None at the end. The data are UTF-8. It raises nothing.
+"""
+
+
 class StreamDecoder:
     """Decode the bytes of one response into chunks.
 
@@ -75,6 +85,7 @@ class StreamDecoder:
         self.plain_chunks = not include_raw  # the chunks of an event need no further work: no `raw`, no `_split`
         self._use_fast_path = False  # for reads of one event: an event was seen, and its chunks are plain
         self._max = max_event_bytes
+        self._tokens: Tokens | None = getattr(vocabulary, "tokens", None)
         self._sse = SSEDecoder()
         self._events = 0
         self._bytes = 0
@@ -100,7 +111,7 @@ class StreamDecoder:
             return
         self._bytes += len(data)
         self._use_fast_path = False
-        events, before = self._sse.feed(data), self._events
+        events, before = self._read_runs(self._sse.whole(data), out), self._events
         self.read(events, out)
         self._head = b"" if self._events else (self._head + data)[:_HEAD_BYTES]
         if self.done:
@@ -128,6 +139,25 @@ class StreamDecoder:
         name = event.name.decode("utf-8", "replace") or text(mapping(value).get("type"))
         if not self.vocabulary.knows(name or "", value):
             out.append(Chunk("other", event=name, raw=data))
+
+    def _read_runs(self, whole: bytes, out: list[Chunk]) -> list[Event]:
+        """Append the chunks of events that the vocabulary decodes many at once; return the events that are left."""
+        name, left, tokens = b"", iter(list[bytes]()), self._tokens
+        # A character U+FFFD may stand for bytes that are not UTF-8; `take` then checks each event.
+        if len(whole) <= self._max and (whole.isascii() or "\ufffd" not in whole.decode("utf-8", "replace")):
+            for _ in _RUNS:
+                name, run, whole = self._sse.run(whole)
+                left, last = iter(run), self._events + len(run)
+                while run and tokens is not None and self.plain_chunks and not self.done:
+                    data = tokens(name, left, out)
+                    self._events = last - length_hint(left)
+                    if data is None:
+                        break
+                    self._events -= 1
+                    self.take(Event(data, name), out)
+                else:
+                    break
+        return [*(Event(data, name) for data in left), *self._sse.events(whole)]
 
     def read(self, events: Sequence[Event], out: list[Chunk]) -> None:
         """Append the chunks of events; those after the end of the answer as `other`."""

@@ -9,12 +9,15 @@ that parses them checks their UTF-8.
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 BOM = b"\xef\xbb\xbf"
 _RETRY_DIGITS = 15  # no server waits longer, and Python refuses to read a number of thousands of digits
 _CR, _LF = 13, 10
 _DATA, _EVENT, _END = b"data: ", b"event: ", b"\n\n"
+_BEGIN = re.compile(rb"(?:event: ([^\n]*)\n)?data: ")
 _DATA_FIELD, _DATA_VALUE = slice(len(_DATA)), slice(len(_DATA), None)  # made once: every event is cut with them
 _EVENT_FIELD, _EVENT_VALUE = slice(len(_EVENT)), slice(len(_EVENT), None)
 _LAST_TWO, _WITHOUT_END = slice(-len(_END), None), slice(-len(_END))
@@ -62,28 +65,61 @@ class SSEDecoder:
 
     def feed(self, data: bytes) -> list[Event]:
         """Consume the bytes of one read and return the events that they completed."""
+        return self.events(self.whole(data))
+
+    def whole(self, data: bytes) -> bytes:
+        """Consume the bytes of one read and return those of the events that they completed, with the last blank line.
+
+        Give them to `events`, or to `run` and the rest to `events`, before the next read.
+        """
         if self._after_cr or _CR in data:
             data = self._normalized(data)
         if not self._bom_done:
             data = self._without_bom(data)
         parts = self._parts
         if parts:
-            if b"\n\n" not in data and not (data[:1] == b"\n" and parts[-1][-1:] == b"\n"):
+            if _END not in data and not (data[:1] == b"\n" and parts[-1][-1:] == b"\n"):
                 if data:
                     parts.append(data)
                     self.pending += len(data)
-                return []
+                return b""
             parts.append(data)
             data = b"".join(parts)
             parts.clear()
-        blocks = data.split(b"\n\n")
-        tail = blocks.pop()
-        if tail:
-            parts.append(tail)
-        self.pending = len(tail)
-        self._clean = not tail and self._bom_done and not self._after_cr
+        end = data.rfind(_END) + len(_END) if _END in data else 0
+        if end > len(_END) and data[end - 3 : end - 2] == b"\n":  # blank lines are pairs of LF from the left
+            end -= (end - len(data[:end].rstrip(b"\n"))) % 2
+        if end < len(data):
+            parts.append(data[end:])
+        self.pending = len(data) - end
+        self._clean = not self.pending and self._bom_done and not self._after_cr
+        return data[:end]
+
+    def run(self, whole: bytes) -> tuple[bytes, list[bytes], bytes]:
+        """Return the name and the data of the first events, as long as all have one name, and the bytes after them.
+
+        This makes no `Event`: a read of a burst has hundreds of events that differ in their data only.
+        """
+        begin = _BEGIN.match(whole)
+        if begin is None:
+            return b"", [], whole
+        self._begun = True
+        name, prefix = begin[1] or b"", begin[0]
+        separator = _END + prefix
+        run = whole[len(prefix) : -len(_END)].split(separator)
+        if whole.count(b"\n") == len(run) * separator.count(b"\n"):  # the data of each event are one line
+            return name, run, b""
+        end = next(number for number, data in enumerate(run) if _LF in data)
+        rest = separator.join(run[end:])
+        last, _, after = rest.partition(_END)
+        if _LF in last:
+            return name, run[:end], prefix + rest + _END
+        return name, [*run[:end], last], after and after + _END
+
+    def events(self, whole: bytes) -> list[Event]:
+        """Return the events of bytes that `whole` returned."""
         events: list[Event] = []
-        for block in blocks:  # most are a `data` line; they are cut here, without a call
+        for block in whole.split(_END)[:-1] if whole else ():  # most are a `data` line, which needs no call
             plain = block[_DATA_FIELD] == _DATA and _LF not in block
             event = Event(block[_DATA_VALUE]) if plain else _named(block) or self._parse_fields(block)
             if event is not None:

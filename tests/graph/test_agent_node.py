@@ -281,6 +281,34 @@ async def test_several_calls_are_approved_one_by_one(tmp_path: Path) -> None:
     assert [one["output"] for one in output(events, "helper")["results"]] == ["2", "This call was denied"]
 
 
+async def test_an_agent_goes_on_when_its_only_call_was_denied(tmp_path: Path) -> None:
+    path = write(tmp_path, APPROVE)
+    provider = ScriptedProvider(calls(("double", {"n": 1})), "as you want")
+    config: dict[str, Any] = {"thread_id": "only one"}
+    await run(path, provider, **config)
+    events = await run(path, provider, None, resume=False, **config)
+    assert output(events, "helper")["answer"] == "as you want"
+
+
+@pytest.mark.parametrize("answer", [{"call_0": True}, {"call_0": True, "call_1": {"approve": False}}])
+async def test_calls_are_approved_by_their_ids(tmp_path: Path, answer: dict[str, Any]) -> None:
+    path = write(tmp_path, APPROVE.replace("[double]", "true"))
+    provider = ScriptedProvider(calls(("double", {"n": 1}), ("double", {"n": 2})), "done")
+    config: dict[str, Any] = {"thread_id": f"by id {answer}", "include_metadata": True}
+    first = (await run(path, provider, **config))[-1]
+    again = (await run(path, provider, **config))[-1]  # without an answer, the question is asked again
+    ids: list[str] = again["metadata"]["calls"]
+    assert ids == first["metadata"]["calls"]
+    assert len(ids) == 2
+    given = {ids[int(key[-1])]: value for key, value in answer.items()}
+    events = await run(path, provider, None, resume=given, **config)
+    if len(answer) == 1:
+        assert events[-1]["message"]["args"] == {"n": 2}
+        assert events[-1]["metadata"]["calls"] == ids[1:]
+    else:
+        assert [one["output"] for one in output(events, "helper")["results"]] == ["2", "This call was denied"]
+
+
 async def test_what_is_refused_when_a_graph_is_loaded(tmp_path: Path) -> None:
     graph = GRAPH.replace("echo]", "ecco]") + EDGES
     with pytest.raises(GraphError, match=r"graph.yaml:13: node 'helper' has the tool 'ecco'.*did you mean 'echo'"):

@@ -28,6 +28,7 @@ from streamcore import (
     stream_request,
     sync,
 )
+from streamcore.fallback import Fallback
 from streamcore.net.transports import (
     ABOVE_AIOHTTP,
     AUTO_VARIABLE,
@@ -36,12 +37,11 @@ from streamcore.net.transports import (
     chosen_transport,
     transport_here,
 )
-from streamcore.pipeline.clocks import Timeouts
-from streamcore.pipeline.retry import Fallback
 from streamcore.testing import FaultServer, Simulator
 from streamcore.testing.faults.fault_server import ANSWER
 from streamcore.testing.faults.spoiled import END, begun, chunked, framed
 from streamcore.testing.faults.steps import Hold, Pause, Send, Step
+from streamcore.timeouts import Timeouts
 from tests.graphs import write_graph
 from tests.providers.test_settings import FORK, python, variable
 from tests.serving import listen, serving

@@ -167,14 +167,15 @@ class AguiEncoder:
         """Return the end of a run that did not fail: success, an interrupt, or cancelled if it was stopped.
 
         Raises:
-            StreamInterrupted: the arguments of a call are not complete, so that the client must not run it.
+            StreamInterrupted: the arguments of a call are not valid JSON, so that the client must not run it.
         """
         for call in () if completion is None else completion.pending:
             self._ask_for_decision(call.id or "", call.name or "")
-        ended = [one.end_block() + one.end_calls(cut=False) for one in self._speakers.values()]
-        cut = next((one.cut_call for one in self._speakers.values() if one.cut_call is not None), None)
-        if cut is not None:
-            raise interrupted(f"the answer ended within the arguments of a call of {cut!r}; ask again")
+        asked = [one.get("toolCallId", "") for one in self._interrupts]
+        ended = [one.end_block() + one.end_calls(cut=False, asked=asked) for one in self._speakers.values()]
+        why = next((one.unusable_call for one in self._speakers.values() if one.unusable_call is not None), None)
+        if why is not None:
+            raise interrupted(why)
         held, self._held = self._held or b"", None
         closed = [self._start(), *ended, self._end_subagents(()), self._end_steps()]
         return held + b"".join(closed) + self._finished(completion)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from streamcore.chunk import Opaque, ToolCall
+from streamcore.sse.agui.arguments import ArgumentText
 from streamcore.sse.agui.encrypted_value import encrypted_value
 from streamcore.sse.agui.writing import Ids, Transcript, event
 from streamcore.sse.encoder import json_bytes
@@ -21,11 +23,13 @@ class _OpenCall:
     custom: bool
     started: bool = False
     arguments: list[str] = field(default_factory=list[str])
+    """What was sent of the arguments."""
+    text: ArgumentText = field(default_factory=ArgumentText)
 
     @property
     def complete(self) -> bool:
         """True if the client can read the arguments."""
-        return self.custom or ToolCall(None, None, "".join(self.arguments)).complete
+        return self.custom or self.text.complete
 
 
 class Speaker:
@@ -131,7 +135,7 @@ class Speaker:
             self._names[part.id] = known.id
         if not part.arguments:
             return written
-        text = json.dumps(part.arguments)[1:-1] if known.custom else part.arguments
+        text = json.dumps(part.arguments)[1:-1] if known.custom else known.text.add(part.arguments)
         return written + self._start(known) + self._arguments(known, text)
 
     def _start(self, call: _OpenCall) -> bytes:
@@ -151,18 +155,23 @@ class Speaker:
         return start + (self._arguments(call, '{"input":"') if call.custom else b"")
 
     def _arguments(self, call: _OpenCall, text: str) -> bytes:
+        if not text:
+            return b""
         call.arguments.append(text)
         return event("TOOL_CALL_ARGS", toolCallId=call.id, delta=text, **self._more)
 
-    def end_calls(self, *, cut: bool = True) -> bytes:
-        """Return the ends of the open calls; without `cut` only of those whose arguments are complete."""
-        ended = [position for position, call in self._calls.items() if cut or call.complete]
+    def end_calls(self, *, cut: bool = True, asked: Collection[str] = ()) -> bytes:
+        """Return the ends of the open calls; without `cut` only of those that are complete, or have an id in `asked`.
+
+        Arguments that are not are completed, since clients want valid JSON; see `ArgumentText`.
+        """
+        ended = [position for position, call in self._calls.items() if cut or call.complete or call.id in asked]
         return b"".join([self._end_call(position) for position in ended])
 
     def _end_call(self, position: int) -> bytes:
         call = self._calls.pop(position)
         start = self._start(call)
-        end = self._arguments(call, '"}') if call.custom else b""
+        end = self._arguments(call, '"}' if call.custom else call.text.close())
         return start + end + event("TOOL_CALL_END", toolCallId=call.id, **self._more)
 
     def keep(self, opaque: Opaque) -> bytes:
@@ -177,9 +186,14 @@ class Speaker:
         )
 
     @property
-    def cut_call(self) -> str | None:
-        """The name of a call whose arguments have not arrived completely; None if there is none."""
-        return next((call.name for call in self._calls.values()), None)
+    def unusable_call(self) -> str | None:
+        """Why the arguments of a call cannot be used: they are cut, or no JSON; None if there is no such call."""
+        call = next(iter(self._calls.values()), None)
+        if call is None:
+            return None
+        if call.text.broken:
+            return f"the arguments of a call of {call.name!r} are not valid JSON; ask again"
+        return f"the answer ended within the arguments of a call of {call.name!r}; ask again"
 
     def result(self, call_id: str, content: str) -> bytes:
         """Return the events of a call's result, and the end of the call."""

@@ -23,7 +23,7 @@ from typing import Any
 
 from streamcore.chunk import CONTENT_KINDS, Chunk, FinishReason, Opaque, ToolCall, ToolResult, Usage
 from streamcore.completion import Completion, merged_usage
-from streamcore.parts import Text
+from streamcore.parts import Image, Part, Text
 from streamcore.sse.ai_sdk.values import (
     FINISH_REASONS,
     added,
@@ -37,6 +37,7 @@ from streamcore.sse.ai_sdk.values import (
 from streamcore.sse.encoder import HEARTBEAT, Describe, Refusal, json_bytes, status_of
 from streamcore.sse.public import interrupted, public_message
 from streamcore.tool_call_fragments import call_id
+from streamcore.wire.lenient import is_object
 
 HEADERS: Mapping[str, str] = {"x-vercel-ai-ui-message-stream": "v1"}
 """The headers of a response with this stream, by which clients recognize it."""
@@ -44,6 +45,8 @@ HEADERS: Mapping[str, str] = {"x-vercel-ai-ui-message-stream": "v1"}
 DONE = b"data: [DONE]\n\n"
 METADATA = "streamcore"
 """The key in `providerMetadata` under which data for the next request are kept."""
+RESULT_OF = "toolCallId"
+"""The key below it with the call whose result a file belongs to."""
 
 _TEXT_KINDS: Mapping[str, str] = {"text": "text", "refusal": "text", "reasoning": "reasoning"}
 
@@ -115,6 +118,7 @@ class UIMessageEncoder:
         self._keep = False  # the answer has something that only its vendor can read, and must be sent back
         self._seen: set[str] = set()  # URLs
         self._nodes: dict[str, list[str]] = {}
+        self._unanswered: dict[str, str] = {}  # the tools of a graph's calls without a result, by the calls' ids
         self._output: Mapping[str, Any] = {}
         self._usage: Usage | None = None
         self._step_usage: Usage | None = None
@@ -157,10 +161,7 @@ class UIMessageEncoder:
             return before + self._close_all() + event({"type": "abort", "reason": "stopped"}) + DONE
         before += self._whole_output() + self._end_answer(None)
         if completion is not None:
-            before += b"".join(
-                event({"type": "tool-approval-request", "approvalId": call.id, "toolCallId": call.id})
-                for call in completion.pending
-            )
+            before += b"".join([_approval(call.id) for call in completion.pending])
         if self._in_step:
             before += event({"type": "finish-step"})
         return before + self._finish() + DONE
@@ -421,11 +422,7 @@ class UIMessageEncoder:
         if result.error is not None:
             return before + event({"type": "tool-output-error", **ran, "errorText": result.content})
         events = before + event({"type": "tool-output-available", **ran, "output": output_of(result.content)})
-        for part in result.parts:
-            if not isinstance(part, Text) and part.as_url:
-                kind = part.media_type or "application/octet-stream"
-                events += event({"type": "file", "url": part.as_url, "mediaType": kind})
-        return events
+        return events + b"".join([_file(part, result.call_id) for part in result.parts])
 
     def _citation(self, citation: Mapping[str, Any]) -> bytes:
         self._number += 1
@@ -461,11 +458,13 @@ class UIMessageEncoder:
                 return self._close(key)
             case "tool_call":
                 named = self._named(given["call_id"], given["tool"])
+                self._unanswered[given["call_id"]] = given["tool"]
                 available = {"type": "tool-input-available", **named, "input": plain_json(given["args"])}
                 return self._step() + self._close(key) + self._kept(node, event(available))
             case "tool_progress":
                 return self._kept(node, self._progress(given["call_id"], given["progress"]))
             case "tool_result":
+                self._unanswered.pop(given["call_id"], None)
                 result = ToolResult(given["call_id"], given["tool"], given["output"], given["error"])
                 return self._kept(node, self._result(result))
             case _:
@@ -479,12 +478,28 @@ class UIMessageEncoder:
         return self._step() + self._close((node,)) + self._kept(node, _node_event(identity, node, "complete"))
 
     def _question(self, node: str, given: Mapping[str, Any]) -> bytes:
-        """Return the events of a question, which is the end of the answer: as text, and as data."""
+        """Return the events of a question, which is the end of the answer: as text, and as data.
+
+        The question of an agent is a request for approval of its calls instead of a text.
+        """
         message = given["message"]
-        text = message if isinstance(message, str) else json_bytes(plain_json(message)).decode()
         data = {"node": node, "message": plain_json(message), "resume_key": given["resume_key"]}
         before = self._step() + event({"type": "data-interrupt", "data": data})
+        if is_object(message) and set(message) == {"tool", "args"}:
+            return before + self._approvals(message, given.get("metadata", {}).get("calls"))
+        text = message if isinstance(message, str) else json_bytes(plain_json(message)).decode()
         return before + self._text((f"{node}?",), "text", text) + self._close((f"{node}?",))
+
+    def _approvals(self, asked: Mapping[str, Any], waiting: Sequence[str] | None) -> bytes:
+        """Return the requests for approval of an agent's calls; the first one is shown if this stream has not yet."""
+        tool = str(asked["tool"])
+        calls = waiting or [call for call, name in self._unanswered.items() if name == tool][:1] or [f"{tool}?"]
+        events = b""
+        if calls[0] not in self._unanswered:
+            shown = {**self._named(calls[0], tool), "input": plain_json(asked["args"])}
+            events += event({"type": "tool-input-available", **shown})
+            self._unanswered[calls[0]] = tool
+        return events + b"".join([_approval(call) for call in calls if call in self._unanswered])
 
     def _whole_output(self) -> bytes:
         """Return the output of the last node as the text of a graph that has said nothing."""
@@ -498,6 +513,19 @@ class UIMessageEncoder:
 def event(part: Mapping[str, Any]) -> bytes:
     """Return the event of one part of the protocol."""
     return b"data: %b\n\n" % json_bytes(part)
+
+
+def _approval(call: str | None) -> bytes:
+    return event({"type": "tool-approval-request", "approvalId": call, "toolCallId": call})
+
+
+def _file(part: Part, call: str) -> bytes:
+    """Return the event of a file in the result of a call, which names the call for the next request."""
+    if isinstance(part, Text) or not part.as_url:
+        return b""
+    kind = part.media_type or ("image/*" if isinstance(part, Image) else "application/octet-stream")
+    metadata = {METADATA: {RESULT_OF: call}}
+    return event({"type": "file", "url": part.as_url, "mediaType": kind, "providerMetadata": metadata})
 
 
 def _node_event(identity: str, node: str, status: str) -> bytes:

@@ -119,7 +119,7 @@ class _Maker:
 
     def _of_type(self, schema: Schema, name: str, depth: int) -> Any:
         kind: Any = schema.get("type", "object" if "properties" in schema else "string")
-        match cast("list[str]", kind)[0] if isinstance(kind, list) else str(kind):
+        match str(next(iter(kind), "string")) if isinstance(kind, list) else str(kind):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
             case "object":
                 return self._object(schema, name, depth)
             case "array":

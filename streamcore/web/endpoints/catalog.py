@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from streamcore.execute import stream_prompt, stream_request
 from streamcore.graph.limits import AnswerTokens, Budget, RunLimits
 from streamcore.graph.stream import stream_graph_with_tokens
-from streamcore.pipeline.clocks import Timeouts
 from streamcore.provider import Provider, get_provider, provider_names, vendor
 from streamcore.request import Message, Request, Text
+from streamcore.timeouts import Timeouts
 from streamcore.tools.decisions import unanswered
 from streamcore.web.endpoints.sources import GraphSource, Source
 from streamcore.web.spending import run_cost

@@ -12,7 +12,6 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.params import Depends
 from fastapi.routing import APIRoute
-from starlette.types import Receive, Scope, Send
 
 from streamcore.errors import ConfigError
 from streamcore.relay import Relay
@@ -27,7 +26,7 @@ from streamcore.web.endpoints.slots import Slots
 from streamcore.web.endpoints.stored import StoredAnswers
 from streamcore.web.endpoints.stored_routes import StoredRoutes
 from streamcore.web.flat_routes import flat_router
-from streamcore.web.guard import limited, with_safe_headers
+from streamcore.web.guard import limited
 from streamcore.web.peers import Peers
 from streamcore.wire.encoding.events import dumps
 from streamcore.wire.encoding.wire import Problem, RequestRefused, Wire, find_wire, wires
@@ -47,13 +46,8 @@ def _route_class(wire: Wire) -> type[APIRoute]:
     """Return a class of routes that answer errors of dependencies in the form of the wire."""
 
     class WireRoute(limited(MAX_BODY)):  # type: ignore[misc]  # a class that a function returns
-        async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-            if self.methods and scope["method"] not in self.methods:
-                methods = ", ".join(sorted(self.methods))
-                problem = Problem("invalid", f"{scope['method']} is not possible here; use {methods}", status=405)
-                await _refused(wire, problem, {"allow": methods})(scope, receive, with_safe_headers(send))
-            else:
-                await super().handle(scope, receive, send)
+        def method_refused(self, why: str) -> Response:
+            return _refused(wire, Problem("invalid", why, status=405), None)
 
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()

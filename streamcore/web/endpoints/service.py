@@ -127,8 +127,6 @@ class Endpoint:
             body: Any = json.loads(await request.body())
         except (ValueError, RecursionError) as error:
             raise RequestRefused("the body is not valid JSON") from error
-        if not self._peers.may_start(request) and request.method == "GET":
-            raise RequestRefused("a GET request cannot start an answer", kind="permission")
         asked = self.wire.read_request(body)
         check_messages(asked, self._limits.max_input)
         return asked

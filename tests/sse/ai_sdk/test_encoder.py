@@ -148,7 +148,8 @@ def test_an_agent_shows_its_steps_calls_progress_and_results(node: NodeClients) 
     assert found["output"] == {"found": [1, 2]}
     assert found["providerExecuted"] is True
     assert (failed["state"], failed["errorText"]) == ("output-error", "Error: ValueError: no")
-    assert file == {"type": "file", "mediaType": "image/png", "url": image.as_url}
+    of_call = {"streamcore": {"toolCallId": "c1"}}
+    assert file == {"type": "file", "mediaType": "image/png", "url": image.as_url, "providerMetadata": of_call}
     assert text["text"] == "Two."
     assert [part["type"] for part in result["message"]["parts"]].count("step-start") == 2
     kinds = [chunk["type"] for chunk in result["chunks"]]
@@ -249,6 +250,23 @@ def test_a_question_of_a_graph_is_a_text_and_data(node: NodeClients) -> None:
     assert data["data"] == {"node": "ask", "message": "Which city?", "resume_key": "city"}
     assert question["text"] == "Which city?"
     assert parts_of(structured)[0]["data"]["message"] == {"choose": [1, 2]}
+
+
+@pytest.mark.parametrize("metadata", [{"metadata": {"calls": ["c1", "c2"]}}, {}])
+def test_the_question_of_an_agent_is_a_request_for_approval(node: NodeClients, metadata: dict[str, Any]) -> None:
+    calls: list[Item] = [
+        {"type": "tool_call", "node": "a", "call_id": f"c{n}", "tool": "book", "args": {"seat": n}} for n in (1, 2)
+    ]
+    message = {"tool": "book", "args": {"seat": 1}}
+    asked: Item = {"type": "interrupt", "node": "a", "message": message, "resume_key": "answer", **metadata}
+    shown, alone = read(node, encoded(*calls, asked), encoded(asked))
+    data, first, second = sorted(parts_of(shown), key=lambda part: part["type"])
+    assert data["data"] == {"node": "a", "message": message, "resume_key": "answer"}
+    assert (first["toolCallId"], first["state"], first["approval"]["id"]) == ("c1", "approval-requested", "c1")
+    assert second["state"] == ("approval-requested" if metadata else "input-available")
+    assert texts_of(shown) == ""
+    call_alone = parts_of(alone)[1]  # a run that only asks again
+    assert (call_alone["state"], call_alone["input"]) == ("approval-requested", {"seat": 1})
 
 
 def test_a_graph_without_tokens_answers_with_its_last_output(node: NodeClients) -> None:

@@ -13,13 +13,16 @@ from streamcore.sse.agui.encoder import problem_body
 from streamcore.web.endpoints.agui.service import AguiEndpoint
 from streamcore.web.endpoints.problems import problem_of
 from streamcore.web.guard import limited
-from streamcore.wire.encoding.wire import STATUSES
+from streamcore.wire.encoding.wire import STATUSES, Problem
 
 
 def agui_routes(endpoint: AguiEndpoint, max_body: int, dependencies: Sequence[Depends]) -> APIRouter:
     """Return the routes to start a run, and to stop one."""
 
     class AguiRoute(limited(max_body)):  # type: ignore[misc]  # a class that a function returns
+        def method_refused(self, why: str) -> Response:
+            return Response(problem_body(Problem("invalid", why)), 405, None, "application/json")
+
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
 

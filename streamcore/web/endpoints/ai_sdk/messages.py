@@ -13,16 +13,18 @@ from typing import Any
 from streamcore.chunk import Opaque, ToolCall
 from streamcore.parts import Document, Image, Part, Text
 from streamcore.request import Message
-from streamcore.sse.ai_sdk.encoder import METADATA
+from streamcore.sse.ai_sdk.encoder import METADATA, RESULT_OF
 from streamcore.sse.ai_sdk.values import output_text
 from streamcore.sse.returned_opaque import returned_opaque
+from streamcore.tools.decisions import DENIED
 from streamcore.wire.encoding.documents import document_at
 from streamcore.wire.encoding.reading import Fields, image_of
 from streamcore.wire.encoding.wire import RequestRefused
 from streamcore.wire.lenient import is_array, is_object, mapping, text
 
 IGNORED = frozenset({"source-url", "source-document", "custom", "reasoning-file", "reasoning", "file"})
-"""The parts of the assistant's messages that the model does not get: it made them itself."""
+"""The parts of the assistant's messages that are no message for the model: it made them itself, or they are part of the
+result of a call."""
 
 
 @dataclass(slots=True)
@@ -37,6 +39,8 @@ class ChatMessages:
 class _Step:
     """The parts of one answer of the model, in a message of the assistant."""
 
+    files: Mapping[str, Sequence[Part]]
+    """The files in the results of calls, by the calls' ids: of the whole message, since a result may come later."""
     texts: list[str] = field(default_factory=list[str])
     calls: list[ToolCall] = field(default_factory=list[ToolCall])
     results: list[Message] = field(default_factory=list[Message])
@@ -120,14 +124,15 @@ def _file(part: Fields) -> Image | Document:
 
 def _read_answer(found: ChatMessages, parts: Sequence[object], where: str) -> None:
     """Add the messages of an assistant's message, whose steps are separate answers."""
-    step = _Step()
+    files = _files_of_results(parts, where)
+    step = _Step(files)
     for number, given in enumerate(parts):
         part = mapping(given)
         kind = part.get("type")
         at = f"{where}[{number}]"
         if kind == "step-start" or kind == "steering-message":
             found.messages += step.messages()
-            step = _Step()
+            step = _Step(files)
             if kind == "steering-message" and is_array(part.get("parts")):
                 found.messages.append(Message("user", _user_parts(part["parts"], f"{at}.parts")))
         elif kind == "text":
@@ -135,12 +140,23 @@ def _read_answer(found: ChatMessages, parts: Sequence[object], where: str) -> No
             step.opaque = step.opaque or _opaque(part.get("providerMetadata"))
         elif kind == "dynamic-tool" or (isinstance(kind, str) and kind.startswith("tool-")):
             _read_call(step, part, at)
-        elif kind in IGNORED:
+        elif isinstance(kind, str) and kind in IGNORED:
             step.opaque = step.opaque or _opaque(part.get("providerMetadata"))
         elif not (isinstance(kind, str) and kind.startswith("data-")):
             raise RequestRefused(f"{at}.type is not known", param=f"{at}.type")
     found.messages += step.messages()
     found.decisions = step.decisions
+
+
+def _files_of_results(parts: Sequence[object], where: str) -> dict[str, list[Part]]:
+    """Return the files that the encoder sent with the results of calls, by the calls' ids."""
+    found: dict[str, list[Part]] = {}
+    for number, given in enumerate(parts):
+        part = mapping(given)
+        call = mapping(mapping(part.get("providerMetadata")).get(METADATA)).get(RESULT_OF)
+        if part.get("type") == "file" and isinstance(call, str):
+            found.setdefault(call, []).append(_file(Fields(part, f"{where}[{number}]")))
+    return found
 
 
 def _read_call(step: _Step, part: Mapping[str, Any], at: str) -> None:
@@ -152,13 +168,14 @@ def _read_call(step: _Step, part: Mapping[str, Any], at: str) -> None:
     step.opaque = step.opaque or _opaque(part.get("callProviderMetadata"))
     state, approval = part.get("state"), mapping(part.get("approval"))
     failed = state in ("output-error", "output-denied")
+    content: str | list[Part]
     if state == "output-available" and not part.get("preliminary"):
-        content = output_text(part.get("output"))
+        content = _result(part.get("output"), step.files.get(identity, ()), f"{at}.output")
     elif state == "output-error":
         content = text(part.get("errorText")) or "the tool failed"
     elif state == "output-denied":
         reason = text(approval.get("reason"))
-        content = f"This call was denied: {reason}" if reason else "This call was denied"
+        content = f"{DENIED}: {reason}" if reason else DENIED
     else:
         step.incomplete = True
         if state == "approval-responded" and isinstance(approval.get("approved"), bool):
@@ -166,6 +183,31 @@ def _read_call(step: _Step, part: Mapping[str, Any], at: str) -> None:
         return
     step.calls.append(ToolCall(identity, name, _arguments(part.get("input")), len(step.calls)))
     step.results.append(Message("tool", content, tool_call_id=identity, is_error=failed))
+
+
+def _result(output: object, files: Sequence[Part], at: str) -> str | list[Part]:
+    """Return the content of a result: its text, or its parts if it has files.
+
+    An output as `toModelOutput` of the AI SDK returns it, `{"type": "content", "value": [...]}`, is read as its parts.
+    """
+    given = mapping(output)
+    if set(given) == {"type", "value"} and given["type"] == "content" and is_array(given["value"]):
+        return [_output_part(Fields(one, f"{at}.value[{number}]")) for number, one in enumerate(given["value"])]
+    return [Text(output_text(output)), *files] if files else output_text(output)
+
+
+def _output_part(part: Fields) -> Part:
+    kind = part.required("type")
+    if kind == "text":
+        return Text(part.required("text"))
+    if kind != "file":
+        raise part.refuse("type", "of a result's part must be text or file")
+    media_type, name, data = part.required("mediaType"), part.text("filename"), part.object("data")
+    form = None if data is None else data.required("type")
+    if data is None or form not in ("data", "url"):
+        raise part.refuse("data", 'must be {"type": "data", "data": BASE64} or {"type": "url", "url": URL}')
+    url = data.required("url") if form == "url" else f"data:{media_type};base64,{data.required('data')}"
+    return _file(Fields({"url": url, "mediaType": media_type, "filename": name}, part.name("data")))
 
 
 def _decision(approval: Mapping[str, Any]) -> dict[str, Any]:

@@ -76,6 +76,9 @@ def _route_class(max_body: int) -> Any:
     """Return a class of routes that answer errors of dependencies as text."""
 
     class ChatRoute(limited(max_body)):  # type: ignore[misc]  # a class that a function returns
+        def method_refused(self, why: str) -> Response:
+            return refused(Problem("invalid", why, status=405), None)
+
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
 

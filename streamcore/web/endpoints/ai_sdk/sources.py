@@ -21,6 +21,8 @@ from streamcore.web.spending import run_cost
 from streamcore.web.targets import AnswerSource, RunRequest
 from streamcore.wire.encoding.wire import RequestRefused
 
+NOTHING_WAITS = "no call waits for approval here: it was decided before, or has expired; send the message again"
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
@@ -58,10 +60,7 @@ async def _open_prompt(chat: ChatRequest, model: PromptModel, key: str, threads:
     waiting = await calls.load()
     if chat.decisions:
         if waiting is None:
-            raise RequestRefused(
-                "no call waits for approval here: it was decided before, or has expired; send the message again",
-                kind="conflict",
-            )
+            raise RequestRefused(NOTHING_WAITS, kind="conflict")
         why = waiting.refuse(chat.decisions)
         if why is not None:
             raise RequestRefused(f"messages: {why}", param="messages")
@@ -104,11 +103,16 @@ def _last_text(chat: ChatRequest) -> str:
 
 
 async def _open_graph(chat: ChatRequest, model: GraphModel, key: str, threads: RecentThreads) -> Opened:
-    """Return the run of a graph, whose thread is the chat: if it waits for an answer, the message is the answer."""
+    """Return the run of a graph, whose thread is the chat.
+
+    If it waits for an answer, the message is the answer, or the decisions about the calls of an agent are.
+    """
     model.check(chat.asked, RULES)
     target = model.target
     talk = Conversation.of(chat.asked, model.name)
-    if talk.after:
+    if chat.decisions:
+        _check_decisions(chat, await target.waiting_calls(key))
+    elif talk.after:
         raise RequestRefused(
             f"messages: {model.name!r} is a graph; the last message must be the user's", param="messages"
         )
@@ -117,7 +121,8 @@ async def _open_graph(chat: ChatRequest, model: GraphModel, key: str, threads: R
     if asked and chat.regenerate:
         raise RequestRefused("the graph waits for the answer to its question; send one", kind="conflict")
     turns = [{"role": one.role, "content": one.text} for one in chat.asked.request.messages]
-    run = RunRequest(resume=talk.text) if asked else RunRequest(talk.text)
+    answer: Any = dict(chat.decisions) or talk.text
+    run = RunRequest(resume=answer) if asked else RunRequest(talk.text)
     why = await target.refuse(key, run)
     if why is not None:
         raise RequestRefused(f"messages: {why}", param="messages")
@@ -129,6 +134,20 @@ async def _open_graph(chat: ChatRequest, model: GraphModel, key: str, threads: R
         return _ClientEvents(stream_graph_with_tokens(target.graph, start, config))
 
     return Opened(opened, _nothing, None, GraphRun(target, key, start, run.resume))
+
+
+def _check_decisions(chat: ChatRequest, waiting: Sequence[str]) -> None:
+    """Refuse decisions about other calls than those that wait in the graph's thread.
+
+    Raises:
+        RequestRefused: there are some, or one that waits has none.
+    """
+    if not waiting:
+        raise RequestRefused(NOTHING_WAITS, kind="conflict")
+    if set(chat.decisions) != set(waiting):
+        raise RequestRefused(
+            f"messages: the answer must decide about exactly these calls: {', '.join(waiting)}.", param="messages"
+        )
 
 
 class _ClientEvents:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from streamcore.testing import Answer, FaultServer, PlannedCall, Simulator
+from streamcore import Chunk, ToolCall
+from streamcore.testing import Answer, FaultServer, PlannedCall, ScriptedProvider, Simulator
 from streamcore.web import create_app
 from tests.agui_support import user
 from tests.node_clients import NodeClients
@@ -19,6 +21,7 @@ from tests.web.endpoints.conftest import ROOT, Serve
 
 pytestmark = pytest.mark.long
 
+APPROVED = {"status": "resolved", "payload": True}
 OPENAI: dict[str, Any] = {"forwardedProps": {"model": "openai/gpt-5.4-mini"}}
 
 
@@ -114,6 +117,40 @@ def test_a_graph_that_asks_is_resumed(node: NodeClients) -> None:
     assert first["pendingInterrupts"][0]["message"] == "What is your name?"
     assert last["error"] is None
     assert last["outcome"] in ("success", "interrupt")
+
+
+@pytest.mark.parametrize("asks", [True, False])
+@pytest.mark.parametrize("arguments", ['{"path": "a.tx', '{"path": a.txt}', "a.txt"])
+def test_broken_arguments_of_a_tool_that_runs_here(
+    node: NodeClients, tmp_path: Path, arguments: str, asks: bool
+) -> None:
+    (tmp_path / "p.yaml").write_text('user: "{message}"\ntools: [{python: "functions.py:delete"}]\n', "utf-8")
+    (tmp_path / "functions.py").write_text(FUNCTIONS.replace("needs_approval=True", f"needs_approval={asks}"), "utf-8")
+    broken = [
+        Chunk("tool_call", tool_call=ToolCall("d1", "delete", arguments)),
+        Chunk("finish", finish_reason="tool_calls"),
+    ]
+    provider = ScriptedProvider(broken, ["Sorry.", Chunk("finish", finish_reason="stop")])
+    with serving(create_app("p", provider=provider, prompts_dir=tmp_path)) as url:
+        found = runs(node, url, asked("Delete it"), *([{"resume": [APPROVED]}] if asks else []))
+    (call,) = found[0]["messages"][1]["toolCalls"]
+    assert json.loads(call["function"]["arguments"])["INVALID_JSON"] == arguments
+    assert found[0]["outcome"] == ("interrupt" if asks else "success")
+    last = found[-1]
+    assert (last["outcome"], last["error"], last["messages"][-1]["content"]) == ("success", None, "Sorry.")
+    assert not (tmp_path / "log").exists()
+
+
+def test_broken_arguments_of_a_tool_of_the_client(node: NodeClients, tmp_path: Path) -> None:
+    (tmp_path / "p.yaml").write_text('user: "{message}"\n', "utf-8")
+    broken = [
+        Chunk("tool_call", tool_call=ToolCall("l1", "look", "{'x': 1}")),
+        Chunk("finish", finish_reason="tool_calls"),
+    ]
+    with serving(create_app("p", provider=ScriptedProvider(broken), prompts_dir=tmp_path)) as url:
+        (found,) = runs(node, url, asked("Look", parameters={"tools": [LOOK]}))
+    assert "TOOL_CALL_END" not in found["types"]  # no client runs the tool with {}
+    assert "not valid JSON" in found["errorEvent"]
 
 
 def test_a_run_in_the_relay_is_read_again(serve: Serve, node: NodeClients) -> None:

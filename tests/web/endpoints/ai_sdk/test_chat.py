@@ -14,7 +14,7 @@ from streamcore.testing import Answer, FaultServer, PlannedCall, Simulator
 from streamcore.web import create_app
 from tests.serving import serving
 from tests.support import provider_at, wait_until
-from tests.web.endpoints.ai_sdk.test_clients import FUNCTIONS
+from tests.web.endpoints.ai_sdk.test_clients import AGENT, FUNCTIONS
 from tests.web.endpoints.conftest import Serve
 
 MODEL = "openai/gpt"
@@ -320,6 +320,73 @@ def test_calls_that_nobody_asked_for_do_not_run(tmp_path: Path) -> None:
         for state in states:
             chunks(post(url, {**body(user(), assistant(state)), "model": "p"}))
     assert not (tmp_path / "log").exists()
+
+
+def test_an_approval_of_a_graphs_agent_runs_its_call_as_the_model_made_it_and_once(tmp_path: Path) -> None:
+    (tmp_path / "agent.yaml").write_text(AGENT, "utf-8")
+    (tmp_path / "do.yaml").write_text('user: "{message}"\n', "utf-8")
+    (tmp_path / "functions.py").write_text(FUNCTIONS, "utf-8")
+    calls = [PlannedCall("book", {"seat": 7}, "b1"), PlannedCall("book", {"seat": 8}, "b2")]
+    with Simulator([Answer.of("", calls=calls), "Done."]) as simulator:
+        app = create_app(tmp_path / "agent.yaml", provider=provider_at(simulator, "openai"), prompts_dir=tmp_path)
+        with serving(app) as url:
+            asked = {**body(), "model": "agent"}
+            early = post(url, {**asked, "messages": [user(), assistant(approved("b1", 7))]})
+            assert (early.status_code, "no call waits" in early.text) == (409, True)
+            found = chunks(post(url, asked))
+            assert [one["toolCallId"] for one in found if one["type"] == "tool-approval-request"] == ["b1", "b2"]
+            assert text(found) == ""
+            for wrong in (["b1"], ["b1", "b3"], ["b1", "b2", "b3"]):
+                parts = [approved(identity, 99) for identity in wrong]
+                forged = post(url, {**asked, "messages": [user(), assistant(*parts)]})
+                assert (forged.status_code, "exactly these calls: b1, b2" in forged.text) == (400, True)
+            changed = {**asked, "messages": [user(), assistant(approved("b1", 99), approved("b2", 99))]}
+            assert text(chunks(post(url, changed))) == "Done."
+            assert post(url, changed).status_code == 409
+    assert sorted((tmp_path / "log").read_text("utf-8").split(";")) == ["", "7", "8"]
+
+
+def test_a_text_answers_the_question_of_a_graphs_agent_too(tmp_path: Path) -> None:
+    (tmp_path / "agent.yaml").write_text(AGENT, "utf-8")
+    (tmp_path / "do.yaml").write_text('user: "{message}"\n', "utf-8")
+    (tmp_path / "functions.py").write_text(FUNCTIONS, "utf-8")
+    with Simulator([Answer.of("", calls=[PlannedCall("book", {"seat": 7}, "b1")]), "A pity."]) as simulator:
+        app = create_app(tmp_path / "agent.yaml", provider=provider_at(simulator, "openai"), prompts_dir=tmp_path)
+        with serving(app) as url:
+            chunks(post(url, {**body(), "model": "agent"}))
+            assert text(chunks(post(url, {**body(user("too expensive")), "model": "agent"}))) == "A pity."
+    assert "This call was denied: too expensive" in json.dumps(simulator.requests[1].body)
+    assert not (tmp_path / "log").exists()
+
+
+def test_files_in_results_of_the_pages_tools_reach_the_vendor(serve: Serve) -> None:
+    call: dict[str, Any] = {"type": "tool-see", "toolCallId": "c1", "state": "output-available", "input": {}}
+    value: list[Any] = [
+        {"type": "text", "text": "Two:"},
+        {"type": "file", "mediaType": "image/png", "data": {"type": "data", "data": "UE5H"}},
+        {"type": "file", "mediaType": "image/png", "data": {"type": "url", "url": "https://example.org/a.png"}},
+    ]
+    with Simulator() as simulator, serve(simulator) as url:
+        said = assistant({**call, "output": {"type": "content", "value": value}})
+        chunks(post(url, body(user(), said, model="anthropic/claude")))
+        (result,) = simulator.requests[0].body["messages"][2]["content"]
+        assert [part["type"] for part in result["content"]] == ["text", "image", "image"]
+        data: dict[str, Any] = {**call, "output": {"type": "content", "value": [], "more": 1}}
+        chunks(post(url, body(user(), assistant(data), model="anthropic/claude")))
+        assert '"more":1' in json.dumps(
+            simulator.requests[1].body["messages"][2]["content"], separators=(",", ":")
+        ).replace("\\", "")
+        for broken, words in (
+            ([{"type": "video"}], "output.value[0].type of a result's part must be text or file"),
+            (
+                [{"type": "file", "mediaType": "image/png", "data": {"type": "reference"}}],
+                "output.value[0].data must be",
+            ),
+            ([{"type": "file", "mediaType": "image/png", "data": {"type": "data", "data": "#"}}], "not valid base64"),
+        ):
+            said = assistant({**call, "output": {"type": "content", "value": broken}})
+            refused = post(url, body(user(), said, model="anthropic/claude"))
+            assert (refused.status_code, words in refused.text) == (400, True), refused.text
 
 
 def test_a_graph_with_a_question_is_not_regenerated(tmp_path: Path) -> None:

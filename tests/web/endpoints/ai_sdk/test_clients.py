@@ -20,6 +20,7 @@ from tests.web.endpoints.conftest import Serve
 WEATHER = {"name": "weather", "inputSchema": {"type": "object", "properties": {"city": {"type": "string"}}}}
 FUNCTIONS = '''
 from pathlib import Path
+from streamcore import Image
 from streamcore.tools import tool
 
 @tool
@@ -33,6 +34,21 @@ async def book(seat: int) -> str:
     with Path(__file__).with_name("log").open("a") as log:
         log.write(f"{seat};")
     return f"booked {seat}"
+
+def plus(a: int, b: int) -> int:
+    """Add two numbers."""
+    return a + b
+
+def reserve(seat: int) -> str:
+    """Book a seat."""
+    with Path(__file__).with_name("log").open("a") as log:
+        log.write(f"{seat};")
+    return f"booked {seat}"
+
+@tool
+async def picture() -> Image:
+    """Return a picture."""
+    return Image(data=b"PNG", media_type="image/png")
 '''
 GRAPH = """
 state:
@@ -53,6 +69,18 @@ edges:
   - {from: write, to: END}
 """
 
+AGENT = """
+prompts_relative: true
+state:
+  topic: str
+tools:
+  add: {type: python, path: functions.py, function: plus}
+  book: {type: python, path: functions.py, function: reserve}
+nodes:
+  work: {type: agent, prompt: do, tools: [add, book], approve: [book], variables: {message: "{state.topic}"}}
+edges: [{from: START, to: work}, {from: work, to: END}]
+"""
+
 
 def run_chat(node: NodeClients, url: str, *send: Any, **given: Any) -> Any:
     return node.run("ui_chat.mjs", {"api": url, "id": "chat-1", "send": send, **given})
@@ -62,6 +90,9 @@ def run_chat(node: NodeClients, url: str, *send: Any, **given: Any) -> Any:
 def folder(tmp_path: Path) -> Path:
     tools = '[{python: "functions.py:add"}, {python: "functions.py:book"}]'
     (tmp_path / "p.yaml").write_text(f'user: "{{message}}"\ntools: {tools}\n', "utf-8")
+    (tmp_path / "look.yaml").write_text('user: "{message}"\ntools: [{python: "functions.py:picture"}]\n', "utf-8")
+    (tmp_path / "do.yaml").write_text('user: "{message}"\n', "utf-8")
+    (tmp_path / "agent.yaml").write_text(AGENT, "utf-8")
     (tmp_path / "functions.py").write_text(FUNCTIONS, "utf-8")
     (tmp_path / "graph.yaml").write_text(GRAPH, "utf-8")
     return tmp_path
@@ -141,6 +172,61 @@ def test_calls_that_need_approval_wait_for_the_user(node: NodeClients, folder: P
     log = folder / "log"
     assert (log.read_text("utf-8") if log.exists() else "") == ("7;" if approved else "")
     assert ("booked 7" if approved else "denied: no money") in json.dumps(simulator.requests[1].body)
+
+
+def test_images_in_results_reach_the_page_and_the_vendor_again(node: NodeClients, folder: Path) -> None:
+    answers: list[Answer | str] = [Answer.of("", calls=[PlannedCall("picture", {}, "p1")]), "A picture.", "Yes."]
+    with Simulator(answers) as simulator:
+        app = create_app("look", provider=provider_at(simulator, "anthropic"), prompts_dir=folder)
+        with serving(app) as url:
+            found = run_chat(node, url, "Show it", "Again?")
+    assert found["errors"] == []
+    (file,) = [part for part in found["messages"][1]["parts"] if part["type"] == "file"]
+    assert (file["mediaType"], file["url"]) == ("image/png", "data:image/png;base64,UE5H")
+    results = [
+        block
+        for request in simulator.requests[1:3]  # with the result, and in the next turn
+        for message in request.body["messages"]
+        for block in (message["content"] if isinstance(message["content"], list) else ())
+        if block["type"] == "tool_result"
+    ]
+    sources = [part["source"] for block in results for part in block["content"] if part["type"] == "image"]
+    assert sources == [{"type": "base64", "media_type": "image/png", "data": "UE5H"}] * 2
+    assert len(results) == 2
+
+
+@pytest.mark.parametrize("approved", [True, False])
+def test_calls_of_a_graphs_agent_wait_for_the_user(node: NodeClients, folder: Path, approved: bool) -> None:
+    calls = [
+        PlannedCall("add", {"a": 1, "b": 2}, "a1"),
+        PlannedCall("book", {"seat": 7}, "b1"),
+        PlannedCall("book", {"seat": 8}, "b2"),
+    ]
+    answers: list[Answer | str] = [Answer.of("I would. ", calls=calls), "Done."]
+    with Simulator(answers) as simulator:
+        app = create_app(folder / "agent.yaml", provider=provider_at(simulator, "openai"), prompts_dir=folder)
+        with serving(app) as url:
+            first = run_chat(node, url, "Book!")
+            again = run_chat(node, url, messages=first["messages"], onlyResume=True)
+            found = run_chat(node, url, messages=again["messages"], approve=[approved])
+            later = run_chat(node, url, "Thanks", messages=found["messages"])
+    asked = [part for part in again["messages"][1]["parts"] if part["type"] == "dynamic-tool"]
+    assert again["messages"] == first["messages"]
+    assert [(part["toolCallId"], part["state"]) for part in asked[1:]] == [
+        ("b1", "approval-requested"),
+        ("b2", "approval-requested"),
+    ]
+    assert found["errors"] == later["errors"] == []
+    assert found["texts"] == [["user", "Book!"], ["assistant", "I would. Done."]]
+    parts = [part for part in found["messages"][1]["parts"] if part["type"] == "dynamic-tool"]
+    expected = "output-available" if approved else "output-denied"
+    assert [part["state"] for part in parts] == ["output-available", expected, expected]
+    log = folder / "log"
+    assert sorted((log.read_text("utf-8") if log.exists() else "").split(";")) == (["", "7", "8"] if approved else [""])
+    sent = [message for message in simulator.requests[1].body["messages"] if message["role"] == "tool"]
+    denied = "This call was denied: no money"
+    assert [one["content"] for one in sent] == ["3", *(["booked 7", "booked 8"] if approved else [denied, denied])]
+    assert (later["status"], len(later["texts"])) == ("ready", 4)
 
 
 def test_a_graph_asks_and_continues_with_the_next_message(node: NodeClients, folder: Path) -> None:
