@@ -60,7 +60,7 @@ async def read_response(
     try:
         response, decoder = await send()
         private, (raw, reads) = credentials(response.request), _body(response)
-        # Nothing here refers to the response from now on: every open stream would keep its head and the whole request.
+        # Nothing refers to the response from now on: an open stream would keep its head and the whole request.
         known, body = ref(response), cast("httpx2.AsyncByteStream", response.stream)
         del send, response
         feed, more = decoder.feed, slice(SLICE_BYTES, None)
@@ -77,7 +77,6 @@ async def read_response(
                             if len(data) > SLICE_BYTES:
                                 await checkpoint()
                         data = None if started or decoder.ending else await anext(reads, None)
-                    part = b""  # else a stream would keep its first read to its end
                     if not decoder.ending:
                         async for data in reads:
                             if not data[more]:  # cheaper than a call of len()
@@ -101,8 +100,7 @@ async def read_response(
                         if late:
                             yield late
                 finally:
-                    kept = known()  # a hook of the caller's may keep the response, and look whether it is closed
-                    await (body if kept is None else kept).aclose()
+                    await (known() or body).aclose()  # a hook that keeps the response may look whether it is closed
         rest = decoder.flush()
         if rest:
             yield rest
