@@ -83,13 +83,14 @@ class Crowd:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def watch(self, cap: float, window: float, windows: int) -> dict[str, Any]:
-        """Wait until each stream has brought a token or `cap` seconds are over; then measure."""
+    def watch(self, cap: float, window: float, windows: int, warm_up: float = 0) -> dict[str, Any]:
+        """Wait until each stream has brought a token or `cap` seconds are over, and `warm_up` seconds; then measure."""
         before, start = _resident(), time.monotonic()
         while not all(self._turns) and time.monotonic() - start < cap:
             time.sleep(0.05)
         opened, running = time.monotonic() - start, sum(map(bool, self._turns))
         memory = (_resident() - before - sum(len(turns) * 8 for turns in self._turns)) / len(self._turns)
+        time.sleep(warm_up)
         moments = [self._moment()]
         for _ in range(windows):
             time.sleep(window)

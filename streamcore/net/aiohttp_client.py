@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import ssl
 from base64 import b64encode
-from collections.abc import AsyncIterator, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from io import BytesIO
 from typing import Any
 
@@ -20,26 +19,12 @@ import httpx2
 from yarl import URL
 
 from streamcore.errors import ConfigError
-from streamcore.net.aiohttp_private import Payload, new_connector
+from streamcore.net.aiohttp_errors import errors
+from streamcore.net.aiohttp_private import drop_heads, new_connector, reads_of
 from streamcore.net.httpx2_private import TransportClient
+from streamcore.net.raw_response import READS
 
-_LARGE = (
-    1 << 20
-)  # bytes; a larger request is given to aiohttp as a file, so that sending it does not block the event loop
-_ERRORS: tuple[tuple[type[Exception], type[httpx2.TransportError]], ...] = (  # the first match is used
-    (aiohttp.ConnectionTimeoutError, httpx2.ConnectTimeout),
-    (aiohttp.SocketTimeoutError, httpx2.ReadTimeout),
-    (aiohttp.ServerTimeoutError, httpx2.ReadTimeout),
-    (aiohttp.ClientProxyConnectionError, httpx2.ProxyError),
-    (aiohttp.ClientHttpProxyError, httpx2.ProxyError),
-    (aiohttp.ClientConnectorError, httpx2.ConnectError),
-    (aiohttp.InvalidURL, httpx2.UnsupportedProtocol),
-    (aiohttp.NonHttpUrlClientError, httpx2.UnsupportedProtocol),
-    (aiohttp.ClientOSError, httpx2.ReadError),
-    (aiohttp.ClientError, httpx2.RemoteProtocolError),
-    (TimeoutError, httpx2.ConnectTimeout),
-    (ValueError, httpx2.LocalProtocolError),  # a header with a line end
-)
+_LARGE = 1 << 20  # bytes; aiohttp gets a larger request as a file, so that sending it does not block the event loop
 
 
 class AiohttpClient(TransportClient):
@@ -80,7 +65,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
         headers = request.headers.multi_items()
         if url.scheme == "http":
             headers += self._proxy_headers  # aiohttp sends those of `proxy_headers` with the request for a tunnel only
-        with _errors():
+        with errors():
             try:
                 response = await self._session.request(
                     request.method,
@@ -95,12 +80,10 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
             except BaseException:
                 await _next_turn()
                 raise
-        return httpx2.Response(
-            response.status,
-            headers=response.raw_headers,
-            stream=Body(response),
-            extensions={"http_version": b"HTTP/1.1", "reason_phrase": (response.reason or "").encode()},
-        )
+        reads, head = Body(response), response.raw_headers
+        drop_heads(response)
+        extensions = {"http_version": b"HTTP/1.1", "reason_phrase": (response.reason or "").encode(), READS: reads}
+        return httpx2.Response(response.status, headers=head, stream=reads, extensions=extensions)
 
     def _timeout(self, limits: Mapping[str, float | None]) -> aiohttp.ClientTimeout:
         """Return aiohttp's form of httpx2's timeouts.
@@ -132,21 +115,10 @@ class Body(httpx2.AsyncByteStream):
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
+        self._reads = reads_of(response)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        content = self._response.content
-        if not isinstance(content, Payload):  # there is no body
-            return
-        # Encoded pieces are yielded separately, so that those before a broken one can be decoded.
-        single = "content-encoding" in self._response.headers
-        with _errors():
-            while await content.more():
-                pieces = content.take()
-                if single:
-                    for data in pieces:
-                        yield data
-                else:
-                    yield b"".join(pieces)
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _nothing() if self._reads is None else self._reads
 
     async def aclose(self) -> None:
         if not self._response.closed:
@@ -154,14 +126,9 @@ class Body(httpx2.AsyncByteStream):
             await _next_turn()
 
 
-@contextmanager
-def _errors() -> Generator[None]:
-    """Map aiohttp's errors to those of httpx2."""
-    try:
-        yield
-    except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-        mapped = next(mapped for known, mapped in _ERRORS if isinstance(error, known))
-        raise mapped(str(error)) from error
+async def _nothing() -> AsyncGenerator[bytes]:
+    return
+    yield b""
 
 
 async def _next_turn() -> None:

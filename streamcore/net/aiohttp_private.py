@@ -9,14 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from contextlib import suppress
+from collections import deque
 from functools import partial
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import aiohttp
+import httpx2
 from aiohttp.client_proto import ResponseHandler
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from streamcore.net.aiohttp_errors import mapped
 
 _HEAD_END = b"\r\n\r\n"
+_NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
+_NO_REQUEST = aiohttp.RequestInfo(URL(), "", _NO_HEADERS, URL())
 
 
 def new_connector(context: ssl.SSLContext) -> aiohttp.TCPConnector:
@@ -27,35 +34,86 @@ def new_connector(context: ssl.SSLContext) -> aiohttp.TCPConnector:
 
 
 class Payload(aiohttp.StreamReader):
-    """aiohttp's buffer for a body, without a record of where each chunk ends, which costs more than the chunk."""
+    """The body of a response, and an iterator over its reads: the bytes that arrived since the one before.
+
+    It is its own iterator: a waiting stream that goes on passes each generator and each coroutine between the caller
+    and the socket. It keeps no record of where chunks end, which costs more than the chunks.
+    """
 
     __slots__ = ()
 
-    async def more(self) -> bool:
-        """Wait for bytes; return False at the end. Raise what broke the body, after all bytes before it were taken."""
+    def __aiter__(self) -> Self:  # type: ignore[override]
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Return the bytes of the next read. Raise what broke the body, after all bytes before it were returned.
+
+        Raises:
+            httpx2.TransportError: the body broke off.
+        """
         while not self._buffer:
             if self._exception is not None:
-                raise self._exception
+                raise mapped(self._exception) from self._exception
             if self._eof:
-                return False
-            with suppress(aiohttp.ClientError):
-                await self._wait("more")
-        return True
-
-    def take(self) -> list[bytes]:
-        """Return the buffered bytes, in the pieces in which they arrived, and resume reading."""
-        pieces = list(self._buffer)
-        self._buffer.clear()
-        full, self._size = self._size > self._low_water, 0
-        if full:
+                raise StopAsyncIteration
+            if self._protocol.transport is None:
+                raise httpx2.ReadError("the connection is closed")
+            waiter = self._waiter = self._loop.create_future()
+            try:
+                await waiter
+            except aiohttp.ClientError:
+                pass  # what arrived before it is returned first
+            except BaseException:
+                self._waiter = None
+                raise
+        data = self._buffer.pop() if len(self._buffer) == 1 else self._of_several()
+        size = self._size
+        left = self._size = size - len(data)
+        if size > self._low_water >= left:
             self._protocol.resume_reading()
-        return pieces
+        return data
+
+    def _of_several(self) -> bytes:
+        """Return what is read of several pieces, in which the parser gave the bytes: all of them."""
+        data = b"".join(self._buffer)
+        self._buffer.clear()
+        return data
+
+    async def aclose(self) -> None:
+        """Do nothing: the owner of the response closes it."""
 
     def begin_http_chunk_receiving(self) -> None:
         """Do nothing."""
 
     def end_http_chunk_receiving(self) -> None:
         """Do nothing."""
+
+
+class EncodedPayload(Payload):
+    """The body of a response with a content encoding: a read is one piece, so that those before a broken one count."""
+
+    __slots__ = ()
+
+    def _of_several(self) -> bytes:
+        return self._buffer.popleft()
+
+
+def reads_of(response: aiohttp.ClientResponse) -> Payload | None:
+    """Return the reads of a response's body, None if it has none."""
+    payload = response.content
+    if not isinstance(payload, Payload):
+        return None
+    if "content-encoding" in response.headers:
+        encoded: Any = payload
+        encoded.__class__ = EncodedPayload
+        encoded._buffer = deque(encoded._buffer)  # its pieces are taken one by one
+    return payload
+
+
+def drop_heads(response: aiohttp.ClientResponse) -> None:
+    """Drop the headers of a response and of its request, 7 KiB that every open stream would keep."""
+    kept: Any = response
+    kept._headers, kept._raw_headers, kept._request_info = _NO_HEADERS, (), _NO_REQUEST
 
 
 class Handler(ResponseHandler):
@@ -68,7 +126,7 @@ class Handler(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         """Receive bytes."""
         payload: Any = self._payload
-        if type(payload) is Payload and not payload.is_eof():
+        if isinstance(payload, Payload) and not payload.is_eof():
             super().data_received(data)
         else:
             self._begin(data)
@@ -86,8 +144,9 @@ class Handler(ResponseHandler):
 
     def _own_payload(self) -> None:
         payload: Any = self._payload
-        if type(payload) is aiohttp.StreamReader:
+        if payload.__class__ is aiohttp.StreamReader:
             payload.__class__ = Payload  # the parser makes it, and its class cannot be chosen
+            setattr(payload, "_buffer", list(payload._buffer))  # noqa: B010  type checkers know a deque, of 760 bytes
 
     def _reschedule_timeout(self) -> None:
         # One timer for the whole body, moved when it fires: a timer for each read costs as much as the read.

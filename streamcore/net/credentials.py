@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
@@ -41,10 +41,10 @@ _VENDORS_WORDS = ("id", "model", "request_id", "served_by", "service_tier", "raw
 """Fields of an answer that are no part of it, but names and ids that the vendor chose."""
 
 
-def credentials(request: httpx2.Request) -> list[str]:
+def credentials(request: httpx2.Request) -> Sequence[str]:
     """Return the secrets in a request's headers and URL, set by the SDK or the caller; the longest first."""
     private = [value for name, value in request.headers.raw if not _is_public_name(name)]
-    return list(_kept_credentials(str(request.url), *private))
+    return _kept_credentials(str(request.url), *private)
 
 
 @lru_cache(maxsize=128)
@@ -72,14 +72,14 @@ def _is_public_name(name: bytes) -> bool:
     return _is_public(name.decode("latin-1"))
 
 
-def clean_start(chunks: list[Chunk], request: httpx2.Request) -> bool:
-    """Remove the secrets of a request from the `start` chunk, if it is among these; return whether it is.
+def clean_start(chunks: list[Chunk], secrets: Sequence[str]) -> bool:
+    """Remove secrets of the request from the `start` chunk, if it is among these; return whether it is.
 
     A vendor may repeat a key as the id or the model of its answer, and send them late.
     """
     for number, chunk in enumerate(chunks):
         if chunk.kind == "start":
-            forms = secret_forms(credentials(request))
+            forms = secret_forms(secrets)
             given = (chunk.id, chunk.model, chunk.request_id)
             together = "\n".join(filter(None, given))  # nearly always without a secret, so they are searched at once
             if redact_text(together, forms) != together:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, cast
+from weakref import ref
 
 import anyio
 from anyio.lowlevel import checkpoint
@@ -26,6 +27,9 @@ log = logging.getLogger("streamcore")
 
 DRAIN_SECONDS = 0.1
 """How long to read on after the terminal mark, so that the connection can be used again."""
+
+READS = "streamcore.reads"
+"""The extension of a response in which our transport gives the body's reads; httpx2 puts a generator around them."""
 
 LATE_SECONDS = 2.0
 """How long to wait after a finish reason, which ends no reading, for usage or more content. Pings do not extend it."""
@@ -52,10 +56,13 @@ async def read_response(
         MalformedStream, ProviderError: see `StreamDecoder.close`.
         Exception: `send` raised it.
     """
-    response: httpx2.Response | None = None
+    private: Sequence[str] | None = None
     try:
         response, decoder = await send()
-        raw, reads = _body(response)
+        private, (raw, reads) = credentials(response.request), _body(response)
+        # Nothing refers to the response from now on: an open stream would keep its head and the whole request.
+        known, body = ref(response), cast("httpx2.AsyncByteStream", response.stream)
+        del send, response
         feed, more = decoder.feed, slice(SLICE_BYTES, None)
         with TransportErrors(streaming=True):
             # The response is closed first: generators of httpx2 that are still open then end without waiting.
@@ -65,7 +72,7 @@ async def read_response(
                     while data is not None:
                         for part in slices(data):
                             chunks = feed(part)
-                            started = started or clean_start(chunks, response.request)
+                            started = started or clean_start(chunks, private)
                             yield chunks
                             if len(data) > SLICE_BYTES:
                                 await checkpoint()
@@ -93,17 +100,17 @@ async def read_response(
                         if late:
                             yield late
                 finally:
-                    await response.aclose()
+                    await (known() or body).aclose()  # a hook that keeps the response may look whether it is closed
         rest = decoder.flush()
         if rest:
             yield rest
         decoder.close()
     except UnicodeEncodeError as error:
-        if response is not None:
+        if private is not None:
             raise
         raise not_encodable(error) from None  # the error has the whole text, which may be the API key
     except Exception as error:
-        scrub_error(error, [*secrets(), *([] if response is None else credentials(response.request))])
+        scrub_error(error, [*secrets(), *(private or ())])
         raise
 
 
@@ -113,7 +120,8 @@ def _body(response: httpx2.Response) -> tuple[AsyncGenerator[bytes], AsyncGenera
         reads = response.aiter_bytes()
         return reads, reads
     # `aiter_raw` would pass the same bytes on through one more generator and a list.
-    raw = cast("AsyncGenerator[bytes]", aiter(cast("AsyncIterable[bytes]", response.stream)))
+    body = response.extensions.get(READS, response.stream)
+    raw = cast("AsyncGenerator[bytes]", aiter(cast("AsyncIterable[bytes]", body)))
     return raw, decoded(response, raw) if "content-encoding" in response.headers else raw
 
 

@@ -13,8 +13,8 @@ from streamcore.chunk import Chunk, Opaque, ToolCall, Usage
 MAX_ANSWER_BYTES = 64 * 2**20
 """The default limit of one answer, in bytes of UTF-8."""
 
-MEASURE_AFTER = 256
-"""After so many reads an answer is measured at the latest."""
+MEASURE_AFTER = 32
+"""After so many reads an answer is measured, and its texts are joined, at the latest."""
 _READ_BYTES = 64 * 1024
 
 _other_fields = attrgetter("opaque", "data", "usage", "finish_detail", "raw")

@@ -61,14 +61,14 @@ class ChatVocabulary:
         self._started = False
         self._id: str | None = None  # of the last event that had one
         self._in_text = False  # the last event was text only, so the next one probably is, too
-        self._open: set[int] = set()
-        self._finished: set[int] = set()
+        self._open: dict[int, None] = {}  # empty dicts take a third of the memory of empty sets
+        self._finished: dict[int, None] = {}
         self._calls: dict[int, ToolCalls] = {}
         self._kept = SentBack(wire, source)
         self._reasoning_key: str | None = None  # the field that has the reasoning
         self._facts = Facts()
         self._may_have_facts = False  # the current event may have facts about the answer, as its service tier
-        self._citations: set[str] = set()  # as JSON
+        self._citations: dict[str, None] = {}  # as JSON
         self._logprobs: list[tuple[int, list[Any]]] = []  # of the current event, by choice
 
     def event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
@@ -183,7 +183,7 @@ class ChatVocabulary:
         """Append a choice's chunks; return True if they do not contain all of it."""
         number = choice.index or 0
         if number not in self._open:
-            self._open.add(number)
+            self._open[number] = None
             self.marked = self.done
         extra = choice.extras()
         delta = choice.delta
@@ -239,7 +239,7 @@ class ChatVocabulary:
     def _finish(self, choice: Choice, reason: str, number: int, out: list[Chunk]) -> None:
         self._in_text = False
         self._may_have_facts = True
-        self._finished.add(number)
+        self._finished[number] = None
         self.marked = len(self._open) == len(self._finished)  # only what is open is finished
         native = text_of(choice.native_finish_reason) or ""
         if is_failure(reason) or is_failure(native):
@@ -260,7 +260,7 @@ class ChatVocabulary:
 
     def _end(self, out: list[Chunk]) -> None:
         self.marked = self.done = True
-        unfinished = sorted((self._open or {0}) - self._finished)
+        unfinished = sorted((self._open or {0: None}).keys() - self._finished.keys())
         if unfinished and self.suspect is not None:
             raise unmarked(self.suspect, request_id=self._request_id)
         for number in unfinished:
@@ -273,7 +273,7 @@ class ChatVocabulary:
         sources = [*results, *({"url": url} if isinstance(url, str) else url for url in urls if url not in listed)]
         for source in sources:
             if is_object(source) and (written := json.dumps(source, sort_keys=True)) not in self._citations:
-                self._citations.add(written)
+                self._citations[written] = None
                 out.append(Chunk("citation", data=source))
 
     def _opaque(self, number: int) -> Opaque | None:

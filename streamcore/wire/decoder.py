@@ -109,12 +109,11 @@ class StreamDecoder:
         if self.done:
             self._feed_late(data, out)
             return
-        if not self._events:
-            self._head = (self._head + data)[:_HEAD_BYTES]
         self._bytes += len(data)
         self._use_fast_path = False
         events, before = self._read_runs(self._sse.whole(data), out), self._events
         self.read(events, out)
+        self._head = b"" if self._events else (self._head + data)[:_HEAD_BYTES]
         if self.done:
             if self._sse.pending or self._events - before < len(events):
                 log.debug("ignored data after the end of a %s stream in the same read", self.vocabulary.wire)

@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import httpx2
 import pytest
+from yarl import URL
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("streamcore", "pytest_streamcore", *(path.name for path in (ROOT / "providers").iterdir() if path.is_dir()))
@@ -33,6 +34,7 @@ USED: dict[str, tuple[str, tuple[str, ...]]] = {
         "streamcore/net/aiohttp_private.py",
         (
             "aiohttp.connector:BaseConnector._factory",
+            *(f"aiohttp:ClientResponse.{name}" for name in ("_headers", "_raw_headers", "_request_info")),
             *(
                 f"aiohttp.client_proto:ResponseHandler.{name}"
                 for name in (
@@ -42,7 +44,7 @@ USED: dict[str, tuple[str, tuple[str, ...]]] = {
             ),
             *(
                 f"aiohttp:StreamReader.{name}"
-                for name in ("_buffer", "_eof", "_exception", "_low_water", "_protocol", "_size", "_wait")
+                for name in ("_buffer", "_eof", "_exception", "_loop", "_low_water", "_protocol", "_size", "_waiter")
             ),
         ),
     ),
@@ -230,6 +232,10 @@ def sample(owner: Any) -> Any:
         return ResponseHandler(loop)
     if owner is aiohttp.StreamReader:
         return aiohttp.StreamReader(BaseProtocol(loop), 1024, loop=loop)
+    if owner is aiohttp.ClientResponse:
+        given: dict[str, Any] = dict.fromkeys(("writer", "continue100", "timer", "request_info", "session"))
+        writer: Any = SimpleNamespace(output_size=0)
+        return owner("GET", URL("http://host"), loop=loop, traces=[], stream_writer=writer, **given)
     if owner is aiohttp.connector.BaseConnector:
         return aiohttp.TCPConnector()
     name = getattr(owner, "__name__", "")

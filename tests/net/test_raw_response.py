@@ -6,6 +6,7 @@ import gc
 import gzip
 import json
 import time
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -198,3 +199,28 @@ async def test_an_error_of_closing_is_an_interruption(anyio_backend: str) -> Non
         await stream_request(ask(), provider=provider, max_retries=0).collect()
     assert caught.value.partial is not None
     assert caught.value.partial.text == "Hello"
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["kept by a hook", "kept by nobody"])
+@pytest.mark.parametrize("anyio_backend", BACKENDS)
+async def test_an_open_stream_keeps_neither_the_response_nor_its_request(kept: bool, anyio_backend: object) -> None:
+    seen: list[httpx2.Response | None] = []
+    known: list[weakref.ref[httpx2.Response]] = []
+
+    async def hook(response: httpx2.Response) -> None:
+        known.append(weakref.ref(response))
+        seen.append(response if kept else None)
+
+    headers = {"content-type": "text/event-stream"}
+    transport = httpx2.MockTransport(
+        lambda _: httpx2.Response(200, headers=headers, stream=OpenBody(sse(TEXT), pings=False))
+    )
+    async with httpx2.AsyncClient(transport=transport, event_hooks={"response": [hook]}) as http:
+        provider = get_provider("openai", model="m", api_key=KEY, http_client=http)
+        async with stream_request(ask(), provider=provider) as stream:
+            while (await anext(stream)).kind != "text":
+                pass
+            await checkpoint()
+            gc.collect()
+            assert (known[0]() is not None) is kept
+        assert seen[0] is None or seen[0].is_closed
