@@ -1,12 +1,14 @@
-"""Refuse requests that are too large or come from other sites' pages; map a failed store to 503; add headers."""
+"""Refuse requests that are too large, too slow or of other sites' pages; map a failed store to 503; add headers."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
+import anyio
 from fastapi import HTTPException, Request, Response
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,6 +22,9 @@ log = logging.getLogger("streamcore")
 
 SAFE_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 """What every response has: nothing is stored on the way, and nothing is taken for another type."""
+
+SILENT_SECONDS, BODY_SECONDS = 30.0, 600.0
+"""How long a body may pause, and how long it may take in all."""
 
 
 class SafeHeaders:
@@ -41,7 +46,10 @@ def with_safe_headers(send: Send) -> Send:
 
     async def send_safely(message: Message) -> None:
         if message["type"] == "http.response.start":
-            MutableHeaders(scope=message).update(SAFE_HEADERS)
+            headers = MutableHeaders(scope=message)
+            headers.update(SAFE_HEADERS)
+            if message["status"] == HTTPStatus.REQUEST_TIMEOUT:
+                headers["Connection"] = "close"  # the rest of the body is not awaited (RFC 9110, 15.5.9)
         await send(message)
 
     return send_safely
@@ -59,21 +67,11 @@ def limited(max_bytes: int) -> type[MethodsRoute]:
             handle = super().get_route_handler()
 
             async def limited_handle(request: Request) -> Response:
-                count = 0
-
-                async def receive() -> Message:
-                    nonlocal count
-                    message = await request.receive()
-                    count += len(message.get("body", b""))
-                    if count > max_bytes:
-                        raise too_large(f"The body of a request may have at most {max_bytes} bytes.")
-                    return message
-
                 length = request.headers.get("content-length", "0")
                 if not length.isdecimal() or int(length[:20]) > max_bytes:
-                    raise too_large(f"The body of a request may have at most {max_bytes} bytes.")
+                    raise _too_long(max_bytes)
                 try:
-                    return await handle(Request(request.scope, receive))
+                    return await handle(Request(request.scope, _Body(request.receive, max_bytes).receive))
                 except (RelayError, DurableError) as error:
                     log.warning("a request failed: %s", error)
                     raise HTTPException(
@@ -83,6 +81,44 @@ def limited(max_bytes: int) -> type[MethodsRoute]:
             return limited_handle
 
     return LimitedRoute
+
+
+class _Body:
+    """Receive the body of one request, as much and as long as is allowed."""
+
+    def __init__(self, receive: Receive, max_bytes: int) -> None:
+        self._receive = receive
+        self._max = max_bytes
+        self._count = 0
+        self._deadline = anyio.current_time() + BODY_SECONDS
+        self._complete = False
+
+    async def receive(self) -> Message:
+        """Receive a part of the body, or what follows it.
+
+        Raises:
+            HTTPException: the body is too large (413) or too slow (408).
+        """
+        if self._complete:
+            return await self._receive()
+        try:
+            with anyio.fail_after(min(SILENT_SECONDS, self._deadline - anyio.current_time())):
+                message = await self._receive()
+        except TimeoutError:
+            raise HTTPException(
+                408,
+                f"The body of the request is too slow: it may pause for {SILENT_SECONDS:g} seconds, and take "
+                f"{BODY_SECONDS:g} in all. Send it again.",
+            ) from None
+        self._count += len(message.get("body", b""))
+        if self._count > self._max:
+            raise _too_long(self._max)
+        self._complete = not message.get("more_body", False)
+        return message
+
+
+def _too_long(max_bytes: int) -> HTTPException:
+    return too_large(f"The body of a request may have at most {max_bytes} bytes.")
 
 
 def too_large(why: str) -> HTTPException:

@@ -106,7 +106,7 @@ class PageService:
         add("/conversations/{conversation_id}", self.conversation, responses=problems(404))
         add("/conversations/{conversation_id}", self.delete, methods=["DELETE"], status_code=204)
         records.add_api_route(
-            "/conversations/{conversation_id}", self.save, methods=["PUT"], responses=problems(400, 404, 413)
+            "/conversations/{conversation_id}", self.save, methods=["PUT"], responses=problems(400, 404, 408, 413)
         )
 
 

@@ -60,6 +60,7 @@ _DESCRIPTIONS = {
     401: "The request has no valid credentials.",
     403: "The request was sent by a page of another site, or a GET may not start a run.",
     404: "There is no such conversation or run.",
+    408: "The body of the request is too slow.",
     409: "The conversation has a run that has not ended, or waits for no answer.",
     413: "The input is too large.",
     429: "The limit of simultaneous answers, or of cost, is reached; Retry-After has the seconds until another try.",
@@ -77,7 +78,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
         "headers": {"X-Session-Id": {"description": "The conversation's id.", "schema": {"type": "string"}}},
     },
-    **_problems(400, 404, 409, 413, 429),
+    **_problems(400, 404, 408, 409, 413, 429),
 }
 
 
@@ -306,14 +307,14 @@ def _guarded_routes(
     add("/stream", service.stream_new, response_class=Response, responses=_STREAM, dependencies=token)
     add("/stream/{session_id}", service.stream, response_class=Response, responses=_STREAM, dependencies=token)
     with_files = guarded_router(most + (offers.files.body_bytes if offers.files else 0))
-    problems = _problems(400, 409, 413, 429)
+    problems = _problems(400, 408, 409, 413, 429)
     with_files.add_api_route("/start", service.start, methods=["POST"], status_code=201, responses=problems)
     add(
         "/resume/{session_id}",
         service.resume,
         methods=["POST"],
         status_code=202,
-        responses=_problems(400, 404, 409, 413, 429),
+        responses=_problems(400, 404, 408, 409, 413, 429),
     )
     add("/stop/{session_id}", service.stop, methods=["POST"], responses=_problems(404))
     add("/state/{session_id}", service.state, responses=_problems(404))

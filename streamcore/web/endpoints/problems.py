@@ -32,6 +32,7 @@ _BY_STATUS: Mapping[int, ProblemKind] = {
     401: "authentication",
     403: "permission",
     404: "not_found",
+    408: "invalid",
     409: "conflict",
     413: "too_large",
     429: "rate_limit",

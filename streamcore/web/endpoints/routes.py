@@ -100,7 +100,7 @@ def endpoint_routes(
             name=wire.name,
             responses={
                 200: _CONTENT,
-                **dict.fromkeys((400, 404, 409, 413, 429, 500, 502, 503, 504), _ERROR),
+                **dict.fromkeys((400, 404, 408, 409, 413, 429, 500, 502, 503, 504), _ERROR),
                 **_ERRORS,
             },
             openapi_extra={"requestBody": {"required": True, "content": _JSON}},

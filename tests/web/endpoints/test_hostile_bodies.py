@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httpx2
 import pytest
 
-from streamcore.web import create_app
+from streamcore.web import create_app, guard
 from tests.serving import serving
 from tests.support import DEADLINE
 
@@ -165,3 +166,18 @@ def test_the_last_of_two_equal_keys_counts(client: httpx2.Client) -> None:
     body = json.dumps(BODIES["/v1/messages"]).replace('"max_tokens": 5', '"max_tokens": 5, "max_tokens": "many"')
     response = client.post("/v1/messages", content=body.encode())
     assert "max_tokens must be a whole number" in message_of("/v1/messages", response)
+
+
+@pytest.mark.parametrize("head", [b"content-length: 100", b"transfer-encoding: chunked"])
+@pytest.mark.parametrize("path", ["/start", *BODIES])
+def test_a_body_that_stops_arriving_is_refused(
+    client: httpx2.Client, monkeypatch: pytest.MonkeyPatch, path: str, head: bytes
+) -> None:
+    monkeypatch.setattr(guard, "SILENT_SECONDS", 0.05)
+    with socket.create_connection((client.base_url.host, client.base_url.port or 80), DEADLINE) as connection:
+        begun = b'{"model"' if b"length" in head else b'8\r\n{"model"\r\n'
+        fields = b"host: localhost\r\ncontent-type: application/json\r\n" + head
+        connection.sendall(b"POST " + path.encode() + b" HTTP/1.1\r\n" + fields + b"\r\n\r\n" + begun)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))  # the server closes the connection
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"is too slow" in answer

@@ -48,7 +48,7 @@ def agui_routes(endpoint: AguiEndpoint, max_body: int, dependencies: Sequence[De
         methods=["POST"],
         response_class=Response,
         name="agui",
-        responses={200: stream, 400: error, 401: error, 404: error, 409: error, 413: error, 429: error},
+        responses={200: stream, 400: error, 401: error, 404: error, 408: error, 409: error, 413: error, 429: error},
         openapi_extra=body,
     )
     routes.add_api_route(

@@ -55,7 +55,7 @@ def chat_routes(
         methods=["POST"],
         response_class=Response,
         name="ai-sdk",
-        responses={**_STREAM, **_errors(400, 401, 404, 409, 413, 429)},
+        responses={**_STREAM, **_errors(400, 401, 404, 408, 409, 413, 429)},
         openapi_extra={
             "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
         },
