@@ -18,7 +18,7 @@ from tests.snippets import blocks, run_script
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "relay.md"
-FIRST, SERVICE, REDIS, LOG = blocks(PAGE, "python")
+FIRST, SERVICE, REDIS, NATS, LOG = blocks(PAGE, "python")
 
 
 def test_the_first_snippet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,6 +56,7 @@ def test_the_service() -> None:
 
 def test_the_others() -> None:
     assert isinstance(run_script(REDIS)["relay"], Relay)
+    assert isinstance(run_script(NATS)["relay"], Relay)
     assert issubclass(run_script(LOG)["TestMyLog"], RunLogSuite)
 
 
