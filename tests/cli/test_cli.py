@@ -13,6 +13,7 @@ import pytest
 
 from streamcore.testing import Answer, Simulator
 from tests.commands import COMMAND, KEY, PROMPT, PROVIDERS, ROOT, environment, streamcore, until
+from tests.support import first_short
 
 
 def test_demo_needs_no_key_and_no_network() -> None:
@@ -23,7 +24,7 @@ def test_demo_needs_no_key_and_no_network() -> None:
     assert "\x1b" not in done.stdout
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("provider", first_short(PROVIDERS))
 def test_prompt_through_the_sdk(provider: str) -> None:
     with Simulator("Hi,\n  World!") as simulator:
         done = streamcore(*PROMPT, "--provider", provider, "--model", "m-1", "--stats", simulator=simulator)

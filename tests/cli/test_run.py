@@ -91,6 +91,7 @@ def test_a_graphs_text_is_written_to_stdout_and_the_rest_to_stderr(tmp_path: Pat
     assert "\x1b" not in done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_questions_are_answered_by_other_processes(tmp_path: Path, vendor: Simulator) -> None:
     """Each process ends with code 3 and says what to run; no question is asked of the model twice."""
     path = write_graph(tmp_path, INTERVIEW, **PROMPTS)
@@ -157,6 +158,7 @@ def test_one_node(tmp_path: Path, vendor: Simulator) -> None:
     assert (wrong.returncode, "did you mean 'second'?" in wrong.stderr) == (2, True)
 
 
+@pytest.mark.long
 def test_the_text_of_an_interrupted_node_is_saved_and_reported(tmp_path: Path, vendor: Simulator) -> None:
     path = write_graph(tmp_path, TWO, first="first", second="second")
     vendor.decide = lambda asked: Answer.of("word " * 10, cut=3 if asked.text == "second" else None)

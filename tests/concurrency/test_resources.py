@@ -23,6 +23,7 @@ from tests.support import BACKENDS, RUNS, ask, eventually, wait_until
 SCRIPT = Path(__file__).resolve().parents[1] / "loop_endings.py"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", [*BACKENDS, pytest.param("uvloop", marks=pytest.mark.long)])
 def test_a_loop_that_ends_closes_open_resources_without_warnings(backend: str, simulator: Simulator) -> None:
     simulator.decide = lambda asked: Answer.of("word " * 500)
@@ -57,6 +58,7 @@ EXITS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("how", "backend", "name"), EXITS)
 def test_an_interpreter_that_exits_in_a_stream_does_so_in_silence(
     how: str, backend: str, name: str, simulator: Simulator

@@ -11,6 +11,7 @@ LOOP = "{% for i in range(100000) %}{% if CONDITION %}{% endif %}{% endfor %}"
 BIG = {"big": "a" * 1_000_000, "other": "a" * 999_999 + "b", "items": ["a"] * 20_000}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "condition",
     [

@@ -43,8 +43,8 @@ SHAPES = {
     ),
     "question": "nodes: {a: {type: interrupt, prompt: p}}\n    edges: [{from: START, to: a}]",
 }
-Door = Callable[[Path], Any]
-DOORS: dict[str, Door] = {
+Open = Callable[[Path], Any]
+STREAMS: dict[str, Open] = {
     **{name: lambda path: stream_graph_with_tokens(path, {}, {"thread_id": "t"}) for name in SHAPES},
     "node": lambda path: stream_node_output(path, "a"),
     "function": lambda path: create_streaming_node("a", {"prompt": "p"}, graph_path=path)({}),
@@ -52,47 +52,47 @@ DOORS: dict[str, Door] = {
 }
 
 
-async def flowing(stream: AsyncIterator[Any]) -> None:
-    """Read until some text has come."""
+async def read_until_text(stream: AsyncIterator[Any]) -> None:
+    """Read until text has arrived."""
     async for item in stream:
         event: Any = item
         if not isinstance(item, dict) or event.get("type", "token") == "token":
             return
 
 
-@pytest.mark.parametrize("name", DOORS)
+@pytest.mark.parametrize("name", STREAMS)
 @pytest.mark.parametrize("how", ["with", "aclose", "cancel", "dropped", "raised"])
 async def test_leaving_closes_every_response(tmp_path: Path, vendor: Simulator, name: str, how: str) -> None:
     path = write_graph(tmp_path, f"    {SHAPES.get(name, SHAPES['one'])}\n", p="p")
     vendor.decide = lambda asked: Answer.of("word " * 2000)
     vendor.rate = 20  # so that no answer ends by itself, however busy the machine is
-    stream = DOORS[name](path)
+    stream = STREAMS[name](path)
     if how == "with":
         async with stream:
-            await flowing(stream)
+            await read_until_text(stream)
     elif how == "raised":
         with pytest.raises(ZeroDivisionError):
             async with stream:
-                await flowing(stream)
+                await read_until_text(stream)
                 raise ZeroDivisionError
     elif how == "aclose":
-        await flowing(stream)
+        await read_until_text(stream)
         await stream.aclose()
         await stream.aclose()
     elif how == "cancel":
         with anyio.CancelScope() as scope:
-            await flowing(stream)
+            await read_until_text(stream)
             async for _ in stream:
                 scope.cancel()
     else:
-        await flowing(stream)
+        await read_until_text(stream)
         del stream
         gc.collect()
     await eventually(lambda: vendor.requests and vendor.open == 0, "every response was closed")
-    await eventually(lambda: vendor.abandoned == len(vendor.requests), "none ended by itself")
+    await eventually(lambda: vendor.abandoned == len(vendor.requests), "no answer ended by itself")
 
 
-@pytest.mark.parametrize("name", DOORS)
+@pytest.mark.parametrize("name", STREAMS)
 async def test_cancelling_at_every_await(tmp_path: Path, vendor: Simulator, name: str) -> None:
     """Cancel after each number of loop iterations until the run completes; nothing may stay open or hang."""
     path = write_graph(tmp_path, f"    {SHAPES.get(name, SHAPES['one'])}\n", p="p")
@@ -107,7 +107,7 @@ async def test_cancelling_at_every_await(tmp_path: Path, vendor: Simulator, name
 
         with anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(read, DOORS[name](path))
+                tasks.start_soon(read, STREAMS[name](path))
                 for _ in range(turns):
                     await anyio.lowlevel.checkpoint()
                 tasks.cancel_scope.cancel()

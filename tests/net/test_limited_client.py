@@ -165,6 +165,7 @@ async def test_a_wrong_number_of_clients_is_refused(value: str, monkeypatch: pyt
     await aclose_providers()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("vendor", "sdk", "late"),
     [
@@ -197,6 +198,7 @@ assert seen == {{{sdk!r}: False, {late!r}: False}}, seen
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.long
 def test_warm_up_imports_the_sdk_in_another_thread() -> None:
     code = """
 import asyncio, sys, threading

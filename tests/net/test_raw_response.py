@@ -126,6 +126,7 @@ EVENT, EVENTS = sse(TEXT), (8 << 20) // len(sse(TEXT))
 LARGE = EVENT * EVENTS + sse(STOP, USAGE) + b"data: [DONE]\n\n"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("anyio_backend", BACKENDS)
 @pytest.mark.parametrize(
     ("encoding", "reads"),

@@ -534,6 +534,7 @@ def test_a_task_that_is_left_behind_does_not_keep_the_process(tmp_path: Path) ->
     assert not runs(pids[0])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["http", "http-legacy"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_no_socket_is_left(kind: str, backend: str, request: pytest.FixtureRequest) -> None:

@@ -109,6 +109,7 @@ async def test_nothing_is_left_after_a_cancelled_call(tmp_path: Path, command: s
     await is_gone(tmp_path)
 
 
+@pytest.mark.long
 async def test_nothing_is_left_after_a_timeout(tmp_path: Path) -> None:
     with pytest.raises(ToolFailed, match="longer than 3 s"):
         await tool(f"{SPAWNS} & wait", working_dir=str(tmp_path), timeout=3).run({})

@@ -152,6 +152,7 @@ def test_bodies_that_are_no_json_or_too_deep(client: httpx2.Client, path: str) -
         assert "JSON" in message, body[:20]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages", "/api/chat", "/agui"])
 def test_ten_thousand_messages_are_read(client: httpx2.Client, path: str) -> None:
     key = "input" if path == "/v1/responses" else "messages"
