@@ -208,9 +208,10 @@ A thousand streams, as fast as one core reads them, after {fast_warm_up:g} s:
 
 {targets}
 
-A rate counts as met from {whole:.0%} of what was offered: a window begins and ends between two tokens. A rate above what was
-offered means that the reader still reads what arrived while streams were opened. httpx2 looks through all connections of
-its pool whenever a request begins or ends, so it does not open ten thousand in time; the default on asyncio is aiohttp.
+A rate counts as met from {whole:.0%} of what was offered: a window begins and ends between two tokens. A rate above
+what was offered means that the reader still reads what arrived while streams were opened. httpx2 looks through all
+connections of its pool whenever a request begins or ends, so it does not open ten thousand in time; the default on
+asyncio is aiohttp.
 """
 
 
