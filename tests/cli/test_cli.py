@@ -233,6 +233,7 @@ def test_providers_in_40_columns() -> None:
     assert lines[:4] == ["anthropic", "  SDK installed, key missing", lines[2], "  set ANTHROPIC_API_KEY"]
 
 
+@pytest.mark.long
 def test_variables_from_files_and_the_input(tmp_path: Path) -> None:
     long = "word " * 40_000  # more than an argument can contain
     (tmp_path / "vars.yaml").write_text("name: Ada\nstyle: formal\n", "utf-8")

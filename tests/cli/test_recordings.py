@@ -27,6 +27,7 @@ def texts(shown: str) -> str:
     return "".join(json.loads(line).get("text", "") for line in shown.splitlines())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("provider", first_short(PROVIDERS))
 def test_a_recording_is_replayed(provider: str, tmp_path: Path) -> None:
     path = tmp_path / "greet.yaml"

@@ -321,6 +321,7 @@ def test_auth_guards_everything_but_health_and_the_page(simulator: Simulator) ->
         assert simulator.requests == []
 
 
+@pytest.mark.long
 def test_each_user_has_so_many_answers_at_once(slow: Simulator) -> None:
     ada, bob = {"Authorization": "ada"}, {"Authorization": "bob"}
     with at(slow, auth=who, max_per_user=2, grace=10) as url:

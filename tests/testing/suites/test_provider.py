@@ -104,6 +104,7 @@ class OnABusyMachine(ProviderSuite):
         return Late(url)
 
 
+@pytest.mark.long
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ["mute", "late", "headers-only"])
 async def test_a_timeout_that_expired_before_the_server_saw_the_request_is_tried_again(name: str) -> None:

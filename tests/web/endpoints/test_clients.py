@@ -143,6 +143,7 @@ def test_a_tool_of_the_client_comes_back_to_it(serve: Serve) -> None:
 # Errors before the answer
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("fault", "status"),
     [
