@@ -35,7 +35,7 @@ def test_a_chat_is_resumed_and_stopped_at_the_other_worker(redis: RedisServer) -
             begun = json.loads(received.split("\n\n")[0].removeprefix("data: "))
         running = chunks(httpx2.get(second + resume, timeout=60))
         assert (running[0], text(running), running[-1]["type"]) == (begun, "".join(WORDS), "finish")
-        for url in (first, second):  # the end may be lost on its way: within the grace period it is sent again
+        for url in (first, second):  # a client may have lost the end: it is sent again
             assert chunks(httpx2.get(url + resume, timeout=60)) == running
         assert len(simulator.requests) == 1
     with Simulator(Answer(["w "] * 100_000), rate=100) as simulator, ExitStack() as stack:
