@@ -18,7 +18,7 @@ from streamcore.net import httpx2_private, transports
 from streamcore.net.httpx2_private import POOL_REQUESTS, ConnectionPools, client_proxies, has_connections
 from streamcore.net.open_files import limit, raise_limit
 from streamcore.net.transports import new_http_client
-from streamcore.testing import FaultServer, Simulator
+from streamcore.testing import Answer, FaultServer, Simulator
 from streamcore.testing.faults.fault_server import ANSWER
 from streamcore.testing.faults.spoiled import begun, chunked
 from streamcore.testing.faults.steps import Hold, Send, Step
@@ -203,33 +203,32 @@ async def test_a_client_of_the_callers_has_its_own_pool(simulator: Simulator) ->
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("anyio_backend", ["trio"])
-async def test_three_thousand_streams_at_once_are_all_whole(
-    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_three_thousand_streams_at_once_are_all_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httpx2_private, "POOL_REQUESTS", POOL_REQUESTS)
     streams, opening = 3000, anyio.CapacityLimiter(20)
     raise_limit()
     require((limit() or 1 << 20) > 2 * streams + 1000, "fewer than 7,000 files may be open")
-    provider = provider_at(simulator, "openai")
     running, whole, all_running = 0, 0, anyio.Event()
 
-    async def read() -> None:
+    async def read(provider: Provider) -> None:
         nonlocal running, whole
         async with stream_request(ask(), provider=provider, **WITHOUT_LIMITS) as stream:
             async with opening:
                 assert await stream.next_batch() is not None
             running += 1
             if running == streams:
+                assert await requests_of() == [POOL_REQUESTS] * (streams // POOL_REQUESTS)
                 all_running.set()
             await all_running.wait()
-            whole += (await stream.collect()).complete
+            answer = await stream.collect()
+            whole += answer.complete
 
-    async with anyio.create_task_group() as group:
-        for _ in range(streams):
-            group.start_soon(read)
-        await all_running.wait()
-        assert await requests_of() == [POOL_REQUESTS] * (streams // POOL_REQUESTS)
+    with Simulator(Answer.of("ok")) as simulator:
+        async with anyio.create_task_group() as group:
+            for _ in range(streams):
+                group.start_soon(read, provider_at(simulator, "openai"))
+        assert simulator.connections == streams
+        await aclose_providers()
     assert whole == streams
-    assert simulator.connections == streams
-    await aclose_providers()
