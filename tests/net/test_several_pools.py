@@ -54,7 +54,8 @@ async def http_client() -> httpx2.AsyncClient:
 async def pools_of(*, proxy: bool = False) -> ConnectionPools:
     """Return the pools of the direct transport, or those of the environment's proxy."""
     client: Any = await http_client()
-    transport = next(filter(None, client._mounts.values())) if proxy else client._transport
+    proxies: list[Any] = [transport for transport in client._mounts.values() if transport is not None]
+    transport: Any = proxies[0] if proxy else client._transport
     assert isinstance(transport._pool, ConnectionPools)
     return transport._pool
 
