@@ -92,6 +92,7 @@ class _ThinkingDelta(Struct, gc=False, tag="thinking_delta", forbid_unknown_fiel
 
 
 class _JSONDelta(Struct, gc=False, tag="input_json_delta", forbid_unknown_fields=True):
+    kind: ClassVar[Literal["tool_call"]] = "tool_call"
     text: str = field(name="partial_json")
 
 
@@ -284,9 +285,7 @@ class AnthropicVocabulary:
         self._started = True
         self._id = message.id
         facts = self._facts.take()
-        start = Chunk(
-            "start", id=message.id, model=message.model, request_id=self._request_id, usage=usage, data=facts
-        )
+        start = Chunk("start", id=message.id, model=message.model, request_id=self._request_id, usage=usage, data=facts)
         out.append(start)
         self._stop_reason = message.stop_reason
         for index, block in enumerate(message.content or ()):
