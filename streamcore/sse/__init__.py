@@ -88,7 +88,7 @@ def sse_response(
             cannot tell.
     """
     given: Any = source
-    if not hasattr(type(given), "__aiter__"):
+    if not isinstance(given, AsyncIterable):
         if inspect.iscoroutine(given):
             given.close()
         raise TypeError(
