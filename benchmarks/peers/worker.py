@@ -83,11 +83,23 @@ class Crowd:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def watch(self, cap: float, window: float, windows: int, warm_up: float = 0) -> dict[str, Any]:
-        """Wait until each stream has brought a token or `cap` seconds are over, and `warm_up` seconds; then measure."""
+    def watch(
+        self, cap: float, window: float, windows: int, warm_up: float = 0, stall: float = float("inf")
+    ) -> dict[str, Any]:
+        """Wait until each stream has brought a token, and `warm_up` seconds; then measure.
+
+        Waiting ends early after `cap` seconds, or if, once tokens arrive, no further 1% of the streams has brought one
+        for `stall` seconds.
+        """
         before, start = _resident(), time.monotonic()
+        progress, counted = start, 0
         while not all(self._turns) and time.monotonic() - start < cap:
             time.sleep(0.05)
+            begun = sum(map(bool, self._turns))
+            if begun >= counted + len(self._turns) / 100:
+                progress, counted = time.monotonic(), begun
+            elif counted and time.monotonic() - progress > stall:
+                break
         opened, running = time.monotonic() - start, sum(map(bool, self._turns))
         memory = (_resident() - before - sum(len(turns) * 8 for turns in self._turns)) / len(self._turns)
         time.sleep(warm_up)

@@ -1,19 +1,29 @@
-"""Choose the transport of an `httpx2.AsyncClient` through private names, which nothing else in streamcore uses.
+"""Change transports and connection pools of an `httpx2.AsyncClient` through private names, which only this file uses.
 
 A client makes one transport for itself and one for each proxy of the environment, in two private methods. The public
 parameters `transport=` and `mounts=` replace them only if the caller reads the environment's proxies, and the hosts
 that need none, as httpx2 does in a private function. `tests/net/test_private_names.py` says when a name disappears.
+
+A transport has one connection pool of httpcore2, which looks through all its requests and connections whenever a
+request begins or ends, so that the cost of opening streams grows with the square of their number.
+`use_several_pools` divides them among pools.
 """
 
 from __future__ import annotations
 
 import base64
+import copy
 import ssl
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 import httpx2
+
+POOL_REQUESTS = 250
+"""How many requests one connection pool has at once, until the next pool is used."""
+_IDLE_CONNECTIONS = 5  # kept open by each pool after the first
+_POOL_STATE = ("_connections", "_max_keepalive_connections", "_requests")
 
 
 class TransportClient(httpx2.AsyncClient):
@@ -30,14 +40,75 @@ class TransportClient(httpx2.AsyncClient):
         return self.new_transport(_ssl_context(settings), proxy)
 
 
+def use_several_pools(client: httpx2.AsyncClient) -> None:
+    """Let each transport of a client, those of proxies included, send over several connection pools once one is full.
+
+    They have the settings of the transport's own pool. Transports of other libraries stay as they are.
+    """
+    for transport in _transports(client):
+        pool = getattr(transport, "_pool", None)
+        if all(hasattr(pool, name) for name in _POOL_STATE):
+            transport._pool = ConnectionPools(pool)
+
+
+class ConnectionPools:
+    """Connection pools of httpcore2 in place of one: a request goes to the first that has fewer than `POOL_REQUESTS`.
+
+    A connection that becomes idle makes space in its pool, so the next request finds it there. An empty last pool is
+    closed when the one before it is half empty.
+    """
+
+    def __init__(self, first: Any) -> None:
+        self.pools = [first]
+        self._proxy_headers = getattr(first, "_proxy_headers", ())
+
+    @property
+    def connections(self) -> list[Any]:
+        """The connections of all pools."""
+        return [connection for pool in self.pools for connection in pool.connections]
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Send a request, and return its response."""
+        pools = self.pools
+        if len(pools) > 1 and not pools[-1]._requests and 2 * len(pools[-2]._requests) <= POOL_REQUESTS:
+            await pools.pop().aclose()
+        for pool in pools:
+            if len(pool._requests) < POOL_REQUESTS:
+                return await pool.handle_async_request(request)
+        return await self._one_more().handle_async_request(request)
+
+    def _one_more(self) -> Any:
+        """Return a new pool with the settings of the first, its TLS context and proxy included."""
+        pool = copy.copy(self.pools[0])
+        pool._connections, pool._requests = [], []
+        pool._max_keepalive_connections = min(_IDLE_CONNECTIONS, pool._max_keepalive_connections)
+        self.pools.append(pool)
+        return pool
+
+    async def aclose(self) -> None:
+        """Close the connections of all pools."""
+        for pool in self.pools:
+            await pool.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
 def has_connections(client: httpx2.AsyncClient) -> bool:
     """Return True if a client has connections, in use or idle; of an unknown transport, return False."""
     return any(getattr(pool, "connections", ()) for pool in _pools(client))
 
 
 def _pools(client: httpx2.AsyncClient) -> list[Any]:
+    return [getattr(transport, "_pool", None) for transport in _transports(client)]
+
+
+def _transports(client: httpx2.AsyncClient) -> list[Any]:
     inner: Any = getattr(client, "inner", client)
-    return [getattr(transport, "_pool", None) for transport in (inner._transport, *inner._mounts.values())]
+    return [inner._transport, *inner._mounts.values()]
 
 
 def client_proxies(client: httpx2.AsyncClient) -> list[str]:

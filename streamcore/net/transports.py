@@ -116,9 +116,14 @@ def new_http_client(transport: str, sdk_class: type[httpx2.AsyncClient]) -> http
     if transport == "aiohttp":
         from streamcore.net.aiohttp_client import AiohttpClient as client_class  # noqa: N813
     limits = Limits(max_connections=None, max_keepalive_connections=_IDLE_CONNECTIONS)
-    return client_class(
+    client = client_class(
         limits=limits,
         timeout=Timeout(None, connect=_CONNECT_SECONDS),
         follow_redirects=False,  # the request has a key and a prompt, which are for this server only
         cookies=no_cookies(),
     )
+    if transport != "aiohttp":
+        from streamcore.net.httpx2_private import use_several_pools
+
+        use_several_pools(client)
+    return client

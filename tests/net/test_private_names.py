@@ -76,6 +76,8 @@ USED: dict[str, tuple[str, tuple[str, ...]]] = {
             *(f"httpx2:AsyncClient.{name}" for name in ("_mounts", "_transport")),
             "httpx2:AsyncHTTPTransport._pool",
             "httpcore2:AsyncHTTPProxy._proxy_headers",
+            *(f"httpcore2:AsyncConnectionPool.{name}" for name in ("_connections", "_requests")),
+            "httpcore2:AsyncConnectionPool._max_keepalive_connections",
         ),
     ),
     "jinja2": ("streamcore/files/sandbox.py", ("jinja2.sandbox:SandboxedEnvironment._generate",)),
@@ -248,6 +250,8 @@ def sample(owner: Any) -> Any:
     if name in ("AsyncOpenAI", "AsyncAnthropic"):
         return owner(api_key="none")
     if owner in (httpx2.AsyncClient, httpx2.AsyncHTTPTransport):
+        return owner()
+    if name == "AsyncConnectionPool":
         return owner()
     if name == "AsyncHTTPProxy":
         return owner("http://proxy:1")

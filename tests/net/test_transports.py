@@ -349,7 +349,7 @@ async def test_bytes_before_a_cut_are_yielded_also_to_a_late_reader(name: str) -
 
 
 PATIENT = Timeouts(first_token=600.0, stall=600.0, silence=600.0, total=600.0)
-"""Timeouts that a thousand streams keep on a busy machine too: httpx2's pool slows down with their number."""
+"""Timeouts that a thousand streams keep on a busy machine, too."""
 
 
 @pytest.mark.anyio
