@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +14,7 @@ from streamcore.errors import ConfigError, OutputValidationError
 from streamcore.fallback import Candidate, Fallback
 from streamcore.pipeline.retry import OnInterrupt
 from streamcore.pipeline.smoother import StreamOptions
-from streamcore.provider import AnyProvider, ModelChoice, Provider, get_provider, resolve_provider
+from streamcore.provider import AnyProvider, ModelChoice, Provider, check_provider, get_provider, resolve_provider
 from streamcore.reports.report import Observer
 from streamcore.request import Message, ReasoningEffort, Request
 from streamcore.storage.sizes import MAX_ANSWER_BYTES
@@ -114,6 +114,12 @@ def stream_request(
     Nothing happens until the stream is used; `Stream` lists what is raised then.
     """
 
+    given: Any = request
+    if not isinstance(given, Request):
+        raise TypeError(
+            f"request is a Request, as in Request([Message('user', 'Hello')]), not a {type(given).__name__}"
+        )
+
     def prepare() -> Plan:
         found = _ready(provider, transport)
         return Plan(
@@ -121,7 +127,7 @@ def stream_request(
             timeouts=Timeouts.of(timeouts),
             options=_options(stream_options),
             max_retries=max_retries,
-            fallback=tuple(fallback or ()),
+            fallback=_fallbacks(fallback),
             on_interrupt=on_interrupt,
             output=_output(output_model, None, retries),
             retries=retries,
@@ -144,7 +150,20 @@ def _ready(provider: AnyProvider, transport: str | None) -> Provider:
         return get_provider(provider, transport=transport)
     if transport is not None:
         raise ConfigError(f"a ready provider has its own transport; give transport={transport!r} to get_provider()")
+    check_provider(provider)
     return provider
+
+
+def _fallbacks(given: Sequence[Fallback] | None) -> tuple[Fallback, ...]:
+    """Return the entries of `fallback`.
+
+    Raises:
+        ConfigError: it is one entry instead of a list.
+    """
+    entries: Any = given
+    if isinstance(entries, str | Mapping) or not isinstance(entries, Iterable | None):
+        raise ConfigError(f"fallback is a list of providers, as in fallback=['demo'], not {given!r}")
+    return tuple(given or ())
 
 
 def _options(given: OptionsLike | None) -> StreamOptions | None:
@@ -275,7 +294,7 @@ def stream_prompt(
             timeouts=Timeouts.of(file.timeouts if timeouts is None else timeouts),
             options=_options(file.stream_options if stream_options is None else stream_options),
             max_retries=max_retries,
-            fallback=tuple(file.fallbacks() if fallback is None else fallback),
+            fallback=_fallbacks(file.fallbacks() if fallback is None else fallback),
             on_interrupt=on_interrupt,
             output=_output(output_model, prompt.output(), retries),
             retries=retries,
@@ -307,6 +326,9 @@ def _with_history(request: Request, history: Sequence[Message]) -> Request:
     """Return the request with the previous turns before its last message."""
     if not history:
         return request
+    turns: Any = history
+    if not all(isinstance(one, Message) for one in turns):
+        raise TypeError("history is a sequence of Message, as in [Message('user', 'Hello'), answer.to_message()]")
     *before, last = request.messages
     return replace(request, messages=[*before, *history, last])
 
@@ -381,6 +403,9 @@ def stream_agent(
     """
     from streamcore.tools.decisions import state_of
 
+    given: Any = tools
+    if not isinstance(given, Iterable):
+        raise ConfigError("tools is a list of tools, functions and MCP servers, as in tools=[weather]")
     settings: dict[str, Any] = {
         "tools": tuple(tools),
         "max_steps": max_steps,
@@ -560,6 +585,9 @@ _KEYS = frozenset(
 
 
 def _check_keys(number: int, prompt: Mapping[str, Any]) -> None:
+    given: Any = prompt
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"prompts[{number}] is a mapping, as in {{'prompt_name': 'greet'}}, not {given!r}")
     unknown = sorted(set(prompt) - _KEYS)
     if unknown or "prompt_name" not in prompt:
         what = f"unknown keys {', '.join(map(repr, unknown))}" if unknown else "no 'prompt_name'"

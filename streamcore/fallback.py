@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from streamcore.errors import ConfigError
-from streamcore.provider import Provider, get_provider
+from streamcore.provider import Provider, check_provider, get_provider
 from streamcore.request import Request
 
 
@@ -51,4 +51,5 @@ def fallback_candidate(fallback: Fallback, request: Request, transport: str | No
             raise ConfigError(f"an entry of fallback has no 'provider' with a name; its keys are {sorted(fallback)}")
         model = settings.pop("model", None)
         return Candidate(get_provider(named, **settings), replace(request, model=model))
+    check_provider(fallback, "an entry of fallback")
     return Candidate(fallback, replace(request, model=None))

@@ -22,7 +22,8 @@ class Image:
     """Represent an image in the content of a message, given either by `url`, or by `data` and `media_type`.
 
     Raises:
-        ValueError: neither or both of `url` and `data` are given, or `data` without `media_type`.
+        TypeError: `data` is not bytes.
+        ValueError: neither or both of `url` and `data` are given, or `data` without a `media_type` of two parts.
     """
 
     url: str | None = None
@@ -35,8 +36,7 @@ class Image:
     def __post_init__(self) -> None:
         if (self.url is None) == (self.data is None):
             raise ValueError("an Image takes either url= or data=")
-        if self.data is not None and self.media_type is None:
-            raise ValueError("an Image with data= needs media_type=, as in 'image/png'")
+        _check_data("an Image", self.data, self.media_type, "image/png")
 
     @property
     def base64(self) -> str:
@@ -57,7 +57,9 @@ class Document:
     that its API cannot be sent; the guide "Providers" has a table of what each one accepts.
 
     Raises:
-        ValueError: not exactly one of `url`, `data` and `file_id` is given, or `data` without `media_type`.
+        TypeError: `data` is not bytes.
+        ValueError: not exactly one of `url`, `data` and `file_id` is given, or `data` without a `media_type` of two
+            parts.
     """
 
     url: str | None = None
@@ -74,8 +76,7 @@ class Document:
     def __post_init__(self) -> None:
         if sum(one is not None for one in (self.url, self.data, self.file_id)) != 1:
             raise ValueError("a Document takes exactly one of url=, data= and file_id=")
-        if self.data is not None and self.media_type is None:
-            raise ValueError("a Document with data= needs media_type=, as in 'application/pdf'")
+        _check_data("a Document", self.data, self.media_type, PDF)
 
     @property
     def form(self) -> str:
@@ -119,6 +120,18 @@ class Document:
         import mimetypes
 
         return self.name or f"document{mimetypes.guess_extension(self.media_type or PDF) or ''}"
+
+
+def _check_data(what: str, data: object, media_type: str | None, example: str) -> None:
+    """Refuse bytes that no vendor could read; `example` is a type that the error shows."""
+    if data is None:
+        return
+    if media_type is None or "/" not in media_type:
+        given = "" if media_type is None else f", not {media_type!r}"
+        raise ValueError(f"{what} with data= needs media_type=, as in {example!r}{given}")
+    if not isinstance(data, bytes | bytearray | memoryview):
+        kind = type(data).__name__
+        raise TypeError(f"data= of {what} is the bytes of the file, not a {kind}; decode base64 with base64.b64decode")
 
 
 Part = Text | Image | Document

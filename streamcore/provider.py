@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeGuard, cast, runtime_checkable
 from urllib.parse import urlsplit
 
 from streamcore.chunk import Chunk
@@ -343,11 +343,33 @@ def _dialect(name: str, dialect: str) -> Callable[..., Provider]:
 
 
 def _checked(name: str, found: object) -> Provider:
-    if isinstance(found, Provider) and isinstance(getattr(found, "name", None), str):
+    if is_provider(found):
         return found
     raise ConfigError(
         f"{name!r} gives a {type(found).__name__}, which is not a provider: it needs `name`, `stream` and `aclose`; "
         "see the guide 'Providers'"
+    )
+
+
+def is_provider(given: object) -> TypeGuard[Provider]:
+    """Return True for an object that has what a provider needs; a class of providers is none."""
+    named = isinstance(getattr(given, "name", None), str) and not isinstance(given, type)
+    return named and callable(getattr(given, "stream", None)) and callable(getattr(given, "aclose", None))
+
+
+def check_provider(given: object, argument: str = "provider") -> None:
+    """Refuse what is neither the name of a provider, nor a mapping, nor a provider.
+
+    Raises:
+        ConfigError: the message names `argument`.
+    """
+    if isinstance(given, str | Mapping) or is_provider(given):
+        return
+    if isinstance(given, type):
+        raise ConfigError(f"{argument} is a provider's name or a provider, not a class; call it: {given.__name__}(...)")
+    raise ConfigError(
+        f"{argument} is a provider's name, a mapping of name and settings, or an object with `name`, `stream` and "
+        f"`aclose`, not a {type(given).__name__}; see the guide 'Providers'"
     )
 
 
@@ -419,6 +441,7 @@ def provider_name(provider: AnyProvider) -> str:
     """Return the name of a provider, however a call gives it."""
     if isinstance(provider, Mapping):
         return str(provider.get("name"))
+    check_provider(provider)
     return provider if isinstance(provider, str) else provider.name
 
 
@@ -427,6 +450,23 @@ def _family(provider: AnyProvider) -> str:
     name = provider_name(provider)
     known = vendor(name) if name in _installed() else None
     return name if known is None else known.family
+
+
+def provider_problem(provider: AnyProvider | None) -> str | None:
+    """Return what is wrong with a provider that a file names, None if nothing is.
+
+    SDK, key and address may be missing here: another machine may run the file.
+    """
+    try:
+        if isinstance(provider, str):
+            _factory(provider)
+        elif isinstance(provider, Mapping):  # an address may be in the environment of the machine that runs the file
+            get_provider({"base_url": "http://localhost", **provider} if "dialect" in provider else provider)
+    except ProviderNotInstalled:
+        return None
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 def provider_names() -> list[str]:
@@ -461,9 +501,20 @@ def _factory(name: str) -> Callable[..., Provider]:
         return cast("Callable[..., Provider]", point.load())
     if ":" in name:
         return _imported(name)
+    head, slash, model = name.partition("/")
+    if slash and head in _installed():
+        raise ProviderNotFound(
+            f"there is no provider {name!r}; name the model apart, as in provider={head!r} and model={model!r}, or "
+            f"Request(..., model={model!r})"
+        )
+    suggestion = _suggestion(name, _installed())
+    own = (
+        ". Give a custom provider as 'module:attribute', and a server that has none as any name with "
+        "dialect='openai-chat' and base_url="
+    )
     raise ProviderNotFound(
-        f"there is no provider {name!r}{_suggestion(name, _installed())} Installed are: {', '.join(provider_names())}. "
-        "Give a custom provider as 'module:attribute'"
+        f"there is no provider {name!r}{suggestion} Installed are: {', '.join(provider_names())}"
+        f"{own if suggestion == '.' else ''}"
     )
 
 

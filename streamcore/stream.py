@@ -74,14 +74,14 @@ def answer_run(plan: Plan) -> AnswerRun:
 
 
 class _Answer:
-    """Put the stages of one answer together when it is first read, and give what has been received of it."""
+    """Build the stages of one answer at its first read, and return what has arrived of it."""
 
     def __init__(self, prepare: Prepare) -> None:
         self._prepare = prepare
         self.checked = True
         """False if the answer is not checked against its schema."""
         self.outer_only = False
-        """True if the reader wants nothing of nested runs."""
+        """True if the chunks of nested runs are left out."""
         self.run: Run | None = None
 
     def open(self) -> AsyncGenerator[list[Chunk]]:
@@ -102,11 +102,11 @@ class _Answer:
         return source
 
     def partial(self, *, complete: bool = False) -> Completion:
-        """Return the answer as far as it has been received."""
+        """Return what has arrived of the answer."""
         return Completion() if self.run is None else self.run.completion(complete=complete)
 
     def document(self) -> str:
-        """Return the JSON text that was found to fit the schema, empty before."""
+        """Return the JSON text that fits the schema; "" before one has been found."""
         return "" if self.run is None else self.run.document
 
 
@@ -132,7 +132,7 @@ class Stream:
 
     @property
     def partial(self) -> Completion:
-        """The answer as far as it has been received; `complete` once the vendor has marked its end."""
+        """The answer so far; `complete` once the vendor has marked its end."""
         run, reads = self._answer.run, self._reads
         ended = reads.ended and run is not None and not run.stopped
         # An answer that does not fit its schema is whole all the same.

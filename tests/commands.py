@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from streamcore.testing import Simulator
+from tests.warm_process import PATH, warm_process
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "cli-planted-key"
@@ -27,19 +28,22 @@ COMMAND = [sys.executable, "-W", "error", "-m", "streamcore.cli"]
 DEADLINE = 120.0
 
 
-def environment(simulator: Simulator | None = None, **more: str) -> dict[str, str]:
+def environment(simulator: Simulator | None = None, /, **more: str) -> dict[str, str]:
     """Return an environment without the user's settings, connected to the simulator."""
     hidden = ("_API_KEY", "_BASE_URL", "_MODEL", "PROVIDER", "COLUMNS", "STREAMCORE_REPLAY")
     found = {key: value for key, value in os.environ.items() if not key.endswith(hidden)}
     if simulator is not None:
         found |= {name: KEY if name.endswith("KEY") else value for name, value in simulator.environment.items()}
-    return {**found, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'providers'}", **more}
+    return {**found, "PYTHONPATH": PATH, **more}
 
 
 def streamcore(
     *arguments: str, simulator: Simulator | None = None, cwd: Path = ROOT, stdin: str | None = None, **more: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
+    """Run the command to its end: in a forked process, or in a new one if libraries may read a variable at import."""
+    if all(name.startswith("STREAMCORE_") or name.endswith(("_API_KEY", "_BASE_URL", "_MODEL")) for name in more):
+        env = environment(simulator, **more)
+        return warm_process().run("streamcore.cli", arguments, env=env, cwd=cwd, stdin=stdin)
     return subprocess.run(
         [*COMMAND, *arguments],
         capture_output=True,

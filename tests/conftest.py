@@ -11,7 +11,7 @@ import ssl
 import subprocess
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import certifi
 import httpx2
@@ -24,6 +24,7 @@ from streamcore.testing import Simulator
 from tests.node_clients import NODE, NodeClients
 from tests.planted import Watch, watching
 from tests.support import BACKENDS, require
+from tests.warm_process import warm_process
 
 __all__ = ["require"]
 
@@ -51,6 +52,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # Without compiled files each Python process takes seconds longer to start. The processes of all tests share theirs.
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
     os.environ.setdefault("PYTHONPYCACHEPREFIX", str(Path(__file__).resolve().parents[1] / ".venv" / "pycache"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Let all workers of pytest-xdist run programs with one process, which ends with this one."""
+    node.workerinput["warm_process"] = warm_process().address
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Use the process that was started for all workers."""
+    if "warm_process" in getattr(config, "workerinput", {}):
+        warm_process(cast("Any", config).workerinput["warm_process"])
 
 
 @pytest.fixture(scope="session", autouse=True)

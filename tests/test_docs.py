@@ -43,6 +43,19 @@ APPS = [
 ]
 
 
+def test_tables_are_whole() -> None:
+    """A row after an empty line is shown as a text with bars."""
+    for path in sorted((ROOT / "docs").rglob("*.md")):
+        before = ""
+        code = False
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            code ^= line.lstrip().startswith("```")
+            if line.startswith("|") and not before.startswith("|") and not code:
+                after = path.read_text("utf-8").splitlines()[number : number + 1]
+                assert re.fullmatch(r"\|[-:| ]+\|", "".join(after)), f"{path}:{number}: a row without a table"
+            before = line
+
+
 def test_readme_and_index_begin_with_the_same_example() -> None:
     assert next(blocks(README, "python")) == next(blocks(ROOT / "docs" / "index.md", "python"))
 

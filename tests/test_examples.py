@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from streamcore.testing import Simulator
+from tests.commands import PROVIDERS, ROOT, environment
 from tests.support import first_short
-
-ROOT = Path(__file__).resolve().parent.parent
-PROVIDERS = ["anthropic", "openai", "openai-responses", "mistral"]
+from tests.warm_process import warm_process
 
 
 def example(name: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    hidden = ("_API_KEY", "_BASE_URL", "_MODEL", "PROVIDER")
-    environment = {key: value for key, value in os.environ.items() if not key.endswith(hidden)}
-    return subprocess.run(
-        [sys.executable, "-W", "error", str(ROOT / "examples" / name), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=250,
-        env={**environment, **variables},
-        cwd=ROOT.parent,
-        check=False,
-    )
+    path = ROOT / "examples" / name
+    return warm_process().run(path, arguments, env=environment(**variables), cwd=ROOT.parent)
 
 
 def aimed(simulator: Simulator) -> dict[str, str]:
@@ -37,7 +25,10 @@ def aimed(simulator: Simulator) -> dict[str, str]:
 
 
 def test_demo_verify() -> None:
-    done = example("demo_streaming.py", "--verify")
+    """A new process runs it, as for a newcomer; the other tests fork one."""
+    command = [sys.executable, "-W", "error", str(ROOT / "examples" / "demo_streaming.py"), "--verify"]
+    env = {name: value for name, value in environment().items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, env=env, cwd=ROOT.parent, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     for provider in PROVIDERS:
         assert f"{provider:18} " in done.stdout

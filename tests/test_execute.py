@@ -21,6 +21,7 @@ from streamcore import (
     ConfigError,
     ContentRefused,
     FinishReason,
+    PromptError,
     PromptNotFound,
     ProviderNotFound,
     RateLimitError,
@@ -28,11 +29,13 @@ from streamcore import (
     ServerError,
     StreamcoreError,
     StreamInterrupted,
+    Tool,
     ToolCall,
     execute_prompt_async,
     execute_prompt_streaming,
     execute_prompts_concurrent,
     executor_async,
+    stream_agent,
     stream_prompt,
     stream_request,
     sync,
@@ -103,7 +106,17 @@ async def test_a_stream_takes_its_state_and_its_graphs_folder(tmp_path: Path) ->
     assert provider.requests[0].messages[0].text == "Topic: rain"
 
 
+NOT_A_PROVIDER: Any = object()
+A_CLASS: Any = ScriptedProvider
+ONE_ENTRY: Any = "openai/gpt-5.4-mini"
+A_TEXT: Any = "Ada"
 WRONG: list[tuple[Callable[[], Any], type[StreamcoreError]]] = [
+    (lambda: stream_request(ask(), provider=NOT_A_PROVIDER), ConfigError),
+    (lambda: stream_prompt("greet", WORLD, provider=A_CLASS), ConfigError),
+    (lambda: stream_request(ask(), provider="demo", fallback=ONE_ENTRY), ConfigError),
+    (lambda: stream_request(ask(), provider="demo", fallback=[A_CLASS]), ConfigError),
+    (lambda: stream_request(ask(), provider="demo", max_retries=A_TEXT), ConfigError),
+    (lambda: stream_prompt("greet", A_TEXT, provider="demo"), PromptError),
     (lambda: stream_prompt("missing", provider="demo"), PromptNotFound),
     (lambda: stream_prompt("greet", WORLD, provider="missing"), ProviderNotFound),
     (lambda: stream_prompt("greet", WORLD), ConfigError),
@@ -129,6 +142,28 @@ async def test_errors_of_configuration_come_with_the_first_use(
             await anext(aiter(stream))
     with pytest.raises(kind):
         await anext(aiter(opened))
+
+
+def test_what_is_not_a_request_is_refused_at_the_call() -> None:
+    with pytest.raises(
+        TypeError, match=r"request is a Request, as in Request\(\[Message\('user', 'Hello'\)\]\), not a str"
+    ):
+        stream_request(A_TEXT, provider="demo")
+    with pytest.raises(ConfigError, match=r"tools is a list .* as in tools=\[weather\]"):
+        stream_agent(ask(), provider="demo", tools=Tool("weather", "Tell the weather.", {}))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.anyio
+async def test_a_model_in_the_name_of_a_provider_is_explained() -> None:
+    with pytest.raises(ProviderNotFound, match="name the model apart, as in provider='openai' and model='gpt-x'"):
+        await stream_request(ask(), provider="openai/gpt-x").collect()
+
+
+@pytest.mark.anyio
+async def test_turns_that_are_not_messages_are_refused() -> None:
+    turns: Any = [{"role": "user", "content": "Hello"}]
+    with pytest.raises(TypeError, match="history is a sequence of Message"):
+        await stream_prompt("greet", WORLD, provider="demo", history=turns).collect()
 
 
 @pytest.mark.anyio
@@ -383,11 +418,10 @@ async def test_cancelling_all_of_them_closes_all_of_them() -> None:
         ),
         ([{"variables": dict[str, Any]()}], 10, ["prompts[0]", "prompt_name"]),
         (list[dict[str, Any]](), 0, ["limit", "0"]),
+        (["greet"], 10, ["prompts[0] is a mapping", "'greet'"]),
     ],
 )
-async def test_wrong_prompts_are_refused_before_any_runs(
-    prompts: list[dict[str, Any]], limit: int, words: list[str]
-) -> None:
+async def test_wrong_prompts_are_refused_before_any_runs(prompts: list[Any], limit: int, words: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         await execute_prompts_concurrent(prompts, limit=limit)
     assert all(word in str(caught.value) for word in words)

@@ -45,8 +45,15 @@ class Contestant:
 HOME = (
     Contestant("bare-httpx2", "bare reading, httpx2", "floor", "bare", "httpx2", decodes=False),
     Contestant("bare-aiohttp", "bare reading, aiohttp", "floor", "bare", "aiohttp", decodes=False),
-    Contestant("streamcore", "streamcore", "ours", "ours", "prompt"),
-    Contestant("streamcore-request", "streamcore, stream_request", "ours", "ours", "request", crowds=False),
+    Contestant("streamcore-httpx2", "streamcore on httpx2", "ours", "ours", "prompt-httpx2"),
+    Contestant(
+        "streamcore-request-httpx2",
+        "streamcore on httpx2, stream_request",
+        "ours",
+        "ours",
+        "request-httpx2",
+        crowds=False,
+    ),
     Contestant("streamcore-aiohttp", "streamcore on aiohttp", "ours", "ours", "prompt-aiohttp"),
     Contestant(
         "streamcore-request-aiohttp",

@@ -70,6 +70,8 @@ the time of a fixed piece of work right before and after it, since the speed of 
   time.
 - Every burst's text is compared with what was sent, token by token in number; a contestant with a different text is
   left out.
+- Streamcore sends over aiohttp by default where it is installed and asyncio runs, else over httpx2; here both are
+  measured. The vendors' SDKs send over httpx2, and each peer over its own default.
 - *Bare reading* is `aiter_bytes` of httpx2, or `iter_any` of aiohttp, and nothing else. aiohttp returns all that
   has arrived at once, httpx2 each HTTP chunk by itself: most of the difference between the two.
 

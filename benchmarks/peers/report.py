@@ -171,7 +171,7 @@ def _about(results: Results) -> dict[str, str]:
         f"- {contestant.title}: "
         + ", ".join(f"{name} {version}" for name, version in results.versions[contestant.name].items())
         for contestant in _everyone(results)
-        if contestant.requires or contestant.name == "streamcore"
+        if contestant.requires or contestant.name == "streamcore-httpx2"
     ]
     left = [f"- {name}, {where}: {reason}" for name, where, reason in results.left_out]
     server = [

@@ -12,8 +12,8 @@ from benchmarks.peers.wires import WIRES
 OFFERED = 50_000.0
 """Tokens a second of the thousand streams."""
 _PEERS = {"litellm": "litellm", "langchain": "LangChain", "pydantic_ai": "pydantic-ai", "any_llm": "any-llm"}
-_DOORS = {
-    "httpx2": ("streamcore", "streamcore-request"),
+_OURS = {
+    "httpx2": ("streamcore-httpx2", "streamcore-request-httpx2"),
     "aiohttp": ("streamcore-aiohttp", "streamcore-request-aiohttp"),
 }
 _CHEAPER = {"openai": 10.0, "anthropic": 4.0}
@@ -48,34 +48,35 @@ def _worst(results: Results, measure: Measure, wire: str, names: tuple[str, ...]
 def _burst(results: Results) -> Iterator[Target]:
     for wire in WIRES:
         for transport, limit in (("httpx2", 1.4), ("aiohttp", 0.5)):
-            found = _worst(results, "burst", wire, _DOORS[transport], "bare-httpx2")
+            found = _worst(results, "burst", wire, _OURS[transport], "bare-httpx2")
             if found is not None:
                 yield Target(f"burst, {wire}: streamcore on {transport} / bare httpx2", found, limit)
     for wire, limit in _CHEAPER.items():
         for name, title in _PEERS.items():
-            for ours, on in (("streamcore", "streamcore"), ("streamcore-aiohttp", "streamcore on aiohttp")):
+            for transport, (ours, _) in _OURS.items():
                 found = results.ratio("burst", wire, name, ours)
                 if found is not None:
-                    yield Target(f"burst, {wire}: {title} / {on}", found, limit, at_least=True)
+                    yield Target(f"burst, {wire}: {title} / streamcore on {transport}", found, limit, at_least=True)
 
 
 def _setup(results: Results) -> Iterator[Target]:
     for wire in WIRES:
-        found = _worst(results, "setup", wire, _DOORS["httpx2"], "sdk-raw")
-        if found is not None:
-            yield Target(f"setup, {wire}: streamcore / the SDK's raw call", found, 1.05)
+        for transport, names in _OURS.items():
+            found = _worst(results, "setup", wire, names, "sdk-raw")
+            if found is not None:
+                yield Target(f"setup, {wire}: streamcore on {transport} / the SDK's raw call", found, 1.05)
 
 
 def _paced(results: Results) -> Iterator[Target]:
-    for name, limit in (("streamcore", 1.2), ("streamcore-aiohttp", 0.5)):
-        found = results.ratio("paced", "crowd", name, "bare-httpx2")
+    for transport, limit in (("httpx2", 1.2), ("aiohttp", 0.5)):
+        found = results.ratio("paced", "crowd", _OURS[transport][0], "bare-httpx2")
         if found is not None:
-            yield Target(f"100 streams: {name} / bare httpx2", found, limit)
+            yield Target(f"100 streams: streamcore on {transport} / bare httpx2", found, limit)
     late = results.figure("paced-p99", "crowd", "langchain")
-    for name in ("streamcore", "streamcore-aiohttp"):
+    for transport, (name, _) in _OURS.items():
         figure = results.figure("paced-p99", "crowd", name)
         if figure is not None:
-            yield Target(f"100 streams: p99 lag of {name}", figure.median, 5.0, unit=" ms")
+            yield Target(f"100 streams: p99 lag of streamcore on {transport}", figure.median, 5.0, unit=" ms")
     if late is not None:
         yield Target("100 streams: p99 lag of LangChain, for comparison", late.median, 50.0, at_least=True, unit=" ms")
 

@@ -30,6 +30,13 @@ class Gateway:
 _QUIRKS = frozenset(field.name for field in fields(Quirks))
 
 
+_SWITCHES = frozenset(
+    {"needs_key", *(field.name for field in fields(Quirks) if isinstance(field.default, bool))}
+    - {"think_tags", "send_reasoning"}
+)
+"""The settings that are true or false, and nothing else."""
+
+
 def custom_gateway(name: str, *, needs_key: bool = True, **settings: Any) -> OpenAIProvider:
     """Return a provider for a server that has no row: `get_provider(name, dialect="openai-chat", base_url=...)`.
 
@@ -39,9 +46,12 @@ def custom_gateway(name: str, *, needs_key: bool = True, **settings: Any) -> Ope
         settings: those of every provider (`base_url`, `model`, ...) and the fields of `Quirks`.
 
     Raises:
-        ConfigError: a setting is unknown.
+        ConfigError: a setting is unknown or has a wrong type, or there is no address.
     """
     check_settings(name, settings, *_QUIRKS)
+    for setting, value in {"needs_key": needs_key, **settings}.items():
+        if setting in _SWITCHES and not isinstance(value, bool):
+            raise ConfigError(f"{setting} of provider {name!r} is true or false, not {value!r}")
     quirks: Mapping[str, Any] = {key: value for key, value in settings.items() if key in _QUIRKS}
     common: Any = {key: value for key, value in settings.items() if key not in _QUIRKS}
     if not (

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from streamcore.cli.output import BAD_INPUT, note
 from streamcore.cli.variables import Var, VarFile, VarsFile, gather
 from streamcore.errors import ConfigError, GraphError
+
+if TYPE_CHECKING:
+    from streamcore.files.yaml_model import FileModel
 
 
 def check(
@@ -50,17 +53,25 @@ def check(
 
 def _problems(file: Path, given: Mapping[str, Any] | None) -> list[str]:
     from streamcore.files.yaml_file import is_mapping, load_yaml
-    from streamcore.graph.check import check_graph
-    from streamcore.prompts.prompt_file import load_prompt
+    from streamcore.graph.check import check_graph, check_prompt
+    from streamcore.graph.schema import GraphFile
+    from streamcore.prompts.prompt_file import PromptFile, load_prompt
 
     data = load_yaml(file, GraphError).data
-    if is_mapping(data) and "nodes" not in data and data.keys() & {"user", "template", "system"}:
+    keys = data.keys() if is_mapping(data) else set[str]()
+    only_prompts, only_graphs = _keys(PromptFile) - _keys(GraphFile), _keys(GraphFile) - _keys(PromptFile)
+    if not keys & only_graphs and keys & {*only_prompts, "provider", "model"}:
         prompt = load_prompt(file.stem, prompts_dir=file.parent)
-        prompt.tools.ready()
+        found = check_prompt(prompt)
         if given is not None:
             prompt.render(given, {})
-        return []
+        return found
     return check_graph(file, given)
+
+
+def _keys(model: type[FileModel]) -> set[str]:
+    """Return the keys that a file of this kind may have."""
+    return {field.alias or name for name, field in model.model_fields.items()}
 
 
 def _draw(file: Path) -> None:

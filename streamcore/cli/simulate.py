@@ -43,7 +43,7 @@ def simulate(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Serve the APIs of Anthropic, OpenAI (both) and Mistral on one port of this machine, until Ctrl-C.
+    """Serve the APIs of Anthropic, OpenAI (both), Mistral, Google and Bedrock on one port, until Ctrl-C.
 
     Example: streamcore simulate --rate 50 --fault stall
 

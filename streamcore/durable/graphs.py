@@ -36,6 +36,9 @@ class Graphs:
             raise ConfigError("two of the graphs have the same name; rename one")
         self._config = config
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._known
+
     def find(self, name: str) -> Graph:
         """Return the graph with this name.
 

@@ -18,10 +18,11 @@ from streamcore.checkpoints import Checkpointer
 from streamcore.durable.continuation import Segment
 from streamcore.durable.engine import Engine, Job, Queue
 from streamcore.durable.graphs import Graphs, open_threads
+from streamcore.durable.outcome import outcome
 from streamcore.durable.status import RunState, RunStatus, split_name
 from streamcore.durable.worker import Worker
 from streamcore.durable.worker_lease import WorkerLease
-from streamcore.errors import ConfigError, InvalidRunId, RunExists, RunNotFound
+from streamcore.errors import ConfigError, InvalidRunId, RelayError, RunExists, RunNotFound
 from streamcore.graph.config import Config
 from streamcore.graph.load import Graph
 from streamcore.graph.thread import as_json_data
@@ -183,7 +184,7 @@ class DurableRuns:
             ConfigError: the run waits for no answer, or the answer is not JSON.
             DurableError, RelayError, CheckpointError: a store cannot be reached.
         """
-        job = await self._last(run_id, who)
+        job = await self._settled(await self._last(run_id, who))
         before = Segment(**job.data)
         status = RunStatus.of(job)
         if status.state != "waiting":
@@ -227,12 +228,17 @@ class DurableRuns:
         return ended
 
     async def status(self, run_id: str, *, who: str = "") -> RunStatus:
-        """Return what is known of a run.
+        """Return what is known of a run. Once a reader has seen its end or its question, the state is that one.
 
         Raises:
             RunNotFound: this user has no such run.
+            CheckpointError: the store of threads cannot be reached.
         """
-        return RunStatus.of(await self._last(run_id, who))
+        job = await self._last(run_id, who)
+        try:
+            return RunStatus.of(await self._settled(job))
+        except RelayError:  # the engine knows enough
+            return RunStatus.of(job)
 
     async def list(self, *, state: RunState | None = None, limit: int = 100) -> list[RunStatus]:
         """Return the runs that were submitted last, the newest first, by their last segments."""
@@ -285,6 +291,17 @@ class DurableRuns:
         if not jobs or jobs[0].data.get("owner", "") != who:
             raise RunNotFound(f"there is no run {run_id!r}")
         return max(jobs, key=lambda job: split_name(job.name)[1])
+
+    async def _settled(self, job: Job) -> Job:
+        """Return the job with its result if its log has ended, which its readers see before the engine knows it."""
+        segment = Segment(**job.data)
+        if job.state not in ("queued", "running") or segment.graph not in self._graphs:
+            return job
+        status = await self._relay.log.status(job.name)
+        if status is None or status.state != "ended":
+            return job
+        result = await outcome(self._relay.log, self._graphs, job.name, status.seq, segment)
+        return replace(job, state="done", result=result)
 
     async def _end(self, name: str, who: str, command: Literal["stop", "cancel"]) -> bool:
         try:

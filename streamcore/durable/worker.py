@@ -12,12 +12,13 @@ from anyio.abc import TaskGroup
 from streamcore.durable.continuation import Segment, events
 from streamcore.durable.engine import Engine
 from streamcore.durable.graphs import Graphs
+from streamcore.durable.outcome import outcome
 from streamcore.durable.status import GIVEN_UP
 from streamcore.durable.worker_lease import WorkerLease
 from streamcore.errors import DurableError, RelayError, RunExists
 from streamcore.relay import Relay
-from streamcore.relay.entries import decode_end, encode_end
-from streamcore.relay.producer import CANCELLED, Producer
+from streamcore.relay.entries import encode_end
+from streamcore.relay.producer import Producer
 from streamcore.sse import Item
 from streamcore.sse.public import interrupted
 
@@ -79,7 +80,7 @@ class Worker:
                 if status is None:  # its log was lost, as with a process whose memory it was
                     await self._relay.reserve(name, owner=segment.owner, thread=segment.key, hold=self._hold)
                 elif status.state == "ended":
-                    return await self._outcome(name, status.seq, segment)
+                    return await outcome(self._relay.log, self._graphs, name, status.seq, segment)
             except RunExists:  # another worker has just reserved it
                 log.debug("run %r is reserved by another worker", name)
             except RelayError as error:
@@ -87,20 +88,6 @@ class Worker:
             await anyio.sleep(0.05)
         await anyio.sleep_forever()  # the engine gives the job to another worker
         raise AssertionError  # not reached
-
-    async def _outcome(self, name: str, seq: int, segment: Segment) -> Mapping[str, Any]:
-        """Return the result of a segment that has ended."""
-        found = await self._relay.log.read(name, seq - 1, 0)
-        error = None if found is None or found.end is None else decode_end(found.end)[0]
-        if error is not None:
-            state = "cancelled" if str(error) == CANCELLED else "failed"
-            return {"state": state, "error": f"{type(error).__name__}: {error}"}
-        thread = await self._graphs.thread(segment)
-        question = thread.question()
-        if question is not None:
-            return {"state": "waiting", "question": question}
-        stopped = thread.next or thread.version == segment.version  # or before its first node
-        return {"state": "stopped" if stopped else "done"}
 
     async def sweep(self) -> None:
         """Keep this worker's lease, take the jobs of lost workers, and end the runs of jobs that were given up."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from streamcore.errors import ConfigError, GraphError, PromptError
 from streamcore.files.template import needed
-from streamcore.files.yaml_file import is_list, is_mapping
+from streamcore.files.yaml_file import Location, is_list, is_mapping
 from streamcore.files.yaml_model import did_you_mean
 from streamcore.graph.data_files import read_data_files
 from streamcore.graph.expressions import names_in
@@ -25,7 +25,8 @@ from streamcore.graph.node_schema import (
 )
 from streamcore.graph.thread import Thread, open_store
 from streamcore.graph.variables import missing_variables
-from streamcore.prompts.prompt_file import Prompt, load_prompt
+from streamcore.prompts.prompt_file import FallbackBlock, Prompt, load_prompt
+from streamcore.provider import AnyProvider, ModelChoice, provider_problem
 
 _ALWAYS = ("_loop_counts", "_partial", "errors")
 
@@ -42,6 +43,7 @@ def check_graph(path: str | Path, given: Mapping[str, Any] | None = None) -> lis
     except GraphError as error:
         return str(error).splitlines()
     found = [*_unreachable_nodes(graph), *_endless_loops(graph), *_checkpointer(graph), *_edges(graph), *_data(graph)]
+    found += _provider(graph, "defaults", graph.choice, "defaults", "provider")
     for name, node in graph.nodes.items():
         found += _node(graph, name, node, ())
     for name, node in graph.items.items():
@@ -80,6 +82,34 @@ def _endless_loops(graph: Graph) -> Iterator[str]:
         seen.update(loop)
 
 
+def check_prompt(prompt: Prompt) -> list[str]:
+    """Return the mistakes in a prompt file that was read: its tools, and the providers that it names.
+
+    Raises:
+        ConfigError: a tool cannot be imported.
+    """
+    prompt.tools.ready()
+    found: list[str] = []
+    choices: list[tuple[Location, AnyProvider | None]] = [(("provider",), prompt.file.provider)]
+    choices += [(("fallback", number), _named(entry)) for number, entry in enumerate(prompt.file.fallback)]
+    for at, provider in choices:
+        problem = provider_problem(provider)
+        if problem is not None:
+            found.append(f"{prompt.source.path}:{prompt.source.line(at)}: {'.'.join(map(str, at))}: {problem}")
+    return found
+
+
+def _named(entry: str | FallbackBlock) -> AnyProvider:
+    """Return the provider of an entry of `fallback`."""
+    return entry.partition("/")[0] if isinstance(entry, str) else entry.provider
+
+
+def _provider(graph: Graph, what: str, choice: ModelChoice, *at: str | int) -> Iterator[str]:
+    problem = provider_problem(choice.provider)
+    if problem is not None:
+        yield f"{_at(graph, *at)}: {what}: {problem}"
+
+
 def _checkpointer(graph: Graph) -> Iterator[str]:
     try:
         open_store(graph.file.checkpointer)
@@ -112,6 +142,7 @@ def _node(graph: Graph, name: str, node: Node, inside: tuple[str, ...]) -> Itera
             what = f"node {name!r}{gets}"
             yield from _unknown(graph, what, value, item, (*at, "variables"))
         texts += [(getattr(node, "message", None), "message")]
+        yield from _provider(graph, f"node {name!r}", node.choice, *at, "provider")
         prompt: str | None = node.prompt
         if prompt is not None:
             yield from _prompt(graph, name, prompt, node, item, (*at, "prompt"))
@@ -152,7 +183,7 @@ def _prompt(
 ) -> Iterator[str]:
     try:
         found = load_prompt(prompt, prompts_dir=graph.prompts_dir, graph_path=graph.prompts_relative_to)
-        found.tools.ready()
+        yield from check_prompt(found)
     except PromptError as error:
         yield from str(error).splitlines()
         return

@@ -63,9 +63,8 @@ class Config:
                 flat[key] = value
         for key in flat:
             if key not in known:
-                raise ConfigError(
-                    f"unknown key {key!r} in config{_did_you_mean(key, known)}; known are {', '.join(known)}"
-                )
+                hint = _did_you_mean(key, known) or f"; known are {', '.join(known)}"
+                raise ConfigError(f"unknown key {key!r} in config{hint}")
         if flat.get("thread_id") is not None:
             flat["thread_id"] = str(flat["thread_id"])
         return cls(**flat)

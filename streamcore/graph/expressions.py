@@ -91,8 +91,17 @@ def check_value(value: Any) -> None:
         if _is_expression(value):
             _whole(value)
     elif is_mapping(value) or is_list(value):
+        _refuse_without_quotes(value)
         for inner in value.values() if is_mapping(value) else value:
             check_value(inner)
+
+
+def _refuse_without_quotes(value: Any) -> None:
+    """Refuse `{state.x}` without quotes, which YAML reads as the mapping `{"state.x": null}`."""
+    if is_mapping(value) and len(value) == 1:
+        ((key, inner),) = value.items()
+        if inner is None and not key.isidentifier() and _is_expression(f"{{{key}}}"):
+            raise TemplateError(f'{{{key}}} without quotes is a mapping in YAML; write "{{{key}}}"')
 
 
 def check_condition(text: str) -> None:

@@ -355,7 +355,7 @@ def _references(
                 what = f"node {key!r} leads to {name!r}, but there is no such node"
                 yield name, targets, ("nodes", key, "routes", value), what
             if node.default_route is not None:
-                what = f"default_route: there is no node {node.default_route!r}"
+                what = f"default_route names a node, not a route, and there is no node {node.default_route!r}"
                 yield node.default_route, targets, ("nodes", key, "default_route"), what
     for within, some in (((), nodes), (("node",), items)):
         for key, node in some.items():

@@ -426,6 +426,9 @@ class MapNode(NodeBlock):
     @model_validator(mode="after")
     def _sound(self) -> MapNode:
         checked(self.over, "over")
+        if "{" not in self.over:
+            example = self.over.strip() or "state.items"
+            raise wrong(f'expected an expression that gives a list, as in "{{{example}}}"', "over")
         least = self.min_success
         if least is not None and (least < 0 or (isinstance(least, float) and least > 1)):
             raise wrong(f"a number of items (2), or a fraction up to 1.0 of them, not {least}", "min_success")
@@ -516,6 +519,6 @@ def model_of(data: Mapping[str, Any], supported: tuple[str, ...] = tuple(NODES))
     if kind in REFUSED_NODES:
         raise ValueError(f"the type {kind!r} is not supported: {REFUSED_NODES[kind]}")
     if kind not in supported:
-        hint = did_you_mean(str(kind), supported)
-        raise ValueError(f"the type {kind!r} is not supported{hint}; supported are {', '.join(supported)}")
+        hint = did_you_mean(str(kind), supported) or f"; supported are {', '.join(supported)}"
+        raise ValueError(f"the type {kind!r} is not supported{hint}")
     return NODES[kind]

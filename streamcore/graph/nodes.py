@@ -9,7 +9,7 @@ from dataclasses import replace
 import anyio
 
 from streamcore.concurrency.generators import opened
-from streamcore.errors import ConfigError, NodeError, PromptError, RunLimitReached, ThreadConflict
+from streamcore.errors import ConfigError, NodeError, PromptError, PromptNotFound, RunLimitReached, ThreadConflict
 from streamcore.graph.agent_node import run_agent
 from streamcore.graph.cache import NodeCache
 from streamcore.graph.context import Context, State, as_state_error, failed
@@ -82,7 +82,7 @@ async def _events(
                 else:
                     yielded = True
                 yield event
-    except PromptError as error:
+    except (PromptError, PromptNotFound) as error:
         raise in_node(context.graph, name, error) from error
     except (ConfigError, RunLimitReached, ThreadConflict):
         raise

@@ -92,6 +92,6 @@ def tool_kind(data: Mapping[str, Any]) -> str:
     if kind in _REFUSED:
         raise ValueError(f"tools of the type {kind!r} are not supported: {_REFUSED[kind]}")
     if kind not in TOOLS:
-        hint = did_you_mean(kind, [*TOOLS])
-        raise ValueError(f"tools of the type {kind!r} are not supported{hint}; supported are {', '.join(TOOLS)}")
+        hint = did_you_mean(kind, [*TOOLS]) or f"; supported are {', '.join(TOOLS)}"
+        raise ValueError(f"tools of the type {kind!r} are not supported{hint}")
     return kind

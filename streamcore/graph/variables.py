@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from streamcore.errors import ConfigError, PromptError
+from streamcore.errors import ConfigError, PromptError, PromptNotFound
 from streamcore.files.template import TemplateError, always_written, used
+from streamcore.files.yaml_file import Location
 from streamcore.graph.data_files import read_data_files
 from streamcore.graph.expressions import names_in, resolve
 from streamcore.graph.load import END, START, Graph
@@ -73,10 +74,14 @@ def _with_advice(error: PromptError) -> PromptError:
     return PromptError(f"{message}. {_TODO.format(name)}") if name else error
 
 
-def in_node(graph: Graph, name: str, error: PromptError) -> PromptError:
+PromptProblem = TypeVar("PromptProblem", bound=PromptError | PromptNotFound)
+
+
+def in_node(graph: Graph, name: str, error: PromptProblem) -> PromptProblem:
     """Return the error of a prompt with the node and the graph's file in front."""
-    line = graph.source.line(("nodes", name, "prompt"))
-    return PromptError(f"{graph.path}:{line}: node {name!r}: {error}")
+    at: Location = ("nodes", name, "node", "prompt") if name in graph.items else ("nodes", name, "prompt")
+    line = graph.source.line(at)
+    return type(error)(f"{graph.path}:{line}: node {name!r}: {error}")
 
 
 def paths_of(graph: Graph) -> list[Path]:

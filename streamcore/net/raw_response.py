@@ -79,7 +79,7 @@ async def read_response(
                         data = None if started or decoder.ending else await anext(reads, None)
                     if not decoder.ending:
                         async for data in reads:
-                            if not data[more]:  # cheaper than a call of len()
+                            if not data[more]:  # costs less than len(data) <= SLICE_BYTES
                                 yield feed(data)
                             else:
                                 for part in slices(data):

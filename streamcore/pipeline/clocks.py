@@ -102,7 +102,7 @@ class Clocks:
         return min(content, self._silence, self._total - self._spent)
 
     def ran_out(self, received: str) -> StreamTimeout:
-        """Return the error for a read that took longer than `limit`; `received` tells what had arrived."""
+        """Return the error for a read that took longer than `limit`; `received` describes what arrived before it."""
         content: ClockName = "stall" if self._begun else "first_token"
         longest = self._stall if self._begun else self._first
         limits: dict[ClockName, tuple[float, float]] = {
@@ -195,7 +195,7 @@ async def timed(
     A stream that is stopped, or whose answer is finished when a clock runs out, ends here without an error.
 
     Raises:
-        StreamTimeout: a clock ran out; `received` tells what had arrived.
+        StreamTimeout: a clock ran out; `received` describes what arrived before it.
     """
     async with aclosing(source):
         while not clocks.stopped:

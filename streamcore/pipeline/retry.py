@@ -33,9 +33,9 @@ class Retries:
         retries: int = 0,
         transport: str | None = None,
     ) -> None:
-        if isinstance(max_retries, bool) or max_retries < 0:
+        if type(max_retries) is not int or max_retries < 0:
             raise ConfigError(f"max_retries is a number of further attempts, 0 or more, not {max_retries!r}")
-        if isinstance(retries, bool) or retries < 0:
+        if type(retries) is not int or retries < 0:
             raise ConfigError(
                 f"retries is a number of further requests for an answer that fits, 0 or more, not {retries!r}"
             )

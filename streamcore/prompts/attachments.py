@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import mimetypes
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
@@ -14,6 +15,7 @@ from pydantic import Field, model_validator
 from streamcore.files.yaml_model import FileModel, wrong
 from streamcore.request import Document, Image, Part
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 MAX_BYTES = 32 * 1024 * 1024
 """The maximum size of a file that a prompt sends."""
 
@@ -32,6 +34,11 @@ class ImageBlock(FileModel):
             raise wrong(f"expected exactly one of {', '.join(map(repr, self.known_sources()))}")
         if self.path is not None and ("{" in self.path or not self.path):
             raise wrong("a path has no variables, so that no value can name another file; use 'url'", "path")
+        if self.url is not None and "{" not in self.url and self.url.strip():
+            try:
+                check_url(self.url)
+            except ValueError as error:
+                raise wrong(str(error), "url") from error
         return self
 
     def known_sources(self) -> tuple[str, ...]:
@@ -66,6 +73,8 @@ class ImageBlock(FileModel):
             if not text.strip():
                 raise ValueError(f"{key!r} is empty")
         url = filled.get("url", "")
+        if url:
+            check_url(url)
         if url.startswith("data:"):
             data, found = data_url(url)
             return data, self.media_type or found
@@ -89,6 +98,12 @@ class DocumentBlock(ImageBlock):
         if data is not None:
             return Document(data=data, media_type=_required(media_type), name=name)
         return Document(url=filled.get("url"), file_id=filled.get("file_id"), media_type=media_type, name=name)
+
+
+def check_url(url: str) -> None:
+    """Raise ValueError for a text without a scheme, which is the path of a file in most cases."""
+    if not _SCHEME.match(url.strip()):
+        raise ValueError(f"{url!r} is not a URL; for a file below the prompt's folder, write {{path: {url}}}")
 
 
 def _required(media_type: str | None) -> str:

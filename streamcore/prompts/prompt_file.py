@@ -18,7 +18,7 @@ from streamcore.files.template import TemplateError, check, fill
 from streamcore.files.yaml_file import Location, Stamp, YamlFile, is_mapping, parse_yaml, read_yaml, stamp
 from streamcore.files.yaml_model import FileModel, FromMapping, did_you_mean, validate, wrong
 from streamcore.pipeline.smoother import StreamOptions
-from streamcore.prompts.attachments import DocumentBlock, ImageBlock
+from streamcore.prompts.attachments import DocumentBlock, ImageBlock, check_url
 from streamcore.prompts.prompt_tools import PromptToolBlock, PromptTools
 from streamcore.prompts.schema import SchemaBlock
 from streamcore.provider import ModelChoice, ResolvedModel
@@ -108,6 +108,13 @@ class PromptFile(FileModel):
                 schema_validator(self.output_schema)
             except ConfigError as error:
                 raise wrong(str(error), "output_schema") from error
+        for key, entries in (("images", self.images), ("documents", self.documents)):
+            for number, entry in enumerate(entries):
+                if isinstance(entry, str) and "{" not in entry and entry.strip():
+                    try:
+                        check_url(entry)
+                    except ValueError as error:
+                        raise wrong(str(error), key, number) from error
         return self
 
     def fallbacks(self) -> list[str | Mapping[str, Any]]:
@@ -394,6 +401,10 @@ def build_request(
     Raises:
         PromptError: a variable is missing, or the function of a tool cannot be loaded.
     """
+    given: Any = variables
+    if not isinstance(given, Mapping | None):
+        kind = type(given).__name__
+        raise PromptError(f"the variables of prompt {prompt.name!r} are a mapping of names to values, not a {kind}")
     file = prompt.file
     source = resolved or prompt.choice
     return Request(

@@ -1,4 +1,4 @@
-"""Make the errors that end an answer, and describe what had arrived."""
+"""Make the errors that end an answer, and describe what arrived before it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def received(answer: Completion) -> str:
 
 
 def timed_out(clock: str, seconds: float, received: str) -> StreamTimeout:
-    """Return the error for a read that took longer than a clock allows; `received` tells what had arrived."""
+    """Return the error for a read that took longer than a clock allows; `received` describes what arrived before it."""
     message = f"{_WHAT[clock]} within {seconds:g} s (clock {clock!r}); {received}"
     return StreamTimeout(message, clock=clock, seconds=seconds)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncIterable, Mapping
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -82,9 +83,18 @@ def sse_response(
             back. Without, the ids are random.
 
     Raises:
+        TypeError: the source is not an async iterable, for example a coroutine that was not awaited.
         ConfigError: starlette is not installed, there is no such format, or the source may restart and the format
             cannot tell.
     """
+    given: Any = source
+    if not isinstance(given, AsyncIterable):
+        if inspect.iscoroutine(given):
+            given.close()
+        raise TypeError(
+            "source is a Stream, the result of execute_prompt_streaming or of a graph, or another async iterable, "
+            f"not a {type(given).__name__}"
+        )
     try:
         from streamcore.sse.response import SSEResponse
     except ImportError as error:

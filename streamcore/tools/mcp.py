@@ -132,7 +132,10 @@ class McpTools:
         if connection is not None:
             await connection.aclose()
 
-    def __del__(self) -> None:
+    def __del__(self, finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # At the interpreter's exit the globals of this module may be None. The server's stdin closes with the process.
+        if finalizing():
+            return
         for resources in getattr(self, "_loops", ()):
             connection = _forget(resources, self._key)
             if connection is not None:

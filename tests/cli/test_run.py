@@ -16,6 +16,7 @@ from streamcore.testing.simulator.answers import Asked
 from tests.commands import Terminal
 from tests.graphs import answers, write_graph
 from tests.support import KEY, wait_until
+from tests.warm_process import PATH, warm_process
 
 INTERVIEW = """
     name: interview
@@ -73,7 +74,9 @@ def command(*arguments: str) -> list[str]:
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=250, check=False)
+    return warm_process().run(
+        "streamcore.cli", ["run", *arguments], env={**os.environ, "PYTHONPATH": PATH}, cwd=Path.cwd()
+    )
 
 
 def test_a_graphs_text_is_written_to_stdout_and_the_rest_to_stderr(tmp_path: Path, vendor: Simulator) -> None:
@@ -274,20 +277,16 @@ def test_a_question_can_be_left(tmp_path: Path, vendor: Simulator, key: str, cod
     assert len(vendor.requests) == 1
 
 
-def test_the_figures_are_those_of_all_answers(tmp_path: Path, vendor: Simulator) -> None:
+def test_the_figures_are_those_of_all_answers(
+    tmp_path: Path, vendor: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The answer that is an interrupt's question counts, too; a price makes its cost known."""
     path = write_graph(tmp_path, INTERVIEW, **PROMPTS)
     prices = tmp_path / "prices.yaml"
     prices.write_text('"*": {input: 1, output: 1}\n', "utf-8")
     answers(vendor, lambda asked: "Who are you?")
-    done = subprocess.run(
-        command(str(path), "--json", "--stats", "--log-json"),
-        capture_output=True,
-        text=True,
-        timeout=250,
-        check=False,
-        env={**os.environ, "STREAMCORE_PRICES": str(prices)},
-    )
+    monkeypatch.setenv("STREAMCORE_PRICES", str(prices))
+    done = run(str(path), "--json", "--stats", "--log-json")
     logged = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
     assert logged, done.stderr
     assert all(one["event"] == "answer" and one["outcome"] == "finished" for one in logged)

@@ -12,7 +12,8 @@ import anyio
 import pytest
 
 from streamcore.durable import DurableRuns, Queue, RunStatus
-from streamcore.durable.dbos_engine import ATTEMPTS
+from streamcore.durable.dbos_engine import ATTEMPTS, DBOSEngine
+from streamcore.durable.engine import Execute
 from streamcore.errors import ConfigError, InvalidRunId, RunExists, RunNotFound, StreamInterrupted
 from streamcore.relay import MemoryLog, Relay
 from streamcore.testing import ScriptedProvider
@@ -88,6 +89,42 @@ async def test_a_question_waits_without_a_process(tmp_path: Path) -> None:
             await runs.resume(run, "again", who="ada")
         assert [one.run for one in await runs.list()] == [run]
         assert await runs.list(state="running") == []
+
+
+class LateEngine(DBOSEngine):
+    """An engine that learns how a job ended only when the test says so."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.gate = anyio.Event()
+
+    async def open(self, execute: Execute | None, queues: Mapping[str, Queue], worker: str, version: str) -> None:
+        assert execute is not None
+
+        async def late(name: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
+            result = await execute(name, data)
+            await self.gate.wait()
+            return result
+
+        await super().open(late, queues, worker, version)
+
+
+async def test_a_reader_that_has_seen_the_question_can_answer_it_at_once(tmp_path: Path) -> None:
+    """What a reader has seen counts, also before the engine has recorded it; so does the end of the run."""
+    engine = LateEngine(f"sqlite:///{tmp_path / 'runs.db'}")
+    store = f"sqlite:///{tmp_path / 'threads.db'}"
+    options: dict[str, Any] = {"config": {"provider": ScriptedProvider("Hello there"), "model": "m"}}
+    graph = write_graph(tmp_path, TALK, say="Hello")
+    async with DurableRuns(database=engine, graphs=[graph], checkpointer=store, **options) as runs:
+        run = await runs.start("talk", {})
+        with anyio.fail_after(DEADLINE):
+            assert "three" not in await text_of(runs, run)  # to its question
+            status = await runs.status(run)
+            assert (status.state, status.question and status.question["message"]) == ("waiting", "Go on?")
+            assert await runs.resume(run, "yes") == f"{run}~2"
+            assert "three" in await text_of(runs, run)
+            assert (await runs.status(run)).state == "done"
+        engine.gate.set()
 
 
 async def until_waiting(runs: DurableRuns, run: str) -> RunStatus:

@@ -106,6 +106,26 @@ def test_a_graph_is_read_again_when_it_has_changed(tmp_path: Path) -> None:
 
 START = "edges:\n  - {from: START, to: a}\n"
 WRONG = [
+    (
+        "nodes:\n  a: {prompt: x, variables: {topic: {state.topic}}}\n" + START,
+        "2: node 'a': variables.topic: {state.topic} without quotes is a mapping in YAML; write \"{state.topic}\"",
+    ),
+    (
+        "nodes:\n  a: {type: passthrough, output: {x: [{state.turn + 1}]}}\n" + START,
+        "2: node 'a': output.x: {state.turn + 1} without quotes is a mapping in YAML",
+    ),
+    (
+        "nodes:\n  a: {type: interrupt, message: {state.question}}\n" + START,
+        "2: node 'a': message: {state.question} without quotes is a mapping in YAML",
+    ),
+    (
+        "nodes:\n  a: {type: map, over: state.words, node: {prompt: x}}\n" + START,
+        "2: node 'a': over: expected an expression that gives a list, as in \"{state.words}\"",
+    ),
+    (
+        "nodes:\n  a: {type: router, prompt: x, routes: {low: b}, default_route: low}\n  b: {prompt: x}\n" + START,
+        "2: default_route names a node, not a route, and there is no node 'low'",
+    ),
     ("nodes:\n  a: {promt: x}\n" + START, "2: node 'a': unknown key 'promt'; did you mean 'prompt'?"),
     ("nodes:\n  a: {prompt: x}\n" + START + "data_file: {x: y}\n", "5: unknown key 'data_file'; did you"),
     (
@@ -354,6 +374,12 @@ def test_nothing_is_wrong(tmp_path: Path) -> None:
             "{state.wrods}",
             "8: node 'c' reads 'wrods', which is not under 'state' and no node sets; did y",
         ),
+        (
+            "{prompt: rate,",
+            "{prompt: rate, provider: opnai,",
+            "7: node 'b': there is no provider 'opnai'; did you mean 'openai'",
+        ),
+        ("nodes:", "defaults: {provider: opnai}\nnodes:", "5: defaults: there is no provider 'opnai'"),
         ("as: word", "as: wort", "8: node 'c': prompt 'word' needs 'word', which is neither"),
         ("loop_limits:", "checkpointer: {type: sqlight}\nloop_limits:", "14: checkpointer: `type` must be one of"),
     ],
@@ -414,6 +440,34 @@ def test_the_command_with_a_valid_graph() -> None:
     assert done.stderr == ""
     assert done.returncode == 0
     assert all(line.endswith(": fine") for line in done.stdout.splitlines())
+
+
+WRONG_PROMPTS = {
+    "user": ("provider: demo\nusr: Hello\n", "2: unknown key 'usr'; did you mean 'user'?"),
+    "setting": (
+        "provider: {name: mine, dialect: openai-chat, baseurl: x}\nuser: Hello\n",
+        "1: provider: provider 'mine' has no setting 'baseurl'; did you mean 'base_url'?",
+    ),
+    "switch": (
+        "provider: {name: mine, dialect: openai-chat, needs_key: no}\nuser: Hello\n",
+        "1: provider: needs_key of provider 'mine' is true or false, not 'no'",
+    ),
+    "dialect": ("provider: {name: mine, dialect: openai}\nuser: Hello\n", "1: provider: there is no dialect 'openai'"),
+    "fallback": ("user: Hello\nfallback: [demo, opnai/x]\n", "2: fallback.1: there is no provider 'opnai'"),
+    "image": ("user: Hello\nimages: [photo.png]\n", "2: images.0: 'photo.png' is not a URL; for a file below"),
+}
+
+
+def test_the_command_with_invalid_prompts(tmp_path: Path) -> None:
+    for name, (text, _) in WRONG_PROMPTS.items():
+        (tmp_path / f"{name}.yaml").write_text(text, "utf-8")
+    (tmp_path / "good.yaml").write_text("provider: {name: mine, dialect: openai-chat}\nuser: Hello\n", "utf-8")
+    done = check(*(tmp_path / f"{name}.yaml" for name in [*WRONG_PROMPTS, "good"]))
+    reported = done.stderr.splitlines()
+    assert done.stdout == f"{tmp_path / 'good.yaml'}: fine\n"
+    for line, (name, (_, says)) in zip(reported, WRONG_PROMPTS.items(), strict=False):
+        assert line.removeprefix("PromptError: ").startswith(f"{tmp_path / name}.yaml:{says}"), line
+    assert reported[len(WRONG_PROMPTS) :] == [f"{len(WRONG_PROMPTS)} problems found"]
 
 
 def test_the_command_with_an_invalid_graph(tmp_path: Path) -> None:

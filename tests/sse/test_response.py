@@ -139,6 +139,14 @@ def test_text_streams_and_custom_generators() -> None:
     assert closed == ["tokens"]
 
 
+@pytest.mark.anyio
+async def test_a_source_that_cannot_be_streamed_is_refused_at_the_call() -> None:
+    wrong: list[Any] = [stream_request(Request([Message("user", "Hi")]), provider="demo").collect(), ["a", "b"], "ab"]
+    for source in wrong:  # a coroutine that was not awaited would also be a warning, which is an error here
+        with pytest.raises(TypeError, match=f"async iterable, not a {type(source).__name__}"):
+            sse_response(source)
+
+
 def test_headers_come_before_the_first_token(slow: Simulator) -> None:
     with service(app_for(slow)) as port, ask(port, "/stream") as client:
         assert b"200 OK" in receive_until(client, b"id: 0\n\n")

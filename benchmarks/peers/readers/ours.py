@@ -12,7 +12,7 @@ def open_reader(variant: str, wire: str, url: str) -> Read:
     """Return the function that reads an answer; `variant` is `prompt` or `request`, then a dash and the transport."""
     function, _, transport = variant.partition("-")
     base = root(wire, url) if wire in ("anthropic", "mistral") else versioned(wire, url)
-    settings: dict[str, Any] = {"transport": transport} if transport else {}
+    settings: dict[str, Any] = {"transport": transport}
     found = get_provider(wire, api_key=KEY, base_url=base, model=MODEL, **settings)
     if function == "request":
         request = Request([Message("user", QUESTION)])

@@ -64,7 +64,7 @@ _HTML = b"<!DOCTYPE html>\n<title>Sign in</title>" + b"x" * 1000
 _JSON = b'{"id": "1", "choices": [], "note": "' + b"x" * 1000 + b'"}'
 
 _ROWS = (
-    Fault("none", "nothing: the whole answer, as it should be", spoiled.in_full(lambda body: [body])),
+    Fault("none", "nothing: the whole answer", spoiled.in_full(lambda body: [body])),
     # The vendor refuses the request
     Fault(
         "rate-limited",
@@ -96,7 +96,7 @@ _ROWS = (
     ),
     Fault(
         "forbidden",
-        "403, the key may not do this",
+        "403, the key has no permission",
         spoiled.refusal("403 Forbidden", "permission_error", "Not with this key"),
         AuthenticationError,
         keeps=0,
@@ -123,7 +123,7 @@ _ROWS = (
     ),
     Fault(
         "bad-gateway",
-        "502 with an HTML page, as proxies answer",
+        "502 with an HTML page, as proxies send it",
         lambda wire, answer: spoiled.sized("502 Bad Gateway", b"<h1>upstream sent too big header</h1>", "text/html"),
         ServerError,
         keeps=0,
@@ -178,7 +178,7 @@ _ROWS = (
     ),
     Fault(
         "reset-before-headers",
-        "the connection is reset before a byte of the answer",
+        "the connection is reset before the first byte of the response",
         spoiled.exactly(Reset()),
         ConnectionFailed,
         keeps=0,
@@ -186,7 +186,7 @@ _ROWS = (
     ),
     Fault(
         "closed-before-headers",
-        "the connection is closed before a byte of the answer",
+        "the connection is closed before the first byte of the response",
         spoiled.exactly(),
         ConnectionFailed,
         keeps=0,
@@ -239,7 +239,7 @@ _ROWS = (
     ),
     Fault(
         "broken-chunks",
-        "the framing of the body is no framing",
+        "the chunked encoding of the body is not valid",
         spoiled.then(Send(b"zz\r\nxx\r\n"), Hold()),
         StreamInterrupted,
         spoiled.KEPT,
@@ -260,7 +260,7 @@ _ROWS = (
     ),
     Fault(
         "empty-200",
-        "200 and not a byte of body",
+        "200 with an empty body",
         spoiled.exactly(Send(spoiled.chunked() + spoiled.END)),
         StreamInterrupted,
         keeps=0,
@@ -281,7 +281,7 @@ _ROWS = (
     ),
     Fault(
         "length-too-short",
-        "the declared length ends after two tokens, the bytes do not",
+        "the body is longer than its declared length, which ends after two tokens",
         spoiled.length_too_short,
         StreamInterrupted,
         spoiled.KEPT,
@@ -296,7 +296,7 @@ _ROWS = (
     # A stream that becomes silent
     Fault(
         "stall",
-        "two tokens, and then nothing, the connection open",
+        "two tokens, then nothing on an open connection",
         spoiled.then(Hold()),
         StreamTimeout,
         spoiled.KEPT,
@@ -305,7 +305,7 @@ _ROWS = (
     ),
     Fault(
         "silent-stall",
-        "the same for a reader who counts bytes instead of content",
+        "the same, for a reader with a limit on silence",
         spoiled.then(Hold()),
         StreamTimeout,
         spoiled.KEPT,
@@ -314,7 +314,7 @@ _ROWS = (
     ),
     Fault(
         "stall-with-comments",
-        "two tokens, and then only comments without end",
+        "two tokens, then comments without end",
         spoiled.keep_alive(b": keep-alive\n\n"),
         StreamTimeout,
         spoiled.KEPT,
@@ -323,7 +323,7 @@ _ROWS = (
     ),
     Fault(
         "stall-with-pings",
-        "two tokens, and then only the vendor's pings without end",
+        "two tokens, then the vendor's pings without end",
         spoiled.keep_alive(None),
         StreamTimeout,
         spoiled.KEPT,
@@ -332,7 +332,7 @@ _ROWS = (
     ),
     Fault(
         "headers-only",
-        "the headers of a stream, and then nothing",
+        "the headers of a stream, then nothing",
         spoiled.exactly(Send(spoiled.chunked()), Hold()),
         StreamTimeout,
         keeps=0,
@@ -350,7 +350,7 @@ _ROWS = (
     ),
     Fault(
         "json-200",
-        "200 with a JSON body, no stream",
+        "200 with a JSON body instead of a stream",
         spoiled.page(_JSON, "application/json"),
         MalformedStream,
         keeps=0,
@@ -360,7 +360,7 @@ _ROWS = (
     Fault("garbled-gzip", "gzip, and garbage after two tokens", spoiled.gzip_garbled, MalformedStream, spoiled.KEPT),
     Fault(
         "malformed-json",
-        "an event that is no JSON",
+        "an event that is not JSON",
         spoiled.then_event(spoiled.broken_event(b'{"broken": ')),
         MalformedStream,
         spoiled.KEPT,
@@ -368,7 +368,7 @@ _ROWS = (
     ),
     Fault(
         "invalid-utf8",
-        "an event that is no UTF-8",
+        "an event that is not UTF-8",
         spoiled.then_event(spoiled.broken_event(b'{"x": "\xff"}')),
         MalformedStream,
         spoiled.KEPT,
@@ -445,7 +445,7 @@ _ROWS = (
         shows="Too busy",
     ),
     # Unusual, but complete
-    Fault("byte-by-byte", "every byte comes in a read of its own", spoiled.in_full(spoiled.byte_by_byte)),
+    Fault("byte-by-byte", "each byte arrives in a separate read", spoiled.in_full(spoiled.byte_by_byte)),
     Fault(
         "split-characters",
         "CRLF line ends; reads end within characters and line ends",
@@ -460,7 +460,7 @@ _ROWS = (
     ),
     Fault(
         "no-last-blank-line",
-        "the last event lacks its blank line",
+        "the blank line after the last event is missing",
         spoiled.in_full(lambda body: [body.rstrip()]),
         framing="sse",
     ),
@@ -483,7 +483,7 @@ _ROWS = (
     ),
     Fault(
         "pause",
-        "a tenth of a second between headers and body",
+        "a pause of 0.1 s between headers and body",
         lambda wire, answer: [
             Send(spoiled.streamed(wire)),
             Pause(0.1),

@@ -136,7 +136,9 @@ class Conversation:
         messages = asked.request.messages
         if any(message.role == "system" for message in messages):
             param = asked.param("system") if "system" in asked.params else asked.param("messages")
-            raise RequestRefused(f"{param}: {name!r} has instructions of its own, and takes none", param=param)
+            raise RequestRefused(
+                f"{param}: {name!r} has its own instructions; leave out system messages and instructions", param=param
+            )
         at = next((number for number in reversed(range(len(messages))) if messages[number].role == "user"), None)
         param = asked.param("messages")
         if at is None or not messages[at].text.strip():
