@@ -64,7 +64,7 @@ def test_chunks_leave_nothing_for_the_garbage_collector(name: str) -> None:
     async def left(length: int) -> int:
         run = streaming(name, "text", "chunks", length)
         await run()
-        while gc.collect():  # the clients of an earlier loop free others as they are freed
+        while gc.collect():  # what one collection frees may leave more for the next, such as the copy of a client
             pass
         gc.disable()
         try:
