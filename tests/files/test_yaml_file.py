@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -209,8 +210,15 @@ def test_any_bytes_give_data_or_a_config_error(text: str | bytes) -> None:
 
 
 TEXT = st.characters(codec="utf-8", exclude_characters="\x85\u2028\u2029")  # line breaks that PyYAML does not quote
+NUMBER = re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+|0o[0-7]+")
+"""Numbers of YAML 1.2 that are text in YAML 1.1, so that PyYAML does not quote such a text, as `0E0`."""
+
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(TEXT),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text(TEXT).filter(lambda text: not NUMBER.fullmatch(text)),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abcyn", min_size=1), inner, max_size=3),
     max_leaves=10,
 )
