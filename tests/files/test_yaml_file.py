@@ -210,8 +210,8 @@ def test_any_bytes_give_data_or_a_config_error(text: str | bytes) -> None:
 
 
 TEXT = st.characters(codec="utf-8", exclude_characters="\x85\u2028\u2029")  # line breaks that PyYAML does not quote
-NUMBER = re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+|0o[0-7]+")
-"""Numbers of YAML 1.2 that are text in YAML 1.1, so that PyYAML does not quote such a text, as `0E0`."""
+NUMBER = re.compile(r"[-+]?[0-9.]+[eE][-+]?[0-9]+|[-+]\.[0-9]+")
+"""Numbers of YAML 1.2 that are text in YAML 1.1, so that PyYAML does not quote such a text, as `0E0` or `-.5`."""
 
 PLAIN = st.recursive(
     st.none()
