@@ -36,7 +36,7 @@ class Runs:
 
     Args:
         service: the name of the service.
-        max_input: the most characters of an answer, and of the changes of a state.
+        max_input: the maximum number of characters of an answer, and of the changes of a state.
     """
 
     def __init__(self, service: str, max_input: int) -> None:
