@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import repeat
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -202,10 +204,8 @@ def with_temperature(request: Request, temperature: float | None) -> Request:
     if type(request) is not Request:
         return replace(request, temperature=temperature)
     made: Request = object.__new__(Request)
-    put = object.__setattr__
-    for name, value in zip(_FIELDS, _values(request), strict=True):
-        put(made, name, value)
-    put(made, "temperature", temperature)
+    deque(map(object.__setattr__, repeat(made), _FIELDS, _values(request)), maxlen=0)
+    object.__setattr__(made, "temperature", temperature)
     return made
 
 

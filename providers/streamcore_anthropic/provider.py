@@ -18,6 +18,7 @@ from streamcore.wire.closed_schema import closed_schema
 from streamcore.wire.decoder import StreamDecoder
 from streamcore.wire.event_stream import CONTENT_TYPE
 from streamcore_anthropic.bedrock import BedrockDecoder
+from streamcore_anthropic.idle_spans import without_idle_spans
 from streamcore_anthropic.request import SCHEMAS, messages_body
 from streamcore_anthropic.sdk_private import construct_event, http_client_of, remember_urls
 from streamcore_anthropic.wire import WIRE, AnthropicVocabulary
@@ -158,7 +159,7 @@ class AnthropicProvider:
             and not ({"authorization", "x-api-key"} & {name.lower() for name in client.default_headers})
         ):
             raise VENDOR.missing_key()
-        return client
+        return client if self._sdk.given else without_idle_spans(client)
 
 
 def _adopt(client: anthropic.AsyncAnthropic) -> anthropic.AsyncAnthropic:

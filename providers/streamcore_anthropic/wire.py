@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from operator import itemgetter
-from typing import Any, cast
+from typing import Any, ClassVar, Literal, cast
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, field
@@ -82,14 +82,17 @@ class _Event(Struct, gc=False):
 
 
 class _TextDelta(Struct, gc=False, tag="text_delta", forbid_unknown_fields=True):
+    kind: ClassVar[Literal["text"]] = "text"
     text: str
 
 
 class _ThinkingDelta(Struct, gc=False, tag="thinking_delta", forbid_unknown_fields=True):
+    kind: ClassVar[Literal["reasoning"]] = "reasoning"
     text: str = field(name="thinking")
 
 
 class _JSONDelta(Struct, gc=False, tag="input_json_delta", forbid_unknown_fields=True):
+    kind: ClassVar[Literal["tool_call"]] = "tool_call"
     text: str = field(name="partial_json")
 
 
@@ -100,6 +103,7 @@ class _Token(Struct, gc=False, tag="content_block_delta", tag_field="type", forb
     delta: _TextDelta | _ThinkingDelta | _JSONDelta
 
 
+_TOKEN_EVENT = b"content_block_delta"
 _decode_token = msgspec.json.Decoder(_Token).decode
 _decode = msgspec.json.Decoder(_Event).decode
 _decode_block = msgspec.json.Decoder(_Block).decode
@@ -178,6 +182,9 @@ class AnthropicVocabulary:
 
     def event(self, name: bytes, data: bytes, out: list[Chunk]) -> None:
         """Append the chunks of one event; see `Vocabulary.event`."""
+        if name != _TOKEN_EVENT and name:  # to try costs more: msgspec describes what it refuses
+            self._any_event(name, data, out)
+            return
         try:
             token = _decode_token(data)
         except (msgspec.DecodeError, ValueError):
@@ -187,7 +194,7 @@ class AnthropicVocabulary:
         block = self._blocks.get(index)
         if delta.__class__ is _TextDelta or delta.__class__ is _ThinkingDelta:
             if delta.text:
-                out.append(content("text" if delta.__class__ is _TextDelta else "reasoning", delta.text, index))
+                out.append(content(delta.kind, delta.text, index))
             if block is not None:
                 block.pieces.append(delta.text)
         elif block is not None and block.call is not None:
@@ -217,7 +224,7 @@ class AnthropicVocabulary:
             else:
                 data = None
         if kind is not None:
-            out += contents("text" if kind is _TextDelta else "reasoning", texts, index)
+            out += contents(kind.kind, texts, index)
             block = self._blocks.get(index)
             if block is not None:
                 block.pieces += texts
@@ -244,7 +251,7 @@ class AnthropicVocabulary:
             case "message_stop":
                 self._stop(out)
             case "ping":
-                out.append(Chunk("ping"))
+                out.append(content("ping", ""))
             case "error" | "" if kind or event.error is not None:
                 raise provider_error(parse_json(data), request_id=self._request_id)
             case _:
@@ -277,8 +284,9 @@ class AnthropicVocabulary:
             return
         self._started = True
         self._id = message.id
-        start = Chunk("start", id=message.id, model=message.model, request_id=self._request_id, usage=usage)
-        out.append(replace(start, data=self._facts.take()))
+        facts = self._facts.take()
+        start = Chunk("start", id=message.id, model=message.model, request_id=self._request_id, usage=usage, data=facts)
+        out.append(start)
         self._stop_reason = message.stop_reason
         for index, block in enumerate(message.content or ()):
             self._block_start(index, block, data, out)

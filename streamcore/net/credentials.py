@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
+from itertools import compress
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 from urllib.request import getproxies
@@ -43,8 +44,8 @@ _VENDORS_WORDS = ("id", "model", "request_id", "served_by", "service_tier", "raw
 
 def credentials(request: httpx2.Request) -> Sequence[str]:
     """Return the secrets in a request's headers and URL, set by the SDK or the caller; the longest first."""
-    private = [value for name, value in request.headers.raw if not _is_public_name(name)]
-    return _kept_credentials(str(request.url), *private)
+    names, values = zip(*request.headers.raw, strict=True) if request.headers else ((), ())
+    return _kept_credentials(str(request.url), *compress(values, map(_is_private_name, names)))
 
 
 @lru_cache(maxsize=128)
@@ -68,8 +69,8 @@ def _is_public(name: str) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _is_public_name(name: bytes) -> bool:
-    return _is_public(name.decode("latin-1"))
+def _is_private_name(name: bytes) -> bool:
+    return not _is_public(name.decode("latin-1"))
 
 
 def clean_start(chunks: list[Chunk], secrets: Sequence[str]) -> bool:

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
-from streamcore.base.redact import redact
 from streamcore.errors import (
     ConfigError,
     ConnectionFailed,
@@ -218,24 +217,19 @@ def _answered(response: httpx2.Response) -> str:
 
 
 def request_id(response: httpx2.Response) -> str | None:
-    """Return the vendor's id of the request: header `...request-id`, else `...correlation-id`; without secrets.
+    """Return the vendor's id of the request: header `...request-id`, else `...correlation-id`.
 
-    AWS writes `x-amzn-requestid`.
+    AWS writes `x-amzn-requestid`. An id may repeat a part of the request: `clean_start` and `scrub_error` remove
+    secrets from chunks and errors.
     """
     second: bytes = b""
     for name, value in response.headers.raw:  # undecoded, since this runs for every request
         ending = name[-14:].lower()
         if value and ending.endswith((b"request-id", b"-requestid")):
-            return _id_without_secrets(value, response)
+            return value[:_LONGEST_ID].decode("latin-1")
         if ending == b"correlation-id":
             second = second or value
-    return _id_without_secrets(second, response) if second else None
-
-
-def _id_without_secrets(value: bytes, response: httpx2.Response) -> str:
-    """Return a vendor's id as a text; one that repeats a part of the request is redacted."""
-    text = value[:_LONGEST_ID].decode("latin-1")
-    return redact(text, credentials(response.request))
+    return second[:_LONGEST_ID].decode("latin-1") or None
 
 
 def retry_after(response: httpx2.Response) -> float | None:

@@ -49,7 +49,12 @@ def data_size(value: object) -> int:
         elif one.__class__ is dict and id(one) not in seen:  # before the slow check of `Mapping`
             seen.add(id(one))
             size += 16
-            pending += (*cast("dict[object, object]", one), *cast("dict[object, object]", one).values())
+            pending += cast("dict[object, object]", one)
+            values = cast("dict[object, object]", one).values()
+            if _NUMBERS.issuperset(map(type, values)):  # as in the usage of most answers
+                size += 8 * len(values)
+            else:
+                pending += values
         elif isinstance(one, bytes | bytearray):
             size += len(one) + 8
         elif one is None or isinstance(one, int | float):
