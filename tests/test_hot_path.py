@@ -65,6 +65,7 @@ def test_chunks_leave_nothing_for_the_garbage_collector(name: str) -> None:
         run = streaming(name, "text", "chunks", length)
         await run()
         gc.collect()
+        gc.collect()  # what only garbage referred to weakly, as copies of the clients of an earlier event loop
         gc.disable()
         try:
             await run()
