@@ -62,10 +62,15 @@ class _Process:
 
 
 class Server(_Process):
-    """Run the simulator; it sends answers as fast as they are read, or at a rate of tokens per second after a pause."""
+    """Run the simulator; it sends answers as fast as they are read, or at a rate of tokens per second after a pause.
 
-    def __init__(self, log: Path, tokens: int, rate: float | None = None, pause: float = 0) -> None:
-        paced = ["benchmarks.peers.server", "--rate", str(rate), "--pause", str(pause)]
+    The pause begins with each request, or, with a gate, with the first of all.
+    """
+
+    def __init__(
+        self, log: Path, tokens: int, rate: float | None = None, pause: float = 0, *, gate: bool = False
+    ) -> None:
+        paced = ["benchmarks.peers.server", "--rate", str(rate), "--pause", str(pause), *(["--gate"] if gate else [])]
         module = ["streamcore.testing"] if rate is None else paced
         super().__init__([sys.executable, "-m", *module, "--tokens", str(tokens)], log)
         self.url = self.line().strip()
