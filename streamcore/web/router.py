@@ -48,7 +48,8 @@ from streamcore.web.sessions import Sessions
 from streamcore.web.spending import Spending, SpendingLimit, paid
 from streamcore.web.spending_sums import MemorySums, RedisSums
 from streamcore.web.stores import conversation_stores, most_per_user, open_relay
-from streamcore.web.targets import SERVED_LIMITS, ModelOverrides, ServedTarget, load_target
+from streamcore.web.target import ModelOverrides, ServedTarget
+from streamcore.web.targets import SERVED_LIMITS, load_target
 from streamcore.web.users import Auth, remember_user
 from streamcore.web.warm_up import warm_up_target
 
