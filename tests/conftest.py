@@ -127,11 +127,15 @@ def self_signed(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Collect the tests without the garbage collector: a million objects are made, and all of them stay."""
+    """Keep the million objects of the collection of tests, and of its imports, from the garbage collector.
+
+    All of them stay, and `gc.collect()`, which many tests call, would visit each of them in a half second.
+    """
     gc.disable()
     try:
         return (yield)
     finally:
+        gc.freeze()
         gc.enable()
 
 

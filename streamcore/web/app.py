@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exception_handlers import http_exception_handler
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -53,12 +54,18 @@ def create_app(
         ConfigError: there is no such target or provider, or it is not valid.
     """
     routes = router(target, provider=provider, cors=cors, **options)
-    app = FastAPI(title="streamcore", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="streamcore",
+        version=__version__,
+        lifespan=_with_clients(routes),
+        docs_url=None,
+        redoc_url=None,
+        routes=routes.routes,  # `include_router` would build each of them a second time, at the first request
+    )
     app.router.redirect_slashes = False  # a redirect would be built from the header Host
     app.add_exception_handler(Exception, _failed)
     if options.get("endpoints", True):
         app.add_exception_handler(404, _not_found)
-    app.include_router(routes)
     if "*" not in allowed_hosts:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_hosts), www_redirect=False)
     if cors:
@@ -73,6 +80,17 @@ def create_app(
     app.add_middleware(Observed, observers=observers)
     app.add_middleware(SafeHeaders)  # the outermost, for the responses of the others
     return app
+
+
+def _with_clients(routes: APIRouter) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """Return a lifespan that closes the clients of providers after the lifespan of the routes."""
+
+    @asynccontextmanager
+    async def both(app: FastAPI) -> AsyncGenerator[None]:
+        async with lifespan(app), routes.lifespan_context(app):
+            yield
+
+    return both
 
 
 async def _not_found(request: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -62,17 +63,9 @@ def complete_methods(router: APIRouter) -> APIRouter:
 
 def _head_route(route: MethodsRoute) -> MethodsRoute:
     """Return a route that answers HEAD with what another one answers GET with."""
-    return type(route)(
-        route.path,
-        route.endpoint,
-        methods=["HEAD"],
-        name=route.name,
-        dependencies=route.dependencies,
-        response_model=route.response_model,
-        response_class=route.response_class,
-        status_code=route.status_code,
-        include_in_schema=False,
-    )
+    head = copy.copy(route)
+    head.methods, head.include_in_schema = {"HEAD"}, False
+    return head
 
 
 def _note_methods(routes: Iterable[MethodsRoute]) -> None:

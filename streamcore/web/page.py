@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import json
@@ -80,14 +81,20 @@ def page_routes(options: PageOptions, *, asks_key: bool) -> APIRouter:
     return routes
 
 
+@functools.cache
+def _assets() -> Mapping[str, _File]:
+    """Return the files of the package by their names; they are compressed once in a process."""
+    root = Path(str(files("streamcore.web") / "assets"))
+    return {
+        path.relative_to(root).as_posix(): _File.of(path.read_bytes(), suffix, TYPES[suffix])
+        for path in root.rglob("*.*")
+        if (suffix := path.suffix[1:]) in TYPES
+    }
+
+
 def _files(options: PageOptions, *, asks_key: bool) -> dict[str, _File]:
     """Return all files by their names, with the operator's logo and settings."""
-    root = Path(str(files("streamcore.web") / "assets"))
-    found: dict[str, _File] = {}
-    for path in root.rglob("*.*"):
-        suffix = path.suffix[1:]
-        if suffix in TYPES:
-            found[path.relative_to(root).as_posix()] = _File.of(path.read_bytes(), suffix, TYPES[suffix])
+    found = dict(_assets())
     if options.logo is not None:
         suffix = Path(options.logo).suffix[1:].lower()
         found["logo"] = _File.of(Path(options.logo).read_bytes(), suffix, LOGO_TYPES[suffix])

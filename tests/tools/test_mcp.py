@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
 import socket
 import subprocess
@@ -33,11 +34,15 @@ pytestmark = [
 ]
 
 SERVER = str(Path(__file__).resolve().parent.parent / "mcp_server.py")
-KINDS = (
-    "stdio",
-    pytest.param("stdio-legacy", marks=pytest.mark.long),
-    "http",
-    pytest.param("http-legacy", marks=pytest.mark.long),
+SHORT = [("asyncio", "stdio"), ("trio", "http")]
+"""Each backend and each transport; the other pairs, which start more servers, are in the long tests."""
+EACH_KIND = pytest.mark.parametrize(
+    ("anyio_backend", "settings"),
+    [
+        pair if pair in SHORT else pytest.param(*pair, marks=pytest.mark.long)
+        for pair in itertools.product(BACKENDS, ("stdio", "stdio-legacy", "http", "http-legacy"))
+    ],
+    indirect=["settings"],
 )
 LONG_ON_TRIO = pytest.mark.parametrize("anyio_backend", ["asyncio", pytest.param("trio", marks=pytest.mark.long)])
 SLOW = 300.0
@@ -96,7 +101,7 @@ def http_legacy() -> Iterator[HttpServer]:
     server.kill()
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture
 def settings(request: pytest.FixtureRequest) -> dict[str, Any]:
     """The settings of `McpTools` for a server of each kind."""
     kind: str = request.param
@@ -137,6 +142,7 @@ def begun(file: Path, word: str) -> bool:
 # -- calls -----------------------------------------------------------------------------------------------------------
 
 
+@EACH_KIND
 async def test_tools_are_listed_and_run(settings: dict[str, Any]) -> None:
     async with McpTools(**settings) as server:
         tools = await by_name(server)
@@ -172,6 +178,7 @@ async def test_calls_run_at_the_same_time_and_share_one_server() -> None:
         assert len(set(found)) == 1
 
 
+@EACH_KIND
 async def test_a_changed_list_is_read_again(settings: dict[str, Any], anyio_backend: str) -> None:
     name = f"new_{anyio_backend}"
     async with McpTools(**settings) as server:
@@ -183,6 +190,7 @@ async def test_a_changed_list_is_read_again(settings: dict[str, Any], anyio_back
         assert await call(server, name) == f"I am {name}"
 
 
+@EACH_KIND
 async def test_a_cancelled_call_is_cancelled_at_the_server(settings: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "state"
     async with McpTools(**settings) as server:
@@ -217,6 +225,7 @@ async def test_a_call_that_is_too_slow_is_cancelled_at_the_server(tmp_path: Path
 ASK = Request([Message("user", "Use the tool.")])
 
 
+@EACH_KIND
 async def test_an_agent_streams_progress_and_results(settings: dict[str, Any]) -> None:
     async with McpTools(**settings, include=["slow"], name="probe") as server:
         chunks = [chunk async for chunk in stream_agent(ASK, provider="demo", tools=[server])]
@@ -240,6 +249,7 @@ async def test_a_server_that_ends_does_not_end_the_run() -> None:
         assert answer.text.startswith("The tool says: Error: ToolServerError")
 
 
+@EACH_KIND
 async def test_a_reader_that_leaves_cancels_the_call(settings: dict[str, Any], tmp_path: Path) -> None:
     async with McpTools(**settings, include=["wait"]) as server:
         state = tmp_path / "state"
@@ -261,6 +271,7 @@ async def test_a_reader_that_leaves_cancels_the_call(settings: dict[str, Any], t
         await eventually(lambda: begun(state, "cancelled"), "the server cancels the call")
 
 
+@LONG_ON_TRIO
 async def test_a_name_that_is_taken_gets_the_server_in_front() -> None:
     async def add() -> str:
         """Have the name of a tool of the server."""
@@ -440,6 +451,7 @@ async def test_closing_ends_the_process_and_a_call_that_runs(tmp_path: Path) -> 
     await aclose_providers()
 
 
+@EACH_KIND
 async def test_closing_during_many_calls_is_quiet(
     settings: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -467,6 +479,7 @@ async def test_closing_during_many_calls_is_quiet(
     assert [record.getMessage() for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
 
 
+@LONG_ON_TRIO
 async def test_aclose_providers_closes_servers() -> None:
     server = McpTools(**stdio())
     pid = await call(server, "pid")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import os
 import sys
@@ -56,6 +57,8 @@ def quiet() -> Generator[list[str]]:
     problems: list[str] = []
     before = _open_files()
     hook = sys.unraisablehook
+    if _frozen_before():
+        gc.collect()  # of what is frozen below, nothing is collected later
     gc.freeze()  # so that the collection at the end visits the block's objects only, which is fast
     sys.unraisablehook = lambda args: problems.append(f"unraisable: {args.exc_value!r} in {args.object!r}")
     try:
@@ -66,11 +69,21 @@ def quiet() -> Generator[list[str]]:
             gc.collect()
     finally:
         sys.unraisablehook = hook
-        gc.unfreeze()
+        if not _frozen_before():
+            gc.unfreeze()
     problems += [f"warning: {warning.message}" for warning in warned]
     problems += [f"still open: {what}" for what in sorted(_open_files() - before)]
     if problems:
         raise LeftBehind("\n".join(["left behind:", *problems]))
+
+
+@functools.cache
+def _frozen_before() -> bool:
+    """Return True if the process has frozen objects before the first block: then it wants them to stay frozen.
+
+    It is found out once, since the interpreter counts the frozen objects one by one.
+    """
+    return gc.get_freeze_count() > 0
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import subprocess
 import sys
@@ -158,6 +159,13 @@ def test_leaving_drops_every_connection_and_leaves_nothing() -> None:
         FaultServer("none")  # never entered
         with FaultServer("connection-refused") as server, pytest.raises(ConnectionRefusedError):
             talk(server.port)
+
+
+def test_objects_that_the_process_has_frozen_stay_frozen() -> None:
+    assert gc.get_freeze_count() > 0  # by tests/conftest.py
+    with quiet():
+        pass
+    assert gc.get_freeze_count() > 0
 
 
 # The simulator
