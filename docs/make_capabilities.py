@@ -1,7 +1,7 @@
-"""Ask every provider for everything, and write into providers.md what each can be sent and what comes back.
+"""Send each feature through each provider, and write the tables of providers.md: what can be sent, what is returned.
 
     python docs/make_capabilities.py            rewrite the tables
-    python docs/make_capabilities.py --check    exit 1 if the page does not show what comes out
+    python docs/make_capabilities.py --check    exit 1 if the page is out of date
 
 A cell of the first table is "yes" if a request with the feature is sent, and "no" if it raises `ConfigError` before
 anything is sent. Below it are the gateways whose cells differ. The second table is what an answer with reasoning and
@@ -204,7 +204,7 @@ async def tables() -> str:
     sent = {name: await sendable(name) for name in WIRES}
     back = {name: await returned(name) for name in WIRES}
     others = f"Gateways that differ from that column:\n\n{await differing(sent['groq'])}"
-    return f"\nWhat can be sent:\n\n{_table(sent)}\n{others}\nWhat comes back:\n\n{_table(back)}\n"
+    return f"\nWhat can be sent:\n\n{_table(sent)}\n{others}\nWhat is returned:\n\n{_table(back)}\n"
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
-"""Provoke the errors that troubleshooting.md shows, and write what they really say into it.
+"""Cause the errors that troubleshooting.md shows, and write their messages into it.
 
     python docs/make_troubleshooting.py            rewrite the page
-    python docs/make_troubleshooting.py --check    exit 1 if the page does not show what comes out
+    python docs/make_troubleshooting.py --check    exit 1 if the page is out of date
 
 A block to write follows a line `<!-- shown: name -->`, where `name` is a key of `CASES`. No network: what a vendor
 answers is its documented error body, given to its real SDK.

@@ -47,7 +47,7 @@ async def count_tokens(request: Request, provider: AnyProvider, *, timeout: floa
         request: the request, which is not sent.
         provider: a name or a mapping, as in `get_provider`, or a ready provider. A provider of your own may have a
             coroutine method `count_tokens(request)` that returns the number, or None if it cannot count.
-        timeout: the most seconds that the vendor may take; None: no limit.
+        timeout: the maximum number of seconds that the vendor may take; None: no limit.
 
     Raises:
         ProviderError: the vendor refused to count, as it would refuse the request.

@@ -16,7 +16,7 @@ from typing import Any, cast
 import certifi
 import httpx2
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from streamcore import provider_names
 from streamcore.net.transports import AUTO_VARIABLE
@@ -32,8 +32,8 @@ PREFIXES = (
     "AWS_",
     *(f"{name.upper().replace('-', '_')}_" for name in [*provider_names(), "streamcore"] if name != "openai-responses"),
 )
-# Examples have no deadline: on a busy machine any of them may be slow.
-settings.register_profile("tests", deadline=None)
+# Examples have no deadline, and may take long to make: on a busy machine any of them may be slow.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 
 LOOPBACK = ("127.", "::1", "localhost")

@@ -192,7 +192,7 @@ class AnthropicVocabulary:
             return
         delta, index = token.delta, token.index
         block = self._blocks.get(index)
-        if delta.__class__ is _TextDelta or delta.__class__ is _ThinkingDelta:
+        if delta.kind != "tool_call":
             if delta.text:
                 out.append(content(delta.kind, delta.text, index))
             if block is not None:

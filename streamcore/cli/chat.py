@@ -1,4 +1,4 @@
-"""Hold a conversation in the terminal: `streamcore chat [PROMPT]`."""
+"""Chat in the terminal: `streamcore chat [PROMPT]`."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def chat(
     log_json: LogJson = False,
     debug: Debug = False,
 ) -> None:
-    """Hold a conversation with a prompt file and its tools, or with a model alone.
+    """Chat with a prompt file and its tools, or with a model alone.
 
     Example: streamcore chat --provider demo
 
@@ -273,7 +273,7 @@ class _Chat:
             if self._stats:
                 dim(watch.describe(stream.partial))
         if not stream.partial.complete:
-            note(f"(stopped; {len(said(stream.partial))} characters had arrived)")
+            note(f"(stopped; {len(said(stream.partial))} characters arrived)")
         answered = {result.call_id for result in stream.partial.tool_results}
         for call in stream.partial.tool_calls:
             if call.id not in answered:

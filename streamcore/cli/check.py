@@ -27,10 +27,10 @@ def check(
 
     Example: streamcore check graphs/interview.yaml
 
-    It finds unknown keys and types, nodes that nothing leads to or that do not exist, loops without a limit, missing
-    prompts and variables. It imports the Python functions that prompt files name as tools. With --var it also finds
-    the variables that a run with these values would lack. Prints a line for each problem, and exits with code 2 if
-    there is one.
+    It finds unknown keys, types and providers, nodes that do not exist or are never reached, loops without a limit,
+    missing prompts and variables. It imports the Python functions that prompt files name as tools. With --var it also
+    finds the variables that a run with these values would lack. Prints a line for each problem, and exits with code 2
+    if there is one.
     """
     problems = 0
     given = gather(var, var_file, vars_file) if var or var_file or vars_file else None

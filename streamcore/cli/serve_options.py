@@ -28,26 +28,28 @@ ClientVariables = Annotated[
 MaxStreams = Annotated[int, typer.Option(help="How many answers may run at once in each worker.", min=1)]
 MaxPerUser = Annotated[
     int | None,
-    typer.Option(help="How many of one client. Default: a quarter, for clients on other machines.", min=1),
+    typer.Option(
+        help="How many answers of one user or address may run at once. Default: a quarter of --max-streams.", min=1
+    ),
 ]
-MaxInput = Annotated[int, typer.Option(help="The most characters of a message.", min=1)]
+MaxInput = Annotated[int, typer.Option(help="The maximum number of characters of a message.", min=1)]
 MaxSeconds = Annotated[float, typer.Option(help="Seconds after which a run is ended.", min=0.1)]
 MaxTurns = Annotated[int, typer.Option(help="How many turns of a prompt's conversation are kept.", min=1)]
-MaxItems = Annotated[int, typer.Option(help="The most items of a graph's map node.", min=1)]
-MaxModelCalls = Annotated[int, typer.Option(help="The most model calls of one run of a graph.", min=1)]
-MaxTokens = Annotated[int, typer.Option(help="The most tokens of one run, input and output.", min=1)]
+MaxItems = Annotated[int, typer.Option(help="The maximum number of items of a graph's map node.", min=1)]
+MaxModelCalls = Annotated[int, typer.Option(help="The maximum number of model calls of one run of a graph.", min=1)]
+MaxTokens = Annotated[int, typer.Option(help="The maximum number of tokens of one run, input and output.", min=1)]
 MaxCost = Annotated[
     str | None,
     typer.Option(
         metavar="AMOUNT[/PERIOD]",
-        help="The most US dollars of each user or address, as 5/day; also minute, hour, week, month.",
+        help="The maximum cost of each user or address in US dollars, as 5/day; also minute, hour, week, month.",
     ),
 ]
 AllowGet = Annotated[
     bool | None,
     typer.Option(
         "--allow-get/--no-allow-get",
-        help="Whether GET /stream?prompt= may start a run. Default: only from this machine and from own pages.",
+        help="Whether GET /stream?prompt= may start a run. Default: for clients on this machine and own pages.",
     ),
 ]
 TrustedProxies = Annotated[
@@ -146,7 +148,7 @@ AcceptFiles = Annotated[
     ),
 ]
 MaxFileBytes = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="The most bytes of one file. Default: 5000000.")
+    int | None, typer.Option(metavar="N", min=1, help="The maximum size of one file in bytes. Default: 5000000.")
 ]
 ShowUsage = Annotated[
     bool, typer.Option("--show-usage", help="Show tokens, cost and times at the foot of each answer on the chat page.")

@@ -54,10 +54,10 @@ def show(
     def interrupted() -> None:
         answer = stream.partial
         if as_json:
-            message = f"interrupted; {text_length(answer)} had arrived"
+            message = f"interrupted; {text_length(answer)} arrived"
             shown = {"kind": "error", "type": "Interrupted", "message": message, "partial": json_value(answer)}
             put(json.dumps(shown) + "\n")
-        note(f"\ninterrupted: the connection is closed; {text_length(answer)} had arrived")
+        note(f"\ninterrupted: the connection is closed; {text_length(answer)} arrived")
         end()
 
     async def work() -> None:

@@ -38,7 +38,7 @@ def worker(
     ] = False,
     env_file: EnvFile = None,
 ) -> None:
-    """Execute durable runs of these graphs until it is stopped; other workers then go on with what is unfinished.
+    """Execute durable runs of these graphs until stopped; other workers then continue unfinished runs.
 
     Example: streamcore worker graphs/interview.yaml --durable postgresql://localhost/runs --relay redis://localhost:6379/0
     """

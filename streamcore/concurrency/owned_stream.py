@@ -42,7 +42,7 @@ class OwnedStream(Generic[T]):
         self._source: AsyncGenerator[T] | None = None
         self._resources: OpenResources | None = None
         self.ended = False
-        """True once the stream has come to its end, without an error."""
+        """True once the stream has ended without an error."""
         self.error: Exception | None = None
         """The error that ended the stream."""
 

@@ -28,7 +28,7 @@ class AsyncioWakeup:
         self._tick = tick
         self._waiter: asyncio.Future[None] | None = None
         self._handle: asyncio.TimerHandle | None = None
-        self._fires_at = math.inf  # uvloop's handle of a time that has come does not know its time
+        self._fires_at = math.inf  # uvloop's handle of a timer that has fired does not know its time
         self._deadline = math.inf
 
     async def wait(self) -> None:

@@ -20,7 +20,7 @@ class Queue:
     Attributes:
         concurrency: the most runs at once, on all workers; None: no limit.
         per_worker: the most runs at once on one worker; None: no limit. At most `concurrency` counts.
-        rate: the most runs that begin in a number of seconds, as `(100, 60.0)`; None: no limit.
+        rate: the maximum number of runs that begin in a number of seconds, as `(100, 60.0)`; None: no limit.
     """
 
     concurrency: int | None = None

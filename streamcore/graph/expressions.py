@@ -20,7 +20,7 @@ from streamcore.files.yaml_file import is_list, is_mapping
 _PART = re.compile(r"\{\{([^{}]++)\}\}|\{([^\W\d][^{}]*+)\}")
 
 MAX_LENGTH = 10_000
-"""The most characters of an expression."""
+"""The maximum number of characters of an expression."""
 _SHOWN = 200
 
 State = Mapping[str, Any]

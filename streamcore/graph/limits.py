@@ -27,13 +27,13 @@ class RunLimits:
     """The limits of one run; None: no limit.
 
     Attributes:
-        max_items: the most items of a `map` node's list.
-        max_model_calls: the most answers of models, retries not counted.
-        max_nodes: the most nodes that run, those of maps and loops included.
-        max_tokens: the most tokens of all answers together, input and output, as the vendors report them; answers that
-            were voided by a retry count, too. While an answer streams, and where no count is reported, 4 bytes of
+        max_items: the maximum number of items of a `map` node's list.
+        max_model_calls: the maximum number of answers of models, retries not counted.
+        max_nodes: the maximum number of nodes that run, those of maps and loops included.
+        max_tokens: the maximum number of tokens of all answers, input and output, as the vendors report them; answers
+            that were voided by a retry count, too. While an answer streams, and where no count is reported, 4 bytes of
             text are a token.
-        max_state_bytes: the most bytes of a graph's state, as they are in memory, 64 MiB by default; also of the
+        max_state_bytes: the maximum size of a graph's state in memory, in bytes, 64 MiB by default; also of the
             results of a `map` node. A node whose output needs more fails with `NodeError`, and a caller's values raise
             `ConfigError`.
         max_cost: the most US dollars that all answers may cost together, those of tools and failed attempts included;

@@ -148,6 +148,7 @@ async def _checked(name: str, node: Node, state: State, context: Context) -> Asy
 async def _tried(name: str, node: Node, state: State, context: Context, guards: Guards) -> AsyncGenerator[NodeEvent]:
     """Yield the events of a node, which runs again if a guard or its `on_error` after a timeout says so."""
     left = node.max_retries if node.on_error == "retry" and context.restarts else 0
+    late: TimeoutError | None = None
     while True:
         again = streamed = False
         try:
@@ -159,7 +160,7 @@ async def _tried(name: str, node: Node, state: State, context: Context, guards: 
                             break
                     streamed = streamed or event["type"] == "token"
                     yield event
-        except TimeoutError:
+        except TimeoutError as error:
             following = next_fallback(node, context) if isinstance(node, LlmNode) and context.restarts else None
             if following is not None:
                 node, context = following
@@ -168,7 +169,11 @@ async def _tried(name: str, node: Node, state: State, context: Context, guards: 
             else:
                 raise
             log.info("node %r of graph %r runs again after its timeout", name, context.graph.name)
-            again = True
+            again, late = True, error
+        except ConfigError as error:  # a fallback that cannot be asked, for example since its key is missing
+            if late is None:
+                raise
+            raise error from late
         if not again:
             return
         if streamed:

@@ -27,11 +27,11 @@ T = TypeVar("T")
 Connection = AsyncConnection[tuple[Any, ...]]
 
 CONNECTIONS = 20
-"""The most connections of one event loop; calls above that wait for one."""
+"""The maximum number of connections of one event loop; calls above that wait for one."""
 CONNECT_SECONDS = 5
 """How long connecting may take, in seconds."""
 IDLE = 5
-"""The most connections that are kept open without a call."""
+"""The maximum number of connections that are kept open without a call."""
 FAILURES = (Error, OSError, TimeoutError)
 """The errors that a call may raise."""
 _LOCK = 0x73_74_72_65_61_6D  # "stream": one migration at a time

@@ -19,7 +19,7 @@
 #   either       a read raises StopAsyncIteration, or `stop()` was called      CHECKING
 #   either       a read raises our error, or a clock runs out                    PAUSING, or ENDED with that error
 #   either       the reader is cancelled, or closes the generator                ENDED, with that exception
-#   CHECKING     the terminal mark has come, and the answer fits its schema      ENDED, well
+#   CHECKING     the terminal mark arrived, and the answer fits its schema       ENDED, well
 #   CHECKING     `stop()` was called                                             ENDED, well, but not complete
 #   CHECKING     there was no terminal mark (StreamInterrupted)                  PAUSING, or ENDED with that error
 #   CHECKING     the answer does not fit its schema (OutputValidationError)      PAUSING, or ENDED with that error

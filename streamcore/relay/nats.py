@@ -50,7 +50,7 @@ class NatsLog:
         url: `nats://[user:password@]host:port[,host:port...]`, `tls://...`; options `?replicas=3`, `&storage=memory`.
         keep: seconds for which a run that has ended can still be read.
         name: the service.
-        max_bytes: the most bytes of one run, besides its end; a run that needs more is ended with `AnswerTooLarge`.
+        max_bytes: the maximum size of one run in bytes, besides its end; a larger run ends with `AnswerTooLarge`.
 
     Raises:
         ConfigError: the URL or `max_bytes` is not valid, or nats-py is not installed.

@@ -25,7 +25,8 @@ def open_log(url: str | None = None, *, keep: float = 3600.0, name: str = "", ma
         keep: seconds for which a run that has ended can still be read.
         name: the service that the runs belong to. Services with different names never meet in one store; workers of
             one service, and services that share runs on purpose, use the same name.
-        max_bytes: in memory, the most bytes of all runs together (512 MiB); in Redis and NATS, of one run (128 MiB).
+        max_bytes: the maximum size in bytes: in memory of all runs together (512 MiB), in Redis and NATS of one run
+            (128 MiB).
             What a run has above that ends it with `AnswerTooLarge`.
 
     Raises:

@@ -34,7 +34,7 @@ DEFAULT_PREFIX = "streamcore:relay:"
 NEAR = 1000
 """The fewest items of a run that its own worker keeps in memory, for readers that are up to date."""
 NEAR_BYTES = 64 * 2**20
-"""The most bytes that a worker keeps of all the runs that it produces."""
+"""The maximum number of bytes that a worker keeps of all the runs that it produces."""
 RUN_BYTES = 128 * 2**20
 """The default limit of one run."""
 ENTRY_BYTES = 2**20
@@ -58,7 +58,7 @@ class RedisLog:
         url: `redis://[user:password@]host:port/db`, `rediss://...` (TLS) or `unix:///path`.
         keep: seconds for which a run that has ended can still be read.
         prefix: the prefix of every key.
-        max_bytes: the most bytes of one run, besides its end; a run that needs more is ended with `AnswerTooLarge`.
+        max_bytes: the maximum size of one run in bytes, besides its end; a larger run ends with `AnswerTooLarge`.
 
     Raises:
         ConfigError: the URL or `max_bytes` is not valid, or redis-py is not installed.

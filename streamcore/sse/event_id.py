@@ -1,4 +1,4 @@
-"""Write in an event's id how far its client has come, and read it again from `Last-Event-ID`."""
+"""Write a client's position into the id of an event, and read it from `Last-Event-ID`."""
 
 from __future__ import annotations
 

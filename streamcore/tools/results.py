@@ -12,9 +12,9 @@ from streamcore.request import Message
 from streamcore.storage.sizes import utf8_size
 
 MAX_RESULT_BYTES = 8 * 2**20
-"""The most bytes of a tool's result: it is kept in the conversation, and sent with every further step."""
+"""The maximum number of bytes of a tool's result: it is kept in the conversation, and sent with every further step."""
 MAX_ERROR = 20_000
-"""The most characters of a tool's error."""
+"""The maximum number of characters of a tool's error."""
 NOTHING = "Success"
 """The content of a result that is None: vendors refuse an empty one."""
 

@@ -12,11 +12,11 @@ from streamcore.errors import ThreadConflict
 from streamcore.web.input_check import size_of
 
 MAX_BYTES = 4 * 2**20
-"""The most characters of one conversation's record."""
+"""The maximum number of characters of one conversation's record."""
 MAX_USER_BYTES = 64 * 2**20
-"""The most characters of all conversations of one user."""
+"""The maximum number of characters of all conversations of one user."""
 MAX_CONVERSATIONS = 1000
-"""The most conversations of one user."""
+"""The maximum number of conversations of one user."""
 
 _TRIES = 20
 

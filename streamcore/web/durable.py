@@ -12,7 +12,8 @@ from streamcore.errors import ConfigError
 from streamcore.graph.config import Config
 from streamcore.graph.thread import as_json_data
 from streamcore.relay import Relay
-from streamcore.web.targets import GraphTarget, ServedTarget
+from streamcore.web.graph_target import GraphTarget
+from streamcore.web.target import ServedTarget
 
 if TYPE_CHECKING:
     from streamcore.durable import DurableRuns, Queue

@@ -19,7 +19,7 @@ FILE_TYPES = (*IMAGE_TYPES, PDF, *TEXT_TYPES)
 """The types whose content can be checked; no others are accepted."""
 
 MAX_NAME = 200
-"""The most characters of a file's name."""
+"""The maximum number of characters of a file's name."""
 
 _BEGINNINGS: Mapping[str, re.Pattern[bytes]] = {
     "image/png": re.compile(rb"\x89PNG\r\n\x1a\n"),
@@ -43,11 +43,11 @@ class FileOptions:
     types: Sequence[str] = FILE_TYPES
     """The types that are accepted, as far as the model's API takes them; the content must fit, not only the name."""
     max_bytes: int = 5_000_000
-    """The most bytes of one file."""
+    """The maximum number of bytes of one file."""
     max_files: int = 5
-    """The most files of one message."""
+    """The maximum number of files of one message."""
     max_total: int = 10_000_000
-    """The most bytes of all files of one message."""
+    """The maximum number of bytes of all files of one message."""
 
     def __post_init__(self) -> None:
         unknown = [one for one in self.types if one not in FILE_TYPES]

@@ -20,9 +20,9 @@ class HistoryLimit:
 
     Attributes:
         turns: the most turns.
-        characters: the most characters of all turns together.
+        characters: the maximum number of characters of all turns together.
         full: what happens above that: `drop` leaves the oldest turns out, `refuse` refuses another message.
-        file_bytes: the most bytes of the files of all turns together.
+        file_bytes: the maximum number of bytes of the files of all turns together.
     """
 
     turns: int = 100

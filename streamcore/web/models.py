@@ -123,9 +123,9 @@ class About(BaseModel):
     suggestions: list[str] = Field(default_factory=list[str], description="Messages that the page suggests.")
     keeps: bool = Field(default=False, description="Whether the service keeps the page's conversations for this user.")
     accepts: list[str] = Field(default_factory=list[str], description="The types of files that a message may have.")
-    max_file_bytes: int = Field(default=0, description="The most bytes of one file.")
-    max_files: int = Field(default=0, description="The most files of one message.")
-    max_files_bytes: int = Field(default=0, description="The most bytes of all files of one message.")
+    max_file_bytes: int = Field(default=0, description="The maximum number of bytes of one file.")
+    max_files: int = Field(default=0, description="The maximum number of files of one message.")
+    max_files_bytes: int = Field(default=0, description="The maximum number of bytes of all files of one message.")
     models: list[str] = Field(default_factory=list[str], description="The models that a message may name.")
 
 

@@ -16,7 +16,8 @@ from streamcore.request import Message, Request, Text
 from streamcore.web.endpoints.catalog import is_name
 from streamcore.web.files import FileOptions, FilesRefused, UserFile, check_files, read_files
 from streamcore.web.models import SentFile
-from streamcore.web.targets import PromptTarget, ServedTarget
+from streamcore.web.prompt_target import PromptTarget
+from streamcore.web.target import ServedTarget
 
 log = logging.getLogger("streamcore")
 

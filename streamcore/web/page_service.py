@@ -15,7 +15,7 @@ from streamcore.web.input_check import refuse_value
 from streamcore.web.page_options import Feedback, PageOptions
 from streamcore.web.service import Service, busy, unknown
 from streamcore.web.sessions import Sessions
-from streamcore.web.targets import ServedTarget
+from streamcore.web.target import ServedTarget
 from streamcore.web.users import owner
 
 InId = Annotated[str, Path(pattern=models.ID)]

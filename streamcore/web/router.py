@@ -48,7 +48,8 @@ from streamcore.web.sessions import Sessions
 from streamcore.web.spending import Spending, SpendingLimit, paid
 from streamcore.web.spending_sums import MemorySums, RedisSums
 from streamcore.web.stores import conversation_stores, most_per_user, open_relay
-from streamcore.web.targets import SERVED_LIMITS, ModelOverrides, ServedTarget, load_target
+from streamcore.web.target import ModelOverrides, ServedTarget
+from streamcore.web.targets import SERVED_LIMITS, load_target
 from streamcore.web.users import Auth, remember_user
 from streamcore.web.warm_up import warm_up_target
 
@@ -141,8 +142,8 @@ def router(
             the same one. Defaults to the target's name and a hash of its file's path.
         client_variables: names of variables, or of declared keys of a graph's state, that clients may set with
             `variables` of `POST /start`; none by default, and never those in `variables`.
-        max_input: the most characters in a message and its variables; above, status 413.
-        max_streams: the most answers that run at once in this worker; above, status 429.
+        max_input: the maximum number of characters in a message and its variables; above, status 413.
+        max_streams: the maximum number of answers that run at once in this worker; above, status 429.
         max_per_user: the same for each user that `auth` returns, over all workers; without a user, for each address.
             Defaults to a quarter of `max_streams`, and then does not count clients on this machine.
         max_seconds: seconds after which a run is ended as an error; None: no limit.

@@ -20,7 +20,7 @@ from streamcore.web.offers import Offers
 from streamcore.web.peers import GET_REFUSED, Peers
 from streamcore.web.sessions import Sessions
 from streamcore.web.spending import check_spending
-from streamcore.web.targets import RunRequest, ServedTarget
+from streamcore.web.target import RunRequest, ServedTarget
 from streamcore.web.users import owner
 
 InFormat = Annotated[

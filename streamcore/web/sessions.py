@@ -18,7 +18,8 @@ from streamcore.relay import Relay
 from streamcore.relay.producer import in_batches
 from streamcore.request import Message
 from streamcore.web.durable import DurableGraphs
-from streamcore.web.targets import AnswerSource, GraphTarget, RunRequest, ServedTarget
+from streamcore.web.graph_target import GraphTarget
+from streamcore.web.target import AnswerSource, RunRequest, ServedTarget
 
 MAX_SESSIONS = 10_000
 """How many conversations memory keeps; above that, the one that was unused longest is forgotten."""

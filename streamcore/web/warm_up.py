@@ -14,7 +14,9 @@ from streamcore.net.clients import warm_up
 from streamcore.prompts.prompt_file import Prompt, load_prompt
 from streamcore.provider import AnyProvider, ModelChoice, Provider, get_provider, resolve_provider
 from streamcore.request import Message, Request
-from streamcore.web.targets import GraphTarget, PromptTarget, ServedTarget
+from streamcore.web.graph_target import GraphTarget
+from streamcore.web.prompt_target import PromptTarget
+from streamcore.web.target import ServedTarget
 
 log = logging.getLogger("streamcore")
 

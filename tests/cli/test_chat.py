@@ -208,7 +208,7 @@ def test_ctrl_c_stops_the_answer_and_the_conversation_continues(folder: Path) ->
             command.keys("count\n")
             command.read_until(lambda shown: shown.count(b"tick") >= 3)
             command.keys("\x03")
-            command.read_until(says("(stopped; ", "characters had arrived)", "> "))
+            command.read_until(says("(stopped; ", "characters arrived)", "> "))
             command.keys("and now\n")
             command.read_until(says("Go on.", "> "))
             command.wait_for_rest()

@@ -66,7 +66,7 @@ def test_ctrl_c_in_a_stall_returns_the_prompt(provider: str, stall: str) -> None
         assert time.monotonic() - start < PROMPT_BACK + SLOW
         shown = terminal.shown.replace(b"\r\n", b"\n").replace(b"^C", b"").decode()
         assert shown.startswith("tick " * tokens)
-        assert shown.endswith(f"interrupted: the connection is closed; {5 * tokens} characters of text had arrived\n")
+        assert shown.endswith(f"interrupted: the connection is closed; {5 * tokens} characters of text arrived\n")
         assert "Traceback" not in shown
 
 
@@ -88,7 +88,7 @@ def test_ctrl_c_while_a_name_is_looked_up() -> None:
         start = time.monotonic()
         assert terminal.finish() == 130
         assert time.monotonic() - start < PROMPT_BACK + SLOW
-        assert b"interrupted: the connection is closed; 0 characters of text had arrived" in terminal.shown
+        assert b"interrupted: the connection is closed; 0 characters of text arrived" in terminal.shown
 
 
 @pytest.mark.parametrize("provider", first_short(PROVIDERS))
@@ -99,7 +99,7 @@ def test_ctrl_c_closes_the_upstream_and_reports_how_much_was_received(provider: 
             assert simulator.open == 1
             terminal.keys("\x03")
             assert terminal.finish() == 130
-            text = re.search(rb"(\d+) characters of text had arrived", terminal.shown)
+            text = re.search(rb"(\d+) characters of text arrived", terminal.shown)
             assert text is not None
             assert int(text[1]) == 5 * terminal.shown.count(b"tick")
             assert b"Traceback" not in terminal.shown

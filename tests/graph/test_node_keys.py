@@ -14,6 +14,7 @@ import pytest
 from streamcore import (
     ConfigError,
     GraphError,
+    MissingAPIKey,
     NodeError,
     PromptError,
     RunLimitReached,
@@ -288,6 +289,17 @@ async def test_a_late_answer_may_begin_again(tmp_path: Path, monkeypatch: pytest
     assert text_of(events, "a") == ("from another" if "fallback" in more else "again")
     assert output(events, "a")["a"] == text_of(events, "a")
     assert provider.open == 0
+
+
+async def test_a_fallback_that_cannot_be_asked_has_the_timeout_as_its_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    node = "{prompt: say, timeout: 100, on_error: fallback, fallback: {provider: openai}}"
+    late = TimeoutError("it took too long")
+    with pytest.raises(MissingAPIKey) as caught:
+        await run(graph(tmp_path, node), {}, ["part", late])
+    assert caught.value.__cause__ is late
 
 
 async def test_the_time_of_the_reader_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:

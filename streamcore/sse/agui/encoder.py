@@ -144,7 +144,7 @@ class AguiEncoder:
             ConfigError: an answer began again, and the conversation before it is not known.
         """
         content = False
-        self._unsent = [self._start()]  # what comes before an item that cannot be encoded is sent with the error
+        self._unsent = [self._start()]  # what precedes an item that cannot be encoded is sent with the error
         for item in items:
             self._unsent.append(self._item(item))
             content = content or _is_content(item)

@@ -98,7 +98,7 @@ class Pacer:
         self._due: list[tuple[float, int, _Part]] = []
         self._number = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._fires_at = 0.0  # the time of the timer; uvloop's handle of a time that has come does not know it
+        self._fires_at = 0.0  # the time of the timer; uvloop's handle of a timer that has fired does not know it
 
     async def play(self, schedule: Schedule, line: Line) -> None:
         """Send a schedule to its end; delays by a slow client do not count as lag."""

@@ -16,8 +16,10 @@ from streamcore.request import Message, Request, Text
 from streamcore.timeouts import Timeouts
 from streamcore.tools.decisions import unanswered
 from streamcore.web.endpoints.sources import GraphSource, Source
+from streamcore.web.graph_target import GraphTarget
+from streamcore.web.prompt_target import PromptTarget
 from streamcore.web.spending import run_cost
-from streamcore.web.targets import GraphTarget, PromptTarget, RunRequest, ServedTarget
+from streamcore.web.target import RunRequest, ServedTarget
 from streamcore.wire.encoding.wire import RequestRefused, WireRequest, wires
 
 _CHECKED = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from streamcore.web.sessions import MAX_SESSION_BYTES, MAX_SESSIONS
-from streamcore.web.targets import ServedTarget
+from streamcore.web.target import ServedTarget
 
 
 class RecentThreads:

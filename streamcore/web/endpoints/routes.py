@@ -32,7 +32,7 @@ from streamcore.wire.encoding.events import dumps
 from streamcore.wire.encoding.wire import Problem, RequestRefused, Wire, find_wire, wires
 
 MAX_BODY = 16 * 2**20
-"""The most bytes of a request, which may have images."""
+"""The maximum number of bytes of a request, which may have images."""
 
 DEFAULT_WIRE = "openai-chat"
 """The wire whose errors the list of models has."""

@@ -39,7 +39,7 @@ class Limits:
     """What one request may have."""
 
     max_input: int
-    """The most characters of a message."""
+    """The maximum number of characters of a message."""
     limit_local: bool
     """Whether clients on this machine are counted."""
     per_client: int

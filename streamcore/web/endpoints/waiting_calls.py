@@ -8,7 +8,7 @@ from typing import Any
 from streamcore.errors import ThreadConflict
 from streamcore.request import Message
 from streamcore.web.approvals import Waiting
-from streamcore.web.targets import PromptTarget
+from streamcore.web.prompt_target import PromptTarget
 from streamcore.wire.encoding.wire import RequestRefused
 
 

@@ -23,7 +23,7 @@ from streamcore.web.endpoints.recent_threads import RecentThreads
 from streamcore.web.endpoints.waiting_calls import WaitingCalls
 from streamcore.web.input_check import size_of
 from streamcore.web.spending import run_cost
-from streamcore.web.targets import RunRequest
+from streamcore.web.target import RunRequest
 from streamcore.wire.encoding.wire import RequestRefused, WireRequest
 from streamcore.wire.lenient import mapping
 
@@ -36,7 +36,7 @@ class Runs:
 
     Args:
         service: the name of the service.
-        max_input: the most characters of an answer, and of the changes of a state.
+        max_input: the maximum number of characters of an answer, and of the changes of a state.
     """
 
     def __init__(self, service: str, max_input: int) -> None:

@@ -14,7 +14,7 @@ from streamcore.graph.thread import Thread
 from streamcore.relay.reader import Reader
 from streamcore.stream import Stream
 from streamcore.web.endpoints.waiting_calls import WaitingCalls
-from streamcore.web.targets import GraphTarget
+from streamcore.web.graph_target import GraphTarget
 
 
 class ModelRun:

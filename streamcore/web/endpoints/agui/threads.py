@@ -31,7 +31,7 @@ def answers_to(asked: Sequence[str], resume: Sequence[Answer] | None, most: int)
     Args:
         asked: the ids of the interrupts that wait.
         resume: what the client sent.
-        most: the most characters of an answer.
+        most: the maximum number of characters of an answer.
 
     Raises:
         RequestRefused: an interrupt has no answer, or an answer has no interrupt, or is not valid.

@@ -13,7 +13,7 @@ from streamcore.wire.encoding.wire import RequestRefused, WireRequest
 from streamcore.wire.lenient import is_array, is_object, mapping
 
 MAX_ID = 256
-"""The most characters of a chat's id."""
+"""The maximum number of characters of a chat's id."""
 
 PARAMS: Mapping[str, str] = {
     "max_tokens": "maxOutputTokens",

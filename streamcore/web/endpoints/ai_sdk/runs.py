@@ -16,8 +16,8 @@ from streamcore.errors import RelayError, RunExists, RunNotFound, TooManyRuns
 from streamcore.relay import Relay
 from streamcore.relay.reader import Reader
 from streamcore.web.durable import DurableGraphs
+from streamcore.web.graph_target import GraphTarget
 from streamcore.web.sessions import RunParts, SessionRun
-from streamcore.web.targets import GraphTarget
 from streamcore.wire.encoding.wire import RequestRefused
 from streamcore.wire.lenient import is_object
 

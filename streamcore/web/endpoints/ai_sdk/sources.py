@@ -18,7 +18,7 @@ from streamcore.web.endpoints.catalog import Conversation, GraphModel, Model, Pr
 from streamcore.web.endpoints.recent_threads import RecentThreads
 from streamcore.web.endpoints.waiting_calls import WaitingCalls
 from streamcore.web.spending import run_cost
-from streamcore.web.targets import AnswerSource, RunRequest
+from streamcore.web.target import AnswerSource, RunRequest
 from streamcore.wire.encoding.wire import RequestRefused
 
 NOTHING_WAITS = "no call waits for approval here: it was decided before, or has expired; send the message again"
