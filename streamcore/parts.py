@@ -23,7 +23,7 @@ class Image:
 
     Raises:
         TypeError: `data` is not bytes.
-        ValueError: neither or both of `url` and `data` are given, or `data` without a `media_type` of two parts.
+        ValueError: neither or both of `url` and `data` are given, or `data` without `media_type`.
     """
 
     url: str | None = None
@@ -58,8 +58,7 @@ class Document:
 
     Raises:
         TypeError: `data` is not bytes.
-        ValueError: not exactly one of `url`, `data` and `file_id` is given, or `data` without a `media_type` of two
-            parts.
+        ValueError: not exactly one of `url`, `data` and `file_id` is given, or `data` without `media_type`.
     """
 
     url: str | None = None
@@ -123,12 +122,11 @@ class Document:
 
 
 def _check_data(what: str, data: object, media_type: str | None, example: str) -> None:
-    """Refuse bytes that no vendor could read; `example` is a type that the error shows."""
+    """Refuse data that are not bytes, or have no type; `example` is a type that the error shows."""
     if data is None:
         return
-    if media_type is None or "/" not in media_type:
-        given = "" if media_type is None else f", not {media_type!r}"
-        raise ValueError(f"{what} with data= needs media_type=, as in {example!r}{given}")
+    if media_type is None:
+        raise ValueError(f"{what} with data= needs media_type=, as in {example!r}")
     if not isinstance(data, bytes | bytearray | memoryview):
         kind = type(data).__name__
         raise TypeError(f"data= of {what} is the bytes of the file, not a {kind}; decode base64 with base64.b64decode")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -203,14 +203,25 @@ async def test_a_client_of_the_callers_has_its_own_pool(simulator: Simulator) ->
             assert len(pool.connections) == 2 * SIZE
 
 
+@pytest.fixture
+def many_open_files() -> Iterator[None]:
+    """Raise the limit of open files until the test ends; each stream needs two."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    raise_limit()
+    require((limit() or 1 << 20) > 7000, "fewer than 7,000 files may be open")
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 @pytest.mark.long
 @pytest.mark.timeout(900)
+@pytest.mark.usefixtures("many_open_files")
 @pytest.mark.parametrize("anyio_backend", ["trio"])
 async def test_three_thousand_streams_at_once_are_all_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httpx2_private, "POOL_REQUESTS", POOL_REQUESTS)
     streams, opening = 3000, anyio.CapacityLimiter(20)
-    raise_limit()
-    require((limit() or 1 << 20) > 2 * streams + 1000, "fewer than 7,000 files may be open")
     running, whole, all_running = 0, 0, anyio.Event()
 
     async def read(provider: Provider) -> None:
