@@ -76,7 +76,7 @@ BARE_UVLOOP = Reader("bare reading, aiohttp, uvloop", "bare", "aiohttp", "uvloop
 
 MANY = Load(10_000, interval=0.2, ramp=20.0)
 MANY_ON_HTTPX2 = Load(10_000, interval=0.2, ramp=60.0)  # a request through SDK and httpx2 takes 3 to 4 ms of CPU
-FEW = Load(1000, interval=0.2, ramp=1.0, windows=2, warm_up=1.0)
+FEW = Load(1000, interval=0.2, ramp=2.0, windows=2, warm_up=1.0)
 FAST = Load(1000, interval=0.01, ramp=2.0, warm_up=3.0)
 FASTER = Load(1000, interval=1000 / 150_000, ramp=2.0, warm_up=3.0)
 
@@ -98,7 +98,7 @@ def read(reader: Reader, load: Load, url: str, short: str) -> None:
     async def run() -> None:
         await setup(opened.open_reader(reader.variant, WIRE, short), 2)  # late imports, caches
         crowd = Crowd(opened.open_reader(reader.variant, WIRE, url), load.streams, load.interval)
-        cap = 1.1 * load.ramp + 20
+        cap = load.ramp + 30
 
         def watch() -> None:
             print(json.dumps(crowd.watch(cap, 1.0, load.windows, load.warm_up, stall=STALL)), flush=True)
@@ -204,7 +204,7 @@ other; `server` is the simulator's own p99 lag in milliseconds, below which no r
 delivered tokens, `failed` ones an error. Memory is the growth of the reader's process, its tasks included, when the
 last stream has delivered its first token. Requests are sent within {ramp:g} s, those of streamcore over httpx2 within
 {ramp_httpx2:g} s, since each takes 3 to 4 ms of CPU; tokens begin a second later. When all streams have begun, at the
-latest about 20 s later, a reader has {warm_up:g} s to catch up, and {windows} windows of one second are measured; the
+latest about 30 s later, a reader has {warm_up:g} s to catch up, and {windows} windows of one second are measured; the
 figures are their medians.
 {about}
 
