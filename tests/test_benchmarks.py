@@ -118,10 +118,15 @@ def _results() -> Results:
                 "many": {"cap": 16, "pause": 8},
             },
         },
-        versions={"streamcore": {"httpx2": "2.16.2"}, "litellm": {"litellm": "1.0"}},
+        versions={"streamcore-httpx2": {"httpx2": "2.16.2"}, "litellm": {"litellm": "1.0"}},
         left_out=[("any_llm", "installation", "no such release")],
     )
-    for name, cost in (("bare-httpx2", 8.0), ("streamcore", 16.0), ("streamcore-aiohttp", 3.0), ("litellm", 240.0)):
+    for name, cost in (
+        ("bare-httpx2", 8.0),
+        ("streamcore-httpx2", 16.0),
+        ("streamcore-aiohttp", 3.0),
+        ("litellm", 240.0),
+    ):
         for factor in (0.9, 1.0, 1.2):
             results.add("burst", "openai", name, cost * factor)
     return results
