@@ -38,8 +38,8 @@ class LimitedClient(httpx2.AsyncClient):
         """Build a request as `inner` does.
 
         A client of streamcore's has no base URL, no cookies and no parameters, so its headers are all that is merged.
-        httpx2 searches the list of headers once for each of them, and for each header that it adds: a tenth of a
-        request.
+        httpx2 searches the list of headers once for each of them, and for each header that it adds: a tenth of the
+        operations of a request.
         """
         given = {name for name, value in parts.items() if value}
         timeout: Any = parts.get("timeout", httpx2.USE_CLIENT_DEFAULT)
