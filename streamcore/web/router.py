@@ -136,7 +136,8 @@ def router(
         checkpointer: the store of conversations, or its URL, see `open_checkpointer`; overrides the graph's own.
             Defaults to the memory of the process, which keeps the last 10,000.
         auth: a FastAPI dependency for all routes but the page and `/health`. It raises `HTTPException`, or returns the
-            user, a non-empty `str`: users see only their own conversations.
+            user: a non-empty `str`, an `int`, a `UUID`, or an object whose attribute `id` is one of these. Users see
+            only their own conversations.
         anonymous: accept requests for which `auth` returns None; they share their conversations' names.
         name: the service. Services with different names share nothing, also on one Redis; workers of one service need
             the same one. Defaults to the target's name and a hash of its file's path.

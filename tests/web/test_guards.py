@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any
+from uuid import UUID
 
 import httpx2
 import pytest
@@ -205,7 +208,16 @@ async def test_an_ended_run_frees_its_address() -> None:
         (None, False, 401),
         (None, True, 200),
         ("", True, 500),
-        (1, False, 500),
+        (1, False, 200),
+        (0, False, 200),
+        (UUID(int=1), False, 200),
+        (SimpleNamespace(id=7), False, 200),
+        (SimpleNamespace(id=UUID(int=7)), False, 200),
+        (True, False, 500),
+        (SimpleNamespace(id=None), False, 500),
+        (SimpleNamespace(id=""), False, 500),
+        (SimpleNamespace(id=True), False, 500),
+        (SimpleNamespace(name="ada"), False, 500),
         ({"id": 1}, True, 500),
     ],
 )
@@ -218,6 +230,20 @@ async def test_auth_returns_a_user_or_none(user: Any, anonymous: bool, status: i
         assert response.status_code == status
         if status == 500:
             assert "auth= of this service returned" in response.json()["detail"]
+
+
+async def test_users_that_are_objects_see_only_their_own_conversations() -> None:
+    def auth(x_user: Annotated[int, Header()]) -> Any:
+        return SimpleNamespace(id=x_user, seen_at=time.time())
+
+    ada, ben = {"X-User": "1"}, {"X-User": "2"}
+    async with clients("plain", auth=auth) as client:
+        begun = (await client.post("/start", json={"prompt": "secret", "session_id": "s"}, headers=ada)).json()
+        answer = (await client.get(f"/{begun['stream']}", headers=ada)).text
+        assert "data: Yes." in answer
+        assert "secret" in (await client.get("/state/s", headers=ada)).text
+        assert (await client.get("/state/s", headers=ben)).status_code == 404
+        assert "Yes." not in (await client.get(f"/{begun['stream']}", headers=ben)).text
 
 
 async def test_services_that_share_a_relay_or_a_store_never_meet(tmp_path: Path) -> None:
