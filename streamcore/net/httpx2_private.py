@@ -6,7 +6,8 @@ that need none, as httpx2 does in a private function. `tests/net/test_private_na
 
 A transport has one connection pool of httpcore2, which looks through all its requests and connections whenever a
 request begins or ends, so that the cost of opening streams grows with the square of their number.
-`use_several_pools` divides them among pools.
+`use_several_pools` divides them among pools. A pool opens its connections with a network backend, which httpcore2 lets
+its callers choose and httpx2 does not: `merge_chunks`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from collections.abc import Mapping
 from typing import Any, Self
 from urllib.parse import quote
 
+import httpcore2
 import httpx2
+
+from streamcore.net.merged_chunks import ChunkMerger
 
 POOL_REQUESTS = 250
 """How many requests one connection pool has at once, until the next pool is used."""
@@ -95,6 +99,57 @@ class ConnectionPools:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
+
+
+def merge_chunks(client: httpx2.AsyncClient) -> None:
+    """Let a client's transports merge the HTTP chunks that arrive together, see `ChunkMerger`."""
+    for pool in _pools(client):
+        backend = getattr(pool, "_network_backend", None)
+        if isinstance(backend, httpcore2.AsyncNetworkBackend):
+            pool._network_backend = _MergingBackend(backend)
+
+
+class _MergingBackend(httpcore2.AsyncNetworkBackend):
+    """Opens connections that merge the chunks they read."""
+
+    def __init__(self, inner: httpcore2.AsyncNetworkBackend) -> None:
+        self._inner = inner
+
+    async def connect_tcp(self, *where: Any, **options: Any) -> httpcore2.AsyncNetworkStream:
+        return _MergingStream(await self._inner.connect_tcp(*where, **options))
+
+    async def connect_unix_socket(self, *where: Any, **options: Any) -> httpcore2.AsyncNetworkStream:
+        return _MergingStream(await self._inner.connect_unix_socket(*where, **options))
+
+    async def sleep(self, seconds: float) -> None:
+        await self._inner.sleep(seconds)
+
+
+class _MergingStream(httpcore2.AsyncNetworkStream):
+    """A connection that merges the chunks of each read."""
+
+    def __init__(self, inner: httpcore2.AsyncNetworkStream) -> None:
+        self._inner = inner
+        self._merger = ChunkMerger()
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        while True:
+            data = await self._inner.read(max_bytes, timeout)
+            if not data or (data := self._merger.feed(data)):
+                return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._merger.expect_head()
+        await self._inner.write(buffer, timeout)
+
+    async def start_tls(self, *settings: Any, **options: Any) -> httpcore2.AsyncNetworkStream:
+        return _MergingStream(await self._inner.start_tls(*settings, **options))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
 
 
 def has_connections(client: httpx2.AsyncClient) -> bool:

@@ -123,7 +123,8 @@ def new_http_client(transport: str, sdk_class: type[httpx2.AsyncClient]) -> http
         cookies=no_cookies(),
     )
     if transport != "aiohttp":
-        from streamcore.net.httpx2_private import use_several_pools
+        from streamcore.net.httpx2_private import merge_chunks, use_several_pools
 
+        merge_chunks(client)
         use_several_pools(client)
     return client

@@ -76,7 +76,7 @@ USED: dict[str, tuple[str, tuple[str, ...]]] = {
             *(f"httpx2:AsyncClient.{name}" for name in ("_mounts", "_transport")),
             "httpx2:AsyncHTTPTransport._pool",
             "httpcore2:AsyncHTTPProxy._proxy_headers",
-            *(f"httpcore2:AsyncConnectionPool.{name}" for name in ("_connections", "_requests")),
+            *(f"httpcore2:AsyncConnectionPool.{name}" for name in ("_connections", "_network_backend", "_requests")),
             "httpcore2:AsyncConnectionPool._max_keepalive_connections",
         ),
     ),
