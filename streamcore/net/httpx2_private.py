@@ -27,6 +27,7 @@ from streamcore.net.merged_chunks import ChunkMerger
 POOL_REQUESTS = 250
 """How many requests one connection pool has at once, until the next pool is used."""
 _IDLE_CONNECTIONS = 5  # kept open by each pool after the first
+_SENT = httpx2.ByteStream(b"")
 _POOL_STATE = ("_connections", "_max_keepalive_connections", "_requests")
 
 
@@ -78,8 +79,12 @@ class ConnectionPools:
             await pools.pop().aclose()
         for pool in pools:
             if len(pool._requests) < POOL_REQUESTS:
-                return await pool.handle_async_request(request)
-        return await self._one_more().handle_async_request(request)
+                break
+        else:
+            pool = self._one_more()
+        response = await pool.handle_async_request(request)
+        request.headers, request.stream = [], _SENT  # an open response keeps its request
+        return response
 
     def _one_more(self) -> Any:
         """Return a new pool with the settings of the first, its TLS context and proxy included."""
