@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from itertools import repeat
-from operator import attrgetter
 from typing import Any, Literal
 
 from streamcore.chunk import Opaque, ToolCall
@@ -204,10 +201,10 @@ def with_temperature(request: Request, temperature: float | None) -> Request:
     if type(request) is not Request:
         return replace(request, temperature=temperature)
     made: Request = object.__new__(Request)
-    deque(map(object.__setattr__, repeat(made), _FIELDS, _values(request)), maxlen=0)
+    for name in _FIELDS:
+        object.__setattr__(made, name, getattr(request, name))
     object.__setattr__(made, "temperature", temperature)
     return made
 
 
 _FIELDS = tuple(field.name for field in fields(Request))
-_values = attrgetter(*_FIELDS)
