@@ -38,7 +38,7 @@ from benchmarks.readers.by_hand import open_by_hand  # noqa: E402
 from benchmarks.sections import Target, about, table, target_table, write_section  # noqa: E402
 from streamcore import Message, Request, get_provider, stream_request  # noqa: E402
 
-TOKENS = 2000
+TOKENS, LONG = 2000, 10_000
 TRANSPORTS = ("httpx2", "aiohttp")
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
@@ -69,9 +69,18 @@ by the vendor's SDK, spread over the tokens, and its guarantees: chunks, clocks,
 A certificate made for the run, TLS as Python's `ssl` negotiates it. A record costs every reader the same: OpenSSL's
 call, and on httpx2 a read of its own; aiohttp returns the records that have arrived together. What streamcore adds to
 bare reading, decoding and the stages, is the same as without TLS. So its ratio is largest where reading costs least:
-on aiohttp, with many events in a record.
+on aiohttp, with many events in a record. On httpx2 streamcore costs less than bare reading there, since it merges the
+HTTP chunks of a read before h11 parses them (`streamcore/net/merged_chunks.py`).
 
 {tls}
+
+### A further token
+
+The difference between bursts of {long} and {tokens} tokens, in microseconds a token, on asyncio: what reading costs
+without the setup of a request. The last column is over TLS, many events a record. What the reader by hand adds to bare
+reading on aiohttp is about the least that decoding can add.
+
+{further}
 
 ### Targets
 
@@ -95,7 +104,7 @@ async def by_hand(wire: str, port: int, *, tls: bool = False) -> Run:
     return run
 
 
-def bare_reader(wire: str, url: str, transport: str) -> Run:
+def bare_reader(wire: str, url: str, transport: str, tokens: int = TOKENS) -> Run:
     """Return a reader that decodes nothing."""
     if transport == "httpx2" or not url.startswith("https"):
         read = bare.open_reader(transport, wire, url)
@@ -104,7 +113,7 @@ def bare_reader(wire: str, url: str, transport: str) -> Run:
 
     async def run() -> int:
         await read(len)
-        return TOKENS
+        return tokens
 
     return run
 
@@ -147,28 +156,39 @@ async def counted(run: Run) -> int:
 class Row:
     """One reader on one event loop, and what its rounds took."""
 
-    def __init__(self, runner: asyncio.Runner, run: Run) -> None:
-        self._runner, self._run = runner, run
+    def __init__(self, runner: asyncio.Runner, run: Run, tokens: int = TOKENS) -> None:
+        self._runner, self._run, self._tokens = runner, run, tokens
         self.taken: list[float] = []
         _KEPT.append(self)
 
     def warm(self) -> None:
         """Read once, and check that the answer is complete."""
         count = self._runner.run(counted(self._run))
-        if count != TOKENS:
-            sys.exit(f"a reader found {count} of {TOKENS} tokens")
+        if count != self._tokens:
+            sys.exit(f"a reader found {count} of {self._tokens} tokens")
 
     def measure(self) -> None:
         """Read once, and note the CPU per token in microseconds."""
         gc.collect()
         start = time.process_time()
         self._runner.run(counted(self._run))
-        self.taken.append((time.process_time() - start) / TOKENS * 1e6)
+        self.taken.append((time.process_time() - start) / self._tokens * 1e6)
+
+    def slope(self, other: Row) -> list[float]:
+        """Return what each further token of the longer answer `other` took, by rounds, in microseconds."""
+        more = other._tokens - self._tokens
+        pairs = zip(self.taken, other.taken, strict=True)
+        return [(long * other._tokens - short * self._tokens) / more for short, long in pairs]
 
     @property
     def shown(self) -> str:
         """The median and the range."""
-        return f"{statistics.median(self.taken):.1f} ({min(self.taken):.1f}-{max(self.taken):.1f})"
+        return shown(self.taken)
+
+
+def shown(figures: list[float]) -> str:
+    """Return the median and the range."""
+    return f"{statistics.median(figures):.1f} ({min(figures):.1f}-{max(figures):.1f})"
 
 
 def ratio(ours: Row, other: Row) -> float:
@@ -229,6 +249,35 @@ def over_tls(ports: list[int], rounds: int, runners: dict[str, asyncio.Runner]) 
     return table(["", *SHAPES], [[name, *cells] for name, cells in lines.items()]), targets
 
 
+def further(ports: list[int], rounds: int, runners: dict[str, asyncio.Runner]) -> tuple[str, list[Target]]:
+    """Measure what each further token costs on every wire, and over TLS; return the table and the targets."""
+    lines: dict[str, list[str]] = {}
+    targets: list[Target] = []
+    runner = runners["asyncio"]
+    for wire, tls in (*((wire, False) for wire in WIRES), ("openai", True)):
+        rows: dict[tuple[str, str], list[Row]] = {}
+        for tokens, port in zip((TOKENS, LONG), (ports[2], ports[5]) if tls else (ports[0], ports[3]), strict=True):
+            url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+            hand = runner.run(by_hand(wire, port, tls=tls))
+            rows.setdefault(("by hand", "httptools"), []).append(Row(runner, hand, tokens))
+            for transport in TRANSPORTS:
+                bytes_only = bare_reader(wire, url, transport, tokens)
+                rows.setdefault(("bare reading", transport), []).append(Row(runner, bytes_only, tokens))
+                chunks = streamcore_reader(wire, url, transport)
+                rows.setdefault(("streamcore", transport), []).append(Row(runner, chunks, tokens))
+        take_turns([row for pair in rows.values() for row in pair], rounds)
+        slopes = {key: short.slope(long) for key, (short, long) in rows.items()}
+        for key, slope in slopes.items():
+            lines.setdefault(", ".join(key), []).append(shown(slope))
+        for transport in TRANSPORTS if tls else ():
+            both = zip(slopes["streamcore", transport], slopes["bare reading", transport], strict=True)
+            found = statistics.median(ours / bytes_only for ours, bytes_only in both)
+            what = f"a further token over TLS: streamcore / bare reading, {transport}"
+            targets.append(Target(what, found, OF_BARE, unit="x"))
+    header = ["", *WIRES, "openai, TLS"]
+    return table(header, [[name, *cells] for name, cells in lines.items()]), targets
+
+
 @contextmanager
 def server() -> Generator[list[int]]:
     """Run the server with a certificate made on the spot, which `SSL_CERT_FILE` names; yield its ports."""
@@ -242,7 +291,7 @@ def server() -> Generator[list[int]]:
         both.write_text(certificate.read_text("utf-8") + key.read_text("utf-8"), "utf-8")
         os.environ["SSL_CERT_FILE"] = str(certificate)
         script = ROOT / "benchmarks" / "readers" / "burst_server.py"
-        command = [sys.executable, str(script), str(TOKENS), str(both)]
+        command = [sys.executable, str(script), str(both), str(TOKENS), str(LONG)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             try:
                 yield [int(port) for port in cast("Any", process.stdout).readline().split()]
@@ -260,13 +309,20 @@ def main() -> None:
     start = time.monotonic()
     with server() as ports:
         runners = {name: asyncio.Runner(loop_factory=factory) for name, factory in LOOPS.items()}
-        tables = [measure(ports, rounds, runners) for measure in (plain, over_tls)]
+        tables = [measure(ports, rounds, runners) for measure in (plain, over_tls, further)]
     targets = [target for _, found in tables for target in found]
     print("\n\n".join([*(one for one, _ in tables), target_table(targets)]))
     if not options.quick:
         ran = about("python benchmarks/limits.py", time.monotonic() - start)
         page = _BODY.format(
-            tokens=TOKENS, rounds=rounds, about=ran, plain=tables[0][0], tls=tables[1][0], targets=target_table(targets)
+            tokens=TOKENS,
+            long=LONG,
+            rounds=rounds,
+            about=ran,
+            plain=tables[0][0],
+            tls=tables[1][0],
+            further=tables[2][0],
+            targets=target_table(targets),
         )
         write_section("limits", "benchmarks/limits.py", page)
     sys.stdout.flush()

@@ -1,7 +1,7 @@
 """Answer every request with the same burst, plain and over TLS: a process of its own for `benchmarks/limits.py`.
 
-python benchmarks/readers/burst_server.py TOKENS CERTIFICATE prints the three ports: plain, TLS with one event a record,
-TLS with many.
+python benchmarks/readers/burst_server.py CERTIFICATE TOKENS ... prints three ports for each length of a burst: plain,
+TLS with one event a record, TLS with many.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import sys
+from itertools import product
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
@@ -37,13 +38,14 @@ def pieces(wire: str, tokens: int, *, many: bool) -> list[bytes]:
     return [together[start : start + RECORD] for start in range(0, len(together), RECORD)]
 
 
-async def serve(tokens: int, certificate: str) -> None:
-    """Listen on three ports until the process is ended."""
+async def serve(certificate: str, lengths: list[int]) -> None:
+    """Listen on three ports for each length until the process is ended."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     ports: list[str] = []
     servers: list[asyncio.Server] = []
-    for many, tls in ((True, None), (False, context), (True, context)):
+    shapes = ((True, None), (False, context), (True, context))
+    for tokens, (many, tls) in product(lengths, shapes):
         bodies = {PATHS[wire].encode(): pieces(wire, tokens, many=many) for wire in WIRES}
 
         async def answer(
@@ -68,4 +70,4 @@ async def serve(tokens: int, certificate: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1]), sys.argv[2]))
+    asyncio.run(serve(sys.argv[1], [int(length) for length in sys.argv[2:]]))
