@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 import anyio
 import anyio.to_thread
 
+from streamcore.concurrency.collection import collection_paused
 from streamcore.concurrency.event_loop import running_loop
 from streamcore.concurrency.resources import Close, OpenResources, known_resources, open_resources
 from streamcore.errors import ConfigError
@@ -241,7 +242,7 @@ class SDKClient(Generic[C]):
             return
         async with _building.setdefault(resources, anyio.Lock()):
             if pool_key not in resources.clients:
-                pool = await anyio.to_thread.run_sync(new_http_client, transport, self._http_class())
+                pool = await anyio.to_thread.run_sync(_first_http_client, transport, self._http_class())
                 resources.clients[pool_key] = pool, pool.aclose
 
     def _pool_key(self, transport: str) -> Hashable:
@@ -288,13 +289,19 @@ def _checked_http_client(name: str, given: object) -> httpx2.AsyncClient | None:
     return given
 
 
+def _first_http_client(transport: str, sdk_class: type[httpx2.AsyncClient]) -> httpx2.AsyncClient:
+    """Return a new HTTP client; the first one imports what sends its requests."""
+    with collection_paused():
+        return new_http_client(transport, sdk_class)
+
+
 def _import_all(modules: Sequence[str]) -> None:
     """Import modules, one thread at a time.
 
     SDKs have circular imports: a thread that imports a part of one, while another imports the whole, finds modules that
     are not complete. For the same reason it does not suffice that a module is in `sys.modules`.
     """
-    with _importing:
+    with _importing, collection_paused():
         for module in modules:
             import_module(module)
             _imported.add(module)
