@@ -2,7 +2,8 @@
 
 A vendor sends each event as a chunk of HTTP/1.1's chunked encoding (RFC 9112, section 7.1). h11 and aiohttp spend more
 on a chunk than we on the event in it, though nobody asks where a chunk ended. Only whole chunks are merged; every other
-byte is passed on as it came, so that the library reports what is wrong with it.
+byte is passed on as it came, so that the library reports what is wrong with it. A compressed body is not merged: what
+decompresses one chunk after the other keeps those before a broken one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ _LONGEST_SIZE_LINE = 10  # eight digits and CRLF
 _CHUNKED_HEAD = re.compile(
     rb"HTTP/1\.1 (?!204|304)[2-5].*\r\ntransfer-encoding:[ \t]*chunked[ \t]*\r\n", re.IGNORECASE | re.DOTALL
 )
+_ENCODED_HEAD = re.compile(rb"\r\ncontent-encoding:", re.IGNORECASE)
 _INTERIM_HEAD = re.compile(rb"HTTP/1\.1 1")
 
 
@@ -72,7 +74,7 @@ class ChunkMerger:
             return data
         head, self._head, at = head[:end], b"", end - before
         self._expecting = _INTERIM_HEAD.match(head) is not None
-        self._merging = _CHUNKED_HEAD.match(head) is not None
+        self._merging = _CHUNKED_HEAD.match(head) is not None and _ENCODED_HEAD.search(head) is None
         if head.count(b"\n") != head.count(_CRLF):  # a parser may take a lone LF for the end of a line
             self._expecting = self._merging = False
         return data[:at] + self.feed(data[at:]) if at < len(data) else data

@@ -177,6 +177,11 @@ def test_what_is_odd_is_passed_on_as_it_came(line: bytes) -> None:
     assert merger.feed(chunk(b"y") * 2) == chunk(b"y") * 2
 
 
+def test_a_compressed_body_is_passed_on_as_it_came() -> None:
+    head = HEAD[:-2] + b"Content-Encoding: gzip\r\n\r\n"
+    assert ChunkMerger().feed(head + chunk(b"a") * 2) == head + chunk(b"a") * 2
+
+
 def test_a_chunk_without_its_end_is_not_merged() -> None:
     merger = ChunkMerger()
     wrong = b"5\r\nhelloXX5\r\nworld\r\n"

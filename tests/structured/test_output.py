@@ -162,7 +162,7 @@ def test_every_vendor_is_asked_natively_and_its_answer_becomes_an_object(backend
         assert seen[-1] == parsed.model_dump(exclude_unset=True)
         assert stream.partial.complete
 
-    with Simulator(COUNTRY) as simulator:
+    with Simulator(COUNTRY, rate=100) as simulator:
         anyio.run(main, backend=backend)
         found: Any = simulator.requests[0].body
         for key in NATIVE[name]:
@@ -172,7 +172,7 @@ def test_every_vendor_is_asked_natively_and_its_answer_becomes_an_object(backend
         else:
             assert found["type"] == "json_schema"
         assert TOLD not in str(simulator.requests[0].body)
-    assert len(seen) > 20
+    assert len(seen) > 1, "an object grows with the reads"
 
 
 @pytest.mark.parametrize(("backend", "name"), [*EVERY_RUN, ("asyncio", "deepseek"), ("asyncio", "openrouter")])
