@@ -1,5 +1,7 @@
 """Measure a burst next to its limits: a reader written by hand, bare reading over TLS, asyncio's loop and uvloop.
 
+What each further token costs is the difference between a long burst and a short one.
+
 Everything is read from one server process on loopback. Figures are the CPU of the reading process per token, in
 microseconds; all rows of a table take turns, round by round.
 

@@ -11,8 +11,10 @@ from contextlib import contextmanager
 def collection_paused() -> Generator[None]:
     """Collect no garbage in the block, in any thread, and count what it made as old afterwards.
 
-    It is for an import of a large package, a tenth of which is spent on collections that find nothing. If collection is
-    off, it stays off. Objects that the process has frozen (`gc.freeze`) stay frozen; the new ones then count as young.
+    It is for the import of a large package, about a tenth of which is spent on collections that find nothing, and for
+    nothing that a process does often: young garbage counts as old afterwards, too, and is found by a full collection
+    only. Where collection is off at the start, it stays off. Objects that the process has frozen (`gc.freeze`) stay
+    frozen; the new ones then count as young.
     """
     collecting = gc.isenabled()
     gc.disable()

@@ -22,7 +22,7 @@ from streamcore.concurrency.resources import Close, OpenResources, known_resourc
 from streamcore.errors import ConfigError
 from streamcore.net.client_cache import CachedClient, cached_client
 from streamcore.net.credentials import SHORTEST_SECRET, header_secrets, proxy_secrets, url_secrets
-from streamcore.net.transports import chosen_transport, new_http_client, transport_here
+from streamcore.net.transports import MODULES, chosen_transport, new_http_client, transport_here
 from streamcore.provider import (
     AnyProvider,
     ProviderSettings,
@@ -215,7 +215,7 @@ class SDKClient(Generic[C]):
         """
         if self._loaded and not modules:
             return
-        missing = [name for name in (*self._modules, *modules) if name not in _imported]
+        missing = _missing(*self._modules, *modules)
         if missing:
             await anyio.to_thread.run_sync(partial(_import_all, missing), abandon_on_cancel=True)
         self._loaded = True
@@ -242,7 +242,7 @@ class SDKClient(Generic[C]):
             return
         async with _building.setdefault(resources, anyio.Lock()):
             if pool_key not in resources.clients:
-                pool = await anyio.to_thread.run_sync(_first_http_client, transport, self._http_class())
+                pool = await anyio.to_thread.run_sync(_new_pool, transport, self._http_class())
                 resources.clients[pool_key] = pool, pool.aclose
 
     def _pool_key(self, transport: str) -> Hashable:
@@ -289,10 +289,17 @@ def _checked_http_client(name: str, given: object) -> httpx2.AsyncClient | None:
     return given
 
 
-def _first_http_client(transport: str, sdk_class: type[httpx2.AsyncClient]) -> httpx2.AsyncClient:
-    """Return a new HTTP client; the first one imports what sends its requests."""
-    with collection_paused():
-        return new_http_client(transport, sdk_class)
+def _new_pool(transport: str, sdk_class: type[httpx2.AsyncClient]) -> httpx2.AsyncClient:
+    """Return a new HTTP client; what sends its requests is imported as an SDK is."""
+    missing = _missing(MODULES[transport])
+    if missing:
+        _import_all(missing)
+    return new_http_client(transport, sdk_class)
+
+
+def _missing(*modules: str) -> list[str]:
+    """Return those of some modules that `_import_all` has not imported."""
+    return [module for module in modules if module not in _imported]
 
 
 def _import_all(modules: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """Merge the HTTP chunks that arrived together into one, before an HTTP library parses them.
 
-A vendor sends each event as a chunk of HTTP/1.1's chunked encoding (RFC 9112, section 7.1). h11 and aiohttp spend more
+A vendor sends each event as a chunk of HTTP/1.1's chunked encoding (RFC 9112, section 7.1). h11 and httpx2 spend more
 on a chunk than we on the event in it, though nobody asks where a chunk ended. Only whole chunks are merged; every other
 byte is passed on as it came, so that the library reports what is wrong with it. A compressed body is not merged: what
 decompresses one chunk after the other keeps those before a broken one.

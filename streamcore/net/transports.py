@@ -20,6 +20,8 @@ TRANSPORTS = (AUTO, "httpx2", "aiohttp")
 VARIABLE = "STREAMCORE_TRANSPORT"
 AUTO_VARIABLE = "STREAMCORE_AUTO_TRANSPORT"
 """What `auto` means, if it is `httpx2`; the pytest plugin sets it, so that mocks of httpx2 see every request."""
+MODULES = {"httpx2": "streamcore.net.httpx2_private", "aiohttp": "streamcore.net.aiohttp_client"}
+"""For each transport, the module that imports what sends its requests."""
 LOWEST_AIOHTTP, ABOVE_AIOHTTP = (3, 14, 4), (4,)
 """The versions of aiohttp that are supported, as in the extra `aiohttp`."""
 _CONNECT_SECONDS = 5.0

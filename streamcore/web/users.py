@@ -33,7 +33,9 @@ def remember_user(auth: Auth, anonymous: bool) -> Callable[..., Awaitable[None]]
 def _identity(user: Any) -> str:
     """Return the name under which the user's conversations are kept."""
     for identity in (user, getattr(user, "id", None)):
-        if isinstance(identity, (str, int, UUID)) and not isinstance(identity, bool) and identity != "":
+        if isinstance(identity, str) and identity:
+            return identity
+        if isinstance(identity, int | UUID) and not isinstance(identity, bool):
             return str(identity)
     kind = "an empty str" if user == "" else f"a {type(user).__name__}"
     what = "the user's id (a non-empty str, an int or a UUID), an object whose attribute id is one, or None"

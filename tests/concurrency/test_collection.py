@@ -5,11 +5,15 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 
+from streamcore import aclose_providers, stream_request
 from streamcore.concurrency.collection import collection_paused
 from streamcore.net import clients
+from streamcore.testing import Simulator
+from tests.support import ask, provider_at
 
 IN_A_FRESH_PROCESS = """
 import gc
@@ -73,3 +77,25 @@ def test_an_sdk_is_imported_without_collections(monkeypatch: pytest.MonkeyPatch)
     clients._import_all(["a", "b"])
     assert seen == [False, False]
     assert gc.isenabled()
+
+
+@pytest.mark.anyio
+async def test_collection_is_paused_for_imports_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not whenever an event loop gets its HTTP client: young garbage would count as old each time."""
+
+    async def ask_once() -> None:
+        with Simulator("Hi") as simulator:
+            await stream_request(ask(), provider=provider_at(simulator, "openai")).collect()
+            await aclose_providers()
+
+    await ask_once()
+    paused = 0
+
+    def pause() -> nullcontext[None]:
+        nonlocal paused
+        paused += 1
+        return nullcontext()
+
+    monkeypatch.setattr(clients, "collection_paused", pause)
+    await ask_once()
+    assert paused == 0

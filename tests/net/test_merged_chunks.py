@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from streamcore.net.merged_chunks import ChunkMerger
 from streamcore.net.transports import new_http_client
-from streamcore.testing import Simulator
+from streamcore.testing import FaultServer, Simulator
+from streamcore.testing.faults.spoiled import chunked, framed
+from streamcore.testing.faults.steps import Send
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 HEADS = [
@@ -191,13 +193,25 @@ def test_a_chunk_without_its_end_is_not_merged() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 async def test_a_client_reads_a_burst_in_few_pieces(anyio_backend: str) -> None:
+    body = [b"data: %d\n\n" % number for number in range(500)]
+    burst = Send(chunked(*body) + framed(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+    with FaultServer([burst]) as server:
+        async with new_http_client("httpx2", httpx2.AsyncClient) as client:
+            async with client.stream("POST", f"{server.url}/v1/chat/completions", json={}) as response:
+                pieces = [piece async for piece in response.aiter_raw()]
+    assert b"".join(pieces) == b"".join(body) + b"data: [DONE]\n\n"
+    assert len(pieces) < 100, "the server sends all at once"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+async def test_a_connection_is_used_again(anyio_backend: str) -> None:
     with Simulator(" ".join(["word"] * 500)) as simulator:
         async with new_http_client("httpx2", httpx2.AsyncClient) as client:
-            for _ in range(2):  # over one connection
+            for _ in range(2):
                 url = f"{simulator.url}/v1/chat/completions"
                 async with client.stream("POST", url, json={"stream": True, "messages": []}) as response:
-                    pieces = [piece async for piece in response.aiter_raw()]
-                assert b"".join(pieces).count(b"data: ") >= 500
-                assert pieces[-1].endswith(b"data: [DONE]\n\n")
-                assert len(pieces) < 250
+                    read = b"".join([piece async for piece in response.aiter_raw()])
+                assert read.count(b"data: ") >= 500
+                assert read.endswith(b"data: [DONE]\n\n")
         assert simulator.connections == 1

@@ -155,14 +155,17 @@ def test_every_vendor_is_asked_natively_and_its_answer_becomes_an_object(backend
     seen: list[Any] = []
 
     async def main() -> None:
-        stream = stream_request(ask("Hi"), provider=provider_at(simulator, name), output_model=Country)
-        seen.extend([found async for found in stream.partial_objects()])
+        # A client of the caller's reads each event by itself; ours may read the whole answer at once.
+        async with httpx2.AsyncClient(timeout=None) as client:
+            provider = provider_at(simulator, name, http_client=client)
+            stream = stream_request(ask("Hi"), provider=provider, output_model=Country)
+            seen.extend([found async for found in stream.partial_objects()])
         parsed = stream.partial.parsed
         assert isinstance(parsed, Country)
         assert seen[-1] == parsed.model_dump(exclude_unset=True)
         assert stream.partial.complete
 
-    with Simulator(COUNTRY, rate=100) as simulator:
+    with Simulator(COUNTRY) as simulator:
         anyio.run(main, backend=backend)
         found: Any = simulator.requests[0].body
         for key in NATIVE[name]:
@@ -172,7 +175,7 @@ def test_every_vendor_is_asked_natively_and_its_answer_becomes_an_object(backend
         else:
             assert found["type"] == "json_schema"
         assert TOLD not in str(simulator.requests[0].body)
-    assert len(seen) > 1, "an object grows with the reads"
+    assert len(seen) > 20
 
 
 @pytest.mark.parametrize(("backend", "name"), [*EVERY_RUN, ("asyncio", "deepseek"), ("asyncio", "openrouter")])
