@@ -241,14 +241,28 @@ class DurableRuns:
             return RunStatus.of(job)
 
     async def list(self, *, state: RunState | None = None, limit: int = 100) -> list[RunStatus]:
-        """Return the runs that were submitted last, the newest first, by their last segments."""
-        found: dict[str, RunStatus] = {}
+        """Return the runs that were submitted last, the newest first, by their last segments; see `status`.
+
+        Raises:
+            CheckpointError: the store of threads cannot be reached.
+        """
+        last: dict[str, Job] = {}
         for job in await self._engine.find(limit=10 * limit):
-            status = RunStatus.of(job)
-            known = found.get(status.run)
-            if known is None or known.segment < status.segment:
-                found[status.run] = status
-        return [status for status in found.values() if state in (None, status.state)][:limit]
+            run, segment = split_name(job.name)
+            if run not in last or split_name(last[run].name)[1] < segment:
+                last[run] = job
+        found: list[RunStatus] = []
+        ask = True
+        for job in last.values():
+            if len(found) == limit:
+                break
+            try:
+                status = RunStatus.of(await self._settled(job) if ask else job)
+            except RelayError:
+                ask, status = False, RunStatus.of(job)
+            if state in (None, status.state):
+                found.append(status)
+        return found
 
     async def submit(self, name: str, segment: Segment, *, limit: int | None = None, client: str | None = None) -> None:
         """Submit one segment under a given name, for services that name their runs themselves; see `start`.

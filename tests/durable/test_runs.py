@@ -14,7 +14,7 @@ import pytest
 from streamcore.durable import DurableRuns, Queue, RunStatus
 from streamcore.durable.dbos_engine import ATTEMPTS, DBOSEngine
 from streamcore.durable.engine import Execute
-from streamcore.errors import ConfigError, InvalidRunId, RunExists, RunNotFound, StreamInterrupted
+from streamcore.errors import ConfigError, InvalidRunId, RelayError, RunExists, RunNotFound, StreamInterrupted
 from streamcore.relay import MemoryLog, Relay
 from streamcore.testing import ScriptedProvider
 from tests.durable.graphs import GATED, GATED_TALK, TALK
@@ -121,10 +121,36 @@ async def test_a_reader_that_has_seen_the_question_can_answer_it_at_once(tmp_pat
             assert "three" not in await text_of(runs, run)  # to its question
             status = await runs.status(run)
             assert (status.state, status.question and status.question["message"]) == ("waiting", "Go on?")
+            assert [await runs.list(state=state) for state in ("waiting", "running")] == [[status], []]
             assert await runs.resume(run, "yes") == f"{run}~2"
             assert "three" in await text_of(runs, run)
             assert (await runs.status(run)).state == "done"
+            assert [one.state for one in await runs.list()] == ["done"]
         engine.gate.set()
+
+
+class FailingLog(MemoryLog):
+    """A log whose store can be out of reach."""
+
+    failing = False
+
+    async def status(self, run_id: str) -> Any:
+        if self.failing:
+            raise RelayError("the store cannot be reached")
+        return await super().status(run_id)
+
+
+async def test_without_the_relay_the_engine_tells_the_state(tmp_path: Path) -> None:
+    log = FailingLog()
+    async with opened(tmp_path, write_graph(tmp_path, GATED), log, work=False) as runs:
+        started = [await runs.start("gated", {"gate": "", "notes": ""}) for _ in range(2)]
+        assert await runs.cancel(started[0])
+        log.failing = True
+        assert [(one.run, one.state) for one in await runs.list()] == [
+            (started[1], "queued"),
+            (started[0], "cancelled"),
+        ]
+        assert (await runs.status(started[1])).state == "queued"
 
 
 async def until_waiting(runs: DurableRuns, run: str) -> RunStatus:
