@@ -17,7 +17,7 @@ from streamcore import MalformedStream, aclose_providers, get_provider, stream_r
 from streamcore.net.content_encoding import Gunzip, decoded
 from streamcore.testing import FaultServer
 from streamcore.testing.faults.spoiled import END, chunked
-from streamcore.testing.faults.steps import Hold, Send
+from streamcore.testing.faults.steps import Hold, Send, Step
 from tests.support import DEADLINE, KEY, ask
 
 TEXT = b'data: {"a": 1}\n\n' * 50
@@ -97,7 +97,7 @@ async def test_broken_data_leaves_nothing_open(anyio_backend: str, encoding: str
 async def test_broken_data_over_a_connection_is_a_malformed_stream(anyio_backend: str, encoding: str) -> None:
     """httpx2's generators that a broken body leaves open must not break the cancel scopes of the reader's task."""
     packed = gzip.compress(TEXT) if encoding == "gzip" else zlib.compress(TEXT)
-    body = [Send(chunked(packed[:-6], b"\0" * 6, content_encoding=encoding) + END), Hold()]
+    body: list[Step] = [Send(chunked(packed[:-6], b"\0" * 6, content_encoding=encoding) + END), Hold()]
     with FaultServer(body) as server:
         provider = get_provider("openai", model="m", api_key=KEY, base_url=f"{server.url}/v1", transport="httpx2")
         for _ in range(3):
