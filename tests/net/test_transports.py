@@ -352,9 +352,7 @@ async def test_bytes_before_a_cut_are_yielded_also_to_a_late_reader(name: str) -
 @asyncio_only
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("interim", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 E\r\nLink: x\r\n\r\n" * 2000])
-async def test_text_before_a_broken_chunk_is_kept_also_behind_interim_responses(
-    transport: str, interim: bytes
-) -> None:
+async def test_text_before_a_broken_chunk_is_kept_also_behind_interim_responses(transport: str, interim: bytes) -> None:
     first, *rest = (framed(event) for event in begun("openai-chat", ANSWER))
     with FaultServer([Send(interim + chunked() + first + b"".join(rest) + b"no size\r\n")]) as server:
         provider = get_provider("openai", model="m", api_key=KEY, base_url=f"{server.url}/v1", transport=transport)
