@@ -10,10 +10,12 @@ from urllib.parse import urlsplit
 
 import anyio
 from fastapi import HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamcore.errors import DurableError, RelayError
+from streamcore.net.well_formed import well_formed_json
 from streamcore.sse.response import BODY_SEND
 from streamcore.web.methods import MethodsRoute
 
@@ -72,6 +74,8 @@ def limited(max_bytes: int) -> type[MethodsRoute]:
                     raise _too_long(max_bytes)
                 try:
                     return await handle(Request(request.scope, _Body(request.receive, max_bytes).receive))
+                except RequestValidationError as error:
+                    raise RequestValidationError(_without_input(error)) from None
                 except (RelayError, DurableError) as error:
                     log.warning("a request failed: %s", error)
                     raise HTTPException(
@@ -81,6 +85,17 @@ def limited(max_bytes: int) -> type[MethodsRoute]:
             return limited_handle
 
     return LimitedRoute
+
+
+def _without_input(error: RequestValidationError) -> list[dict[str, Any]]:
+    """Return what is not valid, without the client's values: some cannot be sent, such as NaN and half a surrogate pair.
+
+    The names of unknown fields remain, well-formed.
+    """
+    found: list[dict[str, Any]] = well_formed_json(
+        [{name: value for name, value in one.items() if name not in ("input", "ctx")} for one in error.errors()]
+    )
+    return found
 
 
 class _Body:
