@@ -281,6 +281,7 @@ def new_server(app: object, serves: Callable[[], None] | None = None) -> uvicorn
     import uvicorn
 
     from streamcore.net.open_files import raise_limit
+    from streamcore.web.head_limits import limited_heads
 
     raise_limit()  # each client, and each answer that is streamed to it, needs an open file
     # No access log: its lines would contain prompts. Open streams end by themselves within their grace period.
@@ -288,7 +289,7 @@ def new_server(app: object, serves: Callable[[], None] | None = None) -> uvicorn
     if serves is not None:
         options |= _of_a_worker(serves)
     # The app reads the headers of proxies itself, of those alone that --trusted-proxy names.
-    config = uvicorn.Config(cast("Any", app), proxy_headers=False, **options)
+    config = uvicorn.Config(cast("Any", app), proxy_headers=False, http=limited_heads(), **options)
     return uvicorn.Server(config)
 
 

@@ -348,6 +348,20 @@ async def test_bytes_before_a_cut_are_yielded_also_to_a_late_reader(name: str) -
     assert caught.value.partial.text == "".join(ANSWER.tokens[:2])
 
 
+@pytest.mark.anyio
+@asyncio_only
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("interim", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 E\r\nLink: x\r\n\r\n" * 2000])
+async def test_text_before_a_broken_chunk_is_kept_also_behind_interim_responses(transport: str, interim: bytes) -> None:
+    first, *rest = (framed(event) for event in begun("openai-chat", ANSWER))
+    with FaultServer([Send(interim + chunked() + first + b"".join(rest) + b"no size\r\n")]) as server:
+        provider = get_provider("openai", model="m", api_key=KEY, base_url=f"{server.url}/v1", transport=transport)
+        with pytest.raises(StreamInterrupted) as caught:
+            await stream_request(ask(), provider=provider, max_retries=0).collect()
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "".join(ANSWER.tokens[:2])
+
+
 PATIENT = Timeouts(first_token=600.0, stall=600.0, silence=600.0, total=600.0)
 """Timeouts that a thousand streams keep on a busy machine, too."""
 
