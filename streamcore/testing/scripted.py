@@ -127,7 +127,6 @@ class ScriptedProvider:
         self.closed = True
 
 
-
 def _read(step: Chunk | str | Sequence[Chunk | str]) -> list[Chunk]:
     parts = [step] if isinstance(step, (Chunk, str)) else step
     return [Chunk("text", part) if isinstance(part, str) else part for part in parts]
