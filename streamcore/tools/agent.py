@@ -4,8 +4,9 @@
 # ===================
 #
 # A run alternates between two phases. In the *answer* phase an `AnswerRun` is read as in a stream without tools; its
-# chunks are handed on as they are, but for the ids of calls that have none or another's. In the *calls* phase the chunks come from `RunningCalls`. The phases overlap where
-# a call begins before its answer has ended: from then on both are read at the same time (`merged`).
+# chunks are handed on as they are, but for the ids of calls that have none or another's. In the *calls* phase the
+# chunks come from `RunningCalls`. The phases overlap where a call begins before its answer has ended: from then on both
+# are read at the same time (`merged`).
 #
 # A call begins early as soon as its arguments are a whole JSON object, whatever the vendor sends afterwards. It does
 # not begin early where that could be wrong or too much: if the answer may begin again (`on_interrupt="restart"`,
