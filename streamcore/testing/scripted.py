@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -10,7 +11,7 @@ import anyio.lowlevel
 
 from streamcore.chunk import Chunk, FinishReason, ToolCall, Usage
 from streamcore.request import Request
-from streamcore.testing.simulator.answers import Answer
+from streamcore.testing.simulator.answers import Answer, with_call_ids
 
 Step = Chunk | str | Sequence[Chunk | str] | float | Exception | Callable[[], Awaitable[object]]
 """What a script does next; see `ScriptedProvider`."""
@@ -31,6 +32,8 @@ class ScriptedProvider:
     - an exception, which is raised at once;
     - an iterable of steps, played exactly as they are: without a `finish` chunk the stream is interrupted;
     - a function that takes the `Request` and returns one of these. A generator function makes steps one by one.
+
+    Calls of an `Answer` without an id of their own get one that no other call of the provider has.
 
     A step is one of:
 
@@ -69,6 +72,7 @@ class ScriptedProvider:
         self.closed = False
         """True after `aclose`."""
         self._answers = answers
+        self._calls = 0
         self._takes_schema = takes_schema
 
     @property
@@ -84,7 +88,7 @@ class ScriptedProvider:
         self.most_open = max(self.most_open, self.open)
         closed_early = False
         try:
-            for step in _steps(answer(request) if callable(answer) else answer):
+            for step in self._steps(answer(request) if callable(answer) else answer):
                 if isinstance(step, Exception):
                     raise step
                 if isinstance(step, (int, float)):
@@ -103,6 +107,17 @@ class ScriptedProvider:
             self.open_requests.remove(request)
             self.closed_requests.append(request)
 
+    def _steps(self, script: Script) -> Iterable[Step]:
+        if isinstance(script, Exception):
+            return [script]
+        if isinstance(script, str):
+            script = Answer.of(script)
+        if not isinstance(script, Answer):
+            return script
+        first = self._calls + 1
+        self._calls += len(script.calls)
+        return _chunks(replace(script, calls=with_call_ids(script.calls, "call_simulated_{}", first)))
+
     def takes_schema(self, schema: Mapping[str, Any]) -> bool:
         """Return whether JSON Schemas are sent to this provider, as `takes_schema=` states."""
         return self._takes_schema
@@ -110,14 +125,6 @@ class ScriptedProvider:
     async def aclose(self) -> None:
         """Record that the provider was closed."""
         self.closed = True
-
-
-def _steps(script: Script) -> Iterable[Step]:
-    if isinstance(script, Exception):
-        return [script]
-    if isinstance(script, str):
-        script = Answer.of(script)
-    return _chunks(script) if isinstance(script, Answer) else script
 
 
 def _read(step: Chunk | str | Sequence[Chunk | str]) -> list[Chunk]:

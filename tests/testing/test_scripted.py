@@ -58,6 +58,13 @@ async def test_an_answer_carries_reasoning_and_calls() -> None:
     assert answer.finish_reason == "tool_calls"
 
 
+async def test_planned_calls_without_an_id_get_one_of_their_own() -> None:
+    provider = ScriptedProvider(Answer(calls=[PlannedCall("a"), PlannedCall("b"), PlannedCall("c", id="mine")]))
+    answers = [await stream_request(ask(), provider=provider).collect() for _ in range(2)]
+    ids = [call.id for answer in answers for call in answer.tool_calls]
+    assert ids == ["call_simulated_1", "call_simulated_2", "mine", "call_simulated_4", "call_simulated_5", "mine"]
+
+
 async def test_a_cut_answer_is_interrupted() -> None:
     with pytest.raises(StreamInterrupted) as caught:
         await stream_request(ask(), provider=ScriptedProvider(Answer(["a", "b", "c"], cut=2))).collect()
