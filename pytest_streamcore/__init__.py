@@ -102,7 +102,7 @@ def _streamcore_network(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def simulator(_streamcore_network: None) -> Iterator[Simulator]:
-    """Serve all four wires on loopback, with generated answers; connections beyond loopback are blocked."""
+    """Serve the APIs of all vendors on loopback, with generated answers; connections beyond loopback are blocked."""
     from streamcore.testing import Simulator
 
     with Simulator() as running:
