@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from streamcore.cli import serve_options as opt
+from streamcore.cli.observing import set_up_observing
 from streamcore.cli.options import (
     EnvFile,
     LogJson,
@@ -24,7 +25,7 @@ from streamcore.cli.options import (
     provider_and_model,
     read_env_file,
 )
-from streamcore.cli.output import FAILED, bad_input, fail, note, show_log
+from streamcore.cli.output import FAILED, bad_input, fail, note
 from streamcore.cli.variables import Var, VarFile, VarsFile, gather
 from streamcore.errors import ConfigError, StreamcoreError, install_command
 
@@ -158,7 +159,7 @@ class _Service:
 
     def work(self, listening: socket.socket, serves: Callable[[], None]) -> None:
         """Serve as one of several workers, and call `serves` once it does."""
-        _set_up(self.log_json, self.telemetry)
+        set_up_observing(log_json=self.log_json, telemetry=self.telemetry, warns=False)
         try:
             app = self.app()
         except typer.Exit as error:  # a file has changed
@@ -176,16 +177,8 @@ def _prepared(
 ) -> tuple[str | None, str | None]:
     """Read the variables of a file, set up the log and telemetry, and return provider and model."""
     read_env_file(env_file)
-    _set_up(log_json, telemetry)
+    set_up_observing(log_json=log_json, telemetry=telemetry)
     return provider_and_model(provider, model)
-
-
-def _set_up(log_json: bool, telemetry: bool) -> None:
-    """Set up the log and telemetry of this process."""
-    if log_json:
-        show_log(as_json=True)
-    if telemetry:
-        _instrument()
 
 
 def _names(given: list[str] | None) -> list[str] | bool:
@@ -223,14 +216,6 @@ def _app(targets: Sequence[str], host: str, **options: Any) -> object:
         return create_app(targets, allowed_hosts=hosts, history=history, limits=limits, page=page, **options)
     except StreamcoreError as error:
         fail(error)
-
-
-def _instrument() -> None:
-    try:
-        from streamcore.telemetry import instrument
-    except StreamcoreError as error:
-        fail(error)
-    instrument()
 
 
 def _require_packages() -> None:
@@ -276,7 +261,8 @@ def new_server(app: object, serves: Callable[[], None] | None = None) -> uvicorn
 
     Args:
         app: the app.
-        serves: called once it serves, if it is one of several workers; the process is then in each line of its log.
+        serves: called once it serves, and then every few seconds, if it is one of several workers; the process is then
+            in each line of its log.
     """
     import uvicorn
 
@@ -297,12 +283,11 @@ def _of_a_worker(serves: Callable[[], None]) -> dict[str, Any]:
     """Return the options of uvicorn for one of several workers."""
     from uvicorn.config import LOGGING_CONFIG
 
-    calls = [serves]
+    from streamcore.cli.worker_process import SIGN_SECONDS
 
-    async def notify() -> None:  # uvicorn calls it when it begins to serve, and every 30 s
-        while calls:
-            calls.pop()()
+    async def notify() -> None:  # uvicorn calls it when it begins to serve, and every `timeout_notify` seconds
+        serves()
 
     lines = deepcopy(LOGGING_CONFIG)
     lines["formatters"]["default"]["fmt"] = "%(levelprefix)s [%(process)d] %(message)s"
-    return {"callback_notify": notify, "log_config": lines}
+    return {"callback_notify": notify, "timeout_notify": SIGN_SECONDS, "log_config": lines}

@@ -10,8 +10,10 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -283,6 +285,31 @@ def test_a_service_whose_first_workers_cannot_start_ends_with_their_exit_code() 
         Supervisor(_end_at_once, listening, 2).run()
     assert ended.value.code == 3
     assert listening.fileno() == -1
+
+
+def _hang_first(hung: Path, _listening: socket.socket, serves: Callable[[], None]) -> None:
+    """Serve; the first process hangs, and the next one ends the supervisor."""
+    serves()
+    if not hung.exists():
+        hung.touch()
+        threading.Event().wait(DEADLINE)
+    os.kill(os.getppid(), signal.SIGINT)
+    while True:
+        serves()
+        time.sleep(0.05)
+
+
+@pytest.mark.long
+def test_a_worker_that_hangs_is_ended_with_its_stacks_and_replaced(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    hang = partial(_hang_first, tmp_path / "hung")
+    with pytest.raises(KeyboardInterrupt):
+        Supervisor(hang, listening, 1, hung_seconds=1.0).run()
+    assert "has not responded for" in caplog.text
+    assert "was ended by SIGABRT; another one is started" in caplog.text
+    assert "_hang_first" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
