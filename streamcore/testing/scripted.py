@@ -130,14 +130,14 @@ class ScriptedProvider:
         self.closed = True
 
 
-def _check(answer: Any, number: int) -> None:
+def _check(answer: Script | Callable[[Request], Script], number: int) -> None:
     """Raise TypeError for what is no answer."""
-    if isinstance(answer, type) and issubclass(answer, BaseException):
-        raise TypeError(
-            f"answer {number} of ScriptedProvider is a class; give an instance, as {answer.__name__}('...')"
-        )
-    known = callable(answer) or isinstance(answer, (Answer, Exception, Iterable))
-    if not known or isinstance(answer, (bytes, Mapping)):
+    given: object = answer
+    if isinstance(given, type) and issubclass(given, BaseException):
+        raise TypeError(f"answer {number} of ScriptedProvider is a class; give an instance, as {given.__name__}('...')")
+    if isinstance(given, (bytes, Mapping)) or not (
+        isinstance(given, (Answer, Exception, Iterable)) or callable(answer)
+    ):
         raise TypeError(
             f"answer {number} of ScriptedProvider is a text, an Answer, an exception, a list of steps or a function of "
             f"the Request, not {answer!r}"
