@@ -88,7 +88,7 @@ def limited(max_bytes: int) -> type[MethodsRoute]:
 
 
 def _without_input(error: RequestValidationError) -> list[dict[str, Any]]:
-    """Return what is not valid, without the client's values: some cannot be sent, such as NaN and half a surrogate pair.
+    """Return what is not valid, without the client's values, some of which cannot be sent (NaN, for example).
 
     The names of unknown fields remain, well-formed.
     """
