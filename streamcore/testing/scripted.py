@@ -52,7 +52,8 @@ class ScriptedProvider:
         takes_schema: True for a provider that is sent JSON Schemas (`Request.output_schema`), not descriptions.
 
     Raises:
-        ValueError: if there is no answer.
+        ValueError: there is no answer.
+        TypeError: an answer is none of these; when it is played, a step.
     """
 
     def __init__(
@@ -60,6 +61,8 @@ class ScriptedProvider:
     ) -> None:
         if not answers:
             raise ValueError("ScriptedProvider has no answer to play; give it at least one")
+        for number, answer in enumerate(answers):
+            _check(answer, number)
         self.name = name
         self.requests: list[Request] = []
         """The requests, in the order in which their streams began."""
@@ -127,9 +130,28 @@ class ScriptedProvider:
         self.closed = True
 
 
-def _read(step: Chunk | str | Sequence[Chunk | str]) -> list[Chunk]:
-    parts = [step] if isinstance(step, (Chunk, str)) else step
-    return [Chunk("text", part) if isinstance(part, str) else part for part in parts]
+def _check(answer: Script | Callable[[Request], Script], number: int) -> None:
+    """Raise TypeError for what is no answer."""
+    given: object = answer
+    if isinstance(given, type) and issubclass(given, BaseException):
+        raise TypeError(f"answer {number} of ScriptedProvider is a class; give an instance, as {given.__name__}('...')")
+    if isinstance(given, (bytes, Mapping)) or not (
+        isinstance(given, (Answer, Exception, Iterable)) or callable(answer)
+    ):
+        raise TypeError(
+            f"answer {number} of ScriptedProvider is a text, an Answer, an exception, a list of steps or a function of "
+            f"the Request, not {answer!r}"
+        )
+
+
+def _read(step: Any) -> list[Chunk]:
+    parts: Sequence[Any] = [step] if isinstance(step, (Chunk, str)) else step
+    if isinstance(step, Sequence | Chunk) and all(isinstance(part, (Chunk, str)) for part in parts):
+        return [Chunk("text", part) if isinstance(part, str) else part for part in parts]
+    raise TypeError(
+        "a step of ScriptedProvider is a text, a Chunk, a list of these, a number of seconds, an exception or an async "
+        f"function, not {step!r}"
+    )
 
 
 def _chunks(answer: Answer) -> Iterator[Chunk]:

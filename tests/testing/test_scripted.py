@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import anyio
 import pytest
@@ -35,6 +36,25 @@ def test_it_is_a_provider() -> None:
 def test_without_an_answer_it_cannot_be_made() -> None:
     with pytest.raises(ValueError, match="at least one"):
         ScriptedProvider()
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (3, "answer 0 of ScriptedProvider is a text, an Answer, .* not 3"),
+        ({"text": "Hello"}, "not {'text': 'Hello'}"),
+        (ServerError, r"is a class; give an instance, as ServerError\('...'\)"),
+    ],
+)
+def test_what_is_no_answer_is_refused_when_it_is_made(answer: Any, says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        ScriptedProvider(answer)
+
+
+async def test_what_is_no_step_is_refused() -> None:
+    steps: Any = ["Hello", {"text": "World"}]
+    with pytest.raises(TypeError, match=r"a step of ScriptedProvider is a text, .* not {'text': 'World'}"):
+        await stream_request(ask(), provider=ScriptedProvider(steps)).collect()
 
 
 async def test_a_text_is_a_complete_answer_token_by_token() -> None:
