@@ -10,10 +10,12 @@ from urllib.parse import urlsplit
 
 import anyio
 from fastapi import HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from streamcore.errors import CheckpointError, DurableError, RelayError
+from streamcore.net.well_formed import well_formed_json
 from streamcore.sse.response import BODY_SEND
 from streamcore.web.methods import MethodsRoute
 from streamcore.web.request_log import answering, log_failed_request, log_refused_request
@@ -74,6 +76,8 @@ def limited(max_bytes: int) -> type[MethodsRoute]:
                 with answering(request, self.path):
                     try:
                         return await handle(Request(request.scope, _Body(request.receive, max_bytes).receive))
+                    except RequestValidationError as error:
+                        raise RequestValidationError(_without_input(error)) from None
                     except HTTPException as error:
                         log_refused_request(error)
                         raise
@@ -87,6 +91,17 @@ def limited(max_bytes: int) -> type[MethodsRoute]:
             return limited_handle
 
     return LimitedRoute
+
+
+def _without_input(error: RequestValidationError) -> list[dict[str, Any]]:
+    """Return what is not valid, without the client's values, some of which cannot be sent (NaN, for example).
+
+    The names of unknown fields remain, well-formed.
+    """
+    found: list[dict[str, Any]] = well_formed_json(
+        [{name: value for name, value in one.items() if name not in ("input", "ctx")} for one in error.errors()]
+    )
+    return found
 
 
 class _Body:
