@@ -106,14 +106,12 @@ def serve(
 
     Ctrl-C and SIGTERM end open streams with a last event, then the server.
     """
-    from_file = read_env_file(env_file)
-    set_up_observing(log_json=log_json, telemetry=telemetry)
+    from_file = _prepare(env_file, log_json, telemetry)
     provider, model = provider_and_model(provider, model)
     variables, given = gather(var, var_file, vars_file), _passed_on(context.params)
     options = {**given, "provider": provider, "model": model, "variables": variables}
     service = _Service(targets or (), host, options, log_json, telemetry, env_file, from_file)
-    app = service.app(workers)
-    listening = _listen(host, port)
+    app, listening = service.app(workers), _listen(host, port)
     stops = "Ctrl-C stops" if workers == 1 else f"{workers} workers; Ctrl-C stops"
     note(f"serving {', '.join([*service.targets, *(allow_models or ())])} on {_url(host, listening)}  ({stops})")
     _warn(service.targets, provider, prompts_dir, safe=host in LOOPBACK or bool(_keys(api_keys)))
@@ -179,6 +177,13 @@ class _Service:
 def _passed_on(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options for `_app`; of those that can be repeated, an empty tuple if there are none."""
     return {name: given[name] for name in PASSED_ON} | {name: given[name] or () for name in LISTS}
+
+
+def _prepare(env_file: Path | None, log_json: bool, telemetry: bool) -> list[str]:
+    """Set the variables of a file and return their names; set up the log and telemetry."""
+    from_file = read_env_file(env_file)
+    set_up_observing(log_json=log_json, telemetry=telemetry)
+    return from_file
 
 
 def _names(given: list[str] | None) -> list[str] | bool:
