@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from streamcore.completion import Completion
+from streamcore.errors import ProviderError
 from streamcore.observe.events import AnswerEnded, Event, Operation, RunEnded, RunStarted
 from streamcore.pricing.answers import answer_usage, cost_of
 from streamcore.pricing.loading import run_when_loaded
@@ -20,6 +22,7 @@ FIELDS = (
     *("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens"),
     *("cost", "currency", "cost_source", "attempts", "error", "finish_reason"),
     *("response_id", "request_id", "run_id", "owner", "thread_id", "pause"),
+    *("status", "code", "reference", "route"),
 )
 """The attributes of records that `JSONFormatter` writes; those that are None are left out."""
 _TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
@@ -83,6 +86,9 @@ class AnswerLog:
             "response_id": answer.id,
             "request_id": answer.request_id,
         }
+        if isinstance(event.error, ProviderError):
+            fields |= {"status": event.error.status, "code": event.error.code}
+            fields["request_id"] = answer.request_id or event.error.request_id
         usage = answer_usage(answer)
         fields |= {name: None if usage is None else getattr(usage, name) for name in _TOKENS}
         return fields | self._run(event.operation)
@@ -130,7 +136,10 @@ def _sentence(fields: Mapping[str, Any]) -> str:
 
 
 class JSONFormatter(logging.Formatter):
-    """Write each record as one line of JSON: time, level, process, logger, message, and the attributes of `FIELDS`."""
+    """Write each record as one line of JSON: time, level, process, logger, message, and the attributes of `FIELDS`.
+
+    If OpenTelemetry is used, the line has the `trace_id` of the current trace.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as JSON."""
@@ -141,6 +150,9 @@ class JSONFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        trace_id = _trace_id()
+        if trace_id is not None:
+            written["trace_id"] = trace_id
         for name in FIELDS:
             value = getattr(record, name, None)
             if value is not None:
@@ -148,3 +160,10 @@ class JSONFormatter(logging.Formatter):
         if record.exc_info:
             written["exception"] = self.formatException(record.exc_info)
         return json.dumps(written, default=str)
+
+
+def _trace_id() -> str | None:
+    """Return the id of OpenTelemetry's current trace; None if the program does not use it."""
+    api = sys.modules.get("opentelemetry.trace")
+    context = None if api is None else api.get_current_span().get_span_context()
+    return None if context is None or not context.is_valid else format(context.trace_id, "032x")

@@ -96,7 +96,8 @@ def _suggestion(word: str, known: Iterable[str]) -> str:
     """Return the end of a sentence about an unknown name, with the most similar known one."""
     import difflib
 
-    near = difflib.get_close_matches(word, list(known), n=1)
+    names = list(known)
+    near = difflib.get_close_matches(word, names, n=1) or difflib.get_close_matches(word.lower(), names, n=1)
     return f"; did you mean {near[0]!r}?" if near else "."
 
 
@@ -282,6 +283,9 @@ def get_provider(
         "transport": transport,
     }
     if not isinstance(name, str):
+        if is_provider(name):
+            raise ConfigError(f"{name.name!r} is a provider already; use it as it is")
+        check_provider(name, "the first argument of get_provider")
         return _from_mapping(name, {**named, "observer": observer, **settings})
     factory = _dialect(name, settings.pop("dialect")) if "dialect" in settings else _factory(name)
     given = {key: value for key, value in {**named, **settings}.items() if value is not None}
@@ -373,6 +377,9 @@ def check_provider(given: object, argument: str = "provider") -> None:
     )
 
 
+_CALL = "provider= in the call"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
     """Name the provider, model and temperature of one source: a call, a node, a graph's defaults, a prompt file."""
@@ -380,7 +387,7 @@ class ModelChoice:
     provider: AnyProvider | None = None
     model: str | None = None
     temperature: float | None = None
-    source: str = "provider= in the call"
+    source: str = _CALL
     """Where a provider can be given, as an error names it."""
 
 
@@ -410,14 +417,17 @@ def resolve_provider(choices: Sequence[ModelChoice], what: str) -> ResolvedModel
 
     Raises:
         ConfigError: no source names a provider; the message lists every source.
+        ProviderNotFound: there is no such provider; the message has the source.
     """
-    provider = _first_provider(choices) or environment_provider()
+    chosen = next((choice for choice in choices if choice.provider), None)
+    provider = environment_provider() if chosen is None else chosen.provider
     if provider is None:
         sources = ", ".join(choice.source for choice in choices)
         raise ConfigError(
             f"no provider for {what}; give {sources}, or set STREAMCORE_PROVIDER or PROVIDER. The provider 'demo' "
             "needs no key and no network"
         )
+    _check_name(provider, "in the environment" if chosen is None else chosen.source)
     model: str | None = None
     for number, choice in enumerate(choices):
         owner = _first_provider(choices[number:])
@@ -426,6 +436,12 @@ def resolve_provider(choices: Sequence[ModelChoice], what: str) -> ResolvedModel
             break
     temperature = next((one.temperature for one in choices if one.temperature is not None), None)
     return ResolvedModel(provider, model, temperature)
+
+
+def _check_name(provider: AnyProvider, source: str) -> None:
+    """Raise ProviderNotFound, with the source of the name, for a name that no provider has."""
+    if isinstance(provider, str) and ":" not in provider and provider not in _built_in():
+        _factory(provider, "" if source == _CALL else f" ({source})")
 
 
 def _first_provider(choices: Sequence[ModelChoice]) -> AnyProvider | None:
@@ -495,7 +511,7 @@ def _built_in() -> dict[str, EntryPoint]:
     return {point.name: point for point in points if point.group == GROUP}
 
 
-def _factory(name: str) -> Callable[..., Provider]:
+def _factory(name: str, where: str = "") -> Callable[..., Provider]:
     point = _built_in().get(name) or _installed().get(name)
     if point is not None:
         return cast("Callable[..., Provider]", point.load())
@@ -504,8 +520,8 @@ def _factory(name: str) -> Callable[..., Provider]:
     head, slash, model = name.partition("/")
     if slash and head in _installed():
         raise ProviderNotFound(
-            f"there is no provider {name!r}; name the model apart, as in provider={head!r} and model={model!r}, or "
-            f"Request(..., model={model!r})"
+            f"there is no provider {name!r}{where}; name the model apart, as in provider={head!r} and model={model!r}, "
+            f"or Request(..., model={model!r})"
         )
     suggestion = _suggestion(name, _installed())
     own = (
@@ -513,7 +529,7 @@ def _factory(name: str) -> Callable[..., Provider]:
         "dialect='openai-chat' and base_url="
     )
     raise ProviderNotFound(
-        f"there is no provider {name!r}{suggestion} Installed are: {', '.join(provider_names())}"
+        f"there is no provider {name!r}{where}{suggestion} Installed are: {', '.join(provider_names())}"
         f"{own if suggestion == '.' else ''}"
     )
 

@@ -17,8 +17,8 @@ from tests.support import DEADLINE, wait_until
 
 
 @contextmanager
-def serving(app: Any, loop: Literal["asyncio", "uvloop"] = "asyncio") -> Generator[str]:
-    """Serve the app on an event loop of this kind while the block runs, and yield its URL."""
+def serving(app: Any, loop: Literal["asyncio", "uvloop"] = "asyncio", **options: Any) -> Generator[str]:
+    """Serve the app on an event loop of this kind while the block runs, and yield its URL; `options` are uvicorn's."""
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(
         uvicorn.Config(
@@ -29,6 +29,7 @@ def serving(app: Any, loop: Literal["asyncio", "uvloop"] = "asyncio") -> Generat
             loop=loop,
             timeout_graceful_shutdown=3,
             timeout_keep_alive=600,  # a busy machine must not lose a client's connection between two requests
+            **options,
         )
     )
     thread = threading.Thread(target=lambda: server.run(sockets=[listening]), daemon=True)

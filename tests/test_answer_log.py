@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 from streamcore import Chunk, Message, Request, StreamcoreError, Usage, stream_agent, stream_request
 from streamcore.answer_log import AnswerLog, JSONFormatter
@@ -139,6 +140,31 @@ async def test_an_answer_of_a_run_has_its_owner(caplog: pytest.LogCaptureFixture
                 pass
     (record,) = records(caplog)
     assert (record.owner, record.run_id, record.thread_id) == ("ada", "run-1", "t")
+
+
+async def test_a_failed_answer_has_what_the_vendor_sent_beside_its_text(caplog: pytest.LogCaptureFixture) -> None:
+    error = OverloadedError(SECRET, provider="vendor", status=529, code="overloaded", request_id="req_9")
+    provider = ScriptedProvider(error, error, name="vendor")
+    with caplog.at_level(logging.INFO, "streamcore"), observe(AnswerLog()):
+        async with Relay() as relay:
+            failing = stream_request(REQUEST, provider=provider, max_retries=1)
+            await relay.start("run-2", failing, owner="ada")
+            with pytest.raises(OverloadedError):
+                async for _ in relay.read("run-2", who="ada"):
+                    pass
+    (record,) = records(caplog)
+    assert (record.status, record.code, record.request_id) == (529, "overloaded", "req_9")
+    assert SECRET not in JSONFormatter().format(record)
+    (retry,) = records(caplog, "retry")
+    assert retry.run_id == "run-2"
+
+
+def test_a_line_has_the_trace_in_which_it_was_written(caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("streamcore").warning("outside")
+    assert "trace_id" not in json.loads(JSONFormatter().format(caplog.records[-1]))
+    with TracerProvider(shutdown_on_exit=False).get_tracer("test").start_as_current_span("work") as span:
+        line = json.loads(JSONFormatter().format(caplog.records[-1]))
+    assert line["trace_id"] == format(span.get_span_context().trace_id, "032x")
 
 
 def test_an_exception_is_in_the_json(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streamcore import ConfigError, Message, Request, get_provider, stream_request
+from streamcore import ConfigError, Message, ProviderNotFound, Request, get_provider, stream_request
 from streamcore.provider import ModelChoice, ProviderSettings, ResolvedModel, check_settings, resolve_provider
 from streamcore.testing import ScriptedProvider
 
@@ -44,6 +44,16 @@ def test_without_a_provider_the_error_names_every_source() -> None:
         resolve(node={"model": "m"})
     named = (CALL, NODE, DEFAULTS, PROMPT, "STREAMCORE_PROVIDER", "PROVIDER", "'demo'")
     assert all(source in str(caught.value) for source in named)
+
+
+def test_a_name_that_no_provider_has_is_reported_with_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ProviderNotFound, match=r"no provider 'opneai' \(the defaults\); did you mean 'openai'\?"):
+        resolve(defaults={"provider": "opneai"})
+    monkeypatch.setenv("STREAMCORE_PROVIDER", "opneai")
+    with pytest.raises(ProviderNotFound, match=r"no provider 'opneai' \(in the environment\); did you mean"):
+        resolve()
+    with pytest.raises(ProviderNotFound, match="no provider 'opneai'; did you mean"):
+        resolve_provider([ModelChoice("opneai")], "prompt 'p'")
 
 
 @pytest.mark.parametrize(

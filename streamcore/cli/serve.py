@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from streamcore.cli import serve_options as opt
+from streamcore.cli.observing import logs_json, set_up_observing
 from streamcore.cli.options import (
     EnvFile,
     LogJson,
@@ -24,7 +25,7 @@ from streamcore.cli.options import (
     provider_and_model,
     read_env_file,
 )
-from streamcore.cli.output import FAILED, bad_input, fail, note, show_log
+from streamcore.cli.output import FAILED, bad_input, fail, note
 from streamcore.cli.variables import Var, VarFile, VarsFile, gather
 from streamcore.errors import ConfigError, StreamcoreError, install_command
 
@@ -105,12 +106,12 @@ def serve(
 
     Ctrl-C and SIGTERM end open streams with a last event, then the server.
     """
-    provider, model = _prepared(env_file, log_json, telemetry, provider, model)
+    from_file = _prepare(env_file, log_json, telemetry)
+    provider, model = provider_and_model(provider, model)
     variables, given = gather(var, var_file, vars_file), _passed_on(context.params)
     options = {**given, "provider": provider, "model": model, "variables": variables}
-    service = _Service(targets or (), host, options, log_json, telemetry)
-    app = service.app(workers)
-    listening = _listen(host, port)
+    service = _Service(targets or (), host, options, log_json, telemetry, env_file, from_file)
+    app, listening = service.app(workers), _listen(host, port)
     stops = "Ctrl-C stops" if workers == 1 else f"{workers} workers; Ctrl-C stops"
     note(f"serving {', '.join([*service.targets, *(allow_models or ())])} on {_url(host, listening)}  ({stops})")
     _warn(service.targets, provider, prompts_dir, safe=host in LOOPBACK or bool(_keys(api_keys)))
@@ -127,6 +128,8 @@ class _Service:
         options: the options for `_app`.
         log_json: whether answers are logged as JSON.
         telemetry: whether traces and metrics are sent.
+        env_file: the file of `--env-file`, which each new worker reads again.
+        from_file: the names of the variables that were set from it.
     """
 
     targets: Sequence[str]
@@ -134,6 +137,8 @@ class _Service:
     options: Mapping[str, Any]
     log_json: bool
     telemetry: bool
+    env_file: Path | None
+    from_file: Sequence[str]
 
     def app(self, workers: int = 1) -> object:
         """Return the app, or end the command if it cannot be served, or not by so many workers."""
@@ -158,8 +163,11 @@ class _Service:
 
     def work(self, listening: socket.socket, serves: Callable[[], None]) -> None:
         """Serve as one of several workers, and call `serves` once it does."""
-        _set_up(self.log_json, self.telemetry)
+        for name in self.from_file:  # this process has inherited the values that the file had at the start
+            os.environ.pop(name, None)
         try:
+            read_env_file(self.env_file)
+            set_up_observing(log_json=self.log_json, telemetry=self.telemetry, warns=False)
             app = self.app()
         except typer.Exit as error:  # a file has changed
             raise SystemExit(error.exit_code) from error
@@ -171,21 +179,11 @@ def _passed_on(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: given[name] for name in PASSED_ON} | {name: given[name] or () for name in LISTS}
 
 
-def _prepared(
-    env_file: Path | None, log_json: bool, telemetry: bool, provider: str | None, model: str | None
-) -> tuple[str | None, str | None]:
-    """Read the variables of a file, set up the log and telemetry, and return provider and model."""
-    read_env_file(env_file)
-    _set_up(log_json, telemetry)
-    return provider_and_model(provider, model)
-
-
-def _set_up(log_json: bool, telemetry: bool) -> None:
-    """Set up the log and telemetry of this process."""
-    if log_json:
-        show_log(as_json=True)
-    if telemetry:
-        _instrument()
+def _prepare(env_file: Path | None, log_json: bool, telemetry: bool) -> list[str]:
+    """Set the variables of a file and return their names; set up the log and telemetry."""
+    from_file = read_env_file(env_file)
+    set_up_observing(log_json=log_json, telemetry=telemetry)
+    return from_file
 
 
 def _names(given: list[str] | None) -> list[str] | bool:
@@ -223,14 +221,6 @@ def _app(targets: Sequence[str], host: str, **options: Any) -> object:
         return create_app(targets, allowed_hosts=hosts, history=history, limits=limits, page=page, **options)
     except StreamcoreError as error:
         fail(error)
-
-
-def _instrument() -> None:
-    try:
-        from streamcore.telemetry import instrument
-    except StreamcoreError as error:
-        fail(error)
-    instrument()
 
 
 def _require_packages() -> None:
@@ -276,19 +266,23 @@ def new_server(app: object, serves: Callable[[], None] | None = None) -> uvicorn
 
     Args:
         app: the app.
-        serves: called once it serves, if it is one of several workers; the process is then in each line of its log.
+        serves: called once it serves, and then every few seconds, if it is one of several workers; the process is then
+            in each line of its log.
     """
     import uvicorn
 
     from streamcore.net.open_files import raise_limit
+    from streamcore.web.head_limits import limited_heads
 
     raise_limit()  # each client, and each answer that is streamed to it, needs an open file
     # No access log: its lines would contain prompts. Open streams end by themselves within their grace period.
     options: dict[str, Any] = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 5}
     if serves is not None:
         options |= _of_a_worker(serves)
+    if logs_json():
+        options["log_config"] = None  # its records reach the handler that writes JSON
     # The app reads the headers of proxies itself, of those alone that --trusted-proxy names.
-    config = uvicorn.Config(cast("Any", app), proxy_headers=False, **options)
+    config = uvicorn.Config(cast("Any", app), proxy_headers=False, http=limited_heads(), **options)
     return uvicorn.Server(config)
 
 
@@ -296,12 +290,11 @@ def _of_a_worker(serves: Callable[[], None]) -> dict[str, Any]:
     """Return the options of uvicorn for one of several workers."""
     from uvicorn.config import LOGGING_CONFIG
 
-    calls = [serves]
+    from streamcore.cli.worker_process import SIGN_SECONDS
 
-    async def notify() -> None:  # uvicorn calls it when it begins to serve, and every 30 s
-        while calls:
-            calls.pop()()
+    async def notify() -> None:  # uvicorn calls it when it begins to serve, and every `timeout_notify` seconds
+        serves()
 
     lines = deepcopy(LOGGING_CONFIG)
     lines["formatters"]["default"]["fmt"] = "%(levelprefix)s [%(process)d] %(message)s"
-    return {"callback_notify": notify, "log_config": lines}
+    return {"callback_notify": notify, "timeout_notify": SIGN_SECONDS, "log_config": lines}

@@ -7,11 +7,11 @@ new worker cannot start. This one does neither, waits between attempts to start 
 from __future__ import annotations
 
 import logging
+import math
 import multiprocessing
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from streamcore.cli.worker_process import HANDLED, Serve, run_worker
+from streamcore.cli.worker_process import HANDLED, HUNG_SECONDS, Serve, in_terminal, run_worker
 from streamcore.errors import ConfigError, PromptError
 from streamcore.files.yaml_file import is_mapping, load_yaml
 from streamcore.graph.load import Graph, load_graph
@@ -32,6 +32,9 @@ log = logging.getLogger("streamcore")
 FIRST_PAUSE = 0.5
 """Seconds before a worker is started again that ended before it served; each further time doubles them."""
 LONGEST_PAUSE = 30.0
+
+ABORT_SECONDS = 5.0
+"""Seconds after which a hung worker that does not end on SIGABRT is killed."""
 
 
 def check_shared(workers: int, targets: Sequence[str], options: Mapping[str, Any]) -> None:
@@ -86,8 +89,10 @@ class _Worker:
 
     Attributes:
         process: the process.
-        news: can be read once the worker serves.
+        news: can be read once the worker serves, and then with each sign of life.
         serves: whether it serves.
+        heard: the time of its last sign of life.
+        aborted: the time at which it was ended, since it hung.
         replaces: the worker that is ended once this one serves.
         retired: whether it was asked to end.
     """
@@ -95,14 +100,15 @@ class _Worker:
     process: SpawnProcess
     news: Connection
     serves: bool = False
+    heard: float = 0.0
+    aborted: float | None = None
     replaces: _Worker | None = None
     retired: bool = False
 
     def end(self, number: int = signal.SIGTERM) -> None:
         """Ask the worker to end: it closes its streams with a last event; a second SIGINT ends it at once."""
         self.retired = True
-        if self.process.exitcode is None and self.process.pid is not None:
-            os.kill(self.process.pid, number)
+        _send(self, number)
 
     @property
     def end_reason(self) -> str:
@@ -111,21 +117,32 @@ class _Worker:
         return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
+def _send(worker: _Worker, number: int) -> None:
+    """Send a signal to a worker, if it runs."""
+    if worker.process.exitcode is None and worker.process.pid is not None:
+        os.kill(worker.process.pid, number)
+
+
 class Supervisor:
     """Start workers on one listening socket, replace those that end, and end all of them on a signal.
 
     SIGINT and SIGTERM end all workers. SIGHUP replaces them one after the other with new ones, which load the files of
     the service again; no connection is refused meanwhile. If the service runs in a terminal, SIGHUP is the terminal's
-    end, and ends the service, too.
+    end, and ends the service, too. A worker whose event loop does not turn for `hung_seconds` is ended and replaced.
 
     Args:
         serve: what a worker does; it is pickled.
         listening: the socket.
         count: how many workers there are.
+        hung_seconds: seconds without a sign of life after which a worker is ended; defaults to `HUNG_SECONDS`, and in
+            a terminal, where somebody may debug a worker or suspend it, to none.
     """
 
-    def __init__(self, serve: Serve, listening: socket.socket, count: int) -> None:
+    def __init__(
+        self, serve: Serve, listening: socket.socket, count: int, *, hung_seconds: float | None = None
+    ) -> None:
         self._serve = serve
+        self._waited = time.monotonic()  # when this process last waited, which it does often
         self._listening = listening
         self._count = count
         self._workers: list[_Worker] = []
@@ -135,7 +152,8 @@ class Supervisor:
         self._has_served = False
         self._failed = 0  # the exit code of a worker that cannot start
         self._signal = 0  # the signal that ends the service
-        self._in_terminal = sys.stdin is not None and sys.stdin.isatty()
+        self._in_terminal = in_terminal()
+        self._hung_seconds = hung_seconds or (math.inf if self._in_terminal else HUNG_SECONDS)
 
     def run(self) -> None:
         """Run until a signal, or until the first workers cannot start.
@@ -149,6 +167,7 @@ class Supervisor:
                 while self._workers or not (self._signal or self._failed):
                     self._start_missing()
                     self._wait(received)
+                    self._end_hung()
             finally:
                 self._end_all()  # nothing is left to end, unless this fails
         if self._failed:
@@ -180,11 +199,12 @@ class Supervisor:
 
     def _wait(self, received: socket.socket) -> None:
         """Wait until something happens: a signal, a worker that serves or has ended, or the end of a pause."""
-        starting = {worker.news: worker for worker in self._workers if not worker.serves}
+        heard = {worker.news: worker for worker in self._workers if not worker.news.closed}
         running = {worker.process.sentinel: worker for worker in self._workers}
-        pause = max(0.0, self._start_at - time.monotonic()) if self._start_at else None
-        found = wait([received, *starting, *running], pause)
-        for worker in [starting[one] for one in found if isinstance(one, Connection)]:
+        look = min(self._hung_seconds / 4, LONGEST_PAUSE)
+        pause = min(look, max(0.0, self._start_at - time.monotonic())) if self._start_at else look
+        found = wait([received, *heard, *running], pause)
+        for worker in [heard[one] for one in found if isinstance(one, Connection)]:
             self._note_news(worker)
         for worker in [running[one] for one in found if isinstance(one, int)]:
             self._note_end(worker)
@@ -193,11 +213,12 @@ class Supervisor:
                 self._note_signal(number)
 
     def _note_news(self, worker: _Worker) -> None:
-        """Note that a worker serves, or that it has ended before it did."""
-        try:
-            worker.news.recv_bytes()
-        except (EOFError, OSError):
-            worker.process.join()
+        """Note that a worker serves, that it lives, or that it has ended."""
+        if not os.read(worker.news.fileno(), 4096):
+            worker.news.close()
+            return
+        worker.heard = time.monotonic()
+        if worker.serves:
             return
         worker.serves = self._has_served = True
         self._pause = FIRST_PAUSE
@@ -230,6 +251,28 @@ class Supervisor:
         else:
             self._failed = max(1, worker.process.exitcode or 0)
             self._end_all()
+
+    def _end_hung(self) -> None:
+        """End the workers that gave no sign of life for too long."""
+        now = time.monotonic()
+        if (
+            now - self._waited > self._hung_seconds / 2
+        ):  # this process was stopped itself, and its workers may have been
+            for worker in self._workers:
+                worker.heard = now
+        self._waited = now
+        for worker in self._workers:
+            if not worker.serves or now - worker.heard < self._hung_seconds:
+                continue
+            if worker.aborted is None:
+                worker.aborted = now
+                silent = now - worker.heard
+                log.error(
+                    "worker %s has not responded for %.0f s and is ended, with its stacks", worker.process.pid, silent
+                )
+                _send(worker, signal.SIGABRT)
+            elif now - worker.aborted > ABORT_SECONDS:
+                _send(worker, signal.SIGKILL)
 
     def _note_signal(self, number: int) -> None:
         """Do what a signal means."""

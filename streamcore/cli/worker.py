@@ -10,8 +10,11 @@ from typing import Annotated, Any
 import anyio
 import typer
 
-from streamcore.cli.options import EnvFile, Model, Provider, provider_and_model, read_env_file
+from streamcore.cli.observing import set_up_observing
+from streamcore.cli.options import EnvFile, LogJson, Model, Provider, provider_and_model, read_env_file
 from streamcore.cli.output import fail, note, show_log
+from streamcore.cli.serve_options import Telemetry
+from streamcore.cli.worker_process import end_if_hung, in_terminal
 from streamcore.errors import StreamcoreError
 
 Durable = Annotated[
@@ -37,6 +40,8 @@ def worker(
         bool, typer.Option("--refuse-changed", help="Leave runs that began with other files to workers that have them.")
     ] = False,
     env_file: EnvFile = None,
+    log_json: LogJson = False,
+    telemetry: Telemetry = False,
 ) -> None:
     """Execute durable runs of these graphs until stopped; other workers then continue unfinished runs.
 
@@ -44,6 +49,7 @@ def worker(
     """
     read_env_file(env_file)
     show_log()
+    set_up_observing(log_json=log_json, telemetry=telemetry)
     provider, model = provider_and_model(provider, model)
 
     async def work() -> None:
@@ -58,11 +64,15 @@ def worker(
             checkpointer=checkpointer,
             config=config,
             versions=versions,
-        ):
-            note(f"working on {', '.join(map(str, graphs))}  (Ctrl-C stops)")
-            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                async for _ in signals:
-                    break
+        ) as runs:
+            note(f"working on {', '.join(map(str, graphs))} as {runs.worker}  (Ctrl-C stops)")
+            async with anyio.create_task_group() as group:
+                if not in_terminal():
+                    group.start_soon(end_if_hung)
+                with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                    async for _ in signals:
+                        break
+                group.cancel_scope.cancel()
         note("stopped; other workers go on with its runs")
 
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -12,6 +12,7 @@ from anyio.abc import TaskGroup
 from streamcore.durable.continuation import Segment, events
 from streamcore.durable.engine import Engine
 from streamcore.durable.graphs import Graphs
+from streamcore.durable.outage import Outage
 from streamcore.durable.outcome import outcome
 from streamcore.durable.status import GIVEN_UP
 from streamcore.durable.worker_lease import WorkerLease
@@ -60,6 +61,8 @@ class Worker:
         self._closing = False
         self._lost: set[str] = set()  # workers that were reported
         self._given_up: set[str] = set()  # jobs whose runs were ended
+        self._search = Outage(f"the search of worker {name!r} for lost workers")
+        self._relaying = Outage(f"the relay of worker {name!r}, for which its runs wait,")
 
     async def execute(self, name: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
         """Execute a job: produce its segment until it has ended, here or on another worker."""
@@ -71,6 +74,7 @@ class Worker:
         while not self._closing:
             try:
                 producer = await self._relay.adopt(name, source, max_seconds=segment.max_seconds)
+                self._relaying.worked()
                 if producer is not None:
                     self._producers.add(producer)
                     await producer.over.wait()
@@ -84,7 +88,7 @@ class Worker:
             except RunExists:  # another worker has just reserved it
                 log.debug("run %r is reserved by another worker", name)
             except RelayError as error:
-                log.warning("run %r waits for the relay: %s", name, error)
+                self._relaying.failed(error)
             await anyio.sleep(0.05)
         await anyio.sleep_forever()  # the engine gives the job to another worker
         raise AssertionError  # not reached
@@ -96,8 +100,9 @@ class Worker:
                 await self._lease.renew()
                 await self._recover()
                 await self._end_given_up()
+                self._search.worked()
             except (RelayError, DurableError) as error:
-                log.warning("the search for lost workers failed: %s", error)
+                self._search.failed(error)
             await anyio.sleep(self._sweep_seconds)
 
     async def _recover(self) -> None:
@@ -105,7 +110,8 @@ class Worker:
         for worker in {job.worker for job in running} - {self._name}:
             if worker is not None and await self._lease.is_lost(worker):
                 if worker not in self._lost:
-                    log.warning("worker %r is lost; its runs go on elsewhere", worker)
+                    names = [job.name for job in running if job.worker == worker]
+                    log.warning("worker %r is lost; its runs go on elsewhere: %s", worker, _shown(names))
                 self._lost.add(worker)
                 await self._engine.recover(worker)
 
@@ -132,3 +138,9 @@ class Worker:
         with anyio.CancelScope(shield=True):
             for producer in [*self._producers]:
                 await producer.over.wait()
+
+
+def _shown(names: Sequence[str], most: int = 20) -> str:
+    """Return the names of runs for the log."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more

@@ -126,21 +126,28 @@ class Handler(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         """Receive bytes."""
         payload: Any = self._payload
-        if isinstance(payload, Payload) and not payload.is_eof():
+        if isinstance(payload, Payload) and not payload.is_eof():  # as in `_receives_body`, whose call would cost more
             super().data_received(data)
         else:
             self._begin(data)
 
     def _begin(self, data: bytes) -> None:
-        """Parse the head of a response separately from its body, so that a broken body does not lose the head."""
-        end = data.find(_HEAD_END) + len(_HEAD_END)
-        if end >= len(_HEAD_END):
-            super().data_received(data[:end])
-            data = data[end:]
+        """Parse each head separately from the body, so that a broken body does not lose the head or what is before."""
+        begin = 0
+        while begin < len(data) and not self._receives_body():
+            end = data.find(_HEAD_END, begin) + len(_HEAD_END)
+            if end < len(_HEAD_END):
+                break
+            super().data_received(data[begin:end])
             self._own_payload()
-        if data:
-            super().data_received(data)
+            begin = end
+        if begin < len(data):
+            super().data_received(data[begin:])
             self._own_payload()
+
+    def _receives_body(self) -> bool:
+        payload: Any = self._payload
+        return isinstance(payload, Payload) and not payload.is_eof()
 
     def _own_payload(self) -> None:
         payload: Any = self._payload

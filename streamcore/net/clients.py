@@ -30,7 +30,9 @@ from streamcore.provider import (
     check_settings,
     environment_provider,
     get_provider,
+    provider_names,
 )
+from streamcore.provider import vendor as vendor_named
 
 if TYPE_CHECKING:
     import httpx2
@@ -88,7 +90,7 @@ class SDKClient(Generic[C]):
     ) -> None:
         vendor.require_sdk()
         check_settings(vendor.name, settings)
-        _check_async(vendor.name, settings.get("client"))
+        _check_client(vendor, settings)
         given: C | None = settings.get("client")
         self.vendor = vendor
         self.api_key = settings.get("api_key")
@@ -260,18 +262,46 @@ class SDKClient(Generic[C]):
         )
 
 
-def _check_async(name: str, client: object) -> None:
-    """Check that a client of the caller's is asynchronous, before anything is sent.
+def _check_client(vendor: Vendor, settings: ProviderSettings) -> None:
+    """Check a client of the caller's before anything is sent.
 
     Raises:
-        ConfigError: its `close` is a plain function, as in the SDKs' synchronous clients.
+        ConfigError: it is not of the vendor's SDK, its `close` is a plain function, as in the SDKs' synchronous
+            clients, or there is another setting that it has itself.
     """
+    client: object = settings.get("client")
+    if client is None:
+        return
+    kind: type = client.__class__  # of a proxy, the class of what it wraps
+    sdk = _package(vendor.sdk)
+    packages = {_package(base.__module__) for base in kind.__mro__}
+    if sdk not in packages and (packages == {"builtins"} or packages & _sdks()):
+        raise ConfigError(
+            f"client= of provider {vendor.name!r} is a client of the package {sdk!r}, not a "
+            f"{_package(kind.__module__)}.{kind.__qualname__}"
+        )
     close = getattr(client, "close", None)
     if callable(close) and not iscoroutinefunction(close):
         raise ConfigError(
-            f"client= of provider {name!r} is a {type(client).__name__}, which is synchronous; give the SDK's "
-            f"asynchronous client, such as Async{type(client).__name__}"
+            f"client= of provider {vendor.name!r} is a {kind.__name__}, which is synchronous; give the SDK's "
+            f"asynchronous client, such as Async{kind.__name__}"
         )
+    both = [name for name in ("api_key", "http_client") if settings.get(name) is not None]
+    if both:
+        raise ConfigError(
+            f"provider {vendor.name!r} has {' and '.join(f'{name}=' for name in both)} and client=, which has its own; "
+            "give one or the other"
+        )
+
+
+def _package(module: str | None) -> str:
+    return (module or "").partition(".")[0]
+
+
+def _sdks() -> set[str]:
+    """Return the packages of all SDKs."""
+    vendors = [vendor_named(name) for name in provider_names()]
+    return {_package(one.sdk) for one in vendors if one is not None and one.sdk is not None}
 
 
 def _checked_http_client(name: str, given: object) -> httpx2.AsyncClient | None:
@@ -284,7 +314,7 @@ def _checked_http_client(name: str, given: object) -> httpx2.AsyncClient | None:
         kind = type(given)
         raise ConfigError(
             f"the http_client of provider {name!r} must be an httpx2.AsyncClient, not a "
-            f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}; httpx2 has the API of httpx"
+            f"{_package(kind.__module__)}.{kind.__qualname__}; httpx2 has the API of httpx"
         )
     return given
 

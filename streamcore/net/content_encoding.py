@@ -21,10 +21,21 @@ def decoded(response: httpx2.Response, raw: AsyncGenerator[bytes]) -> AsyncGener
 
     httpx2 decodes everything but gzip, of which it reads the first member only. RFC 1952, section 2.2, allows several,
     and gateways that compress event by event send them. Closing the generator closes all that it reads from, but `raw`.
+    The iterators of `response` itself are not used: data that cannot be decoded end them before the response is closed,
+    and httpx2's generators below them then wait while they are dropped, which breaks the cancel scopes of the task.
     """
-    if response.headers["content-encoding"].strip().lower() in ("gzip", "x-gzip"):
+    encoding = response.headers["content-encoding"]
+    if encoding.strip().lower() in ("gzip", "x-gzip"):
         return _gunzip(raw)
-    return response.aiter_bytes()
+    import httpx2
+
+    return httpx2.Response(200, headers={"content-encoding": encoding}, content=_passed_on(raw)).aiter_bytes()
+
+
+async def _passed_on(raw: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    """Yield the bytes; httpx2 closes this generator, and not `raw`."""
+    async for data in raw:
+        yield data
 
 
 async def _gunzip(raw: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 2000  # characters of an error body
 _LONGEST_ID = 512  # bytes of a request's id
+_CLOSED = "Cannot send a request, as the client has been closed."  # httpx2 has no class for it
 
 
 class TransportErrors:
@@ -68,7 +69,15 @@ def map_transport_error(
         same = getattr(httpx2, type(error).__name__, httpx2.NetworkError)
         return map_transport_error(same(str(error)), streaming=streaming, provider=provider, model=model)
     if isinstance(error, httpx2.InvalidURL | httpx2.UnsupportedProtocol):
-        return ConfigError(f"the base URL of provider {provider!r} is not valid ({type(error).__name__}: {error})")
+        return ConfigError(
+            f"the base URL of provider {provider!r} is not valid ({type(error).__name__}: {error}); a base URL begins "
+            "with http:// or https://"
+        )
+    if isinstance(error, RuntimeError) and str(error) == _CLOSED:
+        return ConfigError(
+            f"the HTTP client of provider {provider!r} is closed; keep the http_client= or client= that you give open "
+            "until the stream has ended"
+        )
     if not isinstance(error, httpx2.HTTPError | httpx2.StreamError | ssl.SSLError | asyncio.IncompleteReadError):
         return None
     name = _describe(error)

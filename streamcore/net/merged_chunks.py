@@ -62,22 +62,29 @@ class ChunkMerger:
         if self._merging:
             return self._merged(data)
         if self._expecting:
-            return self._after_head(data)
+            return self._after_heads(data)
         return data
 
-    def _after_head(self, data: bytes) -> bytes:
+    def _after_heads(self, data: bytes) -> bytes:
         before = len(self._head)
-        head = self._head = self._head + data
-        end = head.find(_HEAD_END, max(0, before - 3)) + len(_HEAD_END)
-        if end < len(_HEAD_END):
-            self._expecting = len(head) < _LONGEST_HEAD
-            return data
-        head, self._head, at = head[:end], b"", end - before
+        heads = self._head + data
+        begin, search = 0, max(0, before - 3)
+        while self._expecting:
+            end = heads.find(_HEAD_END, search) + len(_HEAD_END)
+            if end < len(_HEAD_END):
+                self._head = heads[begin:]
+                self._expecting = len(self._head) < _LONGEST_HEAD
+                return data
+            self._note_head(heads[begin:end])
+            begin = search = end
+        self._head, at = b"", begin - before
+        return data[:at] + self._merged(data[at:]) if self._merging else data
+
+    def _note_head(self, head: bytes) -> None:
         self._expecting = _INTERIM_HEAD.match(head) is not None
         self._merging = _CHUNKED_HEAD.match(head) is not None and _ENCODED_HEAD.search(head) is None
         if head.count(b"\n") != head.count(_CRLF):  # a parser may take a lone LF for the end of a line
             self._expecting = self._merging = False
-        return data[:at] + self.feed(data[at:]) if at < len(data) else data
 
     def _merged(self, data: bytes) -> bytes:
         if self._line:

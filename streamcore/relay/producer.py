@@ -20,7 +20,7 @@ from streamcore.relay.entries import compacted, encode_end
 from streamcore.relay.log import Command, RunLog
 from streamcore.reports.relay import RunReport
 from streamcore.sse import Item
-from streamcore.sse.public import described_in_log, interrupted, public
+from streamcore.sse.public import described_in_log, failure_fields, interrupted, public
 from streamcore.storage.sizes import items_size
 
 log = logging.getLogger("streamcore")
@@ -201,7 +201,8 @@ class Producer:
             except Exception as failure:  # it becomes the end of the run
                 error = failure
                 text, unexpected = described_in_log(failure)
-                log.warning("run %r ended in %s", self._run_id, text, exc_info=unexpected)
+                extra = {**failure_fields(failure), "run_id": self._run_id, "owner": self._report.owner or None}
+                log.warning("run %r ended in %s", self._run_id, text, exc_info=unexpected, extra=extra)
         if not self._reading.cancelled_caught:
             self._error = error
 

@@ -49,6 +49,11 @@ class Reader:
         """After the end: the answer so far as it arrived; None if the source has no `partial`."""
 
     @property
+    def run_id(self) -> str:
+        """The run's name."""
+        return self._run_id
+
+    @property
     def seq(self) -> int:
         """The number of the item that was returned last; pass it as `after` to continue."""
         return self._read - len(self._pending)

@@ -108,23 +108,27 @@ class AnswerReport:
             seconds = time.monotonic() - self._began if self._began else 0.0
             self._report.tell(AttemptEnded(self._report.operation, self._number, attempt, error, seconds))
 
+    @property
+    def _run_id(self) -> str | None:
+        """The run of the relay that the answer is a part of, for the log."""
+        operation = None if self._report is None else self._report.operation
+        while operation is not None and operation.kind != "run":
+            operation = operation.parent
+        return None if operation is None else operation.name
+
     def again(self, error: StreamcoreError, pause: float, failed: _Candidate, following: _Candidate) -> None:
         """Report that another attempt follows: of the same provider after a pause, or of the next one."""
         # The text of a validation error quotes the answer, and answers are not for logs.
         reason = type(error).__name__ if isinstance(error, OutputValidationError) else error
         provider, model = following.provider.name, following.request.model
         fallback = following.provider is not failed.provider
+        fields: dict[str, object] = {"provider": provider, "error": type(error).__name__, "run_id": self._run_id}
         if fallback:
             named = f" with model {model!r}" if model else ""
-            fields: dict[str, object] = {
-                "event": "fallback",
-                "provider": provider,
-                "model": model,
-                "error": type(error).__name__,
-            }
+            fields |= {"event": "fallback", "model": model}
             log.info("asking the fallback provider %r%s after %s", provider, named, reason, extra=fields)
         else:
-            fields = {"event": "retry", "provider": provider, "pause": pause, "error": type(error).__name__}
+            fields |= {"event": "retry", "pause": pause}
             log.info("trying again in %.1f s after %s", pause, reason, extra=fields)
         if self._report is not None:
             from streamcore.observe.events import FellBack, Retried

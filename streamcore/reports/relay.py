@@ -11,14 +11,17 @@ from streamcore.reports.report import outcome_of, reporter
 class RunReport:
     """Report one run of a relay; does nothing without observers."""
 
-    __slots__ = ("_open", "_report")
+    __slots__ = ("_open", "_report", "owner")
 
     def __init__(self, run_id: str) -> None:
         self._report = reporter("run", run_id)
         self._open = self._report is not None
+        self.owner = ""
+        """The user who owns the run, once it has begun."""
 
     def begin(self, owner: str, thread: str | None) -> str:
         """Report that the run begins; return what observers store with it."""
+        self.owner = owner
         if self._report is None:
             return ""
         from streamcore.observe.events import RunStarted

@@ -16,7 +16,7 @@ from streamcore.concurrency.resources import CLOSE_SECONDS
 from streamcore.errors import StreamInterrupted
 from streamcore.sse.encoder import EventEncoder, Item
 from streamcore.sse.event_id import parse_event_id
-from streamcore.sse.public import described_in_log, interrupted
+from streamcore.sse.public import described_in_log, failure_fields, interrupted
 
 log = logging.getLogger("streamcore")
 
@@ -123,7 +123,8 @@ class Events:
         if self._stopping and getattr(self._source, "resumable", False):
             raise StopAsyncIteration from None
         text, unexpected = described_in_log(error)
-        log.warning("a stream to a browser ended in %s", text, exc_info=error if unexpected else None)
+        extra = {**failure_fields(error), "run_id": getattr(self._source, "run_id", None)}
+        log.warning("a stream to a browser ended in %s", text, exc_info=error if unexpected else None, extra=extra)
         self.first_error = None if self._sent else error
         return self.encoder.error(error)
 

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from streamcore import errors
 from streamcore.completion import Attempt
@@ -72,6 +72,25 @@ def described_in_log(error: Exception) -> tuple[str, Exception | None]:
     unexpected = cause if isinstance(cause, Exception) else error
     trace = not isinstance(unexpected, StreamcoreError) or isinstance(unexpected, ConfigError)
     return f"{type(error).__name__} (reference {reference(error)}){text}", error if trace else None
+
+
+def failure_fields(error: Exception) -> dict[str, Any]:
+    """Return the attributes of the log's record about an error: its class, its reference, what the vendor sent."""
+    cause = error.__cause__ if isinstance(error, NodeError) else None
+    failed = error if cause is None else cause
+    return {
+        "event": "failure",
+        "error": type(failed).__name__,
+        "reference": reference(error),
+        **vendor_fields(failed),
+    }
+
+
+def vendor_fields(error: BaseException | None) -> dict[str, Any]:
+    """Return what a vendor's error says beside its text, for attributes of the log's records."""
+    if not isinstance(error, errors.ProviderError):
+        return {}
+    return {name: getattr(error, name) for name in ("provider", "model", "status", "code", "request_id")}
 
 
 def interrupted(message: str) -> StreamInterrupted:

@@ -20,7 +20,7 @@ from streamcore.net.transports import AUTO_VARIABLE
 from streamcore.provider import vendor
 from streamcore.testing.faults.fault_server import FaultServer, Play
 from streamcore.testing.recordings.exchange import Exchange, Pace
-from streamcore.testing.recordings.matching import endpoint
+from streamcore.testing.recordings.matching import UnrecordedRequest, endpoint
 from streamcore.testing.recordings.recorder import Recorder, guess_provider
 from streamcore.testing.recordings.recording import Recording
 from streamcore.testing.recordings.replay import PLACEHOLDER_KEY, ReplayTransport
@@ -53,23 +53,39 @@ class Tape:
         """The exchanges that the test has not requested yet."""
         return self.player.unplayed
 
+    @property
+    def unrecorded(self) -> list[UnrecordedRequest]:
+        """The errors of the requests that are not in the recording, which fail the test at its end.
+
+        A test that expects such a request empties the list.
+        """
+        return self.player.unrecorded
+
 
 def tape_of(item: pytest.Item, *, making: bool) -> Tape:
     """Return the tape that a test's marker names; fail the test if it names none or the file does not exist."""
     marker = item.get_closest_marker("recording")
-    if marker is None or not marker.args:
+    try:
+        name, pace = _arguments(*(marker.args if marker else ()), **(marker.kwargs if marker else {}))
+    except TypeError as error:
         pytest.fail(
-            'the fixture `recording` needs a file, by its path from the test\'s: @pytest.mark.recording("greet.yaml")',
+            "the fixture `recording` needs a file, by its path from the test's: "
+            f'@pytest.mark.recording("greet.yaml", pace=0); {str(error).replace("_arguments()", "the marker")}',
             pytrace=False,
         )
-    path = item.path.parent / marker.args[0]
+    path = item.path.parent / name
     if not making and not path.is_file():
         pytest.fail(
             f"there is no recording {path}; to make it, set the provider's key in the environment and run: "
             f"pytest --record '{item.nodeid}'",
             pytrace=False,
         )
-    return Tape(path, marker.kwargs.get("pace", 0), making=making)
+    return Tape(path, pace, making=making)
+
+
+def _arguments(path: str | Path, pace: Pace = 0) -> tuple[str | Path, Pace]:
+    """Return the arguments of the marker."""
+    return path, pace
 
 
 def play(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:

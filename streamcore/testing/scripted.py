@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -10,7 +11,7 @@ import anyio.lowlevel
 
 from streamcore.chunk import Chunk, FinishReason, ToolCall, Usage
 from streamcore.request import Request
-from streamcore.testing.simulator.answers import Answer
+from streamcore.testing.simulator.answers import Answer, with_call_ids
 
 Step = Chunk | str | Sequence[Chunk | str] | float | Exception | Callable[[], Awaitable[object]]
 """What a script does next; see `ScriptedProvider`."""
@@ -32,6 +33,8 @@ class ScriptedProvider:
     - an iterable of steps, played exactly as they are: without a `finish` chunk the stream is interrupted;
     - a function that takes the `Request` and returns one of these. A generator function makes steps one by one.
 
+    Calls of an `Answer` without an id of their own get one that no other call of the provider has.
+
     A step is one of:
 
     - a `Chunk`, or a `str` for a text chunk: one network read with this chunk;
@@ -49,7 +52,8 @@ class ScriptedProvider:
         takes_schema: True for a provider that is sent JSON Schemas (`Request.output_schema`), not descriptions.
 
     Raises:
-        ValueError: if there is no answer.
+        ValueError: there is no answer.
+        TypeError: an answer is none of these; when it is played, a step.
     """
 
     def __init__(
@@ -57,6 +61,8 @@ class ScriptedProvider:
     ) -> None:
         if not answers:
             raise ValueError("ScriptedProvider has no answer to play; give it at least one")
+        for number, answer in enumerate(answers):
+            _check(answer, number)
         self.name = name
         self.requests: list[Request] = []
         """The requests, in the order in which their streams began."""
@@ -69,6 +75,7 @@ class ScriptedProvider:
         self.closed = False
         """True after `aclose`."""
         self._answers = answers
+        self._calls = 0
         self._takes_schema = takes_schema
 
     @property
@@ -84,7 +91,7 @@ class ScriptedProvider:
         self.most_open = max(self.most_open, self.open)
         closed_early = False
         try:
-            for step in _steps(answer(request) if callable(answer) else answer):
+            for step in self._steps(answer(request) if callable(answer) else answer):
                 if isinstance(step, Exception):
                     raise step
                 if isinstance(step, (int, float)):
@@ -103,6 +110,17 @@ class ScriptedProvider:
             self.open_requests.remove(request)
             self.closed_requests.append(request)
 
+    def _steps(self, script: Script) -> Iterable[Step]:
+        if isinstance(script, Exception):
+            return [script]
+        if isinstance(script, str):
+            script = Answer.of(script)
+        if not isinstance(script, Answer):
+            return script
+        first = self._calls + 1
+        self._calls += len(script.calls)
+        return _chunks(replace(script, calls=with_call_ids(script.calls, "call_simulated_{}", first)))
+
     def takes_schema(self, schema: Mapping[str, Any]) -> bool:
         """Return whether JSON Schemas are sent to this provider, as `takes_schema=` states."""
         return self._takes_schema
@@ -112,17 +130,28 @@ class ScriptedProvider:
         self.closed = True
 
 
-def _steps(script: Script) -> Iterable[Step]:
-    if isinstance(script, Exception):
-        return [script]
-    if isinstance(script, str):
-        script = Answer.of(script)
-    return _chunks(script) if isinstance(script, Answer) else script
+def _check(answer: Script | Callable[[Request], Script], number: int) -> None:
+    """Raise TypeError for what is no answer."""
+    given: object = answer
+    if isinstance(given, type) and issubclass(given, BaseException):
+        raise TypeError(f"answer {number} of ScriptedProvider is a class; give an instance, as {given.__name__}('...')")
+    if isinstance(given, (bytes, Mapping)) or not (
+        isinstance(given, (Answer, Exception, Iterable)) or callable(answer)
+    ):
+        raise TypeError(
+            f"answer {number} of ScriptedProvider is a text, an Answer, an exception, a list of steps or a function of "
+            f"the Request, not {answer!r}"
+        )
 
 
-def _read(step: Chunk | str | Sequence[Chunk | str]) -> list[Chunk]:
-    parts = [step] if isinstance(step, (Chunk, str)) else step
-    return [Chunk("text", part) if isinstance(part, str) else part for part in parts]
+def _read(step: Any) -> list[Chunk]:
+    parts: Sequence[Any] = [step] if isinstance(step, (Chunk, str)) else step
+    if isinstance(step, Sequence | Chunk) and all(isinstance(part, (Chunk, str)) for part in parts):
+        return [Chunk("text", part) if isinstance(part, str) else part for part in parts]
+    raise TypeError(
+        "a step of ScriptedProvider is a text, a Chunk, a list of these, a number of seconds, an exception or an async "
+        f"function, not {step!r}"
+    )
 
 
 def _chunks(answer: Answer) -> Iterator[Chunk]:

@@ -4,8 +4,9 @@
 # ===================
 #
 # A run alternates between two phases. In the *answer* phase an `AnswerRun` is read as in a stream without tools; its
-# chunks are handed on as they are. In the *calls* phase the chunks come from `RunningCalls`. The phases overlap where
-# a call begins before its answer has ended: from then on both are read at the same time (`merged`).
+# chunks are handed on as they are, but for the ids of calls that have none or another's. In the *calls* phase the
+# chunks come from `RunningCalls`. The phases overlap where a call begins before its answer has ended: from then on both
+# are read at the same time (`merged`).
 #
 # A call begins early as soon as its arguments are a whole JSON object, whatever the vendor sends afterwards. It does
 # not begin early where that could be wrong or too much: if the answer may begin again (`on_interrupt="restart"`,
@@ -107,6 +108,7 @@ class AgentRun:
         self._begun: tuple[str, ...] = ()
         self._early: set[int] = set()  # the positions of the calls that began before their answer had ended
         self._ends: dict[int, JSONEnd] = {}
+        self._ids: dict[int, str] = {}  # of the calls of the answer, by position
         self._saving = anyio.Lock()
         self._used = 0  # calls
         self._over = False  # the limit of calls
@@ -181,8 +183,11 @@ class AgentRun:
                 source = answer.chunks()
                 async with opened(source) as batches:
                     async for batch in batches:
-                        yield batch
-                        if early and batch and (batch[0].kind != "text" or len(batch) > 1) and self._begin_early(batch):
+                        if not batch or (batch[0].kind == "text" and len(batch) == 1):
+                            yield batch
+                            continue
+                        yield self._identified(batch)
+                        if early and self._begin_early(batch):
                             break
                     if self._early:
                         async with opened(merged([self._rest(source), self._calls.chunks()], 2)) as both:
@@ -281,8 +286,9 @@ class AgentRun:
                     continue
                 clock = "total" if self._left <= 0 else "stall"
                 seconds = (self._plan.timeouts.total if clock == "total" else stall) or stall
+                names = ", ".join(map(repr, self._calls.open_tools))
                 raise StreamTimeout(
-                    f"the tools did not end, nor report progress, within {seconds:g} s (clock {clock!r})",
+                    f"these tools did not end, nor report progress, within {seconds:g} s: {names} (clock {clock!r})",
                     clock=clock,
                     seconds=seconds,
                 )
@@ -357,7 +363,7 @@ class AgentRun:
             request = replace(request, tool_choice=None)  # else it would never end
         request = replace(request, messages=tuple(self._messages), tools=tuple(self._tools.values()))
         timeouts = plan.timeouts if self._left == math.inf else replace(plan.timeouts, total=max(self._left, 1e-3))
-        self._early, self._ends = set(), {}
+        self._early, self._ends, self._ids = set(), {}, {}
         return answer_run(replace(plan, candidate=replace(plan.candidate, request=request), timeouts=timeouts))
 
     async def _answered(self, answer: AnswerRun) -> None:
@@ -379,6 +385,33 @@ class AgentRun:
         self._asked = self._messages[-1].tool_calls
         self._done = not self._asked and completion.finish_reason != "pause"
         await self._begin(completion.tool_calls)
+
+    def _identified(self, batch: list[Chunk]) -> list[Chunk]:
+        """Return the chunks with the ids by which results and `Completion.tool_calls` name the calls.
+
+        A server may send no id, or one twice; see `with_ids`.
+        """
+        if any(chunk.kind in ("tool_call", "restart") for chunk in batch):
+            return [self._with_id(chunk) for chunk in batch]
+        return batch
+
+    def _with_id(self, chunk: Chunk) -> Chunk:
+        if chunk.kind == "restart":
+            self._ids.clear()
+        call = chunk.tool_call
+        if chunk.kind != "tool_call" or call is None or chunk.choice or self._answer is None:
+            return chunk
+        known = self._ids.get(call.position)
+        taken = call.id in [given for position, given in self._ids.items() if position != call.position]
+        if call.id and not taken:
+            self._ids[call.position] = call.id
+            return chunk
+        if known is None:
+            found = {one.position: one.id or "" for one in self._answer.completion(complete=False).tool_calls}
+            self._ids[call.position] = known = found.get(call.position, "")
+        elif not call.id:
+            return chunk
+        return replace(chunk, tool_call=replace(call, id=known))
 
     @property
     def _may_begin_early(self) -> bool:
@@ -418,7 +451,7 @@ class AgentRun:
         """Yield the rest of an answer some of whose calls have begun."""
         try:
             async for batch in source:
-                yield batch
+                yield self._identified(batch)
                 self._begin_early(batch)
         finally:
             self._calls.leave()

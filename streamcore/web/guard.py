@@ -6,16 +6,18 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlsplit
 
 import anyio
 from fastapi import HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from streamcore.errors import DurableError, RelayError
+from streamcore.errors import CheckpointError, DurableError, RelayError
+from streamcore.net.well_formed import well_formed_json
 from streamcore.sse.response import BODY_SEND
 from streamcore.web.methods import MethodsRoute
+from streamcore.web.request_log import answering, log_failed_request, log_refused_request
 
 log = logging.getLogger("streamcore")
 
@@ -70,17 +72,35 @@ def limited(max_bytes: int) -> type[MethodsRoute]:
                 length = request.headers.get("content-length", "0")
                 if not length.isdecimal() or int(length[:20]) > max_bytes:
                     raise _too_long(max_bytes)
-                try:
-                    return await handle(Request(request.scope, _Body(request.receive, max_bytes).receive))
-                except (RelayError, DurableError) as error:
-                    log.warning("a request failed: %s", error)
-                    raise HTTPException(
-                        503, "Answers cannot be stored at the moment. Try again later.", {"Retry-After": "5"}
-                    ) from error
+                with answering(request, self.path):
+                    try:
+                        return await handle(Request(request.scope, _Body(request.receive, max_bytes).receive))
+                    except RequestValidationError as error:
+                        raise RequestValidationError(_without_input(error)) from None
+                    except HTTPException as error:
+                        log_refused_request(error)
+                        raise
+                    except (RelayError, DurableError, CheckpointError) as error:
+                        log_failed_request(error, f"{type(error).__name__}: {error}")
+                        what = "The conversation" if isinstance(error, CheckpointError) else "Answers"
+                        how = "be saved or loaded" if isinstance(error, CheckpointError) else "be stored"
+                        text = f"{what} cannot {how} at the moment. Try again later."
+                        raise HTTPException(503, text, {"Retry-After": "5"}) from error
 
             return limited_handle
 
     return LimitedRoute
+
+
+def _without_input(error: RequestValidationError) -> list[dict[str, Any]]:
+    """Return what is not valid, without the client's values, some of which cannot be sent (NaN, for example).
+
+    The names of unknown fields remain, well-formed.
+    """
+    found: list[dict[str, Any]] = well_formed_json(
+        [{name: value for name, value in one.items() if name not in ("input", "ctx")} for one in error.errors()]
+    )
+    return found
 
 
 class _Body:
@@ -138,7 +158,7 @@ def same_site(allowed: Collection[str]) -> Callable[[Request], Awaitable[None]]:
         if origin is not None and (origin in allowed or "*" in allowed):
             return
         if site is None:  # not a browser, or an old one
-            foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+            foreign = origin is not None and origin.partition("://")[2] != request.headers.get("host")
         else:
             foreign = site not in ("same-origin", "none")
         if foreign:

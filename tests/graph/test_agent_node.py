@@ -144,6 +144,17 @@ async def test_the_events_and_the_state_of_an_agent(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("given", [None, "x"])
+async def test_the_events_of_a_call_have_one_id(tmp_path: Path, given: str | None) -> None:
+    asked = [Chunk("tool_call", tool_call=ToolCall(given, "double", f'{{"n": {number}}}', number)) for number in (0, 1)]
+    events = await run(write(tmp_path), ScriptedProvider([Chunk("start", id="r"), *asked, FINISH], "Done."))
+    ids = {event["args"]["n"]: event["call_id"] for event in events if event["type"] == "tool_call"}
+    results = {int(event["output"]) // 2: event["call_id"] for event in events if event["type"] == "tool_result"}
+    assert ids == results
+    assert len(set(ids.values())) == 2
+    assert "" not in ids.values()
+
+
 async def test_the_next_run_of_a_thread_continues_the_conversation(tmp_path: Path) -> None:
     store = {"type": "sqlite", "path": str(tmp_path / "threads.db")}
     path = write(tmp_path)

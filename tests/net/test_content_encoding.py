@@ -7,12 +7,18 @@ import itertools
 import zlib
 from collections.abc import AsyncGenerator
 
+import anyio
 import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamcore import MalformedStream, aclose_providers, get_provider, stream_request
 from streamcore.net.content_encoding import Gunzip, decoded
+from streamcore.testing import FaultServer
+from streamcore.testing.faults.spoiled import END, chunked
+from streamcore.testing.faults.steps import Hold, Send, Step
+from tests.support import DEADLINE, KEY, ask
 
 TEXT = b'data: {"a": 1}\n\n' * 50
 
@@ -85,3 +91,16 @@ async def test_broken_data_leaves_nothing_open(anyio_backend: str, encoding: str
     await reads.aclose()
     await raw.aclose()
     assert body.ended
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_broken_data_over_a_connection_is_a_malformed_stream(anyio_backend: str, encoding: str) -> None:
+    """httpx2's generators that a broken body leaves open must not break the cancel scopes of the reader's task."""
+    packed = gzip.compress(TEXT) if encoding == "gzip" else zlib.compress(TEXT)
+    body: list[Step] = [Send(chunked(packed[:-6], b"\0" * 6, content_encoding=encoding) + END), Hold()]
+    with FaultServer(body) as server:
+        provider = get_provider("openai", model="m", api_key=KEY, base_url=f"{server.url}/v1", transport="httpx2")
+        for _ in range(3):
+            with pytest.raises(MalformedStream), anyio.fail_after(DEADLINE):
+                await stream_request(ask(), provider=provider, max_retries=0).collect()
+    await aclose_providers()

@@ -149,6 +149,11 @@ def test_an_interim_response_comes_before_the_head() -> None:
     assert merger.feed(early + HEAD + chunk(b"a") * 2) == early + HEAD + chunk(b"aa")
 
 
+def test_a_read_may_have_thousands_of_interim_responses() -> None:
+    merger, interim = ChunkMerger(), b"HTTP/1.1 100 Continue\r\n\r\n" * 5000
+    assert merger.feed(interim + HEAD + chunk(b"a") * 2) == interim + HEAD + chunk(b"aa")
+
+
 @pytest.mark.parametrize(
     "head",
     [HEAD.replace(b"OK\r\n", b"OK\n"), HEAD.replace(b"OK\r\n", b"OK\n\n"), b"\n" + HEAD, HEAD[4:], b"x" * (1 << 17)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import ssl
@@ -348,6 +349,20 @@ async def test_bytes_before_a_cut_are_yielded_also_to_a_late_reader(name: str) -
     assert caught.value.partial.text == "".join(ANSWER.tokens[:2])
 
 
+@pytest.mark.anyio
+@asyncio_only
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("interim", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 E\r\nLink: x\r\n\r\n" * 2000])
+async def test_text_before_a_broken_chunk_is_kept_also_behind_interim_responses(transport: str, interim: bytes) -> None:
+    first, *rest = (framed(event) for event in begun("openai-chat", ANSWER))
+    with FaultServer([Send(interim + chunked() + first + b"".join(rest) + b"no size\r\n")]) as server:
+        provider = get_provider("openai", model="m", api_key=KEY, base_url=f"{server.url}/v1", transport=transport)
+        with pytest.raises(StreamInterrupted) as caught:
+            await stream_request(ask(), provider=provider, max_retries=0).collect()
+    assert caught.value.partial is not None
+    assert caught.value.partial.text == "".join(ANSWER.tokens[:2])
+
+
 PATIENT = Timeouts(first_token=600.0, stall=600.0, silence=600.0, total=600.0)
 """Timeouts that a thousand streams keep on a busy machine, too."""
 
@@ -446,6 +461,20 @@ async def test_an_untrusted_certificate_is_not_retried(self_signed: ssl.SSLConte
             await stream_request(ask(), provider=at("openai", server.url)).collect()
         assert not caught.value.retryable
         assert server.requests == []
+
+
+@pytest.mark.anyio
+@asyncio_only
+async def test_a_server_that_does_not_speak_tls_is_named_as_such() -> None:
+    async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(2**16)  # all of it, so that the connection is closed and not reset
+        writer.close()
+
+    async with await asyncio.start_server(close, "127.0.0.1", 0) as server:
+        url = "https://127.0.0.1:{1}".format(*server.sockets[0].getsockname())
+        with pytest.raises(ConnectionFailed, match=r"the server closed the connection; does it speak TLS\?") as caught:
+            await stream_request(ask(), provider=at("openai", url), max_retries=0).collect()
+    assert "None" not in str(caught.value)
 
 
 @pytest.mark.anyio

@@ -102,12 +102,20 @@ def test_a_provider_has_its_name_with_and_without_its_sdk(name: str) -> None:
     assert row.name == name
 
 
-@pytest.mark.parametrize(("wrong", "near"), [("antropic", "anthropic"), ("open-ai", "openai"), ("mistrall", "mistral")])
+@pytest.mark.parametrize(
+    ("wrong", "near"), [("antropic", "anthropic"), ("open-ai", "openai"), ("OpenAI", "openai"), ("mistrall", "mistral")]
+)
 def test_an_unknown_name_is_an_error_with_a_suggestion(wrong: str, near: str) -> None:
     with pytest.raises(ProviderNotFound, match=f"did you mean '{near}'") as caught:
         get_provider(wrong)
     assert repr(wrong) in str(caught.value)
     assert all(name in str(caught.value) for name in provider_names())
+
+
+@pytest.mark.parametrize("given", [None, 5])
+def test_what_is_no_name_is_an_error(given: Any) -> None:
+    with pytest.raises(ConfigError, match="of get_provider is a provider's name, a mapping of name and settings, or "):
+        get_provider(given)
 
 
 def test_a_name_like_no_other_gets_no_suggestion() -> None:
@@ -635,6 +643,37 @@ def test_only_an_async_client_of_httpx2_is_accepted(name: str) -> None:
         settings: dict[str, Any] = {"api_key": "sk-0123456789", "base_url": "http://127.0.0.1:1", "http_client": client}
         with pytest.raises(ConfigError, match=f"must be an httpx2.AsyncClient, not a {kind};"):
             get_provider(name, **settings)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("anyio_backend", "name"), EVERY_RUN)
+async def test_a_client_that_is_closed_is_a_config_error(name: str) -> None:
+    http_client = httpx2.AsyncClient()
+    await http_client.aclose()
+    provider = get_provider(name, api_key=KEY, base_url="http://127.0.0.1:1", http_client=http_client)
+    with pytest.raises(ConfigError, match=rf"the HTTP client of provider '{name}' is closed; keep the http_client= or"):
+        await stream_request(ask(), provider=provider).collect()
+
+
+def test_a_client_of_another_sdk_is_refused() -> None:
+    anthropic, openai = pytest.importorskip("anthropic"), pytest.importorskip("openai")
+    clients = {"anthropic": openai.AsyncOpenAI(api_key="k"), "openai": anthropic.AsyncAnthropic(api_key="k")}
+    clients |= dict.fromkeys(("openai-responses", "mistral"), "sk-key")
+    for name, client in clients.items():
+        with pytest.raises(ConfigError, match=f"client= of provider '{name}' is a client of the package "):
+            get_provider(name, client=client)
+
+
+@pytest.mark.parametrize("setting", ["api_key", "http_client"])
+def test_a_client_has_its_own_settings(setting: str) -> None:
+    client = pytest.importorskip("openai").AsyncOpenAI(api_key="k")
+    settings: dict[str, Any] = {
+        "api_key": "k",
+        "base_url": "http://127.0.0.1:1/v1",
+        "http_client": httpx2.AsyncClient(),
+    }
+    with pytest.raises(ConfigError, match=f"has {setting}= and client=, which has its own"):
+        get_provider("openai", client=client, **{setting: settings[setting]})
 
 
 def test_demo_says_that_it_takes_no_client() -> None:

@@ -126,6 +126,45 @@ def test_a_changed_prompt_shows_the_difference(project: pytest.Pytester) -> None
     assert "messages[0].content is 'Greet Ada.', recorded is 'Say hello to Ada.'" in result.stdout.str()
 
 
+SWALLOWS = """
+import pytest
+from streamcore import StreamcoreError, execute_prompt_async
+
+async def ask():
+    try:
+        return await execute_prompt_async("greet", {"name": "Bob"}, provider="openai", prompts_dir="prompts")
+    except StreamcoreError as error:
+        return "sorry"
+
+@pytest.mark.anyio
+@pytest.mark.recording(path="recorded/greet.yaml", pace=0)
+async def test_hidden(anyio_backend_name):
+    assert await ask() == "sorry"
+
+@pytest.mark.anyio
+@pytest.mark.recording("recorded/greet.yaml")
+async def test_expected(recording, anyio_backend_name):
+    assert await ask() == "sorry"
+    assert "is 'Say hello to Bob.'" in str(recording.unrecorded.pop())
+
+@pytest.mark.recording("recorded/greet.yaml", speed=3)
+def test_marker():
+    pass
+"""
+
+
+def test_a_request_that_is_not_recorded_fails_the_test_even_if_its_code_hides_the_error(
+    project: pytest.Pytester,
+) -> None:
+    recorded(project)
+    project.makepyfile(test_hides=SWALLOWS)
+    result = run(project, "-k", "(hidden or expected) and asyncio or test_marker")
+    result.assert_outcomes(passed=2, errors=2)
+    output = result.stdout.str()
+    assert "content is 'Say hello to Bob.', recorded is 'Say hello to Ada.'" in output
+    assert "pace=0); the marker got an unexpected keyword argument 'speed'" in output
+
+
 @pytest.mark.long
 def test_a_test_that_fails_keeps_the_old_recording(project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     path = recorded(project)

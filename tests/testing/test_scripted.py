@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import anyio
 import pytest
@@ -37,6 +38,25 @@ def test_without_an_answer_it_cannot_be_made() -> None:
         ScriptedProvider()
 
 
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (3, "answer 0 of ScriptedProvider is a text, an Answer, .* not 3"),
+        ({"text": "Hello"}, "not {'text': 'Hello'}"),
+        (ServerError, r"is a class; give an instance, as ServerError\('...'\)"),
+    ],
+)
+def test_what_is_no_answer_is_refused_when_it_is_made(answer: Any, says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        ScriptedProvider(answer)
+
+
+async def test_what_is_no_step_is_refused() -> None:
+    steps: Any = ["Hello", {"text": "World"}]
+    with pytest.raises(TypeError, match=r"a step of ScriptedProvider is a text, .* not {'text': 'World'}"):
+        await stream_request(ask(), provider=ScriptedProvider(steps)).collect()
+
+
 async def test_a_text_is_a_complete_answer_token_by_token() -> None:
     stream = stream_request(ask(), provider=ScriptedProvider("Hello, World!"))
     kinds = [chunk.kind async for chunk in stream]
@@ -56,6 +76,13 @@ async def test_an_answer_carries_reasoning_and_calls() -> None:
         (call.id, call.name, call.arguments) for call in calls
     ]
     assert answer.finish_reason == "tool_calls"
+
+
+async def test_planned_calls_without_an_id_get_one_of_their_own() -> None:
+    provider = ScriptedProvider(Answer(calls=[PlannedCall("a"), PlannedCall("b"), PlannedCall("c", id="mine")]))
+    answers = [await stream_request(ask(), provider=provider).collect() for _ in range(2)]
+    ids = [call.id for answer in answers for call in answer.tool_calls]
+    assert ids == ["call_simulated_1", "call_simulated_2", "mine", "call_simulated_4", "call_simulated_5", "mine"]
 
 
 async def test_a_cut_answer_is_interrupted() -> None:

@@ -169,6 +169,36 @@ async def test_a_forced_choice_holds_for_the_first_answer_only() -> None:
 # Several calls at the same time
 
 
+@pytest.mark.parametrize("first", [None, "x"])
+@pytest.mark.parametrize("options", [{}, {"on_interrupt": "restart"}], ids=["early", "at the end"])
+async def test_the_chunks_of_calls_have_the_ids_of_their_results(first: str | None, options: dict[str, Any]) -> None:
+    """A server may send no ids, or one id twice."""
+
+    async def one() -> str:
+        return "1"
+
+    async def two() -> str:
+        return "2"
+
+    def part(position: int, arguments: str, name: str | None = None) -> Chunk:
+        return Chunk("tool_call", tool_call=ToolCall(first, name, arguments, position))
+
+    answer = [Chunk("start", id="r"), part(0, "{", "one"), part(0, "}"), part(1, "{", "two"), part(1, "}"), CALLS]
+    stream, _ = agent(answer, "Done.", tools=[one, two], **options)
+    chunks = await read(stream)
+
+    named: dict[str, str | None] = {}
+    for chunk in chunks:
+        if chunk.tool_call is not None:
+            name = ("one", "two")[chunk.tool_call.position]
+            named[name] = chunk.tool_call.id or named.get(name)
+    results = {chunk.tool_result.name: chunk.tool_result.call_id for chunk in chunks if chunk.tool_result is not None}
+    assert named == results
+    assert len(set(named.values())) == 2
+    assert None not in named.values()
+    assert {call.name: call.id for call in stream.partial.steps[0].tool_calls} == named
+
+
 @pytest.mark.parametrize("number", [1, 2, 7, 20])
 @pytest.mark.parametrize("backwards", [False, True])
 async def test_calls_run_at_the_same_time_and_results_keep_their_order(number: int, backwards: bool) -> None:
@@ -473,6 +503,7 @@ async def test_the_clocks_hold_while_tools_run(timeouts: dict[str, float], clock
     error = await failure(stream)
     assert isinstance(error, StreamTimeout)
     assert error.clock == clock
+    assert f"s: 'slow' (clock '{clock}')" in str(error)
 
 
 @patient

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
@@ -108,7 +109,7 @@ def test_another_process_executes_the_runs(tmp_path: Path, redis: RedisServer) -
         first.kill()
         assert state_of(url, "s", "running")
         simulator.rate = 100
-        stack.enter_context(worker(graph, *stores, *model, simulator=simulator))
+        second = stack.enter_context(worker(graph, *stores, *model, "--log-json", simulator=simulator))
         reader.join(DEADLINE)
         rest = messages_in(b"".join(came))
         assert texts(rest)["two"] == WHOLE
@@ -126,6 +127,15 @@ def test_another_process_executes_the_runs(tmp_path: Path, redis: RedisServer) -
 
         check_chat(url)
         check_agui(url)
+
+        # The log of the worker has an answer a line, and says whose runs it took over.
+        second.terminate()
+        assert second.stderr is not None
+        lines = second.stderr.read().splitlines()
+        answers = [json.loads(line) for line in lines if '"event": "answer"' in line]
+        assert {"talk/two"} <= {answer["target"] for answer in answers}
+        assert all(answer["run_id"] and answer["output_tokens"] for answer in answers[:1])
+        assert any("is lost; its runs go on elsewhere: '" in line for line in lines)
 
 
 @pytest.mark.long

@@ -138,6 +138,26 @@ async def test_variables_are_validated() -> None:
         assert response.status_code in (400, 422)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"NaN",
+        b'{"prompt": NaN}',
+        b'{"session_id": "\\ud83d"}',
+        b'{"prompt": ["\\ud83d"]}',
+        b'{"\\ud83d": 1}',
+        b'{"files": [-Infinity]}',
+    ],
+)
+async def test_a_body_that_is_not_valid_is_not_sent_back(body: bytes) -> None:
+    """JSON cannot express NaN, and UTF-8 cannot express half a surrogate pair."""
+    async with clients() as client:
+        for path in ("/start", "/resume/s"):
+            response = await client.post(path, content=body, headers={"Content-Type": "application/json"})
+            assert response.status_code == 422, response.text
+            assert all(set(one) == {"type", "loc", "msg"} for one in response.json()["detail"])
+
+
 @pytest.mark.parametrize("names", [["policy"], ["_x"]])
 def test_an_operators_value_cannot_be_a_clients(names: list[str]) -> None:
     with pytest.raises(ConfigError, match="clients may not set"):

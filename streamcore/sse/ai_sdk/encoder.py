@@ -363,7 +363,9 @@ class UIMessageEncoder:
         """Return the events of a fragment of a call."""
         known = self._calls.get(key)
         if known is None:
-            identity = piece.id or call_id(self._response_id, piece.position)
+            used = {call.id for call in self._calls.values()}
+            known_id = piece.id if piece.id not in used else None  # a server may send one id twice
+            identity = known_id or call_id(self._response_id, piece.position)
             known = self._calls[key] = _Call(replace(piece, arguments=""), identity)
         known.call = replace(
             known.call,

@@ -17,6 +17,7 @@ from streamcore.testing.faults.steps import Line, Step, play
 from streamcore.testing.faults.table import Fault, find_fault
 from streamcore.testing.simulator.answers import Answer
 from streamcore.testing.simulator.received import ReceivedRequest
+from streamcore.wire.encoding.wire import find_wire
 
 Play = Fault | str | Sequence[Step]
 
@@ -38,6 +39,10 @@ class FaultServer:
         wire: the wire on which the faults are played, as `openai-chat`.
         answer: the answer that the faults disturb.
         tls: the context with which https is served.
+
+    Raises:
+        ConfigError: there is no such wire.
+        ValueError: there is nothing to play, or no such fault.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class FaultServer:
     ) -> None:
         if not plays:
             raise ValueError("FaultServer has nothing to play; give it at least one fault, name or list of steps")
+        find_wire(wire)  # else every connection would fail, and in the server's thread
         self._plays = [find_fault(play) if isinstance(play, str) else play for play in plays]
         self._wire = wire
         self._answer = answer
@@ -71,7 +77,13 @@ class FaultServer:
 
     @property
     def url(self) -> str:
-        """The root URL for a provider; some faults are in the address itself."""
+        """The root URL for a provider; some faults are in the address itself.
+
+        Raises:
+            RuntimeError: the server has not been started.
+        """
+        if not self.port:
+            raise RuntimeError("the FaultServer does not run yet; use it as `with FaultServer(...) as server:`")
         place = self._plays[0].place if isinstance(self._plays[0], Fault) else "server"
         if place == "unknown-host":
             return "http://nowhere.invalid"

@@ -38,6 +38,8 @@ class Player:
 
     def __init__(self, exchanges: Sequence[Exchange]) -> None:
         self.exchanges = tuple(exchanges)
+        self.unrecorded: list[UnrecordedRequest] = []
+        """The errors of the requests that matched no exchange."""
         self._given: set[int] = set()
 
     @property
@@ -58,7 +60,8 @@ class Player:
             if next(differences(exchange.request, asked), None) is None
         ]
         if not fitting:
-            raise self._unrecorded(asked)
+            self.unrecorded.append(self._unrecorded(asked))
+            raise self.unrecorded[-1]
         number = next((one for one in fitting if one not in self._given), fitting[-1])
         self._given.add(number)
         return self.exchanges[number]

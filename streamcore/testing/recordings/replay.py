@@ -19,7 +19,7 @@ from streamcore.errors import ConfigError
 from streamcore.provider import Provider, Vendor, get_provider
 from streamcore.request import Request
 from streamcore.testing.recordings.exchange import Exchange, Pace, is_object
-from streamcore.testing.recordings.matching import Player
+from streamcore.testing.recordings.matching import Player, UnrecordedRequest
 from streamcore.testing.recordings.playing import play
 from streamcore.testing.recordings.recording import Recording
 
@@ -58,6 +58,11 @@ class ReplayTransport(httpx2.AsyncBaseTransport):
     def unplayed(self) -> tuple[Exchange, ...]:
         """The exchanges that nothing has asked for yet."""
         return self._player.unplayed
+
+    @property
+    def unrecorded(self) -> list[UnrecordedRequest]:
+        """The errors of the requests that are not recorded."""
+        return self._player.unrecorded
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Answer a request."""

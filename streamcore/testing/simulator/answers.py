@@ -86,13 +86,16 @@ def in_steps(answers: Sequence[Answer | str]) -> Callable[[Asked], Answer]:
 
     def decide(asked: Asked) -> Answer:
         answer = found[min(asked.step, len(found) - 1)]
-        calls = [
-            replace(call, id=f"call_{asked.step + 1}_{number}") if call.id == _NO_ID else call
-            for number, call in enumerate(answer.calls, 1)
-        ]
+        calls = with_call_ids(answer.calls, f"call_{asked.step + 1}_{{}}")
         return replace(answer, calls=calls, model=asked.model if answer.model == _NO_MODEL else answer.model)
 
     return decide
+
+
+def with_call_ids(calls: Sequence[PlannedCall], form: str, first: int = 1) -> list[PlannedCall]:
+    """Return the calls with an id for those that have none of their own: `form` with the call's number."""
+    numbered = enumerate(calls, first)
+    return [replace(call, id=form.format(number)) if call.id == _NO_ID else call for number, call in numbered]
 
 
 def plausible(asked: Asked) -> Answer:

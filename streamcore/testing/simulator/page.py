@@ -112,7 +112,8 @@ td {{ border-top: 1px solid #8884; padding: .25rem .75rem .25rem 0; overflow-wra
 </head>
 <body>
 <h1>streamcore simulator</h1>
-<p>It serves the wires of four APIs and calls no model. Any key will do, and none is shown.</p>
+<p>It serves the APIs of Anthropic, OpenAI (both), Mistral, Google and Bedrock, and calls no model. Any key will do, and
+none is shown.</p>
 <h2>Aim a service at it</h2>
 <p>A service that uses streamcore, or the SDK of Anthropic or OpenAI, needs only these variables:</p>
 <pre>{exports}</pre>

@@ -60,7 +60,9 @@ class Simulator:
         fault: the fault that every answer has, by its name in `FAULTS`.
 
     Raises:
-        ValueError: if there is no such fault, or it is a fault of an address, which a server cannot play.
+        ValueError: there is no such fault, it is a fault of an address, which a server cannot play, or the rate is not
+            valid.
+        OSError: at `with`, the port cannot be used.
     """
 
     def __init__(
@@ -72,6 +74,9 @@ class Simulator:
         recordings: Iterable[Recording | str | Path] = (),
         fault: Fault | str | None = None,
     ) -> None:
+        given: Any = rate
+        if given not in (None, "recorded") and not (isinstance(given, (int, float)) and given >= 0):
+            raise ValueError(f"rate is a number of tokens per second, 'recorded' or None, not {rate!r}")
         loaded = [one if isinstance(one, Recording) else Recording.load(one) for one in recordings]
         together = Recording(tuple(exchange for one in loaded for exchange in one.exchanges))
         self.player = Player(together.at_pace(rate or 0).exchanges) if loaded else None
@@ -98,6 +103,7 @@ class Simulator:
         self._rendered: dict[tuple[str, str, float | None], Schedule] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._ready = threading.Event()
+        self._failure: OSError | None = None
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped: asyncio.Event | None = None
@@ -105,7 +111,13 @@ class Simulator:
 
     @property
     def url(self) -> str:
-        """The root of the server."""
+        """The root of the server.
+
+        Raises:
+            RuntimeError: the server has not been started.
+        """
+        if not self.port:
+            raise RuntimeError("the Simulator does not run yet; use it as `with Simulator(...) as simulator:`")
         return f"http://127.0.0.1:{self.port}"
 
     def base_url(self, provider: str) -> str:
@@ -138,6 +150,9 @@ class Simulator:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self._thread.start()
         self._ready.wait()
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure
         return self
 
     def __exit__(
@@ -153,6 +168,9 @@ class Simulator:
     async def _run(self) -> None:
         try:
             await self.listen()
+        except OSError as error:
+            self._failure = error
+            return
         finally:
             self._ready.set()
         await self.serve()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 
 from fastapi import HTTPException
 
 from streamcore import errors
 from streamcore.sse.public import described_in_log, public_message
+from streamcore.web.request_log import log_failed_request, log_refused_request
 from streamcore.wire.encoding.wire import Problem, ProblemKind, RequestRefused, WireRequest
-
-log = logging.getLogger("streamcore")
 
 KINDS: tuple[tuple[type[Exception], ProblemKind], ...] = (
     (errors.RateLimitError, "rate_limit"),
@@ -24,6 +22,7 @@ KINDS: tuple[tuple[type[Exception], ProblemKind], ...] = (
     (errors.RunNotFound, "not_found"),
     (errors.RelayError, "overloaded"),
     (errors.DurableError, "overloaded"),
+    (errors.CheckpointError, "overloaded"),
 )
 """The kind of each error; any other is `failed`. The operator's key is not the client's: its refusal is `failed`."""
 
@@ -83,7 +82,7 @@ def _kind(error: Exception) -> ProblemKind:
 
 def log_failure(error: Exception) -> None:
     """Write an error to the log, with the reference that the client has."""
-    if isinstance(error, RequestRefused | HTTPException | errors.UnsupportedField):
-        return  # the client's own fault
-    text, unexpected = described_in_log(error)
-    log.warning("a request to an endpoint failed: %s", text, exc_info=unexpected)
+    if isinstance(error, HTTPException):
+        log_refused_request(error)
+    elif not isinstance(error, RequestRefused | errors.UnsupportedField):  # those are the client's own fault
+        log_failed_request(error, *described_in_log(error))

@@ -122,6 +122,14 @@ def test_calls_of_the_client_stream_their_input_in_parallel(node: NodeClients) -
     assert not any(part.get("providerExecuted") for part in calls)
 
 
+def test_two_calls_with_one_id_are_two_parts() -> None:
+    body = encoded(Chunk("start", id="r1"), call("{}", "a", "x"), call("{}", "b", "x", 1), FINISH)
+    parts = [json.loads(line[6:]) for line in body.decode().splitlines() if line.startswith("data: {")]
+    ids = {part["toolName"]: part["toolCallId"] for part in parts if part["type"] == "tool-input-start"}
+    assert ids["a"] == "x"
+    assert ids["b"] not in ("x", None)
+
+
 def test_an_agent_shows_its_steps_calls_progress_and_results(node: NodeClients) -> None:
     image = Image(data=b"png", media_type="image/png")
     body = encoded(

@@ -15,6 +15,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from streamcore import ConfigError
 from streamcore.testing import (
     FAULTS,
     Answer,
@@ -181,6 +182,25 @@ def test_the_simulator_plays_the_same(name: str) -> None:
             except ConnectionResetError:
                 played.append(b"reset")
         assert played[0] == played[1]
+
+
+def test_a_server_that_does_not_run_has_no_address() -> None:
+    for server in (FaultServer("none"), Simulator()):
+        with pytest.raises(RuntimeError, match=f"the {type(server).__name__} does not run yet; use it as `with "):
+            assert server.url
+
+
+def test_a_fault_server_for_an_unknown_wire_is_refused() -> None:
+    with pytest.raises(ConfigError, match="there is no wire 'openai'; installed are: anthropic-messages, "):
+        FaultServer("none", wire="openai")
+
+
+def test_the_simulator_refuses_a_rate_and_reports_a_port_that_is_taken() -> None:
+    rate: Any = "fast"
+    with pytest.raises(ValueError, match="a number of tokens per second, 'recorded' or None, not 'fast'"):
+        Simulator(rate=rate)
+    with Simulator() as simulator, pytest.raises(OSError, match="in use"), Simulator(port=simulator.port):
+        pass
 
 
 def test_the_simulator_refuses_what_it_cannot_play() -> None:
