@@ -107,6 +107,12 @@ def broken(fault: str | list[Step], **arguments: Any) -> str:
         return ask("chat", {"query": "Hi"}, provider=provider, max_retries=0, **arguments)
 
 
+def unreachable(base_url: str) -> str:
+    """Return the error of a vendor to which there is no connection."""
+    provider = get_provider("openai", api_key="a-key", base_url=base_url, transport="aiohttp")
+    return ask("chat", {"query": "Hi"}, provider=provider, max_retries=0)
+
+
 WRONG_KEY = "sk-wrong-key"
 SIGN_IN = b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 22\r\n\r\n<title>Sign in</title>"
 
@@ -125,6 +131,7 @@ CASES: dict[str, Callable[[], list[str]]] = {
         mistral_error(401, {"detail": "Unauthorized"}, api_key=WRONG_KEY),
     ],
     "rate-limit": lambda: [broken("rate-limited"), broken("overloaded")],
+    "no-connection": lambda: [unreachable("http://127.0.0.1:9/v1")],
     "cut": lambda: [broken("end-without-mark")],
     "timeout": lambda: [broken("stall", timeouts={"stall": 0.5}), broken("mute", timeouts={"first_token": 0.5})],
     "malformed": lambda: [broken([Send(SIGN_IN)])],

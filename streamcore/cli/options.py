@@ -52,15 +52,14 @@ LogJson = Annotated[
 ]
 
 
-def read_env_file(path: Path | None) -> None:
-    """Set the variables of `--env-file`, or end with exit code 2."""
+def read_env_file(path: Path | None) -> list[str]:
+    """Set the variables of `--env-file` and return their names, or end with exit code 2."""
     from streamcore.files.env_file import load_env_file
 
-    if path is not None:
-        try:
-            load_env_file(path)
-        except ConfigError as error:
-            bad_input(str(error))
+    try:
+        return [] if path is None else load_env_file(path)
+    except ConfigError as error:
+        bad_input(str(error))
 
 
 def provider_and_model(provider: str | None, model: str | None) -> tuple[str | None, str | None]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from streamcore.cli import serve_options as opt
-from streamcore.cli.observing import set_up_observing
+from streamcore.cli.observing import logs_json, set_up_observing
 from streamcore.cli.options import (
     EnvFile,
     LogJson,
@@ -106,12 +106,12 @@ def serve(
 
     Ctrl-C and SIGTERM end open streams with a last event, then the server.
     """
-    provider, model = _prepared(env_file, log_json, telemetry, provider, model)
+    from_file = _prepare(env_file, log_json, telemetry)
+    provider, model = provider_and_model(provider, model)
     variables, given = gather(var, var_file, vars_file), _passed_on(context.params)
     options = {**given, "provider": provider, "model": model, "variables": variables}
-    service = _Service(targets or (), host, options, log_json, telemetry)
-    app = service.app(workers)
-    listening = _listen(host, port)
+    service = _Service(targets or (), host, options, log_json, telemetry, env_file, from_file)
+    app, listening = service.app(workers), _listen(host, port)
     stops = "Ctrl-C stops" if workers == 1 else f"{workers} workers; Ctrl-C stops"
     note(f"serving {', '.join([*service.targets, *(allow_models or ())])} on {_url(host, listening)}  ({stops})")
     _warn(service.targets, provider, prompts_dir, safe=host in LOOPBACK or bool(_keys(api_keys)))
@@ -128,6 +128,8 @@ class _Service:
         options: the options for `_app`.
         log_json: whether answers are logged as JSON.
         telemetry: whether traces and metrics are sent.
+        env_file: the file of `--env-file`, which each new worker reads again.
+        from_file: the names of the variables that were set from it.
     """
 
     targets: Sequence[str]
@@ -135,6 +137,8 @@ class _Service:
     options: Mapping[str, Any]
     log_json: bool
     telemetry: bool
+    env_file: Path | None
+    from_file: Sequence[str]
 
     def app(self, workers: int = 1) -> object:
         """Return the app, or end the command if it cannot be served, or not by so many workers."""
@@ -159,8 +163,11 @@ class _Service:
 
     def work(self, listening: socket.socket, serves: Callable[[], None]) -> None:
         """Serve as one of several workers, and call `serves` once it does."""
-        set_up_observing(log_json=self.log_json, telemetry=self.telemetry, warns=False)
+        for name in self.from_file:  # this process has inherited the values that the file had at the start
+            os.environ.pop(name, None)
         try:
+            read_env_file(self.env_file)
+            set_up_observing(log_json=self.log_json, telemetry=self.telemetry, warns=False)
             app = self.app()
         except typer.Exit as error:  # a file has changed
             raise SystemExit(error.exit_code) from error
@@ -172,13 +179,11 @@ def _passed_on(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: given[name] for name in PASSED_ON} | {name: given[name] or () for name in LISTS}
 
 
-def _prepared(
-    env_file: Path | None, log_json: bool, telemetry: bool, provider: str | None, model: str | None
-) -> tuple[str | None, str | None]:
-    """Read the variables of a file, set up the log and telemetry, and return provider and model."""
-    read_env_file(env_file)
+def _prepare(env_file: Path | None, log_json: bool, telemetry: bool) -> list[str]:
+    """Set the variables of a file and return their names; set up the log and telemetry."""
+    from_file = read_env_file(env_file)
     set_up_observing(log_json=log_json, telemetry=telemetry)
-    return provider_and_model(provider, model)
+    return from_file
 
 
 def _names(given: list[str] | None) -> list[str] | bool:
@@ -274,6 +279,8 @@ def new_server(app: object, serves: Callable[[], None] | None = None) -> uvicorn
     options: dict[str, Any] = {"log_level": "warning", "access_log": False, "timeout_graceful_shutdown": 5}
     if serves is not None:
         options |= _of_a_worker(serves)
+    if logs_json():
+        options["log_config"] = None  # its records reach the handler that writes JSON
     # The app reads the headers of proxies itself, of those alone that --trusted-proxy names.
     config = uvicorn.Config(cast("Any", app), proxy_headers=False, http=limited_heads(), **options)
     return uvicorn.Server(config)

@@ -36,4 +36,12 @@ def errors() -> Generator[None]:
 def mapped(error: BaseException) -> BaseException:
     """Return httpx2's error for one of aiohttp's; any other error is returned as it is."""
     kind = next((mapped for known, mapped in _ERRORS if isinstance(error, known)), None)
-    return error if kind is None else kind(str(error))
+    return error if kind is None else kind(_text(error))
+
+
+def _text(error: BaseException) -> str:
+    """Return the error's text, also where aiohttp says `[None]`: the server closed the connection while it was made."""
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.strerror is None:
+        name = type(error.os_error).__name__
+        return str(error).replace("[None]", f"[{name}: the server closed the connection; does it speak TLS?]")
+    return str(error)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import anyio
 
 from streamcore.chunk import Chunk
-from streamcore.errors import ConfigError
+from streamcore.errors import BadRequestError, ConfigError
 from streamcore.provider import Vendor
 from streamcore.request import Request
 from streamcore.testing.simulator.answers import Asked, plausible
@@ -41,7 +41,11 @@ class DemoProvider:
         self._pause = 1 / rate if rate else 0.0
 
     async def stream(self, request: Request) -> AsyncGenerator[list[Chunk]]:
-        """Stream the answer; see `Provider.stream`."""
+        """Stream the answer; see `Provider.stream`.
+
+        Raises:
+            BadRequestError: no answer fits the schema, as a vendor reports it.
+        """
         last = request.messages[-1] if request.messages else None
         users = [message for message in request.messages if message.role == "user"]
         asked = Asked(
@@ -55,9 +59,13 @@ class DemoProvider:
             schema=request.output_schema,
             answered=last.text if last is not None and last.role == "tool" else None,
         )
+        try:
+            answer = plausible(asked)
+        except ConfigError as error:
+            raise BadRequestError(str(error), provider=self.name, model=asked.model, status=400) from error
         decoder = StreamDecoder(ChatVocabulary(), include_raw=request.include_raw)
         due = anyio.current_time()
-        for data, paced in frames("openai-chat", plausible(asked)):
+        for data, paced in frames("openai-chat", answer):
             if paced and self._pause:
                 due += self._pause
                 await anyio.sleep_until(due)

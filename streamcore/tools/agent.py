@@ -286,8 +286,9 @@ class AgentRun:
                     continue
                 clock = "total" if self._left <= 0 else "stall"
                 seconds = (self._plan.timeouts.total if clock == "total" else stall) or stall
+                names = ", ".join(map(repr, self._calls.open_tools))
                 raise StreamTimeout(
-                    f"the tools did not end, nor report progress, within {seconds:g} s (clock {clock!r})",
+                    f"these tools did not end, nor report progress, within {seconds:g} s: {names} (clock {clock!r})",
                     clock=clock,
                     seconds=seconds,
                 )

@@ -121,6 +121,11 @@ class RunningCalls:
         return bool(self._ready) or any(one.result is None for one in self._calls)
 
     @property
+    def open_tools(self) -> list[str]:
+        """The names of the tools whose calls have begun and have no result, each once."""
+        return list(dict.fromkeys(one.tool.name for one in self._calls if one.begun and one.result is None))
+
+    @property
     def patience(self) -> float:
         """For how many seconds the longest call may still be silent by its own timeout; infinity while one is asked."""
         open_calls = [one for one in self._calls if one.begun and one.result is None]

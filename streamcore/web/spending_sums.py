@@ -95,5 +95,6 @@ class RedisSums:
             return await command(await self._database.client())
         except FAILURES as error:
             raise RelayError(
-                f"{self._database.location} has no sums of costs: {self._database.describe(error)}"
+                f"the sums of costs in {self._database.location} cannot be read or changed: "
+                f"{self._database.describe(error)}"
             ) from error

@@ -258,19 +258,25 @@ def test_a_killed_worker_is_replaced_and_its_runs_end(redis: RedisServer, tmp_pa
 def test_workers_are_replaced_without_a_gap_and_none_is_left_behind(redis: RedisServer, tmp_path: Path) -> None:
     logo = tmp_path / "logo.svg"  # a file that is read at the start only
     logo.write_text(LOGO, "utf-8")
-    with Simulator("Yes.") as simulator, two_workers(redis, simulator, tmp_path, "--logo", str(logo)) as service:
+    settings = tmp_path / "settings"
+    settings.write_text("STREAMCORE_API_KEYS=first\n", "utf-8")
+    more = ("--logo", str(logo), "--env-file", str(settings))
+    first, second = ({"Authorization": f"Bearer {key}"} for key in ("first", "second"))
+    with Simulator("Yes.") as simulator, two_workers(redis, simulator, tmp_path, *more) as service:
         killed, kept = service.started
         logo.unlink()  # new workers cannot start
         os.kill(killed, signal.SIGKILL)
         wait_until(lambda: "before it served; another one is started in 0.5 s" in service.log, "a worker has failed")
-        assert text_of(listen(service.url, "/stream?prompt=x&format=json")) == "Yes."
+        assert text_of(listen(service.url, "/stream?prompt=x&format=json", headers=first)) == "Yes."
         logo.write_text(LOGO, "utf-8")
         wait_until(lambda: len(service.started) == 3, "the killed worker was replaced")
+        settings.write_text("STREAMCORE_API_KEYS=second\n", "utf-8")
         service.process.send_signal(signal.SIGHUP)
         wait_until(lambda: len(service.started) == 4, "a worker was replaced")
         wait_until(lambda: len(service.started) == 5, "both workers were replaced")
         wait_until(lambda: has_ended(kept) and has_ended(service.started[2]), "the older workers have ended")
-        assert text_of(listen(service.url, "/stream?prompt=x&format=json")) == "Yes."
+        assert text_of(listen(service.url, "/stream?prompt=x&format=json", headers=second)) == "Yes."
+        assert httpx2.get(f"{service.url}/about", headers=first).status_code == 401
         assert service.workers == sorted(service.started[3:])
 
 

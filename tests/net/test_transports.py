@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import ssl
@@ -460,6 +461,20 @@ async def test_an_untrusted_certificate_is_not_retried(self_signed: ssl.SSLConte
             await stream_request(ask(), provider=at("openai", server.url)).collect()
         assert not caught.value.retryable
         assert server.requests == []
+
+
+@pytest.mark.anyio
+@asyncio_only
+async def test_a_server_that_does_not_speak_tls_is_named_as_such() -> None:
+    async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(2**16)  # all of it, so that the connection is closed and not reset
+        writer.close()
+
+    async with await asyncio.start_server(close, "127.0.0.1", 0) as server:
+        url = "https://127.0.0.1:{1}".format(*server.sockets[0].getsockname())
+        with pytest.raises(ConnectionFailed, match=r"the server closed the connection; does it speak TLS\?") as caught:
+            await stream_request(ask(), provider=at("openai", url), max_retries=0).collect()
+    assert "None" not in str(caught.value)
 
 
 @pytest.mark.anyio

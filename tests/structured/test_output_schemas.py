@@ -18,12 +18,15 @@ from hypothesis import strategies as st
 from openai.lib._pydantic import to_strict_json_schema
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from streamcore.errors import ConfigError
+from streamcore import stream_request
+from streamcore.errors import BadRequestError, ConfigError
 from streamcore.prompts.schema import SchemaBlock
+from streamcore.request import Tool
 from streamcore.structured.output import Output
 from streamcore.testing.simulator.example import example
 from streamcore.wire.closed_schema import closed_schema
 from streamcore_anthropic.request import SCHEMAS as ANTHROPIC
+from tests.support import ask
 
 
 class Colour(enum.Enum):
@@ -425,3 +428,24 @@ def test_an_example_of_a_recursive_schema_ends(schema: dict[str, Any]) -> None:
 def test_a_schema_without_a_finite_value_has_no_example(schema: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="no example can be made"):
         example(schema)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": None},
+        {"type": "object", "properties": {"a": {"enum": 1}}},
+        {"type": "number", "multipleOf": 0},
+        {"type": "string", "pattern": "("},
+        {"type": "string", "minLength": 10**12},
+        {"anyOf": 5},
+    ],
+)
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_demo_refuses_a_schema_that_is_not_valid_as_a_vendor_does(
+    schema: dict[str, Any], anyio_backend: str
+) -> None:
+    asked = ask(tools=[Tool("f", "", schema)])
+    with pytest.raises(BadRequestError, match="no example can be made"):
+        await stream_request(asked, provider="demo").collect()

@@ -503,6 +503,7 @@ async def test_the_clocks_hold_while_tools_run(timeouts: dict[str, float], clock
     error = await failure(stream)
     assert isinstance(error, StreamTimeout)
     assert error.clock == clock
+    assert f"s: 'slow' (clock '{clock}')" in str(error)
 
 
 @patient

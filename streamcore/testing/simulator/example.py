@@ -27,6 +27,7 @@ _FORMATS: Mapping[str, str] = {
 }
 _MOST_STEPS = 20_000
 """How many values are tried before a schema counts as one without a finite value."""
+_LONGEST_TEXT = 1_000_000
 Schema = Mapping[str, Any]
 
 
@@ -38,7 +39,8 @@ def example(schema: Schema, name: str = "value") -> Any:
     """Return a valid value, with nesting, references, unions, limits, formats and most patterns.
 
     Raises:
-        ConfigError: every value of the schema would contain itself, or the schema is nested too deeply.
+        ConfigError: the schema is not valid, is nested too deeply, or needs a text above a million characters; or every
+            value would contain itself.
     """
     try:
         return _Maker(schema).value(schema, name, 0)
@@ -46,6 +48,10 @@ def example(schema: Schema, name: str = "value") -> Any:
         raise ConfigError(
             "no example can be made for this schema: every value would contain another one of its kind, or it is "
             "nested too deeply; make the recursive part optional"
+        ) from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, re.error) as error:
+        raise ConfigError(
+            f"no example can be made for this schema; check it: {type(error).__name__}: {error}"
         ) from error
 
 
@@ -180,6 +186,8 @@ def _number(schema: Schema, wanted: float, step: float) -> float:
 
 def _text(schema: Schema, name: str) -> str:
     least, most = int(schema.get("minLength", 0)), int(schema.get("maxLength", 10_000))
+    if least > _LONGEST_TEXT:
+        raise ValueError(f"minLength is {least:,}")
     if "pattern" in schema:
         for more in (1, 0, *range(2, 64)):
             made = _matching(schema["pattern"], more)
