@@ -17,7 +17,7 @@ def checked_parts(content: object) -> tuple[Part, ...]:
         TypeError: it is not a collection of `Text`, `Image` and `Document`.
     """
     if not isinstance(content, Iterable) or isinstance(content, (bytes, Mapping)):
-        raise _wrong_content(type(cast("object", content)).__name__)
+        raise _wrong_content(content.__class__.__name__)
     parts = tuple(cast("Iterable[object]", content))
     for part in parts:
         if not isinstance(part, (Text, Image, Document)):
