@@ -16,8 +16,9 @@ def checked_parts(content: object) -> tuple[Part, ...]:
     Raises:
         TypeError: it is not a collection of `Text`, `Image` and `Document`.
     """
+    kind = type(content).__name__
     if not isinstance(content, Iterable) or isinstance(content, (bytes, Mapping)):
-        raise _wrong_content(content.__class__.__name__)
+        raise _wrong_content(kind)
     parts = tuple(cast("Iterable[object]", content))
     for part in parts:
         if not isinstance(part, (Text, Image, Document)):
