@@ -356,6 +356,8 @@ def test_people_see_their_own_conversations_only(simulator: Simulator) -> None:
         ({"Sec-Fetch-Site": "cross-site"}, 403),
         ({"Sec-Fetch-Site": "same-site", "Origin": "http://127.0.0.1:1"}, 403),
         ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "http://[::1"}, 403),
+        ({"Origin": "null"}, 403),
         ({"Sec-Fetch-Site": "cross-site", "Origin": "https://friend.example"}, 200),
     ],
 )
