@@ -365,9 +365,13 @@ async def test_a_client_that_reads_all_but_the_end_is_disconnected(anyio_backend
             await anyio.sleep_forever()
         sent.append(message.get("body", b""))
 
+    async def receive() -> MutableMapping[str, Any]:
+        await anyio.sleep_forever()
+        raise AssertionError
+
     with anyio.fail_after(DEADLINE):
         response = sse_response(texts(), send_timeout=0.05, heartbeat=0.01)
-        await response({"type": "http", "method": "GET", "headers": []}, anyio.sleep_forever, send)
+        await response({"type": "http", "method": "GET", "headers": []}, receive, send)
     assert b"data: Hi" in b"".join(sent)
 
 
