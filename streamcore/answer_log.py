@@ -11,7 +11,7 @@ from typing import Any
 
 from streamcore.completion import Completion
 from streamcore.errors import ProviderError
-from streamcore.observe.events import AnswerEnded, Event, Operation, RunEnded, RunStarted
+from streamcore.observe.events import AnswerEnded, Event, Operation, RunEnded, RunStarted, ToolEnded
 from streamcore.pricing.answers import answer_usage, cost_of
 from streamcore.pricing.loading import run_when_loaded
 
@@ -22,14 +22,21 @@ FIELDS = (
     *("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens"),
     *("cost", "currency", "cost_source", "attempts", "error", "finish_reason"),
     *("response_id", "request_id", "run_id", "owner", "thread_id", "pause"),
-    *("status", "code", "reference", "route"),
+    *("status", "code", "reference", "route", "tool"),
 )
 """The attributes of records that `JSONFormatter` writes; those that are None are left out."""
 _TOKENS = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
 
 
+_FAILED = ("failed", "interrupted", "timed_out")
+_REPORTED = ("ToolError", "ToolArgumentsError")
+"""The errors with which a tool tells the model what is wrong with its call."""
+
+
 class AnswerLog:
     """Log each answer that ends, in any way, as one record of the logger `streamcore`; an observer.
+
+    A call of a tool that fails is logged, too; the model gets its error, and the answer goes on.
 
     The record's attributes are listed in the guide "Observing". Tokens and cost are those of all attempts, as far as
     the vendor reported them, also if the answer was cut, stopped or cancelled.
@@ -50,6 +57,8 @@ class AnswerLog:
         match event:
             case AnswerEnded():
                 self._log(event)
+            case ToolEnded() if event.outcome in _FAILED:
+                self._log_tool(event)
             case RunStarted():
                 self._runs[event.operation.id] = event
             case RunEnded():
@@ -58,8 +67,7 @@ class AnswerLog:
                 pass
 
     def _log(self, event: AnswerEnded) -> None:
-        failed = event.outcome in ("failed", "interrupted", "timed_out")
-        level = max(self._level, logging.WARNING) if failed else self._level
+        level = max(self._level, logging.WARNING) if event.outcome in _FAILED else self._level
         if not log.isEnabledFor(level):
             return
         fields = self._fields(event)
@@ -69,6 +77,15 @@ class AnswerLog:
             log.log(level, "%s", _sentence(fields), extra=fields)
 
         run_when_loaded(write)
+
+    def _log_tool(self, event: ToolEnded) -> None:
+        """Log a tool that failed, with the class of its error; the text is the model's, and may have secrets."""
+        name, seconds = event.operation.name, round(event.seconds, 6)
+        error = None if event.result is None else _class_of(event.result.error or "")
+        fields = {"event": "tool", "tool": name, "outcome": event.outcome, "error": error, "seconds": seconds}
+        fields |= {"target": "/".join(_names(event.operation)) or None, **self._run(event.operation)}
+        level = self._level if error in _REPORTED else max(self._level, logging.WARNING)
+        log.log(level, "tool %s: %r, %.2f s, %s", event.outcome, name, seconds, error or event.outcome, extra=fields)
 
     def _fields(self, event: AnswerEnded) -> dict[str, Any]:
         answer = event.completion
@@ -118,6 +135,12 @@ def _names(operation: Operation) -> list[str]:
             names.insert(0, around.name)
         around = around.parent
     return names
+
+
+def _class_of(error: str) -> str:
+    """Return the class of a tool's error, whose text begins with it unless it is a `ToolError`."""
+    name = error.partition(":")[0]
+    return name if name.isidentifier() and name.endswith(("Error", "Exception", "Timeout")) else "ToolError"
 
 
 def _sentence(fields: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from streamcore import Chunk, Message, Request, StreamcoreError, Usage, stream_agent, stream_request
 from streamcore.answer_log import AnswerLog, JSONFormatter
 from streamcore.chunk import ToolCall
-from streamcore.errors import OverloadedError
+from streamcore.errors import OverloadedError, ToolError
 from streamcore.observe import observe
 from streamcore.pricing import use_prices
 from streamcore.pricing.loading import load_list
@@ -27,6 +27,7 @@ pytestmark = pytest.mark.anyio
 SECRET = "the tide turns at noon"
 REQUEST = Request([Message("user", SECRET)])
 START = Chunk("start", model="m", id="resp_1", request_id="req_1")
+NAMES = ("breaks", "refuses")
 USED = Chunk("usage", usage=Usage(1000, 500))
 
 
@@ -129,6 +130,35 @@ async def test_each_answer_of_an_agent_has_a_record(caplog: pytest.LogCaptureFix
     assert [record.finish_reason for record in found] == ["tool_calls", "stop"]
     assert [record.cost for record in found] == [None, None]
     assert SECRET not in "".join(map(JSONFormatter().format, found))
+
+
+async def test_a_tool_that_fails_is_logged_with_the_class_of_its_error(caplog: pytest.LogCaptureFixture) -> None:
+    @tool
+    def breaks() -> str:
+        """Break."""
+        raise ConnectionError(SECRET)
+
+    @tool
+    def refuses() -> str:
+        """Refuse."""
+        raise ToolError(SECRET)
+
+    end = Chunk("finish", finish_reason="tool_calls", raw_finish_reason="tool_calls")
+    steps = [[START, Chunk("tool_call", tool_call=ToolCall(name, name, "{}")), end, USED] for name in NAMES]
+    provider = ScriptedProvider(*steps, [START, "Done.", FINISH, USED])
+    with caplog.at_level(logging.INFO, "streamcore"), observe(AnswerLog()):
+        async with Relay() as relay:
+            running = stream_agent(REQUEST, provider=provider, tools=[breaks, refuses])
+            await relay.start("run-3", running, owner="ada")
+            async for _ in relay.read("run-3", who="ada"):
+                pass
+    found = {record.tool: record for record in records(caplog, "tool")}
+    assert [(found[name].error, found[name].levelname) for name in NAMES] == [
+        ("ConnectionError", "WARNING"),
+        ("ToolError", "INFO"),
+    ]
+    assert {(record.owner, record.run_id, record.outcome) for record in found.values()} == {("ada", "run-3", "failed")}
+    assert SECRET not in "".join(map(JSONFormatter().format, found.values()))
 
 
 async def test_an_answer_of_a_run_has_its_owner(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +16,7 @@ from streamcore.cli.worker import Durable, Relay
 from streamcore.errors import StreamcoreError
 
 if TYPE_CHECKING:
-    from streamcore.durable import DurableRuns, RunStatus
+    from streamcore.durable import DurableRuns, Engine, RunStatus
 
 
 class Action(StrEnum):
@@ -31,7 +32,7 @@ def runs(
     durable: Durable,
     name: Annotated[str | None, typer.Argument(metavar="[RUN]", help="The run's name, for show and cancel.")] = None,
     relay: Relay = None,
-    owner: Annotated[str, typer.Option(help="The user who owns the run.")] = "",
+    owner: Annotated[str | None, typer.Option(help="Only runs that this user owns. Default: those of all.")] = None,
     limit: Annotated[int, typer.Option(help="How many runs to list.", min=1)] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON for every run.")] = False,
 ) -> None:
@@ -51,7 +52,11 @@ def runs(
 
         engine, threads = DBOSEngine(durable), MemoryCheckpointer()
         async with DurableRuns(database=engine, relay=relay, checkpointer=threads, work=False) as opened:
-            await _do(opened, action, name or "", owner, limit, as_json=as_json)
+            if action is Action.list:
+                _print(await opened.list(owner=owner, limit=limit), as_json=as_json)
+            else:
+                who = await _owner(engine, name or "") if owner is None else owner
+                await _do(opened, action, name or "", who, as_json=as_json)
 
     try:
         terminal.run(work, lambda: None)
@@ -59,22 +64,34 @@ def runs(
         fail(error)
 
 
-async def _do(opened: DurableRuns, action: Action, name: str, owner: str, limit: int, *, as_json: bool) -> None:
-    if action is Action.cancel:
-        ended = await opened.cancel(name, who=owner)
-        note(f"run {name} is cancelled" if ended else f"run {name} had ended, or --relay does not have its events")
+async def _owner(engine: Engine, name: str) -> str:
+    """Return the user who owns a run; who can read the database may see the runs of all."""
+    jobs = await engine.find(names=[name], limit=1) if name else []
+    return str(jobs[0].data.get("owner", "")) if jobs else ""
+
+
+async def _do(opened: DurableRuns, action: Action, name: str, owner: str, *, as_json: bool) -> None:
+    if action is Action.show:
+        _print([await opened.status(name, who=owner)], as_json=as_json, whole=True)
         return
-    found = await opened.list(limit=limit) if action is Action.list else [await opened.status(name, who=owner)]
+    ended = await opened.cancel(name, who=owner)
+    note(f"run {name} is cancelled" if ended else f"run {name} had ended, or --relay does not have its events")
+
+
+def _print(found: Sequence[RunStatus], *, as_json: bool, whole: bool = False) -> None:
     for status in found:
         if as_json:
             put(json_line(asdict(status)) + "\n")
         else:
-            _show(status, whole=action is Action.show)
+            _show(status, whole=whole)
 
 
 def _show(status: RunStatus, *, whole: bool) -> None:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(status.created))
     put(printable(f"{status.run:<24} {status.state:<10} {status.graph:<20} {when}\n", raw=False))
+    if whole:
+        by = f"  user {status.owner or '-'}, worker {status.worker or '-'}, segment {status.segment}\n"
+        put(printable(by, raw=False))
     if whole and status.question is not None:
         put(printable(f"  asks at {status.question['node']}: {status.question['message']}\n", raw=False))
     if whole and status.error is not None:

@@ -240,8 +240,15 @@ class DurableRuns:
         except RelayError:  # the engine knows enough
             return RunStatus.of(job)
 
-    async def list(self, *, state: RunState | None = None, limit: int = 100) -> list[RunStatus]:
+    async def list(
+        self, *, state: RunState | None = None, owner: str | None = None, limit: int = 100
+    ) -> list[RunStatus]:
         """Return the runs that were submitted last, the newest first, by their last segments; see `status`.
+
+        Args:
+            state: only runs in this state.
+            owner: only runs of this user; None: those of all.
+            limit: how many runs at most.
 
         Raises:
             CheckpointError: the store of threads cannot be reached.
@@ -249,6 +256,8 @@ class DurableRuns:
         last: dict[str, Job] = {}
         for job in await self._engine.find(limit=10 * limit):
             run, segment = split_name(job.name)
+            if owner not in (None, str(job.data.get("owner", ""))):
+                continue
             if run not in last or split_name(last[run].name)[1] < segment:
                 last[run] = job
         found: list[RunStatus] = []

@@ -52,9 +52,9 @@ async def until_node(runs: DurableRuns, run: str, node: str) -> None:
                 return
 
 
-async def text_of(runs: DurableRuns, run: str) -> dict[str, str]:
+async def text_of(runs: DurableRuns, run: str, who: str = "") -> dict[str, str]:
     texts: dict[str, str] = {}
-    async for event in await runs.read(run):
+    async for event in await runs.read(run, who=who):
         assert isinstance(event, Mapping)
         if event["type"] == "token":
             texts[event["node"]] = texts.get(event["node"], "") + event["content"]
