@@ -74,7 +74,7 @@ def sse_response(
         heartbeat: seconds between comments that keep the connection alive; 0 for none.
         grace: seconds for the end to reach the client when the server stops: uvicorn at SIGTERM, any server that
             cancels open requests, or `end_streams`.
-        send_timeout: seconds that a heartbeat may take before the client counts as gone; None: no limit.
+        send_timeout: seconds that a heartbeat or the end may take before the client counts as gone; None: no limit.
         headers: more headers.
         describe: returns the message that clients get for an error; None: `public_message`.
         cost: add the cost to the last event, see `encode`.

@@ -134,10 +134,14 @@ class SSEResponse(StreamingResponse):
         await self._send_last(send)
 
     async def _send_last(self, send: Send) -> None:
-        async with self._sending:
+        async with self._sending:  # so no heartbeat waits for this message, which has a timeout of its own
             self._open = False
-            if not (self._breaks and self._events.failed):
-                await send(_LAST)
+            with anyio.move_on_after(self._send_timeout) as limit:
+                if not (self._breaks and self._events.failed):
+                    await send(_LAST)
+            if limit.cancelled_caught:
+                log.info("a client took no end of its stream within %s s; it is closed", self._send_timeout)
+                return
             self.sent_all = True
             self.on_sent_all()
 

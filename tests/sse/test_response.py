@@ -354,6 +354,27 @@ def test_a_client_that_reads_nothing_is_disconnected() -> None:
             wait_until(lambda: simulator.abandoned, "the upstream is closed")
 
 
+async def test_a_client_that_reads_all_but_the_end_is_disconnected(anyio_backend: str) -> None:
+    sent: list[bytes] = []
+
+    async def texts() -> AsyncIterator[Chunk]:
+        yield Chunk("text", text="Hi")
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.body" and not message["more_body"]:
+            await anyio.sleep_forever()
+        sent.append(message.get("body", b""))
+
+    async def receive() -> MutableMapping[str, Any]:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    with anyio.fail_after(DEADLINE):
+        response = sse_response(texts(), send_timeout=0.05, heartbeat=0.01)
+        await response({"type": "http", "method": "GET", "headers": []}, receive, send)
+    assert b"data: Hi" in b"".join(sent)
+
+
 async def test_stopping_ends_a_waiting_stream(anyio_backend: str, slow: Simulator) -> None:
     events = Events(answer_of(slow), encode("text"))
     received: list[bytes] = []
