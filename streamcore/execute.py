@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, overload
@@ -406,6 +406,7 @@ def stream_agent(
     given: Any = tools
     if not isinstance(given, Iterable):
         raise ConfigError("tools is a list of tools, functions and MCP servers, as in tools=[weather]")
+    _check_options(prompt, options)
     settings: dict[str, Any] = {
         "tools": tuple(tools),
         "max_steps": max_steps,
@@ -435,6 +436,20 @@ def stream_agent(
     return Stream(prepare, restarts=restarts)
 
 
+def _check_options(prompt: str | Request, options: Iterable[str]) -> None:
+    """Raise TypeError at the call for an option that `stream_agent` does not have."""
+    known = {
+        *AgentOptions.__optional_keys__,
+        *((stream_prompt.__kwdefaults__ or ()) if isinstance(prompt, str) else ()),
+    }
+    for name in options:
+        if name not in known:
+            of_request = isinstance(prompt, Request) and name in _FIELDS
+            hint = f"; set it in the Request, as in Request(..., {name}=...)" if of_request else ""
+            raise TypeError(f"stream_agent() got an unexpected keyword argument {name!r}{hint}")
+
+
+_FIELDS = frozenset(field.name for field in fields(Request))
 _ONLY_OF_PROMPTS = ("prompts_dir", "graph_path", "history")
 
 

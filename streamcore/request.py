@@ -12,6 +12,7 @@ from streamcore.parts import Image as Image
 from streamcore.parts import Part as Part
 from streamcore.parts import Text as Text
 from streamcore.parts import read_part, write_part
+from streamcore.request_checks import check_entries, check_numbers, checked_parts
 from streamcore.storage.stored_json import (
     Json,
     dump,
@@ -44,6 +45,7 @@ class Message:
     """Represent one message of a conversation.
 
     Raises:
+        TypeError: `content` is neither a text nor a sequence of parts.
         ValueError: the role is unknown, or the role is `tool` and `tool_call_id` is None.
     """
 
@@ -69,7 +71,7 @@ class Message:
             raise ValueError("a message with role 'tool' needs tool_call_id=, the id of the call that it answers")
         object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
         if not isinstance(self.content, str):
-            object.__setattr__(self, "content", tuple(self.content))
+            object.__setattr__(self, "content", checked_parts(self.content))
 
     def to_json(self) -> str:
         """Return the message as JSON, for any database; `from_json` of this version and later ones reads it.
@@ -150,7 +152,7 @@ class Request:
     A provider raises `ConfigError` for a field that its vendor's API cannot express; it never drops one.
 
     Raises:
-        TypeError: `messages` is not a sequence of `Message`.
+        TypeError: `messages` is not a sequence of `Message`, `tools` not one of `Tool`, or a number is given as text.
     """
 
     messages: Sequence[Message]
@@ -186,9 +188,9 @@ class Request:
     """How to treat `<think>` and `</think>` in the text; see `ThinkTags`. None uses the provider's setting."""
 
     def __post_init__(self) -> None:
-        given: Any = self.messages
-        if isinstance(given, str | Message) or not all(isinstance(one, Message) for one in given):
-            raise TypeError("messages is a sequence of Message, as in Request([Message('user', 'Hello')])")
+        check_entries(self.messages, Message, _MESSAGES)
+        check_entries(self.tools, Tool, _TOOLS)
+        check_numbers(self)
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
 
@@ -207,4 +209,6 @@ def with_temperature(request: Request, temperature: float | None) -> Request:
     return made
 
 
+_MESSAGES = "messages is a sequence of Message, as in Request([Message('user', 'Hello')])"
+_TOOLS = "tools of a Request are Tool(...); give functions and MCP servers to stream_agent(request, tools=[...])"
 _FIELDS = tuple(field.name for field in fields(Request))

@@ -17,6 +17,7 @@ LAYERS = [
     {"base"},
     {"chunk", "cost"},
     {"storage", "parts", "opaque_text", "tool_call_fragments", "usage_sum"},
+    {"request_checks"},
     {"request"},
     {"completion"},
     {"errors"},

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streamcore import Document, Image
+from streamcore import Document, Image, Message, Request
 
 
 @pytest.mark.parametrize("kind", [Image, Document])
@@ -24,3 +24,29 @@ def test_exactly_one_source(kind: Any) -> None:
         kind()
     with pytest.raises(ValueError, match="takes e"):
         kind(url="https://example.org/x", data=b"x", media_type="image/png")
+
+
+@pytest.mark.parametrize(
+    ("content", "given"),
+    [
+        (3, "int"),
+        (None, "NoneType"),
+        (b"Hello", "bytes"),
+        ({"type": "text", "text": "Hello"}, "dict"),
+        (Image(url="https://example.org/a.png"), "Image"),
+        ([{"type": "text", "text": "Hello"}], "a list with dict"),
+        (["Hello"], "a list with str"),
+    ],
+)
+def test_content_of_another_type_is_refused_when_the_message_is_made(content: Any, given: str) -> None:
+    with pytest.raises(TypeError, match=rf"a text, or a list of Text, Image and Document, as in .*, not {given}$"):
+        Message("user", content)
+
+
+def test_a_request_refuses_functions_as_tools_and_numbers_as_text() -> None:
+    wrong: Any = [print]
+    with pytest.raises(TypeError, match=r"give functions and MCP servers to stream_agent\(request, tools=\["):
+        Request([Message("user", "Hello")], tools=wrong)
+    text: Any = "0.3"
+    with pytest.raises(TypeError, match=r"temperature of a Request is a number, not the text '0\.3'"):
+        Request([Message("user", "Hello")], temperature=text)

@@ -10,6 +10,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+_FILE = "_streamcore_file_"
+"""The beginning of the names of modules that files are imported as."""
+
 
 def split_reference(reference: str) -> tuple[str, str]:
     """Return the module or file, and the name in it, of `module:name` or `path.py:name`.
@@ -60,7 +63,7 @@ def module_at(written: str, folder: Path) -> ModuleType:
     if not path.is_file():
         raise ImportError(f"there is no file {path}")
     key = f"{path}\0{path.stat().st_mtime_ns}".encode()
-    name = f"_streamcore_file_{path.stem}_{hashlib.sha256(key).hexdigest()[:16]}"
+    name = f"{_FILE}{path.stem}_{hashlib.sha256(key).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -87,4 +90,11 @@ def attribute(module: ModuleType, name: str) -> Any:
     try:
         return getattr(module, name)
     except AttributeError as error:
-        raise ImportError(str(error)) from error
+        import difflib
+
+        near = difflib.get_close_matches(name, [one for one in vars(module) if not one.startswith("_")], n=1)
+        meant = f"; did you mean {near[0]!r}?" if near else ""
+        where = (
+            f"the file {module.__file__}" if module.__name__.startswith(_FILE) else f"the module {module.__name__!r}"
+        )
+        raise ImportError(f"{where} has no attribute {name!r}{meant}") from error

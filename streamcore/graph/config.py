@@ -27,6 +27,14 @@ _IGNORED = frozenset(
     }
 )
 
+_TYPES: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
+    ("model", str, "the name of a model"),
+    ("temperature", (int, float), "a number"),
+    ("transport", str, "the name of a transport"),
+    ("limits", RunLimits, "a streamcore.graph.limits.RunLimits, as RunLimits(max_cost=0.5)"),
+)
+"""What the values of the keys are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -48,8 +56,8 @@ class Config:
         """Return the config of a mapping, LangGraph's `{"configurable": {...}}` included; a `Config` is returned as is.
 
         Raises:
-            ConfigError: a key is unknown. Under `configurable`, where callers keep their own keys, only keys that look
-                like a misspelt one are errors.
+            ConfigError: a key is unknown, a value has the wrong type, or `thread_id` is empty. Under `configurable`,
+                where callers keep their own keys, only keys that look like a misspelt one are errors.
         """
         if isinstance(given, Config):
             return given
@@ -67,7 +75,20 @@ class Config:
                 raise ConfigError(f"unknown key {key!r} in config{hint}")
         if flat.get("thread_id") is not None:
             flat["thread_id"] = str(flat["thread_id"])
-        return cls(**flat)
+        config = cls(**flat)
+        config._check()
+        return config
+
+    def _check(self) -> None:
+        """Raise ConfigError for a value of the wrong type, and for an empty `thread_id`."""
+        if self.thread_id is not None and not self.thread_id:  # all callers without an id would share one thread
+            raise ConfigError("'thread_id' in config is empty; give the conversation a name, or leave the key out")
+        for key, kinds, what in _TYPES:
+            value: object = getattr(self, key)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
+                raise ConfigError(f"{key!r} in config is {what}, not {value!r}")
+        if self.observer is not None and not callable(self.observer):
+            raise ConfigError(f"'observer' in config is a function of an event, not {self.observer!r}")
 
     @property
     def choice(self) -> ModelChoice:

@@ -382,7 +382,8 @@ async def test_a_function_that_fails_names_its_node(tmp_path: Path, tools: Calla
 
 
 @pytest.mark.parametrize(
-    ("module", "says"), [("graph_tools", "has no attribute 'plain'"), ("nowhere_at_all", "No module named")]
+    ("module", "says"),
+    [("graph_tools", "the module 'graph_tools' has no attribute 'plain'"), ("nowhere_at_all", "No module named")],
 )
 async def test_a_function_that_is_not_there(
     tmp_path: Path, tools: Callable[[str], int], module: str, says: str
@@ -506,6 +507,11 @@ async def test_an_error_of_the_vendor_is_the_cause(tmp_path: Path, monkeypatch: 
         ("t1", "config must be a mapping, as {'thread_id': 't1'}, not a str"),
         ({"resume": "x"}, "no interrupt waits for an answer on this run, which has no thread_id"),
         ({"resume": "x", "thread_id": 7}, "no interrupt waits for an answer on thread '7'"),
+        ({"thread_id": ""}, "'thread_id' in config is empty; give the conversation a name, or leave the key out"),
+        ({"limits": {"max_cost": 1}}, "'limits' in config is a streamcore.graph.limits.RunLimits, as RunLimits(max_"),
+        ({"temperature": "0.3"}, "'temperature' in config is a number, not '0.3'"),
+        ({"model": 5}, "'model' in config is the name of a model, not 5"),
+        ({"observer": 5}, "'observer' in config is a function of an event, not 5"),
     ],
 )
 async def test_a_config_that_cannot_be(tmp_path: Path, config: Any, says: str) -> None:

@@ -126,7 +126,8 @@ async def test_a_module_by_its_name(folder: Path, monkeypatch: pytest.MonkeyPatc
 
 
 WRONG = [
-    ("- python: functions.py:nothing", "tools[0]: 'functions.py:nothing' cannot be loaded: module"),
+    ("- python: functions.py:nothing", "tools[0]: 'functions.py:nothing' cannot be loaded: the file /"),
+    ("- python: functions.py:wether", "functions.py has no attribute 'wether'; did you mean 'weather'?"),
     ("- python: none.py:f", "tools[0]: 'none.py:f' cannot be loaded: there is no file"),
     ("- python: ../other.py:f", "cannot be loaded: '../other.py' is not in the folder"),
     ("- python: broken.py:f", "broken.py raised ZeroDivisionError: division by zero"),

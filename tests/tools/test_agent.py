@@ -169,6 +169,15 @@ async def test_a_forced_choice_holds_for_the_first_answer_only() -> None:
 # Several calls at the same time
 
 
+def test_an_unknown_option_is_an_error_of_the_call() -> None:
+    with pytest.raises(
+        TypeError, match=r"stream_agent\(\) got an unexpected .* 'max_tokens'; set it in the Request, as"
+    ):
+        agent("Hello", max_tokens=5)
+    with pytest.raises(TypeError, match=r"stream_agent\(\) got an unexpected keyword argument 'max_step'$"):
+        agent("Hello", max_step=5)
+
+
 @pytest.mark.parametrize("first", [None, "x"])
 @pytest.mark.parametrize("options", [{}, {"on_interrupt": "restart"}], ids=["early", "at the end"])
 async def test_the_chunks_of_calls_have_the_ids_of_their_results(first: str | None, options: dict[str, Any]) -> None:
