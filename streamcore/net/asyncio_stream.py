@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -40,22 +42,25 @@ class AsyncioStream(anyio.abc.ByteStream, asyncio.BufferedProtocol):
     """
 
     __slots__ = (
-        *("_arrived", "_closed", "_ended", "_error", "_full", "_loop", "_paused", "_reader", "_transport", "_writer"),
+        *("_arrived", "_closed", "_ended", "_error", "_full", "_loop", "_paused", "_reader", "_transport", "_waiting"),
+        "_writer",
     )
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport = transport
         self._arrived: list[bytes] = []
+        self._waiting = 0  # bytes that arrived
         self._reader: asyncio.Future[None] | None = None
         self._writer: asyncio.Future[None] | None = None
         self._full = False  # the system takes no more
         self._ended = False
         self._error: Exception | None = None
         self._closed = False
-        self._paused = True
+        self._paused = False
         transport.set_write_buffer_limits(0)  # what is written has left this process
         transport.set_protocol(self)
+        transport.resume_reading()  # before a write: it fails if the server has answered early and closed
 
     @property
     def has_data(self) -> bool:
@@ -86,8 +91,10 @@ class AsyncioStream(anyio.abc.ByteStream, asyncio.BufferedProtocol):
             await self._wait_for_data()
         data = arrived[0] if len(arrived) == 1 else b"".join(arrived)
         arrived.clear()
+        self._waiting = 0
         if len(data) > max_bytes:
             arrived.append(data[max_bytes:])
+            self._waiting = len(data) - max_bytes
             data = data[:max_bytes]
         return data
 
@@ -137,6 +144,17 @@ class AsyncioStream(anyio.abc.ByteStream, asyncio.BufferedProtocol):
         self._transport.abort()
         await anyio.lowlevel.checkpoint()
 
+    def abandon(self) -> None:
+        """Close the connection if its owner did not, with a ResourceWarning; call this when the owner is deleted.
+
+        The event loop, which reads on, keeps the stream alive otherwise. Any thread may call this.
+        """
+        if self._transport.is_closing() or self._loop.is_closed():
+            return
+        warnings.warn(f"unclosed {self._transport!r}", ResourceWarning, source=self, stacklevel=2)
+        with suppress(RuntimeError):  # the loop was closed meanwhile
+            self._loop.call_soon_threadsafe(self._transport.abort)
+
     def _refuse_lost(self) -> None:
         if self._closed:
             raise anyio.ClosedResourceError
@@ -152,8 +170,9 @@ class AsyncioStream(anyio.abc.ByteStream, asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Take the bytes that were read."""
         self._arrived.append(bytes(_buffer.view[:nbytes]))
+        self._waiting += nbytes
         _wake(self._reader)
-        if not self._paused and sum(map(len, self._arrived)) > _MOST_WAITING:
+        if self._waiting > _MOST_WAITING and not self._paused:
             self._paused = True
             self._transport.pause_reading()
 

@@ -12,11 +12,14 @@ from contextlib import suppress
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import httpcore2
 
 from streamcore.net.asyncio_stream import AsyncioStream
 from streamcore.net.httpx2_private import byte_stream, use_asyncio_stream
 from streamcore.net.merged_chunks import ChunkMerger
+
+_HEAD_END = b"\r\n\r\n"
 
 
 class NetworkBackend(httpcore2.AsyncNetworkBackend):
@@ -52,6 +55,7 @@ class _Connection(httpcore2.AsyncNetworkStream):
         self._bytes = byte_stream(inner)
         self._tls: ssl.SSLObject | None = inner.get_extra_info("ssl_object") if self._bytes is not None else None
         self._tls_error: ssl.SSLError | None = None  # of a record after those that were returned
+        self._tls_ended = False  # after the records that were returned
         self._merger = ChunkMerger()
         self._begins = True  # the next write begins a request
         self._head = b""  # the first write of a request, until the next write or read
@@ -68,14 +72,16 @@ class _Connection(httpcore2.AsyncNetworkStream):
                 return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        if self._begins:
+        if self._begins and buffer.endswith(_HEAD_END):  # not the data of a connection that was upgraded
             self._begins = False
             self._merger.expect_head()
             self._head = buffer
-            return
-        if self._head:
+        elif self._head:
             buffer, self._head = self._head + buffer, b""
-        await self._write(buffer, timeout)
+            await self._write(buffer, timeout)
+        elif buffer:
+            await self._write(buffer, timeout)
+            await anyio.lowlevel.checkpoint()  # a body of many parts lets other tasks run
 
     async def _read(self, max_bytes: int, timeout: float | None) -> bytes:
         if self._tls_error is not None:
@@ -95,7 +101,9 @@ class _Connection(httpcore2.AsyncNetworkStream):
         records = [data]
         left = max_bytes - len(data)
         try:
-            while left and (data := tls.read(left)):
+            while left and not self._tls_ended:
+                data = tls.read(left)
+                self._tls_ended = not data
                 records.append(data)
                 left -= len(data)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -110,16 +118,29 @@ class _Connection(httpcore2.AsyncNetworkStream):
             return
         try:
             await self._bytes.send(buffer)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream) as error:
             raise httpcore2.WriteError(error) from error
 
     async def start_tls(self, ssl_context: ssl.SSLContext, *host: Any, **options: Any) -> httpcore2.AsyncNetworkStream:
-        return _Connection(await self._inner.start_tls(ssl_context, *host, **options), self._socket)
+        try:
+            inner = await self._inner.start_tls(ssl_context, *host, **options)
+        except BaseException:  # httpcore2 closes it after an error, not if the handshake is cancelled
+            with anyio.CancelScope(shield=True):
+                await self._inner.aclose()
+            raise
+        socket, self._socket = self._socket, None  # of the new connection from now on
+        return _Connection(inner, socket)
 
     def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable" and (self._tls_ended or self._tls_error is not None):
+            return True
         if info == "is_readable" and self._socket is not None and self._socket.has_data:
             return True
         return self._inner.get_extra_info(info)
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+    def __del__(self) -> None:
+        if self._socket is not None:
+            self._socket.abandon()

@@ -20,6 +20,7 @@ from anyio.streams.tls import TLSStream
 
 from streamcore.net.asyncio_stream import AsyncioStream
 from streamcore.net.httpx2_private import byte_stream, use_asyncio_stream
+from streamcore.net.network_backend import NetworkBackend
 from tests.private_ca import PrivateCA, new_private_ca
 from tests.support import DEADLINE, eventually
 
@@ -209,6 +210,47 @@ async def test_a_reset_ends_a_write_that_waits(kind: str) -> None:
         group.start_soon(release)
         with pytest.raises(anyio.BrokenResourceError):
             await stream.send(MEBIBYTES)
+
+
+async def test_what_arrives_during_a_write_is_read_even_if_the_write_fails() -> None:
+    """A server may answer with status 413 and close, while the client writes the rest of its request."""
+    arrived = threading.Event()
+
+    def serve(to: socket.socket) -> None:
+        to.sendall(b"too long")
+        assert arrived.wait(DEADLINE)
+        reset(to)
+
+    async with connected("ours", serve) as stream, anyio.create_task_group() as group:
+        assert isinstance(stream, AsyncioStream)
+
+        async def watch() -> None:
+            try:
+                await eventually(lambda: stream.has_data, "the answer arrives")
+            finally:
+                arrived.set()
+
+        group.start_soon(watch)
+        with pytest.raises(anyio.BrokenResourceError):
+            await stream.send(MEBIBYTES)
+        assert await stream.receive() == b"too long"
+
+
+async def test_a_connection_that_its_owner_does_not_close_is_closed_when_it_is_deleted() -> None:
+    ended = threading.Event()
+
+    def serve(to: socket.socket) -> None:
+        assert recv_all(to) == b""
+        ended.set()
+
+    with server(serve) as port:
+        connection = await NetworkBackend(httpcore2.AnyIOBackend()).connect_tcp("127.0.0.1", port)
+        await connection.write(b"?")
+        forgotten = [connection]
+        del connection
+        with pytest.warns(ResourceWarning, match="unclosed"):
+            forgotten.clear()
+        await eventually(ended.is_set, "the connection ends")
 
 
 async def test_closing_ends_the_read_of_another_task(kind: str) -> None:

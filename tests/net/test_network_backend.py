@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import anyio
@@ -74,6 +74,39 @@ async def test_a_request_without_a_body_is_written_before_its_response_is_read()
     await connection.write(HEAD)
     assert await connection.read(100) == RESPONSE
     assert inner.written == [HEAD]
+
+
+async def test_an_empty_part_of_a_body_is_not_written() -> None:
+    connection, inner = await recorded()
+    await connection.write(HEAD)
+    for _ in range(2):
+        await connection.write(b"")
+        assert inner.written == [HEAD]
+
+
+async def test_what_is_no_head_is_written_at_once() -> None:
+    """After status 101, another protocol uses the connection: one task may write while another one waits for data."""
+    connection, inner = await recorded()
+    await connection.write(HEAD)
+    await connection.read(100)
+    for _ in range(2):
+        await connection.write(b"frame")
+    assert inner.written == [HEAD, b"frame", b"frame"]
+
+
+async def test_other_tasks_run_between_the_parts_of_a_body() -> None:
+    connection, _ = await recorded()
+    ran = anyio.Event()
+
+    async def run() -> None:
+        ran.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run)
+        await connection.write(HEAD)
+        for _ in range(4):
+            await connection.write(BODY)
+        assert ran.is_set()
 
 
 async def test_a_response_is_read_even_if_the_request_could_not_be_written() -> None:
@@ -177,12 +210,32 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> PrivateCA:
     return new_private_ca(tmp_path_factory.mktemp("authority"))
 
 
+async def test_a_tls_handshake_that_is_cancelled_ends_the_connection(authority: PrivateCA) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def serve(to: socket.socket) -> None:
+        assert to.recv(1 << 16)
+        begun.set()
+        assert to.recv(1 << 16) == b""
+        ended.set()
+
+    with serving(serve) as port:
+        connection = await connect(port)
+        async with anyio.create_task_group() as group:
+            group.start_soon(connection.start_tls, authority.client(), "localhost")
+            await eventually(begun.is_set, "the handshake begins")
+            group.cancel_scope.cancel()
+        await eventually(ended.is_set, "the connection ends")
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("ending", ["eof", "broken", "close_notify"])
 async def test_one_read_returns_all_records_that_arrived(
-    version: ssl.TLSVersion, broken: bool, authority: PrivateCA, anyio_backend_name: str
+    version: ssl.TLSVersion, ending: str, authority: PrivateCA, anyio_backend_name: str
 ) -> None:
-    """A broken record is an error after those before it."""
+    """A broken record is an error after those before it, and after the last record the connection is not used again."""
+    broken = ending == "broken"
+    seen = threading.Event()
     context = authority.server()
     context.maximum_version = version
     records = [b"record %d " % number for number in range(50)]
@@ -193,7 +246,7 @@ async def test_one_read_returns_all_records_that_arrived(
         while True:
             try:
                 tls.do_handshake()
-                assert tls.read(4) == b"ping"
+                assert tls.read(8) == b"pi\r\n\r\nng"
                 break
             except ssl.SSLWantReadError:
                 if outgoing.pending:
@@ -201,17 +254,25 @@ async def test_one_read_returns_all_records_that_arrived(
                 incoming.write(to.recv(1 << 16))
         for record in records:
             tls.write(record)
+        if ending == "close_notify":
+            with suppress(ssl.SSLWantReadError):
+                tls.unwrap()
         to.sendall(outgoing.read() + (b"\x17\x03\x03\x00\x20" + b"x" * 32 if broken else b""))
+        if ending != "eof" and anyio_backend_name == "asyncio":
+            assert seen.wait(DEADLINE)
 
     with serving(serve) as port, anyio.fail_after(DEADLINE):
         connection = await (await connect(port)).start_tls(authority.client(), "localhost", 5.0)
-        for part in (b"pi", b"ng"):
+        for part in (b"pi\r\n\r\n", b"ng"):
             await connection.write(part)
         reads: list[bytes] = []
         error: Exception | None = None
         try:
             while data := await connection.read(1 << 16):
                 reads.append(data)
+                if ending != "eof" and anyio_backend_name == "asyncio":
+                    assert connection.get_extra_info("is_readable")
+                    seen.set()
         except (ssl.SSLError, httpcore2.ReadError) as caught:
             error = caught
         await connection.aclose()
