@@ -93,9 +93,11 @@ def encode(
         ConfigError: there is no such format, or `ids` has other characters than A-Z a-z 0-9 _ ~ -.
     """
     if format not in get_args(Format):
+        from streamcore.sse.client_formats import ClientFormat  # which imports this module
+
         raise ConfigError(
             f"there is no SSE format {format!r}; use one of {', '.join(map(repr, get_args(Format)))}, or with "
-            "sse_response one of the formats of client libraries, see streamcore.sse.ClientFormat"
+            f"sse_response {', '.join(map(repr, get_args(ClientFormat)))}"
         )
     if isinstance(ids, str) and ids and not is_run_id(ids):
         raise ConfigError(f"ids= must be 1 to 64 characters of A-Z a-z 0-9 _ ~ -, not {ids[:80]!r}")

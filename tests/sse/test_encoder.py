@@ -208,7 +208,7 @@ def test_restart_is_refused(fmt: Format, restart: Item) -> None:
 
 
 def test_unknown_format() -> None:
-    with pytest.raises(ConfigError, match=r"'xml'.*'text', 'json', 'html'"):
+    with pytest.raises(ConfigError, match=r"'xml'.*'text', 'json', 'html'.*'ai-sdk', 'agui'"):
         encode("xml")  # type: ignore[arg-type]
 
 
