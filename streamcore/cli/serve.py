@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -32,6 +34,8 @@ from streamcore.errors import ConfigError, StreamcoreError, install_command
 if TYPE_CHECKING:
     import uvicorn
 
+UNREAD_SECONDS = 120
+"""Seconds after which the connection of a client that takes none of the bytes sent to it breaks."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -111,7 +115,7 @@ def serve(
     variables, given = gather(var, var_file, vars_file), _passed_on(context.params)
     options = {**given, "provider": provider, "model": model, "variables": variables}
     service = _Service(targets or (), host, options, log_json, telemetry, env_file, from_file)
-    app, listening = service.app(workers), _listen(host, port)
+    app, listening = service.app(workers), listen(host, port)
     stops = "Ctrl-C stops" if workers == 1 else f"{workers} workers; Ctrl-C stops"
     note(f"serving {', '.join([*service.targets, *(allow_models or ())])} on {_url(host, listening)}  ({stops})")
     _warn(service.targets, provider, prompts_dir, safe=host in LOOPBACK or bool(_keys(api_keys)))
@@ -250,15 +254,24 @@ def _url(host: str, listening: socket.socket) -> str:
     return f"http://{shown}:{listening.getsockname()[1]}/"
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; ends the command if it cannot.
+
+    Where the system can do it, its connections break when a client has acknowledged nothing for `UNREAD_SECONDS`: else
+    one that reads nothing keeps its connection, and the bytes that wait for it, also after uvicorn has closed it.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listening = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
         note(
             f"cannot listen on {host}:{port}: {error.strerror or error}; choose another with --port, 0 takes a free one"
         )
         raise typer.Exit(FAILED) from error
+    if sys.platform == "linux":
+        with suppress(OSError):  # of a sandbox that has no such option
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_SECONDS * 1000)
+    return listening
 
 
 def new_server(app: object, serves: Callable[[], None] | None = None) -> uvicorn.Server:

@@ -1,9 +1,10 @@
-"""Test that a request's head is limited in time and size, and that nothing else is."""
+"""Test that `serve` limits connections whose client sends no head, or reads no answer, and no others."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 import threading
 from collections.abc import Generator
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from streamcore.cli.serve import new_server
+from streamcore.cli.serve import UNREAD_SECONDS, listen, new_server
 from streamcore.web.head_limits import limited_heads
 from tests.serving import serving
 from tests.support import DEADLINE, wait_until
@@ -171,3 +172,12 @@ def test_serve_limits_heads() -> None:
     config = new_server(object()).config
     config.load()
     assert config.http_protocol_class.__name__ == "LimitedHeads"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system has no such option")
+def test_connections_of_serve_break_if_the_client_reads_nothing() -> None:
+    with listen("127.0.0.1", 0) as listening, connect(listening.getsockname()[1]):
+        accepted, _ = listening.accept()
+        with accepted:
+            seconds = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) / 1000
+    assert seconds == UNREAD_SECONDS
