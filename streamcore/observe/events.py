@@ -236,6 +236,8 @@ class RunStarted:
     operation: Operation
     owner: str
     thread: str | None
+    trace: str = ""
+    """What an observer's `trace` returned where the run was reserved, perhaps in another process; "" of other runs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,8 +194,10 @@ class Relay:
         newest = None if thread is None else await self._log.latest(thread)
         if newest is not None:
             await self._log.take_over(newest, LOST)
-        counted: dict[str, Any] = {} if limit is None else {"limit": limit, "client": client}
-        return await self._log.start(run_id, owner, lease=AT_ONCE, thread=thread, hold=hold, **counted)
+        more: dict[str, Any] = {} if limit is None else {"limit": limit, "client": client}
+        if trace := RunReport(run_id).reserved():
+            more["trace"] = trace
+        return await self._log.start(run_id, owner, lease=AT_ONCE, thread=thread, hold=hold, **more)
 
     async def adopt(
         self,
@@ -238,7 +240,8 @@ class Relay:
             return found() if callable(found) else found
 
         report = RunReport(run_id)
-        report.begin("" if status is None else status.owner, None)
+        owner, trace = ("", "") if status is None else (status.owner, status.trace)
+        report.begin(owner, None, trace)
         producer = Producer(self._log, run_id, adopted.epoch, opened, settings, report, before)
         self._producers[run_id] = producer
         try:

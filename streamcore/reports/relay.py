@@ -19,14 +19,18 @@ class RunReport:
         self.owner = ""
         """The user who owns the run, once it has begun."""
 
-    def begin(self, owner: str, thread: str | None) -> str:
-        """Report that the run begins; return what observers store with it."""
+    def reserved(self) -> str:
+        """Return what observers store with a run that begins later, perhaps in another process."""
+        return "" if self._report is None else self._report.trace()
+
+    def begin(self, owner: str, thread: str | None, trace: str = "") -> str:
+        """Report that the run begins; return what observers store with it. `trace` is what `reserved` returned."""
         self.owner = owner
         if self._report is None:
             return ""
         from streamcore.observe.events import RunStarted
 
-        self._report.tell(RunStarted(self._report.operation, owner, thread))
+        self._report.tell(RunStarted(self._report.operation, owner, thread, trace))
         return self._report.trace()
 
     def around(self) -> AbstractContextManager[None]:

@@ -121,21 +121,31 @@ class OpenTelemetryObserver:
             otel_context.detach(token)
 
     def trace(self, operation: Operation) -> str:
-        """Return the `traceparent` of an operation's span, which a relay stores with its run."""
+        """Return the `traceparent` of an operation's span, which a relay stores with its run.
+
+        A run that is only reserved has no span yet; then it is that of the current span.
+        """
         span = self._open.get(operation.id)
         carrier: dict[str, str] = {}
-        if span is not None:
-            propagate.inject(carrier, trace.set_span_in_context(span))
+        propagate.inject(carrier, None if span is None else trace.set_span_in_context(span))
         return carrier.get("traceparent", "")
 
     # -- spans -------------------------------------------------------------------------------------------------------
 
-    def _start(self, operation: Operation, name: str, kind: SpanKind, attributes: Mapping[str, Any]) -> None:
-        """Start a span inside that of the nearest operation that has one, else inside the current one."""
+    def _start(
+        self,
+        operation: Operation,
+        name: str,
+        kind: SpanKind,
+        attributes: Mapping[str, Any],
+        parent: otel_context.Context | None = None,
+    ) -> None:
+        """Start a span inside that of the nearest operation that has one, else in `parent`, else in the current one."""
         above = operation.parent
         while above is not None and above.id not in self._open:
             above = above.parent
-        parent = None if above is None else trace.set_span_in_context(self._open[above.id])
+        if above is not None:
+            parent = trace.set_span_in_context(self._open[above.id])
         self._open[operation.id] = self._tracer.start_span(name, parent, kind, attributes)
 
     def _end(self, event: Any, attributes: Mapping[str, Any] | None = None) -> None:
@@ -294,7 +304,8 @@ class OpenTelemetryObserver:
 
     def _run_started(self, event: events.RunStarted) -> None:
         self._metrics.runs(1)
-        self._start(event.operation, "relay run", SpanKind.INTERNAL, {names.RUN: event.operation.name})
+        parent = propagate.extract({"traceparent": event.trace}) if event.trace else None
+        self._start(event.operation, "relay run", SpanKind.INTERNAL, {names.RUN: event.operation.name}, parent)
 
     def _run_ended(self, event: events.RunEnded) -> None:
         self._metrics.runs(-1)
