@@ -68,11 +68,11 @@ by the vendor's SDK, spread over the tokens, and its guarantees: chunks, clocks,
 
 ### Over TLS, openai chat
 
-A certificate made for the run, TLS as Python's `ssl` negotiates it. A record costs every reader the same: OpenSSL's
-call, and on httpx2 a read of its own; aiohttp returns the records that have arrived together. What streamcore adds to
-bare reading, decoding and the stages, is the same as without TLS. So its ratio is largest where reading costs least:
-on aiohttp, with many events in a record. On httpx2 streamcore costs less than bare reading there, since it merges the
-HTTP chunks of a read before h11 parses them (`streamcore/net/merged_chunks.py`).
+A certificate made for the run, TLS as Python's `ssl` negotiates it. A record costs every reader a call
+of OpenSSL, and bare httpx2 a read of its own; aiohttp, and streamcore on httpx2, return the records that have arrived
+together. What streamcore adds to bare reading, decoding and the stages, is the same as without TLS. So its ratio is
+largest where reading costs least: on aiohttp, with many events in a record. On httpx2 streamcore costs less than bare
+reading, since it also merges the HTTP chunks of a read before h11 parses them (`streamcore/net/merged_chunks.py`).
 
 {tls}
 

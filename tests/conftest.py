@@ -39,8 +39,9 @@ settings.load_profile("tests")
 LOOPBACK = ("127.", "::1", "localhost")
 
 # httpx2 gives a request five seconds, which a busy machine may need.
-for ask in (httpx2.get, httpx2.post, httpx2.request):
-    (ask.__kwdefaults__ or {})["timeout"] = 200.0
+for name in ("get", "post", "put", "patch", "delete", "head", "options", "request", "stream"):
+    ask: Any = getattr(httpx2, name)
+    getattr(ask, "__wrapped__", ask).__kwdefaults__["timeout"] = 200.0
 
 # The options of this run, such as a report's name, are not meant for the projects whose tests some tests run.
 os.environ.pop("PYTEST_ADDOPTS", None)

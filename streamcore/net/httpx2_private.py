@@ -7,7 +7,7 @@ that need none, as httpx2 does in a private function. `tests/net/test_private_na
 A transport has one connection pool of httpcore2, which looks through all its requests and connections whenever a
 request begins or ends, so that the cost of opening streams grows with the square of their number.
 `use_several_pools` divides them among pools. A pool opens its connections with a network backend, which httpcore2 lets
-its callers choose and httpx2 does not: `merge_chunks`.
+its callers choose and httpx2 does not: `use_network_backend`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from __future__ import annotations
 import base64
 import copy
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 from urllib.parse import quote
 
+import anyio.abc
 import httpcore2
 import httpx2
 
-from streamcore.net.merged_chunks import ChunkMerger
+from streamcore.net.asyncio_stream import AsyncioStream
 
 POOL_REQUESTS = 250
 """How many requests one connection pool has at once, until the next pool is used."""
@@ -106,55 +107,34 @@ class ConnectionPools:
         await self.aclose()
 
 
-def merge_chunks(client: httpx2.AsyncClient) -> None:
-    """Let a client's transports merge the HTTP chunks that arrive together, see `ChunkMerger`."""
+def use_network_backend(
+    client: httpx2.AsyncClient, new: Callable[[httpcore2.AsyncNetworkBackend], httpcore2.AsyncNetworkBackend]
+) -> None:
+    """Let a client's transports open their connections with what `new` returns for the backend that they have."""
     for pool in _pools(client):
         backend = getattr(pool, "_network_backend", None)
         if isinstance(backend, httpcore2.AsyncNetworkBackend):
-            pool._network_backend = _MergingBackend(backend)
+            pool._network_backend = new(backend)
 
 
-class _MergingBackend(httpcore2.AsyncNetworkBackend):
-    """Opens connections that merge the chunks they read."""
-
-    def __init__(self, inner: httpcore2.AsyncNetworkBackend) -> None:
-        self._inner = inner
-
-    async def connect_tcp(self, *where: Any, **options: Any) -> httpcore2.AsyncNetworkStream:
-        return _MergingStream(await self._inner.connect_tcp(*where, **options))
-
-    async def connect_unix_socket(self, *where: Any, **options: Any) -> httpcore2.AsyncNetworkStream:
-        return _MergingStream(await self._inner.connect_unix_socket(*where, **options))
-
-    async def sleep(self, seconds: float) -> None:
-        await self._inner.sleep(seconds)
+def byte_stream(stream: httpcore2.AsyncNetworkStream) -> anyio.abc.ByteStream | None:
+    """Return the stream of anyio below a connection of httpcore2; None if it has none, as on trio."""
+    found = getattr(stream, "_stream", None)
+    return found if isinstance(found, anyio.abc.ByteStream) else None
 
 
-class _MergingStream(httpcore2.AsyncNetworkStream):
-    """A connection that merges the chunks of each read."""
-
-    def __init__(self, inner: httpcore2.AsyncNetworkStream) -> None:
-        self._inner = inner
-        self._merger = ChunkMerger()
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        while True:
-            data = await self._inner.read(max_bytes, timeout)
-            if not data or (data := self._merger.feed(data)):
-                return data
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._merger.expect_head()
-        await self._inner.write(buffer, timeout)
-
-    async def start_tls(self, *settings: Any, **options: Any) -> httpcore2.AsyncNetworkStream:
-        return _MergingStream(await self._inner.start_tls(*settings, **options))
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
+def use_asyncio_stream(stream: httpcore2.AsyncNetworkStream) -> AsyncioStream | None:
+    """Let a new connection on asyncio use an `AsyncioStream`, and return it; None if it cannot."""
+    found = byte_stream(stream)
+    transport: Any = getattr(found, "_transport", None)
+    protocol: Any = getattr(found, "_protocol", None)
+    if transport is None or protocol is None or transport.is_closing():
+        return None
+    if getattr(protocol, "is_at_eof", True) or getattr(protocol, "read_queue", True):  # before reading was paused
+        return None
+    changed: Any = stream
+    changed._stream = found = AsyncioStream(transport)
+    return found
 
 
 def has_connections(client: httpx2.AsyncClient) -> bool:

@@ -125,8 +125,9 @@ def new_http_client(transport: str, sdk_class: type[httpx2.AsyncClient]) -> http
         cookies=no_cookies(),
     )
     if transport != "aiohttp":
-        from streamcore.net.httpx2_private import merge_chunks, use_several_pools
+        from streamcore.net.httpx2_private import use_network_backend, use_several_pools
+        from streamcore.net.network_backend import NetworkBackend
 
-        merge_chunks(client)
+        use_network_backend(client, NetworkBackend)
         use_several_pools(client)
     return client

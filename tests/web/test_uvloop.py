@@ -14,7 +14,7 @@ from streamcore.cli.serve import new_server
 from streamcore.testing import Answer, Simulator
 from streamcore.web import create_app
 from tests.serving import listen, serving
-from tests.support import KEY, wait_until
+from tests.support import DEADLINE, KEY, wait_until
 
 
 def test_serve_uses_uvloop_where_it_is_installed() -> None:
@@ -39,11 +39,13 @@ def test_answers_and_disconnects(
         messages = listen(url, "/stream?prompt=hello&format=json")
         assert messages[-1].json["complete"]
         body: dict[str, Any] = {"model": "say", "messages": [{"role": "user", "content": "Hi"}]}
-        answer = httpx2.post(f"{url}/v1/chat/completions", json=body)
+        answer = httpx2.post(f"{url}/v1/chat/completions", json=body, timeout=DEADLINE)
         assert answer.json()["choices"][0]["finish_reason"] == "stop"
         simulator.decide = lambda asked: Answer.of("word " * 2000)
         simulator.rate = 20  # so that the answer takes longer than anything here on a busy machine
-        with httpx2.stream("POST", f"{url}/v1/chat/completions", json=body | {"stream": True}) as response:
-            next(response.iter_bytes())
+        asked = body | {"stream": True}
+        with httpx2.stream("POST", f"{url}/v1/chat/completions", json=asked, timeout=DEADLINE) as response:
+            pieces = response.iter_bytes()  # which closes the response when nothing refers to it
+            next(pieces)
             wait_until(lambda: simulator.open == 1, "the vendor answers")
         wait_until(lambda: simulator.open == 0, "the vendor's answer was given up")

@@ -115,6 +115,8 @@ def test_the_facts_of_a_response() -> None:
         ({"cost": 0}, {}, Cost(Decimal(0), price="usage.cost")),
         ({"cost": "0.5"}, {}, Cost(Decimal("0.5"), price="usage.cost")),
         ({"cost": "free"}, {}, None),
+        ({"cost": 10**400}, {}, None),
+        ({"cost": -0.5}, {}, None),
         (
             {},
             {"provider_metadata": {"gateway": {"cost": "0.5"}}},

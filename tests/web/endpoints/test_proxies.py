@@ -123,7 +123,9 @@ def test_a_client_that_disconnects_closes_the_upstream(serve: Serve, tmp_path: P
     with Simulator(Answer(["w "] * 5000), rate=50) as simulator, serve(simulator) as url:
         with proxied(proxy, tmp_path, url) as behind:
             with httpx2.stream("POST", f"{behind}/v1/chat/completions", json=BODY, timeout=PATIENCE) as response:
-                next(response.iter_raw())
+                pieces = response.iter_raw()  # which closes the response when nothing refers to it
+                first = next(pieces)
+                assert response.status_code == 200, first
                 wait_until(lambda: simulator.open == 1, "the upstream answers")
             wait_until(lambda: simulator.open == 0 and simulator.abandoned == 1, "the upstream was closed")
 

@@ -370,7 +370,9 @@ def test_a_client_that_disconnects_closes_the_upstream(serve: Serve) -> None:
     with Simulator([Answer(["x "] * 100_000)], rate=500) as upstream, serve(upstream) as url:
         body = run_input(forwardedProps={"model": "openai/gpt-5.4-mini"})
         with httpx2.stream("POST", f"{url}/agui", json=body, timeout=DEADLINE) as response:
-            next(response.iter_bytes())
+            pieces = response.iter_bytes()  # which closes the response when nothing refers to it
+            next(pieces)
+            wait_until(lambda: upstream.open, "the upstream answers")
         wait_until(lambda: not upstream.open, "the upstream was closed")
 
 
