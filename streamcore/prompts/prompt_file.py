@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -285,6 +285,10 @@ def _cache_slot(
 
 def find_prompt(name: str, *, prompts_dir: str | Path | None = None, graph_path: str | Path | None = None) -> Path:
     """Return the path of a prompt's file; see `load_prompt`. Neither a name nor a link leads out of its folder."""
+    if not isinstance(cast("object", name), str):
+        raise PromptNotFound(
+            f"a prompt's name is a text, as 'greet' for greet.yaml, not {name!r}; name its folder with prompts_dir="
+        )
     parts = name.split("/")
     if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts):
         raise PromptNotFound(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 from streamcore.errors import ConfigError, install_command
 from streamcore.sse.client_formats import ClientFormat, client_encoder, client_headers
-from streamcore.sse.encoder import Describe, Encoder, Format, Item, encode
+from streamcore.sse.encoder import Describe, Encoder, Format, Item, encode, unknown_format
 from streamcore.sse.event_id import EventId, parse_event_id
 from streamcore.sse.public import public_message
 from streamcore.sse.shutdown import end_streams
@@ -105,6 +105,8 @@ def sse_response(
     if of_client:
         encoder = client_encoder(cast("ClientFormat", format), wait=wait, describe=describe, run_input=run_input)
         headers = {**client_headers(cast("ClientFormat", format)), **(headers or {})}
+    elif format not in get_args(Format):
+        raise unknown_format(format, Format, ClientFormat)
     else:
         encoder = encode(cast("Format", format), ids=ids, after=after or 0, retry=retry, describe=describe, cost=cost)
     return SSEResponse(

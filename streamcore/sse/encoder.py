@@ -69,6 +69,12 @@ _SUMMARY = (
 )
 
 
+def unknown_format(format: object, *kinds: Any) -> ConfigError:  # noqa: A002  the word that users know
+    """Return the error for a format that is in none of these literals."""
+    known = [one for kind in kinds for one in get_args(kind)]
+    return ConfigError(f"there is no SSE format {format!r}; use one of {', '.join(map(repr, known))}")
+
+
 def encode(
     format: Format = "text",  # noqa: A002  the word that users know
     *,
@@ -93,10 +99,7 @@ def encode(
         ConfigError: there is no such format, or `ids` has other characters than A-Z a-z 0-9 _ ~ -.
     """
     if format not in get_args(Format):
-        raise ConfigError(
-            f"there is no SSE format {format!r}; use one of {', '.join(map(repr, get_args(Format)))}, or with "
-            "sse_response one of the formats of client libraries, see streamcore.sse.ClientFormat"
-        )
+        raise unknown_format(format, Format)
     if isinstance(ids, str) and ids and not is_run_id(ids):
         raise ConfigError(f"ids= must be 1 to 64 characters of A-Z a-z 0-9 _ ~ -, not {ids[:80]!r}")
     event_id = after if isinstance(after, EventId) else EventId(after=after)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from functools import partial
-from typing import Annotated, Any, get_args, get_origin, get_type_hints, overload
+from typing import Annotated, Any, cast, get_args, get_origin, get_type_hints, overload
 
 from streamcore.base.error import ToolArgumentsError
 from streamcore.concurrency.generators import opened
@@ -102,10 +102,18 @@ def _made(
     retries: int = 0,
     **settings: Any,
 ) -> Tool:
+    if not callable(cast("object", function)):
+        raise ConfigError(
+            f"a tool is made from a function, not from {function!r}; give its name as @tool(name='search')"
+        )
     name = name or str(getattr(function, "__name__", type(function).__name__))
-    if timeout is not None and (isinstance(timeout, bool) or timeout <= 0):
+    seconds = cast("object", timeout)
+    if seconds is not None and not (
+        isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and seconds > 0
+    ):
         raise ConfigError(f"timeout of tool {name!r} is a number of seconds above 0, not {timeout!r}")
-    if isinstance(retries, bool) or retries < 0:
+    times = cast("object", retries)
+    if not isinstance(times, int) or isinstance(times, bool) or times < 0:
         raise ConfigError(f"retries of tool {name!r} is a number of further calls, 0 or more, not {retries!r}")
     call = _Function(function, name)
     return Tool(

@@ -134,6 +134,12 @@ BAD_NAMES = [
 ]
 
 
+def test_a_path_is_no_name(folder: Path) -> None:
+    path: Any = folder / "prompts" / "greet.yaml"
+    with pytest.raises(PromptNotFound, match=r"a prompt's name is a text, as 'greet' for greet\.yaml, not PosixPath"):
+        load_prompt(path)
+
+
 def never(*_: object) -> None:
     pytest.fail("a file was opened or looked at")
 

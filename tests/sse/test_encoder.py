@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections.abc import AsyncIterator
 from dataclasses import fields
 from decimal import Decimal
 from itertools import groupby, pairwise
@@ -33,7 +34,7 @@ from streamcore.chunk import ChunkKind
 from streamcore.completion import Attempt
 from streamcore.cost import Cost
 from streamcore.errors import ConnectionFailed, OutputValidationError, RelayError
-from streamcore.sse import Format, Item, encode, public_message
+from streamcore.sse import Format, Item, encode, public_message, sse_response
 from streamcore.sse.event_id import EventId, parse_event_id
 from streamcore.sse.public import described_in_log, interrupted
 from tests.sse_support import HOSTILE, RETURNS, Event, parse
@@ -207,9 +208,17 @@ def test_restart_is_refused(fmt: Format, restart: Item) -> None:
         encode(fmt).feed(["void", restart])
 
 
+async def nothing() -> AsyncIterator[str]:
+    return
+    yield ""
+
+
 def test_unknown_format() -> None:
-    with pytest.raises(ConfigError, match=r"'xml'.*'text', 'json', 'html'"):
-        encode("xml")  # type: ignore[arg-type]
+    unknown: Any = "xml"
+    with pytest.raises(ConfigError, match=r"'xml'.*'text', 'json', 'html'$"):
+        encode(unknown)
+    with pytest.raises(ConfigError, match=r"'xml'.*'text', 'json', 'html', 'ai-sdk', 'agui'$"):
+        sse_response(nothing(), unknown)
 
 
 @pytest.mark.parametrize("fmt", FORMATS)

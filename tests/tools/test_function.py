@@ -233,6 +233,17 @@ def test_what_a_request_cannot_express_is_refused() -> None:
         tool(timeout=0)(Place)
     with pytest.raises(ConfigError, match="retries of tool 'Place'"):
         tool(retries=-1)(Place)
+    words: Any = "soon"
+    with pytest.raises(ConfigError, match="timeout of tool 'Place' is a number of seconds above 0, not 'soon'"):
+        tool(timeout=words)(Place)
+    with pytest.raises(
+        ConfigError, match="retries of tool 'Place' is a number of further calls, 0 or more, not 'soon'"
+    ):
+        tool(retries=words)(Place)
+    with pytest.raises(
+        ConfigError, match=r"made from a function, not from 'soon'; give its name as @tool\(name='search"
+    ):
+        tool(words)
 
 
 @dataclass

@@ -271,7 +271,10 @@ class StoredAnswers:
             state = await self.state(asked.previous, who, lambda error: CANCELLED)
         except (RequestRefused, RunNotFound) as error:
             raise RequestRefused(
-                f"{param}: there is no response {asked.previous[:80]!r}", param=param, kind="not_found"
+                f"{param}: there is no response {asked.previous[:80]!r}; only responses with store: true are kept, for "
+                "an hour after their end",
+                param=param,
+                kind="not_found",
             ) from error
         if state.running or state.problem is not None:
             raise RequestRefused(f"{param}: the response {asked.previous!r} is not complete", param=param)

@@ -215,7 +215,7 @@ def test_a_response_continues_the_previous_one(serve: Serve, simulator: Simulato
         first = client.responses.create(model="openai/g", input="One?", instructions="Be brief.", store=True)
         client.responses.create(model="openai/g", input="Two?", previous_response_id=first.id)
         assert sent(simulator) == [("user", "One?"), ("assistant", first.output_text), ("user", "Two?")]
-        with pytest.raises(openai.NotFoundError, match="previous_response_id"):
+        with pytest.raises(openai.NotFoundError, match="only responses with store: true are kept"):
             client.responses.create(model="openai/g", input="Two?", previous_response_id="resp_of_nobody")
 
 
