@@ -6,7 +6,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -51,8 +51,17 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> PrivateCA:
     return new_private_ca(tmp_path_factory.mktemp("authority"))
 
 
+def new_backend() -> Any:
+    return httpcore2.AnyIOBackend()
+
+
+def waiting(stream: Any) -> list[bytes]:
+    """Return what has arrived at a stream of ours, and was not read."""
+    return list(stream._arrived)
+
+
 @contextmanager
-def server(serve: Serve) -> Iterator[int]:
+def server(serve: Serve) -> Generator[int]:
     """Accept one connection in a thread, and close it when `serve` returns. As in HTTP, the client begins."""
     listening = socket.create_server(("127.0.0.1", 0))
 
@@ -77,7 +86,7 @@ def server(serve: Serve) -> Iterator[int]:
 async def connected(kind: str, serve: Serve) -> AsyncGenerator[anyio.abc.ByteStream]:
     """Connect to a server, read with one kind of stream, and end both."""
     with server(serve) as port, anyio.fail_after(DEADLINE):
-        connection = await httpcore2.AnyIOBackend().connect_tcp("127.0.0.1", port)
+        connection: httpcore2.AsyncNetworkStream = await new_backend().connect_tcp("127.0.0.1", port)
         if kind == "ours":
             assert isinstance(use_asyncio_stream(connection), AsyncioStream)
         stream = byte_stream(connection)
@@ -137,7 +146,7 @@ async def test_a_reader_that_pauses_makes_the_server_wait(kind: str) -> None:
         for _ in range(100):
             await anyio.lowlevel.checkpoint()
         if isinstance(stream, AsyncioStream):
-            assert sum(map(len, stream._arrived)) <= 2 * 65536
+            assert sum(map(len, waiting(stream))) <= 2 * 65536
         assert not sent.is_set()
         assert begun + await read_all(stream) == MEBIBYTES
 
@@ -244,7 +253,7 @@ async def test_a_connection_that_its_owner_does_not_close_is_closed_when_it_is_d
         ended.set()
 
     with server(serve) as port:
-        connection = await NetworkBackend(httpcore2.AnyIOBackend()).connect_tcp("127.0.0.1", port)
+        connection = await NetworkBackend(new_backend()).connect_tcp("127.0.0.1", port)
         await connection.write(b"?")
         forgotten = [connection]
         del connection
@@ -302,7 +311,8 @@ async def test_a_read_that_is_cancelled_as_data_arrives_loses_nothing() -> None:
                 group.cancel_scope.cancel()
 
             stream.buffer_updated = wake_and_cancel  # type: ignore[method-assign]
-            stream._transport.set_protocol(stream)
+            inner: Any = stream
+            inner._transport.set_protocol(stream)
             group.start_soon(read)
         assert b"".join(got) + await read_all(stream) == b"Hello"
 
@@ -321,7 +331,7 @@ async def test_what_waits_to_be_read_is_seen() -> None:
         assert stream.has_data
         while stream.has_data:
             await stream.receive()
-            if not stream._arrived:
+            if not waiting(stream):
                 break
         assert not stream.has_data
         go.set()
@@ -349,7 +359,8 @@ async def test_tls_is_read_over_it(kind: str, version: ssl.TLSVersion, authority
 
 async def test_the_addresses_of_the_socket_are_known(kind: str) -> None:
     async with connected(kind, recv_all) as stream:
-        attributes: Any = stream.extra_attributes
+        inner: Any = stream
+        attributes = inner.extra_attributes
         known = {name: attributes[name]() for name in ADDRESSES}
         raw = attributes[SocketAttribute.raw_socket]()
         assert known == dict(zip(ADDRESSES, (raw.getsockname(), raw.getpeername()), strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -120,7 +120,7 @@ async def test_a_response_is_read_even_if_the_request_could_not_be_written() -> 
 
 
 @contextmanager
-def serving(serve: Callable[[socket.socket], object]) -> Iterator[int]:
+def serving(serve: Callable[[socket.socket], object]) -> Generator[int]:
     """Accept one connection in a thread, and close it when `serve` returns; the port."""
     listening = socket.create_server(("127.0.0.1", 0))
 
@@ -142,7 +142,8 @@ def serving(serve: Callable[[socket.socket], object]) -> Iterator[int]:
 
 async def connect(port: int) -> Any:
     """Connect with the backend that httpcore2 takes by default."""
-    return await NetworkBackend(httpcore2.AsyncConnectionPool()._network_backend).connect_tcp("127.0.0.1", port)
+    pool: Any = httpcore2.AsyncConnectionPool()
+    return await NetworkBackend(pool._network_backend).connect_tcp("127.0.0.1", port)
 
 
 async def test_a_connection_is_read_without_anyio_s_stream_on_asyncio_only(anyio_backend_name: str) -> None:
