@@ -117,9 +117,11 @@ def simulator_at_work() -> str:
     """Start the simulator, send a request, stop it."""
     line = "streamcore simulate --text 'Hi, Ada!' --rate 50 --port 8000"
     command = [*PROGRAM, *shlex.split(line)[1:-1], str(free_port())]  # port 8000 may be in use here
+    with Simulator() as simulator:
+        lines = 1 + len(simulator.environment)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:  # noqa: S603
         assert process.stdout is not None  # noqa: S101
-        shown = [process.stdout.readline() for _ in range(1 + len(Simulator().environment))]
+        shown = [process.stdout.readline() for _ in range(lines)]
         settings = dict(one.removeprefix("export ").strip().split("=") for one in shown[1:])
         asked = run("streamcore prompt greet --var name=Ada --provider anthropic", {**environment(), **settings})
         process.send_signal(signal.SIGINT)

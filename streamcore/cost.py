@@ -94,9 +94,9 @@ def _amount(value: object) -> float | None:
         return None
     try:
         amount = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
-    return amount if math.isfinite(amount) else None
+    return amount if 0 <= amount < math.inf else None
 
 
 def _gateway(event: Mapping[str, Any]) -> Mapping[str, Any]:

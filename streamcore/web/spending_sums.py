@@ -16,6 +16,10 @@ SMALLEST = Decimal("0.000000001")
 """The unit of the sums in Redis, in US dollars, and the least that a run may spend."""
 
 
+_MOST = 10**15
+"""The most units of one amount, a million dollars: Redis adds no more than 64 bits, and would refuse it each time."""
+
+
 class Sums(Protocol):
     """Where the sums of a period are kept; `window` is the number of the period since 1970."""
 
@@ -69,7 +73,7 @@ class RedisSums:
         Raises:
             RelayError: the Redis cannot be reached.
         """
-        key, units = self._key(who, window), int(amount / SMALLEST)
+        key, units = self._key(who, window), min(int(amount / SMALLEST), _MOST)
 
         async def send(client: Any) -> None:
             async with client.pipeline(transaction=True) as pipe:

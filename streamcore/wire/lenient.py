@@ -32,7 +32,7 @@ def text(value: object) -> str | None:
 
 
 def count(value: object) -> int | None:
-    """Return the value if it is a whole number; `12.0` is one, too."""
+    """Return the value if it is a whole number of at most 64 bits, as metrics need it; `12.0` is one, too."""
     if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63 else None

@@ -189,6 +189,9 @@ async def test_workers_share_the_sums_in_redis(tmp_path: Path) -> None:
         assert await two.spent("user b") == 0
         other = Spending(limit, RedisSums(redis.url, "other", limit.seconds))
         assert await other.spent("user a") == 0
+        one.note("user c", Decimal("1e300"))  # from a gateway that reports nonsense
+        assert await one.spent("user c") > limit.amount
+        assert await one.spent("user a") == Decimal("1.250001")
 
 
 async def test_amounts_are_kept_while_redis_is_away(tmp_path: Path) -> None:

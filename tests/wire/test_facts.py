@@ -17,7 +17,7 @@ from streamcore.cost import Cost
 from streamcore.errors import BadRequestError, ProviderError, StreamInterrupted, StreamTimeout, provider_error
 from streamcore.wire.chat import ChatVocabulary
 from streamcore.wire.decoder import StreamDecoder, Vocabulary
-from streamcore.wire.lenient import is_array, is_object
+from streamcore.wire.lenient import count, is_array, is_object
 from streamcore_anthropic.wire import AnthropicVocabulary
 from streamcore_openai.responses_wire import ResponsesVocabulary
 
@@ -115,6 +115,8 @@ def test_the_facts_of_a_response() -> None:
         ({"cost": 0}, {}, Cost(Decimal(0), price="usage.cost")),
         ({"cost": "0.5"}, {}, Cost(Decimal("0.5"), price="usage.cost")),
         ({"cost": "free"}, {}, None),
+        ({"cost": 10**400}, {}, None),
+        ({"cost": -0.5}, {}, None),
         (
             {},
             {"provider_metadata": {"gateway": {"cost": "0.5"}}},
@@ -205,3 +207,19 @@ def test_errors_can_be_pickled_and_copied() -> None:
             assert type(again) is type(error)
             assert (str(again), vars(again)) == (str(error), vars(error))
     assert isinstance(pickle.loads(pickle.dumps(refused)), BadRequestError)  # noqa: S301
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [(12, 12), (12.0, 12), (0, 0), (True, None), (1.5, None), (2**63 - 1, 2**63 - 1), (2**63, None), (1e300, None)],
+)
+def test_a_count_is_a_whole_number_of_64_bits(value: object, found: int | None) -> None:
+    assert count(value) == found
+
+
+def test_counts_above_64_bits_are_left_to_the_raw_usage() -> None:
+    usage = {"prompt_tokens": 10**400, "completion_tokens": 2}
+    answer = fold(ChatVocabulary, text_event("Hello"), STOP, {"choices": [], "usage": usage})
+    assert answer.usage is not None
+    assert (answer.usage.input_tokens, answer.usage.output_tokens) == (None, 2)
+    assert answer.usage.raw["prompt_tokens"] == 10**400
