@@ -255,9 +255,8 @@ class Supervisor:
     def _end_hung(self) -> None:
         """End the workers that gave no sign of life for too long."""
         now = time.monotonic()
-        if (
-            now - self._waited > self._hung_seconds / 2
-        ):  # this process was stopped itself, and its workers may have been
+        # After a long pause of this process, which may have been one of the whole machine, each worker gets time.
+        if now - self._waited > self._hung_seconds / 2:
             for worker in self._workers:
                 worker.heard = now
         self._waited = now
@@ -267,9 +266,8 @@ class Supervisor:
             if worker.aborted is None:
                 worker.aborted = now
                 silent = now - worker.heard
-                log.error(
-                    "worker %s has not responded for %.0f s and is ended, with its stacks", worker.process.pid, silent
-                )
+                name = worker.process.pid
+                log.error("worker %s has not responded for %.0f s and is ended, with its stacks", name, silent)
                 _send(worker, signal.SIGABRT)
             elif now - worker.aborted > ABORT_SECONDS:
                 _send(worker, signal.SIGKILL)

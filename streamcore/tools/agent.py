@@ -212,7 +212,7 @@ class AgentRun:
             AgentLimitReached: too many agents run inside each other.
         """
         if nesting.get() >= MAX_DEPTH:
-            raise self._limit("max_depth", f"{MAX_DEPTH} agents run inside each other, which is the limit")
+            raise self._limit("max_depth", f"{MAX_DEPTH} agents run inside each other, and no more may (max_depth)")
         if self._cost is not None:
             await self._cost.prepare()
         self._tools = await open_tools([*self._plan.candidate.request.tools, *self._agent.tools])
@@ -315,13 +315,14 @@ class AgentRun:
         self._asked = ()
         if self._over:
             limit = self._agent.max_tool_calls
-            raise self._limit("max_tool_calls", f"the model asked for more than {limit} calls of tools")
+            raise self._limit("max_tool_calls", f"the model asked for more calls of tools than max_tool_calls={limit}")
         if open_calls or self._done:
             self._done = True
         elif len(self._steps) >= self._agent.max_steps:
-            raise self._limit("max_steps", f"{len(self._steps)} answers were made, and the last one asks for tools")
+            limit = self._agent.max_steps
+            raise self._limit("max_steps", f"max_steps={limit} is reached, and the last answer asks for tools again")
         elif self._cost is not None and self._cost.reached:
-            raise self._limit("max_cost", f"the last answer asks for tools, the limit is {self._cost.described()}")
+            raise self._limit("max_cost", f"the last answer asks for tools again; {self._cost.described()}")
 
     def _results(self) -> tuple[ToolResult, ...]:
         """Return the results of the open calls so far, in the order of the calls."""
@@ -348,7 +349,7 @@ class AgentRun:
 
     def _limit(self, limit: str, what: str) -> AgentLimitReached:
         return AgentLimitReached(
-            f"the agent was stopped: {what} ({limit}); what arrived is in .partial, and the conversation in .messages",
+            f"the agent was stopped: {what}; what arrived is in .partial, and .messages can be continued",
             limit=limit,
             messages=self.messages,
         )
