@@ -151,9 +151,9 @@ class AsyncioStream(anyio.abc.ByteStream, asyncio.BufferedProtocol):
         """
         if self._transport.is_closing() or self._loop.is_closed():
             return
-        warnings.warn(f"unclosed {self._transport!r}", ResourceWarning, source=self, stacklevel=2)
         with suppress(RuntimeError):  # the loop was closed meanwhile
             self._loop.call_soon_threadsafe(self._transport.abort)
+        warnings.warn(f"unclosed {self._transport!r}", ResourceWarning, source=self, stacklevel=2)
 
     def _refuse_lost(self) -> None:
         if self._closed:
