@@ -16,7 +16,20 @@ from tests.support import DEADLINE, wait_until
 
 pytestmark = [pytest.mark.real, pytest.mark.long]
 MOST = 200.0
-"""Milliseconds of CPU that one task of the page may use. The aim is 100; on a busy machine the same work needs more."""
+"""Milliseconds of CPU that one task of the page may use. The aim is 100."""
+FACTOR = 3.0
+"""On a busy machine, where the same work needs more CPU, a task may use so many times what `PARAGRAPHS` takes."""
+PARAGRAPHS = """() => {
+  const box = document.createElement("div");
+  document.body.append(box);
+  const begin = performance.now();
+  box.innerHTML = "<p>word <b>bold</b> and <a href='#x'>a link</a></p>".repeat(1500);
+  box.offsetHeight;
+  const end = performance.now();
+  box.remove();
+  return end - begin;
+}"""
+"""Draw paragraphs, in about 50 ms on a quiet machine, and return the milliseconds."""
 
 SECTIONS, LINES, ITEMS, ROWS = 240, 900, 600, 700
 CODE = "".join(f'def function_{number}(name): return f"{{name}} {number}"  # comment\n' for number in range(LINES))
@@ -61,6 +74,14 @@ def longest(trace: Path) -> list[float]:
     ]
     assert len(tasks) > 100
     return sorted((one.get("tdur", 0) / 1000 for one in tasks), reverse=True)[:10]
+
+
+def most(page: Page) -> float:
+    """Return the milliseconds of CPU that a task may use on this machine, as busy as it is."""
+    page.evaluate(PARAGRAPHS)  # the first one is slow
+    took: list[float] = [page.evaluate(PARAGRAPHS) for _ in range(5)]
+    print(f"the paragraphs took {[round(one) for one in took]} ms")
+    return max(MOST, FACTOR * max(took))
 
 
 def until(page: Page, condition: str) -> None:
@@ -114,6 +135,7 @@ def test_no_task_is_long_while_a_very_long_answer_streams(browser: Browser, page
     }
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     with Simulator(Answer(tokens), rate=2000) as simulator, chat(page, simulator):
+        before = most(page)
         page.evaluate(WATCH)
         page.locator("#input").fill("x")
         browser.start_tracing(page=page, path=tmp_path / "trace.json", categories=["toplevel"])
@@ -132,7 +154,7 @@ def test_no_task_is_long_while_a_very_long_answer_streams(browser: Browser, page
         bars = page.locator(".markdown > :not([data-rest]) .bar").last
         bars.get_by_role("button", name="Copy").click()
         wait_until(lambda: page.evaluate("navigator.clipboard.readText()") == CODE, "the whole code was copied")
-        assert tasks[0] < MOST
+        assert tasks[0] < max(before, most(page))
 
         browser.start_tracing(page=page, path=tmp_path / "reload.json", categories=["toplevel"])
         page.reload()  # the whole answer is drawn from the storage
@@ -143,5 +165,5 @@ def test_no_task_is_long_while_a_very_long_answer_streams(browser: Browser, page
         again = longest(tmp_path / "reload.json")
         print(f"after a reload: {[round(one) for one in again]} ms")
         assert shown(page) == whole
-        assert again[0] < MOST
+        assert again[0] < max(before, most(page))
         assert plain(page) == TEXT
