@@ -8,9 +8,10 @@ import functools
 import inspect
 import os
 import socket
+import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterable, Sequence
 from typing import Any
 
 import anyio
@@ -131,6 +132,27 @@ def free_port() -> int:
 def _release_ports() -> None:
     while _bound:
         _bound.pop().close()
+
+
+@contextlib.contextmanager
+def one_connection(serve: Callable[[socket.socket], object]) -> Generator[int]:
+    """Accept one connection of loopback in a thread, and close it when `serve` returns; the port."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def run() -> None:
+        connection = listening.accept()[0]
+        with connection:
+            connection.settimeout(DEADLINE)
+            serve(connection)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        thread.join(DEADLINE)
+        listening.close()
+        assert not thread.is_alive()
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:

@@ -6,8 +6,8 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -22,7 +22,7 @@ from streamcore.net.asyncio_stream import AsyncioStream
 from streamcore.net.httpx2_private import byte_stream, use_asyncio_stream
 from streamcore.net.network_backend import NetworkBackend
 from tests.private_ca import PrivateCA, new_private_ca
-from tests.support import DEADLINE, eventually
+from tests.support import DEADLINE, eventually, one_connection
 
 UVLOOP = pytest.param(("asyncio", {"use_uvloop": True}), id="uvloop")
 pytestmark = pytest.mark.anyio
@@ -60,32 +60,20 @@ def waiting(stream: Any) -> list[bytes]:
     return list(stream._arrived)
 
 
-@contextmanager
-def server(serve: Serve) -> Generator[int]:
-    """Accept one connection in a thread, and close it when `serve` returns. As in HTTP, the client begins."""
-    listening = socket.create_server(("127.0.0.1", 0))
+def after_the_client(serve: Serve) -> Serve:
+    """Let the client begin, as in HTTP."""
 
-    def run() -> None:
-        connection = listening.accept()[0]
-        with connection:
-            connection.settimeout(DEADLINE)
-            assert connection.recv(1) == b"?"
-            serve(connection)
+    def run(to: socket.socket) -> None:
+        assert to.recv(1) == b"?"
+        serve(to)
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield listening.getsockname()[1]
-    finally:
-        thread.join(DEADLINE)
-        listening.close()
-        assert not thread.is_alive()
+    return run
 
 
 @asynccontextmanager
 async def connected(kind: str, serve: Serve) -> AsyncGenerator[anyio.abc.ByteStream]:
     """Connect to a server, read with one kind of stream, and end both."""
-    with server(serve) as port, anyio.fail_after(DEADLINE):
+    with one_connection(after_the_client(serve)) as port, anyio.fail_after(DEADLINE):
         connection: httpcore2.AsyncNetworkStream = await new_backend().connect_tcp("127.0.0.1", port)
         if kind == "ours":
             assert isinstance(use_asyncio_stream(connection), AsyncioStream)
@@ -252,7 +240,7 @@ async def test_a_connection_that_its_owner_does_not_close_is_closed_when_it_is_d
         assert recv_all(to) == b""
         ended.set()
 
-    with server(serve) as port:
+    with one_connection(after_the_client(serve)) as port:
         connection = await NetworkBackend(new_backend()).connect_tcp("127.0.0.1", port)
         await connection.write(b"?")
         forgotten = [connection]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -16,7 +15,7 @@ import pytest
 from streamcore.net.asyncio_stream import AsyncioStream
 from streamcore.net.network_backend import NetworkBackend
 from tests.private_ca import PrivateCA, new_private_ca
-from tests.support import DEADLINE, eventually
+from tests.support import DEADLINE, eventually, one_connection
 
 pytestmark = pytest.mark.anyio
 HEAD, BODY = b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n", b"body"
@@ -119,27 +118,6 @@ async def test_a_response_is_read_even_if_the_request_could_not_be_written() -> 
         await connection.write(BODY)
 
 
-@contextmanager
-def serving(serve: Callable[[socket.socket], object]) -> Generator[int]:
-    """Accept one connection in a thread, and close it when `serve` returns; the port."""
-    listening = socket.create_server(("127.0.0.1", 0))
-
-    def run() -> None:
-        connection = listening.accept()[0]
-        with connection:
-            connection.settimeout(DEADLINE)
-            serve(connection)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield listening.getsockname()[1]
-    finally:
-        thread.join(DEADLINE)
-        listening.close()
-        assert not thread.is_alive()
-
-
 async def connect(port: int) -> Any:
     """Connect with the backend that httpcore2 takes by default."""
     pool: Any = httpcore2.AsyncConnectionPool()
@@ -153,7 +131,7 @@ async def test_a_connection_is_read_without_anyio_s_stream_on_asyncio_only(anyio
         received.append(to.recv(1 << 16))
         to.sendall(RESPONSE)
 
-    with serving(serve) as port:
+    with one_connection(serve) as port:
         connection = await connect(port)
         assert isinstance(connection._socket, AsyncioStream) is (anyio_backend_name == "asyncio")
         await connection.write(HEAD)
@@ -177,7 +155,7 @@ async def test_an_answer_that_nobody_asked_for_is_seen() -> None:
         to.sendall(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
         assert done.wait(DEADLINE)
 
-    with serving(serve) as port:
+    with one_connection(serve) as port:
         connection = await connect(port)
         await connection.write(HEAD + BODY)
         assert await connection.read(1 << 16) == RESPONSE
@@ -190,7 +168,7 @@ async def test_an_answer_that_nobody_asked_for_is_seen() -> None:
 
 async def test_timeouts_and_a_closed_connection_are_errors_of_httpcore2() -> None:
     done = threading.Event()
-    with serving(lambda to: done.wait(DEADLINE)) as port:
+    with one_connection(lambda to: done.wait(DEADLINE)) as port:
         connection = await connect(port)
         with pytest.raises(httpcore2.ReadTimeout):
             await connection.read(100, timeout=0.01)
@@ -220,7 +198,7 @@ async def test_a_tls_handshake_that_is_cancelled_ends_the_connection(authority: 
         assert to.recv(1 << 16) == b""
         ended.set()
 
-    with serving(serve) as port:
+    with one_connection(serve) as port:
         connection = await connect(port)
         async with anyio.create_task_group() as group:
             group.start_soon(connection.start_tls, authority.client(), "localhost")
@@ -262,7 +240,7 @@ async def test_one_read_returns_all_records_that_arrived(
         if ending != "eof" and anyio_backend_name == "asyncio":
             assert seen.wait(DEADLINE)
 
-    with serving(serve) as port, anyio.fail_after(DEADLINE):
+    with one_connection(serve) as port, anyio.fail_after(DEADLINE):
         connection = await (await connect(port)).start_tls(authority.client(), "localhost", 5.0)
         for part in (b"pi\r\n\r\n", b"ng"):
             await connection.write(part)
